@@ -1,0 +1,1 @@
+"""Ground floor of MedVeil: errors, files, configuration, logging and the wire contract."""

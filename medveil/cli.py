@@ -1,0 +1,97 @@
+"""What every MedVeil command shares: its common options, its errors in one line, its exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
+from medveil.files import storage_error
+from medveil.log import LEVELS, set_up_logging
+from medveil.versions import medveil_version
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argparse parser whose usage errors are ours: one line and exit code 2."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise ConfigError(message, where=self.prog, cure=f"see '{self.prog} --help'")
+
+
+def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Make the parser of a command, with `--version`.
+
+    Parameters
+    ----------
+    prog
+        The command as typed, for example ``"medveil-sim"``.
+    description
+        One or two sentences.
+    example
+        A command line that works.
+    """
+    made = _Parser(prog=prog, description=description, epilog=f"example: {example}", allow_abbrev=False)
+    made.add_argument("--version", action="version", version=f"%(prog)s {medveil_version()}")
+    return made
+
+
+def add_common(to: argparse.ArgumentParser, *, device: bool = False) -> None:
+    """Add `--log-level`, `--log-file` and, for commands that compute, `--device`."""
+    group = to.add_argument_group("common options")
+    group.add_argument("--log-level", choices=LEVELS, default="warning", help="how much to log (default: warning)")
+    group.add_argument("--log-file", metavar="FILE", help="also append the log to this file")
+    if device:
+        group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:N or auto (default: auto)")
+
+
+def subcommand(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    *,
+    text: str,
+    example: str,
+    device: bool = False,
+) -> argparse.ArgumentParser:
+    """Add a subcommand with its help text, an example and the common options."""
+    made = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}", allow_abbrev=False)
+    add_common(made, device=device)
+    return made
+
+
+def guarded(body: Callable[[], int]) -> int:
+    """Run a command body; turn our errors into one line on stderr and an exit code.
+
+    Returns
+    -------
+    int
+        What `body` returned, the `exit_code` of the `MedVeilError` it raised, or 130 after an interrupt.
+    """
+    try:
+        return body()
+    except MedVeilError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away; there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        refused = storage_error(error, error.filename or "disk", "use the file")
+        _say(str(refused))
+        return StorageError.exit_code
+
+
+def _say(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+
+
+def start_logging(arguments: argparse.Namespace) -> None:
+    """Set up logging from the common options."""
+    set_up_logging(arguments.log_level, arguments.log_file)

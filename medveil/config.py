@@ -1,0 +1,153 @@
+"""Typed configuration: OmegaConf over dataclasses, with errors that name file, key and the nearest valid name.
+
+Every field of a configuration dataclass carries its own help, ``field(default=..., metadata={"help": "..."})``;
+`commented_yaml` prints them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from medveil.errors import ConfigError
+from medveil.files import read_bytes
+
+T = TypeVar("T")
+
+
+def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+    """Read a YAML file and `key=value` overrides into a configuration dataclass.
+
+    Parameters
+    ----------
+    schema
+        A dataclass type; nested dataclasses are sections.
+    path
+        The YAML file, or None for the defaults.
+    overrides
+        Dotted assignments, for example ``"data.path=/images"``; values are read as YAML.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown (the nearest valid name is given), a value has the wrong type, or the text is not YAML.
+    """
+    config = OmegaConf.structured(schema)
+    if path is not None:
+        config = _merged(schema, config, _read_yaml(path), where=str(path))
+    for override in overrides:
+        config = _merged(schema, config, _parsed_override(override), where=f"command line '{override}'")
+    return _to_object(config, where=str(path or "defaults"))
+
+
+def from_mapping(schema: type[T], values: dict[str, Any], *, where: str) -> T:
+    """Fill a configuration dataclass from plain data, with the same checks as `load_config`."""
+    return _to_object(_merged(schema, OmegaConf.structured(schema), values, where=where), where=where)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """A configuration dataclass as plain nested data, ready for JSON."""
+    made: dict[str, Any] = dataclasses.asdict(config)
+    return made
+
+
+def commented_yaml(schema: type) -> str:
+    """The defaults of a configuration dataclass as YAML, each key under its help."""
+    return "\n".join(_commented_lines(schema, schema(), indent="")) + "\n"
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(read_bytes(path).decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ConfigError("is not text", where=path, cure="give a YAML file in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        raise ConfigError(f"is not valid YAML{line}: {getattr(error, 'problem', None) or error}", where=path) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError("holds no keys", where=path, cure="a configuration is a mapping of 'key: value'")
+    return values
+
+
+def _parsed_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key or any(not part for part in key.split(".")):
+        raise ConfigError("is not 'key=value'", where=f"'{text}'", cure="for example rounds=5 or data.path=/images")
+    try:
+        parsed = yaml.safe_load(value) if value else None
+    except yaml.YAMLError:
+        parsed = value
+    nested: Any = parsed
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return typing.cast("dict[str, Any]", nested)
+
+
+def _merged(schema: type, config: DictConfig, values: dict[str, Any], *, where: str) -> DictConfig:
+    _refuse_unknown(schema, values, where=where, prefix="")
+    try:
+        return typing.cast("DictConfig", OmegaConf.merge(config, values))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        problem = str(getattr(error, "msg", None) or error).splitlines()[0]
+        cure = f"expected {_expected(schema, key)}"
+        raise ConfigError(f"'{key}' has a value of the wrong type: {problem}", where=where, cure=cure) from None
+
+
+def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix: str) -> None:
+    hints = typing.get_type_hints(schema)
+    known = [each.name for each in dataclasses.fields(schema)]
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            cure = f"did you mean '{prefix}{near[0]}'?" if near else f"valid here: {', '.join(known)}"
+            raise ConfigError(f"unknown key '{prefix}{key}'", where=where, cure=cure)
+        section = hints[key]
+        if not dataclasses.is_dataclass(section):
+            continue
+        if not isinstance(value, dict):
+            raise ConfigError(f"'{prefix}{key}' is a section", where=where, cure="give it keys of its own")
+        _refuse_unknown(typing.cast("type", section), value, where=where, prefix=f"{prefix}{key}.")
+
+
+def _expected(schema: type, key: str) -> str:
+    kind: Any = schema
+    for part in key.split("."):
+        if not dataclasses.is_dataclass(kind):
+            break
+        kind = typing.get_type_hints(kind).get(part.split("[")[0], Any)
+    return getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind)  # type: ignore[return-value]
+
+
+def _to_object(config: DictConfig, *, where: str) -> Any:
+    try:
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "?"
+        problem = str(getattr(error, "msg", None) or error).splitlines()[0]
+        raise ConfigError(f"'{key}': {problem}", where=where) from None
+
+
+def _commented_lines(schema: type, defaults: Any, *, indent: str) -> Iterator[str]:
+    hints = typing.get_type_hints(schema)
+    for each in dataclasses.fields(schema):
+        value = getattr(defaults, each.name)
+        text = each.metadata.get("help")
+        if text:
+            yield f"{indent}# {text}"
+        if dataclasses.is_dataclass(hints[each.name]):
+            yield f"{indent}{each.name}:"
+            yield from _commented_lines(typing.cast("type", hints[each.name]), value, indent=f"{indent}  ")
+        else:
+            yield f"{indent}{each.name}: {yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]}"

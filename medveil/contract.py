@@ -1,0 +1,116 @@
+"""What client and server agree on: the run's configuration, the record keys and the message fields.
+
+`RunConfig` travels as one JSON string in Flower's run config (which takes no lists), under `RUN_KEY`. Sections that
+belong to a package (`model`, `train`, `cipher`) travel as plain data; the package that owns them validates them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from medveil.config import from_mapping
+from medveil.errors import ConfigError
+from medveil.files import check_format
+from medveil.wire import KINDS, WIRES
+
+FORMAT = "medveil-run"
+VERSION = 1
+TASKS = ("single-label",)
+IMAGE_NDIMS = (2,)
+
+RUN_KEY = "medveil-run"
+"""Run-config key of the `RunConfig` JSON."""
+SERVER_KEY = "medveil-server"
+"""Run-config key of the server's own settings (JSON); sites ignore it."""
+SITES_KEY = "medveil-sites"
+"""Run-config key of the settings of simulated sites (JSON); real sites have their own and ignore it."""
+
+ARRAYS = "arrays"
+METRICS = "metrics"
+CONFIG = "config"
+SITE = "site"
+
+ROUND = "server-round"
+FINAL = "final"
+NUM_EXAMPLES = "num-examples"
+
+
+@dataclass
+class RunConfig:
+    """One federated run, as server and every site see it."""
+
+    run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
+    name: str = field(default="run", metadata={"help": "Name of the experiment."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, splits and batches; never of a key."})
+    rounds: int = field(default=1, metadata={"help": "Federated rounds."})
+    classes: list[str] = field(default_factory=list, metadata={"help": "Class names in the order of the logits."})
+    task: str = field(default="single-label", metadata={"help": "Kind of labels."})
+    image_ndim: int = field(default=2, metadata={"help": "Spatial dimensions of an image."})
+    channels: int = field(default=1, metadata={"help": "Channels of an image."})
+    image_size: int = field(
+        default=64, metadata={"help": "Height and width in pixels, before padding to whole blocks."}
+    )
+    model: dict[str, Any] = field(default_factory=dict, metadata={"help": "models.config.ModelConfig as data."})
+    train: dict[str, Any] = field(default_factory=dict, metadata={"help": "fl_client.config.TrainConfig as data."})
+    cipher: dict[str, Any] = field(default_factory=dict, metadata={"help": "crypto.config.CipherConfig as data."})
+    keys: str = field(default="none", metadata={"help": "Key policy: none, shared or per-site."})
+    stem_init: str = field(default="public", metadata={"help": "Stem at round 1: public, adapted or secret."})
+    stem_train: str = field(default="averaged", metadata={"help": "Stem in training: averaged, local or frozen."})
+    stem_warmup: int = field(
+        default=0, metadata={"help": "Epochs that fit the stem to the frozen trunk before round 1."}
+    )
+    wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
+    kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
+    evaluate_first: bool = field(default=True, metadata={"help": "Measure the incoming model in the train message."})
+
+    def to_json(self) -> str:
+        """The run as one JSON string with its format and version."""
+        return json.dumps({"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "run config") -> RunConfig:
+        """Read and check what `to_json` wrote.
+
+        Raises
+        ------
+        ConfigError
+            The text is not JSON, a field is unknown or of the wrong type, or a value is not supported.
+        FormatError
+            It is of another format or a newer version.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            raise ConfigError("is not JSON", where=where) from None
+        check_format(values, name=FORMAT, newest=VERSION, where=where)
+        run = from_mapping(cls, {k: v for k, v in values.items() if k not in {"format", "version"}}, where=where)
+        run.check(where=where)
+        return run
+
+    def check(self, *, where: str = "run config") -> None:
+        """Refuse by name what this version does not do.
+
+        Raises
+        ------
+        ConfigError
+            A value is out of its range or not supported.
+        """
+        _one_of(self.task, TASKS, "task", where)
+        _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
+        _one_of(self.wire, WIRES, "wire", where)
+        _one_of(self.kind, KINDS, "kind", where)
+        if self.rounds < 1:
+            raise ConfigError(f"'rounds' is {self.rounds}", where=where, cure="at least 1")
+        if self.stem_warmup < 0:
+            raise ConfigError(f"'stem_warmup' is {self.stem_warmup}", where=where, cure="0 or more epochs")
+        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
+            raise ConfigError(f"'classes' is {self.classes}", where=where, cure="at least two different names")
+
+
+def _one_of(value: object, allowed: tuple[object, ...], name: str, where: str) -> None:
+    if value not in allowed:
+        listed = ", ".join(str(each) for each in allowed)
+        raise ConfigError(f"'{name}' is '{value}', which is not supported", where=where, cure=f"supported: {listed}")

@@ -1,0 +1,221 @@
+"""Files that are either whole or not there: atomic writes, JSON documents and their versions."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medveil.errors import FormatError, IntegrityError, StorageError
+
+_CURES = {
+    errno.ENOSPC: "free some space and run again",
+    errno.EDQUOT: "free some of your quota and run again",
+    errno.EROFS: "choose a folder on a writable disk",
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.ENOTDIR: "choose a path whose parents are folders",
+}
+
+
+def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
+    """Say an operating-system error in our own words."""
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StorageError(f"cannot {doing}: {reason.lower()}", where=path, cure=_CURES.get(error.errno or 0))
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: str | Path, mode: int = 0o777) -> Path:
+    """Create a folder and its parents; one that is there already is left as it is.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be made or written to.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    except FileExistsError:
+        raise StorageError("is a file where a folder is needed", where=path, cure="move it away") from None
+    except OSError as error:
+        raise storage_error(error, path, "create the folder") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise StorageError("cannot write into the folder", where=path, cure="choose a folder you may write to")
+    return path
+
+
+def write_bytes(path: str | Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old content or all of the new, never a part.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, read-only, or refuses the write. The old file is untouched.
+    """
+    path = Path(path)
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+        temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path, "write the file") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_text(path: str | Path, text: str, *, mode: int = 0o644) -> None:
+    """`write_bytes` for UTF-8 text."""
+    write_bytes(path, text.encode("utf-8"), mode=mode)
+
+
+def write_json(path: str | Path, document: Any, *, mode: int = 0o644) -> None:
+    """`write_bytes` for a JSON document (two-space indent, NaN refused)."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", mode=mode)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Read a file, with our own errors for one that is missing or unreadable."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise StorageError("no such file", where=path) from None
+    except OSError as error:
+        raise storage_error(error, path, "read the file") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON document.
+
+    Raises
+    ------
+    StorageError
+        The file is missing or unreadable.
+    IntegrityError
+        It is not whole JSON.
+    """
+    data = read_bytes(path)
+    try:
+        return json.loads(data)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise IntegrityError("is not a whole JSON document", where=path, cure="restore it from a copy") from error
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
+    """Build a folder under a temporary name beside `path` and move it into place when all of it is written.
+
+    An older folder at `path` is replaced only then. When the block raises, nothing of it remains.
+
+    Raises
+    ------
+    StorageError
+        The disk is full, read-only, or refuses a write.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    try:
+        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    except OSError as error:
+        raise storage_error(error, path, "create the folder") from error
+    try:
+        yield building
+        os.chmod(building, mode)
+        for inner in building.rglob("*"):
+            if inner.is_file():
+                with open(inner, "rb+") as stream:
+                    os.fsync(stream.fileno())
+        old = building.with_suffix(".old") if path.exists() else None
+        if old is not None:
+            os.replace(path, old)
+        os.replace(building, path)
+        _sync_folder(path.parent)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise storage_error(error, path, "write the folder") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def sweep_parts(folder: str | Path) -> int:
+    """Remove what killed writers left in a folder (`.NAME.*.part`, `.old`); returns how many."""
+    gone = 0
+    for left in Path(folder).glob(".*.*"):
+        if left.suffix not in {".part", ".old"}:
+            continue
+        gone += 1
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    return gone
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file as 64 hex digits."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise storage_error(error, path, "read the file") from error
+
+
+def check_format(document: Any, *, name: str, newest: int, where: str | Path) -> int:
+    """Check the `format` and `version` every persistent file of ours carries.
+
+    Parameters
+    ----------
+    document
+        The parsed header: a mapping with `format` (str) and `version` (int).
+    name
+        The format expected, for example ``"medveil-key"``.
+    newest
+        The newest version this MedVeil reads.
+
+    Returns
+    -------
+    int
+        The version of the file, between 1 and `newest`.
+
+    Raises
+    ------
+    FormatError
+        The file is of another format or of a newer version.
+    """
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != name:
+        raise FormatError(f"is not a {name} file", where=where)
+    version = document.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise FormatError(f"has no valid {name} version", where=where)
+    if version > newest:
+        raise FormatError(
+            f"is {name} version {version}; this MedVeil reads up to version {newest}",
+            where=where,
+            cure="upgrade MedVeil",
+        )
+    return version

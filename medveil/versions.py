@@ -1,0 +1,31 @@
+"""Which versions of what a run was made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+PACKAGES = ("flwr", "torch", "timm", "numpy", "pydicom", "omegaconf", "cryptography")
+
+
+def medveil_version() -> str:
+    """The installed MedVeil version, or ``"unknown"`` where only its source is on the path."""
+    return _version("medveil")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def environment() -> dict[str, str]:
+    """Versions of MedVeil, Python, the platform and the packages results depend on."""
+    return {
+        "medveil": medveil_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        **{package: _version(package) for package in PACKAGES},
+    }

@@ -1,0 +1,78 @@
+"""How tensors travel: fp32, or bfloat16 carried as uint16 bits, as weights or as deltas.
+
+Flower's ArrayRecord refuses bfloat16, and its strategies compute in the dtype they are given; so bfloat16 travels as its bit
+pattern and is decoded to fp32 before a strategy sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from medveil.errors import FederationError
+
+Tensors = dict[str, npt.NDArray[np.float32]]
+WIRES = ("fp32", "bf16")
+KINDS = ("weights", "delta")
+_DTYPE = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}
+
+
+def encode(tensors: Mapping[str, npt.NDArray[np.float32]], wire: str) -> dict[str, npt.NDArray[np.generic]]:
+    """Encode fp32 tensors for the wire, sorted by name.
+
+    Parameters
+    ----------
+    tensors
+        Arrays of dtype float32, any shape.
+    wire
+        ``"fp32"`` (unchanged) or ``"bf16"`` (uint16 bit patterns, rounded to nearest, ties to even).
+    """
+    return {name: _encode_one(tensors[name], wire) for name in sorted(tensors)}
+
+
+def decode(arrays: Mapping[str, npt.NDArray[np.generic]], wire: str, *, where: str = "message") -> Tensors:
+    """Decode what `encode` made back to fp32.
+
+    Raises
+    ------
+    FederationError
+        An array has another dtype than the wire format sends.
+    """
+    return {name: _decode_one(name, array, wire, where) for name, array in arrays.items()}
+
+
+def delta(tensors: Tensors, base: Tensors) -> Tensors:
+    """What training changed: `tensors` - `base`, tensor by tensor."""
+    return {name: tensors[name] - base[name] for name in tensors}
+
+
+def add_delta(base: Tensors, change: Tensors) -> Tensors:
+    """Undo `delta`: `base` + `change`, tensor by tensor."""
+    return {name: base[name] + change[name] for name in change}
+
+
+def size_in_bytes(arrays: Mapping[str, npt.NDArray[np.generic]]) -> int:
+    """Bytes of the array payload, headers left out."""
+    return sum(array.nbytes for array in arrays.values())
+
+
+def _encode_one(array: npt.NDArray[np.float32], wire: str) -> npt.NDArray[np.generic]:
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    if wire == "fp32":
+        return array
+    bits = array.view(np.uint32)
+    rounded = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+    # Rounding could carry a NaN's payload away and leave an infinity: a NaN stays a NaN.
+    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+
+
+def _decode_one(name: str, array: npt.NDArray[np.generic], wire: str, where: str) -> npt.NDArray[np.float32]:
+    if array.dtype != _DTYPE[wire]:
+        raise FederationError(
+            f"tensor '{name}' travels as {array.dtype}", where=where, cure=f"wire format {wire} sends {_DTYPE[wire]}"
+        )
+    if wire == "fp32":
+        return array.view(np.float32)
+    return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
