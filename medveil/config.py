@@ -45,12 +45,12 @@ def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequ
         config = _merged(schema, config, _read_yaml(path), where=str(path))
     for override in overrides:
         config = _merged(schema, config, _parsed_override(override), where=f"command line '{override}'")
-    return _to_object(config, where=str(path or "defaults"))
+    return _to_object(schema, config, where=str(path or "defaults"))
 
 
 def from_mapping(schema: type[T], values: dict[str, Any], *, where: str) -> T:
     """Fill a configuration dataclass from plain data, with the same checks as `load_config`."""
-    return _to_object(_merged(schema, OmegaConf.structured(schema), values, where=where), where=where)
+    return _to_object(schema, _merged(schema, OmegaConf.structured(schema), values, where=where), where=where)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -130,9 +130,9 @@ def _expected(schema: type, key: str) -> str:
     return getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind)  # type: ignore[return-value]
 
 
-def _to_object(config: DictConfig, *, where: str) -> Any:
+def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:
     try:
-        return OmegaConf.to_object(config)
+        return typing.cast("T", OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "?"
         problem = str(getattr(error, "msg", None) or error).splitlines()[0]

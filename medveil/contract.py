@@ -50,18 +50,14 @@ class RunConfig:
     task: str = field(default="single-label", metadata={"help": "Kind of labels."})
     image_ndim: int = field(default=2, metadata={"help": "Spatial dimensions of an image."})
     channels: int = field(default=1, metadata={"help": "Channels of an image."})
-    image_size: int = field(
-        default=64, metadata={"help": "Height and width in pixels, before padding to whole blocks."}
-    )
+    image_size: int = field(default=64, metadata={"help": "Height and width in pixels, before padding to blocks."})
     model: dict[str, Any] = field(default_factory=dict, metadata={"help": "models.config.ModelConfig as data."})
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "fl_client.config.TrainConfig as data."})
     cipher: dict[str, Any] = field(default_factory=dict, metadata={"help": "crypto.config.CipherConfig as data."})
     keys: str = field(default="none", metadata={"help": "Key policy: none, shared or per-site."})
     stem_init: str = field(default="public", metadata={"help": "Stem at round 1: public, adapted or secret."})
     stem_train: str = field(default="averaged", metadata={"help": "Stem in training: averaged, local or frozen."})
-    stem_warmup: int = field(
-        default=0, metadata={"help": "Epochs that fit the stem to the frozen trunk before round 1."}
-    )
+    stem_warmup: int = field(default=0, metadata={"help": "Epochs that fit a secret stem before round 1."})
     wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
     kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
     evaluate_first: bool = field(default=True, metadata={"help": "Measure the incoming model in the train message."})

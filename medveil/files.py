@@ -214,7 +214,7 @@ def check_format(document: Any, *, name: str, newest: int, where: str | Path) ->
         raise FormatError(f"has no valid {name} version", where=where)
     if version > newest:
         raise FormatError(
-            f"is {name} version {version}; this MedVeil reads up to version {newest}",
+            f"is {name} version {version}; this MedVeil reads up to {newest}",
             where=where,
             cure="upgrade MedVeil",
         )

@@ -2,7 +2,7 @@
 
 timm imports torchvision for its image transforms. torchvision's PyPI wheel is built against CUDA; beside a CPU build of
 torch its operator library does not load, and `import torchvision` stops with "operator torchvision::nms does not exist"
-while it registers fake kernels. Declaring the schemas of the operators it registers is enough; MedVeil calls none of them.
+while it registers fake kernels. Declaring the schemas of those operators is enough; MedVeil calls none of them.
 """
 
 from __future__ import annotations
