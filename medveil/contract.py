@@ -34,8 +34,12 @@ CONFIG = "config"
 SITE = "site"
 
 ROUND = "server-round"
-FINAL = "final"
 NUM_EXAMPLES = "num-examples"
+SECONDS = "seconds"
+
+PHASES = ("train", "validation", "test", "wrong-key", "public-stem")
+"""What a measurement was made on; the last two are the thief's."""
+MEASURES = ("loss", "accuracy", "balanced-accuracy", "auroc", "n")
 
 
 @dataclass
@@ -104,6 +108,14 @@ class RunConfig:
             raise ConfigError(f"'stem_warmup' is {self.stem_warmup}", where=where, cure="0 or more epochs")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"'classes' is {self.classes}", where=where, cure="at least two different names")
+
+
+def measure_key(phase: str, measure: str) -> str:
+    """Key of a measurement in a reply's MetricRecord, for example ``"validation-auroc"``.
+
+    A measurement that is undefined (AUROC of a single class) is sent as NaN; one that was not made is left out.
+    """
+    return f"{phase}-{measure}"
 
 
 def _one_of(value: object, allowed: tuple[object, ...], name: str, where: str) -> None:

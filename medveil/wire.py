@@ -1,7 +1,7 @@
 """How tensors travel: fp32, or bfloat16 carried as uint16 bits, as weights or as deltas.
 
-Flower's ArrayRecord refuses bfloat16, and its strategies compute in the dtype they are given; so bfloat16 travels as its
-bit pattern and is decoded to fp32 before a strategy sees it.
+Flower's ArrayRecord refuses bfloat16, and its strategies compute in the dtype they are given; so bfloat16 travels as
+its bit pattern and is decoded to fp32 before a strategy sees it.
 """
 
 from __future__ import annotations
