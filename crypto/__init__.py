@@ -1,0 +1,1 @@
+"""What hides an image: keys and image ciphers. Knows arrays and files; no model, no Flower."""

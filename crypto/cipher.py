@@ -1,0 +1,66 @@
+"""Image ciphers by name.
+
+A new scheme is one file in `crypto.schemes` with one subclass of `ImageCipher`, and one line in `SCHEMES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from crypto.base import Geometry, ImageCipher, StemPermutation
+from crypto.config import PRESETS, CipherConfig, resolve
+from crypto.keys import Key
+from crypto.schemes.aes_ctr import AesCtr
+from crypto.schemes.block_pixel import BlockPixel
+from crypto.schemes.none import NoCipher
+from medveil.errors import ConfigError
+
+__all__ = ["SCHEMES", "Geometry", "ImageCipher", "StemPermutation", "check_scheme", "make_cipher"]
+
+SCHEMES: dict[str, type[ImageCipher]] = {cipher.scheme: cipher for cipher in (BlockPixel, AesCtr, NoCipher)}
+"""Every cipher by its name."""
+
+
+def make_cipher(
+    config: CipherConfig, key: Key | None, *, channels: int, height: int, width: int, bits: int = 8
+) -> ImageCipher:
+    """Make the cipher of a configuration for images of one shape.
+
+    Parameters
+    ----------
+    config
+        Scheme (or preset), block and negation; settings a scheme does not have are ignored.
+    key
+        The site's key; may be None for scheme ``none``.
+    channels, height, width
+        Shape of an image in pixels, before padding to whole blocks.
+    bits
+        Significant bits of a pixel: up to 8 for uint8, up to 16 for uint16.
+
+    Raises
+    ------
+    ConfigError
+        Unknown scheme, or a size that cannot be.
+    KeyMaterialError
+        The scheme needs a key.
+    """
+    resolved = resolve(config)
+    kind = SCHEMES[check_scheme(resolved.scheme)]
+    geometry = Geometry(channels=channels, height=height, width=width, block=resolved.block, bits=bits)
+    return kind(resolved, key, geometry)
+
+
+def check_scheme(name: str) -> str:
+    """Return the name of a scheme or preset, or refuse it naming what is nearest.
+
+    Raises
+    ------
+    ConfigError
+        No scheme or preset has this name.
+    """
+    known = [*SCHEMES, *PRESETS]
+    if name in known:
+        return name
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    raise ConfigError(f"'{name}' is no cipher", where="cipher.scheme", cure=f"{guess}known: {', '.join(known)}")

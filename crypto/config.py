@@ -1,0 +1,30 @@
+"""Which cipher hides the images, as configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+
+@dataclass
+class CipherConfig:
+    """The image cipher of a run or a site."""
+
+    scheme: str = field(
+        default="block-pixel",
+        metadata={"help": "Image cipher: block-pixel, aes-ctr, none, or the preset seed-paper."},
+    )
+    block: int = field(
+        default=16, metadata={"help": "Edge of a cipher block in pixels; the model's patch size must equal it."}
+    )
+    negate: bool = field(
+        default=False, metadata={"help": "Also negate pixels at keyed positions of a block (block-pixel only)."}
+    )
+
+
+PRESETS = {"seed-paper": CipherConfig(scheme="block-pixel", block=25, negate=False)}
+"""Names that stand for a whole configuration. `seed-paper` is arXiv:2501.15363: 200x200 RGB, 64 blocks of 25x25x3."""
+
+
+def resolve(config: CipherConfig) -> CipherConfig:
+    """Replace a preset's name by what it stands for; anything else comes back as a copy."""
+    return replace(PRESETS.get(config.scheme, config))
