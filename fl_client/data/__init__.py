@@ -1,0 +1,1 @@
+"""One hospital's images: from files to the encrypted, memory-mapped store."""

@@ -1,0 +1,178 @@
+"""What a hospital says about its images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from medveil.errors import ConfigError
+
+SOURCES = ("phantoms", "dicom", "images", "npz")
+AUGMENTS = ("none", "light", "standard")
+PARTITIONS = ("iid", "dirichlet", "site")
+TESTS = ("partitioned", "common")
+
+
+@dataclass
+class PartitionConfig:
+    """How one data set is dealt to simulated sites."""
+
+    kind: str = field(
+        default="iid",
+        metadata={
+            "help": "iid (alike), dirichlet (label skew) or site (as the files say: InstitutionName, column site)."
+        },
+    )
+    alpha: float = field(default=0.5, metadata={"help": "Concentration of the Dirichlet draw; smaller is more skewed."})
+    test: str = field(
+        default="partitioned",
+        metadata={
+            "help": "partitioned: each site tests on its own share; common: every site tests on one held-out set."
+        },
+    )
+    min_per_site: int = field(default=8, metadata={"help": "Fewest images a simulated site may be dealt."})
+
+
+@dataclass
+class PhantomConfig:
+    """The DICOM phantoms MedVeil draws for demonstrations and tests."""
+
+    sites: int = field(default=4, metadata={"help": "Hospitals to draw, each with a scanner of its own."})
+    images: int = field(default=240, metadata={"help": "Images per hospital."})
+    classes: int = field(default=4, metadata={"help": "Lesion classes, 2 to 4: none, mass, ring, diffuse."})
+    per_patient: int = field(default=2, metadata={"help": "Images per patient, all of the patient's class."})
+    size: int = field(
+        default=64, metadata={"help": "Side of the field of view in pixels before a scanner's own matrix."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the drawings."})
+
+
+@dataclass
+class DataConfig:
+    """Where a site's images are, how they are read, split and augmented."""
+
+    source: str = field(default="phantoms", metadata={"help": "phantoms, dicom, images (PNG, JPEG) or npz (MedMNIST)."})
+    path: str | None = field(
+        default=None, metadata={"help": "The folder or .npz file; for phantoms, the folder to make."}
+    )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side in pixels images are resized to, aspect not kept; null: the npz's own, phantoms 64, else 224."
+        },
+    )
+    channels: int | None = field(default=None, metadata={"help": "1 or 3; null: as the first readable image has."})
+    classes: list[str] | None = field(
+        default=None,
+        metadata={"help": "Ordered class names; another label is an error. null: the names found, sorted."},
+    )
+    labels: str | None = field(
+        default=None,
+        metadata={
+            "help": "CSV (path,label[,more]) relative to data.path, for dicom and images; null: one folder a class."
+        },
+    )
+    group_by: str | None = field(
+        default=None,
+        metadata={
+            "help": "CSV column, DICOM attribute or npz key kept whole by every split; null: PatientID for DICOM."
+        },
+    )
+    window: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "[centre, width] of grey values; null: the file's own VOI LUT, else percentiles 0.5 to 99.5."
+        },
+    )
+    min_side: int = field(default=16, metadata={"help": "Images with a shorter side, in pixels, are skipped by name."})
+    limit: int | None = field(
+        default=None, metadata={"help": "Use at most this many images, groups whole, classes alike."}
+    )
+    validation: float = field(default=0.15, metadata={"help": "Fraction of a site's images for validation."})
+    test: float = field(default=0.15, metadata={"help": "Fraction of a site's images for the test."})
+    views: int = field(
+        default=1,
+        metadata={
+            "help": "Encrypted views per training image, the first unaugmented; 0: augment and encrypt on the fly."
+        },
+    )
+    augment: str = field(
+        default="none", metadata={"help": "none, light or standard: rotate, shift, scale, brightness."}
+    )
+    flip: bool = field(default=False, metadata={"help": "Also flip at random; right for histology, wrong for anatomy."})
+    partition: PartitionConfig = field(default_factory=PartitionConfig, metadata={"help": "Simulated sites."})
+    phantoms: PhantomConfig = field(default_factory=PhantomConfig, metadata={"help": "Drawn DICOM images."})
+
+
+def check_data_config(config: DataConfig) -> None:
+    """Refuse settings that cannot be run, before any file is read.
+
+    Raises
+    ------
+    ConfigError
+        A name is unknown, a number is out of range, or settings contradict each other.
+    """
+    _one_of("data.source", config.source, SOURCES)
+    _one_of("data.augment", config.augment, AUGMENTS)
+    _one_of("data.partition.kind", config.partition.kind, PARTITIONS)
+    _one_of("data.partition.test", config.partition.test, TESTS)
+    if not config.path:
+        raise ConfigError("is not set", where="data.path", cure="give the folder or file of the images")
+    if config.channels not in (None, 1, 3):
+        raise ConfigError(f"is {config.channels}", where="data.channels", cure="1 or 3")
+    _at_least("data.image_size", config.image_size, 4)
+    _at_least("data.limit", config.limit, 1)
+    _at_least("data.min_side", config.min_side, 1)
+    _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
+    if not config.partition.alpha > 0:
+        raise ConfigError(f"is {config.partition.alpha}", where="data.partition.alpha", cure="a number above 0")
+    if config.window is not None and (len(config.window) != 2 or not config.window[1] > 0):
+        raise ConfigError(f"is {config.window}", where="data.window", cure="[centre, width] with a width above 0")
+    if config.classes is not None and len(set(config.classes)) != len(config.classes):
+        raise ConfigError("names a class twice", where="data.classes")
+    _check_fractions(config)
+    _check_views(config)
+    _check_phantoms(config.phantoms)
+
+
+def _check_fractions(config: DataConfig) -> None:
+    for name, value in (("data.validation", config.validation), ("data.test", config.test)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"is {value}", where=name, cure="a fraction from 0 to below 1")
+    if config.validation + config.test >= 1:
+        raise ConfigError("data.validation and data.test leave nothing to train on", cure="let them sum to below 1")
+
+
+def _check_views(config: DataConfig) -> None:
+    if config.views < 0:
+        raise ConfigError(f"is {config.views}", where="data.views", cure="0 or more")
+    augmented = config.augment != "none" or config.flip
+    if config.views == 1 and augmented:
+        raise ConfigError(
+            "is 1, and the first view is never augmented, yet augmentation is asked for",
+            where="data.views",
+            cure="0 (on the fly), 2 or more, or augment none without flip",
+        )
+    if config.views > 1 and not augmented:
+        raise ConfigError(
+            f"is {config.views} copies of the same image",
+            where="data.views",
+            cure="choose data.augment or data.flip, or 1 view",
+        )
+
+
+def _check_phantoms(config: PhantomConfig) -> None:
+    for name, value, least in (("sites", config.sites, 1), ("images", config.images, 1), ("size", config.size, 32)):
+        _at_least(f"data.phantoms.{name}", value, least)
+    _at_least("data.phantoms.per_patient", config.per_patient, 1)
+    if not 2 <= config.classes <= 4:
+        raise ConfigError(f"is {config.classes}", where="data.phantoms.classes", cure="2 to 4")
+
+
+def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise ConfigError(f"'{value}' is not known", where=name, cure=f"one of {', '.join(valid)}")
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ConfigError(f"is {value}", where=name, cure=f"at least {least}")

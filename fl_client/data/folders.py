@@ -1,0 +1,119 @@
+"""Folders of files and their labels: from a CSV, or from one folder a class."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from fl_client.data.config import DataConfig
+from fl_client.data.source import Skipped
+from medveil.errors import DataError
+
+_JUNK = {"thumbs.db", "desktop.ini", "dicomdir"}
+
+
+class Labelled(NamedTuple):
+    """A file and what is said of it; `columns` are the other columns of its row."""
+
+    id: str
+    path: Path
+    label: str
+    columns: dict[str, str]
+
+
+class Listing(NamedTuple):
+    """The labelled files below a folder, sorted by id, the names of the CSV's columns, and what was left out."""
+
+    files: list[Labelled]
+    columns: tuple[str, ...]
+    skipped: list[Skipped]
+
+
+def list_files(root: Path, config: DataConfig) -> Listing:
+    """Find the labelled files of a folder.
+
+    With ``data.labels``, the files its CSV names and no others; a named file that is not there is skipped by name.
+    Without, every file below a class folder; files beside the class folders are skipped by name, hidden ones ignored.
+
+    Raises
+    ------
+    DataError
+        The folder or the CSV is missing or empty; the CSV lacks a column, a label or a path, or names a file twice.
+    """
+    if not root.exists():
+        raise DataError("no such folder", where=root, cure="set data.path to the folder of the images")
+    if not root.is_dir():
+        raise DataError("is not a folder", where=root, cure="set data.path to the folder of the images")
+    listing = _from_folders(root) if config.labels is None else _from_csv(root, root / Path(config.labels).expanduser())
+    if not listing.files and not listing.skipped:
+        raise DataError("the folder is empty", where=root, cure="put one folder a class in it, or set data.labels")
+    return listing
+
+
+def _from_folders(root: Path) -> Listing:
+    files, skipped = [], []
+    for path in _walk(root):
+        relative = path.relative_to(root)
+        if len(relative.parts) < 2:
+            skipped.append(Skipped(relative.as_posix(), "not inside a class folder"))
+            continue
+        files.append(Labelled(relative.as_posix(), path, relative.parts[0], {}))
+    return Listing(files, (), skipped)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Every visible file below a folder, sorted; symbolic links are followed, loops are not."""
+    seen: set[str] = set()
+    found: list[Path] = []
+    for folder, inner, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [Path(folder) / name for name in names if not name.startswith(".") and name.lower() not in _JUNK]
+    yield from sorted(found, key=lambda path: path.as_posix())
+
+
+def _from_csv(root: Path, table: Path) -> Listing:
+    columns, rows = _read_rows(table)
+    files, skipped = [], []
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        named, label = (row.get("path") or "").strip(), (row.get("label") or "").strip()
+        if not named or not label:
+            raise DataError(f"line {line} has no {'path' if not named else 'label'}", where=table)
+        path = root / named
+        key = Path(os.path.normpath(path)).as_posix()
+        if key in lines:
+            raise DataError(f"lines {lines[key]} and {line} both name '{named}'", where=table, cure="keep one of them")
+        lines[key] = line
+        if not path.is_file():
+            skipped.append(Skipped(named, f"named in {table.name}, but there is no such file"))
+            continue
+        files.append(Labelled(named, path, label, {name: (row.get(name) or "").strip() for name in columns}))
+    return Listing(sorted(files, key=lambda each: each.id), columns, skipped)
+
+
+def _read_rows(table: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str | None]]]]:
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            columns = tuple(reader.fieldnames or ())
+            missing = [name for name in ("path", "label") if name not in columns]
+            if missing:
+                raise DataError(
+                    f"has no column '{missing[0]}'", where=table, cure=f"its columns are {', '.join(columns) or 'none'}"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise DataError("no such labels file", where=table, cure="data.labels is relative to data.path") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot be read as CSV: {error}", where=table) from error
+    if not rows:
+        raise DataError("names no files", where=table)
+    return columns, rows

@@ -1,0 +1,136 @@
+"""MedMNIST-style npz files (Yang et al. 2023, arXiv 2110.14795): arrays of images and labels in one file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_client.data.config import DataConfig
+from fl_client.data.preprocess import percentiles_to_bytes, window_to_bytes
+from fl_client.data.source import Bytes, Item, Source, Stamp, class_names
+from medveil.errors import DataError
+
+_PARTS = {"train": "train", "val": "validation", "test": "test"}
+Arrays = dict[str, npt.NDArray]
+
+
+class NpzSource(Source):
+    """Images of one npz file, kept in memory as they are stored.
+
+    Takes ``train_images``/``train_labels`` with ``val_*`` and ``test_*`` (the official split is kept), or
+    ``images``/``labels``; optionally ``classes``, the names in the order of the labels. Images are (n, H, W) or
+    (n, H, W, 3); labels integers (n,) or (n, 1). Pickled arrays are refused.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config)
+        arrays = self._load()
+        parts = self._parts(arrays)
+        self._images = [images for _, images, _, _ in parts]
+        self._at = [(p, row) for p, part in enumerate(parts) for row in range(len(part[2]))]
+        names, codes = self._names(arrays, [labels for _, _, labels, _ in parts])
+        items = [
+            Item(
+                f"{key}/{row}",
+                codes[int(label)],
+                None if groups is None else str(groups[row]),
+                _PARTS.get(key),
+            )
+            for key, _, labels, groups in parts
+            for row, label in enumerate(labels)
+        ]
+        self.classes = names
+        self._finish(items, default_size=self._own_size())
+
+    def _load(self) -> Arrays:
+        try:
+            stat = self.path.stat()
+            self._file = Stamp(stat.st_size, stat.st_mtime_ns)
+            with np.load(self.path, allow_pickle=False) as stored:
+                return {key: stored[key] for key in stored.files}
+        except FileNotFoundError:
+            raise DataError("no such file", where=self.path, cure="set data.path to an .npz file") from None
+        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, KeyError) as error:
+            raise DataError(f"cannot be read as npz: {error}", where=self.path) from error
+
+    def _parts(self, arrays: Arrays) -> list[tuple[str, npt.NDArray, npt.NDArray, npt.NDArray | None]]:
+        prefixes = [key for key in _PARTS if f"{key}_images" in arrays]
+        wanted = [(key, f"{key}_images", f"{key}_labels", f"{key}_") for key in prefixes] or [
+            ("images", "images", "labels", "")
+        ]
+        made = []
+        for key, images, labels, prefix in wanted:
+            if images not in arrays or labels not in arrays:
+                raise DataError(
+                    f"has no arrays '{images}' and '{labels}' (it has {', '.join(sorted(arrays)) or 'none'})",
+                    where=self.path,
+                )
+            pixels, codes = arrays[images], arrays[labels]
+            self._check_arrays(images, pixels, labels, codes)
+            made.append((key, pixels, codes.reshape(len(codes)), self._groups(arrays, prefix, len(codes))))
+        return made
+
+    def _check_arrays(self, images: str, pixels: npt.NDArray, labels: str, codes: npt.NDArray) -> None:
+        if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[3] not in (1, 3)):
+            raise DataError(
+                f"'{images}' has shape {pixels.shape}", where=self.path, cure="(n, H, W), (n, H, W, 1) or (n, H, W, 3)"
+            )
+        if pixels.dtype.kind not in "uif":
+            raise DataError(f"'{images}' has dtype {pixels.dtype}", where=self.path, cure="numbers")
+        if codes.shape not in {(len(pixels),), (len(pixels), 1)} or codes.dtype.kind not in "ui":
+            raise DataError(
+                f"'{labels}' is {codes.dtype} {codes.shape} for {len(pixels)} images",
+                where=self.path,
+                cure="one integer per image",
+            )
+        if min(pixels.shape[1:3]) < self._config.min_side:
+            raise DataError(
+                f"images of {pixels.shape[2]}x{pixels.shape[1]} pixels are smaller than data.min_side "
+                f"{self._config.min_side}",
+                where=self.path,
+            )
+
+    def _groups(self, arrays: Arrays, prefix: str, count: int) -> npt.NDArray | None:
+        if self._config.group_by is None:
+            return None
+        key = prefix + self._config.group_by
+        if key not in arrays or arrays[key].shape != (count,):
+            raise DataError(f"has no array '{key}' with one group per image", where=self.path)
+        return arrays[key]
+
+    def _names(self, arrays: Arrays, labels: Sequence[npt.NDArray]) -> tuple[tuple[str, ...], dict[int, int]]:
+        codes = sorted({int(code) for part in labels for code in np.unique(part)})
+        known = [str(name) for name in arrays["classes"].reshape(-1)] if "classes" in arrays else self._config.classes
+        if known is None:
+            known = [str(code) for code in range(max(codes, default=0) + 1)]
+        wrong = [code for code in codes if not 0 <= code < len(known)]
+        if wrong:
+            raise DataError(f"unknown label {wrong[0]}", where=self.path, cure=f"labels are 0 to {len(known) - 1}")
+        names = class_names(known, self._config, where=self.path) if self._config.classes else tuple(known)
+        if len(names) < 2:
+            raise DataError("has one class only", where=self.path)
+        return names, {code: names.index(known[code]) for code in codes}
+
+    def _own_size(self) -> int:
+        height, width = self._images[0].shape[1:3]
+        if height != width and self._config.image_size is None:
+            raise DataError(f"images are {width}x{height} pixels", where=self.path, cure="set data.image_size")
+        return int(height)
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        self._at = [self._at[i] for i in kept]
+
+    def _decode(self, index: int) -> Bytes:
+        part, row = self._at[index]
+        pixels = self._images[part][row]
+        if pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[..., 0]
+        if self._config.window is not None:
+            return window_to_bytes(pixels, self._config.window)
+        return pixels if pixels.dtype == np.uint8 else percentiles_to_bytes(pixels)
+
+    def _stamp(self, index: int) -> Stamp:  # noqa: ARG002
+        return self._file

@@ -1,0 +1,183 @@
+"""Which images a site holds, and how it splits them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_client.data.config import DataConfig, PartitionConfig
+from fl_client.data.rng import generator
+from fl_client.data.source import Item, Source
+from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
+from medveil.errors import ConfigError, DataError
+
+_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One site's images: sorted int64 indices into ``Source.items``.
+
+    Attributes
+    ----------
+    train, validation, test : int64 (n,)
+        Disjoint; a group is in one of them only.
+    missing_classes : tuple of str
+        Classes without a training image here: worth a warning, not an error.
+    """
+
+    train: Indices
+    validation: Indices
+    test: Indices
+    missing_classes: tuple[str, ...] = ()
+
+
+def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, seed: int) -> Parts:
+    """Deal a source to `sites` sites and split the share of site `index`.
+
+    Every site that calls this with the same arguments gets disjoint shares that together are the whole source; with
+    ``data.partition.test: common`` the test part is held out first and is the same at every site. A real hospital calls
+    it with ``sites=1, index=0``.
+
+    Raises
+    ------
+    ConfigError
+        `index` is not below `sites`, or the files name another number of sites.
+    DataError
+        There are too few images or groups for this many sites or parts.
+    """
+    if not 0 <= index < sites:
+        raise ConfigError(f"site {index} of {sites} does not exist")
+    items = source.items
+    official = {item.split for item in items}
+    everything = np.arange(len(items))
+    common = _common_test(items, everything, config, official, seed) if config.partition.test == "common" else None
+    pool = everything if common is None else np.setdiff1d(everything, common)
+    test = 0.0 if common is not None or "test" in official else config.test
+    validation = 0.0 if "validation" in official else config.validation
+    parts_to_draw = 1 + (test > 0) + (validation > 0)
+    mine = _share(items, pool, config.partition, sites=sites, index=index, seed=seed, groups_needed=parts_to_draw)
+    made = split_items(
+        items,
+        mine,
+        # The common test was taken off first: what is left owes the validation part its fraction of the whole.
+        validation=validation if common is None else validation / max(1e-9, 1 - len(common) / len(items)),
+        test=test,
+        rng=generator(seed, "split", index),
+        where=f"site {index}",
+    )
+    present = {items[i].label for i in made.train.tolist()}
+    missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
+    return Parts(made.train, made.validation, made.test if common is None else common, missing)
+
+
+def _common_test(
+    items: Sequence[Item], everything: Indices, config: DataConfig, official: set[str | None], seed: int
+) -> Indices:
+    if "test" in official:
+        return np.array([i for i in everything.tolist() if items[i].split == "test"], dtype=np.int64)
+    if not config.test > 0:
+        raise ConfigError("is 0, yet data.partition.test is common", where="data.test", cure="a fraction above 0")
+    groups = group_items(items, everything)
+    # Official validation images are no test images: only what is free for training may be held out.
+    pool = np.array([split in (None, "train") for split in groups.splits])
+    shares = np.tile([1 - config.test, config.test], (groups.strata.shape[1], 1))
+    chosen = np.zeros(len(pool), dtype=bool)
+    chosen[pool] = deal(groups.strata[pool], shares, rng=generator(seed, "common test")) == 1
+    if not chosen.any():
+        raise DataError("too few groups of images to hold out a common test", cure="raise data.test")
+    return groups.gather(chosen)
+
+
+def _share(
+    items: Sequence[Item],
+    pool: Indices,
+    config: PartitionConfig,
+    *,
+    sites: int,
+    index: int,
+    seed: int,
+    groups_needed: int,
+) -> Indices:
+    if config.kind == "site":
+        return _own_site(items, pool, sites=sites, index=index)
+    if sites == 1:
+        return pool
+    groups = group_items(items, pool)
+    rng = generator(seed, "partition", config.kind, sites)
+    equal = np.full((groups.strata.shape[1], sites), 1 / sites)
+    shares = _dirichlet_shares(groups, config, sites, rng) if config.kind == "dirichlet" else equal
+    site_of = deal(groups.strata, shares, rng=rng)
+    _give_to_the_poor(site_of, groups, sites, config.min_per_site, groups_needed, rng)
+    return groups.gather(site_of == index)
+
+
+def _own_site(items: Sequence[Item], pool: Indices, *, sites: int, index: int) -> Indices:
+    names = sorted({items[i].site or "" for i in pool.tolist()})
+    if "" in names:
+        raise DataError(
+            "some images name no site, yet data.partition.kind is site",
+            cure="InstitutionName in DICOM, or a column 'site' in the labels",
+        )
+    if len(names) != sites:
+        raise ConfigError(
+            f"the images name {len(names)} sites ({', '.join(names[:8])}), and {sites} are asked for", where="sites"
+        )
+    return np.array([i for i in pool.tolist() if items[i].site == names[index]], dtype=np.int64)
+
+
+def _dirichlet_shares(
+    groups: Groups, config: PartitionConfig, sites: int, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Each class's shares over the sites, Dirichlet(alpha), the same in every official split. float64 (S, sites).
+
+    Yurochkin et al. 2019 (arXiv 1905.12022), who redraw until no site is too small; Hsu et al. 2019 (arXiv 1909.06335) draw
+    per client instead and keep the clients' sizes equal.
+    """
+    classes = int(groups.labels.max()) + 1
+    counts = groups.strata.sum(axis=0)
+    for _ in range(_DRAWS):
+        per_class = rng.dirichlet(np.full(sites, config.alpha), size=classes)
+        shares = per_class[groups.labels]
+        if np.isfinite(shares).all() and (counts @ shares).min() >= config.min_per_site:
+            break
+    # A tiny alpha underflows to 0/0: the limit of the distribution is one site taking the whole class.
+    lost = ~np.isfinite(shares).all(axis=1)
+    shares[lost] = np.eye(sites)[groups.labels[lost] % sites]
+    return shares
+
+
+def _give_to_the_poor(
+    site_of: npt.NDArray[np.int64],
+    groups: Groups,
+    sites: int,
+    min_per_site: int,
+    groups_needed: int,
+    rng: np.random.Generator,
+) -> None:
+    """Move random groups from the richest site to the poorest until each has what it needs; changes `site_of`."""
+    splits = np.array([split or "train" for split in groups.splits])
+    ones = np.ones(len(splits), dtype=np.int64)
+    needs = [(splits == "train", ones, groups_needed, "groups of training images")]
+    needs += [(splits == name, ones, 1, f"groups of {name} images") for name in sorted(set(splits) - {"train"})]
+    needs += [(ones > 0, groups.sizes, min_per_site, "images (data.partition.min_per_site)")]
+    for eligible, weights, least, what in needs:
+        while True:
+            held = np.bincount(site_of, weights=weights * eligible, minlength=sites)
+            poor, rich = int(np.argmin(held)), int(np.argmax(held))
+            if held[poor] >= least:
+                break
+            movable = eligible & (site_of == rich) & (held[rich] - weights >= least)
+            # Giving must not cost the giver what the needs before this one have secured.
+            for name in set(splits[movable]):
+                kept = groups_needed if name == "train" else 1
+                movable &= (splits != name) | (((site_of == rich) & (splits == name)).sum() > kept)
+            if not movable.any():
+                raise DataError(
+                    f"{len(splits)} groups of images are too few for {sites} sites of at least {least} {what}",
+                    cure="fewer sites, a larger data.partition.alpha, or a smaller data.partition.min_per_site",
+                )
+            site_of[rng.choice(np.flatnonzero(movable))] = poor
