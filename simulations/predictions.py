@@ -1,0 +1,108 @@
+"""What the sites of a run predicted on their test images."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from medveil.errors import IntegrityError
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """One site's predictions on its test images.
+
+    Attributes
+    ----------
+    ids
+        (n,) str, one name per image, none twice.
+    labels
+        (n,) int64, class indices.
+    probabilities
+        (n, K) float32, rows summing to 1.
+    """
+
+    ids: npt.NDArray[np.str_]
+    labels: Ints
+    probabilities: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def predicted(self) -> Ints:
+        """(n,) int64, the most probable class of each image; of equals the first."""
+        made: Ints = self.probabilities.argmax(axis=1).astype(np.int64)
+        return made
+
+    @property
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """(n,) bool, where the most probable class is the label."""
+        made: npt.NDArray[np.bool_] = self.predicted == self.labels
+        return made
+
+    def check(self, *, where: str | Path) -> None:
+        """Refuse predictions that cannot be what a site wrote.
+
+        Raises
+        ------
+        IntegrityError
+            Shapes disagree, an id comes twice, a label has no column, or a probability is not in [0, 1].
+        """
+        n = len(self.ids)
+        if self.ids.ndim != 1 or self.labels.shape != (n,) or self.probabilities.shape[:1] != (n,):
+            raise IntegrityError("ids, labels and probabilities are not of one length", where=where)
+        if self.probabilities.ndim != 2 or self.probabilities.shape[1] < 2:
+            raise IntegrityError("probabilities are not an (n, K) table of at least two classes", where=where)
+        if len(np.unique(self.ids)) != n:
+            raise IntegrityError("an image is predicted twice", where=where)
+        if n and not (self.labels.min() >= 0 and self.labels.max() < self.probabilities.shape[1]):
+            raise IntegrityError("a label has no column of probabilities", where=where)
+        # NaN fails both comparisons, so it is refused here too.
+        if not np.all((self.probabilities >= -1e-6) & (self.probabilities <= 1 + 1e-6)):
+            raise IntegrityError("a probability is not between 0 and 1", where=where)
+
+
+Sites = Mapping[str, Predictions]
+"""The predictions of one run, by site."""
+Runs = Sequence[Sites]
+"""The predictions of several runs that differ in their seed."""
+
+
+def load_predictions(run: str | Path) -> dict[str, Predictions]:
+    """Read ``RUN/sites/*/predictions.npz``.
+
+    Returns
+    -------
+    dict
+        Predictions by site, in the order of the names; empty when no site has predicted yet.
+
+    Raises
+    ------
+    IntegrityError
+        A file is cut, or does not hold what a site writes.
+    """
+    files = sorted(Path(run).glob("sites/*/predictions.npz"))
+    return {file.parent.name: _read(file) for file in files}
+
+
+def _read(file: Path) -> Predictions:
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            made = Predictions(
+                ids=stored["ids"].astype(np.str_),
+                labels=stored["labels"].astype(np.int64),
+                probabilities=stored["probabilities"].astype(np.float32),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise IntegrityError("is not a whole file of predictions", where=file, cure="evaluate again") from error
+    made.check(where=file)
+    return made
