@@ -1,0 +1,181 @@
+"""Which stem goes with which keys, and what may leave the site.
+
+A policy is `keys` x `stem.init` x `stem.train`. Nine rows are offered, some with two ways to train:
+
+========  =======  =============  ================================================
+keys      init     train          note
+========  =======  =============  ================================================
+none      public   averaged       plain FedAvg: the baseline
+none      public   local          FedPer: the plaintext twin of adapted and local
+none      secret   local          shows what secrecy alone gives
+shared    public   averaged       the model lives in the cipher's domain
+shared    adapted  frozen, local  equals plaintext; the server knows no key
+shared    secret   frozen, local  all sites hold one stem, the server none
+per-site  public   local          each site's stem learns its own key's domain
+per-site  adapted  frozen, local  equals plaintext; each site has its own key
+per-site  secret   frozen, local  one trunk must serve unrelated embeddings
+========  =======  =============  ================================================
+
+Everything else is refused with its reason. Training on hidden images equals training on plain ones only while no
+random mask meets single tokens or features: attention, projection and position dropout, PatchDropout and CutMix would
+break it. `ModelConfig` and the training configuration offer none of them, so no policy has to refuse them.
+
+FedPer is Arivazhagan et al., "Federated Learning with Personalization Layers", 2019, with the first layers at home in
+place of the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from medveil.errors import PolicyError
+
+KEYS = ("none", "shared", "per-site")
+INITS = ("public", "adapted", "secret")
+TRAINS = ("averaged", "local", "frozen")
+SIGNED_PERMUTATION = "signed-permutation"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who holds which key, how a stem starts, and where it trains."""
+
+    keys: str
+    init: str
+    train: str
+
+    @property
+    def note(self) -> str:
+        """One clause for tables."""
+        return _NOTES[self]
+
+    @property
+    def twin(self) -> Policy | None:
+        """The plaintext policy whose training this one equals exactly, or None where the table has none."""
+        if self.keys == "none":
+            return self
+        if self.init == "adapted" and self.train == "local":
+            return Policy("none", "public", "local")
+        return None
+
+    @property
+    def stem_travels(self) -> bool:
+        """Whether the stem is part of what sites send."""
+        return self.train == "averaged"
+
+    def __str__(self) -> str:
+        return f"{self.keys} + {self.init} + {self.train}"
+
+
+_NOTES = {
+    Policy("none", "public", "averaged"): "plain FedAvg: the baseline",
+    Policy("none", "public", "local"): "FedPer on plaintext: the twin of adapted + local",
+    Policy("none", "secret", "local"): "shows what secrecy alone gives",
+    Policy("shared", "public", "averaged"): "the model lives in the cipher's domain",
+    Policy("shared", "adapted", "frozen"): "one key; equals plaintext with a frozen stem",
+    Policy("shared", "adapted", "local"): "one key; equals plaintext FedPer",
+    Policy("shared", "secret", "frozen"): "all sites hold one stem, the server none",
+    Policy("shared", "secret", "local"): "all sites start from one stem, the server has none",
+    Policy("per-site", "public", "local"): "each site's stem learns its own key's domain",
+    Policy("per-site", "adapted", "frozen"): "a key per site; equals plaintext with a frozen stem",
+    Policy("per-site", "adapted", "local"): "a key per site; equals plaintext FedPer",
+    Policy("per-site", "secret", "frozen"): "one trunk serves unrelated, fixed embeddings",
+    Policy("per-site", "secret", "local"): "one trunk serves unrelated embeddings that learn",
+}
+POLICIES: tuple[Policy, ...] = tuple(_NOTES)
+"""All policies offered, in the order of the table."""
+
+
+def resolve_policy(keys: str, init: str | None = None, train: str | None = None) -> Policy:
+    """Fill what is unset and check the result.
+
+    An unset stem follows the keys: `none` and `shared` give public and averaged, `per-site` gives adapted and local.
+    With only `init` set, `train` is averaged where a public stem may be, and local otherwise.
+
+    Raises
+    ------
+    PolicyError
+        A word is unknown, or the combination is not offered; the reason is given.
+    """
+    if init is None:
+        init = "adapted" if keys == "per-site" else "public"
+    if train is None:
+        train = "averaged" if init == "public" and keys != "per-site" else "local"
+    policy = Policy(keys, init, train)
+    _check_offered(policy)
+    return policy
+
+
+def check_policy(policy: Policy, *, scheme: str, stem_rule: str | None) -> None:
+    """Refuse a policy that would publish a key or cannot work with a cipher scheme.
+
+    Parameters
+    ----------
+    policy
+        The policy.
+    scheme
+        Name of the cipher scheme; ``"none"`` hides nothing.
+    stem_rule
+        How a stem follows the scheme's key: ``"signed-permutation"``, ``"identity"``, or None where there is no way.
+
+    Raises
+    ------
+    PolicyError
+        With the reason and what would be right.
+    """
+    _check_offered(policy)
+    if policy.keys == "none" and scheme != "none":
+        raise _refusal(policy, f"scheme '{scheme}' needs a key", "set keys.policy to shared or per-site")
+    if policy.keys != "none" and scheme == "none":
+        cure = "set keys.policy to none, or choose a cipher.scheme"
+        raise _refusal(policy, "scheme 'none' hides nothing a key could open", cure)
+    if policy.init == "adapted" and stem_rule != SIGNED_PERMUTATION:
+        raise _refusal(
+            policy,
+            f"no stem can follow the key of scheme '{scheme}'",
+            "set stem.init to public or secret, or cipher.scheme to block-pixel",
+        )
+
+
+def _check_offered(policy: Policy) -> None:
+    for value, allowed, name in (
+        (policy.keys, KEYS, "keys.policy"),
+        (policy.init, INITS, "stem.init"),
+        (policy.train, TRAINS, "stem.train"),
+    ):
+        if value not in allowed:
+            raise PolicyError(f"is '{value}'", where=name, cure=f"one of {', '.join(allowed)}")
+    if policy not in _NOTES:
+        raise _refusal(policy, *_why_not(policy))
+
+
+def _why_not(policy: Policy) -> tuple[str, str]:
+    if policy.init == "adapted" and policy.train == "averaged":
+        return (
+            "an adapted stem that travels publishes the key: its columns and rows match the public weights",
+            "set stem.train to local or frozen",
+        )
+    if policy.init == "secret" and policy.train == "averaged":
+        return "a secret stem that travels is no secret", "set stem.train to local or frozen"
+    if policy.keys == "none" and policy.init == "adapted":
+        return "without a key there is nothing to adapt to", "set stem.init to public"
+    if policy.keys == "per-site" and policy.train == "averaged":
+        return (
+            "each site's stem belongs to its own key's domain, and a mean of them to none",
+            "set stem.train to local",
+        )
+    if policy.init == "public" and policy.train == "frozen" and policy.keys != "none":
+        return "a public stem that never trains never fits hidden images", "set stem.init to adapted"
+    if policy.keys == "shared":
+        return (
+            "sites with one key share one domain, so a public stem is learned together",
+            "set stem.train to averaged, or stem.init to adapted to keep the stem at home",
+        )
+    return (
+        "a stem that never trains only costs accuracy where nothing is hidden",
+        "set stem.train to local, or train.scope to head or last-n-blocks to keep a public stem fixed",
+    )
+
+
+def _refusal(policy: Policy, problem: str, cure: str) -> PolicyError:
+    return PolicyError(problem, where=f"policy {policy}", cure=cure)

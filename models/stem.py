@@ -1,0 +1,164 @@
+"""The stem: how a Vision Transformer moves into a key's domain and back.
+
+The stem is the patch embedding (weight, bias) and the position embedding. Everything after the first sum of the two
+sees tokens, and a ViT without positions does not know the order of its patch tokens; so a cipher that permutes and
+negates the L = C*B*B numbers of every patch alike, and permutes the N patches, ::
+
+    c_j[i] = s_i x_{pi[j]}[rho[i]],    s_i = -1 where mask[i], else 1   (pixels normalised to [-1, 1])
+
+is undone by W'[:, i] = s_i W[:, rho[i]] and pos'[j] = pos[pi[j]]: W' c_j + b + pos'[j] is the token the original model
+makes of patch pi[j]. Patch numbers run row by row and i = (c*B + dy)*B + dx, which are timm's own orders. Rows of the
+position embedding that belong to class or register tokens do not move. A norm inside the patch embedding or before
+the blocks acts on each token alone and belongs to the trunk, as do class and register tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medveil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+_STEM = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed")
+_HEAD = "head."
+
+
+def stem_names(model: VisionTransformer) -> list[str]:
+    """State-dict names of the stem, in state-dict order."""
+    return [name for name in model.state_dict() if name in _STEM]
+
+
+def head_names(model: VisionTransformer) -> list[str]:
+    """State-dict names of the classifier; the norms before it belong to the trunk."""
+    return [name for name in model.state_dict() if name.startswith(_HEAD)]
+
+
+def trunk_names(model: VisionTransformer) -> list[str]:
+    """State-dict names of everything that is neither stem nor head."""
+    return [name for name in model.state_dict() if name not in _STEM and not name.startswith(_HEAD)]
+
+
+def adapt(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
+    """Move the stem into a key's domain, in place: on ciphertext the model then gives its logits on plaintext.
+
+    Parameters
+    ----------
+    model
+        A model of `models.vit.build_vit`, any floating type, any device.
+    rho
+        Permutation of a patch's numbers, int64 (L,), L = C*B*B.
+    pi
+        Permutation of the patches, int64 (N,).
+    mask
+        Where a number is negated, bool (L,).
+
+    Raises
+    ------
+    ConfigError
+        An array is not a permutation, or not of the model's patch and grid.
+    """
+    weight, position = _weight(model), _patch_rows(model)
+    columns, rows, signs = _moves(weight, position, rho, pi, mask)
+    weight.copy_((weight.flatten(1)[:, columns] * signs).view(weight.shape))
+    position.copy_(position[rows])
+
+
+def restore(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
+    """Move the stem back into the plaintext domain, in place: the exact inverse of `adapt`, bit for bit.
+
+    Raises
+    ------
+    ConfigError
+        As for `adapt`.
+    """
+    weight, position = _weight(model), _patch_rows(model)
+    columns, rows, signs = _moves(weight, position, rho, pi, mask)
+    weight.copy_((weight.flatten(1) * signs)[:, columns.argsort()].view(weight.shape))
+    position.copy_(position[rows.argsort()])
+
+
+def secret_size(model: VisionTransformer) -> int:
+    """How many normals `set_secret` takes."""
+    return sum(part.numel() for part in _secret_parts(model))
+
+
+def set_secret(model: VisionTransformer, normals: Any) -> None:
+    """Replace the stem by one drawn in secret, in place.
+
+    Weight, bias and patch rows of the position embedding take the normals in this order (each in C order), every
+    tensor scaled to the standard deviation of the one it replaces, so that the trunk meets tokens of the size it was
+    made for. Rows of class and register tokens stay as they are: they are no part of what a key moves.
+
+    Parameters
+    ----------
+    model
+        A model whose stem is the public one; its deviations are the scales.
+    normals
+        Standard normal numbers, float64 (`secret_size(model)`,).
+
+    Raises
+    ------
+    ConfigError
+        Their number is wrong, one is not finite, or the public weight is constant and gives no scale.
+    """
+    drawn = torch.as_tensor(np.asarray(normals, dtype=np.float64))
+    parts = _secret_parts(model)
+    sizes = [part.numel() for part in parts]
+    if drawn.shape != (sum(sizes),):
+        raise ConfigError(f"a secret stem takes {sum(sizes)} normals, not {tuple(drawn.shape)}", where="stem")
+    if not bool(drawn.isfinite().all()):
+        raise ConfigError("the normals of a secret stem are not finite", where="stem")
+    scales = [float(part.double().std(correction=0)) for part in parts]
+    if scales[0] == 0:
+        raise ConfigError("the public patch weight is constant and gives a secret one no scale", where="stem")
+    for part, piece, scale in zip(parts, drawn.split(sizes), scales, strict=True):
+        part.copy_((piece * scale).view(part.shape))
+
+
+def _weight(model: VisionTransformer) -> Tensor:
+    """The patch weight (D, C, B, B), sharing storage with the parameter and outside autograd."""
+    weight: Tensor = model.patch_embed.proj.weight.detach()
+    return weight
+
+
+def _patch_rows(model: VisionTransformer) -> Tensor:
+    """The position rows of patches (N, D), sharing storage with the parameter and outside autograd."""
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    position: Tensor = model.pos_embed.detach()
+    return position[0, prefix:]
+
+
+def _secret_parts(model: VisionTransformer) -> list[Tensor]:
+    bias = model.patch_embed.proj.bias
+    middle = [] if bias is None else [bias.detach()]
+    return [_weight(model), *middle, _patch_rows(model)]
+
+
+def _moves(weight: Tensor, position: Tensor, rho: Any, pi: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor]:
+    size = weight[0].numel()
+    columns = _permutation(rho, size, "rho", "channels x patch x patch").to(weight.device)
+    rows = _permutation(pi, position.shape[0], "pi", "patches").to(position.device)
+    negated = np.asarray(mask)
+    if negated.dtype != np.bool_ or negated.shape != (size,):
+        raise ConfigError(f"'mask' is {negated.dtype} {negated.shape}, not bool ({size},)", where="stem permutation")
+    signs = 1 - 2 * torch.as_tensor(negated).to(device=weight.device, dtype=weight.dtype)
+    return columns, rows, signs
+
+
+def _permutation(values: Any, size: int, name: str, meaning: str) -> Tensor:
+    found = np.asarray(values)
+    if found.shape != (size,):
+        raise ConfigError(
+            f"'{name}' has shape {found.shape} where the model has {size} ({meaning})",
+            where="stem permutation",
+            cure="cipher.block must be the model's patch size, and channels and padded size the same",
+        )
+    if not np.issubdtype(found.dtype, np.integer) or not np.array_equal(np.sort(found), np.arange(size)):
+        raise ConfigError(f"'{name}' is no permutation of 0 to {size - 1}", where="stem permutation")
+    return torch.as_tensor(found.astype(np.int64))

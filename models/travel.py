@@ -1,0 +1,160 @@
+"""What trains at a site and what travels, by policy and scope.
+
+The scope says how much of the *shared* model trains. An averaged stem is the shared model's first layer and obeys it;
+a local stem is the site's own and trains at home in every scope; a frozen stem never trains.
+
+=============  =====================================  ===============  ============  ===========
+scope          trunk                                  averaged stem    local stem    frozen stem
+=============  =====================================  ===============  ============  ===========
+full           all of it trains and travels           trains, travels  trains, home  fixed, home
+last-n-blocks  last n blocks, norms and pooling       fixed, home      trains, home  fixed, home
+               after them train and travel
+head           fixed, home                            fixed, home      trains, home  fixed, home
+=============  =====================================  ===============  ============  ===========
+
+The head trains and travels in every scope. What is fixed stays at its public start, which every site builds from the
+same configuration, so it need not travel.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from medveil.errors import ConfigError, FederationError
+from models.policy import Policy
+from models.stem import head_names, stem_names, trunk_names
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+_LAST = re.compile(r"last-([1-9][0-9]*)-blocks?")
+_AFTER_BLOCKS = ("norm.", "attn_pool.", "fc_norm.")
+
+
+def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:
+    """State-dict names that site and server exchange, in state-dict order.
+
+    Parameters
+    ----------
+    model
+        A model of `models.vit.build_vit`.
+    policy
+        The key and stem policy.
+    scope
+        ``"full"``, ``"head"`` or ``"last-n-blocks"`` with a number, for example ``"last-2-blocks"``.
+
+    Raises
+    ------
+    ConfigError
+        The scope is unknown, or asks for more blocks than the model has.
+    """
+    stem = stem_names(model) if policy.stem_travels and scope == "full" else []
+    return _ordered(model, [*stem, *_trunk(model, scope), *head_names(model)])
+
+
+def trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:
+    """Names of the parameters a site trains, in state-dict order.
+
+    Raises
+    ------
+    ConfigError
+        As for `travelling`.
+    """
+    at_home = stem_names(model) if policy.train == "local" else []
+    parameters = {name for name, _ in model.named_parameters()}
+    return [name for name in _ordered(model, [*travelling(model, policy, scope), *at_home]) if name in parameters]
+
+
+def set_trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:
+    """Let gradients flow to what `trainable` names and to nothing else; returns those names."""
+    names = trainable(model, policy, scope)
+    chosen = set(names)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in chosen)
+    return names
+
+
+def tensors(model: VisionTransformer, names: Iterable[str]) -> dict[str, Tensor]:
+    """Copies of named tensors on the CPU, in the order of the names.
+
+    Raises
+    ------
+    FederationError
+        The model has no tensor of a name.
+    """
+    state = model.state_dict()
+    copies = {}
+    for name in names:
+        if name not in state:
+            raise FederationError(f"the model has no tensor '{name}'")
+        copies[name] = state[name].detach().to(device="cpu", copy=True)
+    return copies
+
+
+def load_tensors(
+    model: VisionTransformer, given: Mapping[str, Tensor], *, expected: Iterable[str] | None = None
+) -> None:
+    """Copy tensors into the model, all of them or, when one does not fit, none.
+
+    Parameters
+    ----------
+    model
+        The model they go into.
+    given
+        Tensors by state-dict name.
+    expected
+        The names that must be given, all of them and no other; None takes any the model has.
+
+    Raises
+    ------
+    FederationError
+        A name is missing or unknown, or a shape or type differs.
+    """
+    state = model.state_dict()
+    if expected is not None:
+        wanted = set(expected)
+        _refuse_names(wanted - set(given), "is missing")
+        _refuse_names(set(given) - wanted, "was not expected")
+    _refuse_names(set(given) - set(state), "is unknown to the model")
+    for name, tensor in given.items():
+        own = state[name]
+        if tensor.shape != own.shape or tensor.dtype != own.dtype:
+            raise FederationError(
+                f"tensor '{name}' is {tensor.dtype} {tuple(tensor.shape)} where the model has "
+                f"{own.dtype} {tuple(own.shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in given.items():
+            state[name].copy_(tensor)
+
+
+def _refuse_names(names: set[str], problem: str) -> None:
+    if names:
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+        raise FederationError(f"tensor '{min(names)}' {problem}{more}")
+
+
+def _trunk(model: VisionTransformer, scope: str) -> list[str]:
+    names = trunk_names(model)
+    if scope == "full":
+        return names
+    if scope == "head":
+        return []
+    found = _LAST.fullmatch(scope)
+    if found is None:
+        raise ConfigError(f"is '{scope}'", where="train.scope", cure="full, head, or for example last-2-blocks")
+    count, depth = int(found.group(1)), len(model.blocks)
+    if count > depth:
+        raise ConfigError(f"is '{scope}'", where="train.scope", cure=f"the model has {depth} blocks")
+    chosen = tuple(f"blocks.{index}." for index in range(depth - count, depth))
+    return [name for name in names if name.startswith((*chosen, *_AFTER_BLOCKS))]
+
+
+def _ordered(model: VisionTransformer, names: Iterable[str]) -> list[str]:
+    chosen = set(names)
+    return [name for name in model.state_dict() if name in chosen]

@@ -1,0 +1,259 @@
+"""The Vision Transformer of a run, built by timm.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", ICLR 2021.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medveil.errors import ConfigError
+from models.checkpoint import adapt_channels, fold_normalisation, load_file, load_hub
+from models.config import ModelConfig
+from models.torchvision_ops import declare_missing_ops
+
+declare_missing_ops()
+
+import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
+from timm.layers import PatchEmbed, trunc_normal_  # noqa: E402
+from timm.models import split_model_name_tag  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+
+_WANTED = "a Vision Transformer with a plain patch embedding and a learned absolute position embedding"
+_HIDDEN_RANDOMNESS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+
+
+def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
+    """Build the model of a run, in evaluation-independent, ready-to-adapt form.
+
+    Its input is `normalise`'s; the mean and deviation a checkpoint expects are folded into the patch embedding, and
+    its patch and position embeddings resampled to the configured size. Fresh weights (all of them, or the head when
+    the classes differ from the checkpoint's) depend on `seed` alone; torch's global generator is left as it was.
+
+    Parameters
+    ----------
+    config
+        The model; None in a field keeps timm's value for the name.
+    seed
+        Seed of fresh weights.
+
+    Returns
+    -------
+    VisionTransformer
+        Of exactly this timm class, float32, on the CPU, in training mode.
+
+    Raises
+    ------
+    ConfigError
+        The name is unknown, its architecture has no stem that can follow a key, or an override does not fit it.
+    StorageError, FormatError
+        The weights file is missing or no checkpoint.
+
+    Examples
+    --------
+    >>> model = build_vit(ModelConfig(image_size=64, patch=8, channels=1, classes=2, depth=2), seed=0)
+    >>> logits = model(normalise(torch.zeros(1, 1, 64, 64, dtype=torch.uint8)))
+    """
+    probe = _probe(config.name)
+    _refuse_architecture(probe, config.name)
+    arguments = _arguments(config, probe)
+    pretrained = config.pretrained.strip()
+    with _seeded(seed):
+        if pretrained.lower() == "false":
+            return _fresh(config, arguments)
+        if pretrained.lower() == "true":
+            _refuse_other_architecture(config)
+            model = load_hub(config.name, arguments)
+        else:
+            model = load_file(config.name, Path(pretrained).expanduser(), arguments)
+    expected = model.pretrained_cfg
+    fold_normalisation(
+        model,
+        mean=expected["mean"] if config.mean is None else config.mean,
+        std=expected["std"] if config.std is None else config.std,
+    )
+    adapt_channels(model, model.in_chans if config.channels is None else config.channels)
+    with _seeded(seed):
+        _adapt_head(model, config.classes)
+    return model
+
+
+def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Pixels as the model takes them: ``(2 v - maxval) / maxval`` with ``maxval = 2**bits - 1``.
+
+    Rounding is symmetric, so a negated pixel (``maxval - v``) becomes exactly the number with the other sign.
+
+    Parameters
+    ----------
+    images
+        uint8 or uint16, any shape.
+    bits
+        Bits of a pixel, 1 to 16.
+    dtype
+        Floating type of the result.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape, in [-1, 1].
+
+    Raises
+    ------
+    ConfigError
+        The images are not of an unsigned integer type, or `bits` does not fit it.
+    """
+    widest = {torch.uint8: 8, torch.uint16: 16}.get(images.dtype)
+    if widest is None or not 1 <= bits <= widest:
+        raise ConfigError(f"{bits}-bit images cannot be {images.dtype}", cure="uint8 to 8 bits, uint16 to 16")
+    maxval = 2**bits - 1
+    exact = torch.promote_types(dtype, torch.float32)
+    return images.to(exact).mul_(2).sub_(maxval).div_(maxval).to(dtype)
+
+
+def model_hash(model: nn.Module) -> str:
+    """SHA-256 of a model's state as 64 hex digits: names, types, shapes and little-endian bytes, sorted by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
+        digest.update(header.encode("utf-8") + b"\n")
+        digest.update(_little_endian(tensor.detach().cpu()))
+    return digest.hexdigest()
+
+
+def _little_endian(tensor: Tensor) -> bytes:
+    if tensor.dtype == torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    array = tensor.contiguous().numpy()
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _probe(name: str) -> nn.Module:
+    """Build the named architecture without storage, to look at its layers and sizes."""
+    architecture, _ = split_model_name_tag(name)
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+        cure = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models('*vit*')"
+        raise ConfigError(f"timm has no model '{name}'", where="model.name", cure=cure)
+    try:
+        with torch.device("meta"):
+            model: nn.Module = timm.create_model(name)
+    except Exception as error:  # an unknown tag, or a model that cannot be built from its name alone
+        raise ConfigError(f"timm cannot build '{name}': {error}", where="model.name") from error
+    return model
+
+
+def _refuse_architecture(model: nn.Module, name: str) -> None:
+    problem = _unfit(model)
+    if problem is not None:
+        raise ConfigError(f"'{name}' {problem}", where="model.name", cure=f"name {_WANTED}")
+
+
+def _unfit(model: nn.Module) -> str | None:
+    if type(model) is not VisionTransformer:
+        kind = type(model).__name__
+        return f"is a {kind}: a stem that follows a key is known for timm's VisionTransformer only"
+    if model.dynamic_img_size:
+        return "takes images of any size (dynamic_img_size), so its position rows are no fixed list of patches"
+    embed = model.patch_embed
+    if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
+        return f"embeds patches with a {type(embed).__name__}, whose convolutions or padding mix a key's blocks"
+    if model.pos_embed is None:
+        return "has no learned absolute position embedding"
+    if embed.proj.kernel_size != embed.proj.stride or embed.proj.groups != 1 or any(embed.proj.padding):
+        return "has patches that overlap, are padded, or see single channels"
+    for part, layer in model.named_modules():
+        if isinstance(layer, _HIDDEN_RANDOMNESS) and layer.p > 0 and part != "head_drop":
+            return f"drops tokens or features at random ({part}), which differ under a permutation"
+    return None if isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
+
+
+def _refuse_other_architecture(config: ModelConfig) -> None:
+    for name in ("width", "depth", "heads"):
+        if getattr(config, name) is not None:
+            raise ConfigError(
+                f"timm's weights of '{config.name}' are for its own {name}",
+                where=f"model.{name}",
+                cure=f"leave {name} unset, give a weights file of that {name}, or set pretrained to 'false'",
+            )
+
+
+def _arguments(config: ModelConfig, probe: nn.Module) -> dict[str, Any]:
+    for name in ("image_size", "patch", "channels", "width", "depth", "heads"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"is {value}", where=f"model.{name}", cure="at least 1")
+    if config.classes is not None and config.classes < 2:
+        raise ConfigError(f"is {config.classes}", where="model.classes", cure="at least 2")
+    if not 0 <= config.drop_path < 1:
+        raise ConfigError(f"is {config.drop_path}", where="model.drop_path", cure="0 to below 1")
+    size = config.image_size or _square(probe.patch_embed.img_size, config.name)
+    patch = config.patch or _square(probe.patch_embed.patch_size, config.name)
+    if size % patch:
+        up = -(-size // patch) * patch
+        cure = f"pad the images to {up} (as the cipher does), or choose a patch that divides {size}"
+        raise ConfigError(f"{size} is no multiple of the patch size {patch}", where="model.image_size", cure=cure)
+    width = config.width or probe.embed_dim
+    heads = config.heads or next(layer.num_heads for layer in probe.modules() if hasattr(layer, "num_heads"))
+    if width % heads:
+        raise ConfigError(
+            f"{heads} heads do not divide the width {width}", where="model.heads", cure="a divisor of the width"
+        )
+    overrides = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    return {
+        "img_size": size,
+        "patch_size": patch,
+        "drop_path_rate": config.drop_path,
+        **{key: value for key, value in overrides.items() if value is not None},
+    }
+
+
+def _square(size: tuple[int, int], name: str) -> int:
+    if size[0] != size[1]:
+        raise ConfigError(f"'{name}' takes {size[0]} x {size[1]}, which is not square", where="model.name")
+    return size[0]
+
+
+def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
+    if config.mean is not None or config.std is not None:
+        raise ConfigError(
+            "mean and std describe pretrained weights, and pretrained is 'false'",
+            where="model.mean, model.std",
+            cure="leave them unset",
+        )
+    given = {"in_chans": config.channels, "num_classes": config.classes}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    try:
+        model = timm.create_model(config.name, pretrained=False, **arguments, **chosen)
+    except (AssertionError, ValueError, RuntimeError, TypeError) as error:
+        raise ConfigError(f"timm cannot build '{config.name}' so: {error}", where="model") from error
+    _refuse_headless(model)
+    return model
+
+
+def _adapt_head(model: VisionTransformer, classes: int | None) -> None:
+    if classes is not None and classes != model.num_classes:
+        model.reset_classifier(classes)
+        trunc_normal_(model.head.weight, std=0.02)
+        nn.init.zeros_(model.head.bias)
+    _refuse_headless(model)
+
+
+def _refuse_headless(model: VisionTransformer) -> None:
+    if not isinstance(model.head, nn.Linear):
+        raise ConfigError("the model has no classifier", where="model.classes", cure="give the number of classes")
