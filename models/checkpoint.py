@@ -31,6 +31,11 @@ _NPZ_PREFIXES = ("", "opt/target/", "params/", "params/img/")
 _LOADING_SEED = 0x6D656476
 
 
+def create(name: str, **arguments: Any) -> Any:
+    """`timm.create_model`, whose declared type says less than a ViT needs."""
+    return timm.create_model(name, **arguments)
+
+
 def load_hub(name: str, arguments: dict[str, Any]) -> VisionTransformer:
     """Build the named model with timm's published weights, from the network or the local cache.
 
@@ -41,13 +46,14 @@ def load_hub(name: str, arguments: dict[str, Any]) -> VisionTransformer:
     """
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
-        return timm.create_model(name, pretrained=True, **arguments)
+        model: VisionTransformer = create(name, pretrained=True, **arguments)
     except Exception as error:  # timm, the hub client and torch each raise types of their own
         raise ConfigError(
             f"timm's weights of '{name}' cannot be loaded: {_short(error)}",
             where="model.pretrained",
             cure="give the path of a downloaded .safetensors, .pth or .npz file, or 'false' for fresh weights",
         ) from error
+    return model
 
 
 def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransformer:
@@ -78,14 +84,14 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
         raise ConfigError(f"'{path}' is no weights file", where="model.pretrained", cure=cure)
     _refuse_unreadable(path)
     source, found = _peek_archive(path) if suffix == ".npz" else _peek_state(path)
-    given = {**arguments, **{key: found[key] for key in ("num_classes", "in_chans") if key in found}}
-    overlay = {**source, "label_offset": 0}
+    given = arguments | {key: found[key] for key in ("num_classes", "in_chans") if key in found}
+    overlay: dict[str, Any] = {**source, "label_offset": 0}
     if "num_classes" in found:
         size = arguments["img_size"]
         overlay |= {"num_classes": found["num_classes"], "input_size": (found["in_chans"], size, size)}
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
-        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **given)
+        model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **given)
     except Exception as error:  # timm raises what its converters meet: KeyError, RuntimeError, AttributeError
         raise ConfigError(f"does not fit '{name}': {_short(error)}", where=path) from error
     for key in source:
@@ -94,7 +100,8 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
         problem = f"has {found['depth']} blocks where '{name}' has {len(model.blocks)}"
         raise ConfigError(problem, where=path, cure="name its architecture or set model.depth")
     _refuse_unloaded(model, name, given, where=path)
-    return model
+    loaded: VisionTransformer = model
+    return loaded
 
 
 def fold_normalisation(model: VisionTransformer, *, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -204,7 +211,7 @@ def _tells_geometry(key: str) -> bool:
 def _refuse_unloaded(model: VisionTransformer, name: str, arguments: dict[str, Any], *, where: Path) -> None:
     """Refuse a file that left tensors at their random start: timm loads some families without saying so."""
     torch.default_generator.manual_seed(_LOADING_SEED)
-    fresh = timm.create_model(name, pretrained=False, **arguments).state_dict()
+    fresh = create(name, pretrained=False, **arguments).state_dict()
     untouched = [
         key
         for key, tensor in model.state_dict().items()

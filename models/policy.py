@@ -26,6 +26,7 @@ place of the last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from medveil.errors import PolicyError
@@ -84,6 +85,44 @@ _NOTES = {
 }
 POLICIES: tuple[Policy, ...] = tuple(_NOTES)
 """All policies offered, in the order of the table."""
+
+_REASONS: tuple[tuple[Callable[[Policy], bool], str, str], ...] = (
+    (
+        lambda policy: policy.init == "adapted" and policy.train == "averaged",
+        "an adapted stem that travels publishes the key: its columns and rows match the public weights",
+        "set stem.train to local or frozen",
+    ),
+    (
+        lambda policy: policy.init == "secret" and policy.train == "averaged",
+        "a secret stem that travels is no secret",
+        "set stem.train to local or frozen",
+    ),
+    (
+        lambda policy: policy.keys == "none" and policy.init == "adapted",
+        "without a key there is nothing to adapt to",
+        "set stem.init to public",
+    ),
+    (
+        lambda policy: policy.keys == "per-site" and policy.train == "averaged",
+        "each site's stem belongs to its own key's domain, and a mean of them to none",
+        "set stem.train to local",
+    ),
+    (
+        lambda policy: policy.keys != "none" and policy.train == "frozen",
+        "a public stem that never trains never fits hidden images",
+        "set stem.init to adapted",
+    ),
+    (
+        lambda policy: policy.keys == "shared",
+        "sites with one key share one domain, so a public stem is learned together",
+        "set stem.train to averaged, or stem.init to adapted to keep the stem at home",
+    ),
+    (
+        lambda _: True,
+        "a stem that never trains only costs accuracy where nothing is hidden",
+        "set stem.train to local, or train.scope to head or last-n-blocks to keep a public stem fixed",
+    ),
+)
 
 
 def resolve_policy(keys: str, init: str | None = None, train: str | None = None) -> Policy:
@@ -150,31 +189,8 @@ def _check_offered(policy: Policy) -> None:
 
 
 def _why_not(policy: Policy) -> tuple[str, str]:
-    if policy.init == "adapted" and policy.train == "averaged":
-        return (
-            "an adapted stem that travels publishes the key: its columns and rows match the public weights",
-            "set stem.train to local or frozen",
-        )
-    if policy.init == "secret" and policy.train == "averaged":
-        return "a secret stem that travels is no secret", "set stem.train to local or frozen"
-    if policy.keys == "none" and policy.init == "adapted":
-        return "without a key there is nothing to adapt to", "set stem.init to public"
-    if policy.keys == "per-site" and policy.train == "averaged":
-        return (
-            "each site's stem belongs to its own key's domain, and a mean of them to none",
-            "set stem.train to local",
-        )
-    if policy.init == "public" and policy.train == "frozen" and policy.keys != "none":
-        return "a public stem that never trains never fits hidden images", "set stem.init to adapted"
-    if policy.keys == "shared":
-        return (
-            "sites with one key share one domain, so a public stem is learned together",
-            "set stem.train to averaged, or stem.init to adapted to keep the stem at home",
-        )
-    return (
-        "a stem that never trains only costs accuracy where nothing is hidden",
-        "set stem.train to local, or train.scope to head or last-n-blocks to keep a public stem fixed",
-    )
+    """The first reason that holds against a policy outside the table, and what would be right."""
+    return next((problem, cure) for holds, problem, cure in _REASONS if holds(policy))
 
 
 def _refusal(policy: Policy, problem: str, cure: str) -> PolicyError:

@@ -14,7 +14,7 @@ the blocks acts on each token alone and belongs to the trunk, as do class and re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -130,8 +130,8 @@ def _weight(model: VisionTransformer) -> Tensor:
 def _patch_rows(model: VisionTransformer) -> Tensor:
     """The position rows of patches (N, D), sharing storage with the parameter and outside autograd."""
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    position: Tensor = model.pos_embed.detach()
-    return position[0, prefix:]
+    position = cast("Tensor", model.pos_embed)
+    return position.detach()[0, prefix:]
 
 
 def _secret_parts(model: VisionTransformer) -> list[Tensor]:

@@ -7,6 +7,7 @@ while it registers fake kernels. Declaring the schemas of those operators is eno
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 
 import torch
@@ -32,7 +33,7 @@ def declare_missing_ops() -> bool:
     if _library is not None or importlib.util.find_spec("torchvision") is None:
         return False
     try:
-        import torchvision  # noqa: F401, PLC0415
+        importlib.import_module("torchvision")
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

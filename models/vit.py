@@ -17,23 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from medveil.errors import ConfigError
-from models.checkpoint import adapt_channels, fold_normalisation, load_file, load_hub
+from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
 from models.config import ModelConfig
 from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
 
 import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
-from timm.layers import PatchEmbed, trunc_normal_  # noqa: E402
+from timm.layers.patch_embed import PatchEmbed  # noqa: E402
+from timm.layers.weight_init import trunc_normal_  # noqa: E402
 from timm.models import split_model_name_tag  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 _WANTED = "a Vision Transformer with a plain patch embedding and a learned absolute position embedding"
-_HIDDEN_RANDOMNESS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 
 def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
-    """Build the model of a run, in evaluation-independent, ready-to-adapt form.
+    """Build the model of a run, ready for its stem to be adapted.
 
     Its input is `normalise`'s; the mean and deviation a checkpoint expects are folded into the patch embedding, and
     its patch and position embeddings resampled to the configured size. Fresh weights (all of them, or the head when
@@ -67,6 +67,7 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     _refuse_architecture(probe, config.name)
     arguments = _arguments(config, probe)
     pretrained = config.pretrained.strip()
+    model: Any
     with _seeded(seed):
         if pretrained.lower() == "false":
             return _fresh(config, arguments)
@@ -84,7 +85,8 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     adapt_channels(model, model.in_chans if config.channels is None else config.channels)
     with _seeded(seed):
         _adapt_head(model, config.classes)
-    return model
+    built: VisionTransformer = model
+    return built
 
 
 def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -143,7 +145,7 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _probe(name: str) -> nn.Module:
+def _probe(name: str) -> Any:
     """Build the named architecture without storage, to look at its layers and sizes."""
     architecture, _ = split_model_name_tag(name)
     if not timm.is_model(architecture):
@@ -152,34 +154,41 @@ def _probe(name: str) -> nn.Module:
         raise ConfigError(f"timm has no model '{name}'", where="model.name", cure=cure)
     try:
         with torch.device("meta"):
-            model: nn.Module = timm.create_model(name)
+            return create(name)
     except Exception as error:  # an unknown tag, or a model that cannot be built from its name alone
         raise ConfigError(f"timm cannot build '{name}': {error}", where="model.name") from error
-    return model
 
 
-def _refuse_architecture(model: nn.Module, name: str) -> None:
+def _refuse_architecture(model: Any, name: str) -> None:
     problem = _unfit(model)
     if problem is not None:
         raise ConfigError(f"'{name}' {problem}", where="model.name", cure=f"name {_WANTED}")
 
 
-def _unfit(model: nn.Module) -> str | None:
+def _unfit(model: Any) -> str | None:
     if type(model) is not VisionTransformer:
         kind = type(model).__name__
         return f"is a {kind}: a stem that follows a key is known for timm's VisionTransformer only"
     if model.dynamic_img_size:
         return "takes images of any size (dynamic_img_size), so its position rows are no fixed list of patches"
-    embed = model.patch_embed
-    if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
-        return f"embeds patches with a {type(embed).__name__}, whose convolutions or padding mix a key's blocks"
     if model.pos_embed is None:
         return "has no learned absolute position embedding"
-    if embed.proj.kernel_size != embed.proj.stride or embed.proj.groups != 1 or any(embed.proj.padding):
+    return _unfit_embedding(model.patch_embed) or _unfit_randomness(model)
+
+
+def _unfit_embedding(embed: Any) -> str | None:
+    if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
+        return f"embeds patches with a {type(embed).__name__} whose layers or padding reach beyond a block"
+    projection = embed.proj
+    if projection.kernel_size != projection.stride or projection.groups != 1 or any(projection.padding):
         return "has patches that overlap, are padded, or see single channels"
+    return None
+
+
+def _unfit_randomness(model: Any) -> str | None:
     for part, layer in model.named_modules():
-        if isinstance(layer, _HIDDEN_RANDOMNESS) and layer.p > 0 and part != "head_drop":
-            return f"drops tokens or features at random ({part}), which differ under a permutation"
+        if isinstance(layer, nn.Dropout) and layer.p > 0 and part != "head_drop":
+            return f"drops tokens or features at random ('{part}'), which differ under a permutation"
     return None if isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
 
 
@@ -193,7 +202,7 @@ def _refuse_other_architecture(config: ModelConfig) -> None:
             )
 
 
-def _arguments(config: ModelConfig, probe: nn.Module) -> dict[str, Any]:
+def _arguments(config: ModelConfig, probe: Any) -> dict[str, Any]:
     for name in ("image_size", "patch", "channels", "width", "depth", "heads"):
         value = getattr(config, name)
         if value is not None and value < 1:
@@ -239,14 +248,14 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
     given = {"in_chans": config.channels, "num_classes": config.classes}
     chosen = {key: value for key, value in given.items() if value is not None}
     try:
-        model = timm.create_model(config.name, pretrained=False, **arguments, **chosen)
+        model: VisionTransformer = create(config.name, pretrained=False, **arguments, **chosen)
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(f"timm cannot build '{config.name}' so: {error}", where="model") from error
     _refuse_headless(model)
     return model
 
 
-def _adapt_head(model: VisionTransformer, classes: int | None) -> None:
+def _adapt_head(model: Any, classes: int | None) -> None:
     if classes is not None and classes != model.num_classes:
         model.reset_classifier(classes)
         trunc_normal_(model.head.weight, std=0.02)
