@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -159,6 +160,26 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
         raise storage_error(error, path, "write the folder") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold an advisory lock beside `path` (``PATH.lock``), so that processes that make the same thing take turns.
+
+    Raises
+    ------
+    StorageError
+        The lock file cannot be made.
+    """
+    lock = Path(f"{path}.lock")
+    make_folder(lock.parent)
+    try:
+        stream = lock.open("ab")
+    except OSError as error:
+        raise storage_error(error, lock, "create the lock file") from error
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def sweep_parts(folder: str | Path) -> int:

@@ -1,0 +1,73 @@
+# MedVeil: two commands do everything, set-up included.
+#   make demo    the main job on drawn DICOM phantoms
+#   make test    lint, types, import contracts, all tests
+
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    ?= demo-run
+
+# What keeps Flower and Ray from calling home or installing anything.
+export FLWR_TELEMETRY_ENABLED = 0
+export FLWR_DISABLE_UPDATE_CHECK = 1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: help demo demo-flower test lint types contracts tests bench format clean
+
+help:
+	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
+
+$(BIN)/python:
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing MedVeil into $(VENV)"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-flower: $(VENV)/.installed
+	@echo "installing Ray for Flower's simulation"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[simulation]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "installing what the tests need"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT) --replace
+
+demo-flower: $(VENV)/.installed-flower
+	@$(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT)-flower --replace --engine flower
+
+test: lint types contracts tests
+
+lint: $(VENV)/.installed-test
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	@echo "== types"
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.installed-test
+	@echo "== import contracts"
+	@$(BIN)/lint-imports
+
+tests: $(VENV)/.installed-test
+	@echo "== tests"
+	@$(BIN)/pytest
+
+bench: $(VENV)/.installed
+	@$(BIN)/medveil-sim bench --json bench.json
+
+format: $(VENV)/.installed-test
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf demo-run demo-run-flower build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""One hospital: data, key, encrypted store, local training and the Flower ClientApp."""

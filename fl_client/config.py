@@ -1,0 +1,88 @@
+"""How a site trains, and what a simulated site is told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from fl_client.data.config import DataConfig
+from medveil.config import from_mapping, to_mapping
+from medveil.errors import ConfigError
+
+OPTIMIZERS = ("adamw", "sgd")
+CLASS_WEIGHTS = ("none", "balanced")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass
+class TrainConfig:
+    """Local training, the same at every site."""
+
+    scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
+    epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
+    batch_size: int = field(default=32, metadata={"help": "Images a step."})
+    optimizer: str = field(default="adamw", metadata={"help": "adamw or sgd; its state starts fresh every round."})
+    lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    min_lr: float = field(default=1e-5, metadata={"help": "Learning rate at the end of the cosine."})
+    lr_warmup: float = field(default=0.05, metadata={"help": "Share of the run's steps with a rising learning rate."})
+    weight_decay: float = field(default=0.05, metadata={"help": "Decoupled weight decay; none on vectors and stems."})
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd."})
+    clip: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0 switches clipping off."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Mass moved from the true class to all classes."})
+    mixup: float = field(default=0.0, metadata={"help": "Alpha of MixUp's Beta(alpha, alpha); 0 switches it off."})
+    class_weights: str = field(default="none", metadata={"help": "none, or balanced by the site's own counts."})
+    precision: str = field(
+        default="auto", metadata={"help": "fp32, bf16 autocast, or auto: bf16 on GPUs that have it."}
+    )
+    warmup_lr: float = field(default=1e-3, metadata={"help": "Learning rate of the stem's warm-up before round 1."})
+
+    def check(self, *, where: str = "train") -> None:
+        """Refuse values out of range.
+
+        Raises
+        ------
+        ConfigError
+            A value is out of its range or not one of the names offered.
+        """
+        _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
+        _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
+        _one_of(self.precision, PRECISIONS, "precision", where)
+        for name, low in (("epochs", 1), ("batch_size", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure=f"at least {low}")
+        for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="0 or more")
+        for name in ("label_smoothing", "lr_warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="at least 0 and below 1")
+
+
+@dataclass
+class SimulatedSites:
+    """What the simulated sites of one run are told; real sites have a configuration and a key of their own."""
+
+    sites: int = field(default=4, metadata={"help": "Hospitals the data are partitioned over."})
+    seed: int = field(default=0, metadata={"help": "Seed of partitions, splits and simulated keys."})
+    out: str = field(default="", metadata={"help": "Run folder; empty: below the state home."})
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:N or auto."})
+    threads: int = field(default=0, metadata={"help": "Torch threads; 0 leaves torch's default."})
+    data: DataConfig = field(default_factory=DataConfig, metadata={"help": "The data set the sites share out."})
+
+    def to_json(self) -> str:
+        """The settings as one JSON string."""
+        return json.dumps(to_mapping(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "simulated sites") -> SimulatedSites:
+        """Read and check what `to_json` wrote (ConfigError if it is something else)."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            raise ConfigError("is not JSON", where=where) from None
+        return from_mapping(cls, values, where=where)
+
+
+def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:
+    if value not in allowed:
+        raise ConfigError(f"'{name}' is '{value}'", where=where, cure=f"one of {', '.join(allowed)}")

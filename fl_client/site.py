@@ -1,0 +1,291 @@
+"""One hospital in one run: its store, its private tensors, and the three things a server may ask of it."""
+
+from __future__ import annotations
+
+import functools
+import io
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crypto.cipher import ImageCipher, StemPermutation, make_cipher
+from crypto.config import CipherConfig
+from crypto.derivation import normals
+from crypto.keys import Key
+from fl_client.batches import generator
+from fl_client.config import TrainConfig
+from fl_client.data.config import DataConfig
+from fl_client.data.partition import site_parts
+from fl_client.data.source import open_source, read_many
+from fl_client.data.store import EncryptedStore, open_store
+from fl_client.measures import majority_rate, measure
+from fl_client.stems import StemVault
+from fl_client.thief import Loot, under_wrong_key, with_public_stem
+from fl_client.training import RoundPlan, predict, train_round
+from fl_client.warmup import warm_up
+from fl_client.workbench import workbench
+from medveil.config import from_mapping
+from medveil.contract import NUM_EXAMPLES, SECONDS, RunConfig, measure_key
+from medveil.errors import ConfigError
+from medveil.files import make_folder, write_bytes, write_json
+from medveil.log import logger
+from medveil.versions import medveil_version
+from medveil.wire import Tensors
+from models.policy import Policy, check_policy
+from models.stem import adapt, secret_size, set_secret, stem_names
+from models.travel import load_tensors, tensors, trainable, travelling
+
+_SMALLEST_COUNT = 10
+_log = logger("site")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteSetup:
+    """What a site brings to a run; none of it comes from the server.
+
+    Parameters
+    ----------
+    name
+        The site's name.
+    index, sites
+        Which share of a partitioned data set is this site's (0 of 1 for a real hospital).
+    key
+        Seals private state, and draws a secret stem where no cipher key does.
+    cipher_key
+        Hides images; None under the key policy ``none``.
+    thief_key
+        Another key, for measuring what a wrong key gives.
+    data
+        The site's images.
+    folder
+        Where the site keeps its store and private state.
+    """
+
+    name: str
+    index: int
+    sites: int
+    key: Key
+    cipher_key: Key | None
+    thief_key: Key
+    data: DataConfig
+    folder: Path
+    device: torch.device
+
+
+class Site:
+    """A hospital ready to work; opening it builds the encrypted store when there is none.
+
+    Raises
+    ------
+    DataError, StorageError, KeyMaterialError, PolicyError, ConfigError
+        The data, disk, key or settings cannot serve this run.
+    """
+
+    def __init__(self, run: RunConfig, setup: SiteSetup) -> None:
+        self.run, self.setup = run, setup
+        self.train_config = from_mapping(TrainConfig, run.train, where="train")
+        self.train_config.check()
+        self.policy = Policy(run.keys, run.stem_init, run.stem_train)
+        self.bench = workbench(run, setup.device)
+        self.cipher = self._cipher(setup.cipher_key)
+        check_policy(self.policy, scheme=self.cipher.scheme, stem_rule=self.cipher.stem_rule)
+        self.travelling = travelling(self.bench.model, self.policy, self.train_config.scope)
+        self.trainable = trainable(self.bench.model, self.policy, self.train_config.scope)
+        self.private = self._private_names()
+        state = setup.key.subkey("state")
+        self.vault = StemVault(setup.folder / "stems", run=run.run, subkey=state)
+        self.store = self._open_store()
+
+    # -- what a server may ask ---------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """The site's row of the preflight table: plain values, small counts rounded up."""
+        train = self.store.part("train")
+        counts = np.bincount(train.labels, minlength=len(self.run.classes))
+        return {
+            "site": self.setup.name,
+            "classes": list(self.run.classes),
+            "counts": [_rounded(int(count)) for count in counts],
+            "missing": [name for name, count in zip(self.run.classes, counts, strict=True) if not count],
+            **{f"n-{part}": _rounded(len(self.store.part(part).labels)) for part in ("train", "validation", "test")},
+            "skipped": len(self.store.skipped),
+            "model-hash": self.bench.hash,
+            "scheme": self.cipher.scheme,
+            "block": int(self.run.cipher.get("block", 0)),
+            "negate": bool(self.run.cipher.get("negate", False)),
+            "fingerprint": self.cipher.fingerprint,
+            "version": medveil_version(),
+        }
+
+    def train(self, round_: int, incoming: Tensors, *, proximal_mu: float = 0.0) -> tuple[Tensors, dict[str, float]]:
+        """Train one round from the incoming tensors.
+
+        Returns
+        -------
+        tuple
+            The travelling tensors after training (fp32) and the measures.
+        """
+        started = time.monotonic()
+        model = self._model(incoming, before=round_)
+        metrics: dict[str, float] = {}
+        if self.run.evaluate_first:
+            metrics |= self._measured(model, "validation")
+        part = self.store.part("train")
+        plan = RoundPlan(
+            round=round_,
+            rounds=self.run.rounds,
+            seed=int(generator(self.run.seed, "torch", self.setup.name, round_).integers(2**63)),
+            rng=generator(self.run.seed, "train", self.setup.name, round_),
+            proximal_mu=proximal_mu,
+        )
+        result = train_round(model, part, self.train_config, plan, trainable=self.trainable)
+        if self.private:
+            self.vault.save(round_, tensors(model, self.private))
+        metrics |= {
+            NUM_EXAMPLES: result.n // self.train_config.epochs,
+            SECONDS: time.monotonic() - started,
+            measure_key("train", "loss"): result.loss,
+            measure_key("train", "accuracy"): result.accuracy,
+            measure_key("train", "n"): float(result.n),
+        }
+        return self._outgoing(model), metrics
+
+    def evaluate(self, round_: int, incoming: Tensors) -> dict[str, float]:
+        """Measure the model after `round_` on validation and test images, and what it is worth to a thief.
+
+        Class probabilities of the test images stay at the site, in ``predictions.npz``.
+        """
+        started = time.monotonic()
+        model = self._model(incoming, before=round_ + 1)
+        part = self.store.part("test")
+        probabilities = predict(model, part, self.train_config)
+        self._keep_predictions(part.ids, part.labels, probabilities)
+        metrics = self._measured(model, "validation")
+        metrics |= measure(part.labels, probabilities).as_metrics("test")
+        metrics[measure_key("test", "majority-rate")] = majority_rate(part.labels)
+        metrics |= self._thief(model)
+        return metrics | {NUM_EXAMPLES: len(part.labels), SECONDS: time.monotonic() - started}
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _cipher(self, key: Key | None) -> ImageCipher:
+        config = from_mapping(CipherConfig, self.run.cipher, where="cipher")
+        size = self.run.image_size
+        return make_cipher(config, key, channels=self.run.channels, height=size, width=size)
+
+    def _open_store(self) -> EncryptedStore:
+        source = self._source
+        if list(source.classes) != self.run.classes:
+            raise ConfigError(
+                f"this site has classes {list(source.classes)}",
+                where="classes",
+                cure=f"the run expects {self.run.classes}",
+            )
+        store = open_store(
+            source, self._parts, self.cipher, self.setup.data, folder=self.setup.folder, seed=self.run.seed
+        )
+        if store.rebuilt:
+            _log.info("%s: built the store: %s", self.setup.name, store.rebuilt)
+        if store.skipped:
+            _log.warning("%s: left out %d unreadable files", self.setup.name, len(store.skipped))
+        self._keep_description(store)
+        return store
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        return open_source(self.setup.data)
+
+    @functools.cached_property
+    def _parts(self) -> Any:
+        setup = self.setup
+        return site_parts(self._source, setup.data, sites=setup.sites, index=setup.index, seed=self.run.seed)
+
+    def _private_names(self) -> list[str]:
+        kept = [] if self.policy.train == "averaged" else stem_names(self.bench.model)
+        trained = [name for name in self.trainable if name not in self.travelling]
+        return list(dict.fromkeys([*kept, *trained]))
+
+    def _model(self, incoming: Tensors, *, before: int) -> nn.Module:
+        model = self.bench.reset()
+        load_tensors(model, {name: torch.from_numpy(np.array(array)) for name, array in incoming.items()})
+        if not self.private:
+            return model
+        found = self.vault.load(before=before)
+        if found is None:
+            self._initial_stem(model)
+            self.vault.save(0, tensors(model, self.private))
+        else:
+            load_tensors(model, found[1])
+        return model
+
+    def _initial_stem(self, model: nn.Module) -> None:
+        if self.policy.init == "adapted":
+            moves: StemPermutation = self.cipher.stem_permutation()
+            adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+        elif self.policy.init == "secret":
+            key = self.setup.cipher_key or self.setup.key
+            set_secret(model, normals(key.subkey("stem"), secret_size(model)))
+        if self.run.stem_warmup:
+            rng = generator(self.run.seed, "warmup", self.setup.name)
+            part = self.store.part("train")
+            warm_up(model, part, self.train_config, epochs=self.run.stem_warmup, seed=self.run.seed, rng=rng)
+
+    def _measured(self, model: nn.Module, phase: str) -> dict[str, float]:
+        part = self.store.part(phase)
+        return measure(part.labels, predict(model, part, self.train_config)).as_metrics(phase)
+
+    def _outgoing(self, model: nn.Module) -> Tensors:
+        found: dict[str, Tensor] = tensors(model, self.travelling)
+        return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
+
+    def _thief(self, model: nn.Module) -> dict[str, float]:
+        if self.policy.keys == "none" and self.policy.train == "averaged":
+            return {}
+        part = self.store.part("test")
+        chosen = self._parts.test[np.isin(self._ids(self._parts.test), part.ids)]
+        if not len(chosen):
+            return {}
+        loot = Loot(read_many(self._source, chosen), part.labels)
+        metrics: dict[str, float] = {}
+        if self.setup.cipher_key is not None:
+            metrics |= under_wrong_key(model, loot, self._cipher(self.setup.thief_key), self.train_config)
+        padded = make_cipher(
+            CipherConfig(scheme="none", block=int(self.run.cipher["block"])),
+            None,
+            channels=self.run.channels,
+            height=self.run.image_size,
+            width=self.run.image_size,
+        )
+        return metrics | with_public_stem(model, loot, self.bench.public, padded, self.train_config)
+
+    def _ids(self, indices: Any) -> list[str]:
+        return [self._source.items[index].id for index in indices]
+
+    def _keep_predictions(self, ids: Any, labels: Any, probabilities: Any) -> None:
+        packed = io.BytesIO()
+        np.savez(packed, ids=np.asarray(ids, dtype=str), labels=labels, probabilities=probabilities, split="test")
+        write_bytes(self.setup.folder / "predictions.npz", packed.getvalue(), mode=0o600)
+
+    def _keep_description(self, store: EncryptedStore) -> None:
+        make_folder(self.setup.folder)
+        write_json(
+            self.setup.folder / "site.json",
+            {
+                "format": "medveil-site",
+                "version": 1,
+                "site": self.setup.name,
+                "fingerprint": self.cipher.fingerprint,
+                "store": store.rebuilt or ("built" if store.built else "opened"),
+                "parts": {part: len(store.part(part).labels) for part in ("train", "validation", "test")},
+                "skipped": [{"path": str(path), "reason": reason} for path, reason in store.skipped],
+            },
+        )
+
+
+def _rounded(count: int) -> int:
+    return _SMALLEST_COUNT if 0 < count < _SMALLEST_COUNT else count

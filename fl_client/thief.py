@@ -1,0 +1,58 @@
+"""What a site's stolen model is worth to someone without the key.
+
+Two ways to use it are measured on the site's own test images: hiding them under a key of the thief's own, and putting
+the public initial stem before the stolen trunk and head, on plaintext. Neither is the best an attacker could do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from crypto.cipher import ImageCipher
+from fl_client.config import TrainConfig
+from fl_client.measures import measure
+from fl_client.training import predict
+from models.stem import stem_names
+from models.travel import load_tensors
+
+
+@dataclass(frozen=True)
+class Loot:
+    """Plain labelled test images (n, C, H, W), uint8, held in memory only while they are measured."""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def batch(self, indices: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8]:
+        """Images of these indices; there is one view."""
+        return self.images[indices]
+
+
+def under_wrong_key(model: nn.Module, loot: Loot, cipher: ImageCipher, config: TrainConfig) -> dict[str, float]:
+    """Measures of the whole stolen model on images hidden by `cipher`, which carries another key than the site's."""
+    nonces = cipher.fresh_nonces(len(loot.images)) if cipher.per_image else None
+    hidden = Loot(cipher.encrypt(loot.images, nonces), loot.labels)
+    return measure(loot.labels, predict(model, hidden, config)).as_metrics("wrong-key")
+
+
+def with_public_stem(
+    model: nn.Module, loot: Loot, public: dict[str, Tensor], padded: ImageCipher, config: TrainConfig
+) -> dict[str, float]:
+    """Measures of the stolen trunk and head behind the public initial stem, on plaintext.
+
+    Parameters
+    ----------
+    model
+        The owner's model; its stem is replaced in place.
+    public
+        The public initial tensors, by state-dict name.
+    padded
+        A cipher of scheme ``none`` that pads plaintext to whole blocks.
+    """
+    load_tensors(model, {name: public[name] for name in stem_names(model)})
+    plain = Loot(padded.encrypt(loot.images), loot.labels)
+    return measure(loot.labels, predict(model, plain, config)).as_metrics("public-stem")

@@ -1,0 +1,226 @@
+"""Local training and inference on a site's encrypted images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fl_client.batches import Batches, in_order, shuffled
+from fl_client.config import TrainConfig
+from medveil.errors import FederationError
+from models.vit import normalise
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundPlan:
+    """Where one round stands in the whole run."""
+
+    round: int
+    rounds: int
+    seed: int
+    rng: np.random.Generator
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a round of local training measured on its own batches."""
+
+    loss: float
+    accuracy: float
+    n: int
+
+
+def train_round(
+    model: nn.Module, part: Batches, config: TrainConfig, plan: RoundPlan, *, trainable: Iterable[str], bits: int = 8
+) -> TrainResult:
+    """Train `model` in place for one round.
+
+    The learning rate follows one cosine over the whole run, of which this is round ``plan.round`` of ``plan.rounds``.
+    The order of images, MixUp and stochastic depth follow from the plan alone, so that a repeated round is the same
+    round.
+
+    Parameters
+    ----------
+    model
+        A ViT on its device; only `trainable` parameters change.
+    part
+        The site's encrypted training images.
+    trainable
+        Names of the parameters that train.
+
+    Raises
+    ------
+    FederationError
+        The loss is not finite.
+    """
+    parameters = _only_trainable(model, trainable)
+    device = next(model.parameters()).device
+    step = _Step(
+        model=model,
+        optimizer=make_optimizer(model, parameters, config),
+        parameters=list(parameters.values()),
+        anchors=[p.detach().clone() for p in parameters.values()] if plan.proximal_mu > 0 else [],
+        weights=class_weights(part.labels, _classes(model), config, device),
+        config=config,
+        plan=plan,
+    )
+    steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
+    done = (plan.round - 1) * config.epochs * steps_an_epoch
+    total = plan.rounds * config.epochs * steps_an_epoch
+    losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
+
+    model.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(plan.seed)
+        for epoch in range(config.epochs):
+            for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
+                images = part.batch(chosen, (plan.round - 1) * config.epochs + epoch)
+                x = normalise(to_device(images, device), bits=bits)
+                y = to_device(part.labels[chosen], device)
+                loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
+                losses += loss * len(chosen)
+                hits += hit
+                seen += len(chosen)
+                done += 1
+    mean = float(losses) / seen
+    if not math.isfinite(mean):
+        raise FederationError(
+            f"the training loss of round {plan.round} is not finite", cure="lower train.lr or switch clipping on"
+        )
+    return TrainResult(loss=mean, accuracy=float(hits) / seen, n=seen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """One optimisation step after another on one model."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    parameters: list[nn.Parameter]
+    anchors: list[Tensor]
+    weights: Tensor | None
+    config: TrainConfig
+    plan: RoundPlan
+
+    def take(self, x: Tensor, y: Tensor, *, lr: float) -> tuple[Tensor, Tensor]:
+        """Step on a batch; returns its loss and how many it got right."""
+        share, other = 1.0, None
+        if self.config.mixup > 0:
+            share = float(self.plan.rng.beta(self.config.mixup, self.config.mixup))
+            other = torch.from_numpy(self.plan.rng.permutation(len(y))).to(y.device)
+            # MixUp of normalised pixels commutes with a signed permutation: ciphertexts mix as their plaintexts do.
+            x = share * x + (1 - share) * x[other]
+        with autocast(x.device, self.config.precision):
+            logits = self.model(x)
+        logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+        loss = self._loss(logits, y)
+        if other is not None:
+            loss = share * loss + (1 - share) * self._loss(logits, y[other])
+        self._descend(loss + self._proximal(), lr)
+        truth = y if other is None or share >= 0.5 else y[other]
+        return loss.detach(), (logits.detach().argmax(1) == truth).sum()
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        weights = None if self.weights is None else self.weights.to(logits.dtype)
+        return functional.cross_entropy(logits, y, weight=weights, label_smoothing=self.config.label_smoothing)
+
+    def _proximal(self) -> Tensor | float:
+        """FedProx's pull towards the incoming weights (Li et al., arXiv 1812.06127)."""
+        if not self.anchors:
+            return 0.0
+        moved = [((p - a) ** 2).sum() for p, a in zip(self.parameters, self.anchors, strict=True)]
+        return self.plan.proximal_mu / 2 * torch.stack(moved).sum()
+
+    def _descend(self, objective: Tensor, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        objective.backward()
+        if self.config.clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
+        self.optimizer.step()
+
+
+def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    wanted = set(names)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in wanted)
+    return {name: p for name, p in model.named_parameters() if name in wanted}
+
+
+def make_optimizer(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """AdamW or SGD; weight decay spares biases, norms, tokens and position embeddings, as timm does."""
+    spared = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
+    plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+    return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def learning_rate(step: int, total: int, config: TrainConfig) -> float:
+    """Learning rate at `step` of `total`: linear warm-up, then one cosine down to `min_lr`."""
+    rising = int(config.lr_warmup * total)
+    if step < rising:
+        return config.lr * (step + 1) / rising
+    progress = (step - rising) / max(1, total - rising)
+    floor = min(config.min_lr, config.lr)
+    return floor + (config.lr - floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def class_weights(
+    labels: npt.NDArray[np.int64], classes: int, config: TrainConfig, device: torch.device
+) -> Tensor | None:
+    """Weights n / (K_present * n_k) of the classes a site has (a missing class weighs 1), or None."""
+    if config.class_weights == "none":
+        return None
+    counts = np.bincount(labels, minlength=classes)
+    present = counts > 0
+    weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 1.0)
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module, part: Batches, config: TrainConfig, *, bits: int = 8, batch_size: int = 128
+) -> npt.NDArray[np.float32]:
+    """Class probabilities (n, K) of a part's images, un-augmented, in order."""
+    device = next(model.parameters()).device
+    model.eval()
+    rows = []
+    for chosen in in_order(len(part.labels), batch_size):
+        x = normalise(to_device(part.batch(chosen, 0), device), bits=bits)
+        with autocast(device, config.precision):
+            logits = model(x)
+        rows.append(logits.float().softmax(1).cpu().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, _classes(model)), np.float32)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 autocast where asked for, or where it pays (`auto`: GPUs with bf16 units); otherwise a no-op."""
+    pays = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and pays)
+    )
+
+
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """A numpy array as a tensor on `device`; to a GPU from pinned memory, without waiting."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _classes(model: nn.Module) -> int:
+    return int(model.num_classes)  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""Fitting a stem to the frozen public trunk before round 1."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import nn
+
+from fl_client.batches import Batches
+from fl_client.config import TrainConfig
+from fl_client.training import RoundPlan, TrainResult, train_round
+from models.stem import head_names, stem_names
+
+
+def warm_up(
+    model: nn.Module, part: Batches, config: TrainConfig, *, epochs: int, seed: int, rng: np.random.Generator
+) -> TrainResult:
+    """Train the stem and a throwaway head for some epochs; trunk and head come out as they went in.
+
+    A secret stem is unrelated to the trunk it meets. Fitting it at home, before anything is sent, gives the
+    federation a better start and shows the server nothing.
+
+    Parameters
+    ----------
+    model
+        A ViT; its stem changes in place.
+    part
+        The site's encrypted training images.
+    epochs
+        Passes over them.
+    """
+    head = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name in head_names(model)}
+    alone = dataclasses.replace(config, epochs=epochs, lr=config.warmup_lr)
+    plan = RoundPlan(round=1, rounds=1, seed=seed, rng=rng)
+    result = train_round(model, part, alone, plan, trainable=[*stem_names(model), *head_names(model)])
+    with torch.no_grad():
+        state = model.state_dict()
+        for name, tensor in head.items():
+            state[name].copy_(tensor)
+    return result

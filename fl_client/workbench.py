@@ -1,0 +1,78 @@
+"""The one model a process works with.
+
+A message brings the travelling tensors, the vault the private ones, and the rest is public: so the sites a process
+serves can take turns on one model, and a message costs no model building.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medveil.config import from_mapping
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError
+from models.config import ModelConfig
+from models.vit import build_vit, model_hash
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """A model on a device, with the public tensors it was built with."""
+
+    model: nn.Module
+    public: dict[str, Tensor]
+    hash: str
+    device: torch.device
+
+    def reset(self) -> nn.Module:
+        """Put the public tensors back and return the model."""
+        with torch.no_grad():
+            for name, tensor in self.model.state_dict().items():
+                tensor.copy_(self.public[name])
+        return self.model
+
+
+def workbench(run: RunConfig, device: torch.device) -> Workbench:
+    """The process's workbench for a run; built once for each model, seed and device."""
+    return _built(json.dumps(run.model, sort_keys=True), run.seed, str(device))
+
+
+@functools.lru_cache(maxsize=2)
+def _built(model_json: str, seed: int, device: str) -> Workbench:
+    values: dict[str, Any] = json.loads(model_json)
+    model = build_vit(from_mapping(ModelConfig, values, where="model"), seed=seed)
+    public = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    placed = torch.device(device)
+    return Workbench(
+        model=model.to(placed),
+        public={name: tensor.to(placed) for name, tensor in public.items()},
+        hash=model_hash(model),
+        device=placed,
+    )
+
+
+def pick_device(named: str) -> torch.device:
+    """The device a name stands for; ``auto`` is the first GPU, or the CPU where there is none.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device here.
+    """
+    if named == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(named)
+    except RuntimeError:
+        raise ConfigError(f"'{named}' is no device", where="device", cure="cpu, cuda, cuda:N or auto") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise ConfigError(f"'{named}' is not supported", where="device", cure="cpu, cuda, cuda:N or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"'{named}' is not on this machine", where="device", cure="cpu or auto")
+    return device

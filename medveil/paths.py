@@ -1,0 +1,25 @@
+"""Where a run goes when nobody named a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def state_home() -> Path:
+    """The folder for what MedVeil keeps: ``$MEDVEIL_HOME``, else ``~/.local/state/medveil``."""
+    named = os.environ.get("MEDVEIL_HOME")
+    return Path(named) if named else Path.home() / ".local" / "state" / "medveil"
+
+
+def run_folder(out: str, *, name: str, run: str) -> Path:
+    """The folder of a run: `out` if given, else ``STATE_HOME/runs/NAME-RUN``.
+
+    Server and simulated sites call it with the same arguments, so that both find the same folder.
+    """
+    return Path(out) if out else state_home() / "runs" / f"{name}-{run[:8]}"
+
+
+def run_uuid(named: str, flower_run_id: int) -> str:
+    """The identity of a run: the one its configuration names, else one made from Flower's run id."""
+    return named or f"flwr-{flower_run_id & 0xFFFFFFFFFFFFFFFF:016x}"

@@ -1,0 +1,1 @@
+"""Experiments: many sites on one machine, figures and reports."""

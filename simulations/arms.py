@@ -1,0 +1,120 @@
+"""The arms of a comparison: one experiment under different policies, and its baselines."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from dataclasses import dataclass
+
+from medveil.errors import ConfigError
+from simulations.config import ExperimentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One column of a comparison.
+
+    Parameters
+    ----------
+    name, text
+        How it is called, and what it is.
+    keys, init, train
+        The policy; see `models.policy`.
+    scheme
+        Image cipher, or None for the experiment's own.
+    federation
+        federated, local-only or centralised.
+    twin
+        Name of the arm on plaintext that it equals in theory.
+    """
+
+    name: str
+    text: str
+    keys: str = "none"
+    init: str | None = None
+    train: str | None = None
+    scheme: str | None = None
+    federation: str = "federated"
+    twin: str | None = None
+
+
+_ALL = (
+    Arm(name="plain", text="plain FedAvg, nothing hidden"),
+    Arm(name="fedper", text="plain FedPer: stems stay at home", init="public", train="local"),
+    Arm(name="none-secret", text="nothing hidden, secret stems at home", init="secret", train="local"),
+    Arm(name="shared-public", text="one key, the model lives in its domain", keys="shared", init="public"),
+    Arm(
+        name="shared-adapted",
+        text="one key, adapted stems at home",
+        keys="shared",
+        init="adapted",
+        train="local",
+        twin="fedper",
+    ),
+    Arm(
+        name="shared-secret", text="one key, one secret stem at all homes", keys="shared", init="secret", train="local"
+    ),
+    Arm(
+        name="per-site-public",
+        text="a key per site, public stems at home",
+        keys="per-site",
+        init="public",
+        train="local",
+    ),
+    Arm(
+        name="per-site-adapted",
+        text="a key per site, adapted stems at home",
+        keys="per-site",
+        init="adapted",
+        train="local",
+        twin="fedper",
+    ),
+    Arm(
+        name="per-site-secret",
+        text="a key per site, secret stems at home",
+        keys="per-site",
+        init="secret",
+        train="local",
+    ),
+    Arm(name="local-only", text="no federation: each site alone, nothing hidden", federation="local-only"),
+    Arm(name="centralised", text="all images in one place, nothing hidden", federation="centralised"),
+    Arm(
+        name="aes-ctr",
+        text="control: real encryption, a nonce per image; must be at chance",
+        keys="shared",
+        init="public",
+        scheme="aes-ctr",
+    ),
+)
+ARMS = {arm.name: arm for arm in _ALL}
+
+
+def find_arm(name: str) -> Arm:
+    """The arm of a name.
+
+    Raises
+    ------
+    ConfigError
+        There is none; the nearest name is given.
+    """
+    if name in ARMS:
+        return ARMS[name]
+    near = difflib.get_close_matches(name, ARMS, n=1)
+    cure = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(ARMS)}"
+    raise ConfigError(f"no arm is called '{name}'", where="compare.arms", cure=cure)
+
+
+def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConfig:
+    """The experiment of one arm and seed; `base` is not changed."""
+    made = copy.deepcopy(base)
+    made.name = f"{base.name} {arm.name}"
+    made.seed = seed
+    made.keys.policy = arm.keys
+    made.stem.init, made.stem.train = arm.init, arm.train
+    made.federation = arm.federation
+    if arm.scheme is not None:
+        made.cipher.scheme, made.cipher.negate = arm.scheme, False
+    if arm.init != "secret":
+        # Only a stem unrelated to the trunk has to be fitted to it.
+        made.stem.warmup = 0
+    return made

@@ -1,0 +1,162 @@
+"""`medveil-sim bench`: speed as ratios, each measured within one run on this machine.
+
+- the cipher beside memcpy, AES-256-GCM and a per-block Python loop (`crypto.bench`);
+- the `inprocess` engine beside a bare PyTorch FedAvg loop that does the same training;
+- a round on ciphertext beside a round on plaintext, stores already built.
+
+The two sides of a ratio take turns, and the median of the turns' ratios is reported with their spread.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from crypto.bench import bench_cipher
+from fl_client.batches import generator, shuffled
+from fl_client.data.partition import site_parts
+from fl_client.data.source import open_source, read_many
+from fl_client.training import learning_rate, make_optimizer
+from fl_client.workbench import pick_device
+from medveil.config import from_mapping
+from medveil.versions import environment
+from models.config import ModelConfig
+from models.vit import build_vit, normalise
+from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.engines.inprocess import run_inprocess
+
+_SITES, _ROUNDS, _TURNS = 4, 3, 3
+_IMAGES, _SIZE = 800, 64
+
+
+def bench(*, device: str = "auto") -> dict[str, Any]:
+    """Measure everything; see the module.
+
+    Returns
+    -------
+    dict
+        Figures by name; names with ``_over_`` are ratios (a time over a time, or a rate over a rate).
+    """
+    figures: dict[str, Any] = dict(bench_cipher())
+    with tempfile.TemporaryDirectory(prefix="medveil-bench-") as scratch:
+        folder = Path(scratch)
+        images = _write_images(folder / "images.npz")
+        plain, hidden, bare = [], [], []
+        for turn in range(_TURNS):
+            plain.append(_engine_s(_experiment(images, "none", device), folder / f"plain-{turn}"))
+            hidden.append(_engine_s(_experiment(images, "shared", device), folder / f"hidden-{turn}"))
+            bare.append(_bare_loop_s(_plan(images, device, folder / f"bare-{turn}")))
+    figures |= {
+        "engine_rounds_s": statistics.median(plain),
+        "bare_loop_rounds_s": statistics.median(bare),
+        "ciphertext_rounds_s": statistics.median(hidden),
+        **_ratio("engine_over_bare_loop", plain, bare),
+        **_ratio("ciphertext_over_plaintext", hidden, plain),
+    }
+    return {**figures, "environment": {**environment(), "threads": torch.get_num_threads()}}
+
+
+def print_table(figures: dict[str, Any]) -> None:
+    """Print figures as a table."""
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        if isinstance(value, int | float):
+            table.add_row(name, f"{value:,.3f}" if value < 1000 else f"{value:,.0f}")
+    Console().print(table)
+
+
+def _ratio(name: str, over: list[float], under: list[float]) -> dict[str, float]:
+    ratios = [a / b for a, b in zip(over, under, strict=True)]
+    return {name: statistics.median(ratios), f"{name}_min": min(ratios), f"{name}_max": max(ratios)}
+
+
+def _write_images(path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (_IMAGES, _SIZE, _SIZE), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(_IMAGES) % 2)
+    return path
+
+
+def _experiment(images: Path, keys: str, device: str) -> ExperimentConfig:
+    config = ExperimentConfig(name=f"bench {keys}", rounds=_ROUNDS + 1, sites=_SITES, device=device)
+    config.evaluate_first = False
+    config.data.source, config.data.path = "npz", str(images)
+    config.data.validation = config.data.test = 0.1
+    config.cipher.block = 8
+    config.keys.policy = keys
+    config.model.width, config.model.depth, config.model.heads = 192, 4, 3
+    return config
+
+
+def _plan(images: Path, device: str, out: Path) -> Plan:
+    return make_plan(_experiment(images, "none", device), out)
+
+
+def _engine_s(config: ExperimentConfig, out: Path) -> float:
+    """Seconds of rounds 2 to 4, training, aggregation, metrics and checkpoint included: between two checkpoints."""
+    plan = make_plan(config, out)
+    run_inprocess(plan)
+    written = [(out / "checkpoints" / f"round-{round_:04d}.json").stat().st_mtime_ns for round_ in (1, _ROUNDS + 1)]
+    return (written[1] - written[0]) / 1e9
+
+
+def _bare_loop_s(plan: Plan) -> float:
+    """Seconds of the same rounds in a loop of plain PyTorch: images in memory, no engine, no checkpoint."""
+    loop = _BareLoop(plan)
+    loop.round(1)
+    started = time.perf_counter()
+    for round_ in range(2, _ROUNDS + 2):
+        loop.round(round_)
+    return time.perf_counter() - started
+
+
+class _BareLoop:
+    """FedAvg as one would write it by hand."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.config = plan, plan.experiment.train
+        self.device = pick_device(plan.sites.device)
+        source, data = open_source(plan.sites.data), plan.sites.data
+        shares = [site_parts(source, data, sites=_SITES, index=i, seed=plan.run.seed).train for i in range(_SITES)]
+        self.images = [torch.from_numpy(read_many(source, share)) for share in shares]
+        self.labels = [torch.tensor([source.items[i].label for i in share]) for share in shares]
+        config = from_mapping(ModelConfig, plan.run.model, where="model")
+        self.model = build_vit(config, seed=plan.run.seed).to(self.device)
+        self.average = copy.deepcopy(self.model.state_dict())
+
+    def round(self, round_: int) -> None:
+        """Train every site from the average, and average."""
+        total = sum(len(each) for each in self.labels)
+        summed = {name: torch.zeros_like(tensor) for name, tensor in self.average.items()}
+        for site in range(_SITES):
+            self._train(site, round_)
+            for name, tensor in self.model.state_dict().items():
+                summed[name] += len(self.labels[site]) / total * tensor
+        self.average = summed
+
+    def _train(self, site: int, round_: int) -> None:
+        images, labels = self.images[site], self.labels[site]
+        self.model.load_state_dict(self.average)
+        self.model.train()
+        optimizer = make_optimizer(self.model, dict(self.model.named_parameters()), self.config)
+        steps = -(-len(labels) // self.config.batch_size)
+        rng = generator(self.plan.run.seed, "bench", site, round_)
+        for step, chosen in enumerate(shuffled(len(labels), self.config.batch_size, rng), (round_ - 1) * steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, self.plan.run.rounds * steps, self.config)
+            x, y = images[chosen].to(self.device), labels[chosen].to(self.device)
+            loss = nn.functional.cross_entropy(self.model(normalise(x)), y)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            optimizer.step()

@@ -1,0 +1,221 @@
+"""`medveil-sim`: experiments on one machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from medveil.cli import guarded, parser, start_logging, subcommand
+from medveil.errors import ConfigError, MedVeilError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a `medveil-sim` command.
+
+    Returns
+    -------
+    int
+        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 federation, 6 finished in part, 130 interrupted.
+    """
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    start_logging(arguments)
+    code: int = arguments.command(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser(
+        "medveil-sim",
+        "Multi-site federated experiments on hidden medical images, on one machine.",
+        "medveil-sim run simulations/conf/demo.yaml --out demo-run",
+    )
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_init(commands)
+    _add_report(commands)
+    _add_compare(commands)
+    _add_bench(commands)
+    return made
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "run",
+        text="Run one experiment, or go on with an interrupted one.",
+        example="medveil-sim run simulations/conf/brain-mri.yaml data.path=images/ rounds=10 --out RUN",
+        device=True,
+    )
+    made.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file of the experiment")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    made.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
+    made.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run")
+    made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
+    made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
+    made.add_argument("--json", action="store_true", help="print the summary as JSON")
+    made.set_defaults(command=_do_run)
+
+
+def _do_run(arguments: argparse.Namespace) -> int:
+    from simulations.config import ExperimentConfig  # noqa: PLC0415 - a door opens fast: torch only where it is used
+    from simulations.run import resume_experiment, run_experiment  # noqa: PLC0415
+
+    if arguments.resume is not None:
+        if arguments.config is not None or arguments.out is not None:
+            raise ConfigError("--resume takes no CONFIG and no --out", where="medveil-sim run")
+        done = resume_experiment(arguments.resume)
+    else:
+        if arguments.config is None or arguments.out is None:
+            raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
+        config = _configured(arguments, ExperimentConfig)
+        try:
+            done = run_experiment(config, arguments.out, replace=arguments.replace)
+        except KeyboardInterrupt:
+            print(f"go on with: medveil-sim run --resume {arguments.out}", file=sys.stderr)
+            raise
+    if arguments.json:
+        print(json.dumps(done.summary, indent=2))
+    else:
+        _print_result(done.summary)
+        print(f"report: {done.report}")
+    return 0
+
+
+def _configured(arguments: argparse.Namespace, schema: type) -> object:
+    from medveil.config import load_config  # noqa: PLC0415
+
+    overrides = list(arguments.overrides)
+    if getattr(arguments, "engine", None):
+        overrides.append(f"engine={arguments.engine}")
+    if getattr(arguments, "device", None):
+        overrides.append(f"device={arguments.device}")
+    return load_config(schema, arguments.config, overrides)
+
+
+def _print_result(summary: dict[str, object]) -> None:
+    parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
+    for key in ("accuracy", "balanced_accuracy", "auroc"):
+        value = summary[key]
+        if isinstance(value, float):
+            interval = (summary.get("intervals") or {}).get(key)  # type: ignore[attr-defined]
+            within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+            parts.append(f"{key.replace('_', ' ')} {value:.3f}{within}")
+    rate = summary.get("majority_rate")
+    if isinstance(rate, float):
+        parts.append(f"majority rate {rate:.3f}")
+    print("; ".join(parts))
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "init",
+        text="Print a YAML of all settings, each under its help.",
+        example="medveil-sim init > experiment.yaml",
+    )
+    made.add_argument("--out", type=Path, metavar="FILE", help="write here instead; a file that is there is kept")
+    made.set_defaults(command=_do_init)
+
+
+def _do_init(arguments: argparse.Namespace) -> int:
+    from medveil.config import commented_yaml  # noqa: PLC0415
+    from medveil.files import write_text  # noqa: PLC0415
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    text = "# A MedVeil experiment. Run it with: medveil-sim run FILE --out RUN\n" + commented_yaml(ExperimentConfig)
+    if arguments.out is None:
+        print(text, end="")
+        return 0
+    if arguments.out.exists():
+        raise ConfigError("is there already", where=arguments.out, cure="name another file")
+    write_text(arguments.out, text)
+    return 0
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "report",
+        text="Write RUN/report.html again, also for an unfinished run.",
+        example="medveil-sim report RUN",
+    )
+    made.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    made.set_defaults(command=_do_report)
+
+
+def _do_report(arguments: argparse.Namespace) -> int:
+    from simulations.report.page import write_report  # noqa: PLC0415
+    from simulations.run import read_manifest  # noqa: PLC0415
+
+    read_manifest(arguments.run)
+    print(f"report: {write_report(arguments.run)}")
+    return 0
+
+
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "compare",
+        text="Run several arms (policies, local-only, centralised) of one experiment and put them side by side.",
+        example="medveil-sim compare simulations/conf/pneumonia.yaml data.path=pneumoniamnist.npz --out COMPARISON",
+        device=True,
+    )
+    made.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file; its 'compare' section names the arms")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison; finished runs in it are kept")
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    made.add_argument("--list", action="store_true", help="print the arms there are")
+    made.add_argument("--json", action="store_true", help="print the table as JSON")
+    made.set_defaults(command=_do_compare)
+
+
+def _do_compare(arguments: argparse.Namespace) -> int:
+    from simulations.compare import ARMS, compare  # noqa: PLC0415
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    if arguments.list:
+        for arm in ARMS.values():
+            print(f"{arm.name:<20} {arm.text}")
+        return 0
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where="medveil-sim compare", cure="see --help")
+    config = _configured(arguments, ExperimentConfig)
+    done = compare(config, arguments.out, jobs=arguments.jobs)  # type: ignore[arg-type]
+    if arguments.json:
+        print(done.table_json.read_text(), end="")
+    else:
+        print(done.table_text.read_text(), end="")
+        print(f"report: {done.report}")
+    return done.exit_code
+
+
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "bench",
+        text="Measure speed as ratios within one run: cipher, engine, and a round on ciphertext.",
+        example="medveil-sim bench --json bench.json",
+        device=True,
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    made.set_defaults(command=_do_bench)
+
+
+def _do_bench(arguments: argparse.Namespace) -> int:
+    from medveil.files import write_json  # noqa: PLC0415
+    from simulations.bench import bench, print_table  # noqa: PLC0415
+
+    figures = bench(device=arguments.device or "auto")
+    print_table(figures)
+    if arguments.json is not None:
+        write_json(arguments.json, figures)
+    return 0
+
+
+__all__ = ["MedVeilError", "main"]

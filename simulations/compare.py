@@ -1,0 +1,137 @@
+"""`medveil-sim compare`: arms of one experiment, run and put side by side."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from medveil.config import to_mapping
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
+from medveil.files import make_folder, read_json, write_text
+from simulations.arms import ARMS, Arm, as_experiment, find_arm
+from simulations.config import ExperimentConfig
+from simulations.report.comparison import ArmResult, write_comparison
+
+__all__ = ["ARMS", "Comparison", "compare"]
+_FINISHED = {"finished", "stopped-early"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison left behind."""
+
+    folder: Path
+    report: Path
+    failed: tuple[str, ...]
+
+    @property
+    def table_json(self) -> Path:
+        """The table as JSON."""
+        return self.folder / "compare.json"
+
+    @property
+    def table_text(self) -> Path:
+        """The table as Markdown."""
+        return self.folder / "compare.md"
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 6 where some runs failed."""
+        return EXIT_PARTIAL if self.failed else EXIT_OK
+
+
+@dataclass(frozen=True)
+class _Job:
+    arm: Arm
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name} seed {self.seed}"
+
+    @property
+    def settings(self) -> Path:
+        return self.folder.with_suffix(".yaml")
+
+
+def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison:
+    """Run every arm under every seed, and write the comparison.
+
+    Each run is a process of its own below ``out/ARM/seed-N``. A run finished earlier under the same settings is kept,
+    so an interrupted comparison goes on where it was.
+
+    Parameters
+    ----------
+    config
+        The experiment; its ``compare`` section names arms and seeds.
+    out
+        Folder of the comparison.
+    jobs
+        Runs side by side; with 2 or more set ``threads`` so that they do not fight over cores.
+
+    Raises
+    ------
+    ConfigError
+        There is no such arm, or nothing to compare.
+    PartialError
+        No run finished.
+    """
+    arms = [find_arm(name) for name in config.compare.arms]
+    if not arms or not config.compare.seeds:
+        raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
+    out = make_folder(out).resolve()
+    if config.data.source == "phantoms" and config.data.path is None:
+        config.data.path = str(out / "phantoms")
+    planned = [_Job(arm, seed, out / arm.name / f"seed-{seed}") for seed in config.compare.seeds for arm in arms]
+    console = Console(stderr=True, highlight=False)
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        running: list[Future[str | None]] = [pool.submit(_run, config, job, console) for job in planned]
+        try:
+            errors = [each.result() for each in running]
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    failed = tuple(job.name for job, error in zip(planned, errors, strict=True) if error is not None)
+    rows = [_row(arm, planned) for arm in arms]
+    rows = [row for row in rows if row.runs]
+    if not rows:
+        raise PartialError(f"none of {len(planned)} runs finished: {errors[0]}", where=out)
+    return Comparison(folder=out, report=write_comparison(out, rows), failed=failed)
+
+
+def _run(config: ExperimentConfig, job: _Job, console: Console) -> str | None:
+    text = yaml.safe_dump(to_mapping(as_experiment(config, job.arm, job.seed)), sort_keys=False)
+    if _is_finished(job.folder) and job.settings.is_file() and job.settings.read_text() == text:
+        console.print(f"{job.name}: kept", markup=False)
+        return None
+    make_folder(job.folder.parent)
+    write_text(job.settings, text)
+    console.print(f"{job.name}: begins", markup=False)
+    program = str(Path(sys.executable).parent / "medveil-sim")
+    command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == EXIT_OK:
+        console.print(done.stdout.splitlines()[0], markup=False)
+        return None
+    error = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    console.print(f"{job.name}: {error}", markup=False)
+    return error
+
+
+def _is_finished(folder: Path) -> bool:
+    manifest = folder / "manifest.json"
+    if not manifest.is_file() or not (folder / "report.html").is_file():
+        return False
+    return read_json(manifest).get("status") in _FINISHED
+
+
+def _row(arm: Arm, planned: list[_Job]) -> ArmResult:
+    runs = [job.folder for job in planned if job.arm is arm and _is_finished(job.folder)]
+    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs)

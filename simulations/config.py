@@ -1,0 +1,210 @@
+"""An experiment: many sites, one configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import UserConfig
+
+from crypto.config import CipherConfig, resolve
+from fl_client.config import SimulatedSites, TrainConfig
+from fl_client.data.config import DataConfig
+from fl_client.data.source import Source, open_source
+from fl_server.config import ServerConfig
+from medveil.config import to_mapping
+from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
+from medveil.errors import ConfigError
+from models.config import ModelConfig
+from models.policy import resolve_policy
+
+ENGINES = ("inprocess", "flower")
+FEDERATIONS = ("federated", "local-only", "centralised")
+
+
+@dataclass
+class KeysConfig:
+    """Who holds which key."""
+
+    policy: str = field(default="per-site", metadata={"help": "none, shared (one key for all sites) or per-site."})
+
+
+@dataclass
+class StemConfig:
+    """The stem: where it starts, whether it trains, whether it travels."""
+
+    init: str | None = field(default=None, metadata={"help": "public, adapted or secret; null follows keys.policy."})
+    train: str | None = field(default=None, metadata={"help": "averaged, local or frozen; null follows keys.policy."})
+    warmup: int = field(
+        default=0, metadata={"help": "Epochs that fit a stem kept at home to the trunk before round 1."}
+    )
+
+
+@dataclass
+class CompareConfig:
+    """What `medveil-sim compare` puts side by side."""
+
+    arms: list[str] = field(
+        default_factory=lambda: ["plain", "fedper", "shared-public", "per-site-adapted", "per-site-secret"],
+        metadata={"help": "Arms by name; see 'medveil-sim compare --list'."},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Seeds; arms of one seed are paired."})
+
+
+@dataclass
+class ExperimentConfig:
+    """One experiment, as `medveil-sim` reads it."""
+
+    name: str = field(default="experiment", metadata={"help": "Name of the experiment, in reports."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, partitions, splits and batches."})
+    rounds: int = field(default=5, metadata={"help": "Federated rounds."})
+    sites: int = field(default=4, metadata={"help": "Hospitals the data are dealt to."})
+    engine: str = field(default="inprocess", metadata={"help": "inprocess, or flower: Flower's simulation on Ray."})
+    federation: str = field(
+        default="federated", metadata={"help": "federated, or the baselines local-only and centralised."}
+    )
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:N or auto."})
+    threads: int = field(default=0, metadata={"help": "Torch threads of a site; 0 leaves torch's default."})
+    wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
+    kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
+    evaluate_first: bool = field(
+        default=True, metadata={"help": "Measure the incoming model on validation images each round."}
+    )
+    data: DataConfig = field(default_factory=DataConfig, metadata={"help": "Images."})
+    cipher: CipherConfig = field(default_factory=CipherConfig, metadata={"help": "What hides them."})
+    keys: KeysConfig = field(default_factory=KeysConfig, metadata={"help": "Keys."})
+    stem: StemConfig = field(default_factory=StemConfig, metadata={"help": "The stem of the model."})
+    model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
+    train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
+    server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+    compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment resolved: what server and sites will be told, and where the run is left."""
+
+    experiment: ExperimentConfig
+    run: RunConfig
+    sites: SimulatedSites
+    out: Path
+
+    def run_config(self, *, resume: bool = False) -> UserConfig:
+        """Flower's run config: three JSON strings."""
+        server = {
+            "out": str(self.out) if self.out.name else "",
+            "server": to_mapping(self.experiment.server),
+            "sites": self.sites.sites,
+            "experiment": to_mapping(self.experiment),
+            "resume": resume,
+        }
+        return {
+            RUN_KEY: self.run.to_json(),
+            SERVER_KEY: json.dumps(server, sort_keys=True),
+            SITES_KEY: self.sites.to_json(),
+        }
+
+
+def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) -> Plan:
+    """Resolve an experiment: presets, the policy, class names and sizes the data decide.
+
+    Parameters
+    ----------
+    config
+        The experiment; it is not changed.
+    out
+        The run folder; phantoms without a path are drawn below it.
+    run
+        UUID of the run; None draws one.
+
+    Raises
+    ------
+    ConfigError, PolicyError, DataError, StorageError
+        The experiment cannot be run.
+    """
+    config = _resolved(config, out)
+    source = open_source(config.data)
+    config.data.classes = list(source.classes)
+    config.data.channels, config.data.image_size = source.channels, source.size
+    _fill_model(config, source)
+    policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
+    config.stem.init, config.stem.train = policy.init, policy.train
+    contract = RunConfig(
+        run=str(uuid.uuid4()) if run is None else run,
+        name=config.name,
+        seed=config.seed,
+        rounds=config.rounds,
+        classes=list(source.classes),
+        channels=source.channels,
+        image_size=source.size,
+        model=to_mapping(config.model),
+        train=to_mapping(config.train),
+        cipher=to_mapping(config.cipher),
+        keys=policy.keys,
+        stem_init=policy.init,
+        stem_train=policy.train,
+        stem_warmup=config.stem.warmup,
+        wire=config.wire,
+        kind=config.kind,
+        evaluate_first=config.evaluate_first,
+    )
+    contract.check(where=config.name)
+    config.train.check()
+    sites = SimulatedSites(
+        sites=config.sites,
+        seed=config.seed,
+        out=str(out.resolve()),
+        device=config.device,
+        threads=config.threads,
+        data=config.data,
+    )
+    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve())
+
+
+def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data), cipher=resolve(config.cipher))
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model),
+        stem=dataclasses.replace(config.stem),
+        server=dataclasses.replace(config.server),
+    )
+    _one_of("engine", config.engine, ENGINES)
+    _one_of("federation", config.federation, FEDERATIONS)
+    if config.sites < 1:
+        raise ConfigError(f"'sites' is {config.sites}", where=config.name, cure="at least 1")
+    if config.keys.policy == "none":
+        config.cipher.scheme, config.cipher.negate = "none", False
+    if config.federation == "centralised":
+        config.sites = 1
+    if config.federation == "local-only":
+        config.server.strategy = "local-only"
+    if config.data.source == "phantoms":
+        config.data.path = config.data.path or str(out.resolve() / "phantoms")
+    config.data.min_side = max(config.data.min_side, config.cipher.block)
+    return config
+
+
+def _fill_model(config: ExperimentConfig, source: Source) -> None:
+    block = config.cipher.block
+    wanted = {
+        "image_size": -(-source.size // block) * block,
+        "patch": block,
+        "channels": source.channels,
+        "classes": len(source.classes),
+    }
+    for name, value in wanted.items():
+        given = getattr(config.model, name)
+        if given not in (None, value):
+            raise ConfigError(
+                f"'model.{name}' is {given}", where=config.name, cure=f"the data and the cipher's block make it {value}"
+            )
+        setattr(config.model, name, value)
+
+
+def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"'{key}' is '{value}'", cure=f"one of {', '.join(allowed)}")

@@ -1,0 +1,169 @@
+"""The `flower` engine: both apps through Flower's own simulation (`flwr run`, Ray).
+
+Everything Flower keeps is put aside for this one run: a neutral working folder (Ray workers import from the folder
+the SuperLink was started in, before they look at the app), a home of its own and a port of its own. The SuperLink is
+our child process and is stopped by its recorded id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import tomli_w
+
+from medveil import errors
+from medveil.errors import ConfigError, FederationError, MedVeilError
+from medveil.files import read_json
+from medveil.log import logger
+from simulations.config import Plan
+
+OFFLINE = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""What keeps Flower and Ray from calling home or installing anything."""
+
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_START_S = 60.0
+_STOP_S = 20.0
+_log = logger("flower")
+
+
+def run_flower(plan: Plan, *, resume: bool = False) -> None:
+    """Run an experiment with `flwr run` in Flower's simulation on this machine.
+
+    Raises
+    ------
+    ConfigError
+        Ray is not installed, or this is not a checkout Flower can pack.
+    MedVeilError
+        The run failed; the kind and the text are those of the server's manifest.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("needs Ray", where="engine flower", cure="make demo-flower, or pip install '.[simulation]'")
+    if not (_CHECKOUT / "pyproject.toml").is_file():
+        raise ConfigError("needs a checkout of MedVeil", where="engine flower", cure="git clone, pip install -e .")
+    with tempfile.TemporaryDirectory(prefix="mv-") as scratch:
+        folder = Path(scratch)
+        port = _free_port()
+        environment = _environment(folder)
+        _write_settings(folder, plan, port, resume=resume)
+        with _superlink(folder, port, environment):
+            _submit(folder, plan, environment)
+    _check_manifest(plan.out)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    programs = str(Path(sys.executable).parent)
+    return {
+        **os.environ,
+        **OFFLINE,
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+        "FLWR_HOME": str(folder / "home"),
+        "RAY_TMPDIR": str(folder / "ray"),
+    }
+
+
+def _write_settings(folder: Path, plan: Plan, port: int, *, resume: bool) -> None:
+    for name in ("home", "ray", "work"):
+        (folder / name).mkdir()
+    link = {"superlink": {"default": "medveil", "medveil": {"address": f"127.0.0.1:{port}", "insecure": True}}}
+    (folder / "home" / "config.toml").write_text(tomli_w.dumps(link))
+    (folder / "run.toml").write_text(tomli_w.dumps(dict(plan.run_config(resume=resume))))
+
+
+@contextlib.contextmanager
+def _superlink(folder: Path, port: int, environment: dict[str, str]) -> Iterator[None]:
+    log = folder / "superlink.log"
+    command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--database", str(folder / "state.db")]
+    with log.open("wb") as stream:
+        # A session of its own: Ctrl-C reaches us first, and we stop the whole group by its id.
+        process = subprocess.Popen(
+            command, cwd=folder / "work", env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
+    _log.info("SuperLink is process %d on port %d", process.pid, port)
+    try:
+        _wait_until_up(process, port, log)
+        yield
+    finally:
+        _stop(process)
+
+
+def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    end = time.monotonic() + _START_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
+            return
+        time.sleep(0.2)
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
+    raise FederationError(f"Flower's SuperLink did not start: {last[0]}", where=f"127.0.0.1:{port}")
+
+
+def _submit(folder: Path, plan: Plan, environment: dict[str, str]) -> None:
+    resources = f"num-supernodes={plan.sites.sites} client-resources-num-cpus=1 client-resources-num-gpus=0.0"
+    command = ["flwr", "run", str(_CHECKOUT), "medveil", "--stream", "-c", str(folder / "run.toml")]
+    command += ["--federation-config", resources]
+    done = subprocess.run(
+        command, cwd=folder / "work", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    text = done.stdout.decode(errors="replace")
+    for line in text.splitlines():
+        _log.debug("%s", line)
+    if done.returncode != 0 and not (plan.out / "manifest.json").is_file():
+        last = [line.strip() for line in text.splitlines() if line.strip()][-1:] or ["it said nothing"]
+        raise FederationError(f"'flwr run' refused the app: {last[0]}")
+
+
+def _check_manifest(out: Path) -> None:
+    path = out / "manifest.json"
+    if not path.is_file():
+        raise FederationError("the server app left no manifest", where=out, cure="run again with --log-level debug")
+    manifest = read_json(path)
+    if manifest["status"] in {"finished", "stopped-early"}:
+        return
+    raise _remade(str(manifest.get("error") or f"the run ended as '{manifest['status']}'"))
+
+
+def _remade(text: str) -> MedVeilError:
+    """The server's error again, in its own class, so that the exit code is the same under every engine."""
+    kind, _, rest = text.partition(": ")
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, MedVeilError):
+        return found(rest)
+    return FederationError(text)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

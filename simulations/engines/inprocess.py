@@ -1,0 +1,28 @@
+"""The default engine: both apps in this process, sites one after another, bit-for-bit repeatable."""
+
+from __future__ import annotations
+
+from flwr.app import Context, RecordDict
+
+from fl_client.app import app as client_app
+from fl_server.app import app as server_app
+from simulations.config import Plan
+from simulations.engines.grid import SERVER_NODE, InProcessGrid
+
+RUN_ID = 1
+
+
+def run_inprocess(plan: Plan, *, resume: bool = False) -> None:
+    """Run an experiment in this process.
+
+    Raises
+    ------
+    MedVeilError
+        Whatever server or sites refuse.
+    """
+    run_config = plan.run_config(resume=resume)
+    sites = plan.sites.sites
+    nodes = [{"partition-id": index, "num-partitions": sites} for index in range(sites)]
+    grid = InProcessGrid(client_app, nodes, run_config, run_id=RUN_ID)
+    context = Context(run_id=RUN_ID, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config=run_config)
+    server_app(grid, context)

@@ -1,0 +1,140 @@
+"""Running one experiment from configuration to report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medveil.config import from_mapping
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError, FormatError, MedVeilError
+from medveil.files import check_format, make_folder, read_json
+from medveil.log import logger
+from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.examples import write_examples
+from simulations.progress import RunProgress
+from simulations.report.page import write_report
+from simulations.statistics import add_intervals
+
+_log = logger("run")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that came to its end."""
+
+    folder: Path
+    summary: dict[str, Any]
+    report: Path
+
+
+def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False, progress: bool = True) -> Finished:
+    """Run an experiment and leave a run folder.
+
+    Parameters
+    ----------
+    config
+        The experiment.
+    out
+        The run folder: new or empty, unless `replace`.
+    replace
+        Remove an earlier run at `out` first. Nothing but a run folder is ever removed.
+
+    Raises
+    ------
+    MedVeilError
+        The experiment cannot be run, or did not finish.
+    """
+    _claim(out, replace=replace)
+    plan = make_plan(config, out)
+    return _carried_out(plan, resume=False, progress=progress)
+
+
+def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
+    """Go on with an interrupted run from its newest good checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        `out` holds no run.
+    """
+    manifest = read_manifest(out)
+    if manifest.get("experiment") is None:
+        raise ConfigError("was not made by medveil-sim", where=out, cure="resume it where it was started")
+    config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
+    plan = make_plan(config, out, run=manifest["run"])
+    recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
+    if recorded != plan.run:
+        raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
+    return _carried_out(plan, resume=True, progress=progress)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises
+    ------
+    ConfigError
+        There is none: `run` is not a run folder.
+    """
+    path = run / MANIFEST
+    if not path.is_file():
+        raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
+    document: dict[str, Any] = read_json(path)
+    check_format(document, name="medveil-manifest", newest=1, where=path)
+    return document
+
+
+def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
+    engine = _engine(plan.experiment.engine)
+    try:
+        if progress:
+            with RunProgress(plan.out, rounds=plan.run.rounds, sites=plan.sites.sites):
+                engine(plan, resume)
+        else:
+            engine(plan, resume)
+    except (MedVeilError, KeyboardInterrupt):
+        _report_what_there_is(plan.out)
+        raise
+    write_examples(plan)
+    add_intervals(plan.out)
+    report = write_report(plan.out)
+    return Finished(folder=plan.out, summary=read_json(plan.out / "summary.json"), report=report)
+
+
+def _engine(name: str) -> Callable[[Plan, bool], None]:
+    if name == "flower":
+        from simulations.engines.flower import run_flower  # noqa: PLC0415 - Ray is an extra
+
+        return lambda plan, resume: run_flower(plan, resume=resume)
+    from simulations.engines.inprocess import run_inprocess  # noqa: PLC0415 - torch loads only where it is needed
+
+    return lambda plan, resume: run_inprocess(plan, resume=resume)
+
+
+def _report_what_there_is(out: Path) -> None:
+    if not (out / MANIFEST).is_file():
+        return
+    try:
+        write_report(out)
+    except MedVeilError as error:
+        # The error that stopped the run is the one to tell.
+        _log.warning("no report: %s", error)
+
+
+def _claim(out: Path, *, replace: bool) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        if not replace:
+            raise ConfigError(
+                "is not empty", where=out, cure="name another folder, or use --replace, or go on with --resume"
+            )
+        try:
+            read_manifest(out)
+        except FormatError as error:
+            raise ConfigError("holds something that is not a run", where=out, cure="name another folder") from error
+        shutil.rmtree(out)
+    make_folder(out)
