@@ -1,0 +1,1 @@
+"""Aggregation: the Flower ServerApp, the strategy wrapper and checkpoints. Never holds a key."""

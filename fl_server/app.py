@@ -1,0 +1,46 @@
+"""The Flower ServerApp: ``fl_server.app:app``."""
+
+from __future__ import annotations
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fl_server.config import ServerSettings
+from fl_server.federation import Federation
+from fl_server.watch import LogWatcher
+from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
+from medveil.errors import ConfigError, MedVeilError
+from medveil.log import logger
+from medveil.paths import run_uuid
+
+app = ServerApp()
+_log = logger("server")
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation the run config describes.
+
+    Raises
+    ------
+    MedVeilError
+        As `fl_server.federation.Federation.run`; Flower marks the run as failed.
+    """
+    try:
+        run = RunConfig.from_json(_text(context, RUN_KEY), where=RUN_KEY)
+        run.run = run_uuid(run.run, context.run_id)
+        settings = ServerSettings.from_json(_text(context, SERVER_KEY), where=SERVER_KEY)
+        watch = LogWatcher(reveal=settings.reveal)
+        federation = Federation(grid, run, settings, watch=watch)
+        watch.say(f"run folder: {federation.folder}")
+        federation.run()
+    except MedVeilError as error:
+        _log.error("%s", error)
+        raise
+
+
+def _text(context: Context, key: str) -> str:
+    text = context.run_config.get(key)
+    if not isinstance(text, str) or not text:
+        raise ConfigError(f"'{key}' is missing", where="run config", cure="it holds the settings of a run as JSON")
+    return text

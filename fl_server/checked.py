@@ -1,0 +1,256 @@
+"""The one wrapper around a Flower strategy: the wire on the way out, the checks on the way in."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app.exception import AppExitException
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fl_server.arrays import to_record, to_tensors
+from fl_server.config import ServerConfig
+from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
+from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
+from medveil.errors import FederationError
+from medveil.wire import Tensors, add_delta, decode, delta, encode
+
+_HEADER_BYTES = 4096
+_SMALLEST_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class _Update:
+    site: str
+    message: Message
+    tensors: Tensors
+    examples: float
+
+
+class Checked(Strategy):
+    """A Flower strategy between the wire and the sites.
+
+    Outgoing tensors are encoded once a round for all sites that share them. Replies are decoded to fp32 weights (a
+    delta is added to what its site really received, which bf16 has rounded), checked, and handed over in the order of
+    the sites' names, so that the sum never depends on who was quicker. A bad update is left out by the name of its
+    site.
+
+    Parameters
+    ----------
+    inner
+        The strategy, as `fl_server.strategies.make_strategy` builds it.
+    config
+        The server's configuration.
+    sites
+        Site name of each node id.
+    wire, kind
+        As in `medveil.contract.RunConfig`.
+
+    Attributes
+    ----------
+    left_out
+        Reason for each site whose update is left out of this round; a caller adds sites that sent none.
+    """
+
+    def __init__(
+        self,
+        inner: Strategy,
+        *,
+        config: ServerConfig,
+        sites: Mapping[int, str],
+        wire: str = "fp32",
+        kind: str = "weights",
+    ) -> None:
+        self.inner, self.config, self.sites = inner, config, dict(sites)
+        self.wire, self.kind = wire, kind
+        self.left_out: dict[str, str] = {}
+        self._received: dict[int, Tensors] = {}
+
+    def summary(self) -> None:
+        """Log the strategy's own settings."""
+        self.inner.summary()
+
+    @property
+    def state(self) -> Tensors:
+        """What the strategy remembers between rounds, for a checkpoint."""
+        return state_of(self.inner)
+
+    @state.setter
+    def state(self, state: Tensors) -> None:
+        set_state(self.inner, state)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Messages of a training round, encoded for the wire and sorted by site."""
+        self.left_out = {}
+        messages = list(self.inner.configure_train(server_round, arrays, config, grid))
+        self._received = self._encode(messages)
+        return sorted(messages, key=self._site)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Messages of an evaluation, encoded for the wire and sorted by site."""
+        messages = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
+        self._encode(messages)
+        return sorted(messages, key=self._site)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check the updates and let the strategy make a model of the good ones.
+
+        Raises
+        ------
+        FederationError
+            Too few usable updates for the rule, or the strategy made no model.
+        """
+        updates = [update for reply in replies if (update := self._checked(reply)) is not None]
+        lacks = too_few(self.config, len(updates))
+        if lacks:
+            reasons = "".join(f"; {site}: {reason}" for site, reason in sorted(self.left_out.items()))
+            raise FederationError(f"'{self.config.strategy}' {lacks}{reasons}", where=f"round {server_round}")
+        fit_to(self.inner, len(updates))
+        updates.sort(key=lambda update: update.site)
+        try:
+            made, metrics = self.inner.aggregate_train(server_round, [self._handed(update) for update in updates])
+        except AppExitException as error:
+            raise FederationError(f"the strategy failed: {error}", where=f"round {server_round}") from error
+        return to_record(self._model(made, server_round)), metrics
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Let the strategy average the metrics."""
+        return self.inner.aggregate_evaluate(server_round, sorted(replies, key=self._site_of_reply))
+
+    # -- on the way out ----------------------------------------------------------------------------------------------
+
+    def _encode(self, messages: list[Message]) -> dict[int, Tensors]:
+        """Encode in place; returns what each node will decode. Tensors shared by messages are encoded once."""
+        encoded: dict[int, tuple[ArrayRecord, Tensors]] = {}
+        received: dict[int, Tensors] = {}
+        # The plain records are kept to the end: a freed one could lend its id to another.
+        plain = [message.content.array_records[ARRAYS] for message in messages]
+        for message, record in zip(messages, plain, strict=True):
+            if id(record) not in encoded:
+                arrays = encode(to_tensors(record), self.wire)
+                encoded[id(record)] = to_record(arrays), decode(arrays, self.wire)
+            sent, decoded = encoded[id(record)]
+            message.content = RecordDict({ARRAYS: sent, CONFIG: message.content.config_records[CONFIG]})
+            received[message.metadata.dst_node_id] = decoded
+        return received
+
+    # -- on the way in -----------------------------------------------------------------------------------------------
+
+    def _checked(self, reply: Message) -> _Update | None:
+        site = self._site_of_reply(reply)
+        try:
+            return self._update(site, reply)
+        except FederationError as error:
+            self.left_out[site] = error.problem
+            return None
+
+    def _update(self, site: str, reply: Message) -> _Update:
+        base = self._received[reply.metadata.src_node_id]
+        examples = _examples(reply)
+        records = reply.content.array_records
+        if list(records) != [ARRAYS]:
+            raise FederationError(f"the reply carries {len(records)} array records", cure="one is expected")
+        tensors = _decoded(records[ARRAYS], base, self.wire)
+        change = tensors if self.kind == "delta" else delta(tensors, base)
+        _check_finite(change)
+        _check_norm(change, base, self.config.max_norm)
+        return _Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, examples)
+
+    def _handed(self, update: _Update) -> Message:
+        """The reply as the strategy sees it: fp32 tensors and the weight, for sites measure different things."""
+        tensors = update.tensors
+        if self._centred:
+            tensors = delta(tensors, self._received[update.message.metadata.src_node_id])
+        content = RecordDict({ARRAYS: to_record(tensors), METRICS: MetricRecord({NUM_EXAMPLES: update.examples})})
+        handed = copy.copy(update.message)
+        handed.content = content
+        return handed
+
+    def _model(self, made: ArrayRecord | None, server_round: int) -> Tensors:
+        base = next(iter(self._received.values()))
+        where = f"round {server_round}"
+        if not made:
+            raise FederationError(f"'{self.config.strategy}' made no model of the updates", where=where)
+        tensors = to_tensors(made)
+        if {name: each.shape for name, each in tensors.items()} != {name: each.shape for name, each in base.items()}:
+            raise FederationError(f"'{self.config.strategy}' made a model of other tensors", where=where)
+        if self._centred:
+            tensors = add_delta(base, tensors)
+        bad = [name for name, each in tensors.items() if not np.isfinite(each).all()]
+        if bad:
+            raise FederationError(f"the new model is not finite in '{bad[0]}'", where=where)
+        return {name: tensors[name] for name in sorted(tensors)}
+
+    @property
+    def _centred(self) -> bool:
+        return RULES[self.config.strategy].centred
+
+    def _site(self, message: Message) -> str:
+        return self.sites[message.metadata.dst_node_id]
+
+    def _site_of_reply(self, reply: Message) -> str:
+        return self.sites[reply.metadata.src_node_id]
+
+
+def _examples(reply: Message) -> float:
+    records = reply.content.metric_records
+    found = records[METRICS].get(NUM_EXAMPLES) if METRICS in records else None
+    if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
+        raise FederationError(f"'{NUM_EXAMPLES}' is {found!r}", cure="a number above 0 is expected")
+    return float(found)
+
+
+def _decoded(record: ArrayRecord, base: Tensors, wire: str) -> Tensors:
+    missing, extra = sorted(set(base) - set(record)), sorted(set(record) - set(base))
+    if missing:
+        raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first")
+    if extra:
+        raise FederationError(f"{len(extra)} tensors were not asked for, '{extra[0]}' first")
+    arrays = {}
+    for name, wanted in base.items():
+        array = record[name]
+        if tuple(array.shape) != wanted.shape:
+            raise FederationError(f"tensor '{name}' has shape {tuple(array.shape)}, wanted {wanted.shape}")
+        if len(array.data) > wanted.nbytes + _HEADER_BYTES:
+            raise FederationError(f"tensor '{name}' carries {len(array.data)} bytes, wanted about {wanted.nbytes}")
+        try:
+            arrays[name] = array.numpy()
+        except (ValueError, TypeError, EOFError, MemoryError) as error:
+            raise FederationError(f"tensor '{name}' cannot be decoded") from error
+        # What the bytes hold counts, not what the message says of them.
+        if arrays[name].shape != wanted.shape:
+            raise FederationError(f"tensor '{name}' has shape {arrays[name].shape}, wanted {wanted.shape}")
+    return decode(arrays, wire)
+
+
+def _check_finite(change: Tensors) -> None:
+    bad = [name for name, array in change.items() if not np.isfinite(array).all()]
+    if bad:
+        raise FederationError(f"{len(bad)} tensors are not finite, '{bad[0]}' first")
+
+
+def _check_norm(change: Tensors, base: Tensors, most: float) -> None:
+    """Compare the update's norm with the model's.
+
+    A travelling part that starts near zero (a fresh head) is taken to have norm 1, so that it may begin to learn.
+    """
+    if not most:
+        return
+    norm, limit = _norm(change), most * max(_norm(base), _SMALLEST_NORM)
+    if norm > limit:
+        raise FederationError(f"the update's norm is {norm:.3g}, above {most:g} times the model's ({limit:.3g})")
+
+
+def _norm(tensors: Tensors) -> float:
+    return math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in tensors.values()))

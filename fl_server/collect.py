@@ -1,0 +1,158 @@
+"""Sending messages and gathering replies, with a deadline and by the name of the site."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from medveil.log import logger
+
+_POLL_SECONDS = 0.1
+_log = logger("server")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of one message: content, or the reason why there is none."""
+
+    node: int
+    site: str
+    message: Message | None = None
+    problem: str | None = None
+
+
+class Nodes:
+    """As much of a grid as a strategy asks: the nodes it may choose from, settled beforehand.
+
+    Asked directly, Flower's strategies wait without limit for a minimum of nodes, and sample from any order.
+    """
+
+    def __init__(self, nodes: Iterable[int]) -> None:
+        self._nodes = list(nodes)
+
+    def get_node_ids(self) -> list[int]:
+        """The nodes, in the order given."""
+        return list(self._nodes)
+
+
+class Collector:
+    """Sends messages to sites and waits for what they answer.
+
+    A late reply is never counted for a later round; the site it comes from gets no new message until it has come,
+    because a site works through its messages one by one and would stay late for ever.
+
+    Parameters
+    ----------
+    grid
+        Flower's grid.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._names: dict[int, str] = {}
+        self._owed: dict[str, int] = {}
+
+    def know(self, names: Mapping[int, str]) -> None:
+        """Learn the site name of each node id; from here on only these nodes take part."""
+        self._names = dict(names)
+
+    def name(self, node: int) -> str:
+        """The site of a node, or its id as long as no name is known."""
+        return self._names.get(node, f"node {node}")
+
+    def online(self) -> list[int]:
+        """Node ids that are connected, known (once any are) and owe no reply; in the order of their sites' names."""
+        self._forgive()
+        busy = set(self._owed.values())
+        nodes = [node for node in self._grid.get_node_ids() if node not in busy]
+        if self._names:
+            nodes = [node for node in nodes if node in self._names]
+        return sorted(nodes, key=lambda node: (self.name(node), node))
+
+    def wait_until(self, enough: Callable[[int], bool], *, seconds: float) -> list[int]:
+        """Wait for enough nodes to be online, `seconds` at most.
+
+        Returns
+        -------
+        list of int
+            The nodes that are online then, enough or not.
+        """
+        end = time.monotonic() + seconds
+        while not enough(len(nodes := self.online())) and time.monotonic() < end:
+            time.sleep(_POLL_SECONDS)
+        return nodes
+
+    def collect(
+        self, messages: Iterable[Message], *, seconds: float, on_reply: Callable[[Reply], None] | None = None
+    ) -> list[Reply]:
+        """Send messages and gather what comes back within `seconds`.
+
+        Parameters
+        ----------
+        messages
+            One message a node at most.
+        on_reply
+            Called with each reply as it arrives.
+
+        Returns
+        -------
+        list of Reply
+            One for every message, sorted by site; a missing reply is one with a problem.
+        """
+        outgoing = list(messages)
+        sent = set(self._grid.push_messages(outgoing))
+        waiting = {message.metadata.message_id: message.metadata.dst_node_id for message in outgoing}
+        replies: list[Reply] = []
+
+        def took(reply: Reply) -> None:
+            replies.append(reply)
+            if on_reply is not None:
+                on_reply(reply)
+
+        for unsent in [each for each in waiting if each not in sent]:
+            took(self._failed(waiting.pop(unsent), "the message could not be sent"))
+        for reply in self._arrivals(waiting, seconds):
+            took(reply)
+        for late, node in waiting.items():
+            self._owed[late] = node
+            took(self._failed(node, f"no reply within {seconds:g} s"))
+        return sorted(replies, key=lambda reply: (reply.site, reply.node))
+
+    def _arrivals(self, waiting: dict[str, int], seconds: float) -> Iterable[Reply]:
+        """Yield replies as they come, taking each from `waiting`, until none is left or the time is up."""
+        end = time.monotonic() + seconds
+        while waiting:
+            arrived = list(self._grid.pull_messages(list(waiting)))
+            for message in arrived:
+                node = waiting.pop(message.metadata.reply_to_message_id, None)
+                if node is not None:
+                    yield self._reply(node, message)
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            if waiting and not arrived:
+                time.sleep(min(_POLL_SECONDS, left))
+
+    def _reply(self, node: int, message: Message) -> Reply:
+        if message.has_error():
+            # A node that went away is reported in the SuperLink's own name: only our record knows whose reply this is.
+            return self._failed(node, message.error.reason or f"error code {message.error.code}")
+        if message.metadata.src_node_id != node:
+            return self._failed(node, f"node {message.metadata.src_node_id} replied in its place")
+        return Reply(node, self.name(node), message=message)
+
+    def _failed(self, node: int, problem: str) -> Reply:
+        return Reply(node, self.name(node), problem=problem)
+
+    def _forgive(self) -> None:
+        """Take in late replies: their rounds are over, but their sites may be asked again."""
+        if not self._owed:
+            return
+        for message in self._grid.pull_messages(list(self._owed)):
+            node = self._owed.pop(message.metadata.reply_to_message_id, None)
+            if node is not None:
+                _log.warning("%s: a late reply was left out; its round had closed", self.name(node))

@@ -1,0 +1,167 @@
+"""How the server runs a federation, and what one run tells it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from medveil.config import from_mapping, to_mapping
+from medveil.errors import ConfigError
+
+STRATEGIES = (
+    "fedavg",
+    "fedprox",
+    "fedadam",
+    "fedmedian",
+    "fedtrimmedavg",
+    "krum",
+    "multikrum",
+    "bulyan",
+    "local-only",
+)
+MONITORS = ("loss", "auroc", "accuracy")
+
+
+@dataclass
+class ServerConfig:
+    """Aggregation, patience and deadlines of the server."""
+
+    strategy: str = field(default="fedavg", metadata={"help": f"How updates become a model: {', '.join(STRATEGIES)}."})
+    proximal_mu: float = field(default=0.01, metadata={"help": "fedprox: weight of the proximal term at the sites."})
+    server_lr: float = field(default=0.01, metadata={"help": "fedadam: the server's learning rate."})
+    beta_1: float = field(default=0.9, metadata={"help": "fedadam: decay of the first moment."})
+    beta_2: float = field(default=0.99, metadata={"help": "fedadam: decay of the second moment."})
+    tau: float = field(default=1e-3, metadata={"help": "fedadam: degree of adaptivity (Adam's epsilon)."})
+    trim: float = field(default=0.2, metadata={"help": "fedtrimmedavg: share of updates cut off at either end."})
+    malicious: int = field(default=1, metadata={"help": "krum, multikrum, bulyan: malicious sites to withstand."})
+    fraction: float = field(default=1.0, metadata={"help": "Share of the sites that train in a round."})
+    min_sites: int = field(default=0, metadata={"help": "Fewest sites to start with; 0: all that are expected."})
+    min_updates: int = field(default=1, metadata={"help": "Fewest usable updates to make a round's model from."})
+    wait_for_sites: float = field(default=300.0, metadata={"help": "Seconds to wait for sites to connect."})
+    prepare_deadline: float = field(default=7200.0, metadata={"help": "Seconds sites have to build their stores."})
+    round_deadline: float = field(
+        default=7200.0, metadata={"help": "Seconds after which a round closes without the late."}
+    )
+    max_norm: float = field(
+        default=10.0,
+        metadata={"help": "Largest L2 norm of an update, relative to the model it started from; 0: any."},
+    )
+    keep_checkpoints: int = field(default=0, metadata={"help": "Newest checkpoints to keep; 0: all."})
+    patience: int = field(default=0, metadata={"help": "Stop after this many rounds without improvement; 0: never."})
+    min_delta: float = field(default=0.0, metadata={"help": "Smallest gain of the monitored measure that counts."})
+    monitor: str = field(default="loss", metadata={"help": f"Validation measure to watch: {', '.join(MONITORS)}."})
+
+    def check(self, *, where: str = "server") -> None:
+        """Refuse values out of range.
+
+        Raises
+        ------
+        ConfigError
+            A value is out of its range or not one of the names offered.
+        """
+        _one_of(self.strategy, STRATEGIES, "strategy", where)
+        _one_of(self.monitor, MONITORS, "monitor", where)
+        for name, low in (
+            ("malicious", 0),
+            ("min_sites", 0),
+            ("min_updates", 1),
+            ("keep_checkpoints", 0),
+            ("patience", 0),
+        ):
+            _check(getattr(self, name) >= low, name, getattr(self, name), f"at least {low}", where)
+        for name in ("proximal_mu", "max_norm", "min_delta", "wait_for_sites"):
+            _check(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more", where)
+        for name in ("server_lr", "tau", "prepare_deadline", "round_deadline"):
+            _check(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0", where)
+        for name in ("beta_1", "beta_2"):
+            _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1", where)
+        _check(0 < self.trim < 0.5, "trim", self.trim, "above 0 and below 0.5", where)
+        _check(0 < self.fraction <= 1, "fraction", self.fraction, "above 0 and at most 1", where)
+
+
+@dataclass
+class ServerSettings:
+    """What one run tells its server; sites ignore it.
+
+    Parameters
+    ----------
+    out
+        The run folder; empty: below the state home (`medveil.paths.run_folder`).
+    server
+        The server's configuration.
+    sites
+        Sites expected; 0: as many as `server.min_sites`.
+    experiment
+        The resolved experiment, kept in the manifest.
+    resume
+        Go on from the newest whole checkpoint in `out`.
+    reveal
+        Show key fingerprints in full in the preflight table, not only their first digits.
+    """
+
+    out: str = ""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    sites: int = 0
+    experiment: dict[str, Any] | None = None
+    resume: bool = False
+    reveal: bool = False
+
+    def to_json(self) -> str:
+        """The settings as one JSON string, for Flower's run config."""
+        return json.dumps(to_mapping(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "server settings") -> ServerSettings:
+        """Read and check what `to_json` wrote.
+
+        Raises
+        ------
+        ConfigError
+            The text is not JSON, a field is unknown or of the wrong type, or a value is out of its range.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError:
+            raise ConfigError("is not JSON", where=where) from None
+        if not isinstance(values, dict):
+            raise ConfigError("is not a JSON object", where=where)
+        # The experiment is a record for the manifest: it is kept as it came, not read.
+        experiment = values.pop("experiment", None)
+        settings = from_mapping(cls, values, where=where)
+        settings.experiment = experiment
+        settings.check(where=where)
+        return settings
+
+    def check(self, *, where: str = "server settings") -> None:
+        """Refuse values out of range (ConfigError)."""
+        _check(self.sites >= 0, "sites", self.sites, "0 or more", where)
+        self.server.check(where=f"{where}, server")
+        if not self.expected:
+            raise ConfigError("the number of sites is not known", where=where, cure="give 'sites' or 'min_sites'")
+        if self.server.min_sites > self.expected:
+            raise ConfigError(
+                f"'min_sites' is {self.server.min_sites} of {self.expected} sites",
+                where=where,
+                cure="at most all of them",
+            )
+
+    @property
+    def expected(self) -> int:
+        """Sites expected."""
+        return self.sites or self.server.min_sites
+
+    @property
+    def fewest(self) -> int:
+        """Fewest sites the run starts with."""
+        return self.server.min_sites or self.expected
+
+
+def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:
+    _check(value in allowed, name, value, f"one of {', '.join(allowed)}", where)
+
+
+def _check(right: bool, name: str, value: object, cure: str, where: str) -> None:
+    if not right:
+        raise ConfigError(f"'{name}' is {value!r}", where=where, cure=cure)

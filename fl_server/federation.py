@@ -1,0 +1,265 @@
+"""One federated run, from waiting for sites to the summary."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from flwr.app import ConfigRecord, Message
+from flwr.serverapp import Grid
+
+from fl_server import checkpoints
+from fl_server.arrays import payload, to_record, to_tensors
+from fl_server.checked import Checked
+from fl_server.checkpoints import Checkpoint
+from fl_server.collect import Collector, Nodes, Reply
+from fl_server.config import ServerSettings
+from fl_server.early_stopping import EarlyStopping
+from fl_server.initial import Initial, device_name, initial_model
+from fl_server.manifest import Manifest
+from fl_server.metrics import MetricsLog
+from fl_server.preflight import SiteRow, preflight, said
+from fl_server.recorder import Recorder
+from fl_server.strategies import make_strategy, sampled, too_few
+from fl_server.summary import summarise
+from fl_server.watch import Watcher
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError, FederationError, IntegrityError
+from medveil.files import read_json, write_json
+from medveil.log import logger
+from medveil.paths import run_folder
+from medveil.wire import Tensors
+
+_log = logger("server")
+
+
+class Federation:
+    """A run of sites that train one model together.
+
+    Parameters
+    ----------
+    grid
+        Flower's grid, or any other that reaches the sites.
+    run
+        What server and sites agree on; its `run` names the run.
+    settings
+        What only the server needs to know.
+    watch
+        Hears what happens, as it happens.
+    """
+
+    def __init__(self, grid: Grid, run: RunConfig, settings: ServerSettings, *, watch: Watcher | None = None) -> None:
+        self.config, self.settings, self.server = run, settings, settings.server
+        self.folder = run_folder(settings.out, name=run.name, run=run.run)
+        self._watch = watch or Watcher()
+        self._collector = Collector(grid)
+        self._manifest = Manifest(self.folder)
+        self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch)
+        self._stopping = EarlyStopping.of(self.server)
+        self._sites: list[SiteRow] = []
+        self._left_out: list[dict[str, Any]] = []
+        self._tensors: Tensors = {}
+        self._round = 0
+        self._seconds_before = 0.0
+        self._began = time.monotonic()
+
+    def run(self) -> dict[str, Any]:
+        """Run, or go on from the newest checkpoint.
+
+        Returns
+        -------
+        dict
+            The summary, as written to summary.json. A run that has already ended returns the summary it left.
+
+        Raises
+        ------
+        ConfigError, PolicyError
+            The settings cannot be run, or the strategy's guarantee needs more sites.
+        FederationError
+            Sites are missing or disagree, or a round has no usable aggregate.
+        StorageError
+            The run folder cannot be written.
+        """
+        self._check()
+        if not self.settings.resume:
+            self._manifest.begin(self.config, self.settings, device=device_name())
+        elif not self._manifest.reopen(self.config, self.settings):
+            self._watch.say(f"this run has already {self._manifest.document['status']}: {self.folder}")
+            return cast("dict[str, Any]", read_json(self.folder / "summary.json"))
+        with self._manifest.following():
+            return self._federate()
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        self.config.check()
+        self.settings.check()
+        lacks = too_few(self.server, sampled(self.server, self.settings.expected))
+        if lacks:
+            raise ConfigError(
+                f"'{self.server.strategy}' {lacks}", where="server.strategy", cure="more sites, or another"
+            )
+        if self.server.patience and not self.config.evaluate_first:
+            raise ConfigError(
+                "early stopping needs 'evaluate_first'", where="server.patience", cure="set it, or patience=0"
+            )
+
+    def _federate(self) -> dict[str, Any]:
+        initial = initial_model(self.config)
+        self._sites = preflight(self._collector, run=self.config, settings=self.settings, model_hash=initial.hash)
+        self._watch.sites(self._sites)
+        self._manifest.update(sites=[row.as_data() for row in self._sites])
+        names = {row.node: row.site for row in self._sites}
+        strategy = Checked(
+            make_strategy(self.server, names),
+            config=self.server,
+            sites=names,
+            wire=self.config.wire,
+            kind=self.config.kind,
+        )
+        self._start(initial, strategy)
+        while self._round < self.config.rounds and not self._stopping.stops:
+            self._train(self._round + 1, strategy)
+        return self._finish(strategy)
+
+    def _start(self, initial: Initial, strategy: Checked) -> None:
+        """Start from the initial model, or from the newest whole checkpoint."""
+        self._tensors = initial.tensors
+        found = checkpoints.load_newest(self._checkpoints, run=self.config.run) if self.settings.resume else None
+        if found is None:
+            self._recorder.go_back(None)
+            return
+        if {name: each.shape for name, each in found.tensors.items()} != {
+            name: each.shape for name, each in initial.tensors.items()
+        }:
+            raise IntegrityError("the checkpoint holds other tensors than the model", where=self._checkpoints)
+        self._tensors, self._round, strategy.state = found.tensors, found.round, found.state
+        self._stopping.state = found.scalars["early_stopping"]
+        self._left_out = list(found.scalars["left_out"])
+        self._seconds_before = float(found.scalars["seconds"])
+        self._recorder.go_back(found.scalars["totals"])
+        self._watch.say(f"resuming after round {self._round} of {self.config.rounds}")
+
+    def _train(self, round_: int, strategy: Checked) -> None:
+        """One round: train at the sites, check, aggregate, write down, keep."""
+        nodes = Nodes(self._nodes_for(round_))
+        with _seeded(f"{self.config.seed}/{round_}"):
+            messages = list(
+                strategy.configure_train(round_, to_record(self._tensors), ConfigRecord(), cast("Grid", nodes))
+            )
+        began = time.monotonic()
+        replies = self._exchange(messages, kind="train", round_=round_)
+        strategy.left_out |= {reply.site: said(reply.problem) for reply in replies if reply.message is None}
+        try:
+            arrays, _ = strategy.aggregate_train(
+                round_, [reply.message for reply in replies if reply.message is not None]
+            )
+        finally:
+            self._say_left_out(round_, strategy.left_out)
+        assert arrays is not None  # Checked raises where there is no aggregate.
+        self._tensors, self._round = to_tensors(arrays), round_
+        made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out)
+        if "validation" in made:
+            self._stopping.see(round_ - 1, made["validation"][self.server.monitor])
+        self._save(strategy)
+
+    def _finish(self, strategy: Checked) -> dict[str, Any]:
+        """Measure the final model at every site, and write the summary."""
+        seconds = self.server.wait_for_sites
+        nodes = self._collector.wait_until(lambda n: n >= len(self._sites), seconds=seconds)
+        arrays, config = to_record(self._tensors), ConfigRecord()
+        messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
+        began = time.monotonic()
+        replies = self._exchange(messages, kind="evaluate", round_=self._round)
+        failed = {reply.site: said(reply.problem) for reply in replies if reply.message is None}
+        self._say_left_out(self._round, failed)
+        if len(failed) == len(replies):
+            reasons = "".join(f"; {site}: {reason}" for site, reason in failed.items())
+            raise FederationError(f"no site measured the final model{reasons}", where="evaluate")
+        self._recorder.close(seconds=time.monotonic() - began)
+        status = "stopped-early" if self._round < self.config.rounds else "finished"
+        totals = self._recorder.totals
+        summary = summarise(
+            self.config,
+            self._recorder.metrics,
+            status=status,
+            rounds=self._round,
+            seconds=round(self._seconds, 3),
+            bytes_up=totals["bytes_up"],
+            bytes_down=totals["bytes_down"],
+        )
+        write_json(self.folder / "summary.json", summary)
+        self._manifest.end(status)
+        self._watch.ended(summary)
+        return summary
+
+    # -- parts of it -------------------------------------------------------------------------------------------------
+
+    def _nodes_for(self, round_: int) -> list[int]:
+        """The sites that are free for a round; enough of them, or an error."""
+
+        def enough(n: int) -> bool:
+            return n > 0 and too_few(self.server, sampled(self.server, n)) is None
+
+        nodes = self._collector.wait_until(enough, seconds=self.server.wait_for_sites)
+        if enough(len(nodes)):
+            return nodes
+        here = {self._collector.name(node) for node in nodes}
+        away = ", ".join(row.site for row in self._sites if row.site not in here)
+        lacks = too_few(self.server, sampled(self.server, len(nodes)) if nodes else 0)
+        raise FederationError(
+            f"'{self.server.strategy}' {lacks}; away or still busy after {self.server.wait_for_sites:g} s: {away}",
+            where=f"round {round_}",
+        )
+
+    def _exchange(self, messages: list[Message], *, kind: str, round_: int) -> list[Reply]:
+        """Send the messages of a phase and write down replies as they arrive."""
+        down = {message.metadata.dst_node_id: payload(message) for message in messages}
+        self._watch.phase(round_, kind, [self._collector.name(node) for node in down])
+        self._recorder.open()
+        self._recorder.sent(sum(down.values()))
+        return self._collector.collect(
+            messages,
+            seconds=self.server.round_deadline,
+            on_reply=lambda reply: self._recorder.took(reply, kind=kind, round_=round_, down=down[reply.node]),
+        )
+
+    def _say_left_out(self, round_: int, left_out: dict[str, str]) -> None:
+        for site, reason in sorted(left_out.items()):
+            _log.warning("round %d: %s was left out: %s", round_, site, reason)
+            self._left_out.append({"round": round_, "site": site, "reason": reason})
+            self._watch.left_out(round_, site, reason)
+        if left_out:
+            self._manifest.update(left_out=self._left_out)
+
+    def _save(self, strategy: Checked) -> None:
+        scalars = {
+            "early_stopping": self._stopping.state,
+            "left_out": self._left_out,
+            "seconds": self._seconds,
+            "totals": self._recorder.totals,
+        }
+        made = Checkpoint(self.config.run, self._round, self._tensors, strategy.state, scalars)
+        checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints)
+
+    @property
+    def _checkpoints(self) -> Any:
+        return self.folder / "checkpoints"
+
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._began
+
+
+@contextmanager
+def _seeded(seed: str) -> Iterator[None]:
+    """Let Flower's strategies, which sample with the global generator, sample the same in every run."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)

@@ -1,0 +1,48 @@
+"""The model a run starts from, as the server knows it: public weights, and which of them travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from medveil.config import from_mapping
+from medveil.contract import RunConfig
+from medveil.wire import Tensors
+from models.config import ModelConfig
+from models.policy import SIGNED_PERMUTATION, Policy, check_policy
+from models.travel import tensors, travelling
+from models.vit import build_vit, model_hash
+
+
+@dataclass(frozen=True)
+class Initial:
+    """The travelling tensors of the initial model (fp32, sorted by name) and the hash of the whole of it."""
+
+    tensors: Tensors
+    hash: str
+
+
+def initial_model(run: RunConfig) -> Initial:
+    """Build the initial model of a run, the same at the server and every site.
+
+    Raises
+    ------
+    ConfigError, PolicyError
+        The model or the policy cannot be had.
+    """
+    model = build_vit(from_mapping(ModelConfig, run.model, where="model"), seed=run.seed)
+    policy = Policy(run.keys, run.stem_init, run.stem_train)
+    # Which schemes a stem can follow is for the sites to say: they have the cipher, and refuse in the preflight.
+    check_policy(policy, scheme=str(run.cipher.get("scheme", "none")), stem_rule=SIGNED_PERMUTATION)
+    found = tensors(model, travelling(model, policy, str(run.train.get("scope", "full"))))
+    plain = {name: np.array(found[name].detach().cpu().numpy(), dtype=np.float32) for name in sorted(found)}
+    return Initial(plain, model_hash(model))
+
+
+def device_name() -> str:
+    """What this machine computes on, in words."""
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return f"cpu ({torch.get_num_threads()} threads)"

@@ -1,0 +1,140 @@
+"""manifest.json: what a run was, where it was made and how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fl_server.config import ServerSettings
+from medveil.config import to_mapping
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError, StorageError
+from medveil.files import check_format, make_folder, read_json, write_json
+from medveil.log import logger
+from medveil.versions import environment
+
+FORMAT = "medveil-manifest"
+VERSION = 1
+ENDED = ("finished", "stopped-early")
+"""States a run does not come back from."""
+_log = logger("server")
+
+
+class Manifest:
+    """The manifest of one run folder, rewritten whenever something is known.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "manifest.json"
+        self.document: dict[str, Any] = {}
+
+    def begin(self, run: RunConfig, settings: ServerSettings, *, device: str) -> None:
+        """Make the manifest of a new run.
+
+        Raises
+        ------
+        ConfigError
+            The folder already holds a run.
+        """
+        if self.path.exists():
+            raise ConfigError(
+                "the folder already holds a run", where=self.path.parent, cure="resume it, or choose another folder"
+            )
+        make_folder(self.path.parent)
+        self.document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "run": run.run,
+            "name": run.name,
+            "seed": run.seed,
+            "status": "running",
+            "started": _now(),
+            "ended": None,
+            "device": device,
+            "environment": environment(),
+            "run_config": dataclasses.asdict(run),
+            "server": to_mapping(settings.server),
+            "experiment": settings.experiment,
+            "sites": [],
+            "left_out": [],
+            "resumed": [],
+            "error": None,
+        }
+        self._write()
+
+    def reopen(self, run: RunConfig, settings: ServerSettings) -> bool:
+        """Take up the manifest of an interrupted run.
+
+        Returns
+        -------
+        bool
+            False where the run has ended and there is nothing to resume.
+
+        Raises
+        ------
+        ConfigError
+            There is no run in the folder, or it was run with other settings.
+        """
+        if not self.path.exists():
+            raise ConfigError("the folder holds no run to resume", where=self.path.parent)
+        self.document = read_json(self.path)
+        check_format(self.document, name=FORMAT, newest=VERSION, where=self.path)
+        if self.document["status"] in ENDED:
+            return False
+        self._refuse_other(dataclasses.asdict(run), self.document["run_config"])
+        self._refuse_other({"strategy": settings.server.strategy}, self.document["server"])
+        self.document |= {"status": "running", "ended": None, "error": None, "server": to_mapping(settings.server)}
+        self.document["resumed"].append(_now())
+        self._write()
+        return True
+
+    def update(self, **values: Any) -> None:
+        """Set fields and write."""
+        self.document |= values
+        self._write()
+
+    def end(self, status: str, *, error: str | None = None) -> None:
+        """Write how the run ended."""
+        self.update(status=status, ended=_now(), error=error)
+
+    @contextlib.contextmanager
+    def following(self) -> Iterator[None]:
+        """Write down a failure or an interrupt of the block, and let it pass on."""
+        try:
+            yield
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            try:
+                self.end("interrupted" if interrupted else "failed", error=_text(error))
+            except StorageError as refused:
+                _log.error("%s", refused)
+            raise
+
+    def _refuse_other(self, now: dict[str, Any], before: dict[str, Any]) -> None:
+        for name, value in now.items():
+            if before.get(name) != value:
+                raise ConfigError(
+                    f"'{name}' is {value!r}",
+                    where=self.path.parent,
+                    cure=f"the run was started with {before.get(name)!r}",
+                )
+
+    def _write(self) -> None:
+        write_json(self.path, self.document)
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,114 @@
+"""metrics.jsonl: one line per round, site and phase."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+
+from medveil.contract import METRICS, measure_key
+from medveil.files import read_bytes, storage_error, write_bytes
+
+ALL = "all"
+MEASURES = ("loss", "accuracy", "balanced_accuracy", "auroc")
+Line = dict[str, Any]
+
+
+class MetricsLog:
+    """Appends lines to a file; a resumed run cuts it back to what its checkpoint had seen.
+
+    Parameters
+    ----------
+    path
+        The file; made at the first line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.count = 0
+
+    def append(self, line: Line) -> None:
+        """Write one line (StorageError if the disk refuses it)."""
+        try:
+            with open(self._path, "a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise storage_error(error, self._path, "write the file") from error
+        self.count += 1
+
+    def cut(self, count: int) -> None:
+        """Keep the first `count` lines, atomically."""
+        lines = read_bytes(self._path).splitlines(keepends=True) if os.path.exists(self._path) else []
+        kept = [line for line in lines[:count] if line.endswith(b"\n")]
+        if lines:
+            write_bytes(self._path, b"".join(kept))
+        self.count = len(kept)
+
+
+def metrics_of(message: Message) -> dict[str, float | None]:
+    """The plain numbers of a reply's metrics; None where undefined (NaN, or no number at all)."""
+    records = message.content.metric_records
+    return {key: _number(value) for key, value in records[METRICS].items()} if METRICS in records else {}
+
+
+def has_phase(metrics: Mapping[str, Any], phase: str) -> bool:
+    """Whether a reply carries measurements of a phase."""
+    return measure_key(phase, "n") in metrics or measure_key(phase, "loss") in metrics
+
+
+def measures_of(metrics: Mapping[str, float | None], phase: str) -> Line:
+    """The measures of one phase, under the names of metrics.jsonl; None where there are none."""
+    n = metrics.get(measure_key(phase, "n"))
+    found: Line = {name: metrics.get(measure_key(phase, name.replace("_", "-"))) for name in MEASURES}
+    return found | {"n": None if n is None else int(n)}
+
+
+def line(
+    *,
+    round_: int,
+    site: str,
+    phase: str,
+    measures: Mapping[str, Any],
+    seconds: float | None = None,
+    bytes_up: int | None = None,
+    bytes_down: int | None = None,
+) -> Line:
+    """One line of metrics.jsonl; bytes are tensors on the wire, up to the server and down to the site."""
+    named = {name: measures.get(name) for name in (*MEASURES, "n")}
+    traffic = {"seconds": _rounded(seconds), "bytes_up": bytes_up, "bytes_down": bytes_down}
+    return {"round": round_, "site": site, "phase": phase, **named, **traffic}
+
+
+def together(lines: Iterable[Mapping[str, Any]], names: Iterable[str] = MEASURES) -> Line:
+    """Means over sites weighted by n, measures a site does not have left out, and the sum of n."""
+    lines = list(lines)
+    made: Line = {name: _mean(lines, name) for name in names}
+    counts = [each["n"] for each in lines if each["n"] is not None]
+    return made | {"n": sum(counts) if counts else None}
+
+
+def total(lines: Iterable[Mapping[str, Any]], name: str) -> int | None:
+    """Sum of a column over lines; None where no line has it."""
+    found = [each[name] for each in lines if each[name] is not None]
+    return sum(found) if found else None
+
+
+def _mean(lines: list[Mapping[str, Any]], name: str) -> float | None:
+    known = [(each[name], each["n"]) for each in lines if each.get(name) is not None and each["n"]]
+    weight = sum(n for _, n in known)
+    return sum(value * n for value, n in known) / weight if weight else None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return value
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 4)

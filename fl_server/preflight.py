@@ -1,0 +1,230 @@
+"""Before round 1: who is there, and whether they agree on what they must agree on."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+
+from fl_server.collect import Collector, Reply
+from fl_server.config import ServerSettings
+from medveil import errors
+from medveil.contract import CONFIG, SITE, RunConfig
+from medveil.errors import FederationError, MedVeilError
+from medveil.log import logger
+from medveil.versions import medveil_version
+
+_log = logger("server")
+_RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
+_LONGEST_REASON = 400
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """What a site said of itself: one row of the preflight table. Small counts come rounded up from the site."""
+
+    node: int
+    site: str
+    classes: list[str]
+    counts: list[int]
+    n_train: int
+    n_validation: int
+    n_test: int
+    skipped: int
+    missing: list[str]
+    model_hash: str
+    scheme: str
+    block: int
+    negate: bool
+    fingerprint: str
+    version: str
+
+    def as_data(self) -> dict[str, Any]:
+        """The row as plain data, for the manifest."""
+        return asdict(self)
+
+
+def preflight(collector: Collector, *, run: RunConfig, settings: ServerSettings, model_hash: str) -> list[SiteRow]:
+    """Wait for the sites, ask each what it brings, and refuse what does not fit together.
+
+    Parameters
+    ----------
+    collector
+        Sends the queries; it knows the sites by name afterwards.
+    run
+        What the sites must agree with.
+    settings
+        How many sites are expected, and how long to wait for them.
+    model_hash
+        Hash of the server's own initial model.
+
+    Returns
+    -------
+    list of SiteRow
+        The sites that take part, sorted by name.
+
+    Raises
+    ------
+    FederationError
+        Too few sites came or can take part, or a site disagrees: site and field are named, with what is wanted.
+    MedVeilError
+        Of the kind every failing site reports, where they all report the same and too few are left.
+    """
+    nodes = _wait(collector, settings)
+    messages = [
+        Message(
+            RecordDict({CONFIG: ConfigRecord()}), message_type=MessageType.QUERY, dst_node_id=node, group_id="preflight"
+        )
+        for node in nodes
+    ]
+    replies = collector.collect(messages, seconds=settings.server.prepare_deadline)
+    failed = [reply for reply in replies if reply.message is None]
+    rows = sorted((_row(reply) for reply in replies if reply.message is not None), key=lambda row: row.site)
+    if len(rows) < settings.fewest:
+        raise _cannot_start(failed, rows, settings)
+    for reply in failed:
+        _log.warning("%s takes no part: %s", reply.site, said(reply.problem))
+    check_agreement(rows, run=run, model_hash=model_hash)
+    collector.know({row.node: row.site for row in rows})
+    return rows
+
+
+def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str) -> None:
+    """Refuse sites that disagree on what must agree, or share what must differ.
+
+    Raises
+    ------
+    FederationError
+        Names the site and the field, what is wanted and what was found.
+    """
+    _refuse_duplicates(rows)
+    wanted: dict[str, Callable[[SiteRow], tuple[object, object]]] = {
+        "classes": lambda row: (row.classes, list(run.classes)),
+        "model-hash": lambda row: (row.model_hash, model_hash),
+        "scheme": lambda row: (row.scheme, run.cipher.get("scheme", row.scheme)),
+        "block": lambda row: (row.block, run.cipher.get("block", row.block)),
+        "negate": lambda row: (row.negate, run.cipher.get("negate", row.negate)),
+    }
+    for row in rows:
+        for name, compared in wanted.items():
+            found, right = compared(row)
+            if found != right:
+                raise FederationError(f"'{name}' is {found!r}", where=row.site, cure=f"wanted {right!r}")
+        if row.n_train < 1:
+            raise FederationError("'n-train' is 0", where=row.site, cure="wanted at least one image to train on")
+    for name in ("block", "negate", "scheme"):
+        _refuse_differing(rows, name)
+    _check_fingerprints(rows, run.keys)
+    for row in rows:
+        if row.version != medveil_version():
+            _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
+        if row.missing:
+            _log.warning("%s has no training image of: %s", row.site, ", ".join(row.missing))
+
+
+def said(problem: str | None) -> str:
+    """What a site reported, without Flower's wrapping, control characters and excess length."""
+    text = problem or "no reason given"
+    raised = _RAISED.match(text)
+    text = raised.group(1) if raised else text
+    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+
+
+def _wait(collector: Collector, settings: ServerSettings) -> list[int]:
+    seconds = settings.server.wait_for_sites
+    nodes = collector.wait_until(lambda n: n >= settings.expected, seconds=seconds)
+    if len(nodes) < settings.fewest:
+        raise FederationError(
+            f"{len(nodes)} of {settings.expected} sites came within {seconds:g} s",
+            cure=f"at least {settings.fewest} are needed",
+        )
+    if len(nodes) < settings.expected:
+        _log.warning("%d of %d sites came; going on without the others", len(nodes), settings.expected)
+    return nodes
+
+
+def _row(reply: Reply) -> SiteRow:
+    assert reply.message is not None  # Callers hand over replies with content only.
+    record = reply.message.content.config_records.get(SITE)
+    if record is None:
+        raise FederationError("says nothing of itself", where=reply.site, cure=f"a '{SITE}' record is wanted")
+    values: dict[str, Any] = {}
+    for name, kind in SiteRow.__annotations__.items():
+        if name == "node":
+            continue
+        key = name.replace("_", "-")
+        value = record.get(key)
+        if not _is(value, kind):
+            where = str(record.get("site", reply.site))
+            raise FederationError(f"'{key}' is {value!r}", where=where, cure=f"wanted {kind}")
+        values[name] = list(value) if isinstance(value, list) else value
+    return SiteRow(node=reply.node, **values)
+
+
+def _is(value: object, kind: str) -> bool:
+    if kind.startswith("list"):
+        inner = kind.removeprefix("list[").removesuffix("]")
+        return isinstance(value, list) and all(_is(each, inner) for each in value)
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, {"str": str, "bool": bool}[kind])
+
+
+def _cannot_start(failed: Sequence[Reply], rows: Sequence[SiteRow], settings: ServerSettings) -> MedVeilError:
+    texts = [said(reply.problem) for reply in failed]
+    reasons = "; ".join(f"{reply.site}: {text}" for reply, text in zip(failed, texts, strict=True))
+    problem = f"{len(failed)} of {len(failed) + len(rows)} sites cannot take part: {reasons}"
+    kinds = {text.partition(":")[0] for text in texts}
+    kind = getattr(errors, kinds.pop(), None) if len(kinds) == 1 else None
+    if isinstance(kind, type) and issubclass(kind, MedVeilError):
+        return kind(problem)
+    return FederationError(problem, cure=f"at least {settings.fewest} are needed")
+
+
+def _refuse_duplicates(rows: Sequence[SiteRow]) -> None:
+    twice = [site for site, times in Counter(row.site for row in rows).items() if times > 1]
+    if twice:
+        raise FederationError(
+            "'site' is the name of more than one site", where=twice[0], cure="wanted a name of its own"
+        )
+    unnamed = [row for row in rows if not row.site or any(each in row.site for each in "/\\") or row.site == "all"]
+    if unnamed:
+        raise FederationError(
+            f"'site' is {unnamed[0].site!r}",
+            where=f"node {unnamed[0].node}",
+            cure="wanted a name without slashes that is not 'all'",
+        )
+
+
+def _refuse_differing(rows: Sequence[SiteRow], name: str) -> None:
+    for row in rows[1:]:
+        if getattr(row, name) != getattr(rows[0], name):
+            raise FederationError(
+                f"'{name}' is {getattr(row, name)!r}",
+                where=row.site,
+                cure=f"wanted {getattr(rows[0], name)!r} as at {rows[0].site}",
+            )
+
+
+def _check_fingerprints(rows: Sequence[SiteRow], keys: str) -> None:
+    first: dict[str, str] = {}
+    for row in rows:
+        shown = repr(row.fingerprint)
+        if keys == "none":
+            if row.fingerprint:
+                raise FederationError(f"'fingerprint' is {shown}", where=row.site, cure="wanted none with keys 'none'")
+            continue
+        if not row.fingerprint:
+            raise FederationError("'fingerprint' is empty", where=row.site, cure=f"wanted a key with keys '{keys}'")
+        if keys == "shared" and row.fingerprint != rows[0].fingerprint:
+            wanted = f"wanted {rows[0].fingerprint!r} as at {rows[0].site} with keys 'shared'"
+            raise FederationError(f"'fingerprint' is {shown}", where=row.site, cure=wanted)
+        if keys == "per-site" and row.fingerprint in first:
+            wanted = f"wanted another than that of {first[row.fingerprint]} with keys 'per-site'"
+            raise FederationError(f"'fingerprint' is {shown}", where=row.site, cure=wanted)
+        first[row.fingerprint] = row.site

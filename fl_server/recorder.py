@@ -1,0 +1,115 @@
+"""What the replies of a run say, as lines of metrics.jsonl and running totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fl_server.arrays import payload
+from fl_server.collect import Reply
+from fl_server.metrics import ALL, Line, MetricsLog, has_phase, line, measures_of, metrics_of, together, total
+from fl_server.watch import Watcher
+from medveil.contract import SECONDS
+
+_REPORTED = {"train": ("train", "validation"), "evaluate": ("test", "validation")}
+
+
+class Recorder:
+    """Writes a line for each reply as it arrives, and one for all sites when a phase closes.
+
+    A train reply of round r may carry validation measures of the model that came in: they belong to round r - 1.
+
+    Parameters
+    ----------
+    log
+        The metrics file.
+    watch
+        Hears every line.
+    """
+
+    def __init__(self, log: MetricsLog, watch: Watcher) -> None:
+        self._log, self._watch = log, watch
+        self.bytes_up = self.bytes_down = 0
+        self._lines: dict[str, list[Line]] = {}
+        self.metrics: dict[str, dict[str, float | None]] = {}
+
+    @property
+    def totals(self) -> dict[str, Any]:
+        """Lines written and bytes moved, for a checkpoint."""
+        return {"lines": self._log.count, "bytes_up": self.bytes_up, "bytes_down": self.bytes_down}
+
+    def go_back(self, totals: dict[str, Any] | None) -> None:
+        """Go back to what a checkpoint had seen, or to the start."""
+        totals = totals or {"lines": 0, "bytes_up": 0, "bytes_down": 0}
+        self._log.cut(totals["lines"])
+        self.bytes_up, self.bytes_down = totals["bytes_up"], totals["bytes_down"]
+
+    def open(self) -> None:
+        """Begin a phase."""
+        self._lines, self.metrics = {}, {}
+
+    def sent(self, count: int) -> None:
+        """Count bytes sent to a site."""
+        self.bytes_down += count
+
+    def took(self, reply: Reply, *, kind: str, round_: int, down: int) -> None:
+        """Write the lines of one reply ("train" or "evaluate")."""
+        if reply.message is None:
+            return
+        up = payload(reply.message)
+        self.bytes_up += up
+        metrics = metrics_of(reply.message)
+        self.metrics[reply.site] = metrics
+        main, validation = _REPORTED[kind]
+        measured = measures_of(metrics, main)
+        self._write(
+            line(
+                round_=round_,
+                site=reply.site,
+                phase=main,
+                measures=measured,
+                seconds=metrics.get(SECONDS),
+                bytes_up=up,
+                bytes_down=down,
+            )
+        )
+        if has_phase(metrics, validation):
+            of_round = round_ - 1 if kind == "train" else round_
+            self._write(
+                line(round_=of_round, site=reply.site, phase=validation, measures=measures_of(metrics, validation))
+            )
+
+    def close(self, *, seconds: float, leaving_out: Iterable[str] = ()) -> dict[str, Line]:
+        """Write the lines of all sites together.
+
+        Parameters
+        ----------
+        seconds
+            Wall time of the phase.
+        leaving_out
+            Sites whose update was left out: their training measures do not count.
+
+        Returns
+        -------
+        dict
+            The line of each phase measured, by phase.
+        """
+        made = {}
+        left_out = set(leaving_out)
+        for phase, lines in self._lines.items():
+            counted = [each for each in lines if phase != "train" or each["site"] not in left_out]
+            traffic = {name: total(lines, name) for name in ("bytes_up", "bytes_down")}
+            wall = None if traffic["bytes_down"] is None else seconds
+            made[phase] = line(
+                round_=lines[0]["round"], site=ALL, phase=phase, measures=together(counted), seconds=wall, **traffic
+            )
+        self._lines = {}
+        for each in made.values():
+            self._write(each)
+        self._lines = {}
+        return made
+
+    def _write(self, made: Line) -> None:
+        self._log.append(made)
+        self._lines.setdefault(made["phase"], []).append(made)
+        self._watch.line(made)

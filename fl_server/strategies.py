@@ -1,0 +1,195 @@
+"""Flower's strategies by name, each with the number of sites its guarantee needs.
+
+Flower runs a robust rule on too few updates with at most a warning. Here that is an error with the formula: before
+round 1 when the sites cannot be enough, in a round when too few usable updates came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.serverapp.strategy import (
+    Bulyan,
+    FedAdam,
+    FedAvg,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    Krum,
+    MultiKrum,
+    Strategy,
+)
+from flwr.serverapp.strategy.fedopt import FedOpt
+
+from fl_server.arrays import to_record
+from fl_server.config import ServerConfig
+from fl_server.local_only import LocalOnly
+from medveil.errors import ConfigError, FederationError
+from medveil.wire import Tensors
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One strategy of Flower's, and when it may be trusted.
+
+    Parameters
+    ----------
+    build
+        Makes the strategy from the configuration, the site name of each node id, and Flower's common arguments.
+    lacks
+        Says, for n updates, which condition is not met; None when all are.
+    centred
+        The rule compares updates by distance. It is given differences from the model sent, because between whole fp32
+        models the small distances that decide drown in rounding; the model sent is added to what it chooses.
+    """
+
+    build: Callable[[ServerConfig, Mapping[int, str], dict[str, Any]], Strategy]
+    lacks: Callable[[int, ServerConfig], str | None]
+    centred: bool = False
+
+
+def _at_least(fewest: int, why: str) -> Callable[[int, ServerConfig], str | None]:
+    def lacks(n: int, config: ServerConfig) -> str | None:
+        return None if n >= fewest else f"needs n >= {fewest} ({why}); here n = {n}"
+
+    return lacks
+
+
+def _byzantine(times: int) -> Callable[[int, ServerConfig], str | None]:
+    def lacks(n: int, config: ServerConfig) -> str | None:
+        fewest = times * config.malicious + 3
+        formula = f"n >= {times} f + 3 = {fewest} for f = {config.malicious} malicious sites"
+        return None if n >= fewest else f"needs {formula}; here n = {n}"
+
+    return lacks
+
+
+def _trims(n: int, config: ServerConfig) -> str | None:
+    cut = int(config.trim * n)
+    if cut >= 1 and 2 * cut < n:
+        return None
+    formula = f"1 <= floor(trim * n) < n / 2; here floor({config.trim:g} * {n}) = {cut}"
+    return f"needs {formula}, so that it {'has something left' if cut else 'trims anything'}"
+
+
+RULES: dict[str, Rule] = {
+    "fedavg": Rule(lambda config, sites, common: FedAvg(**common), _at_least(1, "an average of something")),
+    "fedprox": Rule(
+        lambda config, sites, common: FedProx(**common, proximal_mu=config.proximal_mu),
+        _at_least(1, "an average of something"),
+    ),
+    "fedadam": Rule(
+        lambda config, sites, common: FedAdam(
+            **common, eta=config.server_lr, beta_1=config.beta_1, beta_2=config.beta_2, tau=config.tau
+        ),
+        _at_least(1, "an average of something"),
+    ),
+    "fedmedian": Rule(
+        lambda config, sites, common: FedMedian(**common),
+        _at_least(3, "the median of two is their mean"),
+    ),
+    "fedtrimmedavg": Rule(lambda config, sites, common: FedTrimmedAvg(**common, beta=config.trim), _trims),
+    "krum": Rule(
+        lambda config, sites, common: Krum(**common, num_malicious_nodes=config.malicious),
+        _byzantine(2),
+        centred=True,
+    ),
+    "multikrum": Rule(
+        lambda config, sites, common: MultiKrum(**common, num_malicious_nodes=config.malicious),
+        _byzantine(2),
+        centred=True,
+    ),
+    "bulyan": Rule(
+        lambda config, sites, common: Bulyan(**common, num_malicious_nodes=config.malicious),
+        _byzantine(4),
+        centred=True,
+    ),
+    "local-only": Rule(lambda config, sites, common: LocalOnly(sites), _at_least(1, "a site")),
+}
+
+
+def make_strategy(config: ServerConfig, sites: Mapping[int, str]) -> Strategy:
+    """Build Flower's strategy of that name.
+
+    Parameters
+    ----------
+    config
+        The server's configuration.
+    sites
+        Site name of each node id.
+
+    Raises
+    ------
+    ConfigError
+        The sites of a round are too few for the rule's guarantee.
+    """
+    lacks = too_few(config, sampled(config, len(sites)))
+    if lacks:
+        of = "" if config.fraction == 1 else f" ({config.fraction:g} of {len(sites)} sites)"
+        raise ConfigError(
+            f"'{config.strategy}' {lacks}{of}", where="server.strategy", cure="more sites, or another strategy"
+        )
+    # Flower would wait without limit for a minimum: who takes part is settled before its strategy is asked.
+    common = {
+        "fraction_train": config.fraction,
+        "min_train_nodes": 1,
+        "min_evaluate_nodes": 1,
+        "min_available_nodes": 1,
+    }
+    return RULES[config.strategy].build(config, sites, common)
+
+
+def sampled(config: ServerConfig, sites: int) -> int:
+    """How many of `sites` sites a round trains, as Flower counts them."""
+    return sites if config.strategy == "local-only" else min(sites, max(int(sites * config.fraction), 1))
+
+
+def too_few(config: ServerConfig, n: int) -> str | None:
+    """Say why n updates are too few for the rule or for `min_updates`; None when they are enough."""
+    if n < config.min_updates:
+        return f"needs n >= min_updates = {config.min_updates}; here n = {n}"
+    return RULES[config.strategy].lacks(n, config)
+
+
+def fit_to(strategy: Strategy, n: int) -> None:
+    """Fit a rule to the n updates of this round.
+
+    MultiKrum averages the n - f - 2 best: the most for which it withstands f malicious sites (Damaskinos et al.,
+    "AggregaThor", 2019).
+    """
+    if isinstance(strategy, MultiKrum) and not isinstance(strategy, Krum):
+        strategy.num_nodes_to_select = max(1, n - strategy.num_malicious_nodes - 2)
+
+
+def state_of(strategy: Strategy) -> Tensors:
+    """What a strategy remembers between rounds, as tensors under names of its own."""
+    if isinstance(strategy, FedOpt):
+        moments = {"m": strategy.m_t or {}, "v": strategy.v_t or {}}
+        return {f"{moment}/{name}": array for moment, arrays in moments.items() for name, array in arrays.items()}
+    if isinstance(strategy, LocalOnly):
+        kept = strategy.kept.items()
+        return {f"{site}/{name}": array.numpy() for site, record in kept for name, array in record.items()}
+    return {}
+
+
+def set_state(strategy: Strategy, state: Tensors) -> None:
+    """Give a strategy back what `state_of` took from it.
+
+    Raises
+    ------
+    FederationError
+        The state is of another strategy.
+    """
+    grouped: dict[str, dict[str, np.ndarray[Any, np.dtype[np.float32]]]] = {}
+    for key, array in state.items():
+        owner, _, name = key.partition("/")
+        grouped.setdefault(owner, {})[name] = array
+    if isinstance(strategy, FedOpt) and set(grouped) <= {"m", "v"}:
+        strategy.m_t, strategy.v_t = grouped.get("m"), grouped.get("v")
+    elif isinstance(strategy, LocalOnly):
+        strategy.kept = {site: to_record(arrays) for site, arrays in grouped.items()}
+    elif state:
+        raise FederationError("the checkpoint is of another strategy", where=type(strategy).__name__)

@@ -1,0 +1,118 @@
+"""Who watches a federation: nothing, a log, or a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fl_server.preflight import SiteRow
+from medveil.log import logger
+
+_SHORT = 8
+_log = logger("server")
+
+
+class Watcher:
+    """Hears what happens, as it happens; this one does nothing. Override what you need."""
+
+    def say(self, text: str) -> None:
+        """A sentence for people."""
+
+    def sites(self, rows: Sequence[SiteRow]) -> None:
+        """The sites that take part, before round 1."""
+
+    def phase(self, round_: int, phase: str, sites: Sequence[str]) -> None:
+        """Messages of a phase ("train" or "evaluate") are about to go to these sites."""
+
+    def line(self, line: dict[str, Any]) -> None:
+        """A line was added to metrics.jsonl."""
+
+    def left_out(self, round_: int, site: str, reason: str) -> None:
+        """A site's update was left out of a round."""
+
+    def ended(self, summary: dict[str, Any]) -> None:
+        """The run is over."""
+
+
+class LogWatcher(Watcher):
+    """Writes a line for each event to a terminal, and to the log where there is none.
+
+    Parameters
+    ----------
+    reveal
+        Show key fingerprints in full.
+    console
+        Where to print; by default stderr.
+    """
+
+    def __init__(self, *, reveal: bool = False, console: Console | None = None) -> None:
+        self._reveal = reveal
+        self._console = console or Console(stderr=True)
+
+    def say(self, text: str) -> None:
+        """Print or log a sentence."""
+        if self._console.is_terminal:
+            self._console.print(escape(text))
+        else:
+            _log.info("%s", text)
+
+    def sites(self, rows: Sequence[SiteRow]) -> None:
+        """Print the preflight table, or log a line for each site."""
+        if self._console.is_terminal:
+            self._console.print(site_table(rows, reveal=self._reveal))
+            return
+        for row in rows:
+            cells = zip(_COLUMNS, _cells(row, reveal=self._reveal), strict=True)
+            _log.info("%s", ", ".join(f"{name} {cell}" for name, cell in cells))
+
+    def phase(self, round_: int, phase: str, sites: Sequence[str]) -> None:
+        """Say which sites a phase begins with."""
+        self.say(f"round {round_}: {phase} at {len(sites)} sites")
+
+    def line(self, line: dict[str, Any]) -> None:
+        """Say the measures of a site."""
+        self.say(f"round {line['round']}: {line['site']}: {line['phase']}{_measures(line)}")
+
+    def left_out(self, round_: int, site: str, reason: str) -> None:
+        """Say that a site was left out, and why."""
+        self.say(f"round {round_}: {site} was left out: {reason}")
+
+    def ended(self, summary: dict[str, Any]) -> None:
+        """Say the result."""
+        self.say(f"{summary['status']} after {summary['rounds']} rounds: test{_measures(summary)}")
+
+
+_COLUMNS = ("site", "train", "validation", "test", "images per class", "skipped", "scheme", "key")
+
+
+def site_table(rows: Sequence[SiteRow], *, reveal: bool = False) -> Table:
+    """The preflight table, for a rich console."""
+    table = Table(title="Sites (counts below 10 are shown as 10)")
+    for name in _COLUMNS:
+        table.add_column(name, justify="right" if name in {"train", "validation", "test", "skipped"} else "left")
+    for row in rows:
+        # A site chooses its own name and classes: no markup of theirs is interpreted.
+        table.add_row(*(escape(cell) for cell in _cells(row, reveal=reveal)))
+    return table
+
+
+def _cells(row: SiteRow, *, reveal: bool) -> tuple[str, ...]:
+    counts = ", ".join(f"{name} {count}" for name, count in zip(row.classes, row.counts, strict=False))
+    key = row.fingerprint if reveal or not row.fingerprint else _shortened(row.fingerprint)
+    scheme = f"{row.scheme} {row.block}{' negated' if row.negate else ''}"
+    parts = (str(row.n_train), str(row.n_validation), str(row.n_test))
+    return (row.site, *parts, counts, str(row.skipped), scheme, key or "none")
+
+
+def _shortened(fingerprint: str) -> str:
+    prefix, dash, digits = fingerprint.rpartition("-")
+    return f"{prefix}{dash}{digits[:_SHORT]}..."
+
+
+def _measures(values: dict[str, Any]) -> str:
+    shown = [f" {name} {values[name]:.4f}" for name in ("loss", "accuracy", "auroc") if values.get(name) is not None]
+    return "".join(shown) or " not measured"
