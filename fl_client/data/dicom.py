@@ -11,10 +11,10 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 
+from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.dicom_pixels import frame_to_bytes
 from fl_client.data.folders import Labelled, list_files
-from fl_client.data.source import Bytes, Item, Skipped, Source, Stamp, class_names
 from medveil.errors import DataError
 
 _IMAGE_TAGS = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "InstitutionName")
@@ -29,9 +29,10 @@ class _Place(NamedTuple):
 class DicomSource(Source):
     """DICOM images, labelled by a CSV or by one folder a class.
 
-    Each frame of a multi-frame file is an image, with id ``path#frame``, of the file's group. Images of one
-    ``data.group_by`` (a column of the CSV or an attribute, PatientID unless set; ``none`` for none) stay together; a file
-    without it counts as a group of its own. Files that are no DICOM, or DICOM without pixels, are skipped by name.
+    Each frame of a multi-frame file is an image, with id ``path#frame``, of the file's group. Images
+    of one ``data.group_by`` (a column of the CSV or an attribute, PatientID unless set; ``none`` for none) stay
+    together; a file without it counts as a group of its own. Files that are no DICOM, or DICOM without pixels, are
+    skipped by name.
     """
 
     def __init__(self, config: DataConfig) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import pixel_array
 
 from fl_client.data.preprocess import percentiles_to_bytes, scale_to_bytes, window_to_bytes
 from medveil.errors import DataError
@@ -24,9 +25,9 @@ _VOI = ("VOILUTFunction", "VOILUTSequence", "PixelPaddingValue", "PixelPaddingRa
 def frame_to_bytes(dataset: Dataset, frame: int, *, window: Sequence[float] | None = None) -> Bytes:
     """Decode one frame and bring it to 8 bit.
 
-    Grey: modality LUT or rescale, then `window` if given, else the file's VOI LUT or (first) window, else its whole range if
-    it is 8-bit and unscaled, else percentiles 0.5 to 99.5 without padding; MONOCHROME1 is inverted. Colour: palettes are
-    looked up, YBR becomes RGB, deeper samples are shortened. (DICOM PS3.3 C.7.6.3, C.11.1, C.11.2.)
+    Grey: modality LUT or rescale, then `window` if given, else the file's VOI LUT or (first) window, else its whole
+    range if it is 8-bit and unscaled, else percentiles 0.5 to 99.5 without padding; MONOCHROME1 is inverted. Colour:
+    palettes are looked up, YBR becomes RGB, deeper samples are shortened. (DICOM PS3.3 C.7.6.3, C.11.1, C.11.2.)
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def _not_padding(stored: npt.NDArray[Any], header: Dataset) -> npt.NDArray[np.bo
     if padding is None:
         return None
     limit = header.get("PixelPaddingRangeLimit", padding)
-    return (stored < min(padding, limit)) | (stored > max(padding, limit))
+    return np.asarray((stored < min(padding, limit)) | (stored > max(padding, limit)))
 
 
 def _to_8_bit(colour: npt.NDArray[Any], *, bits: int) -> Bytes:

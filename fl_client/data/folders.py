@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from fl_client.data.base import Skipped
 from fl_client.data.config import DataConfig
-from fl_client.data.source import Skipped
 from medveil.errors import DataError
 
 _JUNK = {"thumbs.db", "desktop.ini", "dicomdir"}
@@ -57,11 +57,23 @@ def _from_folders(root: Path) -> Listing:
     files, skipped = [], []
     for path in _walk(root):
         relative = path.relative_to(root)
+        if not _is_text(relative.as_posix()):
+            skipped.append(Skipped(ascii(relative.as_posix()), "its name is not valid UTF-8"))
+            continue
         if len(relative.parts) < 2:
             skipped.append(Skipped(relative.as_posix(), "not inside a class folder"))
             continue
         files.append(Labelled(relative.as_posix(), path, relative.parts[0], {}))
     return Listing(files, (), skipped)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file name can be written down; Linux allows any bytes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled, list_files
 from fl_client.data.preprocess import percentiles_to_bytes, window_to_bytes
-from fl_client.data.source import Bytes, Item, Skipped, Source, Stamp, class_names
 from medveil.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -21,8 +21,8 @@ _DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
 class ImageSource(Source):
     """Image files, labelled by a CSV or by one folder a class; of a file with several frames, the first.
 
-    Files that are no images are skipped by name. Grey images deeper than 8 bit are windowed like DICOM without a window;
-    transparency is dropped; the EXIF orientation is applied.
+    Files that are no images are skipped by name. Grey images deeper than 8 bit are windowed like DICOM without a
+    window; transparency is dropped; the EXIF orientation is applied.
     """
 
     def __init__(self, config: DataConfig) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.preprocess import percentiles_to_bytes, window_to_bytes
-from fl_client.data.source import Bytes, Item, Source, Stamp, class_names
 from medveil.errors import DataError
 
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -132,5 +132,5 @@ class NpzSource(Source):
             return window_to_bytes(pixels, self._config.window)
         return pixels if pixels.dtype == np.uint8 else percentiles_to_bytes(pixels)
 
-    def _stamp(self, index: int) -> Stamp:  # noqa: ARG002
+    def _stamp(self, index: int) -> Stamp:
         return self._file

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.base import Item, Source
 from fl_client.data.config import DataConfig, PartitionConfig
 from fl_client.data.rng import generator
-from fl_client.data.source import Item, Source
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.errors import ConfigError, DataError
 
@@ -111,7 +111,9 @@ def _share(
     equal = np.full((groups.strata.shape[1], sites), 1 / sites)
     shares = _dirichlet_shares(groups, config, sites, rng) if config.kind == "dirichlet" else equal
     site_of = deal(groups.strata, shares, rng=rng)
-    _give_to_the_poor(site_of, groups, sites, config.min_per_site, groups_needed, rng)
+    _give_to_the_poor(
+        site_of, groups, sites=sites, min_per_site=config.min_per_site, groups_needed=groups_needed, rng=rng
+    )
     return groups.gather(site_of == index)
 
 
@@ -134,8 +136,8 @@ def _dirichlet_shares(
 ) -> npt.NDArray[np.float64]:
     """Each class's shares over the sites, Dirichlet(alpha), the same in every official split. float64 (S, sites).
 
-    Yurochkin et al. 2019 (arXiv 1905.12022), who redraw until no site is too small; Hsu et al. 2019 (arXiv 1909.06335) draw
-    per client instead and keep the clients' sizes equal.
+    Yurochkin et al. 2019 (arXiv 1905.12022), who redraw until no site is too small; Hsu et al. 2019
+    (arXiv 1909.06335) draw per client instead and keep the clients' sizes equal.
     """
     classes = int(groups.labels.max()) + 1
     counts = groups.strata.sum(axis=0)
@@ -153,6 +155,7 @@ def _dirichlet_shares(
 def _give_to_the_poor(
     site_of: npt.NDArray[np.int64],
     groups: Groups,
+    *,
     sites: int,
     min_per_site: int,
     groups_needed: int,

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from scipy import ndimage
 
 from medveil.files import storage_error
 
-_IMPLEMENTATION = "1.2.826.0.1.3680043.10.1583.1"
+_IMPLEMENTATION = UID("1.2.826.0.1.3680043.8.498.1")
 _FIELD_OF_VIEW_MM = 220.0
 
 Field = npt.NDArray[np.float64]
+Stored = npt.NDArray[np.int16] | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Patient:
 class Scanner:
     """How one hospital's scanner differs from another's.
 
-    `matrix` scales the side of the image; `gain`, `noise` (standard deviation) and `blur` (pixels) act on a signal of 0 to 1;
-    stored values have `bits` bits, signed ones begin at -1024 (Hounsfield units).
+    `matrix` scales the side of the image; `gain`, `noise` (standard deviation) and `blur` (pixels) act on a signal of
+    0 to 1; stored values have `bits` bits, signed ones begin at -1024 (Hounsfield units).
     """
 
     maker: str
@@ -46,12 +47,12 @@ class Scanner:
     bits: int
     signed: bool = False
 
-    def acquire(self, signal: Field, rng: np.random.Generator) -> npt.NDArray[np.int16] | npt.NDArray[np.uint16]:
+    def acquire(self, signal: Field, rng: np.random.Generator) -> Stored:
         """Image a signal (float64 (H, W), 0 to 1) as stored pixel values (int16 or uint16)."""
         side = round(len(signal) * self.matrix)
         image = ndimage.zoom(signal, side / len(signal), order=1, grid_mode=True, mode="grid-constant")
         image = ndimage.gaussian_filter(image, self.blur) * self.gain + rng.normal(0.0, self.noise, image.shape)
-        stored = np.rint(np.clip(image, 0.0, 1.0) * (2**self.bits - 1))
+        stored = np.asarray(np.rint(np.clip(image, 0.0, 1.0) * (2**self.bits - 1)))
         return (stored - 1024).astype(np.int16) if self.signed else stored.astype(np.uint16)
 
 
@@ -65,7 +66,7 @@ SCANNERS = (
 
 def write_phantom(
     path: Path,
-    stored: npt.NDArray[np.int16] | npt.NDArray[np.uint16],
+    stored: Stored,
     patient: Patient,
     scanner: Scanner,
     *,
@@ -125,9 +126,7 @@ def _describe_series(made: FileDataset, patient: Patient, scanner: Scanner, entr
     made.MRAcquisitionType, made.EchoTime, made.RepetitionTime, made.EchoTrainLength = "2D", "15", "500", 1
 
 
-def _describe_image(
-    made: FileDataset, stored: npt.NDArray[np.int16] | npt.NDArray[np.uint16], scanner: Scanner
-) -> None:
+def _describe_image(made: FileDataset, stored: Stored, scanner: Scanner) -> None:
     rows, columns = stored.shape
     made.ImageType = ["DERIVED", "PRIMARY", "AXIAL" if scanner.modality == "CT" else "OTHER"]
     made.PixelSpacing = [round(_FIELD_OF_VIEW_MM / rows, 6), round(_FIELD_OF_VIEW_MM / columns, 6)]

@@ -1,7 +1,7 @@
 """DICOM phantoms: drawn slices with lesions, from hospitals whose scanners differ, written as real DICOM files.
 
-They stand in for patients in demonstrations and tests. The lesion's kind is the class; brightness, contrast, position and
-size say nothing about it.
+They stand in for patients in demonstrations and tests. The lesion's kind is the class; the brightness of the body is
+drawn independently of it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def draw_slice(kind: str, *, size: int, rng: np.random.Generator) -> Field:
     inside = body > 0.5
     # Brightness must not tell the class: the mean inside the body is set, whatever was drawn there.
     image += rng.normal(0.45, 0.05) - image[inside].mean()
-    return np.clip(image * body, 0.0, 1.0)
+    return np.asarray(np.clip(image * body, 0.0, 1.0))
 
 
 def _lesion(kind: str, x: Field, y: Field, rng: np.random.Generator) -> Field:
@@ -136,13 +136,14 @@ def _lesion(kind: str, x: Field, y: Field, rng: np.random.Generator) -> Field:
         return _ellipse(x, y, centre, rng.uniform(0.16, 0.27) * rng.uniform(0.85, 1.15, 2))
     if kind == "ring":
         radii = rng.uniform(0.22, 0.32) * rng.uniform(0.9, 1.1, 2)
-        return np.clip(_ellipse(x, y, centre, radii) - _ellipse(x, y, centre, radii - 0.11), 0.0, 1.0)
+        rim = _ellipse(x, y, centre, radii) - _ellipse(x, y, centre, radii - 0.11)
+        return np.asarray(np.clip(rim, 0.0, 1.0))
     if kind == "diffuse":
         spots = [
             _ellipse(x, y, rng.uniform(-0.5, 0.5, 2), rng.uniform(0.05, 0.09, 2))
             for _ in range(int(rng.integers(9, 15)))
         ]
-        return np.maximum.reduce(spots)
+        return np.asarray(np.maximum.reduce(spots))
     return np.zeros_like(x)
 
 
@@ -150,7 +151,7 @@ def _ellipse(x: Field, y: Field, centre: npt.NDArray[Any], radii: npt.NDArray[An
     """1 inside, 0 outside, with an edge of about a pixel."""
     distance = np.sqrt(((x - centre[0]) / radii[0]) ** 2 + ((y - centre[1]) / radii[1]) ** 2)
     softness = 2.0 / len(x) / float(np.min(radii))
-    return np.clip(0.5 + (1.0 - distance) / softness, 0.0, 1.0)
+    return np.asarray(np.clip(0.5 + (1.0 - distance) / softness, 0.0, 1.0))
 
 
 def _smooth_noise(size: int, sigma: float, rng: np.random.Generator) -> Field:

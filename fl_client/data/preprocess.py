@@ -1,7 +1,7 @@
 """From decoded pixels to the 8-bit square images a cipher hides.
 
-Aspect is not kept and nothing is padded: an image fills the square, as in the papers on learnable image ciphers; a border
-would be a block every ciphertext shares.
+Aspect is not kept and nothing is padded: an image fills the square, as in the papers on learnable image ciphers; a
+border would be a block every ciphertext shares.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from fl_client.data.rng import generator
 from medveil.errors import DataError
 
 if TYPE_CHECKING:
-    from fl_client.data.source import Item
+    from fl_client.data.base import Item
 
 Indices = npt.NDArray[np.int64]
 PARTS = ("train", "validation", "test")
@@ -43,7 +43,7 @@ class Groups:
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """Images per group, int64 (G,)."""
-        return self.strata.sum(axis=1)
+        return np.asarray(self.strata.sum(axis=1))
 
     def gather(self, chosen: npt.NDArray[np.bool_]) -> Indices:
         """Sorted indices of the images of the chosen groups."""

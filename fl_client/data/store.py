@@ -1,0 +1,334 @@
+"""The encrypted store: a site's images, hidden once, then memory-mapped by every round of training.
+
+Its place depends on the site, the source, the cipher's name and the image size, not on the key: a changed key is
+noticed, and the store rebuilt with a word on why. No plaintext is ever written. Identifiers of images (paths) and
+labels are kept in the header, so the folder is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crypto.base import ImageCipher
+from fl_client.data.base import Skipped, Source, source_name
+from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.partition import Parts
+from fl_client.data.splits import PARTS
+from fl_client.data.store_build import build
+from fl_client.data.store_files import check_contents, open_array, read_header
+from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
+from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
+from medveil.files import make_folder, new_folder, storage_error, sweep_parts
+
+Progress = Callable[[int, int], None]
+_NO_KEY = "no key"
+
+
+@dataclass(frozen=True)
+class EncryptedStore:
+    """One site's hidden images.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    classes : tuple of str
+        Ordered class names.
+    parts : dict of str to Part
+        By name.
+    skipped : tuple of Skipped
+        Images of the site that could not be read when it was built, each with the reason.
+    built : bool
+        Whether it was built now, or found.
+    rebuilt : str or None
+        Why a store that was there had to be built anew.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    parts: dict[str, Part]
+    skipped: tuple[Skipped, ...]
+    header: dict[str, Any]
+    built: bool = False
+    rebuilt: str | None = None
+
+    def part(self, name: str) -> Part:
+        """The part called ``"train"``, ``"validation"`` or ``"test"``."""
+        return self.parts[name]
+
+    def verify(self) -> None:
+        """Read everything and compare it with the checksums.
+
+        Opening checks the header's checksum and the files' sizes only: hashing all images would make every start as
+        slow as reading the whole store.
+
+        Raises
+        ------
+        IntegrityError
+            A file was changed.
+        """
+        for name, part in self.parts.items():
+            if not isinstance(part, StoredPart):
+                continue
+            described = self.header["parts"][name]
+            check_contents(self.folder / f"{name}.npy", part.images, described["images"])
+            if part.nonces is not None:
+                check_contents(self.folder / f"{name}-nonces.npy", part.nonces, described["nonces"])
+
+
+def open_store(
+    source: Source,
+    parts: Parts,
+    cipher: ImageCipher,
+    config: DataConfig,
+    *,
+    folder: Path,
+    seed: int,
+    site: str = "",
+    progress: Progress | None = None,
+) -> EncryptedStore:
+    """Open a site's store, building it first where it is missing or no longer agrees.
+
+    Parameters
+    ----------
+    source, parts
+        The images, and which of them are the site's.
+    cipher
+        Made for images of ``source.channels`` x ``source.size`` x ``source.size``, 8 bit.
+    folder
+        The site's state folder; the store becomes ``folder/stores/NAME``. One process builds at a time, others wait.
+    seed
+        Seed of the augmentation.
+    site
+        Name of the site, where several share the folder.
+    progress
+        Called with (images done, images in all) while building.
+
+    Raises
+    ------
+    ConfigError
+        The cipher is for images of another shape, or larger in its blocks than the images.
+    DataError
+        No training image can be read.
+    KeyMaterialError
+        The store was made with another key, and the source can no longer be read to rebuild it.
+    StorageError
+        The disk is full or refuses a write; what was there before stays.
+    FormatError
+        The store is of a newer version.
+    """
+    check_data_config(config)
+    _check_cipher(source, cipher)
+    views = Views(count=config.views, augment=config.augment, flip=config.flip, seed=seed)
+    place = store_place(config, cipher, folder=folder, site=site)
+    wanted = _wanted(source, parts, cipher, views)
+    with _building_alone(place.parent):
+        why = _disagreement(place, wanted)
+        if why is None:
+            return _load(place, cipher, source, views)
+        sweep_parts(place.parent)
+        try:
+            with new_folder(place, mode=0o700) as building:
+                build(building, source, parts, cipher, views, header=wanted, progress=progress)
+        except DataError as error:
+            raise _source_lost(error, place, cipher) from error
+        return _load(place, cipher, source, views, built=True, rebuilt=why or None)
+
+
+def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> EncryptedStore:
+    """Open a store whose source is out of reach; parameters as for `open_store`.
+
+    Raises
+    ------
+    StorageError
+        There is no store.
+    KeyMaterialError
+        It was made with another key.
+    ConfigError
+        It was made with other parameters of the cipher, or holds no training images (``data.views: 0``).
+    IntegrityError, FormatError
+        It is damaged, or of a newer version.
+    """
+    place = store_place(config, cipher, folder=folder, site=site)
+    if not place.is_dir():
+        raise StorageError("there is no store", where=place, cure="open it with its source once")
+    header = read_header(place)
+    if header["key"] != _key(cipher):
+        raise _wrong_key(place, header["key"], cipher)
+    if header["cipher"] != _parameters(cipher):
+        raise ConfigError(f"was hidden with {_said(header['cipher'])}, not {_said(_parameters(cipher))}", where=place)
+    if header["views"]["count"] == 0:
+        raise ConfigError("holds no training images (data.views is 0), and the source is out of reach", where=place)
+    return _load(place, cipher, None, Views(**{"seed": 0, **header["views"]}))
+
+
+def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> Path:
+    """The folder a store lies in: one for each site, source, cipher and image size."""
+    words = [site, source_name(config), cipher.scheme, str(cipher.geometry.height)]
+    name = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", word) for word in words if word)
+    return Path(folder) / "stores" / name
+
+
+def _check_cipher(source: Source, cipher: ImageCipher) -> None:
+    geometry = cipher.geometry
+    cut_for = (geometry.channels, geometry.height, geometry.width)
+    if cut_for != (source.channels, source.size, source.size):
+        raise ConfigError(
+            f"the cipher is for images of {cut_for}, and these are {source.channels}x{source.size}x{source.size}"
+        )
+    if geometry.block > source.size:
+        raise ConfigError(
+            f"images of {source.size}x{source.size} pixels are smaller than a block of {geometry.block}",
+            where="data.image_size",
+            cure="larger images, or a smaller block and patch",
+        )
+
+
+def _wanted(source: Source, parts: Parts, cipher: ImageCipher, views: Views) -> dict[str, Any]:
+    """What a store must say of itself to be taken as it is."""
+    return {
+        "key": _key(cipher),
+        "cipher": _parameters(cipher),
+        "source": source.identity(),
+        "classes": list(source.classes),
+        "split": _split_digest(source, parts),
+        "views": {
+            "count": views.count,
+            "augment": views.augment,
+            "flip": views.flip,
+            **({"seed": views.seed} if views.random else {}),
+        },
+    }
+
+
+def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
+    """Why a store cannot be taken as it is: None when it can, the empty string when there is none."""
+    if not place.exists():
+        return ""
+    try:
+        header = read_header(place)
+        _map_parts(place, header)
+    except (IntegrityError, StorageError, KeyError) as error:
+        return f"it was damaged ({error})"
+    reasons = {
+        "key": "the key changed (from {old} to {new})",
+        "cipher": "the cipher changed (from {old} to {new})",
+        "views": "the views changed (from {old} to {new})",
+        "source": "the source changed (files, or how they are windowed and resized)",
+        "classes": "the classes changed (from {old} to {new})",
+        "split": "the labels or the split changed",
+    }
+    for name, reason in reasons.items():
+        if header[name] != wanted[name]:
+            return reason.format(old=_said(header[name]), new=_said(wanted[name]))
+    return None
+
+
+def _source_lost(error: DataError, place: Path, cipher: ImageCipher) -> DataError | KeyMaterialError:
+    try:
+        found = read_header(place)["key"]
+    except (IntegrityError, StorageError):
+        return error
+    return error if found == _key(cipher) else _wrong_key(place, found, cipher, because=error)
+
+
+def _wrong_key(place: Path, found: str, cipher: ImageCipher, *, because: DataError | None = None) -> KeyMaterialError:
+    unread = "" if because is None else f", and it cannot be rebuilt: {because}"
+    return KeyMaterialError(
+        f"the store was made with the key {found}, and this is {_key(cipher)}{unread}",
+        where=place,
+        cure="give the key it was made with, or the source to rebuild it from",
+    )
+
+
+def _load(
+    place: Path,
+    cipher: ImageCipher,
+    source: Source | None,
+    views: Views,
+    *,
+    built: bool = False,
+    rebuilt: str | None = None,
+) -> EncryptedStore:
+    header = read_header(place)
+    arrays = _map_parts(place, header)
+    parts: dict[str, Part] = {}
+    for name in PARTS:
+        described = header["parts"][name]
+        labels = np.array(described["labels"], dtype=np.int64)
+        ids, indices = tuple(described["ids"]), np.array(described["indices"], dtype=np.int64)
+        if name in arrays:
+            parts[name] = StoredPart(name, labels, ids, indices, *arrays[name])
+        elif source is not None:
+            parts[name] = OnTheFlyPart(name, labels, ids, indices, source, cipher, views)
+    skipped = tuple(Skipped(*each) for each in header["skipped"])
+    return EncryptedStore(place, tuple(header["classes"]), parts, skipped, header, built, rebuilt)
+
+
+def _map_parts(place: Path, header: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Images and nonces of each stored part."""
+    row, dtype = tuple(header["image"]["shape"]), header["image"]["dtype"]
+    arrays = {}
+    for name in PARTS:
+        described = header["parts"][name]
+        if described["images"] is None:
+            continue
+        count = described["views"]
+        images = open_array(place / f"{name}.npy", described["images"], (count, *row), dtype)
+        nonces = None
+        if described["nonces"] is not None:
+            nonces = open_array(place / f"{name}-nonces.npy", described["nonces"], (count, 16), "|u1")
+        arrays[name] = (images, nonces)
+    return arrays
+
+
+@contextmanager
+def _building_alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time look at and build the stores of a folder; the lock goes with its process."""
+    make_folder(folder, mode=0o700)
+    try:
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise storage_error(error, folder, "lock the folder") from error
+    try:
+        _take(lock, folder)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise storage_error(error, folder, "lock the folder") from error
+
+
+def _key(cipher: ImageCipher) -> str:
+    return cipher.fingerprint or _NO_KEY
+
+
+def _parameters(cipher: ImageCipher) -> dict[str, Any]:
+    return {**asdict(cipher.config), **asdict(cipher.geometry)}
+
+
+def _split_digest(source: Source, parts: Parts) -> str:
+    lists = [[[source.items[i].id, source.items[i].label] for i in getattr(parts, name).tolist()] for name in PARTS]
+    return hashlib.sha256(json.dumps(lists).encode("ascii")).hexdigest()
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={each}" for name, each in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

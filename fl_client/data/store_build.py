@@ -1,0 +1,159 @@
+"""Building a store: decode, resize, augment, hide and write, a few images at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crypto.base import NONCE_BYTES, ImageCipher
+from fl_client.data.base import Skipped, Source
+from fl_client.data.partition import Parts
+from fl_client.data.splits import PARTS
+from fl_client.data.store_files import ArrayWriter, write_header
+from fl_client.data.stored import Views, nonces_for
+from medveil.errors import DataError
+
+# Plaintext held at a time, so that memory stays flat whatever the size of the data set.
+_CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass
+class _Builder:
+    """What building needs to know and counts as it goes."""
+
+    folder: Path
+    source: Source
+    cipher: ImageCipher
+    views: Views
+    progress: Callable[[int], None]
+    skipped: list[Skipped] = field(default_factory=list)
+    ciphertexts: int = 0
+
+    def part(self, name: str, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
+        """Write one part; return its entry of the header."""
+        count = self.views.count if name == "train" else 1
+        good: list[int] = []
+        described = self._checked(indices, good) if count == 0 else self._written(name, indices, count, good)
+        items = [self.source.items[i] for i in good]
+        return {
+            "views": count,
+            **described,
+            "indices": good,
+            "ids": [item.id for item in items],
+            "labels": [item.label for item in items],
+        }
+
+    def _checked(self, indices: npt.NDArray[np.int64], good: list[int]) -> dict[str, Any]:
+        """Read each image once, so that what cannot be read is known before training; keep nothing."""
+        for chunk, _ in self._chunks(indices, 1):
+            good.extend(chunk)
+        return {"images": None, "nonces": None}
+
+    def _written(self, name: str, indices: npt.NDArray[np.int64], count: int, good: list[int]) -> dict[str, Any]:
+        row, dtype = ciphertext_row(self.cipher)
+        with ExitStack() as files:
+            images = files.enter_context(ArrayWriter(self.folder / f"{name}.npy", (count, *row), dtype))
+            nonces = None
+            if self.cipher.per_image:
+                path = self.folder / f"{name}-nonces.npy"
+                nonces = files.enter_context(ArrayWriter(path, (count, NONCE_BYTES), np.uint8))
+            for chunk, plain in self._chunks(indices, count):
+                numbers = list(range(self.ciphertexts, self.ciphertexts + len(plain)))
+                used = nonces_for(self.cipher, numbers)
+                images.append(self.cipher.encrypt(plain, used).reshape(len(chunk), count, *row))
+                if nonces is not None and used is not None:
+                    nonces.append(used.reshape(len(chunk), count, NONCE_BYTES))
+                self.ciphertexts += len(plain)
+                good.extend(chunk)
+        return {"images": images.described(), "nonces": None if nonces is None else nonces.described()}
+
+    def _chunks(self, indices: npt.NDArray[np.int64], count: int) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+        """Readable images a chunk at a time: their indices, and their views, uint8 (images * views, C, S, S)."""
+        image_bytes = self.source.channels * self.source.size**2
+        length = max(1, min(64, _CHUNK_BYTES // (count * image_bytes)))
+        for start in range(0, len(indices), length):
+            good: list[int] = []
+            made: list[npt.NDArray[np.uint8]] = []
+            for index in indices[start : start + length].tolist():
+                views = self._views(index, count)
+                if views:
+                    good.append(index)
+                    made += views
+                self.progress(1)
+            if good:
+                yield good, np.stack(made)
+
+    def _views(self, index: int, count: int) -> list[npt.NDArray[np.uint8]]:
+        item = self.source.items[index]
+        try:
+            plain = self.source.read(index)
+        except DataError as error:
+            self.skipped.append(Skipped(item.id, error.problem))
+            return []
+        return [plain, *(self.views.make(plain, item.id, view) for view in range(1, count))]
+
+
+def build(
+    folder: Path,
+    source: Source,
+    parts: Parts,
+    cipher: ImageCipher,
+    views: Views,
+    *,
+    header: dict[str, Any],
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a whole store into an empty folder; parameters as for `fl_client.data.store.open_store`.
+
+    Raises
+    ------
+    DataError
+        No training image can be read.
+    """
+    total = sum(len(getattr(parts, name)) for name in PARTS)
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, total)
+
+    builder = _Builder(folder, source, cipher, views, count)
+    described = {name: builder.part(name, getattr(parts, name)) for name in PARTS}
+    if not described["train"]["indices"]:
+        raise _nothing_to_train_on(source, parts, builder.skipped)
+    row, dtype = ciphertext_row(cipher)
+    write_header(
+        folder,
+        {
+            **header,
+            "image": {"shape": list(row), "dtype": dtype.str},
+            "parts": described,
+            "skipped": [list(each) for each in builder.skipped],
+        },
+    )
+
+
+def ciphertext_row(cipher: ImageCipher) -> tuple[tuple[int, int, int], np.dtype]:
+    """Shape (C, H, W) and dtype of the ciphertext of one 8-bit image."""
+    geometry = cipher.geometry
+    blank = np.zeros((1, geometry.channels, geometry.height, geometry.width), dtype=np.uint8)
+    made = cipher.encrypt(blank, np.zeros((1, NONCE_BYTES), dtype=np.uint8) if cipher.per_image else None)
+    return (made.shape[1], made.shape[2], made.shape[3]), made.dtype
+
+
+def _nothing_to_train_on(source: Source, parts: Parts, skipped: list[Skipped]) -> DataError:
+    if not skipped:
+        return DataError("there are no training images", where=source.path)
+    reason, times = Counter(each.reason for each in skipped).most_common(1)[0]
+    return DataError(
+        f"none of {len(parts.train)} training images can be read ({times} because: {reason})", where=source.path
+    )
