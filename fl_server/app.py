@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
@@ -10,7 +12,7 @@ from fl_server.federation import Federation
 from fl_server.watch import LogWatcher
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
-from medveil.log import logger
+from medveil.log import logger, set_up_logging
 from medveil.paths import run_uuid
 
 app = ServerApp()
@@ -26,17 +28,24 @@ def main(grid: Grid, context: Context) -> None:
     MedVeilError
         As `fl_server.federation.Federation.run`; Flower marks the run as failed.
     """
+    _log_under_flower(grid)
     try:
         run = RunConfig.from_json(_text(context, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)
         settings = ServerSettings.from_json(_text(context, SERVER_KEY), where=SERVER_KEY)
-        watch = LogWatcher(reveal=settings.reveal)
-        federation = Federation(grid, run, settings, watch=watch)
-        watch.say(f"run folder: {federation.folder}")
+        federation = Federation(grid, run, settings, watch=LogWatcher(reveal=settings.reveal))
+        if not settings.out:
+            print(f"run folder: {federation.folder}", flush=True)
         federation.run()
     except MedVeilError as error:
         _log.error("%s", error)
         raise
+
+
+def _log_under_flower(grid: Grid) -> None:
+    """In a process of Flower's own nobody has set up our log; its output is what ``flwr log`` shows."""
+    if type(grid).__module__.startswith("flwr.") and not logging.getLogger("medveil").handlers:
+        set_up_logging("info")
 
 
 def _text(context: Context, key: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +50,8 @@ class Checked(Strategy):
         The server's configuration.
     sites
         Site name of each node id.
+    examples
+        Images each site declared; it cannot weigh more than that.
     wire, kind
         As in `medveil.contract.RunConfig`.
 
@@ -63,10 +67,12 @@ class Checked(Strategy):
         *,
         config: ServerConfig,
         sites: Mapping[int, str],
+        examples: Mapping[str, int],
         wire: str = "fp32",
         kind: str = "weights",
     ) -> None:
         self.inner, self.config, self.sites = inner, config, dict(sites)
+        self.examples = dict(examples)
         self.wire, self.kind = wire, kind
         self.left_out: dict[str, str] = {}
         self._received: dict[int, Tensors] = {}
@@ -89,7 +95,8 @@ class Checked(Strategy):
     ) -> Iterable[Message]:
         """Messages of a training round, encoded for the wire and sorted by site."""
         self.left_out = {}
-        messages = list(self.inner.configure_train(server_round, arrays, config, grid))
+        with _quiet_flower():
+            messages = list(self.inner.configure_train(server_round, arrays, config, grid))
         self._received = self._encode(messages)
         return sorted(messages, key=self._site)
 
@@ -97,7 +104,8 @@ class Checked(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Messages of an evaluation, encoded for the wire and sorted by site."""
-        messages = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
+        with _quiet_flower():
+            messages = list(self.inner.configure_evaluate(server_round, arrays, config, grid))
         self._encode(messages)
         return sorted(messages, key=self._site)
 
@@ -119,7 +127,8 @@ class Checked(Strategy):
         fit_to(self.inner, len(updates))
         updates.sort(key=lambda update: update.site)
         try:
-            made, metrics = self.inner.aggregate_train(server_round, [self._handed(update) for update in updates])
+            with _quiet_flower():
+                made, metrics = self.inner.aggregate_train(server_round, [self._handed(update) for update in updates])
         except AppExitException as error:
             raise FederationError(f"the strategy failed: {error}", where=f"round {server_round}") from error
         return to_record(self._model(made, server_round)), metrics
@@ -157,10 +166,10 @@ class Checked(Strategy):
 
     def _update(self, site: str, reply: Message) -> _Update:
         base = self._received[reply.metadata.src_node_id]
-        examples = _examples(reply)
+        examples = _examples(reply, self.examples[site])
         records = reply.content.array_records
         if list(records) != [ARRAYS]:
-            raise FederationError(f"the reply carries {len(records)} array records", cure="one is expected")
+            raise FederationError(f"the reply carries array records {sorted(records)}, wanted '{ARRAYS}' alone")
         tensors = _decoded(records[ARRAYS], base, self.wire)
         change = tensors if self.kind == "delta" else delta(tensors, base)
         _check_finite(change)
@@ -203,11 +212,11 @@ class Checked(Strategy):
         return self.sites[reply.metadata.src_node_id]
 
 
-def _examples(reply: Message) -> float:
+def _examples(reply: Message, most: int) -> float:
     records = reply.content.metric_records
     found = records[METRICS].get(NUM_EXAMPLES) if METRICS in records else None
-    if not isinstance(found, int | float) or not math.isfinite(found) or found <= 0:
-        raise FederationError(f"'{NUM_EXAMPLES}' is {found!r}", cure="a number above 0 is expected")
+    if not isinstance(found, int | float) or not 0 < found <= most:
+        raise FederationError(f"'{NUM_EXAMPLES}' is {found!r}, wanted a number above 0 and at most {most}")
     return float(found)
 
 
@@ -250,6 +259,18 @@ def _check_norm(change: Tensors, base: Tensors, most: float) -> None:
     norm, limit = _norm(change), most * max(_norm(base), _SMALLEST_NORM)
     if norm > limit:
         raise FederationError(f"the update's norm is {norm:.3g}, above {most:g} times the model's ({limit:.3g})")
+
+
+@contextlib.contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Keep the strategies' running commentary off the terminal: we report the same, by the names of the sites."""
+    flower = logging.getLogger("flwr")
+    level = flower.level
+    flower.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        flower.setLevel(level)
 
 
 def _norm(tensors: Tensors) -> float:

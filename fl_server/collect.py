@@ -61,8 +61,11 @@ class Collector:
         self._names = dict(names)
 
     def name(self, node: int) -> str:
-        """The site of a node, or its id as long as no name is known."""
-        return self._names.get(node, f"node {node}")
+        """The site of a node; before the preflight what Flower calls it, or its id."""
+        if node in self._names:
+            return self._names[node]
+        called = next((info.name for info in self._grid.get_nodes() if info.node_id == node), "")
+        return called or f"node {node}"
 
     def online(self) -> list[int]:
         """Node ids that are connected, known (once any are) and owe no reply; in the order of their sites' names."""
@@ -150,9 +153,8 @@ class Collector:
 
     def _forgive(self) -> None:
         """Take in late replies: their rounds are over, but their sites may be asked again."""
-        if not self._owed:
-            return
-        for message in self._grid.pull_messages(list(self._owed)):
-            node = self._owed.pop(message.metadata.reply_to_message_id, None)
-            if node is not None:
-                _log.warning("%s: a late reply was left out; its round had closed", self.name(node))
+        while self._owed and (late := list(self._grid.pull_messages(list(self._owed)))):
+            for message in late:
+                node = self._owed.pop(message.metadata.reply_to_message_id, None)
+                if node is not None:
+                    _log.warning("%s: a late reply was left out; its round had closed", self.name(node))

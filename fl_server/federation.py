@@ -36,6 +36,24 @@ from medveil.wire import Tensors
 _log = logger("server")
 
 
+def check_run(run: RunConfig, settings: ServerSettings) -> None:
+    """Refuse what could not be run, before anything is started.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range, or the strategy's guarantee needs more sites than are expected.
+    """
+    run.check()
+    settings.check()
+    server = settings.server
+    lacks = too_few(server, sampled(server, settings.expected))
+    if lacks:
+        raise ConfigError(f"'{server.strategy}' {lacks}", where="server.strategy", cure="add sites")
+    if server.patience and not run.evaluate_first:
+        raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
+
+
 class Federation:
     """A run of sites that train one model together.
 
@@ -83,29 +101,16 @@ class Federation:
         StorageError
             The run folder cannot be written.
         """
-        self._check()
         if not self.settings.resume:
             self._manifest.begin(self.config, self.settings, device=device_name())
         elif not self._manifest.reopen(self.config, self.settings):
             self._watch.say(f"this run has already {self._manifest.document['status']}: {self.folder}")
             return cast("dict[str, Any]", read_json(self.folder / "summary.json"))
         with self._manifest.following():
+            check_run(self.config, self.settings)
             return self._federate()
 
     # -- the run -----------------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        self.config.check()
-        self.settings.check()
-        lacks = too_few(self.server, sampled(self.server, self.settings.expected))
-        if lacks:
-            raise ConfigError(
-                f"'{self.server.strategy}' {lacks}", where="server.strategy", cure="more sites, or another"
-            )
-        if self.server.patience and not self.config.evaluate_first:
-            raise ConfigError(
-                "early stopping needs 'evaluate_first'", where="server.patience", cure="set it, or patience=0"
-            )
 
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)
@@ -117,6 +122,7 @@ class Federation:
             make_strategy(self.server, names),
             config=self.server,
             sites=names,
+            examples={row.site: row.n_train for row in self._sites},
             wire=self.config.wire,
             kind=self.config.kind,
         )
@@ -141,6 +147,7 @@ class Federation:
         self._left_out = list(found.scalars["left_out"])
         self._seconds_before = float(found.scalars["seconds"])
         self._recorder.go_back(found.scalars["totals"])
+        self._manifest.update(left_out=self._left_out)
         self._watch.say(f"resuming after round {self._round} of {self.config.rounds}")
 
     def _train(self, round_: int, strategy: Checked) -> None:
@@ -170,6 +177,8 @@ class Federation:
         """Measure the final model at every site, and write the summary."""
         seconds = self.server.wait_for_sites
         nodes = self._collector.wait_until(lambda n: n >= len(self._sites), seconds=seconds)
+        if not nodes:
+            raise FederationError(f"no site came back within {seconds:g} s", where="evaluate")
         arrays, config = to_record(self._tensors), ConfigRecord()
         messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
         began = time.monotonic()

@@ -121,12 +121,10 @@ class Manifest:
 
     def _refuse_other(self, now: dict[str, Any], before: dict[str, Any]) -> None:
         for name, value in now.items():
-            if before.get(name) != value:
-                raise ConfigError(
-                    f"'{name}' is {value!r}",
-                    where=self.path.parent,
-                    cure=f"the run was started with {before.get(name)!r}",
-                )
+            # A field that a newer MedVeil added has its default in an older run.
+            if before.get(name, value) != value:
+                started = f"the run was started with {before[name]!r}"
+                raise ConfigError(f"'{name}' is {value!r}", where=self.path.parent, cure=started)
 
     def _write(self) -> None:
         write_json(self.path, self.document)

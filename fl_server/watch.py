@@ -39,14 +39,14 @@ class Watcher:
 
 
 class LogWatcher(Watcher):
-    """Writes a line for each event to a terminal, and to the log where there is none.
+    """Writes each event to the log; shows the preflight table where there is a terminal.
 
     Parameters
     ----------
     reveal
         Show key fingerprints in full.
     console
-        Where to print; by default stderr.
+        Where to show the table; by default stderr.
     """
 
     def __init__(self, *, reveal: bool = False, console: Console | None = None) -> None:
@@ -54,14 +54,11 @@ class LogWatcher(Watcher):
         self._console = console or Console(stderr=True)
 
     def say(self, text: str) -> None:
-        """Print or log a sentence."""
-        if self._console.is_terminal:
-            self._console.print(escape(text))
-        else:
-            _log.info("%s", text)
+        """Log a sentence."""
+        _log.info("%s", text)
 
     def sites(self, rows: Sequence[SiteRow]) -> None:
-        """Print the preflight table, or log a line for each site."""
+        """Show the preflight table, or log a line for each site."""
         if self._console.is_terminal:
             self._console.print(site_table(rows, reveal=self._reveal))
             return
@@ -70,20 +67,16 @@ class LogWatcher(Watcher):
             _log.info("%s", ", ".join(f"{name} {cell}" for name, cell in cells))
 
     def phase(self, round_: int, phase: str, sites: Sequence[str]) -> None:
-        """Say which sites a phase begins with."""
-        self.say(f"round {round_}: {phase} at {len(sites)} sites")
+        """Log which sites a phase begins with."""
+        _log.info("round %d: %s at %s", round_, phase, ", ".join(sites))
 
     def line(self, line: dict[str, Any]) -> None:
-        """Say the measures of a site."""
-        self.say(f"round {line['round']}: {line['site']}: {line['phase']}{_measures(line)}")
-
-    def left_out(self, round_: int, site: str, reason: str) -> None:
-        """Say that a site was left out, and why."""
-        self.say(f"round {round_}: {site} was left out: {reason}")
+        """Log the measures of a site."""
+        _log.info("round %d: %s: %s%s", line["round"], line["site"], line["phase"], _measures(line))
 
     def ended(self, summary: dict[str, Any]) -> None:
-        """Say the result."""
-        self.say(f"{summary['status']} after {summary['rounds']} rounds: test{_measures(summary)}")
+        """Log the result."""
+        _log.info("%s after %d rounds: test%s", summary["status"], summary["rounds"], _measures(summary))
 
 
 _COLUMNS = ("site", "train", "validation", "test", "images per class", "skipped", "scheme", "key")
