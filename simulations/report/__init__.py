@@ -1,0 +1,1 @@
+"""Pages about runs: one run, and several side by side. Each is one file that needs no network."""

@@ -1,0 +1,246 @@
+"""The page about one run: ``RUN/report.html``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from medveil.files import write_text
+from models.policy import POLICIES, Policy
+from simulations.report import figures, pictures, words
+from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
+from simulations.resampling import METRICS
+from simulations.statistics import accuracy, auroc, balanced_accuracy, confusion
+
+REPORT = "report.html"
+_EXAMPLES = (
+    ("original", "original"),
+    ("ciphertext", "ciphertext"),
+    ("decrypted", "decrypted"),
+    ("wrong_key", "wrong key"),
+)
+_CHARTS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("auroc", "AUROC"))
+_THIEF = (
+    ("owner", "the owner", "model and key"),
+    ("wrong_key", "a thief", "whole model, a wrong key"),
+    ("public_stem", "a thief", "trunk and head, public initial stem, plain images"),
+)
+
+
+def write_report(run: str | Path) -> Path:
+    """Write ``RUN/report.html`` from what the run folder holds, however far the run came.
+
+    Returns
+    -------
+    Path
+        The page: one file, without references to anything outside it.
+
+    Raises
+    ------
+    StorageError, IntegrityError, FormatError
+        There is no readable manifest, or the page cannot be written.
+    """
+    record = read_run(run)
+    path = record.folder / REPORT
+    write_text(path, render("template.html", **_content(record)))
+    return path
+
+
+def render(template: str, **content: Any) -> str:
+    """Fill a template of this package; everything that is not Markup is escaped."""
+    environment = Environment(
+        loader=PackageLoader("simulations", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (words.score, words.interval, words.count, words.seconds, words.size, words.plain)
+    environment.filters.update({each.__name__: each for each in filters})
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    made: str = environment.get_template(template).render(style=Markup(style), **content)
+    return made
+
+
+def _content(run: RunRecord) -> dict[str, Any]:
+    return {
+        "run": run,
+        "title": str(run.manifest.get("name", "run")),
+        "headline": words.headline(run),
+        "status": words.status(run),
+        "unfinished": run.status not in {"finished", "stopped-early"},
+        "facts": _facts(run),
+        "charts": _charts(run),
+        "rounds": _rounds(run),
+        "confusion": _confusion(run),
+        "sites": _site_rows(run),
+        "overall": _overall(run),
+        "preflight": _preflight(run),
+        "left_out": _mappings(run.manifest.get("left_out")),
+        "thief": _thief(run),
+        "thief_words": words.thief(run),
+        "examples": _examples(run),
+        "policies": _policies(run),
+        "skipped": _skipped(run),
+        "attacks": run.attacks,
+        "configuration": _yaml(run.experiment or run.run_config),
+        "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},
+    }
+
+
+def _facts(run: RunRecord) -> list[tuple[str, str]]:
+    summary = run.summary or {}
+    return [
+        ("rounds", words.plain(summary.get("rounds", run.run_config.get("rounds")))),
+        ("seed", words.plain(run.manifest.get("seed"))),
+        ("started", _moment(run.manifest.get("started"))),
+        ("ended", _moment(run.manifest.get("ended"))),
+        ("training and evaluation", words.seconds(summary.get("seconds"))),
+        ("sent by sites", words.size(summary.get("bytes_up"))),
+        ("sent to sites", words.size(summary.get("bytes_down"))),
+        ("device", words.plain(run.manifest.get("device"))),
+    ]
+
+
+def _moment(value: object) -> str:
+    return str(value)[:16].replace("T", " ") + " UTC" if value else words.NOTHING
+
+
+class Chart(NamedTuple):
+    """A drawn chart and its heading."""
+
+    heading: str
+    drawing: Markup
+
+
+def _charts(run: RunRecord) -> list[Chart]:
+    majority = number((run.summary or {}).get("majority_rate"))
+    references = {"accuracy": None if majority is None else ("majority", majority), "auroc": ("chance", 0.5)}
+    made = []
+    for measure, heading in _CHARTS:
+        lines = [figures.Line(site, run.curve("validation", measure, site)) for site in run.curve_sites]
+        if measure == "loss":
+            lines.append(figures.Line("training", run.curve("train", measure, ALL), dashed=True))
+        lines.append(figures.Line(ALL, main := run.curve("validation", measure, ALL), main=True))
+        drawn = [line for line in lines if line.points]
+        if drawn:
+            label = figures.described(f"{heading} over rounds, mean of all sites", main)
+            chart = figures.curves(drawn, name=f"curve-{measure}", label=label, reference=references.get(measure))
+            made.append(Chart(heading, chart))
+    return made
+
+
+def _rounds(run: RunRecord) -> list[dict[str, Any]]:
+    """The numbers behind the curves: one row for each round, over all sites."""
+    table: dict[int, dict[str, Any]] = {}
+    for line in run.metrics:
+        if line["site"] != ALL:
+            continue
+        row = table.setdefault(line["round"], {"round": line["round"], "train": {}, "validation": {}, "test": {}})
+        if line["phase"] in row:
+            row[line["phase"]] = line
+    return [table[each] for each in sorted(table)]
+
+
+def _confusion(run: RunRecord) -> dict[str, Any] | None:
+    if not run.predictions:
+        return None
+    counts = confusion(run.predictions)
+    names = run.classes if len(run.classes) == len(counts) else [str(each) for each in range(len(counts))]
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    rows = [
+        {"name": name, "n": int(own.sum()), "cells": list(zip(own.tolist(), share.tolist(), strict=True))}
+        for name, own, share in zip(names, counts, shares, strict=True)
+    ]
+    return {"names": names, "rows": rows, "n": int(counts.sum())}
+
+
+def _site_rows(run: RunRecord) -> list[dict[str, Any]]:
+    """Test results by site: from the summary, else from the predictions a run left before it ended."""
+    recorded = section(run.summary, "sites")
+    if recorded:
+        return [{"site": site, **(row if isinstance(row, dict) else {})} for site, row in recorded.items()]
+    return [
+        {
+            "site": site,
+            "n": len(each),
+            "accuracy": accuracy(each.labels, each.probabilities),
+            "balanced_accuracy": balanced_accuracy(each.labels, each.probabilities),
+            "auroc": auroc(each.labels, each.probabilities),
+        }
+        for site, each in run.predictions.items()
+    ]
+
+
+def _overall(run: RunRecord) -> dict[str, Any] | None:
+    if run.summary is None:
+        return None
+    bounds = section(run.summary, "intervals")
+    return {
+        **run.summary,
+        "bounds": {metric: words.interval(bounds.get(metric)) for metric in METRICS},
+        "note": run.summary.get("intervals_note") or "",
+    }
+
+
+def _preflight(run: RunRecord) -> dict[str, Any] | None:
+    """What the sites said before round 1, one column for each class."""
+    rows = _mappings(run.manifest.get("sites"))
+    if not rows:
+        return None
+    return {"classes": run.classes, "rows": [{**row, "counts": _counts(row, run.classes)} for row in rows]}
+
+
+def _counts(row: Mapping, classes: list[str]) -> list[Any]:
+    names, counts = row.get("classes"), row.get("counts")
+    if not isinstance(names, list) or not isinstance(counts, list):
+        return [None] * len(classes)
+    found = dict(zip(map(str, names), counts, strict=False))
+    return [found.get(each) for each in classes]
+
+
+def _thief(run: RunRecord) -> list[dict[str, Any]]:
+    found = section(run.summary, "thief")
+    if not found:
+        return []
+    notes = section(found, "notes")
+    rows = [{"who": who, "holds": holds, "key": key, **section(found, key)} for key, who, holds in _THIEF]
+    # Where there is a figure the row says it all; where there is none the note says why.
+    return [{**row, "note": "" if section(found, row["key"]) else notes.get(row["key"]) or ""} for row in rows]
+
+
+def _examples(run: RunRecord) -> dict[str, Any] | None:
+    shown = [(heading, run.examples[key]) for key, heading in _EXAMPLES if key in run.examples]
+    if not shown or any(images.ndim != 4 for _, images in shown):
+        return None
+    rows = [
+        [pictures.data_uri(image) for image in images] for images in zip(*(each for _, each in shown), strict=False)
+    ]
+    scheme = section(run.run_config, "cipher")
+    return {"headings": [heading for heading, _ in shown], "rows": rows, "scheme": scheme.get("scheme", "")}
+
+
+def _policies(run: RunRecord) -> list[tuple[Policy, bool]]:
+    """Every policy offered, and whether it is the run's own."""
+    own = tuple(run.run_config.get(key) for key in ("keys", "stem_init", "stem_train"))
+    return [(each, (each.keys, each.init, each.train) == own) for each in POLICIES]
+
+
+def _skipped(run: RunRecord) -> list[tuple[str, str, str]]:
+    return [
+        (site, str(each.get("path", "")), str(each.get("reason", "")))
+        for site, document in run.sites.items()
+        for each in _mappings(document.get("skipped"))
+    ]
+
+
+def _mappings(value: object) -> list[Mapping]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _yaml(document: Mapping) -> str:
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)

@@ -1,0 +1,159 @@
+"""What a page says in words: numbers as text, and sentences that follow from the numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from simulations.report.record import Mapping, RunRecord, number, section
+
+NOTHING = "–"
+
+_STATUS = {
+    "finished": "Finished.",
+    "stopped-early": "Stopped early: validation no longer improved.",
+    "running": "Not finished: the run is still going, or was killed without a word. Below is what it had written.",
+    "failed": "Failed. Below is what it had written until then.",
+    "interrupted": "Interrupted. Below is what it had written until then; --resume goes on from the last round.",
+}
+
+
+def score(value: object) -> str:
+    """A share or an AUROC with three decimals; a dash where there is none."""
+    found = number(value)
+    return NOTHING if found is None else f"{found:.3f}"
+
+
+def interval(bounds: object) -> str:
+    """``[0.912, 0.934]``; empty where there is no interval."""
+    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+        return ""
+    low, high = number(bounds[0]), number(bounds[1])
+    return "" if low is None or high is None else f"[{low:.3f},\u00a0{high:.3f}]"
+
+
+def count(value: object) -> str:
+    """A whole number with thin spaces between thousands."""
+    found = number(value)
+    return NOTHING if found is None else f"{found:,.0f}".replace(",", "\u202f")
+
+
+def seconds(value: object) -> str:
+    """A duration: ``8.2 s``, ``3 min 5 s``, ``2 h 14 min``."""
+    found = number(value)
+    if found is None:
+        return NOTHING
+    if found < 59.95:
+        return f"{found:.1f} s"
+    whole = round(found)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(value: object) -> str:
+    """A number of bytes: ``21.4 MB``."""
+    found = number(value)
+    if found is None:
+        return NOTHING
+    for unit in ("B", "kB", "MB", "GB"):
+        if found < 999.5:
+            return f"{found:.0f} {unit}" if unit == "B" else f"{found:.1f} {unit}"
+        found /= 1000
+    return f"{found:.1f} TB"
+
+
+def status(run: RunRecord) -> str:
+    """How the run ended."""
+    return _STATUS.get(run.status, f"Status: {run.status}.")
+
+
+def headline(run: RunRecord) -> str:
+    """The run and its result in a sentence or two."""
+    return f"{_who(run)} {_how(run)}{_result(run)}"
+
+
+def _who(run: RunRecord) -> str:
+    sites = len(section(run.summary, "sites")) or len(run.manifest.get("sites") or []) or len(run.curve_sites)
+    many = "One hospital" if sites == 1 else f"{sites} hospitals" if sites else "Hospitals"
+    federation = run.experiment.get("federation", "federated")
+    if federation == "centralised":
+        return "All images in one place"
+    return f"{many}, each alone," if federation == "local-only" else many
+
+
+def _how(run: RunRecord) -> str:
+    config = run.run_config
+    model = section(config, "model").get("name", "a Vision Transformer")
+    scheme = section(config, "cipher").get("scheme", "none")
+    rounds = number((run.summary or {}).get("rounds")) or number(config.get("rounds"))
+    length = "" if rounds is None else f" for {rounds:.0f} round{'' if rounds == 1 else 's'}"
+    if config.get("keys") in {None, "none"}:
+        hidden = "on images that were not hidden"
+    else:
+        holder = "one key for all sites" if config.get("keys") == "shared" else "a key per site"
+        hidden = (
+            f"on images hidden with {scheme} ({holder}, stem {config.get('stem_init')}, {config.get('stem_train')})"
+        )
+    verb = "trained" if run.summary is not None else "were to train"
+    return f"{verb} {model}{length} {hidden}"
+
+
+def _result(run: RunRecord) -> str:
+    if run.summary is None:
+        return "."
+    bounds = section(run.summary, "intervals")
+    parts = [
+        " ".join(filter(None, (name, score(run.summary.get(key)), interval(bounds.get(key)))))
+        for name, key in (("test accuracy", "accuracy"), ("AUROC", "auroc"))
+        if number(run.summary.get(key)) is not None
+    ]
+    if not parts:
+        return "; no test result."
+    majority = number(run.summary.get("majority_rate"))
+    beside = "" if majority is None else f" Always answering a site's most common class would score {majority:.3f}."
+    return f": {', '.join(parts)}.{beside}"
+
+
+def thief(run: RunRecord) -> list[str]:
+    """What the thief table means, one sentence for each way of using a stolen model."""
+    found = section(run.summary, "thief")
+    owner = number(section(found, "owner").get("auroc"))
+    said = []
+    for key, what in (
+        ("wrong_key", "the whole stolen model on images hidden under a wrong key"),
+        ("public_stem", "the stolen trunk and head behind the public initial stem, on plain images"),
+    ):
+        value = number(section(found, key).get("auroc"))
+        if value is not None and owner is not None:
+            said.append(_kept(what, value, owner))
+    if said:
+        said.append("These are two simple uses, not the best that someone with the model could do.")
+    return said
+
+
+def _kept(what: str, value: float, owner: float) -> str:
+    if owner <= 0.5:
+        return f"AUROC {value:.3f} for {what}; the owner's own {owner:.3f} is not above chance, so nothing follows."
+    share = 100 * max(0.0, (value - 0.5) / (owner - 0.5))
+    start = f"{what[0].upper()}{what[1:]}: AUROC {value:.3f}"
+    return f"{start}, which is {share:.0f} % of what the owner's {owner:.3f} has above chance."
+
+
+def policy_name(config: Mapping) -> str:
+    """``per-site keys, adapted stem, local``."""
+    return f"{config.get('keys')} keys, {config.get('stem_init')} stem, {config.get('stem_train')}"
+
+
+def plain(value: Any) -> str:
+    """Any value of a JSON document as short text."""
+    found = number(value)
+    if found is not None:
+        return f"{found:g}" if found == int(found) else f"{found:.4g}"
+    if value is None:
+        return NOTHING
+    if isinstance(value, list):
+        return ", ".join(plain(each) for each in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {plain(each)}" for key, each in value.items())
+    return str(value)
