@@ -119,9 +119,9 @@ def draw_slice(kind: str, *, size: int, rng: np.random.Generator) -> Field:
     """
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     body = _ellipse(x, y, rng.uniform(-0.06, 0.06, 2), rng.uniform(0.74, 0.9, 2))
-    texture = _smooth_noise(size, size / 10, rng) * 0.10 + _smooth_noise(size, size / 32, rng) * 0.05
+    texture = _smooth_noise(size, size / 10, rng) * 0.05 + _smooth_noise(size, size / 32, rng) * 0.03
     lesion = _lesion(kind, x, y, rng)
-    image = 0.42 + texture + rng.uniform(0.26, 0.36) * lesion
+    image = texture + rng.uniform(0.36, 0.48) * lesion
     inside = body > 0.5
     # Brightness must not tell the class: the mean inside the body is set, whatever was drawn there.
     image += rng.normal(0.45, 0.05) - image[inside].mean()
@@ -130,18 +130,18 @@ def draw_slice(kind: str, *, size: int, rng: np.random.Generator) -> Field:
 
 def _lesion(kind: str, x: Field, y: Field, rng: np.random.Generator) -> Field:
     """0 to 1: where the lesion is."""
-    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.38)
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.34)
     centre = np.array([distance * np.cos(angle), distance * np.sin(angle)])
     if kind == "mass":
-        return _ellipse(x, y, centre, rng.uniform(0.16, 0.27) * rng.uniform(0.85, 1.15, 2))
+        return _ellipse(x, y, centre, rng.uniform(0.20, 0.32) * rng.uniform(0.85, 1.15, 2))
     if kind == "ring":
-        radii = rng.uniform(0.22, 0.32) * rng.uniform(0.9, 1.1, 2)
-        rim = _ellipse(x, y, centre, radii) - _ellipse(x, y, centre, radii - 0.11)
+        radii = rng.uniform(0.26, 0.38) * rng.uniform(0.9, 1.1, 2)
+        rim = _ellipse(x, y, centre, radii) - _ellipse(x, y, centre, radii - 0.12)
         return np.asarray(np.clip(rim, 0.0, 1.0))
     if kind == "diffuse":
         spots = [
-            _ellipse(x, y, rng.uniform(-0.5, 0.5, 2), rng.uniform(0.05, 0.09, 2))
-            for _ in range(int(rng.integers(9, 15)))
+            _ellipse(x, y, rng.uniform(-0.55, 0.55, 2), rng.uniform(0.045, 0.065, 2))
+            for _ in range(int(rng.integers(22, 33)))
         ]
         return np.asarray(np.maximum.reduce(spots))
     return np.zeros_like(x)
