@@ -35,6 +35,9 @@ from crypto.config import CipherConfig
 from crypto.derivation import KeyStream, mask_bits, permutation
 from crypto.keys import Key
 
+_GROUP_BYTES = 2**20
+"""Images gathered together, in bytes: 2 MiB of cache hold a group, its pairs and their gather."""
+
 
 class _Gather(NamedTuple):
     """A keyed permutation of an image's values: ``out[k] = image[source[k]]``, negated where asked."""
@@ -100,14 +103,15 @@ class BlockPixel(ImageCipher):
         return out.reshape(len(batch), shape.channels, shape.height, shape.width)
 
     def _gathered(self, batch: Pixels, gather: _Gather) -> Pixels:
-        flat = batch.reshape(len(batch), self.geometry.channels * self.padded[0] * self.padded[1])
+        flat = batch.reshape(len(batch), self.geometry.blocks * self.geometry.block_length)
         out = np.empty((len(batch), gather.source.size), batch.dtype)
-        # Every index is in range, so the mode never matters but for speed: with `out`, "raise" gathers into a copy
-        # and "clip" compares twice. On 64 images of 224x224x3: wrap 18,000 images/s, clip 11,000, raise 10,700, and
-        # 4,200 for rows of many images (the gather alone runs at 32,000; the two transpositions cost the rest).
-        np.take(flat, gather.source, axis=1, out=out, mode="wrap")
-        if gather.negated is not None:
-            np.bitwise_xor(out, self._flips(gather.negated, batch.dtype), out=out)
+        flips = None if gather.negated is None else self._flips(gather.negated, batch.dtype)
+        step = max(2, _GROUP_BYTES // max(1, out[:1].nbytes) // 2 * 2)
+        for first in range(0, len(batch), step):
+            group = slice(first, first + step)
+            _gather_rows(flat[group], gather.source, out=out[group])
+            if flips is not None:
+                np.bitwise_xor(out[group], flips, out=out[group])
         return out
 
     def _flips(self, negated: NDArray[np.bool_], dtype: np.dtype[Any]) -> Pixels:
@@ -121,7 +125,8 @@ class BlockPixel(ImageCipher):
             return batch
         out = np.empty((len(batch), shape.channels, *self.padded), batch.dtype)
         out[:, :, : shape.height, : shape.width] = batch
-        out.reshape(len(batch), -1)[:, self._pad_positions] = self._pad_pixels(batch)
+        flat = out.reshape(len(batch), shape.blocks * shape.block_length)
+        flat[:, self._pad_positions] = self._pad_pixels(batch)
         return out
 
     @cached_property
@@ -182,3 +187,24 @@ class BlockPixel(ImageCipher):
                 flips = tensors.signed(tensors.from_numpy(self._flips(gather.negated, dtype), device=images.device))
             self._on_device[name] = (index, flips)
         return self._on_device[name]
+
+
+def _gather_rows(images: Pixels, source: NDArray[np.intp], *, out: Pixels) -> None:
+    """Gather the same positions of each image, two images at a time.
+
+    A gather is bound by its index (8 bytes to move one), so a pixel of each of two images is packed into one word of
+    twice the width; packing and unpacking run at vector speed. On one core, 64 images of 224x224x3 uint8: 17,000 to
+    19,000 images/s, against 9,000 to 13,000 for a plain gather, 3,300 for torch's index_select, 17,000 and 11,000 for
+    four and eight images to a word. It costs scratch memory of four times the images given. Mode "wrap" is the
+    cheapest of np.take's checks; no index is out of range.
+    """
+    paired = len(images) // 2 * 2
+    bits = 8 * images.dtype.itemsize
+    pairs: Pixels = images[1:paired:2].astype(np.uint16 if bits == 8 else np.uint32)
+    np.left_shift(pairs, bits, out=pairs)
+    np.bitwise_or(pairs, images[0:paired:2], out=pairs)
+    gathered = np.take(pairs, source, axis=1, mode="wrap")
+    out[0:paired:2] = gathered
+    np.right_shift(gathered, bits, out=gathered)
+    out[1:paired:2] = gathered
+    np.take(images[paired:], source, axis=1, out=out[paired:], mode="wrap")

@@ -1,0 +1,226 @@
+"""What every cipher has in common, the controls `none` and `aes-ctr`, and choosing a cipher by name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crypto.base import Geometry, ImageCipher
+from crypto.cipher import SCHEMES, make_cipher
+from crypto.config import CipherConfig, resolve
+from crypto.keys import Key, SimulatedKey, SiteKey
+from medveil.config import from_mapping
+from medveil.errors import ConfigError, DataError, KeyMaterialError
+
+KEY = SiteKey(bytes(range(32)), "mercy")
+SIMULATED = SimulatedKey(1, "site-1")
+
+
+def make(scheme: str, key: Key | None = KEY, *, size: int = 12, block: int = 4, bits: int = 8) -> ImageCipher:
+    return make_cipher(CipherConfig(scheme=scheme, block=block), key, channels=1, height=size, width=size, bits=bits)
+
+
+def random_images(n: int, *, size: int = 12, bits: int = 8) -> np.ndarray:
+    values = np.random.default_rng(n).integers(0, 2**bits, (n, 1, size, size))
+    return values.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("size", [12, 13])
+def test_every_scheme_inverts_keeps_type_and_bits_and_says_its_size(scheme: str, bits: int, size: int) -> None:
+    images = random_images(3, size=size, bits=bits)
+    cipher = make(scheme, size=size, bits=bits)
+    nonces = cipher.fresh_nonces(3) if cipher.per_image else None
+    before = images.copy()
+    hidden = cipher.encrypt(images, nonces)
+    assert hidden.shape == (3, 1, *cipher.padded)
+    assert hidden.dtype == images.dtype
+    assert hidden.max() < 2**bits
+    np.testing.assert_array_equal(images, before)
+    assert not np.shares_memory(hidden, images)
+    np.testing.assert_array_equal(cipher.decrypt(hidden, nonces), images)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_takes_tensors_and_gives_tensors(scheme: str) -> None:
+    images = random_images(2, bits=12)
+    cipher = make(scheme, bits=12)
+    nonces = cipher.fresh_nonces(2)
+    tensor = torch.from_numpy(images)
+    hidden = cipher.encrypt(tensor, nonces)
+    assert hidden.dtype == torch.uint16
+    np.testing.assert_array_equal(hidden.numpy(), cipher.encrypt(images, nonces))
+    assert torch.equal(cipher.decrypt(hidden, nonces), tensor)
+    by_way_of_cpu = ImageCipher._apply_on_device(cipher, tensor, nonces, size=(12, 12), hiding=True)
+    assert torch.equal(by_way_of_cpu, hidden)
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in SCHEMES if scheme != "none"])
+def test_a_scheme_with_a_key_refuses_to_go_without(scheme: str) -> None:
+    with pytest.raises(KeyMaterialError, match=f"{scheme} needs a key"):
+        make(scheme, None)
+
+
+def test_declarations() -> None:
+    declared = {name: (kind.per_image, kind.stem_rule) for name, kind in SCHEMES.items()}
+    assert declared["block-pixel"] == (False, "signed-permutation")
+    assert declared["aes-ctr"] == (True, None)
+    assert declared["none"] == (False, "identity")
+    assert make("block-pixel").fingerprint == KEY.fingerprint
+    assert make("none").fingerprint == ""
+
+
+def test_a_cipher_shows_no_key_material() -> None:
+    assert KEY.subkey("rho").hex() not in repr(make("block-pixel"))
+    assert KEY.fingerprint in repr(make("block-pixel"))
+
+
+def test_none_is_the_identity_and_so_is_its_stem() -> None:
+    images = random_images(2)
+    cipher = make("none", None)
+    np.testing.assert_array_equal(cipher.encrypt(images), images)
+    rho, pi, mask = cipher.stem_permutation()
+    assert (rho.tolist(), pi.tolist(), bool(mask.any())) == (list(range(16)), list(range(9)), False)
+
+
+def test_none_pads_nothing_and_says_so_when_a_stem_needs_whole_blocks() -> None:
+    cipher = make("none", None, size=13)
+    assert cipher.padded == (13, 13)
+    with pytest.raises(ConfigError, match="not whole blocks of 4"):
+        cipher.stem_permutation()
+
+
+# --- aes-ctr ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(bits=st.sampled_from([5, 8, 12, 16]), seed=st.integers(0, 2**32))
+def test_aes_ctr_is_an_xor_with_the_key_stream_of_its_nonce(bits: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 2**bits, (2, 5, 7)).astype(np.uint8 if bits <= 8 else np.uint16)
+    nonce = rng.integers(0, 256, 16, dtype=np.uint8)
+    config = CipherConfig(scheme="aes-ctr", block=4)
+    hidden = make_cipher(config, KEY, channels=2, height=5, width=7, bits=bits).encrypt(image, nonce)
+    subkey = KEY.subkey("neg", "aes-ctr", B=4, C=2, H=8, W=8, bits=bits)
+    stream = Cipher(AES(subkey), CTR(nonce.tobytes())).encryptor().update(bytes(image.nbytes))
+    step = image.itemsize
+    for position, (plain, got) in enumerate(zip(image.ravel().tolist(), hidden.ravel().tolist(), strict=True)):
+        word = int.from_bytes(stream[position * step : (position + 1) * step], "little")
+        assert got == plain ^ (word % 2**bits)
+
+
+def test_aes_ctr_hides_equal_images_differently() -> None:
+    images = np.zeros((50, 1, 12, 12), np.uint8)
+    cipher = make("aes-ctr")
+    hidden = cipher.encrypt(images, cipher.fresh_nonces(50))
+    assert len(np.unique(hidden.reshape(50, -1), axis=0)) == 50
+    # 7200 fair bytes: mean 127.5, standard error 0.87.
+    assert abs(hidden.mean() - 127.5) < 5
+
+
+def test_aes_ctr_with_another_nonce_or_key_shows_noise() -> None:
+    images = random_images(1)
+    cipher = make("aes-ctr")
+    nonces = cipher.fresh_nonces(1)
+    hidden = cipher.encrypt(images, nonces)
+    assert np.mean(cipher.decrypt(hidden, nonces ^ np.uint8(1)) == images) < 0.1
+    assert np.mean(make("aes-ctr", SiteKey.generate("other")).decrypt(hidden, nonces) == images) < 0.1
+
+
+@pytest.mark.parametrize("way", ["encrypt", "decrypt"])
+def test_aes_ctr_wants_one_nonce_for_each_image(way: str) -> None:
+    cipher = make("aes-ctr")
+    images = random_images(2)
+    with pytest.raises(KeyMaterialError, match="needs a nonce for each image"):
+        getattr(cipher, way)(images)
+    for wrong in (cipher.fresh_nonces(1), np.zeros((2, 12), np.uint8), np.zeros((2, 16), np.int64)):
+        with pytest.raises(DataError, match="for 2 images"):
+            getattr(cipher, way)(images, wrong)
+
+
+def test_aes_ctr_has_no_stem() -> None:
+    with pytest.raises(ConfigError, match="no stem rule"):
+        make("aes-ctr").stem_permutation()
+
+
+# --- nonces ----------------------------------------------------------------------------------------------------------
+
+
+def test_fresh_nonces_never_repeat() -> None:
+    cipher = make("aes-ctr")
+    drawn = np.concatenate([cipher.fresh_nonces(500), cipher.fresh_nonces(500)])
+    assert drawn.shape == (1000, 16)
+    assert drawn.dtype == np.uint8
+    assert len(np.unique(drawn, axis=0)) == 1000
+
+
+def test_derived_nonces_repeat_and_do_not_depend_on_how_they_are_asked_for() -> None:
+    cipher = make("aes-ctr", SIMULATED)
+    drawn = cipher.derived_nonces(0, 1000)
+    assert len(np.unique(drawn, axis=0)) == 1000
+    np.testing.assert_array_equal(make("aes-ctr", SIMULATED).derived_nonces(990, 10), drawn[990:])
+    other = make("aes-ctr", SimulatedKey(2, "site-1")).derived_nonces(0, 1000)
+    assert len(np.unique(np.concatenate([drawn, other]), axis=0)) == 2000
+    assert cipher.derived_nonces(0, 0).shape == (0, 16)
+
+
+def test_derived_nonces_are_refused_for_a_real_key() -> None:
+    with pytest.raises(KeyMaterialError, match="in simulations only"):
+        make("aes-ctr").derived_nonces(0, 1)
+
+
+# --- by name ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [("block_pixel", "block-pixel"), ("aes", "aes-ctr"), ("seedpaper", "seed-paper"), ("nome", "none")],
+)
+def test_an_unknown_scheme_is_refused_with_the_nearest_name(name: str, guess: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}' is no cipher.*did you mean .*{guess}"):
+        make(name)
+
+
+def test_a_name_like_nothing_is_refused_with_all_names() -> None:
+    with pytest.raises(ConfigError, match="known: block-pixel, aes-ctr, none, seed-paper"):
+        make("rot13")
+
+
+def test_the_seed_paper_preset_is_sixty_four_blocks_of_25() -> None:
+    config = CipherConfig(scheme="seed-paper", negate=True)
+    assert resolve(config) == CipherConfig(scheme="block-pixel", block=25, negate=False)
+    cipher = make_cipher(config, KEY, channels=3, height=200, width=200)
+    rho, pi, mask = cipher.stem_permutation()
+    assert (cipher.scheme, len(rho), len(pi), bool(mask.any())) == ("block-pixel", 25 * 25 * 3, 64, False)
+
+
+def test_resolving_gives_a_copy() -> None:
+    config = CipherConfig()
+    resolve(config).block = 99
+    resolve(CipherConfig(scheme="seed-paper")).block = 99
+    assert config.block == 16
+    assert resolve(CipherConfig(scheme="seed-paper")).block == 25
+
+
+def test_the_configuration_loads_from_data() -> None:
+    assert from_mapping(CipherConfig, {"block": 8, "negate": True}, where="test") == CipherConfig(
+        "block-pixel", 8, True
+    )
+    with pytest.raises(ConfigError, match="blok"):
+        from_mapping(CipherConfig, {"blok": 8}, where="test")
+
+
+@pytest.mark.parametrize("field", ["channels", "height", "width", "block", "bits"])
+def test_a_size_below_one_is_refused_by_name(field: str) -> None:
+    sizes = {"channels": 1, "height": 8, "width": 8, "block": 4, "bits": 8}
+    with pytest.raises(ConfigError, match=f"'{field}' is 0"):
+        Geometry(**{**sizes, field: 0})
+    with pytest.raises(ConfigError, match="'bits' is 17"):
+        Geometry(**{**sizes, "bits": 17})
