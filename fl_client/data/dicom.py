@@ -20,9 +20,13 @@ from medveil.errors import DataError
 _IMAGE_TAGS = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "InstitutionName")
 
 
+# A corrupt count must not fill the memory with items.
+MOST_FRAMES = 2**16
+
+
 class _Place(NamedTuple):
     path: Path
-    frame: int
+    frame: int | None
     stamp: Stamp
 
 
@@ -63,9 +67,9 @@ class DicomSource(Source):
         tags = [*_IMAGE_TAGS, *([] if self._from_column or self._group_by == "none" else [self._group_by])]
         try:
             header = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=tags)
-            if "Rows" in header and "Columns" in header:
+            if "Rows" in header and "Columns" in header and _frame_count(header) <= MOST_FRAMES:
                 return header
-            reason = "a DICOM file without an image"
+            reason = "a DICOM file without an image" if "Rows" not in header else "claims more frames than can be"
         except InvalidDicomError:
             reason = "not a DICOM file"
         # A corrupt header can make pydicom raise nearly anything; to a hospital it is one unreadable file.
@@ -77,11 +81,8 @@ class DicomSource(Source):
     def _frames(self, file: Labelled, header: Dataset) -> list[Item]:
         stat = file.path.stat()
         stamp = Stamp(stat.st_size, stat.st_mtime_ns)
-        try:
-            frames = max(1, int(header.get("NumberOfFrames") or 1))
-        except (TypeError, ValueError):
-            frames = 1
-        self._places += [_Place(file.path, frame, stamp) for frame in range(frames)]
+        frames = _frame_count(header)
+        self._places += [_Place(file.path, frame if frames > 1 else None, stamp) for frame in range(frames)]
         label = self.classes.index(file.label)
         site = file.columns.get("site") or str(header.get("InstitutionName") or "") or None
         # The frames of one file are related even where the file names no patient.
@@ -106,7 +107,7 @@ class DicomSource(Source):
     def _decode(self, index: int) -> Bytes:
         place = self._places[index]
         try:
-            return frame_to_bytes(pydicom.dcmread(place.path), place.frame, window=self._config.window)
+            return frame_to_bytes(place.path, place.frame, window=self._config.window)
         except DataError as error:
             raise DataError(error.problem, where=self.items[index].id) from error
         # pydicom and its decoders raise many types for what they cannot decode; to a hospital all mean one bad image.
@@ -116,3 +117,7 @@ class DicomSource(Source):
 
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
+
+
+def _frame_count(header: Dataset) -> int:
+    return max(1, int(header.get("NumberOfFrames") or 1))

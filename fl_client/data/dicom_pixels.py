@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
@@ -22,7 +23,7 @@ _TRANSFORM = ("RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSeq
 _VOI = ("VOILUTFunction", "VOILUTSequence", "PixelPaddingValue", "PixelPaddingRangeLimit")
 
 
-def frame_to_bytes(dataset: Dataset, frame: int, *, window: Sequence[float] | None = None) -> Bytes:
+def frame_to_bytes(path: Path, frame: int | None, *, window: Sequence[float] | None = None) -> Bytes:
     """Decode one frame and bring it to 8 bit.
 
     Grey: modality LUT or rescale, then `window` if given, else the file's VOI LUT or (first) window, else its whole
@@ -31,10 +32,10 @@ def frame_to_bytes(dataset: Dataset, frame: int, *, window: Sequence[float] | No
 
     Parameters
     ----------
-    dataset
-        A whole file, as `pydicom.dcmread` gives it.
+    path
+        The file.
     frame
-        Index of the frame, 0 for a single-frame file.
+        Index of the frame, of which alone the pixels are read; None for a single-frame file.
     window
         Centre and width in the units after the modality LUT.
 
@@ -47,8 +48,9 @@ def frame_to_bytes(dataset: Dataset, frame: int, *, window: Sequence[float] | No
     DataError
         The photometric interpretation is unknown or values are not finite. pydicom's own errors pass.
     """
-    stored = pixel_array(dataset, index=frame)
-    header = _frame_header(dataset, frame)
+    dataset = dcmread(path, stop_before_pixels=frame is not None)
+    stored = pixel_array(dataset, index=0) if frame is None else pixel_array(path, index=frame)
+    header = _frame_header(dataset, frame or 0)
     photometric = str(header.PhotometricInterpretation)
     if photometric == "PALETTE COLOR":
         coloured = apply_color_lut(stored, dataset)

@@ -95,7 +95,7 @@ class _Builder:
         try:
             plain = self.source.read(index)
         except DataError as error:
-            self.skipped.append(Skipped(item.id, error.problem))
+            self.skipped.append(Skipped(item.id, " ".join(error.problem.split())))
             return []
         return [plain, *(self.views.make(plain, item.id, view) for view in range(1, count))]
 
