@@ -95,7 +95,7 @@ def curves(lines: Sequence[Line], *, name: str, label: str, reference: tuple[str
     return _page_svg(figure, name=name, label=label)
 
 
-def dots(rows: Sequence[Dot], *, name: str, label: str, reference: tuple[str, float] | None = None) -> Markup:
+def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None = None) -> Markup:
     """One row for each arm: its name, below it the mean as a dot, its interval as a line, single seeds as rings."""
     step = 38
     figure, axes = _canvas(width=_WIDTH, height=step * len(rows) + 44, name=name)
@@ -120,7 +120,7 @@ def dots(rows: Sequence[Dot], *, name: str, label: str, reference: tuple[str, fl
             parse_math=False,
         )
     if reference is not None:
-        axes.axvline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
+        axes.axvline(reference, color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))

@@ -60,6 +60,7 @@ def render(template: str, **content: Any) -> str:
         lstrip_blocks=True,
     )
     filters = (words.score, words.interval, words.count, words.seconds, words.size, words.plain)
+    filters += (words.percent, words.points, words.p_value)
     environment.filters.update({each.__name__: each for each in filters})
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     made: str = environment.get_template(template).render(style=Markup(style), **content)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from simulations.report.record import Mapping, RunRecord, number, section
+from simulations.report.record import RunRecord, number, section
+from simulations.statistics import Equivalence
 
 NOTHING = "–"
 
@@ -140,11 +141,6 @@ def _kept(what: str, value: float, owner: float) -> str:
     return f"{start}, which is {share:.0f} % of what the owner's {owner:.3f} has above chance."
 
 
-def policy_name(config: Mapping) -> str:
-    """``per-site keys, adapted stem, local``."""
-    return f"{config.get('keys')} keys, {config.get('stem_init')} stem, {config.get('stem_train')}"
-
-
 def plain(value: Any) -> str:
     """Any value of a JSON document as short text."""
     found = number(value)
@@ -157,3 +153,32 @@ def plain(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {plain(each)}" for key, each in value.items())
     return str(value)
+
+
+def percent(value: object) -> str:
+    """A share as a percentage with one decimal that never rounds up to all of it."""
+    found = number(value)
+    if found is None:
+        return NOTHING
+    return "100 %" if found == 1 else f"{min(99.9, round(100 * found, 1)):.1f} %"
+
+
+def p_value(value: float) -> str:
+    """``0.012``, ``< 0.001`` or ``> 0.999``."""
+    if value < 0.001:
+        return "< 0.001"
+    return "> 0.999" if value > 0.999 else f"{value:.3f}"
+
+
+def points(value: object) -> str:
+    """A share in points, with its sign: ``−0.32``."""
+    found = number(value)
+    return NOTHING if found is None else f"{100 * found:+.2f}".replace("-", "\u2212")
+
+
+def equivalence(test: Equivalence) -> str:
+    """The verdict of an equivalence test with the numbers it rests on."""
+    p = p_value(test.p_value)
+    sign = "" if p[0] in "<>" else "= "
+    bounds = f" [{points(test.interval.low)},\u00a0{points(test.interval.high)}]"
+    return f"{test.verdict} (p {sign}{p}; difference {points(test.difference)}{bounds} points)"

@@ -1,0 +1,214 @@
+"""The page about several arms: ``compare.html``, and the same numbers as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from medveil.files import make_folder, write_json, write_text
+from simulations.report import figures, words
+from simulations.report.measured import ArmResult, Measured, Pair, Score, measure_arms
+from simulations.report.page import render
+from simulations.report.record import number, read_run, section
+
+__all__ = ["ArmResult", "write_comparison"]
+_PANELS = (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced accuracy"), ("auroc", "AUROC"))
+
+
+def write_comparison(folder: str | Path, rows: list[ArmResult]) -> Path:
+    """Write ``compare.html``, ``compare.json``, ``compare.csv`` and ``compare.md`` about arms that were run.
+
+    Parameters
+    ----------
+    folder
+        Where they go.
+    rows
+        The arms in the order of the tables. Every number is computed from their run folders.
+
+    Returns
+    -------
+    Path
+        The page: one file, without references to anything outside it.
+
+    Raises
+    ------
+    DataError
+        There is no arm, an arm has no run with predictions, or two runs of one seed.
+    StorageError, IntegrityError, FormatError
+        A run folder cannot be read, or the folder not be written.
+    """
+    folder = make_folder(folder)
+    arms = measure_arms(rows)
+    title, setting = _setting(arms)
+    document = {
+        "format": "medveil-comparison",
+        "version": 1,
+        "name": title,
+        "setting": setting,
+        "arms": [_as_data(each) for each in arms],
+    }
+    flat = [_flat(each) for each in arms]
+    write_json(folder / "compare.json", document)
+    write_text(folder / "compare.csv", _csv(flat))
+    write_text(folder / "compare.md", _markdown(arms))
+    path = folder / "compare.html"
+    content = {"arms": arms, "panels": _panels(arms), "pairs": [_pair_words(each) for each in arms if each.pair]}
+    write_text(path, render("compare.html", title=title, setting=setting, **content))
+    return path
+
+
+def _setting(arms: Sequence[Measured]) -> tuple[str, str]:
+    """The comparison's name, and in a line what all arms share."""
+    first = arms[0]
+    record = read_run(first.arm.runs[0])
+    experiment = record.experiment
+    data = section(experiment, "data")
+    partition = section(data, "partition")
+    parts = [
+        f"{words.plain(experiment['sites'])} sites" if number(experiment.get("sites")) else "",
+        str(data.get("source", "")),
+        f"Dirichlet {words.plain(partition.get('alpha'))}" if partition.get("kind") == "dirichlet" else "",
+        str(section(record.run_config, "model").get("name", "")),
+        f"{words.plain(record.run_config.get('rounds'))} rounds",
+        "seeds " + ", ".join(str(seed) for seed in sorted({seed for each in arms for seed in each.seeds})),
+    ]
+    name = str(record.manifest.get("name", "comparison")).removesuffix(f" {first.arm.name}")
+    return name, ", ".join(part for part in parts if part)
+
+
+def _as_data(each: Measured) -> dict[str, Any]:
+    return {
+        "name": each.arm.name,
+        "policy": each.arm.policy,
+        "seeds": list(each.seeds),
+        "runs": [str(run) for run in each.arm.runs],
+        "hidden": each.hidden,
+        "scores": {metric: _score_data(score) for metric, score in each.scores.items()},
+        "majority_rate": each.majority_rate,
+        "auroc_at_chance": each.at_chance,
+        "twin": _pair_data(each.pair) if each.pair else None,
+        "thief": each.thief,
+        "seconds": each.seconds,
+        "bytes_up": each.bytes_up,
+        "bytes_down": each.bytes_down,
+        "intervals_note": each.note,
+    }
+
+
+def _score_data(score: Score) -> dict[str, Any]:
+    bounds = [number(bound) for bound in score.interval]
+    return {
+        "mean": number(score.mean),
+        "interval": None if None in bounds else bounds,
+        "seeds": [number(value) for value in score.each],
+    }
+
+
+def _pair_data(pair: Pair) -> dict[str, Any]:
+    test = pair.equivalence
+    made: dict[str, Any] = {"name": pair.twin, "seeds": list(pair.seeds), "agreement": pair.agreement}
+    if test is None:
+        return {**made, "equivalence": None, "reason": pair.reason}
+    found = {
+        "difference": test.difference,
+        "interval_90": [number(bound) for bound in test.interval],
+        "p_value": test.p_value,
+        "n": test.n,
+        "margin": test.margin,
+        "equivalent": test.equivalent,
+        "verdict": test.verdict,
+        "note": test.note,
+    }
+    return {**made, "equivalence": found, "reason": ""}
+
+
+def _flat(each: Measured) -> dict[str, Any]:
+    row: dict[str, Any] = {"arm": each.arm.name, "policy": each.arm.policy, "seeds": len(each.seeds)}
+    for metric, score in each.scores.items():
+        row |= {metric: score.mean, f"{metric}_low": score.interval.low, f"{metric}_high": score.interval.high}
+    row |= {"majority_rate": each.majority_rate, "auroc_at_chance": each.at_chance}
+    pair = each.pair or Pair("")
+    test = pair.equivalence
+    row |= {
+        "twin": pair.twin,
+        "agreement": pair.agreement,
+        "difference": test.difference if test else None,
+        "equivalence_p": test.p_value if test else None,
+        "equivalence": test.verdict if test else pair.reason,
+    }
+    for key in ("wrong_key", "public_stem"):
+        row |= {f"{key}_{metric}": value for metric, value in each.thief[key].items()}
+    row |= {"seconds": each.seconds, "bytes_up": each.bytes_up, "bytes_down": each.bytes_down}
+    return {name: None if isinstance(value, float) and number(value) is None else value for name, value in row.items()}
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    made = io.StringIO()
+    writer = csv.DictWriter(made, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return made.getvalue()
+
+
+def _markdown(arms: Sequence[Measured]) -> str:
+    heads = (
+        "arm",
+        "seeds",
+        "accuracy",
+        "balanced accuracy",
+        "AUROC",
+        "majority",
+        "same answers as twin",
+        "equivalence",
+    )
+    heads += ("wrong key AUROC", "public stem AUROC", "time", "sent by sites")
+    lines = [_cells(heads), _cells(("---", *["---:"] * 5, "---", "---", *["---:"] * 4))]
+    for each in arms:
+        pair = each.pair or Pair("")
+        lines.append(
+            _cells(
+                (
+                    each.arm.name,
+                    len(each.seeds),
+                    *(f"{words.score(score.mean)} {words.interval(score.interval)}" for score in each.scores.values()),
+                    words.score(each.majority_rate),
+                    words.NOTHING if pair.agreement is None else f"{words.percent(pair.agreement)} of {pair.twin}'s",
+                    words.equivalence(pair.equivalence) if pair.equivalence else pair.reason or words.NOTHING,
+                    words.score(each.thief["wrong_key"]["auroc"]),
+                    words.score(each.thief["public_stem"]["auroc"]),
+                    words.seconds(each.seconds),
+                    words.size(each.bytes_up),
+                )
+            )
+        )
+    return "\n".join(lines) + f"\n\n{arms[0].note}.\n"
+
+
+def _cells(values: Sequence[object]) -> str:
+    return "| " + " | ".join(str(value).replace("|", "\\|").replace("\n", " ") for value in values) + " |"
+
+
+def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
+    rates = [each.majority_rate for each in arms if each.majority_rate is not None]
+    references = {"accuracy": sum(rates) / len(rates) if rates else None, "balanced_accuracy": None, "auroc": 0.5}
+    made = []
+    for metric, heading in _PANELS:
+        rows = [
+            figures.Dot(each.arm.name, score.mean, *score.interval, each=score.each, hidden=each.hidden)
+            for each in arms
+            if number((score := each.scores[metric]).mean) is not None
+        ]
+        if rows:
+            label = f"{heading}: " + ", ".join(f"{row.name} {row.value:.3f}" for row in rows)
+            made.append((heading, figures.dots(rows, name=f"dots-{metric}", label=label, reference=references[metric])))
+    return made
+
+
+def _pair_words(each: Measured) -> tuple[Measured, Pair, str]:
+    pair = each.pair or Pair("")
+    return each, pair, words.equivalence(pair.equivalence) if pair.equivalence else pair.reason

@@ -1,0 +1,156 @@
+"""The arms of a comparison, measured from their run folders."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from medveil.errors import DataError
+from simulations.predictions import Sites
+from simulations.report.record import Mapping, RunRecord, number, read_run, section
+from simulations.resampling import METRICS
+from simulations.statistics import (
+    Equivalence,
+    Interval,
+    at_chance,
+    bootstrap_interval,
+    equivalence_test,
+    mean_metric,
+    prediction_agreement,
+    resampling_note,
+)
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm of a comparison and where its runs are.
+
+    Parameters
+    ----------
+    name, policy
+        How it is called, and what it is.
+    twin
+        Name of the arm on plaintext that it should equal, or None.
+    runs
+        Run folders, one for each seed.
+    """
+
+    name: str
+    policy: str
+    twin: str | None
+    runs: list[Path]
+
+
+class Score(NamedTuple):
+    """A metric of one arm: mean over seeds and sites, its 95 % interval, and the mean over sites of each seed."""
+
+    mean: float
+    interval: Interval
+    each: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arm beside its plaintext twin, over the seeds both have; `reason` says why there is nothing to say."""
+
+    twin: str
+    seeds: tuple[int, ...] = ()
+    agreement: float | None = None
+    equivalence: Equivalence | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one arm came to."""
+
+    arm: ArmResult
+    seeds: tuple[int, ...]
+    hidden: bool
+    scores: dict[str, Score]
+    majority_rate: float | None
+    at_chance: bool
+    pair: Pair | None
+    thief: dict[str, dict[str, float | None]]
+    seconds: float | None
+    bytes_up: float | None
+    bytes_down: float | None
+    note: str
+
+
+def measure_arms(rows: Sequence[ArmResult]) -> list[Measured]:
+    """Measure every arm from its run folders.
+
+    Raises
+    ------
+    DataError
+        An arm has no run with predictions, or two runs of one seed.
+    StorageError, IntegrityError, FormatError
+        A run folder cannot be read.
+    """
+    runs = {row.name: _by_seed(row) for row in rows}
+    return [_measured(row, runs) for row in rows]
+
+
+def _by_seed(row: ArmResult) -> dict[int, RunRecord]:
+    found: dict[int, RunRecord] = {}
+    for folder in row.runs:
+        record = read_run(folder)
+        seed = int(record.manifest.get("seed", 0))
+        if seed in found:
+            raise DataError(f"has two runs of seed {seed}", where=row.name, cure="one run for each seed")
+        if record.predictions:
+            found[seed] = record
+    if not found:
+        raise DataError("has no run with predictions", where=row.name, cure="run it to its end")
+    return dict(sorted(found.items()))
+
+
+def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured:
+    own = runs[row.name]
+    sites: list[Sites] = [record.predictions for record in own.values()]
+    scores = {metric: _score(sites, metric) for metric in METRICS}
+    summaries = [record.summary or {} for record in own.values()]
+    return Measured(
+        arm=row,
+        seeds=tuple(own),
+        hidden=next(iter(own.values())).run_config.get("keys", "none") != "none",
+        scores=scores,
+        majority_rate=_mean(each.get("majority_rate") for each in summaries),
+        at_chance=at_chance(scores["auroc"].interval),
+        pair=_pair(own, runs.get(row.twin), row.twin) if row.twin else None,
+        thief={key: _worth(summaries, key) for key in ("owner", "wrong_key", "public_stem")},
+        seconds=_mean(each.get("seconds") for each in summaries),
+        bytes_up=_mean(each.get("bytes_up") for each in summaries),
+        bytes_down=_mean(each.get("bytes_down") for each in summaries),
+        note=resampling_note(sites),
+    )
+
+
+def _score(sites: list[Sites], metric: str) -> Score:
+    each = tuple(mean_metric([one], metric) for one in sites)
+    return Score(mean_metric(sites, metric), bootstrap_interval(sites, metric), each)
+
+
+def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str) -> Pair:
+    seeds = tuple(sorted(set(own) & set(twin or {})))
+    if twin is None or not seeds:
+        return Pair(name, reason="the twin was not run" if twin is None else "no seed in common")
+    a, b = [own[seed].predictions for seed in seeds], [twin[seed].predictions for seed in seeds]
+    try:
+        return Pair(name, seeds, prediction_agreement(a, b), equivalence_test(a, b))
+    except DataError as error:
+        return Pair(name, seeds, reason=str(error))
+
+
+def _worth(summaries: list[Mapping], key: str) -> dict[str, float | None]:
+    found = [section(section(each, "thief"), key) for each in summaries]
+    return {metric: _mean(each.get(metric) for each in found) for metric in ("accuracy", "auroc")}
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    found = [made for value in values if (made := number(value)) is not None]
+    return statistics.fmean(found) if found else None
