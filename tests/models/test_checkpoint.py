@@ -247,9 +247,11 @@ def spoiled(kind: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "kind",
-    ["cut.pth", "empty.pth", "text.pth", "list.pth", "numbers.pth", "exploit.pth"]
-    + ["cut.safetensors", "empty.safetensors", "text.safetensors"]
-    + ["cut.npz", "empty.npz", "text.npz", "foreign.npz", "objects.npz"],
+    [
+        *("cut.pth", "empty.pth", "text.pth", "list.pth", "numbers.pth", "exploit.pth"),
+        *("cut.safetensors", "empty.safetensors", "text.safetensors"),
+        *("cut.npz", "empty.npz", "text.npz", "foreign.npz", "objects.npz"),
+    ],
 )
 def test_files_that_are_no_weights_are_refused(kind, tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -300,6 +302,20 @@ def test_the_hub_out_of_reach_names_the_cure(tiny, monkeypatch):
         build_vit(config, seed=0)
     assert "cannot be loaded" in caught.value.problem
     assert "give the path" in caught.value.cure
+
+
+def test_hub_weights_are_resampled_folded_and_given_a_head(tiny, monkeypatch, draw_images):
+    torch.manual_seed(8)
+    theirs = create("test_vit3").eval()
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_, **__: theirs.state_dict())
+    config = tiny(pretrained="true", name="test_vit3", width=None, depth=None, heads=None, image_size=48, patch=8)
+    ours = build_vit(config, seed=0)
+    assert torch.equal(ours.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
+    assert (ours.pos_embed.shape[1], ours.head.out_features) == (1 + 36, 3)
+    given = {"img_size": 48, "patch_size": 8, "num_classes": 3}
+    resampled = create("test_vit3", pretrained=True, **given).eval()
+    resampled.head.load_state_dict(ours.head.state_dict())
+    compare(ours, resampled, draw_images(ours))
 
 
 def test_hub_weights_are_for_their_own_architecture(tiny):

@@ -26,7 +26,7 @@ def fitting(policy):
     return NONE if policy.keys == "none" else BLOCK_PIXEL
 
 
-@pytest.mark.parametrize("combination", itertools.product(KEYS, INITS, TRAINS), ids="+".join)
+@pytest.mark.parametrize("combination", list(itertools.product(KEYS, INITS, TRAINS)), ids="+".join)
 def test_the_design_table_and_nothing_else(combination):
     policy = Policy(*combination)
     if policy.train in TABLE.get((policy.keys, policy.init), set()):
