@@ -18,6 +18,20 @@ from simulations.report.record import number, read_run, section
 
 __all__ = ["ArmResult", "write_comparison"]
 _PANELS = (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced accuracy"), ("auroc", "AUROC"))
+_HEADS = (
+    "arm",
+    "seeds",
+    "accuracy",
+    "balanced accuracy",
+    "AUROC",
+    "majority",
+    "same answers as twin",
+    "equivalence",
+    "wrong key AUROC",
+    "public stem AUROC",
+    "time",
+    "sent by sites",
+)
 
 
 def write_comparison(folder: str | Path, rows: list[ArmResult]) -> Path:
@@ -156,18 +170,7 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _markdown(arms: Sequence[Measured]) -> str:
-    heads = (
-        "arm",
-        "seeds",
-        "accuracy",
-        "balanced accuracy",
-        "AUROC",
-        "majority",
-        "same answers as twin",
-        "equivalence",
-    )
-    heads += ("wrong key AUROC", "public stem AUROC", "time", "sent by sites")
-    lines = [_cells(heads), _cells(("---", *["---:"] * 5, "---", "---", *["---:"] * 4))]
+    lines = [_cells(_HEADS), _cells(("---", *["---:"] * 5, "---", "---", *["---:"] * 4))]
     for each in arms:
         pair = each.pair or Pair("")
         lines.append(

@@ -87,10 +87,12 @@ def measure_arms(rows: Sequence[ArmResult]) -> list[Measured]:
     Raises
     ------
     DataError
-        An arm has no run with predictions, or two runs of one seed.
+        There is no arm, an arm has no run with predictions, or two runs of one seed.
     StorageError, IntegrityError, FormatError
         A run folder cannot be read.
     """
+    if not rows:
+        raise DataError("there is no arm to compare")
     runs = {row.name: _by_seed(row) for row in rows}
     return [_measured(row, runs) for row in rows]
 

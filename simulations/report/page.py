@@ -17,6 +17,7 @@ from simulations.resampling import METRICS
 from simulations.statistics import accuracy, auroc, balanced_accuracy, confusion
 
 REPORT = "report.html"
+_FILTERS = ("score", "interval", "count", "seconds", "size", "plain", "percent", "points", "p_value")
 _EXAMPLES = (
     ("original", "original"),
     ("ciphertext", "ciphertext"),
@@ -59,9 +60,7 @@ def render(template: str, **content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (words.score, words.interval, words.count, words.seconds, words.size, words.plain)
-    filters += (words.percent, words.points, words.p_value)
-    environment.filters.update({each.__name__: each for each in filters})
+    environment.filters.update({each: getattr(words, each) for each in _FILTERS})
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     made: str = environment.get_template(template).render(style=Markup(style), **content)
     return made
