@@ -6,6 +6,7 @@ It translates between Flower's messages and `fl_client.site.Site`, and lets no e
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from fl_client.data.source import open_source
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import ARRAYS, CONFIG, METRICS, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
-from medveil.errors import ConfigError, MedVeilError
+from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.files import locked
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
@@ -46,14 +47,14 @@ def train(message: Message, context: Context) -> Message:
     """Train one round; reply with the travelling tensors and the measures."""
 
     def work(site: Site) -> RecordDict:
-        config = message.content[CONFIG]
         incoming = _incoming(message, site.run)
-        mu = float(config.get("proximal-mu", 0.0))  # type: ignore[arg-type]
-        outgoing, metrics = site.train(int(config[ROUND]), incoming, proximal_mu=mu)  # type: ignore[arg-type]
+        outgoing, metrics = site.train(
+            int(_number(message, ROUND)), incoming, proximal_mu=_number(message, "proximal-mu", 0.0)
+        )
         if site.run.kind == "delta":
             outgoing = delta(outgoing, incoming)
         sent = {name: Array(array) for name, array in encode(outgoing, site.run.wire).items()}
-        return RecordDict({ARRAYS: ArrayRecord(sent), METRICS: MetricRecord(metrics)})
+        return RecordDict({ARRAYS: ArrayRecord(sent), METRICS: MetricRecord(dict(metrics))})
 
     return _answer(message, context, work)
 
@@ -63,15 +64,26 @@ def evaluate(message: Message, context: Context) -> Message:
     """Measure the model on the site's validation and test images."""
 
     def work(site: Site) -> RecordDict:
-        metrics = site.evaluate(int(message.content[CONFIG][ROUND]), _incoming(message, site.run))
-        return RecordDict({METRICS: MetricRecord(metrics)})
+        metrics = site.evaluate(int(_number(message, ROUND)), _incoming(message, site.run))
+        return RecordDict({METRICS: MetricRecord(dict(metrics))})
 
     return _answer(message, context, work)
 
 
 def _incoming(message: Message, run: RunConfig) -> Tensors:
-    arrays = {name: array.numpy() for name, array in message.content[ARRAYS].items()}
+    sent = message.content.array_records.get(ARRAYS)
+    if sent is None:
+        raise FederationError(f"the message has no '{ARRAYS}'", cure="server and site need the same MedVeil")
+    arrays = {name: array.numpy() for name, array in sent.items()}
     return decode(arrays, run.wire, where="tensors from the server")
+
+
+def _number(message: Message, key: str, default: float | None = None) -> float:
+    config = message.content.config_records.get(CONFIG)
+    value = default if config is None else config.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise FederationError(f"the message has no number '{key}'", cure="server and site need the same MedVeil")
+    return float(value)
 
 
 def _answer(message: Message, context: Context, work: Callable[[Site], RecordDict]) -> Message:
@@ -79,9 +91,10 @@ def _answer(message: Message, context: Context, work: Callable[[Site], RecordDic
         site = _site(context)
         return Message(content=work(site), reply_to=message)
     except MedVeilError as error:
-        _log.error("%s", error)
         # A simulated site and its server are one person's; a real site says only what kind of error it met.
-        told = str(error) if SITES_KEY in context.run_config else "see the log of the site"
+        simulated = SITES_KEY in context.run_config
+        _log.log(logging.DEBUG if simulated else logging.ERROR, "%s", error)
+        told = str(error) if simulated else "see the log of the site"
         raise SiteError(f"{type(error).__name__}: {told}") from None
     except Exception as error:
         _log.exception("an error MedVeil did not expect")

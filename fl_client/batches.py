@@ -17,7 +17,7 @@ class Batches(Protocol):
     def labels(self) -> npt.NDArray[np.int64]:
         """(n,) class indices."""
 
-    def batch(self, indices: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8]:
+    def batch(self, indices: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Images (b, C, H, W) of these indices, in the view of this epoch."""
 
 

@@ -7,11 +7,11 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from crypto.cipher import ImageCipher, StemPermutation, make_cipher
 from crypto.config import CipherConfig
@@ -39,6 +39,9 @@ from medveil.wire import Tensors
 from models.policy import Policy, check_policy
 from models.stem import adapt, secret_size, set_secret, stem_names
 from models.travel import load_tensors, tensors, trainable, travelling
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 _SMALLEST_COUNT = 10
 _log = logger("site")
@@ -210,7 +213,7 @@ class Site:
         trained = [name for name in self.trainable if name not in self.travelling]
         return list(dict.fromkeys([*kept, *trained]))
 
-    def _model(self, incoming: Tensors, *, before: int) -> nn.Module:
+    def _model(self, incoming: Tensors, *, before: int) -> VisionTransformer:
         model = self.bench.reset()
         load_tensors(model, {name: torch.from_numpy(np.array(array)) for name, array in incoming.items()})
         if not self.private:
@@ -223,7 +226,7 @@ class Site:
             load_tensors(model, found[1])
         return model
 
-    def _initial_stem(self, model: nn.Module) -> None:
+    def _initial_stem(self, model: VisionTransformer) -> None:
         if self.policy.init == "adapted":
             moves: StemPermutation = self.cipher.stem_permutation()
             adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
@@ -235,15 +238,15 @@ class Site:
             part = self.store.part("train")
             warm_up(model, part, self.train_config, epochs=self.run.stem_warmup, seed=self.run.seed, rng=rng)
 
-    def _measured(self, model: nn.Module, phase: str) -> dict[str, float]:
+    def _measured(self, model: VisionTransformer, phase: str) -> dict[str, float]:
         part = self.store.part(phase)
         return measure(part.labels, predict(model, part, self.train_config)).as_metrics(phase)
 
-    def _outgoing(self, model: nn.Module) -> Tensors:
+    def _outgoing(self, model: VisionTransformer) -> Tensors:
         found: dict[str, Tensor] = tensors(model, self.travelling)
         return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
 
-    def _thief(self, model: nn.Module) -> dict[str, float]:
+    def _thief(self, model: VisionTransformer) -> dict[str, float]:
         if self.policy.keys == "none" and self.policy.train == "averaged":
             return {}
         part = self.store.part("test")

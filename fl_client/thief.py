@@ -7,10 +7,11 @@ the public initial stem before the stolen trunk and head, on plaintext. Neither 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
+from torch import Tensor
 
 from crypto.cipher import ImageCipher
 from fl_client.config import TrainConfig
@@ -18,6 +19,9 @@ from fl_client.measures import measure
 from fl_client.training import predict
 from models.stem import stem_names
 from models.travel import load_tensors
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Loot:
         return self.images[indices]
 
 
-def under_wrong_key(model: nn.Module, loot: Loot, cipher: ImageCipher, config: TrainConfig) -> dict[str, float]:
+def under_wrong_key(model: VisionTransformer, loot: Loot, cipher: ImageCipher, config: TrainConfig) -> dict[str, float]:
     """Measures of the whole stolen model on images hidden by `cipher`, which carries another key than the site's."""
     nonces = cipher.fresh_nonces(len(loot.images)) if cipher.per_image else None
     hidden = Loot(cipher.encrypt(loot.images, nonces), loot.labels)
@@ -40,7 +44,7 @@ def under_wrong_key(model: nn.Module, loot: Loot, cipher: ImageCipher, config: T
 
 
 def with_public_stem(
-    model: nn.Module, loot: Loot, public: dict[str, Tensor], padded: ImageCipher, config: TrainConfig
+    model: VisionTransformer, loot: Loot, public: dict[str, Tensor], padded: ImageCipher, config: TrainConfig
 ) -> dict[str, float]:
     """Measures of the stolen trunk and head behind the public initial stem, on plaintext.
 

@@ -160,7 +160,7 @@ def make_optimizer(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig
 ) -> torch.optim.Optimizer:
     """AdamW or SGD; weight decay spares biases, norms, tokens and position embeddings, as timm does."""
-    spared = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
+    spared: set[str] = set(getattr(model, "no_weight_decay", set)())
     decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
     plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from fl_client.batches import Batches
 from fl_client.config import TrainConfig
 from fl_client.training import RoundPlan, TrainResult, train_round
 from models.stem import head_names, stem_names
 
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
 
 def warm_up(
-    model: nn.Module, part: Batches, config: TrainConfig, *, epochs: int, seed: int, rng: np.random.Generator
+    model: VisionTransformer, part: Batches, config: TrainConfig, *, epochs: int, seed: int, rng: np.random.Generator
 ) -> TrainResult:
     """Train the stem and a throwaway head for some epochs; trunk and head come out as they went in.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import functools
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
@@ -20,17 +20,20 @@ from medveil.errors import ConfigError
 from models.config import ModelConfig
 from models.vit import build_vit, model_hash
 
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
 
 @dataclass(frozen=True)
 class Workbench:
     """A model on a device, with the public tensors it was built with."""
 
-    model: nn.Module
+    model: VisionTransformer
     public: dict[str, Tensor]
     hash: str
     device: torch.device
 
-    def reset(self) -> nn.Module:
+    def reset(self) -> VisionTransformer:
         """Put the public tensors back and return the model."""
         with torch.no_grad():
             for name, tensor in self.model.state_dict().items():

@@ -6,9 +6,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TypeVar
 
 from medveil.cli import guarded, parser, start_logging, subcommand
-from medveil.errors import ConfigError, MedVeilError
+from medveil.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,7 +90,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _configured(arguments: argparse.Namespace, schema: type) -> object:
+def _configured(arguments: argparse.Namespace, schema: type[T]) -> T:
     from medveil.config import load_config  # noqa: PLC0415
 
     overrides = list(arguments.overrides)
@@ -186,7 +189,7 @@ def _do_compare(arguments: argparse.Namespace) -> int:
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim compare", cure="see --help")
     config = _configured(arguments, ExperimentConfig)
-    done = compare(config, arguments.out, jobs=arguments.jobs)  # type: ignore[arg-type]
+    done = compare(config, arguments.out, jobs=arguments.jobs)
     if arguments.json:
         print(done.table_json.read_text(), end="")
     else:
@@ -216,6 +219,3 @@ def _do_bench(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, figures)
     return 0
-
-
-__all__ = ["MedVeilError", "main"]

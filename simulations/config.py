@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import copy
 import json
 import uuid
 from dataclasses import dataclass, field
@@ -165,13 +165,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
 
 
 def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data), cipher=resolve(config.cipher))
-    config = dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model),
-        stem=dataclasses.replace(config.stem),
-        server=dataclasses.replace(config.server),
-    )
+    config = copy.deepcopy(config)
+    config.cipher = resolve(config.cipher)
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)
     if config.sites < 1:
@@ -179,7 +174,7 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if config.keys.policy == "none":
         config.cipher.scheme, config.cipher.negate = "none", False
     if config.federation == "centralised":
-        config.sites = 1
+        config.sites, config.data.partition.kind = 1, "iid"
     if config.federation == "local-only":
         config.server.strategy = "local-only"
     if config.data.source == "phantoms":
