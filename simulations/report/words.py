@@ -120,25 +120,25 @@ def thief(run: RunRecord) -> list[str]:
     """What the thief table means, one sentence for each way of using a stolen model."""
     found = section(run.summary, "thief")
     owner = number(section(found, "owner").get("auroc"))
+    bounds = section(run.summary, "intervals").get("auroc")
+    lowest = number(bounds[0]) if isinstance(bounds, list) and bounds else owner
+    if owner is None:
+        return []
+    if lowest is None or lowest <= 0.5:
+        return [f"The owner's own AUROC, {owner:.3f}, cannot be told from chance, so nothing follows from the others."]
     said = []
     for key, what in (
-        ("wrong_key", "the whole stolen model on images hidden under a wrong key"),
-        ("public_stem", "the stolen trunk and head behind the public initial stem, on plain images"),
+        ("wrong_key", "The whole stolen model on images hidden under a wrong key"),
+        ("public_stem", "The stolen trunk and head behind the public initial stem, on plain images"),
     ):
         value = number(section(found, key).get("auroc"))
-        if value is not None and owner is not None:
-            said.append(_kept(what, value, owner))
+        if value is not None:
+            share = 100 * max(0.0, (value - 0.5) / (owner - 0.5))
+            kept = f"which is {share:.0f} % of what the owner's {owner:.3f} has above chance"
+            said.append(f"{what}: AUROC {value:.3f}, {kept}.")
     if said:
         said.append("These are two simple uses, not the best that someone with the model could do.")
     return said
-
-
-def _kept(what: str, value: float, owner: float) -> str:
-    if owner <= 0.5:
-        return f"AUROC {value:.3f} for {what}; the owner's own {owner:.3f} is not above chance, so nothing follows."
-    share = 100 * max(0.0, (value - 0.5) / (owner - 0.5))
-    start = f"{what[0].upper()}{what[1:]}: AUROC {value:.3f}"
-    return f"{start}, which is {share:.0f} % of what the owner's {owner:.3f} has above chance."
 
 
 def plain(value: Any) -> str:

@@ -176,6 +176,14 @@ def test_the_thief_is_told_by_the_numbers(make_run: MakeRun) -> None:
     assert "% of what the owner's" not in plain.text
 
 
+def test_a_thief_says_nothing_where_the_owner_is_at_chance(make_run: MakeRun) -> None:
+    run = make_run(signal=0.0)
+    add_intervals(run, n_boot=100)
+    page = read(write_report(run))
+    assert "cannot be told from chance" in page.text
+    assert "% of what the owner's" not in page.text
+
+
 def test_pictures_are_the_arrays_of_the_run(make_run: MakeRun) -> None:
     run = make_run()
     page = read(write_report(run))
