@@ -16,12 +16,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fl_server.arrays import to_record, to_tensors
+from fl_server.collect import said
 from fl_server.config import ServerConfig
 from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
 from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
 from medveil.errors import FederationError
 from medveil.wire import Tensors, add_delta, decode, delta, encode
 
+_WIRE_DTYPES = {"fp32": "float32", "bf16": "uint16"}
 _HEADER_BYTES = 4096
 _SMALLEST_NORM = 1.0
 
@@ -161,7 +163,7 @@ class Checked(Strategy):
         try:
             return self._update(site, reply)
         except FederationError as error:
-            self.left_out[site] = error.problem
+            self.left_out[site] = said(error.problem)
             return None
 
     def _update(self, site: str, reply: Message) -> _Update:
@@ -231,6 +233,8 @@ def _decoded(record: ArrayRecord, base: Tensors, wire: str) -> Tensors:
         array = record[name]
         if tuple(array.shape) != wanted.shape:
             raise FederationError(f"tensor '{name}' has shape {tuple(array.shape)}, wanted {wanted.shape}")
+        if array.dtype != _WIRE_DTYPES[wire]:
+            raise FederationError(f"tensor '{name}' is {array.dtype}, wanted {_WIRE_DTYPES[wire]}")
         if len(array.data) > wanted.nbytes + _HEADER_BYTES:
             raise FederationError(f"tensor '{name}' carries {len(array.data)} bytes, wanted about {wanted.nbytes}")
         try:

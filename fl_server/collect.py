@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from flwr.serverapp import Grid
 from medveil.log import logger
 
 _POLL_SECONDS = 0.1
+_RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
+_LONGEST_REASON = 400
 _log = logger("server")
 
 
@@ -23,6 +26,15 @@ class Reply:
     site: str
     message: Message | None = None
     problem: str | None = None
+
+
+def said(problem: str | None) -> str:
+    """What a site reported, without Flower's wrapping, control characters and excess length."""
+    text = problem or "no reason given"
+    raised = _RAISED.match(text)
+    text = raised.group(1) if raised else text
+    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 class Nodes:
@@ -74,7 +86,7 @@ class Collector:
         nodes = [node for node in self._grid.get_node_ids() if node not in busy]
         if self._names:
             nodes = [node for node in nodes if node in self._names]
-        return sorted(nodes, key=lambda node: (self.name(node), node))
+        return sorted(nodes, key=lambda node: (self._names.get(node, ""), node))
 
     def wait_until(self, enough: Callable[[int], bool], *, seconds: float) -> list[int]:
         """Wait for enough nodes to be online, `seconds` at most.

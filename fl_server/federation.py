@@ -15,13 +15,13 @@ from fl_server import checkpoints
 from fl_server.arrays import payload, to_record, to_tensors
 from fl_server.checked import Checked
 from fl_server.checkpoints import Checkpoint
-from fl_server.collect import Collector, Nodes, Reply
+from fl_server.collect import Collector, Nodes, Reply, said
 from fl_server.config import ServerSettings
 from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest
 from fl_server.metrics import MetricsLog
-from fl_server.preflight import SiteRow, preflight, said
+from fl_server.preflight import SiteRow, preflight
 from fl_server.recorder import Recorder
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import summarise
@@ -180,7 +180,8 @@ class Federation:
         if not nodes:
             raise FederationError(f"no site came back within {seconds:g} s", where="evaluate")
         arrays, config = to_record(self._tensors), ConfigRecord()
-        messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
+        with _seeded(f"{self.config.seed}/evaluate"):
+            messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
         began = time.monotonic()
         replies = self._exchange(messages, kind="evaluate", round_=self._round)
         failed = {reply.site: said(reply.problem) for reply in replies if reply.message is None}

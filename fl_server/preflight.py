@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
-from fl_server.collect import Collector, Reply
+from fl_server.collect import Collector, Reply, said
 from fl_server.config import ServerSettings
 from medveil import errors
 from medveil.contract import CONFIG, SITE, RunConfig
@@ -19,8 +18,6 @@ from medveil.log import logger
 from medveil.versions import medveil_version
 
 _log = logger("server")
-_RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
-_LONGEST_REASON = 400
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str)
     FederationError
         Names the site and the field, what is wanted and what was found.
     """
-    _refuse_duplicates(rows)
+    _check_names(rows)
     wanted: dict[str, Callable[[SiteRow], tuple[object, object]]] = {
         "classes": lambda row: (row.classes, list(run.classes)),
         "model-hash": lambda row: (row.model_hash, model_hash),
@@ -124,15 +121,6 @@ def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str)
             _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
         if row.missing:
             _log.warning("%s has no training image of: %s", row.site, ", ".join(row.missing))
-
-
-def said(problem: str | None) -> str:
-    """What a site reported, without Flower's wrapping, control characters and excess length."""
-    text = problem or "no reason given"
-    raised = _RAISED.match(text)
-    text = raised.group(1) if raised else text
-    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def _wait(collector: Collector, settings: ServerSettings) -> list[int]:
@@ -160,7 +148,7 @@ def _row(reply: Reply) -> SiteRow:
         key = name.replace("_", "-")
         value = record.get(key)
         if not _is(value, kind):
-            where = str(record.get("site", reply.site))
+            where = said(str(record.get("site", reply.site)))
             raise FederationError(f"'{key}' is {value!r}", where=where, cure=f"wanted {kind}")
         values[name] = list(value) if isinstance(value, list) else value
     return SiteRow(node=reply.node, **values)
@@ -186,19 +174,20 @@ def _cannot_start(failed: Sequence[Reply], rows: Sequence[SiteRow], settings: Se
     return FederationError(problem, cure=f"at least {settings.fewest} are needed")
 
 
-def _refuse_duplicates(rows: Sequence[SiteRow]) -> None:
+def _check_names(rows: Sequence[SiteRow]) -> None:
     twice = [site for site, times in Counter(row.site for row in rows).items() if times > 1]
     if twice:
         raise FederationError(
             "'site' is the name of more than one site", where=twice[0], cure="wanted a name of its own"
         )
-    unnamed = [row for row in rows if not row.site or any(each in row.site for each in "/\\") or row.site == "all"]
-    if unnamed:
-        raise FederationError(
-            f"'site' is {unnamed[0].site!r}",
-            where=f"node {unnamed[0].node}",
-            cure="wanted a name without slashes that is not 'all'",
-        )
+    for row in rows:
+        if not _is_name(row.site):
+            wanted = "wanted a printable name without slashes and dots in front that is not 'all'"
+            raise FederationError(f"'site' is {row.site!r}", where=f"node {row.node}", cure=wanted)
+
+
+def _is_name(text: str) -> bool:
+    return bool(text) and text.isprintable() and text != "all" and text[0] != "." and not set(text) & set("/\\")
 
 
 def _refuse_differing(rows: Sequence[SiteRow], name: str) -> None:

@@ -102,8 +102,8 @@ def _cells(row: SiteRow, *, reveal: bool) -> tuple[str, ...]:
 
 
 def _shortened(fingerprint: str) -> str:
-    prefix, dash, digits = fingerprint.rpartition("-")
-    return f"{prefix}{dash}{digits[:_SHORT]}..."
+    prefix = "sim-" if fingerprint.startswith("sim-") else ""
+    return f"{prefix}{fingerprint.removeprefix(prefix)[:_SHORT]}..."
 
 
 def _measures(values: dict[str, Any]) -> str:

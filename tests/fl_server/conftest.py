@@ -67,6 +67,8 @@ class FakeSite:
     fails: Callable[[str, int], Exception | None] = lambda kind, round_: None
     silent: Callable[[str, int], bool] = lambda kind, round_: False
     validation: Callable[[int], float] = lambda round_: 1.0 / (1 + round_)
+    raw: bool = False
+    claims: float | None = None
     received: list[tuple[str, int, Tensors]] = field(default_factory=list)
     configs: list[dict[str, Any]] = field(default_factory=list)
 
@@ -115,12 +117,9 @@ class FakeSite:
             trained = self.spoil(round_, trained)
         if self.run.kind == "delta":
             trained = delta(trained, incoming)
-        try:
-            wired = encode(trained, self.run.wire)
-        except (ValueError, TypeError):
-            wired = dict(trained)
+        wired = dict(trained) if self.raw else encode(trained, self.run.wire)
         metrics: dict[str, Any] = {
-            "num-examples": self.examples,
+            "num-examples": self.examples if self.claims is None else self.claims,
             "seconds": 0.01,
             "train-loss": 0.5,
             "train-accuracy": 0.75,
@@ -237,6 +236,11 @@ class World:
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def site_error() -> type[Exception]:
+    return SiteError
 
 
 @pytest.fixture
