@@ -21,6 +21,8 @@ from simulations.statistics import add_intervals
 
 _log = logger("run")
 MANIFEST = "manifest.json"
+_DRAWN = {"phantoms", "phantoms.lock"}
+"""What a run that was refused before it began may leave in its folder."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _report_what_there_is(out: Path) -> None:
 
 
 def _claim(out: Path, *, replace: bool) -> None:
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(each.name not in _DRAWN for each in out.iterdir()):
         if not replace:
             raise ConfigError(
                 "is not empty", where=out, cure="name another folder, or use --replace, or go on with --resume"

@@ -113,8 +113,8 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> No
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
             return
         time.sleep(0.2)
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-    raise FederationError(f"Flower's SuperLink did not start: {last[0]}", where=f"127.0.0.1:{port}")
+    words = _last_words(log.read_text(errors="replace"))
+    raise FederationError(f"Flower's SuperLink did not start: {words}", where=f"127.0.0.1:{port}")
 
 
 def _submit(folder: Path, plan: Plan, environment: dict[str, str]) -> None:
@@ -128,8 +128,13 @@ def _submit(folder: Path, plan: Plan, environment: dict[str, str]) -> None:
     for line in text.splitlines():
         _log.debug("%s", line)
     if done.returncode != 0 and not (plan.out / "manifest.json").is_file():
-        last = [line.strip() for line in text.splitlines() if line.strip()][-1:] or ["it said nothing"]
-        raise FederationError(f"'flwr run' refused the app: {last[0]}")
+        raise FederationError(f"'flwr run' refused the app: {_last_words(text)}")
+
+
+def _last_words(text: str, *, lines: int = 3) -> str:
+    """The last lines of a program's output, out of the box it draws around errors."""
+    said = [line.strip("│╭╮╰╯─ \t") for line in text.splitlines()]
+    return " ".join([line for line in said if line][-lines:]) or "it said nothing"
 
 
 def _check_manifest(out: Path) -> None:
