@@ -149,8 +149,7 @@ class Checked(Strategy):
         plain = [message.content.array_records[ARRAYS] for message in messages]
         for message, record in zip(messages, plain, strict=True):
             if id(record) not in encoded:
-                arrays = encode(to_tensors(record), self.wire)
-                encoded[id(record)] = to_record(arrays), decode(arrays, self.wire)
+                encoded[id(record)] = _encoded(record, self.wire)
             sent, decoded = encoded[id(record)]
             message.content = RecordDict({ARRAYS: sent, CONFIG: message.content.config_records[CONFIG]})
             received[message.metadata.dst_node_id] = decoded
@@ -180,10 +179,15 @@ class Checked(Strategy):
 
     def _handed(self, update: _Update) -> Message:
         """The reply as the strategy sees it: fp32 tensors and the weight, for sites measure different things."""
-        tensors = update.tensors
         if self._centred:
-            tensors = delta(tensors, self._received[update.message.metadata.src_node_id])
-        content = RecordDict({ARRAYS: to_record(tensors), METRICS: MetricRecord({NUM_EXAMPLES: update.examples})})
+            record = to_record(delta(update.tensors, self._received[update.message.metadata.src_node_id]))
+        elif self.wire == "fp32" and self.kind == "weights":
+            # Checked and as it must be: writing it anew would cost as much as the aggregation. A copy, because some
+            # strategies empty the record they are given.
+            record = ArrayRecord(dict(update.message.content.array_records[ARRAYS].items()))
+        else:
+            record = to_record(update.tensors)
+        content = RecordDict({ARRAYS: record, METRICS: MetricRecord({NUM_EXAMPLES: update.examples})})
         handed = copy.copy(update.message)
         handed.content = content
         return handed
@@ -212,6 +216,15 @@ class Checked(Strategy):
 
     def _site_of_reply(self, reply: Message) -> str:
         return self.sites[reply.metadata.src_node_id]
+
+
+def _encoded(record: ArrayRecord, wire: str) -> tuple[ArrayRecord, Tensors]:
+    """A record for the wire, sorted by name, and what its receiver makes of it."""
+    tensors = to_tensors(record)
+    if wire == "fp32":
+        return ArrayRecord({name: record[name] for name in sorted(record)}), tensors
+    arrays = encode(tensors, wire)
+    return to_record(arrays), decode(arrays, wire)
 
 
 def _examples(reply: Message, most: int) -> float:

@@ -161,4 +161,4 @@ def _sidecars(folder: Path) -> list[Path]:
 
 
 def _under(prefix: str, named: Tensors) -> Tensors:
-    return {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): named[name] for name in sorted(named) if name.startswith(prefix)}

@@ -21,7 +21,7 @@ from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest
 from fl_server.metrics import MetricsLog
-from fl_server.preflight import SiteRow, preflight
+from fl_server.preflight import SiteRow, check_same_keys, preflight
 from fl_server.recorder import Recorder
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import summarise
@@ -115,6 +115,7 @@ class Federation:
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)
         self._sites = preflight(self._collector, run=self.config, settings=self.settings, model_hash=initial.hash)
+        check_same_keys(self._sites, self._manifest.document["sites"])
         self._watch.sites(self._sites)
         self._manifest.update(sites=[row.as_data() for row in self._sites])
         names = {row.node: row.site for row in self._sites}

@@ -21,6 +21,16 @@ FORMAT = "medveil-manifest"
 VERSION = 1
 ENDED = ("finished", "stopped-early")
 """States a run does not come back from."""
+_MAY_CHANGE = (
+    "min_sites",
+    "min_updates",
+    "wait_for_sites",
+    "prepare_deadline",
+    "round_deadline",
+    "keep_checkpoints",
+    "patience",
+)
+"""Settings of the server that do not change what a round makes of the updates it gets."""
 _log = logger("server")
 
 
@@ -91,7 +101,8 @@ class Manifest:
         if self.document["status"] in ENDED:
             return False
         self._refuse_other(dataclasses.asdict(run), self.document["run_config"])
-        self._refuse_other({"strategy": settings.server.strategy}, self.document["server"])
+        kept = {name: value for name, value in to_mapping(settings.server).items() if name not in _MAY_CHANGE}
+        self._refuse_other(kept, self.document["server"])
         self.document |= {"status": "running", "ended": None, "error": None, "server": to_mapping(settings.server)}
         self.document["resumed"].append(_now())
         self._write()

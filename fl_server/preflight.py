@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -121,6 +121,29 @@ def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str)
             _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
         if row.missing:
             _log.warning("%s has no training image of: %s", row.site, ", ".join(row.missing))
+
+
+def check_same_keys(rows: Sequence[SiteRow], before: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a site that comes back to a resumed run with another key: its stem belongs to the first.
+
+    Parameters
+    ----------
+    rows
+        The sites as they are now.
+    before
+        The rows the manifest kept.
+
+    Raises
+    ------
+    FederationError
+        Names the site, the key it came with and the one it began with.
+    """
+    began = {row["site"]: row["fingerprint"] for row in before}
+    for row in rows:
+        wanted = began.get(row.site, row.fingerprint)
+        if row.fingerprint != wanted:
+            found = f"'fingerprint' is {row.fingerprint!r}"
+            raise FederationError(found, where=row.site, cure=f"wanted {wanted!r}, with which it began this run")
 
 
 def _wait(collector: Collector, settings: ServerSettings) -> list[int]:

@@ -57,3 +57,10 @@ def test_a_fraction_does_not_apply(make_world):
     world = make_world(4, rounds=1)
     world.federate(strategy="local-only", fraction=0.25)
     assert sum(kind == "train" for kind, _ in world.grid.sent) == 4
+
+
+def test_tensors_travel_sorted_by_name(make_world):
+    world = make_world(2, rounds=2)
+    world.sites[1].spoil = lambda _, made: dict(reversed(made.items()))
+    world.federate(strategy="local-only")
+    assert all(list(incoming) == sorted(incoming) for site in world.sites for _, _, incoming in site.received)

@@ -8,7 +8,7 @@ import pytest
 
 from fl_server import checkpoints
 from fl_server.watch import Watcher
-from medveil.errors import ConfigError, FormatError, IntegrityError
+from medveil.errors import ConfigError, FederationError, FormatError, IntegrityError
 
 NAMES = ["fedavg", "fedadam", "fedtrimmedavg", "multikrum", "local-only"]
 
@@ -167,8 +167,28 @@ def test_other_settings_than_the_runs_are_refused_by_name(make_world):
     world = interrupted(make_world)
     with pytest.raises(ConfigError, match="'strategy' is 'fedadam'; the run was started with 'fedavg'"):
         world.federate(resume=True, strategy="fedadam")
+    with pytest.raises(ConfigError, match=r"'fraction' is 0.5; the run was started with 1.0"):
+        world.federate(resume=True, fraction=0.5)
     world.run.seed = 8
     with pytest.raises(ConfigError, match="'seed' is 8; the run was started with 3"):
+        world.federate(resume=True)
+
+
+def test_deadlines_may_change(make_world):
+    assert interrupted(make_world).federate(resume=True, round_deadline=3.0)["status"] == "finished"
+
+
+def test_a_site_that_comes_back_with_another_key_is_refused(make_world):
+    keyed = {"scheme": "block-pixel", "block": 8}
+    world = make_world(3, rounds=3, keys="per-site", stem_init="adapted", stem_train="local", cipher=keyed)
+    for site in world.sites:
+        site.row = {"scheme": "block-pixel", "fingerprint": f"sim-{site.name}"}
+    interrupt(world)
+    with pytest.raises(KeyboardInterrupt):
+        world.federate()
+    calm(world)
+    world.site("site-3").row["fingerprint"] = "sim-new"
+    with pytest.raises(FederationError, match="site-3: 'fingerprint' is 'sim-new'; wanted 'sim-site-3', with which"):
         world.federate(resume=True)
 
 
