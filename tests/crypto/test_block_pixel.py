@@ -181,7 +181,7 @@ def test_the_stem_permutation_says_what_encryption_does() -> None:
     image = np.random.default_rng(0).integers(0, 256, (3, 12, 8), dtype=np.uint8)
     cipher = cipher_for(image, block=4, bits=8, negate=True)
     rho, pi, mask = cipher.stem_permutation()
-    assert (rho.dtype, pi.dtype, mask.dtype) == (np.int64, np.int64, np.bool_)
+    assert [part.dtype.name for part in (rho, pi, mask)] == ["int64", "int64", "bool"]
 
     def blocks(of: np.ndarray) -> np.ndarray:
         return of.reshape(3, 3, 4, 2, 4).transpose(1, 3, 0, 2, 4).reshape(6, 48)
