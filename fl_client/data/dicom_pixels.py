@@ -111,6 +111,9 @@ def _to_8_bit(colour: npt.NDArray[Any], *, bits: int) -> Bytes:
 def _frame_header(dataset: Dataset, frame: int) -> Dataset:
     """The elements that say how one frame is shown: the file's own, then those of its functional groups."""
     made = Dataset()
+    # Lookup tables are stored as bytes, in the file's byte order.
+    made.file_meta = dataset.file_meta
+    made.set_original_encoding(*dataset.original_encoding)
     for source in (dataset, *_functional_groups(dataset, frame)):
         for keyword in (*_PIXEL, *_TRANSFORM, *_VOI):
             if keyword in source:

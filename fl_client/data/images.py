@@ -39,9 +39,9 @@ class ImageSource(Source):
             Item(
                 each.id,
                 self.classes.index(each.label),
-                each.columns[config.group_by] if config.group_by else None,
+                (each.columns[config.group_by] or None) if config.group_by else None,
                 None,
-                each.columns.get("site"),
+                each.columns.get("site") or None,
             )
             for each in images
         ]

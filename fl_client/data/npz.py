@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -49,11 +50,13 @@ class NpzSource(Source):
         try:
             stat = self.path.stat()
             self._file = Stamp(stat.st_size, stat.st_mtime_ns)
+            if not zipfile.is_zipfile(self.path):
+                raise DataError("cannot be read as npz: it is no zip archive", where=self.path)
             with np.load(self.path, allow_pickle=False) as stored:
                 return {key: stored[key] for key in stored.files}
         except FileNotFoundError:
             raise DataError("no such file", where=self.path, cure="set data.path to an .npz file") from None
-        except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, KeyError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"cannot be read as npz: {error}", where=self.path) from error
 
     def _parts(self, arrays: Arrays) -> list[tuple[str, npt.NDArray, npt.NDArray, npt.NDArray | None]]:
