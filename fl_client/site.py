@@ -250,24 +250,14 @@ class Site:
         if self.policy.keys == "none" and self.policy.train == "averaged":
             return {}
         part = self.store.part("test")
-        chosen = self._parts.test[np.isin(self._ids(self._parts.test), part.ids)]
-        if not len(chosen):
+        if not len(part):
             return {}
-        loot = Loot(read_many(self._source, chosen), part.labels)
+        loot = Loot(read_many(self._source, part.indices), part.labels)
         metrics: dict[str, float] = {}
         if self.setup.cipher_key is not None:
             metrics |= under_wrong_key(model, loot, self._cipher(self.setup.thief_key), self.train_config)
-        padded = make_cipher(
-            CipherConfig(scheme="none", block=int(self.run.cipher["block"])),
-            None,
-            channels=self.run.channels,
-            height=self.run.image_size,
-            width=self.run.image_size,
-        )
-        return metrics | with_public_stem(model, loot, self.bench.public, padded, self.train_config)
-
-    def _ids(self, indices: Any) -> list[str]:
-        return [self._source.items[index].id for index in indices]
+        size = self.cipher.padded
+        return metrics | with_public_stem(model, loot, self.bench.public, size, self.train_config)
 
     def _keep_predictions(self, ids: Any, labels: Any, probabilities: Any) -> None:
         packed = io.BytesIO()

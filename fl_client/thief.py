@@ -44,7 +44,7 @@ def under_wrong_key(model: VisionTransformer, loot: Loot, cipher: ImageCipher, c
 
 
 def with_public_stem(
-    model: VisionTransformer, loot: Loot, public: dict[str, Tensor], padded: ImageCipher, config: TrainConfig
+    model: VisionTransformer, loot: Loot, public: dict[str, Tensor], size: tuple[int, int], config: TrainConfig
 ) -> dict[str, float]:
     """Measures of the stolen trunk and head behind the public initial stem, on plaintext.
 
@@ -54,9 +54,10 @@ def with_public_stem(
         The owner's model; its stem is replaced in place.
     public
         The public initial tensors, by state-dict name.
-    padded
-        A cipher of scheme ``none`` that pads plaintext to whole blocks.
+    size
+        Height and width of whole blocks; smaller images are padded with zeros.
     """
     load_tensors(model, {name: public[name] for name in stem_names(model)})
-    plain = Loot(padded.encrypt(loot.images), loot.labels)
+    missing = [(0, wanted - found) for wanted, found in zip(size, loot.images.shape[2:], strict=True)]
+    plain = Loot(np.pad(loot.images, [(0, 0), (0, 0), *missing]), loot.labels)
     return measure(loot.labels, predict(model, plain, config)).as_metrics("public-stem")

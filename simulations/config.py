@@ -22,6 +22,8 @@ from models.config import ModelConfig
 from models.policy import resolve_policy
 
 ENGINES = ("inprocess", "flower")
+_PADDING = ("block-pixel",)
+"""Schemes that pad images to whole blocks."""
 FEDERATIONS = ("federated", "local-only", "centralised")
 
 
@@ -185,6 +187,12 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
 
 def _fill_model(config: ExperimentConfig, source: Source) -> None:
     block = config.cipher.block
+    if config.cipher.scheme not in _PADDING and source.size % block:
+        raise ConfigError(
+            f"'data.image_size' is {source.size}, not a multiple of 'cipher.block' {block}",
+            where=config.name,
+            cure=f"scheme {config.cipher.scheme} pads nothing: choose {source.size // block * block or block}",
+        )
     wanted = {
         "image_size": -(-source.size // block) * block,
         "patch": block,

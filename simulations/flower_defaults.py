@@ -1,8 +1,8 @@
 """What a plain `flwr run .` runs: the demo with two hospitals, as the run config in pyproject.toml.
 
-Flower starts two sites unless told otherwise, and an app cannot ask for more. Its run config knows no files and no lists,
-so the resolved demo stands there as JSON. After a change of the demo or of
-a default, write it anew with ``python -m simulations.flower_defaults``; a test holds the two together.
+Flower starts two sites unless told otherwise, and an app cannot ask for more. Its run config knows no files and no
+lists, so the resolved demo stands there as JSON. After a change of the demo or of a default, write it anew with
+``python -m simulations.flower_defaults``; a test holds the two together.
 """
 
 from __future__ import annotations
