@@ -109,19 +109,19 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
 def _run(config: ExperimentConfig, job: _Job, console: Console) -> str | None:
     text = yaml.safe_dump(to_mapping(as_experiment(config, job.arm, job.seed)), sort_keys=False)
     if _is_finished(job.folder) and job.settings.is_file() and job.settings.read_text() == text:
-        console.print(f"{job.name}: kept", markup=False)
+        console.print(f"{job.name}: kept", markup=False, soft_wrap=True)
         return None
     make_folder(job.folder.parent)
     write_text(job.settings, text)
-    console.print(f"{job.name}: begins", markup=False)
+    console.print(f"{job.name}: begins", markup=False, soft_wrap=True)
     program = str(Path(sys.executable).parent / "medveil-sim")
     command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == EXIT_OK:
-        console.print(done.stdout.splitlines()[0], markup=False)
+        console.print(done.stdout.splitlines()[0], markup=False, soft_wrap=True)
         return None
     error = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    console.print(f"{job.name}: {error}", markup=False)
+    console.print(f"{job.name}: {error}", markup=False, soft_wrap=True)
     return error
 
 

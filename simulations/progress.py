@@ -90,7 +90,7 @@ class RunProgress:
             self._bar.update(self._task, advance=1, description=text)
         elif line["site"] == "all":
             auroc = f"  auroc {_number(line['auroc'])}" if line["auroc"] is not None else ""
-            self._console.print(f"{text}{auroc}", markup=False)
+            self._console.print(f"{text}{auroc}", markup=False, soft_wrap=True)
 
 
 def _number(value: float | None) -> str:
