@@ -21,7 +21,7 @@ from fl_client.data.dicom import DicomSource
 from fl_client.data.phantom_files import SCANNERS, Patient, write_phantom
 from fl_client.data.rng import generator
 from medveil.errors import ConfigError, DataError
-from medveil.files import check_format, new_folder, read_json, write_json, write_text
+from medveil.files import check_format, locked, new_folder, read_json, write_json, write_text
 
 CLASSES = ("none", "mass", "ring", "diffuse")
 VERSION = 1
@@ -39,7 +39,7 @@ class PhantomSource(DicomSource):
         check_data_config(config)
         if config.labels is not None or config.group_by not in (None, "PatientID"):
             raise ConfigError("phantoms bring labels and patients of their own", where="data.labels, data.group_by")
-        draw_phantoms(Path(config.path or "").expanduser(), config.phantoms)
+        draw_phantoms(Path(config.path or "").expanduser().resolve(), config.phantoms)
         names = config.classes or list(CLASSES[: config.phantoms.classes])
         size = config.image_size or config.phantoms.size
         super().__init__(replace(config, labels=_LABELS, classes=names, image_size=size))
@@ -66,21 +66,36 @@ def draw_phantoms(folder: Path, config: PhantomConfig) -> bool:
         The disk is full or refuses the write.
     """
     wanted = {"format": _FORMAT, "version": VERSION, "phantoms": asdict(config)}
-    if folder.exists():
-        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / _MANIFEST).is_file()):
-            raise DataError("holds something else than phantoms", where=folder, cure="choose a new folder in data.path")
-        if (folder / _MANIFEST).is_file():
-            found = read_json(folder / _MANIFEST)
-            check_format(found, name=_FORMAT, newest=VERSION, where=folder / _MANIFEST)
-            if found == wanted:
-                return False
+    if _found(folder) == wanted:
+        return False
+    # Sites that start together all find nothing; only the first draws.
+    with locked(folder.with_name(f".{folder.name}")):
+        if _found(folder) == wanted:
+            return False
+        _draw(folder, config, wanted)
+    return True
+
+
+def _found(folder: Path) -> Any:
+    """The manifest of the phantoms in a folder, None where there is nothing."""
+    if not folder.exists():
+        return None
+    if folder.is_dir() and not any(folder.iterdir()):
+        return None
+    if not (folder / _MANIFEST).is_file():
+        raise DataError("holds something else than phantoms", where=folder, cure="choose a new folder in data.path")
+    found = read_json(folder / _MANIFEST)
+    check_format(found, name=_FORMAT, newest=VERSION, where=folder / _MANIFEST)
+    return found
+
+
+def _draw(folder: Path, config: PhantomConfig, manifest: dict[str, Any]) -> None:
     with new_folder(folder) as building:
         rows = [row for site in range(config.sites) for row in _draw_site(building, config, site)]
         table = io.StringIO()
         csv.writer(table).writerows([("path", "label", "site"), *rows])
         write_text(building / _LABELS, table.getvalue())
-        write_json(building / _MANIFEST, wanted)
-    return True
+        write_json(building / _MANIFEST, manifest)
 
 
 def _draw_site(folder: Path, config: PhantomConfig, site: int) -> list[tuple[str, str, str]]:

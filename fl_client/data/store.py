@@ -7,13 +7,10 @@ labels are kept in the header, so the folder is readable by its owner only.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +26,7 @@ from fl_client.data.store_build import build
 from fl_client.data.store_files import check_contents, open_array, read_header
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
-from medveil.files import make_folder, new_folder, storage_error, sweep_parts
+from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
 _NO_KEY = "no key"
@@ -48,7 +45,8 @@ class EncryptedStore:
     parts : dict of str to Part
         By name.
     skipped : tuple of Skipped
-        Images of the site that could not be read when it was built, each with the reason.
+        What was left out, each with the reason: files the source passed over when it was opened, then images of the
+        site that could not be read when the store was built.
     built : bool
         Whether it was built now, or found.
     rebuilt : str or None
@@ -133,7 +131,8 @@ def open_store(
     views = Views(count=config.views, augment=config.augment, flip=config.flip, seed=seed)
     place = store_place(config, cipher, folder=folder, site=site)
     wanted = _wanted(source, parts, cipher, views)
-    with _building_alone(place.parent):
+    make_folder(place.parent, mode=0o700)
+    with locked(place.parent):
         why = _disagreement(place, wanted)
         if why is None:
             return _load(place, cipher, source, views)
@@ -272,7 +271,8 @@ def _load(
             parts[name] = StoredPart(name, labels, ids, indices, *arrays[name])
         elif source is not None:
             parts[name] = OnTheFlyPart(name, labels, ids, indices, source, cipher, views)
-    skipped = tuple(Skipped(*each) for each in header["skipped"])
+    passed_over = () if source is None else source.skipped
+    skipped = (*passed_over, *(Skipped(*each) for each in header["skipped"]))
     return EncryptedStore(place, tuple(header["classes"]), parts, skipped, header, built, rebuilt)
 
 
@@ -291,28 +291,6 @@ def _map_parts(place: Path, header: dict[str, Any]) -> dict[str, tuple[Any, Any]
             nonces = open_array(place / f"{name}-nonces.npy", described["nonces"], (count, 16), "|u1")
         arrays[name] = (images, nonces)
     return arrays
-
-
-@contextmanager
-def _building_alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time look at and build the stores of a folder; the lock goes with its process."""
-    make_folder(folder, mode=0o700)
-    try:
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise storage_error(error, folder, "lock the folder") from error
-    try:
-        _take(lock, folder)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _take(lock: int, folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        raise storage_error(error, folder, "lock the folder") from error
 
 
 def _key(cipher: ImageCipher) -> str:

@@ -109,8 +109,7 @@ class StoredPart(Part):
 
     def batch(self, indices: npt.ArrayLike, epoch: int = 0) -> Ciphertexts:
         """Ciphertexts of view ``epoch`` modulo the number of views; see `Part.batch`."""
-        made: Ciphertexts = self.images[np.asarray(indices, dtype=np.int64), epoch % self.images.shape[1]]
-        return made
+        return np.asarray(self.images[np.asarray(indices, dtype=np.int64), epoch % self.images.shape[1]])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,14 @@ def test_an_interrupted_drawing_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("fl_client.data.phantoms.write_phantom", stop)
     with pytest.raises(KeyboardInterrupt):
         phantoms(tmp_path / "p")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".p.lock"]
+
+
+def test_sites_that_start_together_draw_once(tmp_path: Path) -> None:
+    config = PhantomConfig(**{**SMALL, "images": 8})
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda _: draw_phantoms(tmp_path / "p", config), range(4)))
+    assert sorted(drawn) == [False, False, False, True]
 
 
 def test_each_hospital_has_its_own_scanner(tmp_path: Path) -> None:

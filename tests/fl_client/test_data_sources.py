@@ -254,7 +254,7 @@ def test_npz_keeps_the_official_split_and_the_pixels(tmp_path: Path) -> None:
 
 def test_npz_with_classes_colour_and_groups(tmp_path: Path) -> None:
     path = tmp_path / "m.npz"
-    made = {
+    made: Any = {
         "images": picture(0, (4, 20, 20, 3)),
         "labels": np.array([0, 1, 2, 1]),
         "classes": np.array(["x", "y", "z"]),

@@ -311,6 +311,12 @@ def test_unreadable_images_are_counted_named_and_left_out(tree: Path) -> None:
         np.testing.assert_array_equal(cipher.decrypt(train.batch(np.arange(len(train)))), plain)
 
 
+def test_files_the_source_passed_over_are_named_too(tree: Path) -> None:
+    (tree / "a" / "notes.txt").write_text("hello")
+    assert opened(settings(tree)).skipped == (("a/notes.txt", "not an image file (.txt)"),)
+    assert opened(settings(tree)).skipped == (("a/notes.txt", "not an image file (.txt)"),)
+
+
 def test_everything_unreadable_is_an_error_that_leaves_nothing(tree: Path) -> None:
     source = open_source(settings(tree))
     parts = site_parts(source, settings(tree), sites=1, index=0, seed=0)
@@ -318,7 +324,7 @@ def test_everything_unreadable_is_an_error_that_leaves_nothing(tree: Path) -> No
         path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"none of 2\d training images can be read"):
         open_store(source, parts, cipher_for(), settings(tree), folder=tree.parent / "state", seed=0)
-    assert [path.name for path in (tree.parent / "state" / "stores").iterdir()] == [".lock"]
+    assert [path.name for path in (tree.parent / "state" / "stores").iterdir()] == []
 
 
 def test_a_site_without_training_images_is_an_error(tree: Path) -> None:
@@ -383,7 +389,7 @@ def test_a_real_write_limit_is_an_error_and_not_a_signal(tree: Path) -> None:
     done = _run(tree, preexec_fn=limit)
     assert done.returncode == 3, done.stderr
     assert "StorageError" in done.stdout
-    assert [path.name for path in (tree.parent / "state" / "stores").iterdir()] == [".lock"]
+    assert [path.name for path in (tree.parent / "state" / "stores").iterdir()] == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
