@@ -115,10 +115,25 @@ def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix:
             raise ConfigError(f"unknown key '{prefix}{key}'", where=where, cure=cure)
         section = hints[key]
         if not dataclasses.is_dataclass(section):
+            _refuse_container(section, value, where=where, key=f"{prefix}{key}")
             continue
         if not isinstance(value, dict):
             raise ConfigError(f"'{prefix}{key}' is a section", where=where, cure="give it keys of its own")
         _refuse_unknown(typing.cast("type", section), value, where=where, prefix=f"{prefix}{key}.")
+
+
+def _refuse_container(kind: Any, value: Any, *, where: str, key: str) -> None:
+    """Refuse what OmegaConf trips over (a mapping for a list) or lets through (a list within a list of names)."""
+    options = [typing.get_origin(each) or each for each in (kind, *typing.get_args(kind))]
+    nested = isinstance(value, list) and dict not in options and any(isinstance(each, list | dict) for each in value)
+    strange = isinstance(value, list | dict) and type(value) not in options and kind is not Any
+    if nested or strange:
+        problem = f"'{key}' has a value of the wrong type: {value}"
+        raise ConfigError(problem, where=where, cure=f"expected {_named(kind)}")
+
+
+def _named(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 
 def _expected(schema: type, key: str) -> str:
@@ -127,7 +142,7 @@ def _expected(schema: type, key: str) -> str:
         if not dataclasses.is_dataclass(kind):
             break
         kind = typing.get_type_hints(kind).get(part.split("[")[0], Any)
-    return getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind)  # type: ignore[return-value]
+    return _named(kind)
 
 
 def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:

@@ -59,7 +59,8 @@ def size_in_bytes(arrays: Mapping[str, npt.NDArray[np.generic]]) -> int:
 
 
 def _encode_one(array: npt.NDArray[np.float32], wire: str) -> npt.NDArray[np.generic]:
-    array = np.ascontiguousarray(array, dtype=np.float32)
+    # Not ascontiguousarray, which gives a scalar a dimension.
+    array = np.asarray(array, dtype=np.float32, order="C")
     if wire == "fp32":
         return array
     bits = array.view(np.uint32)

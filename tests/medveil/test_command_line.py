@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import pytest
+
+from medveil.cli import add_common, guarded, parser, start_logging
+from medveil.errors import DataError, FederationError, KeyMaterialError, MedVeilError, PartialError, StorageError
+
+
+@pytest.mark.parametrize("kind", [DataError, KeyMaterialError, FederationError, PartialError, StorageError])
+def test_our_errors_become_one_line_and_a_code(kind: type[MedVeilError], capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> int:
+        raise kind("broke\nhere", where="x", cure="mend")
+
+    assert guarded(body) == kind.exit_code
+    assert capsys.readouterr().err == "error: x: broke here; mend\n"
+
+
+def test_an_interrupt_is_130(capsys: pytest.CaptureFixture[str]) -> None:
+    def body() -> int:
+        raise KeyboardInterrupt
+
+    assert guarded(body) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_an_error_of_the_operating_system_is_said_in_our_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: len(Path("/nowhere/at/all").read_text())) == 3
+    assert capsys.readouterr().err == "error: /nowhere/at/all: cannot use the file: no such file or directory\n"
+
+
+def test_a_defect_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        guarded(lambda: 1 // 0)
+
+
+def test_usage_errors_are_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    made = parser("medveil-thing", "Does things.", "medveil-thing --fast")
+    made.add_argument("--fast", action="store_true")
+    assert guarded(lambda: made.parse_args(["--slow"]).fast) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: medveil-thing: ")
+    assert "--slow" in said
+    assert said.count("\n") == 1
+    assert "example: medveil-thing --fast" in made.format_help()
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parser("medveil-thing", "Does things.", "x").parse_args(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("medveil-thing 0.")
+
+
+def test_logs_go_to_stderr_and_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = argparse.ArgumentParser()
+    add_common(made)
+    start_logging(made.parse_args(["--log-level", "info", "--log-file", str(tmp_path / "log")]))
+    logging.getLogger("medveil.thing").info("heard")
+    logging.getLogger("medveil.thing").debug("not heard")
+    assert "INFO medveil.thing: heard" in capsys.readouterr().err
+    assert (tmp_path / "log").read_text().count("heard") == 1
+    start_logging(made.parse_args([]))
+    logging.getLogger("medveil.thing").info("quiet")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(StorageError, match="open the log file"):
+        start_logging(made.parse_args(["--log-file", str(tmp_path / "no" / "log")]))

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crypto.config import CipherConfig
+from fl_client.config import SimulatedSites, TrainConfig
+from fl_client.data.config import DataConfig
+from fl_server.config import ServerConfig
+from medveil.config import commented_yaml, from_mapping, load_config, to_mapping
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError, StorageError
+from models.config import ModelConfig
+from simulations.config import ExperimentConfig
+
+SCHEMAS = [
+    ExperimentConfig,
+    RunConfig,
+    CipherConfig,
+    ModelConfig,
+    DataConfig,
+    TrainConfig,
+    SimulatedSites,
+    ServerConfig,
+]
+
+
+@dataclass
+class Inner:
+    rate: float = field(default=0.5, metadata={"help": "A rate."})
+    names: list[str] = field(default_factory=lambda: ["a", "b"], metadata={"help": "Names."})
+
+
+@dataclass
+class Outer:
+    rounds: int = field(default=5, metadata={"help": "Rounds."})
+    title: str | None = field(default=None, metadata={"help": "A title."})
+    active: bool = field(default=False, metadata={"help": "Whether."})
+    inner: Inner = field(default_factory=Inner, metadata={"help": "A section."})
+    plain: dict[str, Any] = field(default_factory=dict, metadata={"help": "Plain data."})
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(Outer, written(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_file_then_overrides(tmp_path: Path) -> None:
+    path = written(tmp_path, "rounds: 7\ninner: {rate: 2}\n")
+    config = load_config(Outer, path, ["title=a b", "inner.names=[x, y]", "active=true", "rounds=9"])
+    assert config == Outer(rounds=9, title="a b", active=True, inner=Inner(rate=2.0, names=["x", "y"]))
+    assert load_config(Outer, path, ["title="]).title is None
+    assert load_config(Outer, path, ["title=a=b"]).title == "a=b"
+    assert load_config(Outer, written(tmp_path, "")) == Outer()
+
+
+def test_an_unknown_key_names_file_key_and_the_nearest(tmp_path: Path) -> None:
+    text = refusal(tmp_path, "inner: {rat: 1}")
+    assert "run.yaml" in text
+    assert "unknown key 'inner.rat'" in text
+    assert "did you mean 'inner.rate'?" in text
+    assert "did you mean 'rounds'?" in refusal(tmp_path, "round: 3")
+    assert "valid here: rounds, title, active, inner, plain" in refusal(tmp_path, "zzz: 3")
+    with pytest.raises(ConfigError, match=r"command line 'inner\.nam=1'.*did you mean 'inner\.names'"):
+        load_config(Outer, None, ["inner.nam=1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "expected"),
+    [
+        ("rounds: many", "rounds", "int"),
+        ("rounds: 1.5", "rounds", "int"),
+        ("rounds: [1]", "rounds", "int"),
+        ("rounds: null", "rounds", "int"),
+        ("rounds: {a: 1}", "rounds", "int"),
+        ("active: maybe", "active", "bool"),
+        ("title: [1]", "title", "str"),
+        ("inner: {rate: fast}", "inner.rate", "float"),
+        ("inner: {names: 3}", "inner.names", "list"),
+        ("inner: {names: {a: 1}}", "inner.names", "list"),
+        ("inner: {names: [[a]]}", "inner.names", "list[str]"),
+        ("inner: {names: [a, {b: c}]}", "inner.names", "list[str]"),
+        ("plain: [1]", "plain", "dict[str, "),
+        ("plain: 1", "plain", "dict[str, "),
+    ],
+)
+def test_a_wrong_type_names_key_and_what_was_expected(tmp_path: Path, text: str, key: str, expected: str) -> None:
+    said = refusal(tmp_path, text)
+    assert "run.yaml" in said
+    assert f"'{key}'" in said
+    assert "expected" in said
+    assert expected in said.partition("expected")[2]
+
+
+@pytest.mark.parametrize("text", ["inner: 3", "inner: [1, 2]", "inner: null"])
+def test_a_section_is_not_a_value(tmp_path: Path, text: str) -> None:
+    assert "'inner' is a section" in refusal(tmp_path, text)
+
+
+def test_yaml_that_is_none_says_the_line(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "rounds: 3\ninner: {rate: 1\nactive: true\n")
+    assert "is not valid YAML (line 3" in said
+    assert "holds no keys" in refusal(tmp_path, "- a\n- b\n")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not text"):
+        load_config(Outer, tmp_path / "bytes.yaml")
+    with pytest.raises(StorageError, match="no such file"):
+        load_config(Outer, tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize("text", ["rounds", "=3", ".rounds=3", "inner..rate=3", ""])
+def test_an_override_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not 'key=value'"):
+        load_config(Outer, None, [text])
+
+
+def test_an_interpolation_that_points_nowhere_is_our_error(tmp_path: Path) -> None:
+    assert "title" in refusal(tmp_path, "title: ${nowhere}")
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_the_commented_defaults_load_back_and_say_every_help(schema: type, tmp_path: Path) -> None:
+    text = commented_yaml(schema)
+    assert load_config(schema, written(tmp_path, text)) == schema()
+    for help_ in helps(schema):
+        assert f"# {help_}" in text
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_every_field_carries_help(schema: type) -> None:
+    for text in helps(schema):
+        assert text.strip() == text
+        assert text.endswith((".", ")."))
+        assert "\n" not in text
+
+
+def helps(schema: type) -> list[str]:
+    found = []
+    for each in dataclasses.fields(schema):
+        assert each.metadata.get("help"), f"{schema.__name__}.{each.name} has no help"
+        found.append(each.metadata["help"])
+        kind = typing.get_type_hints(schema)[each.name]
+        if dataclasses.is_dataclass(kind):
+            found += helps(typing.cast("type", kind))
+    return found
+
+
+def test_plain_data_and_back() -> None:
+    config = load_config(ExperimentConfig, None, ["data.path=/images", "compare.seeds=[1, 2]"])
+    assert from_mapping(ExperimentConfig, to_mapping(config), where="here") == config
+    with pytest.raises(ConfigError, match="here: unknown key 'dta'; did you mean 'data'"):
+        from_mapping(ExperimentConfig, {"dta": {}}, where="here")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "simulations" / "conf").glob("*.yaml")))
+def test_every_configuration_we_ship_loads(path: Path) -> None:
+    assert load_config(ExperimentConfig, path).name != "experiment"

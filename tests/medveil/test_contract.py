@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from medveil.contract import RunConfig, measure_key
+from medveil.errors import ConfigError, FormatError
+from medveil.paths import run_folder, run_uuid
+
+
+def run(**changes: Any) -> RunConfig:
+    return RunConfig(run="u", classes=["a", "b"], model={"name": "vit", "width": 3}, **changes)
+
+
+def test_a_run_survives_json() -> None:
+    made = run(name="Zürich", rounds=7, wire="bf16", kind="delta", keys="per-site", evaluate_first=False)
+    again = RunConfig.from_json(made.to_json())
+    assert again == made
+    document = json.loads(made.to_json())
+    assert (document["format"], document["version"]) == ("medveil-run", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"task": "multi-label"}, "'task' is 'multi-label', which is not supported; supported: single-label"),
+        ({"image_ndim": 3}, "'image_ndim' is '3', which is not supported; supported: 2"),
+        ({"wire": "fp8"}, "'wire' is 'fp8'.*fp32, bf16"),
+        ({"kind": "gradients"}, "'kind' is 'gradients'.*weights, delta"),
+        ({"rounds": 0}, "'rounds' is 0; at least 1"),
+        ({"stem_warmup": -1}, "'stem_warmup' is -1"),
+        ({"classes": ["a"]}, "at least two different names"),
+        ({"classes": ["a", "a"]}, "at least two different names"),
+        ({"rounds": "many"}, "'rounds' has a value of the wrong type"),
+        ({"round": 3}, "unknown key 'round'; did you mean 'rounds'"),
+    ],
+)
+def test_what_this_version_does_not_do_is_refused_by_name(change: dict[str, Any], says: str) -> None:
+    document = json.loads(run().to_json()) | change
+    with pytest.raises(ConfigError, match=says):
+        RunConfig.from_json(json.dumps(document), where="run config")
+
+
+def test_another_format_or_a_newer_version_is_refused() -> None:
+    document = json.loads(run().to_json())
+    with pytest.raises(FormatError, match="version 2; this MedVeil reads up to 1; upgrade"):
+        RunConfig.from_json(json.dumps(document | {"version": 2}))
+    with pytest.raises(FormatError, match="is not a medveil-run file"):
+        RunConfig.from_json(json.dumps(document | {"format": "other"}))
+    with pytest.raises(ConfigError, match="is not JSON"):
+        RunConfig.from_json("{")
+    for foreign in ("[]", "3", "null"):
+        with pytest.raises(FormatError):
+            RunConfig.from_json(foreign)
+
+
+def test_keys_of_measures_and_folders_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure_key("validation", "auroc") == "validation-auroc"
+    monkeypatch.setenv("MEDVEIL_HOME", "/state")
+    assert str(run_folder("", name="demo", run="0123456789")) == "/state/runs/demo-01234567"
+    assert str(run_folder("/out", name="demo", run="0123")) == "/out"
+    assert run_uuid("named", 5) == "named"
+    assert run_uuid("", -1) == "flwr-ffffffffffffffff"
+    assert run_uuid("", 5) == run_uuid("", 5) != run_uuid("", 6)
+
+
+def test_every_field_has_a_default() -> None:
+    assert all(
+        each.default is not dataclasses.MISSING or each.default_factory is not dataclasses.MISSING
+        for each in dataclasses.fields(RunConfig)
+    )
