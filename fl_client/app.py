@@ -114,6 +114,11 @@ def _site(context: Context) -> Site:
     )
 
 
+def site_name(index: int) -> str:
+    """What the simulated site of a partition is called."""
+    return f"site-{index + 1}"
+
+
 @functools.lru_cache(maxsize=_OPEN_SITES)
 def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Site:
     run = RunConfig.from_json(run_json)
@@ -125,7 +130,7 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
         )
     if settings.threads > 0:
         torch.set_num_threads(settings.threads)
-    name = f"site-{index + 1}"
+    name = site_name(index)
     folder = run_folder(settings.out, name=run.name, run=run.run)
     own = SimulatedKey(settings.seed, name)
     cipher_keys: dict[str, Key | None] = {

@@ -21,7 +21,7 @@ from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.config import DataConfig
 from fl_client.data.partition import site_parts
-from fl_client.data.source import open_source, read_many
+from fl_client.data.source import Skipped, Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store
 from fl_client.measures import majority_rate, measure
 from fl_client.stems import StemVault
@@ -116,7 +116,7 @@ class Site:
             "counts": [_rounded(int(count)) for count in counts],
             "missing": [name for name, count in zip(self.run.classes, counts, strict=True) if not count],
             **{f"n-{part}": _rounded(len(self.store.part(part).labels)) for part in ("train", "validation", "test")},
-            "skipped": len(self.store.skipped),
+            "skipped": len(self._skipped(self.store)),
             "model-hash": self.bench.hash,
             "scheme": self.cipher.scheme,
             "block": int(self.run.cipher.get("block", 0)),
@@ -193,14 +193,22 @@ class Site:
             source, self._parts, self.cipher, self.setup.data, folder=self.setup.folder, seed=self.run.seed
         )
         if store.rebuilt:
-            _log.info("%s: built the store: %s", self.setup.name, store.rebuilt)
-        if store.skipped:
-            _log.warning("%s: left out %d unreadable files", self.setup.name, len(store.skipped))
+            _log.warning("%s: built the store anew: %s", self.setup.name, store.rebuilt)
+        for skipped in self._skipped(store):
+            _log.info("%s: left out %s: %s", self.setup.name, skipped.path, skipped.reason)
+        for warning in source.warnings:
+            _log.warning("%s: %s", self.setup.name, warning)
+        if self._parts.missing_classes:
+            _log.warning("%s has no training image of %s", self.setup.name, ", ".join(self._parts.missing_classes))
         self._keep_description(store)
         return store
 
+    def _skipped(self, store: EncryptedStore) -> tuple[Skipped, ...]:
+        """Files left out at this site; of a data set that several share, only those of its own share."""
+        return (*self._source.skipped, *store.skipped) if self.setup.sites == 1 else store.skipped
+
     @functools.cached_property
-    def _source(self) -> Any:
+    def _source(self) -> Source:
         return open_source(self.setup.data)
 
     @functools.cached_property
@@ -215,7 +223,8 @@ class Site:
 
     def _model(self, incoming: Tensors, *, before: int) -> VisionTransformer:
         model = self.bench.reset()
-        load_tensors(model, {name: torch.from_numpy(np.array(array)) for name, array in incoming.items()})
+        given = {name: torch.from_numpy(np.array(array)) for name, array in incoming.items()}
+        load_tensors(model, given, expected=self.travelling)
         if not self.private:
             return model
         found = self.vault.load(before=before)
@@ -223,7 +232,7 @@ class Site:
             self._initial_stem(model)
             self.vault.save(0, tensors(model, self.private))
         else:
-            load_tensors(model, found[1])
+            load_tensors(model, found[1], expected=self.private)
         return model
 
     def _initial_stem(self, model: VisionTransformer) -> None:
@@ -275,7 +284,8 @@ class Site:
                 "fingerprint": self.cipher.fingerprint,
                 "store": store.rebuilt or ("built" if store.built else "opened"),
                 "parts": {part: len(store.part(part).labels) for part in ("train", "validation", "test")},
-                "skipped": [{"path": str(path), "reason": reason} for path, reason in store.skipped],
+                "skipped": [each._asdict() for each in self._skipped(store)],
+                "shared_skipped": [] if self.setup.sites == 1 else [each._asdict() for each in self._source.skipped],
             },
         )
 

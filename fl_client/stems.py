@@ -68,11 +68,19 @@ class StemVault:
 
         Raises
         ------
-        KeyMaterialError, IntegrityError
-            There are files, and none of them opens with this key.
+        IntegrityError, FormatError
+            There are files, and none of a round before `before` is left or opens with this key.
         """
         refused: MedVeilError | None = None
-        for round_ in reversed([each for each in self.rounds() if each < before]):
+        rounds = self.rounds()
+        if rounds and rounds[0] >= before:
+            # Beginning anew from the initial stem would look like going on.
+            raise IntegrityError(
+                f"holds rounds {rounds[0]} to {rounds[-1]}, none before {before}",
+                where=self.folder,
+                cure="start a new run",
+            )
+        for round_ in reversed([each for each in rounds if each < before]):
             try:
                 return round_, self._open(round_)
             except MedVeilError as error:
@@ -90,7 +98,11 @@ class StemVault:
 
     def _open(self, round_: int) -> dict[str, Tensor]:
         path = self._path(round_)
-        plain = unseal(self._subkey, read_bytes(path), associated=self._bound(round_))
+        sealed = read_bytes(path)
+        try:
+            plain = unseal(self._subkey, sealed, associated=self._bound(round_))
+        except MedVeilError as error:
+            raise type(error)(error.problem, where=path, cure=error.cure) from None
         try:
             return dict(load(plain))
         except Exception as error:

@@ -38,14 +38,19 @@ def main(grid: Grid, context: Context) -> None:
             print(f"run folder: {federation.folder}", flush=True)
         federation.run()
     except MedVeilError as error:
-        _log.error("%s", error)
+        # Whoever runs the app in a process of their own says the error to their user themselves.
+        _log.log(logging.ERROR if _under_flower(grid) else logging.DEBUG, "%s", error)
         raise
 
 
 def _log_under_flower(grid: Grid) -> None:
     """In a process of Flower's own nobody has set up our log; its output is what ``flwr log`` shows."""
-    if type(grid).__module__.startswith("flwr.") and not logging.getLogger("medveil").handlers:
+    if _under_flower(grid) and not logging.getLogger("medveil").handlers:
         set_up_logging("info")
+
+
+def _under_flower(grid: Grid) -> bool:
+    return type(grid).__module__.startswith("flwr.")
 
 
 def _text(context: Context, key: str) -> str:

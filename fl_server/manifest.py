@@ -127,7 +127,8 @@ class Manifest:
             try:
                 self.end("interrupted" if interrupted else "failed", error=_text(error))
             except StorageError as refused:
-                _log.error("%s", refused)
+                # The error that stopped the run is the one to tell.
+                _log.info("%s", refused)
             raise
 
     def _refuse_other(self, now: dict[str, Any], before: dict[str, Any]) -> None:

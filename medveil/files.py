@@ -163,13 +163,20 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: str | Path) -> Iterator[None]:
+def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     """Hold an advisory lock beside `path` (``PATH.lock``), so that processes that make the same thing take turns.
+
+    Parameters
+    ----------
+    path
+        What is made; it need not exist.
+    wait
+        Wait while another process holds the lock; otherwise that is an error. The lock goes with its process.
 
     Raises
     ------
     StorageError
-        The lock file cannot be made.
+        The lock file cannot be made, or another process holds it and `wait` is false.
     """
     lock = Path(f"{path}.lock")
     make_folder(lock.parent)
@@ -178,7 +185,12 @@ def locked(path: str | Path) -> Iterator[None]:
     except OSError as error:
         raise storage_error(error, lock, "create the lock file") from error
     with stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StorageError("is in use by another process", where=path, cure="wait for it to end") from None
+        except OSError as error:
+            raise storage_error(error, lock, "lock the file") from error
         yield
 
 

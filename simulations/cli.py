@@ -67,11 +67,11 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _do_run(arguments: argparse.Namespace) -> int:
     from simulations.config import ExperimentConfig  # noqa: PLC0415 - a door opens fast: torch only where it is used
-    from simulations.run import resume_experiment, run_experiment  # noqa: PLC0415
+    from simulations.left_out import as_text  # noqa: PLC0415
+    from simulations.run import MANIFEST, resume_experiment, run_experiment  # noqa: PLC0415
 
     if arguments.resume is not None:
-        if arguments.config is not None or arguments.out is not None:
-            raise ConfigError("--resume takes no CONFIG and no --out", where="medveil-sim run")
+        _refuse_beside_resume(arguments)
         done = resume_experiment(arguments.resume)
     else:
         if arguments.config is None or arguments.out is None:
@@ -80,14 +80,26 @@ def _do_run(arguments: argparse.Namespace) -> int:
         try:
             done = run_experiment(config, arguments.out, replace=arguments.replace)
         except KeyboardInterrupt:
-            print(f"go on with: medveil-sim run --resume {arguments.out}", file=sys.stderr)
+            if (arguments.out / MANIFEST).is_file():
+                print(f"go on with: medveil-sim run --resume {arguments.out}", file=sys.stderr)
             raise
+    if done.left_out:
+        print(as_text(done.left_out), file=sys.stderr)
     if arguments.json:
         print(json.dumps(done.summary, indent=2))
     else:
         _print_result(done.summary)
         print(f"report: {done.report}")
     return 0
+
+
+def _refuse_beside_resume(arguments: argparse.Namespace) -> None:
+    """A resumed run repeats what the interrupted one would have done: nothing about it is chosen anew."""
+    given = {"CONFIG": arguments.config, "--out": arguments.out, "--engine": arguments.engine}
+    given |= {"--device": arguments.device, "--replace": arguments.replace or None}
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(f"--resume takes no {name}", where="medveil-sim run", cure="the run knows its settings")
 
 
 def _configured(arguments: argparse.Namespace, schema: type[T]) -> T:

@@ -18,9 +18,11 @@ from fl_server.config import ServerConfig
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError
+from medveil.log import logger
 from models.config import ModelConfig
 from models.policy import resolve_policy
 
+_log = logger("experiment")
 ENGINES = ("inprocess", "flower")
 _PADDING = ("block-pixel",)
 """Schemes that pad images to whole blocks."""
@@ -129,6 +131,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     """
     config = _resolved(config, out)
     source = open_source(config.data)
+    for warning in source.warnings:
+        _log.warning("%s: %s", source.path, warning)
     config.data.classes = list(source.classes)
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)

@@ -11,27 +11,40 @@ from typing import Any
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FormatError, MedVeilError
-from medveil.files import check_format, make_folder, read_json
+from medveil.files import check_format, locked, make_folder, read_json, storage_error
 from medveil.log import logger
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.examples import write_examples
+from simulations.left_out import LeftOut, read_left_out
 from simulations.progress import RunProgress
 from simulations.report.page import write_report
 from simulations.statistics import add_intervals
 
 _log = logger("run")
 MANIFEST = "manifest.json"
-_DRAWN = {"phantoms", "phantoms.lock"}
+_LOCK = ".run"
+_DRAWN = {"phantoms", "phantoms.lock", f"{_LOCK}.lock"}
 """What a run that was refused before it began may leave in its folder."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that came to its end."""
+    """A run that came to its end.
+
+    Attributes
+    ----------
+    folder, report : Path
+        The run folder and the page in it.
+    summary : dict
+        What ``summary.json`` holds.
+    left_out : list of LeftOut
+        Files that could not be read, each with the reason.
+    """
 
     folder: Path
     summary: dict[str, Any]
     report: Path
+    left_out: list[LeftOut]
 
 
 def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False, progress: bool = True) -> Finished:
@@ -51,9 +64,11 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
     MedVeilError
         The experiment cannot be run, or did not finish.
     """
-    _claim(out, replace=replace)
-    plan = make_plan(config, out)
-    return _carried_out(plan, resume=False, progress=progress)
+    make_folder(out)
+    with locked(out / _LOCK, wait=False):
+        _claim(out, replace=replace)
+        plan = make_plan(config, out)
+        return _carried_out(plan, resume=False, progress=progress)
 
 
 def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
@@ -67,6 +82,11 @@ def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
     manifest = read_manifest(out)
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=out, cure="resume it where it was started")
+    with locked(out / _LOCK, wait=False):
+        return _resumed(manifest, out, progress=progress)
+
+
+def _resumed(manifest: dict[str, Any], out: Path, *, progress: bool) -> Finished:
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
     plan = make_plan(config, out, run=manifest["run"])
     recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
@@ -105,7 +125,8 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
     write_examples(plan)
     add_intervals(plan.out)
     report = write_report(plan.out)
-    return Finished(folder=plan.out, summary=read_json(plan.out / "summary.json"), report=report)
+    summary = read_json(plan.out / "summary.json")
+    return Finished(folder=plan.out, summary=summary, report=report, left_out=read_left_out(plan.out))
 
 
 def _engine(name: str) -> Callable[[Plan, bool], None]:
@@ -125,18 +146,30 @@ def _report_what_there_is(out: Path) -> None:
         write_report(out)
     except MedVeilError as error:
         # The error that stopped the run is the one to tell.
-        _log.warning("no report: %s", error)
+        _log.info("no report: %s", error)
 
 
 def _claim(out: Path, *, replace: bool) -> None:
-    if out.is_dir() and any(each.name not in _DRAWN for each in out.iterdir()):
-        if not replace:
-            raise ConfigError(
-                "is not empty", where=out, cure="name another folder, or use --replace, or go on with --resume"
-            )
+    if all(each.name in _DRAWN for each in out.iterdir()):
+        return
+    if not replace:
+        raise ConfigError(
+            "is not empty", where=out, cure="name another folder, or use --replace, or go on with --resume"
+        )
+    try:
+        read_manifest(out)
+    except FormatError as error:
+        raise ConfigError("holds something that is not a run", where=out, cure="name another folder") from error
+    _empty(out)
+
+
+def _empty(out: Path) -> None:
+    """Remove a run but for the lock this process holds, the manifest last: until then it still is a run."""
+    kept = {f"{_LOCK}.lock": 2, MANIFEST: 1}
+    for each in sorted(out.iterdir(), key=lambda path: kept.get(path.name, 0)):
+        if each.name == f"{_LOCK}.lock":
+            continue
         try:
-            read_manifest(out)
-        except FormatError as error:
-            raise ConfigError("holds something that is not a run", where=out, cure="name another folder") from error
-        shutil.rmtree(out)
-    make_folder(out)
+            shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+        except OSError as error:
+            raise storage_error(error, each, "remove the earlier run") from error

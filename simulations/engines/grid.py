@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -33,6 +34,8 @@ class InProcessGrid(Grid):
         The ClientApp of every site.
     nodes
         One node configuration per site.
+    names
+        What the sites are called before they say it themselves.
     run_config
         Flower's run config.
     run_id
@@ -45,6 +48,7 @@ class InProcessGrid(Grid):
         nodes: Sequence[Mapping[str, bool | float | int | str]],
         run_config: UserConfig,
         *,
+        names: Sequence[str] = (),
         run_id: int = 1,
     ) -> None:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SERVER_NODE, 1
@@ -56,6 +60,7 @@ class InProcessGrid(Grid):
             )
             for node_id, config in enumerate(nodes, SERVER_NODE + 1)
         }
+        self._names = dict(zip(self._contexts, names, strict=False))
         self._waiting: deque[Message] = deque()
 
     def set_run(self, run: Run) -> None:
@@ -76,6 +81,10 @@ class InProcessGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """Ids of the sites."""
         return list(self._contexts)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Ids and names of the sites."""
+        return [NodeInfo(node_id=node_id, name=self._names.get(node_id, "")) for node_id in self._contexts]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages; returns their ids."""

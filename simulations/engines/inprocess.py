@@ -5,6 +5,7 @@ from __future__ import annotations
 from flwr.app import Context, RecordDict
 
 from fl_client.app import app as client_app
+from fl_client.app import site_name
 from fl_server.app import app as server_app
 from simulations.config import Plan
 from simulations.engines.grid import SERVER_NODE, InProcessGrid
@@ -23,6 +24,7 @@ def run_inprocess(plan: Plan, *, resume: bool = False) -> None:
     run_config = plan.run_config(resume=resume)
     sites = plan.sites.sites
     nodes = [{"partition-id": index, "num-partitions": sites} for index in range(sites)]
-    grid = InProcessGrid(client_app, nodes, run_config, run_id=RUN_ID)
+    names = [site_name(index) for index in range(sites)]
+    grid = InProcessGrid(client_app, nodes, run_config, names=names, run_id=RUN_ID)
     context = Context(run_id=RUN_ID, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config=run_config)
     server_app(grid, context)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from medveil.files import write_text
 from models.policy import POLICIES, Policy
+from simulations.left_out import left_out
 from simulations.report import figures, pictures, words
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
@@ -85,7 +86,7 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "thief_words": words.thief(run),
         "examples": _examples(run),
         "policies": _policies(run),
-        "skipped": _skipped(run),
+        "skipped": left_out(run.sites),
         "attacks": run.attacks,
         "configuration": _yaml(run.experiment or run.run_config),
         "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},
@@ -228,14 +229,6 @@ def _policies(run: RunRecord) -> list[tuple[Policy, bool]]:
     """Every policy offered, and whether it is the run's own."""
     own = tuple(run.run_config.get(key) for key in ("keys", "stem_init", "stem_train"))
     return [(each, (each.keys, each.init, each.train) == own) for each in POLICIES]
-
-
-def _skipped(run: RunRecord) -> list[tuple[str, str, str]]:
-    return [
-        (site, str(each.get("path", "")), str(each.get("reason", "")))
-        for site, document in run.sites.items()
-        for each in _mappings(document.get("skipped"))
-    ]
 
 
 def _mappings(value: object) -> list[Mapping]:

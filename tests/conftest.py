@@ -1,0 +1,79 @@
+"""What every test may use: a tiny experiment, and a log and site cache as a fresh process has them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = (
+    "name=tiny",
+    "rounds=2",
+    "sites=2",
+    "threads=1",
+    "device=cpu",
+    "data.source=npz",
+    "data.partition.min_per_site=4",
+    "cipher.block=4",
+    "cipher.negate=true",
+    "model.width=24",
+    "model.depth=2",
+    "model.heads=2",
+    "train.batch_size=16",
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> Iterator[None]:
+    """Commands set up MedVeil's log for their process: give it back as it was."""
+    root = logging.getLogger("medveil")
+    before = root.level, root.propagate, list(root.handlers)
+    yield
+    root.level, root.propagate, root.handlers = before
+    root.setLevel(before[0])
+
+
+@pytest.fixture
+def fresh_sites() -> Iterator[None]:
+    """Forget the open sites of earlier runs, as a new process would."""
+    from fl_client.app import _simulated_site  # noqa: PLC0415
+
+    _simulated_site.cache_clear()
+    yield
+    _simulated_site.cache_clear()
+
+
+def tiny_images(n: int = 96, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, size, size) uint8 with a brighter square where the label is 1."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    images = rng.integers(0, 90, (n, size, size), dtype=np.uint8)
+    images[labels == 1, size // 4 : size // 2, size // 4 : size // 2] += 120
+    return images, labels
+
+
+@pytest.fixture(scope="session")
+def tiny_npz(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An npz of 96 tiny images in two classes."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.npz"
+    images, labels = tiny_images()
+    np.savez(path, images=images, labels=labels)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_npz: Path) -> list[str]:
+    """The tiny experiment as KEY=VALUE settings."""
+    return [*TINY, f"data.path={tiny_npz}"]
+
+
+@pytest.fixture
+def tiny(tiny_settings: list[str]) -> Callable:
+    """Make the tiny experiment: two sites, 16 x 16 pixels, a ViT of two blocks; more settings may be given."""
+    from medveil.config import load_config  # noqa: PLC0415
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    return lambda *overrides: load_config(ExperimentConfig, None, [*tiny_settings, *overrides])
