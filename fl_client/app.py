@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites
@@ -29,11 +30,8 @@ from medveil.wire import Tensors, decode, delta, encode
 
 app = ClientApp()
 _OPEN_SITES = 64
+_SEE_LOG = "see the log of the site"
 _log = logger("client")
-
-
-class SiteError(Exception):
-    """What a server is told of an error at a site; Flower sends its text verbatim."""
 
 
 @app.query()
@@ -94,11 +92,15 @@ def _answer(message: Message, context: Context, work: Callable[[Site], RecordDic
         # A simulated site and its server are one person's; a real site says only what kind of error it met.
         simulated = SITES_KEY in context.run_config
         _log.log(logging.DEBUG if simulated else logging.ERROR, "%s", error)
-        told = str(error) if simulated else "see the log of the site"
-        raise SiteError(f"{type(error).__name__}: {told}") from None
+        return _refusal(message, error, str(error) if simulated else _SEE_LOG)
     except Exception as error:
         _log.exception("an error MedVeil did not expect")
-        raise SiteError(f"{type(error).__name__}: see the log of the site") from None
+        return _refusal(message, error, _SEE_LOG)
+
+
+def _refusal(message: Message, error: Exception, told: str) -> Message:
+    """An error reply with a text of ours: of a raised exception Flower sends the text, Ray the whole traceback."""
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {told}"), reply_to=message)
 
 
 def _site(context: Context) -> Site:

@@ -4,8 +4,8 @@
 - the `inprocess` engine beside a bare PyTorch FedAvg loop that does the same training;
 - a round on ciphertext beside a round on plaintext, stores already built.
 
-The sides of a ratio take turns. The ratio is of each side's fastest turn, the one other work disturbed least; the spread
-over turns stands beside it.
+The sides of a ratio take turns. The ratio is of each side's fastest turn, the one other work disturbed least; the
+spread over turns stands beside it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,163 @@
+"""The two apps through Flower's own simulation, as a user starts them: real processes, Ray, a fresh clone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+from safetensors.numpy import load_file
+
+from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY
+from simulations.engines.flower import OFFLINE
+from simulations.flower_defaults import flower_defaults
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
+TINY = {"rounds": 2, "images": 40, "epochs": 1}
+TINY_OVERRIDES = [
+    "rounds=2",
+    "sites=2",
+    "threads=1",
+    "data.phantoms.sites=2",
+    "data.phantoms.images=40",
+    "train.epochs=1",
+]
+DEMO = "simulations/conf/demo.yaml"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **OFFLINE, "PATH": path, "HOME": str(home), "OMP_NUM_THREADS": "1", **more}
+
+
+def medveil_sim(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
+    command = [str(PROGRAMS / "medveil-sim"), *words]
+    return subprocess.run(
+        command, cwd=CHECKOUT, env=environment(home), capture_output=True, text=True, check=False, timeout=250
+    )
+
+
+def processes(*words: str) -> list[int]:
+    """Ids of processes whose command line has all the words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if all(word in line for word in words):
+                found.append(int(entry.name))
+    return found
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    left, right = (load_file(run / "checkpoints" / "round-0002.safetensors") for run in (one, other))
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        np.testing.assert_allclose(right[name], tensor, rtol=1e-4, atol=1e-5, err_msg=name)
+    figures = [json.loads((run / "summary.json").read_text()) for run in (one, other)]
+    for key in ("loss", "accuracy", "auroc"):
+        assert figures[1][key] == pytest.approx(figures[0][key], rel=1e-4), key
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inprocess")
+    done = medveil_sim("run", DEMO, *TINY_OVERRIDES, "--out", str(folder / "run"), home=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_the_flower_engine_gives_the_in_process_result(in_process: Path, tmp_path: Path) -> None:
+    before = set(processes("flower-superlink")) | set(processes("ray::"))
+    done = medveil_sim(
+        "run", DEMO, *TINY_OVERRIDES, "--out", str(tmp_path / "run"), "--engine", "flower", home=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "report:" in done.stdout
+    assert_same_run(in_process, tmp_path / "run")
+    left = (set(processes("flower-superlink")) | set(processes("ray::"))) - before
+    assert not left, "Flower or Ray was left running"
+    assert not (tmp_path / ".flwr").exists(), "the user's own Flower home was written to"
+
+
+def test_bad_data_under_the_flower_engine_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "b").mkdir()
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / "images" / name).write_bytes(b"\x89PNG\r\n\x1a\n but no image")
+    words = ["data.source=images", f"data.path={tmp_path / 'images'}", "data.partition.kind=iid"]
+    done = medveil_sim(
+        "run", DEMO, *TINY_OVERRIDES, *words, "--out", str(tmp_path / "run"), "--engine", "flower", home=tmp_path
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_pyproject_holds_the_demo() -> None:
+    written = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert {key: json.loads(value) for key, value in written.items()} == {
+        key: json.loads(str(value)) for key, value in flower_defaults().items()
+    }, "run: python -m simulations.flower_defaults"
+
+
+@pytest.fixture
+def superlink_port() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    yield port
+    # `flwr run` starts a SuperLink that outlives it; its command line names our port.
+    for process in processes("flower-superlink", f"--port {port} "):
+        os.kill(process, signal.SIGTERM)
+    end = time.monotonic() + 20
+    while processes("flower-superlink", f"--port {port} ") and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not processes("flower-superlink", f"--port {port} ")
+
+
+def test_flwr_run_in_a_fresh_clone_runs_the_demo(in_process: Path, tmp_path: Path, superlink_port: str) -> None:
+    if not (CHECKOUT / ".git").exists():
+        pytest.skip("needs a git checkout to clone")
+    clone, neutral = tmp_path / "clone", tmp_path / "neutral"
+    subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(clone)], check=True)
+    neutral.mkdir()
+    config = tomllib.loads((clone / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny(config)))
+    own = environment(
+        tmp_path,
+        FLWR_HOME=str(tmp_path / "flwr"),
+        FLWR_LOCAL_SUPERLINK_HTTP_API_PORT=superlink_port,
+        MEDVEIL_HOME=str(tmp_path / "medveil"),
+    )
+    command = [str(PROGRAMS / "flwr"), "run", str(clone), "--stream", "-c", str(tmp_path / "tiny.toml")]
+    done = subprocess.run(command, cwd=neutral, env=own, capture_output=True, text=True, check=False, timeout=250)
+    runs = list((tmp_path / "medveil" / "runs").glob("demo-*"))
+    assert len(runs) == 1, done.stdout + done.stderr
+    manifest = json.loads((runs[0] / "manifest.json").read_text())
+    assert manifest["status"] == "finished", manifest["error"]
+    assert_same_run(in_process, runs[0])
+    assert medveil_sim("report", str(runs[0]), home=tmp_path).returncode == 0
+
+
+def tiny(config: dict[str, str]) -> dict[str, str]:
+    """The demo's run config with fewer rounds, images and epochs."""
+    run, sites = json.loads(config[RUN_KEY]), json.loads(config[SITES_KEY])
+    run["rounds"], run["train"]["epochs"] = TINY["rounds"], TINY["epochs"]
+    sites["data"]["phantoms"]["images"] = TINY["images"]
+    return {RUN_KEY: json.dumps(run), SERVER_KEY: config[SERVER_KEY], SITES_KEY: json.dumps(sites)}
