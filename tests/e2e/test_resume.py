@@ -1,0 +1,129 @@
+"""A run that is cut off and resumed ends with the tensors of an uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+PROGRAM = str(Path(sys.executable).parent / "medveil-sim")
+CHECKOUT = Path(__file__).resolve().parents[2]
+ROUNDS = 4
+SETTINGS = [
+    f"rounds={ROUNDS}",
+    "sites=2",
+    "threads=1",
+    "data.phantoms.sites=2",
+    "data.phantoms.images=100",
+    "train.epochs=1",
+    "train.mixup=0.2",
+]
+ARMS = {
+    "per-site adapted stems": ["keys.policy=per-site"],
+    "moments at the server": ["keys.policy=shared", "server.strategy=fedadam"],
+}
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [PROGRAM, "run", *words],
+        cwd=CHECKOUT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def experiment(out: Path, arm: str) -> list[str]:
+    return ["simulations/conf/demo.yaml", *SETTINGS, *ARMS[arm], "--out", str(out)]
+
+
+def wait_for_round(out: Path, round_: int, process: subprocess.Popen[str]) -> None:
+    """Until the first site has sent its update of a round, and the second is at work."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        except (OSError, json.JSONDecodeError):
+            lines = []
+        if any(line["round"] == round_ and line["phase"] == "train" for line in lines):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"round {round_} was not reached: {process.communicate(timeout=5)}")
+
+
+def tensors(run: Path) -> dict[str, np.ndarray]:
+    return load_file(run / "checkpoints" / f"round-{ROUNDS:04d}.safetensors")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    runs = {}
+    for arm in ARMS:
+        runs[arm] = tmp_path_factory.mktemp("whole") / "run"
+        process = start(*experiment(runs[arm], arm))
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("arm", "blow", "code"),
+    [
+        ("per-site adapted stems", signal.SIGKILL, -signal.SIGKILL),
+        ("per-site adapted stems", signal.SIGINT, 130),
+        ("moments at the server", signal.SIGKILL, -signal.SIGKILL),
+    ],
+)
+def test_resume_ends_as_if_nothing_had_happened(
+    uninterrupted: dict[str, Path], tmp_path: Path, arm: str, blow: signal.Signals, code: int
+) -> None:
+    out = tmp_path / "run"
+    process = start(*experiment(out, arm))
+    wait_for_round(out, 2, process)
+    process.send_signal(blow)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["status"] == ("interrupted" if blow is signal.SIGINT else "running")
+    if blow is signal.SIGINT:
+        assert f"--resume {out}" in errors
+
+    resumed = start("--resume", str(out))
+    _, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
+
+    whole, mended = tensors(uninterrupted[arm]), tensors(out)
+    assert whole.keys() == mended.keys()
+    for name, tensor in whole.items():
+        np.testing.assert_array_equal(mended[name], tensor, err_msg=name)
+    for site in ("site-1", "site-2"):
+        one, other = (np.load(run / "sites" / site / "predictions.npz") for run in (uninterrupted[arm], out))
+        np.testing.assert_array_equal(one["probabilities"], other["probabilities"])
+    rounds = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    trained = [(line["round"], line["site"]) for line in rounds if line["phase"] == "train"]
+    assert len(trained) == len(set(trained)) == ROUNDS * 3, "every round of every site stands there once"
+
+
+def test_a_finished_run_is_not_run_again(uninterrupted: dict[str, Path]) -> None:
+    run = uninterrupted["per-site adapted stems"]
+    before = (run / "checkpoints" / f"round-{ROUNDS:04d}.safetensors").stat().st_mtime_ns
+    process = start("--resume", str(run))
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "report:" in output
+    assert (run / "checkpoints" / f"round-{ROUNDS:04d}.safetensors").stat().st_mtime_ns == before
