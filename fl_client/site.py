@@ -205,7 +205,8 @@ class Site:
 
     def _skipped(self, store: EncryptedStore) -> tuple[Skipped, ...]:
         """Files left out at this site; of a data set that several share, only those of its own share."""
-        return (*self._source.skipped, *store.skipped) if self.setup.sites == 1 else store.skipped
+        shared = set(self._source.skipped) if self.setup.sites > 1 else set()
+        return tuple(each for each in store.skipped if each not in shared)
 
     @functools.cached_property
     def _source(self) -> Source:

@@ -175,6 +175,8 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.cipher = resolve(config.cipher)
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)
+    if config.cipher.block < 1:
+        raise ConfigError(f"'cipher.block' is {config.cipher.block}", where=config.name, cure="at least 1")
     if config.sites < 1:
         raise ConfigError(f"'sites' is {config.sites}", where=config.name, cure="at least 1")
     if config.keys.policy == "none":

@@ -117,8 +117,10 @@ def test_yaml_that_is_none_says_the_line(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="is not text"):
         load_config(Outer, tmp_path / "bytes.yaml")
-    with pytest.raises(StorageError, match="no such file"):
+    with pytest.raises(ConfigError, match=r"gone\.yaml: no such file"):
         load_config(Outer, tmp_path / "gone.yaml")
+    with pytest.raises(StorageError, match="is a directory"):
+        load_config(Outer, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["rounds", "=3", ".rounds=3", "inner..rate=3", ""])
