@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crypto.cipher import ImageCipher
 from fl_client.config import TrainConfig
+from fl_client.data.stored import nonces_for
 from fl_client.measures import measure
 from fl_client.training import predict
 from models.stem import stem_names
@@ -38,8 +39,7 @@ class Loot:
 
 def under_wrong_key(model: VisionTransformer, loot: Loot, cipher: ImageCipher, config: TrainConfig) -> dict[str, float]:
     """Measures of the whole stolen model on images hidden by `cipher`, which carries another key than the site's."""
-    nonces = cipher.fresh_nonces(len(loot.images)) if cipher.per_image else None
-    hidden = Loot(cipher.encrypt(loot.images, nonces), loot.labels)
+    hidden = Loot(cipher.encrypt(loot.images, nonces_for(cipher, list(range(len(loot.images))))), loot.labels)
     return measure(loot.labels, predict(model, hidden, config)).as_metrics("wrong-key")
 
 

@@ -125,7 +125,7 @@ class Manifest:
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
             try:
-                self.end("interrupted" if interrupted else "failed", error=_text(error))
+                self.end("interrupted" if interrupted else "failed", error=None if interrupted else _text(error))
             except StorageError as refused:
                 # The error that stopped the run is the one to tell.
                 _log.info("%s", refused)
