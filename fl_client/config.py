@@ -11,7 +11,7 @@ from medveil.errors import ConfigError
 
 OPTIMIZERS = ("adamw", "sgd")
 CLASS_WEIGHTS = ("none", "balanced")
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 
 
 @dataclass
@@ -32,7 +32,8 @@ class TrainConfig:
     mixup: float = field(default=0.0, metadata={"help": "Alpha of MixUp's Beta(alpha, alpha); 0 switches it off."})
     class_weights: str = field(default="none", metadata={"help": "none, or balanced by the site's own counts."})
     precision: str = field(
-        default="auto", metadata={"help": "fp32, bf16 autocast, or auto: bf16 on GPUs that have it."}
+        default="auto",
+        metadata={"help": "fp32, bf16 autocast, fp64 (to check equalities), or auto: bf16 on GPUs that have it."},
     )
     warmup_lr: float = field(default=1e-3, metadata={"help": "Learning rate of the stem's warm-up before round 1."})
 

@@ -224,7 +224,7 @@ class Site:
 
     def _model(self, incoming: Tensors, *, before: int) -> VisionTransformer:
         model = self.bench.reset()
-        given = {name: torch.from_numpy(np.array(array)) for name, array in incoming.items()}
+        given = {name: torch.from_numpy(np.array(array)).to(self.bench.dtype) for name, array in incoming.items()}
         load_tensors(model, given, expected=self.travelling)
         if not self.private:
             return model

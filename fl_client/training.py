@@ -62,7 +62,7 @@ def train_round(
         The loss is not finite.
     """
     parameters = _only_trainable(model, trainable)
-    device = next(model.parameters()).device
+    device, dtype = _place(model)
     step = _Step(
         model=model,
         optimizer=make_optimizer(model, parameters, config),
@@ -83,7 +83,7 @@ def train_round(
         for epoch in range(config.epochs):
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
                 images = part.batch(chosen, (plan.round - 1) * config.epochs + epoch)
-                x = normalise(to_device(images, device), bits=bits)
+                x = normalise(to_device(images, device), bits=bits, dtype=dtype)
                 y = to_device(part.labels[chosen], device)
                 loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
                 losses += loss * len(chosen)
@@ -197,14 +197,14 @@ def predict(
     model: nn.Module, part: Batches, config: TrainConfig, *, bits: int = 8, batch_size: int = 128
 ) -> npt.NDArray[np.float32]:
     """Class probabilities (n, K) of a part's images, un-augmented, in order."""
-    device = next(model.parameters()).device
+    device, dtype = _place(model)
     model.eval()
     rows = []
     for chosen in in_order(len(part.labels), batch_size):
-        x = normalise(to_device(part.batch(chosen, 0), device), bits=bits)
+        x = normalise(to_device(part.batch(chosen, 0), device), bits=bits, dtype=dtype)
         with autocast(device, config.precision):
             logits = model(x)
-        rows.append(logits.float().softmax(1).cpu().numpy())
+        rows.append(logits.double().softmax(1).float().cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, _classes(model)), np.float32)
 
 
@@ -220,6 +220,11 @@ def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """A numpy array as a tensor on `device`; to a GPU from pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
+    parameter = next(model.parameters())
+    return parameter.device, parameter.dtype
 
 
 def _classes(model: nn.Module) -> int:

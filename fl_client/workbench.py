@@ -33,6 +33,11 @@ class Workbench:
     hash: str
     device: torch.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its weights: float32, or float64 under ``precision: fp64``."""
+        return next(self.model.parameters()).dtype
+
     def reset(self) -> VisionTransformer:
         """Put the public tensors back and return the model."""
         with torch.no_grad():
@@ -43,21 +48,20 @@ class Workbench:
 
 def workbench(run: RunConfig, device: torch.device) -> Workbench:
     """The process's workbench for a run; built once for each model, seed and device."""
-    return _built(json.dumps(run.model, sort_keys=True), run.seed, str(device))
+    dtype = torch.float64 if run.train.get("precision") == "fp64" else torch.float32
+    return _built(json.dumps(run.model, sort_keys=True), run.seed, str(device), dtype)
 
 
 @functools.lru_cache(maxsize=2)
-def _built(model_json: str, seed: int, device: str) -> Workbench:
+def _built(model_json: str, seed: int, device: str, dtype: torch.dtype) -> Workbench:
     values: dict[str, Any] = json.loads(model_json)
     model = build_vit(from_mapping(ModelConfig, values, where="model"), seed=seed)
-    public = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    # The hash is of the model as every site and the server build it, before a site chooses its precision.
+    digest = model_hash(model)
     placed = torch.device(device)
-    return Workbench(
-        model=model.to(placed),
-        public={name: tensor.to(placed) for name, tensor in public.items()},
-        hash=model_hash(model),
-        device=placed,
-    )
+    model = model.to(placed, dtype)
+    public = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    return Workbench(model=model, public=public, hash=digest, device=placed)
 
 
 def pick_device(named: str) -> torch.device:

@@ -108,6 +108,15 @@ def test_hidden_images_and_adapted_stems_equal_their_plaintext_twin(tiny: Tiny, 
     assert max(float(np.abs(other.tensors[n] - plain.tensors[n]).max()) for n in plain.tensors) > 1e-2
 
 
+def test_in_double_precision_the_twins_differ_by_the_rounding_of_the_wire(tiny: Tiny, tmp_path: Path) -> None:
+    base = tiny("rounds=3", "train.precision=fp64")
+    hidden = run(as_experiment(base, ARMS["per-site-adapted"], 0), tmp_path / "hidden")
+    plain = run(as_experiment(base, ARMS["fedper"], 0), tmp_path / "plain")
+    for name, tensor in plain.tensors.items():
+        np.testing.assert_allclose(hidden.tensors[name], tensor, rtol=2e-7, atol=2e-8, err_msg=name)
+    np.testing.assert_allclose(hidden.probabilities(), plain.probabilities(), atol=1e-6)
+
+
 @pytest.mark.parametrize("arm", ["fedper", "per-site-adapted", "per-site-secret", "per-site-public", "shared-secret"])
 def test_a_stem_at_home_never_travels(tiny: Tiny, tmp_path: Path, arm: str) -> None:
     ran = run(as_experiment(tiny("rounds=1"), ARMS[arm], 0), tmp_path)
