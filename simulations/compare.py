@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from medveil.config import to_mapping
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
+from medveil.config import load_config, to_mapping
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
 from medveil.files import make_folder, read_json, write_text
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
@@ -107,12 +107,12 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
 
 
 def _run(config: ExperimentConfig, job: _Job, console: Console) -> str | None:
-    text = yaml.safe_dump(to_mapping(as_experiment(config, job.arm, job.seed)), sort_keys=False)
-    if _is_finished(job.folder) and job.settings.is_file() and job.settings.read_text() == text:
+    experiment = as_experiment(config, job.arm, job.seed)
+    if _is_finished(job.folder) and _was_run_as(experiment, job.settings):
         console.print(f"{job.name}: kept", markup=False, soft_wrap=True)
         return None
     make_folder(job.folder.parent)
-    write_text(job.settings, text)
+    write_text(job.settings, yaml.safe_dump(to_mapping(experiment), sort_keys=False))
     console.print(f"{job.name}: begins", markup=False, soft_wrap=True)
     program = str(Path(sys.executable).parent / "medveil-sim")
     command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]
@@ -120,9 +120,20 @@ def _run(config: ExperimentConfig, job: _Job, console: Console) -> str | None:
     if done.returncode == EXIT_OK:
         console.print(done.stdout.splitlines()[0], markup=False, soft_wrap=True)
         return None
-    error = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    console.print(f"{job.name}: {error}", markup=False, soft_wrap=True)
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    error = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
+    console.print(f"{job.name}: failed: {error}", markup=False, soft_wrap=True)
     return error
+
+
+def _was_run_as(experiment: ExperimentConfig, settings: Path) -> bool:
+    """Whether a file holds these settings, whatever else it was compared with."""
+    try:
+        earlier = load_config(ExperimentConfig, settings)
+    except MedVeilError:
+        return False
+    earlier.compare = experiment.compare
+    return earlier == experiment
 
 
 def _is_finished(folder: Path) -> bool:

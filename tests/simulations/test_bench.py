@@ -1,0 +1,64 @@
+"""The benchmark runs, and its figures are what they are called. How fast it all is, is not for a test to say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from crypto.bench import bench_cipher
+from simulations import bench, cli
+
+WANTED = (
+    "cipher_images_per_s",
+    "cipher_over_block_loop",
+    "cipher_over_memcpy",
+    "engine_over_bare_loop",
+    "ciphertext_over_plaintext",
+)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bench.bench
+    monkeypatch.setattr(bench, "bench_cipher", lambda: bench_cipher(images=4, size=32, seconds=0.05))
+    monkeypatch.setattr(bench, "_SIZE", 32)
+    monkeypatch.setattr(bench, "bench", lambda device: whole(device=device, images=64, turns=1))
+    torch.set_num_threads(1)
+
+
+@pytest.mark.usefixtures("quick", "fresh_sites")
+def test_the_figures_the_command_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--device", "cpu", "--json", str(tmp_path / "bench.json")]) == 0
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    table = capsys.readouterr().out
+    for name in WANTED:
+        assert figures[name] > 0
+        assert name in table
+    for name in ("engine_over_bare_loop", "ciphertext_over_plaintext"):
+        assert 0 < figures[f"{name}_turns_min"] <= figures[f"{name}_turns_max"]
+    assert figures["engine_over_bare_loop"] == pytest.approx(
+        figures["engine_rounds_s"] / figures["bare_loop_rounds_s"], rel=1e-6
+    )
+    assert figures["environment"]["threads"] >= 1
+
+
+def test_a_ratio_is_of_the_fastest_turns() -> None:
+    assert bench._ratio("a_over_b", [2.0, 3.0], [1.0, 4.0]) == {
+        "a_over_b": 2.0,
+        "a_over_b_turns_min": 0.75,
+        "a_over_b_turns_max": 2.0,
+    }
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_the_bare_loop_does_the_training_the_engine_does(tmp_path: Path) -> None:
+    data = bench._write_images(tmp_path / "images.npz", 64)
+    plan = bench._plan(data, "cpu", tmp_path / "run")
+    loop = bench._BareLoop(plan)
+    before = {name: tensor.clone() for name, tensor in loop.average.items()}
+    loop.round(1)
+    assert any(not before[name].equal(tensor) for name, tensor in loop.average.items())
+    assert len(loop.images) == plan.sites.sites == 4

@@ -1,0 +1,100 @@
+"""Arms side by side: run once, kept afterwards, and a failed one does not take the others along."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medveil.errors import ConfigError
+from simulations.arms import ARMS, as_experiment, find_arm
+from simulations.cli import main
+from simulations.config import ExperimentConfig
+
+Tiny = Callable[..., ExperimentConfig]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compared") / "out"
+
+
+@pytest.fixture
+def compare(
+    tmp_path: Path, out: Path, tiny_settings: list[str], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    (tmp_path / "empty.yaml").write_text("")
+
+    def run(arms: str, *words: str) -> tuple[int, str, str]:
+        settings = [*tiny_settings, "rounds=1", f"compare.arms=[{arms}]"]
+        code = main(["compare", str(tmp_path / "empty.yaml"), *settings, *words, "--out", str(out)])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err + said.out
+        return code, said.out, said.err
+
+    return run
+
+
+Compare = Callable[..., tuple[int, str, str]]
+
+
+def test_two_arms_side_by_side(compare: Compare, out: Path) -> None:
+    code, said, progress = compare("fedper, per-site-adapted")
+    assert code == 0, progress
+    assert "fedper seed 0: begins" in progress
+    assert f"report: {out}" in said
+    for name in ("fedper", "per-site-adapted"):
+        assert name in said
+        assert json.loads((out / name / "seed-0" / "manifest.json").read_text())["status"] == "finished"
+    table = (out / "compare.json").read_text()
+    assert "per-site-adapted" in table
+    assert "fedper" in table
+
+
+def test_finished_runs_are_kept(compare: Compare, out: Path) -> None:
+    before = [(out / name / "seed-0" / "summary.json").stat().st_mtime_ns for name in ("fedper", "per-site-adapted")]
+    code, said, progress = compare("fedper, per-site-adapted", "--json")
+    assert code == 0
+    assert [line for line in progress.splitlines() if line] == ["fedper seed 0: kept", "per-site-adapted seed 0: kept"]
+    assert json.loads(said) == json.loads((out / "compare.json").read_text())
+    after = [(out / name / "seed-0" / "summary.json").stat().st_mtime_ns for name in ("fedper", "per-site-adapted")]
+    assert after == before
+
+
+def test_a_failed_arm_leaves_the_others_and_exit_code_6(compare: Compare, out: Path) -> None:
+    # Only an arm with a secret stem is warmed up: the other's settings, and so its run, stay.
+    code, said, progress = compare("fedper, shared-secret", "stem.warmup=-1")
+    assert code == 6
+    assert "fedper seed 0: kept" in progress
+    assert "shared-secret seed 0: failed: tiny shared-secret: 'stem_warmup' is -1" in progress
+    assert "fedper" in said
+    code, _, progress = compare("shared-secret", "stem.warmup=-1")
+    assert code == 6
+    (line,) = [line for line in progress.splitlines() if line.startswith("error:")]
+    assert "none of 1 runs finished: tiny shared-secret: 'stem_warmup' is -1" in line
+
+
+def test_arms_that_are_not_there(compare: Compare) -> None:
+    code, _, said = compare("fedpr")
+    assert code == 2
+    assert said == "error: compare.arms: no arm is called 'fedpr'; did you mean 'fedper'?\n"
+    code, _, said = compare("")
+    assert code == 2
+    assert "names no arms" in said
+    with pytest.raises(ConfigError, match="one of plain"):
+        find_arm("zzzz")
+
+
+@pytest.mark.parametrize("arm", ARMS.values(), ids=ARMS)
+def test_an_arm_is_the_experiment_with_its_policy_and_seed(tiny: Tiny, arm: object) -> None:
+    base = tiny("stem.warmup=3")
+    before = tiny("stem.warmup=3")
+    made = as_experiment(base, arm, 7)  # type: ignore[arg-type]
+    assert base == before
+    assert made.seed == 7
+    assert made.keys.policy == arm.keys  # type: ignore[attr-defined]
+    assert made.stem.warmup == (3 if made.stem.init == "secret" else 0)
+    assert made.train == base.train
+    assert made.data == base.data
