@@ -24,7 +24,8 @@ _log = logger("run")
 MANIFEST = "manifest.json"
 _LOCK = ".run"
 _DRAWN = {"phantoms", "phantoms.lock", f"{_LOCK}.lock"}
-"""What a run that was refused before it began may leave in its folder."""
+_DRAWING = ".phantoms."
+"""What a run that was refused or killed before it began may leave in its folder."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _report_what_there_is(out: Path) -> None:
 
 
 def _claim(out: Path, *, replace: bool) -> None:
-    if all(each.name in _DRAWN for each in out.iterdir()):
+    if all(each.name in _DRAWN or each.name.startswith(_DRAWING) for each in out.iterdir()):
         return
     if not replace:
         raise ConfigError(

@@ -185,6 +185,7 @@ def test_a_folder_that_is_missing_empty_or_no_folder(sim: Sim, tmp_path: Path) -
     (tmp_path / "bare").mkdir()
     refused(sim(*IMAGES, f"data.path={tmp_path / 'bare'}"), 3, "bare: the folder is empty")
     refused(sim("data.source=dicom", f"data.path={tmp_path / 'bare'}"), 3, "bare: the folder is empty")
+    assert not (tmp_path / "out" / "manifest.json").exists()
     refused(sim("data.path=/gone.npz"), 3, "/gone.npz")
     (tmp_path / "torn.npz").write_bytes(b"PK\x03\x04 torn")
     refused(sim(f"data.path={tmp_path / 'torn.npz'}"), 3, "torn.npz")
@@ -301,6 +302,12 @@ def test_a_folder_that_holds_something(sim: Sim, tmp_path: Path) -> None:
     assert (out / "thesis.txt").read_text() == "years of work"
 
 
+def test_what_a_killed_start_left_is_no_hindrance(sim: Sim, tmp_path: Path) -> None:
+    (tmp_path / "out" / ".phantoms.x1y2.part" / "hospital-1").mkdir(parents=True)
+    (tmp_path / "out" / ".run.lock").write_text("")
+    assert sim("rounds=1").code == 0
+
+
 def test_an_earlier_run_is_replaced_only_when_asked(sim: Sim, tmp_path: Path) -> None:
     assert sim("rounds=1").code == 0
     first = json.loads((tmp_path / "out" / "manifest.json").read_text())["run"]
@@ -337,24 +344,43 @@ def test_two_processes_do_not_share_a_run_folder(sim: Sim, tmp_path: Path) -> No
     assert (tmp_path / "out" / "summary.json").is_file()
 
 
+class Disk:
+    """A disk of a size of our choice."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
+
+    def mount(self, size: str) -> None:
+        self._mount(size, 0)
+
+    def grow(self, size: str) -> None:
+        self._mount(size, 32)
+
+    def unmount(self) -> None:
+        self._libc.umount2(str(self.place).encode(), 2)
+
+    def _mount(self, size: str, flags: int) -> None:
+        made = -1
+        if sys.platform == "linux":
+            made = self._libc.mount(b"none", str(self.place).encode(), b"tmpfs", flags, f"size={size}".encode())
+        if made != 0:
+            pytest.skip(f"no disk to fill: mounting one says {os.strerror(ctypes.get_errno())}")
+
+
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
-    if sys.platform != "linux" or libc.mount(b"none", str(place).encode(), b"tmpfs", 0, b"size=400k") != 0:
-        pytest.skip(f"no small disk to fill: mounting one says {os.strerror(ctypes.get_errno())}")
-    try:
-        yield place
-    finally:
-        libc.umount2(str(place).encode(), 2)
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path / "disk")
+    made.place.mkdir()
+    yield made
+    made.unmount()
 
 
-def test_a_disk_that_is_full_while_the_store_is_written(sim: Sim, small_disk: Path, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_while_the_store_is_written(sim: Sim, disk: Disk, tmp_path: Path) -> None:
     images, labels = np.zeros((96, 128, 128), np.uint8), np.arange(96) % 2
     np.savez_compressed(tmp_path / "large.npz", images=images, labels=labels)
-    out = small_disk / "out"
+    disk.mount("400k")
+    out = disk.place / "out"
     large = (f"data.path={tmp_path / 'large.npz'}", "cipher.block=32", "rounds=1")
     refused(sim(*large, out=out), 3, "no space left on device", "free some space")
     left = [path.name for path in (out / "sites").rglob("*") if path.is_file()]
@@ -363,13 +389,26 @@ def test_a_disk_that_is_full_while_the_store_is_written(sim: Sim, small_disk: Pa
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["status"] in {"failed", "running"}
     # With space, the same run goes on to its end.
-    libc = ctypes.CDLL(ctypes.util.find_library("c"))
-    assert libc.mount(b"none", str(small_disk).encode(), b"tmpfs", 32, b"size=40m") == 0
+    disk.grow("40m")
     done = sim.resume(out)
     assert done.code == 0, done.err
 
 
-def test_a_disk_that_is_full_in_a_round(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", ["130k", "200k"])
+def test_a_disk_that_fills_in_a_round_is_mended_by_space_and_resume(
+    sim: Sim, disk: Disk, tmp_path: Path, size: str
+) -> None:
+    disk.mount(size)
+    out = disk.place / "out"
+    refused(sim(out=out), 3, "safetensors: cannot write the file: no space left on device")
+    disk.grow("40m")
+    assert sim.resume(out).code == 0
+    assert sim(out=tmp_path / "whole").code == 0
+    whole, mended = (checkpoints.load(run / "checkpoints" / "round-0002.json") for run in (tmp_path / "whole", out))
+    assert all(np.array_equal(whole.tensors[name], mended.tensors[name]) for name in whole.tensors)
+
+
+def test_a_checkpoint_that_cannot_be_written(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = checkpoints.save
 
     def full(folder: Path, checkpoint: checkpoints.Checkpoint, **settings: int) -> Path:

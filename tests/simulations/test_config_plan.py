@@ -1,0 +1,134 @@
+"""From an experiment to what server and sites are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fl_client.config import SimulatedSites
+from fl_server.config import ServerSettings
+from medveil.config import from_mapping
+from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
+from medveil.errors import ConfigError, DataError
+from simulations.config import ExperimentConfig, make_plan
+from simulations.examples import write_examples
+
+Tiny = Callable[..., ExperimentConfig]
+
+
+def test_what_the_data_decide_is_filled_in_and_the_experiment_is_left_alone(tiny: Tiny, tmp_path: Path) -> None:
+    config, before = tiny(), tiny()
+    plan = make_plan(config, tmp_path / "run")
+    assert config == before
+    run = plan.run
+    assert (run.classes, run.channels, run.image_size) == (["0", "1"], 1, 16)
+    assert {name: run.model[name] for name in ("image_size", "patch", "channels", "classes")} == {
+        "image_size": 16,
+        "patch": 4,
+        "channels": 1,
+        "classes": 2,
+    }
+    assert (run.keys, run.stem_init, run.stem_train) == ("per-site", "adapted", "local")
+    assert len(run.run) == 36
+    assert make_plan(config, tmp_path / "run").run.run != run.run
+    assert make_plan(config, tmp_path / "run", run="mine").run.run == "mine"
+
+
+def test_images_that_are_no_multiple_of_the_block_get_a_larger_model(tiny: Tiny, tmp_path: Path) -> None:
+    plan = make_plan(tiny("cipher.block=5"), tmp_path)
+    assert (plan.run.image_size, plan.run.model["image_size"], plan.run.model["patch"]) == (16, 20, 5)
+    with pytest.raises(ConfigError, match=r"'data\.image_size' is 16, not a multiple of 'cipher\.block' 5"):
+        make_plan(tiny("cipher.block=5", "keys.policy=none"), tmp_path)
+
+
+def test_the_seed_papers_preset(tiny: Tiny, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    for number in range(40):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(path)
+    config = tiny("cipher.scheme=seed-paper", "data.source=images", f"data.path={folder}", "data.image_size=200")
+    plan = make_plan(config, tmp_path / "run")
+    assert plan.run.cipher == {"scheme": "block-pixel", "block": 25, "negate": False}
+    assert (plan.run.channels, plan.run.model["image_size"]) == (3, 200)
+
+
+def test_policies_decide_what_is_hidden(tiny: Tiny, tmp_path: Path) -> None:
+    plain = make_plan(tiny("keys.policy=none"), tmp_path)
+    assert plain.run.cipher == {"scheme": "none", "block": 4, "negate": False}
+    assert (plain.run.stem_init, plain.run.stem_train) == ("public", "averaged")
+    shared = make_plan(tiny("keys.policy=shared"), tmp_path)
+    assert (shared.run.stem_init, shared.run.stem_train) == ("public", "averaged")
+    together = make_plan(tiny("federation=centralised", "sites=3", "data.partition.kind=dirichlet"), tmp_path)
+    assert (together.sites.sites, together.sites.data.partition.kind) == (1, "iid")
+    assert make_plan(tiny("federation=local-only"), tmp_path).experiment.server.strategy == "local-only"
+
+
+def test_the_run_config_is_three_strings_both_sides_can_read(tiny: Tiny, tmp_path: Path) -> None:
+    plan = make_plan(tiny("server.strategy=fedadam"), tmp_path / "run")
+    config = plan.run_config(resume=True)
+    assert RunConfig.from_json(str(config[RUN_KEY])) == plan.run
+    sites = SimulatedSites.from_json(str(config[SITES_KEY]))
+    assert sites == plan.sites
+    assert Path(sites.out).is_absolute()
+    settings = ServerSettings.from_json(str(config[SERVER_KEY]))
+    assert (settings.out, settings.sites, settings.resume) == (str(plan.out), 2, True)
+    assert settings.server.strategy == "fedadam"
+    assert settings.experiment is not None
+    assert from_mapping(ExperimentConfig, settings.experiment, where="manifest") == plan.experiment
+    again = make_plan(
+        from_mapping(ExperimentConfig, json.loads(str(config[SERVER_KEY]))["experiment"], where="x"),
+        plan.out,
+        run=plan.run.run,
+    )
+    assert again == plan, "a resolved experiment resolves to itself: this is what --resume relies on"
+
+
+def test_what_someone_should_know_of_the_data_is_said(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rows = ["path,label,group"]
+    for number in range(8):
+        Image.fromarray(np.zeros((20, 20), np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]},{number // 2}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+    settings = ("data.source=images", f"data.path={folder}", "data.labels=labels.csv", "data.image_size=16")
+    make_plan(tiny(*settings), tmp_path / "run")
+    assert "column 'group' that data.group_by does not use" in caplog.text
+    caplog.clear()
+    make_plan(tiny(*settings, "data.group_by=group"), tmp_path / "run")
+    assert caplog.text == ""
+
+
+def test_data_that_cannot_be_dealt_is_refused_before_anything_runs(tiny: Tiny, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/nowhere"):
+        make_plan(tiny("data.path=/nowhere.npz"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("scheme", ["block-pixel", "aes-ctr"])
+def test_examples_are_hidden_by_a_key_that_hid_nothing_else(tiny: Tiny, tmp_path: Path, scheme: str) -> None:
+    config = tiny("keys.policy=shared", f"cipher.scheme={scheme}", f"cipher.negate={scheme == 'block-pixel'}")
+    plan = make_plan(config, tmp_path)
+    path = write_examples(plan)
+    assert path is not None
+    first = dict(np.load(path))
+    assert {array.shape for array in first.values()} == {(4, 1, 16, 16)}
+    np.testing.assert_array_equal(first["decrypted"], first["original"])
+    assert not np.array_equal(first["ciphertext"], first["original"])
+    assert not np.array_equal(first["wrong_key"], first["original"])
+    again = dict(np.load(write_examples(plan) or ""))
+    np.testing.assert_array_equal(again["original"], first["original"])
+    assert not np.array_equal(again["ciphertext"], first["ciphertext"]), "the key was not thrown away"
+
+
+def test_there_is_no_example_where_nothing_is_hidden(tiny: Tiny, tmp_path: Path) -> None:
+    assert write_examples(make_plan(tiny("keys.policy=none"), tmp_path)) is None
+    assert not list(tmp_path.iterdir())
