@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +36,8 @@ class RunProgress:
         self._console = console or Console(stderr=True, highlight=False)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
-        self._offset = 0
+        self._offset, self._inode = 0, 0
+        self._shown: set[bytes] = set()
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -70,8 +72,10 @@ class RunProgress:
     def _read(self) -> None:
         try:
             with self._path.open("rb") as stream:
-                if stream.seek(0, 2) < self._offset:
-                    self._offset = 0
+                inode = os.fstat(stream.fileno()).st_ino
+                if inode != self._inode:
+                    # A resumed run puts a file in its place that holds what its checkpoint had seen.
+                    self._offset, self._inode = 0, inode
                 stream.seek(self._offset)
                 text = stream.read()
         except OSError:
@@ -79,7 +83,9 @@ class RunProgress:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
-            self._show(json.loads(line))
+            if line not in self._shown:
+                self._shown.add(line)
+                self._show(json.loads(line))
 
     def _show(self, line: dict[str, Any]) -> None:
         loss, accuracy = _number(line["loss"]), _number(line["accuracy"])

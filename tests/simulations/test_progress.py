@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from medveil.files import write_bytes
 from simulations.left_out import LeftOut, as_text, left_out, read_left_out
 from simulations.progress import RunProgress
 
@@ -38,11 +39,13 @@ def test_off_a_terminal_every_round_is_one_plain_line(tmp_path: Path) -> None:
 def test_metrics_cut_back_by_a_resume_are_read_anew(tmp_path: Path) -> None:
     text = io.StringIO()
     progress = followed(tmp_path, text)
-    (tmp_path / "metrics.jsonl").write_text(line(1, "all") + line(2, "all"))
+    (tmp_path / "metrics.jsonl").write_text(line(1, "all") + line(2, "site-1"))
     progress._read()
-    (tmp_path / "metrics.jsonl").write_text(line(1, "all"))
+    # As long as before, other lines: an offset into the old file would land within a line of the new.
+    write_bytes(tmp_path / "metrics.jsonl", (line(1, "all") + line(1, "all", "validation") + line(2, "all")).encode())
     progress._read()
-    assert [each.split()[1] for each in text.getvalue().splitlines()] == ["1/2", "2/2", "1/2"]
+    shown = [each.split()[1:4:2] for each in text.getvalue().splitlines()]
+    assert shown == [["1/2", "train"], ["1/2", "validation"], ["2/2", "train"]]
 
 
 def test_on_a_terminal_the_site_at_work_is_shown(tmp_path: Path) -> None:
