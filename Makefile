@@ -1,11 +1,14 @@
 # MedVeil: two commands do everything, set-up included.
-#   make demo    the main job on drawn DICOM phantoms
-#   make test    lint, types, import contracts, all tests
+#   make demo          the main job on drawn DICOM phantoms
+#   make test          lint, types, import contracts, all tests
+#   make demo-flower   the demo through Flower's own simulation
+#   make bench         speed, as ratios measured in one run
 
 PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-run
+REPORT ?= build/test-report.xml
 
 # What keeps Flower and Ray from calling home or installing anything.
 export FLWR_TELEMETRY_ENABLED = 0
@@ -44,6 +47,7 @@ demo-flower: $(VENV)/.installed-flower
 	@$(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT)-flower --replace --engine flower
 
 test: lint types contracts tests
+	@echo "all checks passed; report: $(REPORT)"
 
 lint: $(VENV)/.installed-test
 	@echo "== lint"
@@ -60,7 +64,8 @@ contracts: $(VENV)/.installed-test
 
 tests: $(VENV)/.installed-test
 	@echo "== tests"
-	@$(BIN)/pytest
+	@mkdir -p $(dir $(REPORT))
+	@$(BIN)/pytest --junitxml=$(REPORT)
 
 bench: $(VENV)/.installed
 	@$(BIN)/medveil-sim bench --json bench.json

@@ -18,12 +18,10 @@ from flwr.common.constant import ErrorCode
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
-from fl_client.data.source import open_source
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import ARRAYS, CONFIG, METRICS, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
-from medveil.files import locked
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
 from medveil.wire import Tensors, decode, delta, encode
@@ -161,7 +159,4 @@ def _data_in(folder: Path, data: DataConfig) -> DataConfig:
         return data
     if data.path is None:
         data.path = str(folder / "phantoms")
-    with locked(data.path):
-        # Sites in other processes wait here while the first of them writes the phantoms.
-        open_source(data)
     return data

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_FLOWER = "flwr-"
+
 
 def state_home() -> Path:
     """The folder for what MedVeil keeps: ``$MEDVEIL_HOME``, else ``~/.local/state/medveil``."""
@@ -13,13 +15,13 @@ def state_home() -> Path:
 
 
 def run_folder(out: str, *, name: str, run: str) -> Path:
-    """The folder of a run: `out` if given, else ``STATE_HOME/runs/NAME-RUN``.
+    """The folder of a run: `out` if given, else ``STATE_HOME/runs/NAME-`` and the first digits of its identity.
 
     Server and simulated sites call it with the same arguments, so that both find the same folder.
     """
-    return Path(out) if out else state_home() / "runs" / f"{name}-{run[:8]}"
+    return Path(out) if out else state_home() / "runs" / f"{name}-{run.removeprefix(_FLOWER)[:8]}"
 
 
 def run_uuid(named: str, flower_run_id: int) -> str:
     """The identity of a run: the one its configuration names, else one made from Flower's run id."""
-    return named or f"flwr-{flower_run_id & 0xFFFFFFFFFFFFFFFF:016x}"
+    return named or f"{_FLOWER}{flower_run_id & 0xFFFFFFFFFFFFFFFF:016x}"

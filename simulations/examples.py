@@ -55,7 +55,8 @@ def write_examples(plan: Plan) -> Path | None:
         wrong_key=wrong.decrypt(hidden, nonces),
     )
     path = plan.out / "examples.npz"
-    write_bytes(path, packed.getvalue())
+    # It shows originals.
+    write_bytes(path, packed.getvalue(), mode=0o600)
     return path
 
 

@@ -48,7 +48,8 @@ def write_report(run: str | Path) -> Path:
     """
     record = read_run(run)
     path = record.folder / REPORT
-    write_text(path, render("template.html", **_content(record)))
+    # It shows originals.
+    write_text(path, render("template.html", **_content(record)), mode=0o600)
     return path
 
 
