@@ -57,7 +57,7 @@ def run_flower(plan: Plan, *, resume: bool = False) -> None:
         raise ConfigError("needs Ray", where="engine flower", cure="make demo-flower, or pip install '.[simulation]'")
     if not (_CHECKOUT / "pyproject.toml").is_file():
         raise ConfigError("needs a checkout of MedVeil", where="engine flower", cure="git clone, pip install -e .")
-    with tempfile.TemporaryDirectory(prefix="mv-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="mv-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         port = _free_port()
         environment = _environment(folder)
@@ -102,6 +102,7 @@ def _superlink(folder: Path, port: int, environment: dict[str, str]) -> Iterator
         yield
     finally:
         _stop(process)
+        _wait_for_stragglers(folder)
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -166,6 +167,26 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_for_stragglers(folder: Path) -> None:
+    """Wait for what the SuperLink started: Ray's workers outlive it for a moment, and longer ones are killed."""
+    end = time.monotonic() + _STOP_S
+    while (left := _under(folder)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for process in left:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _under(folder: Path) -> list[int]:
+    """Ids of processes that run with this run's own Flower home; none where the system has no /proc."""
+    mark, found = f"FLWR_HOME={folder / 'home'}".encode(), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
 def _free_port() -> int:
