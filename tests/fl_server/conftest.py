@@ -50,7 +50,7 @@ def make_run(**changes: Any) -> RunConfig:
 
 
 def make_settings(out: Path, *, sites: int = 7, resume: bool = False, **server: Any) -> ServerSettings:
-    quick: dict[str, Any] = {"wait_for_sites": 0.3, "prepare_deadline": 5.0, "round_deadline": 5.0}
+    quick: dict[str, Any] = {"wait_for_sites": 0.3, "prepare_deadline": 60.0, "round_deadline": 60.0}
     return ServerSettings(out=str(out), sites=sites, resume=resume, server=ServerConfig(**(quick | server)))
 
 

@@ -356,7 +356,7 @@ def test_a_model_that_is_not_finite_is_a_failure(make_world, monkeypatch):
 def test_a_silent_site_closes_the_round_without_it_and_is_not_asked_again(make_world):
     world = make_world(4, rounds=3)
     world.site("site-2").silent = lambda kind, _: kind == "train"
-    summary = world.federate(round_deadline=0.4)
+    summary = world.federate(round_deadline=1.5)
     assert summary["status"] == "finished"
     assert "site-2" not in summary["sites"]
     assert world.manifest()["left_out"][0] == {"round": 1, "site": "site-2", "reason": "no reply within 0.4 s"}
@@ -373,7 +373,7 @@ def test_a_late_reply_counts_for_no_round_but_its_site_comes_back(make_world):
             closed.append(round_)
 
     world.site("site-2").silent = lambda kind, round_: (kind, round_) == ("train", 1) and not closed
-    summary = world.federate(round_deadline=0.3, watch=Close())
+    summary = world.federate(round_deadline=1.5, watch=Close())
     assert closed == [1]
     assert "site-2" in summary["sites"]
     rounds = {line["round"] for line in world.lines() if line["site"] == "site-2" and line["phase"] == "train"}
@@ -385,7 +385,7 @@ def test_sites_that_go_away_are_named_when_too_few_are_left(make_world):
     for name in ("site-1", "site-4"):
         world.site(name).silent = lambda kind, _: kind == "train"
     with pytest.raises(FederationError, match="site-1: no reply"):
-        world.federate(strategy="krum", round_deadline=0.3)
+        world.federate(strategy="krum", round_deadline=1.5)
 
 
 def test_a_site_that_is_offline_misses_the_round(make_world):
