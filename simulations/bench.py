@@ -38,7 +38,7 @@ from simulations.engines.inprocess import run_inprocess
 _SITES, _ROUNDS, _SIZE = 4, 3, 64
 
 
-def bench(*, device: str = "auto", images: int = 800, turns: int = 5) -> dict[str, Any]:
+def bench(*, device: str = "auto", images: int = 1600, turns: int = 4) -> dict[str, Any]:
     """Measure everything; see the module.
 
     Parameters
