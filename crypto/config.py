@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from medveil.errors import ConfigError
+
 
 @dataclass
 class CipherConfig:
@@ -26,5 +28,16 @@ PRESETS = {"seed-paper": CipherConfig(scheme="block-pixel", block=25, negate=Fal
 
 
 def resolve(config: CipherConfig) -> CipherConfig:
-    """Replace a preset's name by what it stands for; anything else comes back as a copy."""
+    """Replace a preset's name by what it stands for; anything else comes back as a copy.
+
+    Raises
+    ------
+    ConfigError
+        The block or the negation asked for contradicts the preset.
+    """
+    preset = PRESETS.get(config.scheme)
+    if preset is not None and (config.block not in (CipherConfig.block, preset.block) or config.negate):
+        raise ConfigError(
+            f"preset {config.scheme} has block {preset.block} and no negation", where="cipher", cure="leave both unset"
+        )
     return replace(PRESETS.get(config.scheme, config))

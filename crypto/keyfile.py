@@ -42,6 +42,7 @@ SCRYPT_P = 1
 LARGEST_N = 2**20
 LARGEST_R = 16
 LARGEST_P = 4
+LARGEST_TEXT = 128
 LARGEST_FILE = 2**16
 SALT_BYTES = 16
 NONCE_BYTES = 12
@@ -193,6 +194,10 @@ def _check_fields(document: dict[str, Any], path: str | Path) -> None:
     whole = all(isinstance(document.get(name), str) for name in _TEXTS)
     if not whole or not all(type(number) is int for number in numbers):
         raise IntegrityError("lacks fields of a key file", where=path, cure=_DAMAGED)
+    # The header is shown before anything proves it: it must not speak to the terminal.
+    shown = [document[name] for name in ("site", "fingerprint", "created")]
+    if not all(text.isprintable() and len(text) <= LARGEST_TEXT for text in shown):
+        raise IntegrityError("has a header that no key file has", where=path, cure=_DAMAGED)
 
 
 def _check_cost(kdf: dict[str, Any], path: str | Path) -> None:

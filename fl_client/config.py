@@ -25,7 +25,9 @@ class TrainConfig:
     lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
     min_lr: float = field(default=1e-5, metadata={"help": "Learning rate at the end of the cosine."})
     lr_warmup: float = field(default=0.05, metadata={"help": "Share of the run's steps with a rising learning rate."})
-    weight_decay: float = field(default=0.05, metadata={"help": "Decoupled weight decay; none on vectors and stems."})
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "Weight decay; none on biases, norms, tokens and position embeddings."}
+    )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd."})
     clip: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0 switches clipping off."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Mass moved from the true class to all classes."})

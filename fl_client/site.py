@@ -31,8 +31,8 @@ from fl_client.warmup import warm_up
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import NUM_EXAMPLES, SECONDS, RunConfig, measure_key
-from medveil.errors import ConfigError
-from medveil.files import make_folder, write_bytes, write_json
+from medveil.errors import ConfigError, DataError
+from medveil.files import make_folder, read_json, write_bytes, write_json
 from medveil.log import logger
 from medveil.versions import medveil_version
 from medveil.wire import Tensors
@@ -192,6 +192,7 @@ class Site:
         store = open_store(
             source, self._parts, self.cipher, self.setup.data, folder=self.setup.folder, seed=self.run.seed
         )
+        self._refuse_changed_images(source)
         if store.rebuilt:
             _log.warning("%s: built the store anew: %s", self.setup.name, store.rebuilt)
         for skipped in self._skipped(store):
@@ -202,6 +203,15 @@ class Site:
             _log.warning("%s has no training image of %s", self.setup.name, ", ".join(self._parts.missing_classes))
         self._keep_description(store)
         return store
+
+    def _refuse_changed_images(self, source: Source) -> None:
+        """A run that goes on over other images would train on what it was to be tested on."""
+        path = self.setup.folder / "site.json"
+        if not path.is_file():
+            return
+        recorded = read_json(path)
+        if recorded.get("run") == self.run.run and recorded.get("source") != source.identity():
+            raise DataError("the images changed since the run began", where=self.setup.name, cure="start a new run")
 
     def _skipped(self, store: EncryptedStore) -> tuple[Skipped, ...]:
         """Files left out at this site; of a data set that several share, only those of its own share."""
@@ -262,7 +272,12 @@ class Site:
         part = self.store.part("test")
         if not len(part):
             return {}
-        loot = Loot(read_many(self._source, part.indices), part.labels)
+        try:
+            loot = Loot(read_many(self._source, part.indices), part.labels)
+        except DataError as error:
+            # The owner's own evaluation reads the store and does not need the file.
+            _log.warning("%s: what a thief gets was not measured: %s", self.setup.name, error)
+            return {}
         metrics: dict[str, float] = {}
         if self.setup.cipher_key is not None:
             metrics |= under_wrong_key(model, loot, self._cipher(self.setup.thief_key), self.train_config)
@@ -275,19 +290,22 @@ class Site:
         write_bytes(self.setup.folder / "predictions.npz", packed.getvalue(), mode=0o600)
 
     def _keep_description(self, store: EncryptedStore) -> None:
-        make_folder(self.setup.folder)
+        make_folder(self.setup.folder, mode=0o700)
         write_json(
             self.setup.folder / "site.json",
             {
                 "format": "medveil-site",
                 "version": 1,
                 "site": self.setup.name,
+                "run": self.run.run,
+                "source": self._source.identity(),
                 "fingerprint": self.cipher.fingerprint,
                 "store": store.rebuilt or ("built" if store.built else "opened"),
                 "parts": {part: len(store.part(part).labels) for part in ("train", "validation", "test")},
                 "skipped": [each._asdict() for each in self._skipped(store)],
                 "shared_skipped": [] if self.setup.sites == 1 else [each._asdict() for each in self._source.skipped],
             },
+            mode=0o600,
         )
 
 

@@ -49,7 +49,10 @@ class ServerConfig:
         metadata={"help": "Largest L2 norm of an update, relative to the model it started from; 0: any."},
     )
     keep_checkpoints: int = field(default=0, metadata={"help": "Newest checkpoints to keep; 0: all."})
-    patience: int = field(default=0, metadata={"help": "Stop after this many rounds without improvement; 0: never."})
+    patience: int = field(
+        default=0,
+        metadata={"help": "Stop after this many rounds without improvement, and keep the last model; 0: never."},
+    )
     min_delta: float = field(default=0.0, metadata={"help": "Smallest gain of the monitored measure that counts."})
     monitor: str = field(default="loss", metadata={"help": f"Validation measure to watch: {', '.join(MONITORS)}."})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medveil.cli import guarded, parser, start_logging, subcommand
-from medveil.errors import ConfigError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
     else:
         _print_result(done.summary)
         print(f"report: {done.report}")
-    return 0
+    return EXIT_PARTIAL if done.partial else EXIT_OK
 
 
 def _refuse_beside_resume(arguments: argparse.Namespace) -> None:

@@ -40,12 +40,15 @@ class Finished:
         What ``summary.json`` holds.
     left_out : list of LeftOut
         Files that could not be read, each with the reason.
+    partial : bool
+        Whether a site was left out of a round or of the evaluation.
     """
 
     folder: Path
     summary: dict[str, Any]
     report: Path
     left_out: list[LeftOut]
+    partial: bool
 
 
 def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False, progress: bool = True) -> Finished:
@@ -127,7 +130,8 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
     add_intervals(plan.out)
     report = write_report(plan.out)
     summary = read_json(plan.out / "summary.json")
-    return Finished(folder=plan.out, summary=summary, report=report, left_out=read_left_out(plan.out))
+    partial = bool(read_manifest(plan.out).get("left_out"))
+    return Finished(folder=plan.out, summary=summary, report=report, left_out=read_left_out(plan.out), partial=partial)
 
 
 def _engine(name: str) -> Callable[[Plan, bool], None]:

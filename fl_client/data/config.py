@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
@@ -125,7 +126,9 @@ def check_data_config(config: DataConfig) -> None:
     _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
     if not config.partition.alpha > 0:
         raise ConfigError(f"is {config.partition.alpha}", where="data.partition.alpha", cure="a number above 0")
-    if config.window is not None and (len(config.window) != 2 or not config.window[1] > 0):
+    if config.window is not None and (
+        len(config.window) != 2 or not all(map(math.isfinite, config.window)) or not config.window[1] > 0
+    ):
         raise ConfigError(f"is {config.window}", where="data.window", cure="[centre, width] with a width above 0")
     if config.classes is not None and len(set(config.classes)) != len(config.classes):
         raise ConfigError("names a class twice", where="data.classes")

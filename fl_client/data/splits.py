@@ -176,7 +176,8 @@ def split_items(
     DataError
         There are fewer groups than parts to draw.
     """
-    groups = group_items(items, indices, within_site=True)
+    # By group alone: a patient whose files spell the institution in two ways is still one patient.
+    groups = group_items(items, indices)
     pool = np.array([split in (None, "train") for split in groups.splits])
     fractions = np.array([1 - validation - test, validation, test])
     shares = np.tile(fractions, (groups.strata.shape[1], 1))

@@ -1,8 +1,8 @@
 """The encrypted store: a site's images, hidden once, then memory-mapped by every round of training.
 
 Its place depends on the site, the source, the cipher's name and the image size, not on the key: a changed key is
-noticed, and the store rebuilt with a word on why. No plaintext is ever written. Identifiers of images (paths) and
-labels are kept in the header, so the folder is readable by its owner only.
+noticed, and the store rebuilt with a word on why. No plaintext is written, unless the scheme is `none`. Identifiers
+of images (paths) and labels are kept in the header, so the folder is readable by its owner only.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ class _Builder:
     views: Views
     progress: Callable[[int], None]
     skipped: list[Skipped] = field(default_factory=list)
-    ciphertexts: int = 0
 
     def part(self, name: str, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Write one part; return its entry of the header."""
@@ -65,12 +64,13 @@ class _Builder:
                 path = self.folder / f"{name}-nonces.npy"
                 nonces = files.enter_context(ArrayWriter(path, (count, NONCE_BYTES), np.uint8))
             for chunk, plain in self._chunks(indices, count):
-                numbers = list(range(self.ciphertexts, self.ciphertexts + len(plain)))
+                # Numbered by the source, which sites with one simulated key may share: no two ciphertexts share a
+                # nonce.
+                numbers = [index * max(1, self.views.count) + view for index in chunk for view in range(count)]
                 used = nonces_for(self.cipher, numbers)
                 images.append(self.cipher.encrypt(plain, used).reshape(len(chunk), count, *row))
                 if nonces is not None and used is not None:
                     nonces.append(used.reshape(len(chunk), count, NONCE_BYTES))
-                self.ciphertexts += len(plain)
                 good.extend(chunk)
         return {"images": images.described(), "nonces": None if nonces is None else nonces.described()}
 

@@ -140,7 +140,7 @@ class OnTheFlyPart(Part):
         return self.cipher.encrypt(plain, self._nonces(rows, epoch))
 
     def _nonces(self, rows: list[int], epoch: int) -> Bytes | None:
-        numbers = [_FLY + epoch * len(self) + row for row in rows]
+        numbers = [_FLY + epoch * len(self.source) + int(self.indices[row]) for row in rows]
         return nonces_for(self.cipher, numbers)
 
 

@@ -16,13 +16,13 @@ from safetensors.numpy import load_file
 
 PROGRAM = str(Path(sys.executable).parent / "medveil-sim")
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROUNDS = 4
+ROUNDS = 6
 SETTINGS = [
     f"rounds={ROUNDS}",
     "sites=2",
     "threads=1",
     "data.phantoms.sites=2",
-    "data.phantoms.images=100",
+    "data.phantoms.images=160",
     "train.epochs=1",
     "train.mixup=0.2",
 ]
