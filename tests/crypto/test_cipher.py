@@ -194,11 +194,17 @@ def test_a_name_like_nothing_is_refused_with_all_names() -> None:
 
 
 def test_the_seed_paper_preset_is_sixty_four_blocks_of_25() -> None:
-    config = CipherConfig(scheme="seed-paper", negate=True)
+    config = CipherConfig(scheme="seed-paper")
     assert resolve(config) == CipherConfig(scheme="block-pixel", block=25, negate=False)
     cipher = make_cipher(config, KEY, channels=3, height=200, width=200)
     rho, pi, mask = cipher.stem_permutation()
     assert (cipher.scheme, len(rho), len(pi), bool(mask.any())) == ("block-pixel", 25 * 25 * 3, 64, False)
+
+
+@pytest.mark.parametrize("asked", [{"block": 8}, {"negate": True}])
+def test_a_preset_is_not_contradicted(asked: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="preset seed-paper has block 25 and no negation"):
+        resolve(CipherConfig(scheme="seed-paper", **asked))
 
 
 def test_resolving_gives_a_copy() -> None:

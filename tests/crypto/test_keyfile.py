@@ -176,6 +176,10 @@ def short_nonce(path: Path) -> None:
     edit(path, lambda document: document.update(nonce="AAAA"), remake_checksum=True)
 
 
+def speaks_to_the_terminal(path: Path) -> None:
+    edit(path, lambda document: document.update(site="\x1b[2Jcounty"), remake_checksum=True)
+
+
 def bad_base64(path: Path) -> None:
     edit(path, lambda document: document.update(ciphertext="%%%"), remake_checksum=True)
 
@@ -222,6 +226,7 @@ FAILURES: list[tuple[Callable[[Path], object], type[MedVeilError], str]] = [
     (text_cost, IntegrityError, "lacks fields"),
     (short_nonce, IntegrityError, "field 'nonce'"),
     (bad_base64, IntegrityError, "field 'ciphertext'"),
+    (speaks_to_the_terminal, IntegrityError, "has a header that no key file has"),
     (other_kdf, FormatError, "sealed with 'argon2id'"),
     (costly, FormatError, "asks for scrypt with n=2097152"),
     (odd_cost, FormatError, "asks for scrypt with n=1000"),

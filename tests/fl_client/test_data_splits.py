@@ -256,3 +256,16 @@ def test_limit_is_an_upper_bound_and_repeats() -> None:
         groups = {items[i].group for i in kept}
         assert {i for i, item in enumerate(items) if item.group in groups} == set(kept)
     assert limited(items, None) == limited(items, 10**6) == list(range(len(items)))
+
+
+@pytest.mark.parametrize("sites", [1, 2])
+def test_a_patient_whose_files_name_two_institutions_stays_whole(sites: int) -> None:
+    names = ("St. Anna", "ST ANNA")
+    items = [Item(f"{p}-{k}", p % 2, f"patient {p}", None, names[k % 2]) for p in range(40) for k in range(4)]
+    source = Listed(items, 2)
+    for parts in all_parts(source, config(kind="iid"), sites):
+        of = [{items[i].group for i in part.tolist()} for part in (parts.train, parts.validation, parts.test)]
+        assert all(of)
+        assert not of[0] & of[1]
+        assert not of[0] & of[2]
+        assert not of[1] & of[2]

@@ -512,3 +512,15 @@ def test_places_are_plain_names(tree: Path, tmp_path: Path) -> None:
     assert place.name.isascii()
     assert "/" not in place.name
     assert " " not in place.name
+
+
+def test_sites_that_share_a_simulated_key_share_no_nonce(tree: Path) -> None:
+    config = settings(tree)
+    source, cipher = open_source(config), cipher_for(SimulatedKey(0, "shared"), "aes-ctr")
+    used = []
+    for index in range(2):
+        parts = site_parts(source, config, sites=2, index=index, seed=0)
+        store = open_store(source, parts, cipher, config, folder=tree.parent / f"site-{index}", seed=0)
+        used += [part.nonces.reshape(-1, 16) for part in store.parts.values()]  # type: ignore[attr-defined]
+    together = np.concatenate(used)
+    assert len(np.unique(together, axis=0)) == len(together) == len(source.items)

@@ -20,7 +20,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fl_client.app import _simulated_site
+from fl_client.site import Site
 from fl_server import checkpoints
+from medveil.errors import DataError
 from simulations.cli import main
 
 PROGRAM = Path(sys.executable).parent / "medveil-sim"
@@ -125,6 +128,9 @@ def test_a_bad_configuration_file(sim: Sim, tmp_path: Path, text: str, words: li
         ("rounds=0", ["'rounds' is 0", "at least 1"]),
         ("rounds", ["is not 'key=value'"]),
         ("sites=0", ["'sites' is 0"]),
+        ("seed=-1", ["'seed' is -1"]),
+        ("seed=99999999999999999999", ["'seed' is 99999999999999999999"]),
+        ("data.window=[.nan,1]", ["data.window"]),
         ("engine=cloud", ["'cloud'", "inprocess, flower"]),
         ("federation=none", ["'none'", "local-only"]),
         ("wire=fp8", ["'wire' is 'fp8'", "fp32, bf16"]),
@@ -453,6 +459,30 @@ def test_resuming_with_a_changed_data_set_or_no_run(sim: Sim, tmp_path: Path) ->
     refused(said, 3, "unknown label 'c'")
     (tmp_path / "out" / "manifest.json").write_text("{")
     refused(sim.resume(tmp_path / "out"), 3, "not a whole JSON document")
+
+
+def test_a_run_does_not_go_on_over_other_images(sim: Sim, tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "images", n=24)
+    refused(sim(*IMAGES, f"data.path={folder}", "server.max_norm=1e-9"), 5, "norm")
+    Image.fromarray(np.full((20, 20), 7, np.uint8)).save(folder / "a" / "new.png")
+    _simulated_site.cache_clear()
+    refused(sim.resume(tmp_path / "out"), 3, "the images changed since the run began")
+
+
+def test_a_site_left_out_of_a_round_ends_the_run_in_part(
+    sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = Site.train
+
+    def fails_once(site: Site, round_: int, *words: Any, **named: Any) -> Any:
+        if site.setup.name == "site-2" and round_ == 1:
+            raise DataError("a disk that gave up")
+        return trained(site, round_, *words, **named)
+
+    monkeypatch.setattr(Site, "train", fails_once)
+    said = sim("rounds=2")
+    assert said.code == 6, said.err
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "finished"
 
 
 def test_the_installed_program_says_the_same(tmp_path: Path, tiny_settings: list[str]) -> None:
