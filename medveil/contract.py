@@ -106,14 +106,14 @@ class RunConfig:
             raise ConfigError(f"'rounds' is {self.rounds}", where=where, cure="at least 1")
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"'seed' is {self.seed}", where=where, cure="0 or more, below 2^63")
+        if self.stem_warmup < 0:
+            raise ConfigError(f"'stem_warmup' is {self.stem_warmup}", where=where, cure="0 or more epochs")
         if self.stem_warmup and (self.stem_train == "averaged" or (self.keys, self.stem_train) == ("shared", "frozen")):
             raise ConfigError(
                 f"'stem_warmup' fits a site's own stem, which {self.keys} keys with {self.stem_train} stems have not",
                 where=where,
                 cure="0",
             )
-        if self.stem_warmup < 0:
-            raise ConfigError(f"'stem_warmup' is {self.stem_warmup}", where=where, cure="0 or more epochs")
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"'classes' is {self.classes}", where=where, cure="at least two different names")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,11 @@ TINY = (
     "model.heads=2",
     "train.batch_size=16",
 )
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C: what a shell starts in the background ignores it and hands that on, to us and to our commands."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
