@@ -66,8 +66,6 @@ def commented_yaml(schema: type) -> str:
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     if not Path(path).exists():
-        raise ConfigError("no such file", where=path, cure="name a configuration file")
-    if not Path(path).exists():
         raise ConfigError("no such file", where=path, cure="'medveil-sim init' prints one")
     try:
         values = yaml.safe_load(read_bytes(path).decode("utf-8"))

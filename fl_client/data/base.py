@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fl_client.data import preprocess
+from crypto.imaging import preprocess
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.splits import limited
 from medveil.errors import ConfigError, DataError

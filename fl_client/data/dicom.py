@@ -11,9 +11,9 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import InvalidDicomError
 
+from crypto.imaging.dicom_pixels import frame_to_bytes
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.dicom_pixels import frame_to_bytes
 from fl_client.data.folders import Labelled, list_files
 from medveil.errors import DataError
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from crypto.imaging.preprocess import percentiles_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled, list_files
-from fl_client.data.preprocess import percentiles_to_bytes, window_to_bytes
 from medveil.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

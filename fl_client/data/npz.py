@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from crypto.imaging.preprocess import percentiles_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.preprocess import percentiles_to_bytes, window_to_bytes
 from medveil.errors import DataError
 
 _PARTS = {"train": "train", "val": "validation", "test": "test"}

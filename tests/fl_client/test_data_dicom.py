@@ -13,8 +13,8 @@ from pydicom.data import get_testdata_file, get_testdata_files
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from crypto.imaging.dicom_pixels import frame_to_bytes
 from fl_client.data.config import DataConfig
-from fl_client.data.dicom_pixels import frame_to_bytes
 from fl_client.data.source import Source, open_source
 from medveil.errors import DataError
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crypto.imaging.preprocess import percentiles_to_bytes, to_square, window_to_bytes
 from fl_client.data.config import DataConfig
-from fl_client.data.preprocess import percentiles_to_bytes, to_square, window_to_bytes
 from fl_client.data.source import Source, open_source, read_many
 from medveil.errors import ConfigError, DataError
 

@@ -12,7 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
-from fl_client.data.preprocess import percentiles_to_bytes, scale_to_bytes, window_to_bytes
+from crypto.imaging.preprocess import percentiles_to_bytes, scale_to_bytes, window_to_bytes
 from medveil.errors import DataError
 
 Bytes = npt.NDArray[np.uint8]
