@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
 
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites
@@ -22,6 +21,7 @@ from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import ARRAYS, CONFIG, METRICS, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
+from medveil.flower import ErrorCode
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
 from medveil.wire import Tensors, decode, delta, encode

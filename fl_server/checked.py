@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -21,6 +20,7 @@ from fl_server.config import ServerConfig
 from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
 from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
 from medveil.errors import FederationError
+from medveil.flower import AppExitException
 from medveil.wire import Tensors, add_delta, decode, delta, encode
 
 _WIRE_DTYPES = {"fp32": "float32", "bf16": "uint16"}

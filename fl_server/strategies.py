@@ -22,7 +22,6 @@ from flwr.serverapp.strategy import (
     MultiKrum,
     Strategy,
 )
-from flwr.serverapp.strategy.fedopt import FedOpt
 
 from fl_server.arrays import to_record
 from fl_server.config import ServerConfig
@@ -166,7 +165,7 @@ def fit_to(strategy: Strategy, n: int) -> None:
 
 def state_of(strategy: Strategy) -> Tensors:
     """What a strategy remembers between rounds, as tensors under names of its own."""
-    if isinstance(strategy, FedOpt):
+    if isinstance(strategy, FedAdam):
         moments = {"m": strategy.m_t or {}, "v": strategy.v_t or {}}
         return {f"{moment}/{name}": array for moment, arrays in moments.items() for name, array in arrays.items()}
     if isinstance(strategy, LocalOnly):
@@ -187,7 +186,7 @@ def set_state(strategy: Strategy, state: Tensors) -> None:
     for key, array in state.items():
         owner, _, name = key.partition("/")
         grouped.setdefault(owner, {})[name] = array
-    if isinstance(strategy, FedOpt) and set(grouped) <= {"m", "v"}:
+    if isinstance(strategy, FedAdam) and set(grouped) <= {"m", "v"}:
         strategy.m_t, strategy.v_t = grouped.get("m"), grouped.get("v")
     elif isinstance(strategy, LocalOnly):
         strategy.kept = {site: to_record(arrays) for site, arrays in grouped.items()}

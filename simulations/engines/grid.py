@@ -1,23 +1,19 @@
 """A Flower `Grid` that calls the ClientApp in this process.
 
-The one file that touches Flower's private API: a message made outside Flower's own runtime needs a task identity, and
-gets its id and sender from the transport, which here is us. `tests/simulations/test_grid.py` fails clearly when
-Flower moves it.
+A message made outside Flower's own runtime needs a task identity, and gets its id and sender from the transport, which
+here is us.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from medveil.flower import ErrorCode, NodeInfo, Run, be_task, make_run, stamp
 
 SERVER_NODE = 1
 
@@ -51,9 +47,9 @@ class InProcessGrid(Grid):
         names: Sequence[str] = (),
         run_id: int = 1,
     ) -> None:
-        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SERVER_NODE, 1
+        be_task(run_id=run_id, node_id=SERVER_NODE)
         self._app = app
-        self._run = Run.create_empty(run_id)
+        self._run = make_run(run_id)
         self._contexts = {
             node_id: Context(
                 run_id=run_id, node_id=node_id, node_config=dict(config), state=RecordDict(), run_config=run_config
@@ -90,10 +86,8 @@ class InProcessGrid(Grid):
         """Queue messages; returns their ids."""
         ids = []
         for message in messages:
-            message.metadata.__dict__["_message_id"] = str(uuid.uuid4())
-            message.metadata.__dict__["_src_node_id"] = SERVER_NODE
+            ids.append(stamp(message, sender=SERVER_NODE))
             self._waiting.append(message)
-            ids.append(message.metadata.message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

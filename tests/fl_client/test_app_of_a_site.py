@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict, UserConfig
-from flwr.common.constant import ErrorCode
-from flwr.supercore.task_identity import TaskIdentity
 
 from fl_client.app import _simulated_site, app
 from medveil.contract import ARRAYS, CONFIG, METRICS, RUN_KEY, SITE, SITES_KEY
+from medveil.flower import ErrorCode, be_task
 from medveil.wire import decode, encode
 from simulations.config import ExperimentConfig, Plan, make_plan
 
@@ -29,10 +28,9 @@ def plan(tiny: Tiny, tmp_path: Path) -> Plan:
 
 
 @pytest.fixture(autouse=True)
-def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def identity() -> None:
     """What Flower's runtime settles before an app can make a message."""
-    for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+    be_task(run_id=1, node_id=1)
 
 
 def context(config: UserConfig, *, partition: int = 0) -> Context:

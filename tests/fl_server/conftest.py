@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from fl_server.config import ServerConfig, ServerSettings
 from fl_server.federation import Federation
 from fl_server.initial import initial_model
 from medveil.contract import ARRAYS, CONFIG, METRICS, SITE, RunConfig
+from medveil.flower import ErrorCode, be_task
 from medveil.versions import medveil_version
 from medveil.wire import Tensors, decode, delta, encode
 
@@ -207,7 +206,7 @@ class FakeGrid(Grid):
 @pytest.fixture(scope="session", autouse=True)
 def _identity() -> None:
     torch.set_num_threads(1)
-    TaskIdentity.run_id = TaskIdentity.node_id = TaskIdentity.task_id = 1
+    be_task(run_id=1, node_id=1)
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,9 @@ import time
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
-from flwr.proto.node_pb2 import NodeInfo
 
 from fl_server.collect import Collector
+from medveil.flower import ErrorCode, NodeInfo
 
 
 @pytest.fixture
