@@ -1,0 +1,81 @@
+"""The kinds of files that can be hidden: one object a kind, found by looking into the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from crypto.files.header import HiddenHeader
+from crypto.files.recipe import Recipe
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+
+
+@dataclass
+class FileReport:
+    """What was done to one file. Plain data: it crosses from worker processes and goes into reports.
+
+    Parameters
+    ----------
+    frames
+        Images in the file.
+    seconds
+        By stage: read, decode, deidentify, encrypt, write.
+    removed, replaced
+        Keywords (or tags) of attributes that de-identification removed or replaced; values never.
+    warnings
+        What a person should look at, one sentence each.
+    """
+
+    frames: int = 1
+    seconds: dict[str, float] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class FileKind(Protocol):
+    """How one kind of image file is hidden and shown again.
+
+    `hide` and `show` write `target` whole or not at all, never touch `source`, and raise errors of `medveil.errors`
+    alone, whatever the file holds.
+    """
+
+    name: str
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether the first 132 bytes of a file are of this kind."""
+
+    def hidden_name(self, name: str, recipe: Recipe) -> str:
+        """What the hidden form of a file of this name is called."""
+
+    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+        """Hide a file.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read, or is of a sort that is refused by name.
+        StorageError
+            The disk refused.
+        """
+
+    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+        """Show a hidden file again: checked by its MAC, then decrypted.
+
+        Raises
+        ------
+        FormatError
+            It is not a hidden file, or of a newer version.
+        KeyMaterialError
+            It was hidden under a key the ring does not hold.
+        IntegrityError
+            It is cut short, damaged or was changed.
+        """
+
+    def header(self, source: Path) -> HiddenHeader:
+        """What a hidden file says of itself; proven by `verify` or `show` alone. Errors as `show`."""
+
+    def verify(self, source: Path, keys: Keyring) -> None:
+        """Check a hidden file's MAC without decrypting it. Errors as `show`."""
