@@ -20,21 +20,25 @@ from medveil.versions import medveil_version
 
 _STALE = tags_of("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "LengthToEnd")
 _SIGNATURES = tags_of("DigitalSignaturesSequence", "MACParametersSequence")
-_REVEALING = _SIGNATURES | tags_of(
-    "IconImageSequence",
-    "HistogramSequence",
-    "OriginalAttributesSequence",
-    "SmallestValidPixelValue",
-    "LargestValidPixelValue",
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
-    "SmallestPixelValueInSeries",
-    "LargestPixelValueInSeries",
-    "SmallestImagePixelValueInPlane",
-    "LargestImagePixelValueInPlane",
-    "LargestMonochromePixelValue",
-    "PixelPaddingValue",
-    "PixelPaddingRangeLimit",
+_ICONS = tags_of("IconImageSequence")
+_REVEALING = (
+    _SIGNATURES
+    | _ICONS
+    | tags_of(
+        "HistogramSequence",
+        "OriginalAttributesSequence",
+        "SmallestValidPixelValue",
+        "LargestValidPixelValue",
+        "SmallestImagePixelValue",
+        "LargestImagePixelValue",
+        "SmallestPixelValueInSeries",
+        "LargestPixelValueInSeries",
+        "SmallestImagePixelValueInPlane",
+        "LargestImagePixelValueInPlane",
+        "LargestMonochromePixelValue",
+        "PixelPaddingValue",
+        "PixelPaddingRangeLimit",
+    )
 )
 _CURVES, _OVERLAYS, _VARIABLE_PIXELS = 0x50, 0x60, 0x7F
 _IMAGE_PIXELS = 0x7FE0
@@ -54,9 +58,10 @@ _CODE_OF_RESIZING = ("113085", "DCM", "Spatial resampling")
 def describe_decoded(dataset: Dataset, opened: OpenFile, samples: Samples) -> list[str]:
     """Make a data set say what its decoded pixels are; returns warnings.
 
-    Signatures go where the pixels were compressed: they sign the compressed form.
+    Where the pixels were compressed, signatures go, which sign the compressed form, and icons, which may be compressed
+    alike and cannot be so in a native file.
     """
-    stale = _STALE | (_SIGNATURES if opened.transfer_syntax.is_encapsulated else frozenset())
+    stale = _STALE | (_SIGNATURES | _ICONS if opened.transfer_syntax.is_encapsulated else frozenset())
     remove(dataset, lambda tag: tag in stale or _is_other_pixels(tag))
     _keep_lossy(dataset, opened, samples)
     describe_pixels(dataset, samples)

@@ -84,6 +84,11 @@ def describe_samples(opened: OpenFile) -> Samples:
         An attribute is missing or impossible, or the pixel data does not fit what the header says.
     """
     dataset, path = opened.dataset, opened.path
+    try:
+        get_decoder(opened.transfer_syntax)
+    except NotImplementedError:
+        problem = f"is encoded as {opened.transfer_syntax.name}, which this tool does not decode"
+        raise DataError(problem, where=path) from None
     channels = whole(dataset, "SamplesPerPixel", path)
     photometric = str(dataset.get("PhotometricInterpretation") or "")
     known = {1: GREY, 3: COLOUR}.get(channels, ())
@@ -132,8 +137,8 @@ def decoded_frames(opened: OpenFile, samples: Samples) -> Iterator[Frame]:
     wanted = (samples.rows, samples.columns) + ((3,) if samples.channels == 3 else ())
     count = 0
     while True:
-        with quiet(), as_data_error(opened.path, f"frame {count + 1}"):
-            frame = next(frames, None)
+        with as_data_error(opened.path, f"frame {count + 1}"):
+            frame = _next(frames, count + 1)
         if frame is None:
             break
         count += 1
@@ -145,6 +150,15 @@ def decoded_frames(opened: OpenFile, samples: Samples) -> Iterator[Frame]:
         yield np.ascontiguousarray(frame).astype(samples.dtype, copy=False)
     if count < samples.frames:
         raise DataError(f"holds {count} frames, not the {samples.frames} it says", where=opened.path)
+
+
+def _next(frames: Iterator[Frame], number: int) -> Frame | None:
+    try:
+        with quiet():
+            return next(frames, None)
+    except RuntimeError as error:
+        problem = f"frame {number} can be read by no decoder here: it is damaged, or of a rare kind"
+        raise DataError(problem) from error
 
 
 def _natives(opened: OpenFile, samples: Samples) -> Iterator[Frame]:

@@ -88,7 +88,8 @@ def describe_training(dataset: Dataset, before: Samples, after: Samples) -> list
     describe_pixels(dataset, after)
     _set_aspect(dataset, before, after)
     mark_derived(dataset)
-    return warnings + _make_room(dataset, after)
+    _make_room(dataset, after)
+    return warnings
 
 
 def _is_outdated(tag: BaseTag) -> bool:
@@ -157,28 +158,32 @@ def _set_aspect(dataset: Dataset, before: Samples, after: Samples) -> None:
         dataset.PixelAspectRatio = [tall // divisor, wide // divisor]
 
 
-def _make_room(dataset: Dataset, after: Samples) -> list[str]:
+def _make_room(dataset: Dataset, after: Samples) -> None:
     room = _COLOUR_ROOM if after.channels == 3 else _GREY_ROOM
     if dataset.SOPClassUID in room:
-        return []
+        return
     several = after.frames > 1
     dataset.SOPClassUID = _SECONDARY_CAPTURE if not several else _TRUE_COLOUR if after.channels == 3 else _GREY_BYTES
     dataset.ConversionType = "WSD"
+    if "PatientOrientation" not in dataset:
+        dataset.PatientOrientation = None
     if several:
-        _make_frames(dataset, after.frames)
-    return ["its SOP class cannot hold an 8-bit training image: it became Secondary Capture"]
+        _make_frames(dataset, after)
 
 
-def _make_frames(dataset: Dataset, frames: int) -> None:
+def _make_frames(dataset: Dataset, after: Samples) -> None:
     """What multi-frame Secondary Capture asks for (A.8.3, A.8.5)."""
     if "BurnedInAnnotation" not in dataset:
         # Nobody has said that there is none.
         dataset.BurnedInAnnotation = "YES"
+    if after.channels == 1:
+        dataset.PresentationLUTShape = "IDENTITY"
+        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
     if "PerFrameFunctionalGroupsSequence" in dataset:
         dataset.FrameIncrementPointer = _PER_FRAME
     elif "FrameIncrementPointer" not in dataset:
         dataset.FrameIncrementPointer = _PAGES
-        dataset.PageNumberVector = list(range(1, frames + 1))
+        dataset.PageNumberVector = list(range(1, after.frames + 1))
 
 
 def _decimal(value: float) -> str:
