@@ -7,6 +7,7 @@ bits of a stored word are zero, or the sign.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -15,10 +16,22 @@ import numpy as np
 
 from crypto.base import ImageCipher, Nonces
 from crypto.dicom.frames import Frame, Samples
+from crypto.files.header import HiddenHeader
+from crypto.keys import SiteKey
 
 Through = Callable[[Frame, Nonces | None], Frame]
 
 _BATCH_BYTES = 2**23
+
+
+def cipher_of(header: HiddenHeader, key: SiteKey) -> ImageCipher:
+    """Make a header's cipher. The last two are kept: a series repeats its geometry, and set-up costs a frame or more."""
+    return _made(key, replace(header, nonces=b"", sealed=b"", mac=b""))
+
+
+@functools.lru_cache(maxsize=2)
+def _made(key: SiteKey, header: HiddenHeader) -> ImageCipher:
+    return header.cipher(key)
 
 
 def to_cipher(frame: Frame, samples: Samples) -> Frame:

@@ -14,7 +14,7 @@ from pydicom import Dataset
 from crypto.base import NONCE_BYTES, ImageCipher, Nonces
 from crypto.dicom.attributes import conceal, describe_decoded
 from crypto.dicom.authentic import canonical
-from crypto.dicom.ciphering import from_cipher, in_batches, to_cipher, widened
+from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
 from crypto.dicom.clock import Clock
 from crypto.dicom.elements import Elements, decode, encode, swap_words
 from crypto.dicom.frames import LARGEST_SIDE, Frame, Samples, decoded_frames, describe_samples
@@ -147,7 +147,7 @@ def _header(plain: Samples, recipe: Recipe, key: SiteKey) -> HiddenHeader:
 
 
 def _cipher(header: HiddenHeader, work: _Work) -> ImageCipher:
-    cipher = header.cipher(work.key)
+    cipher = cipher_of(header, work.key)
     if max(cipher.padded) > LARGEST_SIDE:
         problem = f"padded to whole blocks it would be {cipher.padded[1]}x{cipher.padded[0]} pixels"
         raise DataError(problem, where=work.opened.path, cure=f"DICOM ends at {LARGEST_SIDE}: choose a smaller block")

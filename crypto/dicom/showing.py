@@ -11,7 +11,7 @@ import numpy as np
 
 from crypto.base import NONCE_BYTES
 from crypto.dicom.authentic import canonical
-from crypto.dicom.ciphering import from_cipher, in_batches, stored_planes
+from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, stored_planes
 from crypto.dicom.clock import Clock
 from crypto.dicom.elements import Elements, decode, encode
 from crypto.dicom.frames import Frame, Samples, describe_samples, whole
@@ -161,7 +161,7 @@ def _plain(hidden: _Hidden, key: SiteKey) -> tuple[Elements, Samples]:
 def _decrypted(hidden: _Hidden, key: SiteKey, clock: Clock) -> Iterator[Frame]:
     header = hidden.header
     with clock.stage("decrypt"):
-        cipher = header.cipher(key)
+        cipher = cipher_of(header, key)
     nonces = np.frombuffer(header.nonces, np.uint8).reshape(-1, NONCE_BYTES)
     stored = clock.each("read", _stored(hidden))
     planes = (stored_planes(data, hidden.samples) for data in stored)
