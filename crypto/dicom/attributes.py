@@ -65,6 +65,8 @@ def describe_decoded(dataset: Dataset, opened: OpenFile, samples: Samples) -> li
     remove(dataset, lambda tag: tag in stale or _is_other_pixels(tag))
     _keep_lossy(dataset, opened, samples)
     describe_pixels(dataset, samples)
+    if "NumberOfFrames" in dataset:
+        dataset.NumberOfFrames = samples.frames
     embedded = _drop_embedded_overlays(dataset)
     return ["overlays in unused bits of the pixels are not kept"] if embedded else []
 

@@ -25,7 +25,7 @@ _BATCH_BYTES = 2**23
 
 
 def cipher_of(header: HiddenHeader, key: SiteKey) -> ImageCipher:
-    """Make a header's cipher. The last two are kept: a series repeats its geometry, and set-up costs a frame or more."""
+    """Make a header's cipher. The last two are kept: a series repeats its geometry, and set-up costs some frames."""
     return _made(key, replace(header, nonces=b"", sealed=b"", mac=b""))
 
 

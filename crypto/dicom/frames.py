@@ -164,10 +164,15 @@ def _next(frames: Iterator[Frame], number: int) -> Frame | None:
 def _natives(opened: OpenFile, samples: Samples) -> Iterator[Frame]:
     assert opened.pixels is not None
     decoder, options = _decoder(opened)
+    high = opened.dataset.get("HighBit")
+    shifted = high is not None and str(high) != str(samples.bits - 1)
     for index in range(samples.frames):
         opened.stream.seek(opened.pixels.offset)
         frame, properties = decoder.as_array(opened.stream, index=index, **options)
         _check_colour(properties, samples)
+        if shifted:
+            words, _ = decoder.as_array(opened.stream, index=index, **(options | {"correct_unused_bits": False}))
+            _check_unshifted(words, frame, str(high), samples)
         yield frame
 
 
@@ -196,6 +201,13 @@ def _check_colour(properties: dict[str, Any], samples: Samples) -> None:
     found = properties["photometric_interpretation"]
     if samples.channels == 3 and found != "RGB":
         raise DataError(f"is decoded to {found}, not to RGB")
+
+
+def _check_unshifted(words: Frame, frame: Frame, high: str, samples: Samples) -> None:
+    """Refuse samples that really lie where a HighBit of its own says: pydicom reads the lowest bits."""
+    if not np.array_equal(words, frame):
+        problem = f"its samples of {samples.bits} bits end at bit {high[:8]!a} of {samples.allocated}-bit words"
+        raise DataError(problem, cure=f"shift them down to bit {samples.bits - 1}, or correct HighBit")
 
 
 def _is_wavelet(opened: OpenFile) -> bool:
