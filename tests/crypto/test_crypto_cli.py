@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from crypto import keyfile, passphrase
+from crypto import passphrase
 from crypto.cli import main
 from crypto.keyfile import load_key
 
 GOOD = "correct horse battery staple"
 
 
+pytestmark = pytest.mark.usefixtures("cheap_scrypt")
+
+
 @pytest.fixture(autouse=True)
-def cheap_and_quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(keyfile, "SCRYPT_N", 2**4)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(passphrase.VARIABLE, raising=False)
     yield
     logging.getLogger("medveil").handlers.clear()
