@@ -15,8 +15,8 @@ _ASKED = 2
 _BETWEEN = re.compile(r"[\s:-]+")
 
 
-def confirm_fingerprint(found: str, given: str | None, *, whose: str, source: str) -> None:
-    """Return if a fingerprint is the one its owner gave; nothing else confirms it.
+def confirm_fingerprint(found: str, given: str | None, *, whose: str, source: str) -> str:
+    """Return a fingerprint if it is the one its owner gave.
 
     At a terminal the fingerprint is shown with two of its eight groups left out, drawn at random, and these must be
     typed. They cannot be read off the screen; and a forger, who could make a key whose *first* eight digits are right
@@ -33,6 +33,11 @@ def confirm_fingerprint(found: str, given: str | None, *, whose: str, source: st
     source
         Who knows the right one, for example ``"County Hospital"``.
 
+    Returns
+    -------
+    str
+        `found`, confirmed.
+
     Raises
     ------
     ConfigError
@@ -44,6 +49,7 @@ def confirm_fingerprint(found: str, given: str | None, *, whose: str, source: st
         _check_given(found, given, whose, source)
     else:
         _ask(found, whose, source)
+    return found
 
 
 def tidied(given: str) -> str:
@@ -67,9 +73,9 @@ def tidied(given: str) -> str:
 
 
 def _check_given(found: str, given: str, whose: str, source: str) -> None:
-    wanted = tidied(given)
-    if wanted != found:
-        problem = f"{whose} has the fingerprint {found}, not {wanted}"
+    # The right one is not said here: it would only be copied from here into the next attempt.
+    if tidied(given) != found:
+        problem = f"{whose} has another fingerprint than the one given"
         cure = f"ask {source} again; somebody may have put another in its place"
         raise KeyMaterialError(problem, where="--fingerprint", cure=cure)
 

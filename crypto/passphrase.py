@@ -67,7 +67,7 @@ def _credential() -> Path | None:
     """The credential ``medveil-passphrase`` (systemd.exec(5), LoadCredential=), if this unit was given one."""
     folder = os.environ.get(CREDENTIALS)
     found = Path(folder, CREDENTIAL) if folder else None
-    return found if found is not None and found.exists() else None
+    return found if found is not None and os.path.lexists(found) else None
 
 
 def _from_file(file: str | Path, *, private: bool) -> str:

@@ -43,21 +43,26 @@ _OPEN = {"name": SITE, "recipient": FINGERPRINT, "fingerprint": FINGERPRINT, "re
 _FIELDS = {**_OPEN, "wrapped": TEXT, "checksum": TEXT}
 
 
-def share_keyring(path: str | Path, ring: Keyring, to: Recipient, *, with_retired: bool = False) -> None:
-    """Wrap a site's keys to a recipient in a new file. The caller has confirmed the recipient's fingerprint.
+def share_keyring(path: str | Path, ring: Keyring, to: Recipient, expected: str, *, with_retired: bool = False) -> None:
+    """Wrap a site's keys to a recipient in a new file.
 
     Parameters
     ----------
+    expected
+        Fingerprint of the recipient, from another channel than the recipient's file.
     with_retired
         Also the retired keys, which open what was hidden before the last rotation.
 
     Raises
     ------
     KeyMaterialError
-        A key is a simulated one.
+        The recipient is another than expected, or a key is a simulated one.
     StorageError
         The file is there already, or cannot be written.
     """
+    if to.fingerprint != expected:
+        problem = f"{to.name} has the fingerprint {to.fingerprint}, not {expected}"
+        raise KeyMaterialError(problem, cure="ask them; somebody may have put another recipient in their place")
     check_real(ring, "shared")
     shared = ring if with_retired else ring.newest()
     document: dict[str, Any] = {
