@@ -21,7 +21,10 @@ CREDENTIALS = "CREDENTIALS_DIRECTORY"
 SHORT = 12
 LONGEST = 4096
 
-_SOURCES = f"type it at a terminal, name a file with --passphrase-file, or set {VARIABLE}"
+_SOURCES = (
+    f"type it at a terminal, name a file with --passphrase-file, give the unit the credential {CREDENTIAL}, "
+    f"or set {VARIABLE}"
+)
 
 
 def read_passphrase(file: str | Path | None = None, *, confirm: bool = False) -> str:
