@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from crypto import passphrase
+from crypto import passphrase, sealed_file
 from crypto.cli import main
 from crypto.documents import checksum
 from crypto.keyfile import load_keyring, save_key
@@ -29,17 +30,26 @@ NEW = "five words or more: café"
 pytestmark = pytest.mark.usefixtures("cheap_scrypt")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A consortium's key, a recipient, and a new passphrase: made once, as each write waits for the disk."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sealed_file, "SCRYPT_N", 2**4)
+        save_key(folder / "consortium.key", SiteKey.generate("consortium"), GOOD)
+        save_recipient(folder / "county.recipient", RecipientKey.generate("county"), GOOD)
+    (folder / "new.txt").write_text(NEW)
+    (folder / "new.txt").chmod(0o600)
+    return folder
+
+
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a consortium's key and a recipient, and the passphrase of both in the environment."""
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a folder with copies of these, their passphrase in the environment."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(passphrase.VARIABLE, GOOD)
     monkeypatch.delenv(passphrase.CREDENTIALS, raising=False)
-    save_key("consortium.key", SiteKey.generate("consortium"), GOOD)
-    save_recipient("county.recipient", RecipientKey.generate("county"), GOOD)
-    Path("new.txt").write_text(NEW)
-    Path("new.txt").chmod(0o600)
-    return tmp_path
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> tuple[str, str]:
