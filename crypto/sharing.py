@@ -115,7 +115,7 @@ def open_shared(path: str | Path, key: RecipientKey, expected: str, *, site: str
     wrapped = bytes_of(document, "wrapped", None, where=path)
     try:
         opened = _SUITE.decrypt(wrapped, key.private_key, info=hpke_info(document))
-    except (InvalidTag, ValueError):
+    except InvalidTag:
         raise IntegrityError("was edited after it was shared", where=path, cure="ask for it again") from None
     ring = unpack(opened, key.public.name if site is None else site, where=path)
     # HPKE binds the header, but whoever wrapped it may have lied there.
