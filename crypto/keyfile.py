@@ -24,6 +24,8 @@ from medveil.files import locked, storage_error, write_json
 FORMAT = "medveil-key"
 VERSION = 2
 _SINGLE_KEY = 1
+# What `tempfile` puts between a name and its suffix, and no more: a.key is not to sweep a.key.old's.
+_RANDOM = "[a-z0-9_]" * 8
 _FIRST = {"site": SITE, "fingerprint": FINGERPRINT, "created": DATE}
 _FIELDS = {_SINGLE_KEY: _FIRST, VERSION: {**_FIRST, "retired": FINGERPRINTS}}
 
@@ -166,7 +168,7 @@ def _mode(path: Path) -> int:
 
 def _sweep(path: Path) -> None:
     """Remove what a killed rotation left beside the file; the lock says that none is under way."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{_RANDOM}.part"):
         try:
             left.unlink()
         except OSError as error:

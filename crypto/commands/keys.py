@@ -63,7 +63,7 @@ def _add_inspect(commands: Commands) -> argparse.ArgumentParser:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    header = _header_of(arguments.file)
+    header = header_of(arguments.file)
     if not arguments.json:
         header["format"] = f"{header['format']} {header.pop('version')}"
         if "kdf" in header:
@@ -73,7 +73,16 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _header_of(file: str) -> dict[str, Any]:
+def header_of(file: str) -> dict[str, Any]:
+    """What a key file, a recipient file or a shared key says openly, and in words what it is.
+
+    Raises
+    ------
+    FormatError
+        It is none of these, or of a newer version.
+    StorageError, IntegrityError
+        It is missing or unreadable; or empty, cut short, damaged or edited.
+    """
     from crypto import keyfile, recipient, sharing  # noqa: PLC0415
     from crypto.documents import format_of  # noqa: PLC0415
 

@@ -28,7 +28,7 @@ else:
 
 with _instrumented:
     from crypto import keyfile, recipient, sealed_file, sharing
-    from crypto.commands.keys import _header_of
+    from crypto.commands.keys import header_of
     from crypto.documents import LARGEST_FILE, checksum
     from crypto.keyring import Keyring
     from crypto.keys import SiteKey
@@ -109,7 +109,7 @@ class Target:
         return True
 
     def _inspect(self, name: str) -> None:
-        shown = _header_of(name)
+        shown = header_of(name)
         assert all(str(value).isprintable() for value in shown.values())
 
     def _ring(self, name: str) -> None:
