@@ -73,7 +73,7 @@ def load_keyring(path: str | Path, passphrase: str) -> Keyring:
         ring = _single(opened, document, path)
     else:
         ring = unpack(opened, document["site"], where=path)
-    if [key.fingerprint for key in ring] != [document["fingerprint"], *document.get("retired", [])]:
+    if [key.fingerprint for key in ring] != [document["fingerprint"], *_retired(document)]:
         raise IntegrityError("names another fingerprint than its key has", where=path, cure=DAMAGED)
     return ring
 
@@ -125,7 +125,7 @@ def inspect_key(path: str | Path) -> dict[str, Any]:
     """
     document = _read(path)
     named = {name: document[name] for name in ("format", "version", "site", "fingerprint", "created")}
-    return {**named, "retired": document.get("retired", []), "kdf": shown_kdf(document)}
+    return {**named, "retired": _retired(document), "kdf": shown_kdf(document)}
 
 
 def _sealed(ring: Keyring, passphrase: str) -> dict[str, Any]:
@@ -144,6 +144,11 @@ def _sealed(ring: Keyring, passphrase: str) -> dict[str, Any]:
 def _read(path: str | Path) -> dict[str, Any]:
     cure = "name the file that medveil-crypto keygen wrote"
     return read_sealed(path, name=FORMAT, newest=VERSION, fields=_FIELDS, cure=cure)
+
+
+def _retired(document: dict[str, Any]) -> list[str]:
+    """Fingerprints of the retired keys. A field of this name in a file of version 1 is none of ours, and unchecked."""
+    return [] if document["version"] == _SINGLE_KEY else list(document["retired"])
 
 
 def _single(secret: bytes, document: dict[str, Any], path: str | Path) -> Keyring:

@@ -388,6 +388,18 @@ def test_a_file_of_version_1_has_the_old_failures_too(fixtures: Path, tmp_path: 
         load_keyring(old, PASSPHRASE)
 
 
+@pytest.mark.parametrize("retired", ["\x1b[2J", ["\x1b[2J"], ["0" * 32]])
+def test_a_field_of_version_2_in_a_file_of_version_1_is_not_shown(
+    fixtures: Path, tmp_path: Path, retired: object
+) -> None:
+    old = tmp_path / "old.key"
+    old.write_text((fixtures / "mercy-version-1.key").read_text())
+    edit(old, lambda document: document.update(retired=retired), remake_checksum=True)
+    assert inspect_key(old)["retired"] == []
+    with pytest.raises(IntegrityError, match="was edited after sealing"):
+        load_keyring(old, PASSPHRASE)
+
+
 def test_a_file_of_version_2_stays_readable(fixtures: Path) -> None:
     ring = load_keyring(fixtures / "mercy-version-2.key", PASSPHRASE)
     assert [key.secret for key in ring] == [bytes(range(32, 64)), bytes(range(32))]

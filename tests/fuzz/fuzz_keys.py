@@ -1,6 +1,6 @@
 """Fuzz what reads key files, recipient files and shared keys: nothing but our own errors may come out.
 
-    python tests/fuzz/fuzz_keys.py -runs=100000
+    python tests/fuzz/fuzz_keys.py -runs=100000 -max_len=4096 -artifact_prefix=/tmp/
 
 Needs atheris (`pip install atheris==3.0.0`), is no part of `make test`, and takes libFuzzer's own options. Valid files
 hold random bytes, fields of random values with the checksum (and the fingerprint of a public half) made to fit, or
