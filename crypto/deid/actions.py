@@ -77,6 +77,7 @@ CLASS_UIDS: Final = _tags(
 _KEPT_ADDRESSES: Final = _tags("URNCodeValue")
 
 
+@lru_cache(maxsize=16384)
 def standard_vr(tag: int) -> str | None:
     """The VR that the standard gives a tag, or None where pydicom's dictionary has no such tag."""
     return dictionary_VR(tag) if dictionary_has_tag(tag) else None

@@ -23,7 +23,13 @@ DEEPEST: Final = 32
 _PIXELS: Final = 0x7FE0
 _PATIENT_NAME: Final = 0x00100010
 _ITEM: Final = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
+_FREE_TEXT: Final = frozenset({"LT", "ST", "UC", "UT"})
 _SHIFTED: Final = {"DA": shifted_date, "DT": shifted_datetime, "TM": lambda value, _days: kept_time(value)}
+
+
+def _in_a_code(tag: BaseTag) -> bool:
+    """Whether an attribute is part of a code or its coding scheme, whose text is a publisher's."""
+    return tag.group == 0x0008 and 0x0100 <= tag.element <= 0x0124
 
 
 @dataclass
@@ -49,6 +55,7 @@ class Pass:
     removed: dict[str, None] = field(default_factory=dict)
     replaced: dict[str, None] = field(default_factory=dict)
     kept: dict[int, str] = field(default_factory=dict)
+    free_text: dict[str, None] = field(default_factory=dict)
 
     def clean(self, dataset: Dataset, *, depth: int = 0, strict: bool = False) -> None:
         """Clean a data set and all items in it, in place.
@@ -87,11 +94,15 @@ class Pass:
             self._keep(dataset, element)
         elif not compatible(element.VR, vr):
             self._remove(dataset, tag)
+        elif vr in _FREE_TEXT and element.value and not _in_a_code(tag):
+            self.free_text[name_of(tag)] = None
 
     def _sequence(self, dataset: Dataset, element: DataElement, *, depth: int, strict: bool) -> None:
         if not isinstance(element.value, Sequence) or depth >= DEEPEST:
             self._remove(dataset, element.tag)
             return
+        if element.tag in self.keep and element.value:
+            self.kept[int(element.tag)] = name_of(element.tag)
         for item in element.value:
             self.clean(item, depth=depth + 1, strict=strict)
 

@@ -121,17 +121,20 @@ class Deidentifier:
         done = Pass(self._pseudonyms, days, self._keep, self._safe)
         done.clean(dataset)
         done.removed.update(dict.fromkeys(clean_file_meta(dataset, self._pseudonyms)))
-        direct = [name for tag, name in done.kept.items() if _identifies(tag, name)]
+        direct = sorted(name for tag, name in done.kept.items() if _identifies(tag, name))
+        unshifted = sorted(name for tag, name in done.kept.items() if action_for(tag) is Action.SHIFT)
         say_method(
             dataset,
             kept=done.kept.values(),
             basic=not any(annex_e_code(tag) for tag in done.kept),
+            shifted=not unshifted,
             anonymous=not direct,
             safe_private=bool(self._safe),
         )
-        notes += doubt + [f"{name} is kept and identifies the patient directly" for name in sorted(direct)]
-        unshifted = [name for tag, name in done.kept.items() if action_for(tag) is Action.SHIFT]
-        notes += [f"{name} is kept as it is while other dates are shifted" for name in sorted(unshifted)]
+        notes += doubt
+        notes += [f"{name} is kept and identifies the patient directly" for name in direct]
+        notes += [f"{name} is kept as it is while other dates are shifted" for name in unshifted]
+        notes += [f"{name} is free text, which Annex E lets stay: look at it" for name in sorted(done.free_text)]
         return DeidReport(sorted(done.removed), sorted(done.replaced), notes)
 
     def _shift(self, dataset: Dataset) -> tuple[int, list[str]]:

@@ -32,11 +32,15 @@ _CLEANED_BEFORE: Final = ("113101", "113102", "113103", "113104", "113105")
 IMPLEMENTATION_UID: Final = "2.25.43529186187212586924177682284826326952"
 """Names MedVeil as the writer of a file, whatever its version."""
 
+_CODES: Final = 0x00120064
 _LONGEST_LO: Final = 64
+_VERSION: Final = medveil_version()
 _META_KEPT: Final = frozenset({0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013})
 
 
-def say_method(dataset: Dataset, *, kept: Iterable[str], basic: bool, anonymous: bool, safe_private: bool) -> None:
+def say_method(
+    dataset: Dataset, *, kept: Iterable[str], basic: bool, shifted: bool, anonymous: bool, safe_private: bool
+) -> None:
     """Write the attributes that tell a reader how a data set was de-identified.
 
     What an earlier de-identification says to have cleaned stays said; its other codes, and its text, go.
@@ -49,22 +53,26 @@ def say_method(dataset: Dataset, *, kept: Iterable[str], basic: bool, anonymous:
         Keywords of attributes that stayed as they were because somebody asked for it.
     basic
         Whether the Basic Profile holds, that is, whether none of `kept` is in its table.
+    shifted
+        Whether none of `kept` is a date or time.
     anonymous
         Whether none of `kept` identifies the patient directly.
     safe_private
         Whether private attributes listed as safe were to stay.
     """
     earlier = [code for code in _CLEANED_BEFORE if code in _codes(dataset)]
-    codes = [*([BASIC] if basic else []), *earlier, MODIFIED_DATES, *([SAFE_PRIVATE] if safe_private else [])]
+    ours = [code for code, true in ((BASIC, basic), (MODIFIED_DATES, shifted), (SAFE_PRIVATE, safe_private)) if true]
     dataset.PatientIdentityRemoved = "YES" if anonymous else "NO"
     dataset.DeidentificationMethod = [text[:_LONGEST_LO] for text in _texts(kept)]
-    dataset.DeidentificationMethodCodeSequence = Sequence([_item(code) for code in codes])
+    dataset.pop(_CODES, None)
+    if codes := sorted({*earlier, *ours}):
+        dataset.DeidentificationMethodCodeSequence = Sequence([_item(code) for code in codes])
     dataset.LongitudinalTemporalInformationModified = "MODIFIED"
 
 
 def _texts(kept: Iterable[str]) -> list[str]:
     profile = f"DICOM PS3.15 {EDITION} Annex E Basic Profile, modified dates"
-    return [f"MedVeil {medveil_version()}", profile, *(f"but kept: {name}" for name in sorted(kept))]
+    return [f"MedVeil {_VERSION}", profile, *(f"but kept: {name}" for name in sorted(kept))]
 
 
 def _codes(dataset: Dataset) -> list[str]:
@@ -101,5 +109,5 @@ def clean_file_meta(dataset: Dataset, pseudonyms: Pseudonyms) -> list[str]:
         meta.MediaStorageSOPInstanceUID = next(iter(own), "")
     meta.FileMetaInformationVersion = b"\0\1"
     meta.ImplementationClassUID = IMPLEMENTATION_UID
-    meta.ImplementationVersionName = f"MEDVEIL {medveil_version()}"[:16]
+    meta.ImplementationVersionName = f"MEDVEIL {_VERSION}"[:16]
     return [name_of(tag) for tag in gone]
