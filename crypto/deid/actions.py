@@ -127,7 +127,7 @@ def _named(tag: int, vr: str | None, code: str) -> Action:
 def _unnamed(tag: int, vr: str, *, strict: bool) -> Action:
     if tag in CLASS_UIDS or tag in _KEPT_ADDRESSES:
         return Action.KEEP
-    if vr in {"PN", "AE", "UR"}:
+    if vr in {"PN", "AE", "UR", "NONE"}:
         return Action.REMOVE
     if dictionary_is_retired(tag) and (vr in _TEXT or vr.startswith("O")):
         return Action.REMOVE

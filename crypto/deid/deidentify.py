@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydicom import Dataset
+from pydicom import Dataset, config
 from pydicom.datadict import keyword_dict, tag_for_keyword
 
 from crypto.deid.actions import Action, action_for, standard_vr
@@ -110,9 +111,7 @@ class Deidentifier:
         -------
         DeidReport
         """
-        # pydicom quotes the values it warns about.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _pydicom_silent():
             return self._apply(dataset)
 
     def _apply(self, dataset: Dataset) -> DeidReport:
@@ -145,6 +144,20 @@ class Deidentifier:
                 note = f"PatientID is empty: dates are shifted by {keyword}, so intervals hold within it alone"
                 return days, [] if keyword == "PatientID" else [note]
         return shift_days(self._pseudonyms, ""), ["PatientID and UIDs are empty: dates are shifted by the key alone"]
+
+
+@contextmanager
+def _pydicom_silent() -> Iterator[None]:
+    """Keep pydicom from warning and logging: it quotes the values it warns about."""
+    logger = config.logger
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _tag_of(keyword: str) -> int:
