@@ -15,7 +15,7 @@ from crypto.deid.private import PrivateName, safe_tags
 from crypto.deid.pseudonyms import Pseudonyms
 from crypto.deid.table import chosen as chosen_action
 from crypto.deid.table import code_of
-from crypto.deid.values import capped_age, dummy, empty, name_of, replace, texts, texts_of
+from crypto.deid.values import capped_age, dummy, empty, name_of, plausible, replace, texts, texts_of
 
 DEEPEST: Final = 32
 """Sequences nested deeper are removed: no IOD comes near, and a file made to exhaust the stack shall not succeed."""
@@ -92,7 +92,7 @@ class Pass:
             self._private(dataset, element)
         elif tag in self.keep:
             self._keep(dataset, element)
-        elif not compatible(element.VR, vr):
+        elif not compatible(element.VR, vr) or not plausible(element):
             self._remove(dataset, tag)
         elif vr in _FREE_TEXT and element.value and not _in_a_code(tag):
             self.free_text[name_of(tag)] = None
@@ -118,6 +118,8 @@ class Pass:
         values = texts(element.value)
         if values is None:
             self._remove(dataset, element.tag)  # items under a tag that has none
+        elif not plausible(element):
+            self._remove(dataset, element.tag)
         elif values:
             self._keep_values(dataset, element, values)
 
@@ -177,5 +179,6 @@ class Pass:
         self.replaced[name_of(tag)] = None
 
     def _remove(self, dataset: Dataset, tag: BaseTag) -> None:
-        dataset.pop(tag, None)
+        if tag in dataset:
+            del dataset[tag]  # `pop` would leave pydicom's note of a private block
         self.removed[name_of(tag)] = None

@@ -17,6 +17,12 @@ OLDEST: Final = 89
 
 _AGE = re.compile(r"\s*0*(\d+)\s*[Yy]?\s*", re.ASCII)
 
+_FORMS: Final = {
+    "DS": re.compile(r"\s*(?:[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|[+-]?inf)?\s*", re.ASCII | re.IGNORECASE),
+    "IS": re.compile(r"\s*(?:[+-]?\d+(?:\.0*)?)?\s*", re.ASCII),
+    "UI": re.compile(r"[\d.]*[\0 ]*", re.ASCII),
+}
+
 _DUMMIES: Final[dict[str, Any]] = {
     **dict.fromkeys(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UT"), "ANONYMIZED"),
     **dict.fromkeys(("OB", "OD", "OF", "OL", "OV", "OW", "UN"), bytes(8)),
@@ -53,6 +59,12 @@ def texts(value: Any) -> list[str] | None:
     if isinstance(value, Iterable) and not isinstance(value, str) and not hasattr(value, "components"):
         return [str(each) for each in value]
     return [] if value is None or str(value) == "" else [str(value)]
+
+
+def plausible(element: DataElement) -> bool:
+    """Whether numbers and UIDs are such: pydicom hands out any text under their VRs, a name too."""
+    form = _FORMS.get(element.VR)
+    return form is None or all(form.fullmatch(each) for each in texts(element.value) or [])
 
 
 def texts_of(dataset: Dataset, keyword: str) -> list[str]:

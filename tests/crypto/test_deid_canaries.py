@@ -259,14 +259,18 @@ FILES = sorted(path for path in {*get_testdata_files(), *get_charset_files()} if
 
 
 def planted(path: str) -> tuple[FileDataset, Planter] | None:
-    """A file of pydicom's with canaries at its root and in every item it has, or None where it cannot be read."""
+    """A file of pydicom's with canaries at its root and in every item it has, or None where it cannot be read.
+
+    Each file gets a seventh of the attributes, so that each attribute meets some thirty files.
+    """
     planter = Planter()
+    share = [*SOME, *IDENTIFYING[FILES.index(path) % 7 :: 7]]
     try:
         dataset = dcmread(path, force=True)
         if len(dataset) == 0:
             return None
         for item in items_of(dataset):
-            planter.plant(item, IDENTIFYING if item is dataset else SOME)
+            planter.plant(item, share if item is dataset else SOME)
         dataset.PatientID = PATIENT
         if dataset.get("preamble"):
             dataset.preamble = STEM.encode() * 20 + bytes(8)
@@ -291,6 +295,6 @@ def test_no_canary_survives_in_pydicoms_files(path: str) -> None:
     if done is None:
         pytest.skip("cannot be read")
     dataset, planter = done
-    assert len(planter.found(bytes_of(dataset))) > 50
+    assert len(planter.found(bytes_of(dataset))) > 10
     Deidentifier(KEY).apply(dataset)
     assert planter.found(bytes_of(dataset)) == []

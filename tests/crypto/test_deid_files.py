@@ -146,7 +146,7 @@ class Judge:
         elif vr in {"DA", "DT", "TM"}:
             self.time(old, new, where)
         elif new is None:
-            self.wrong.append(f"{where} should have stayed")
+            self.expect(vr in {"DS", "IS"} and not numeric(old), f"{where} should have stayed")
         elif vr == "UI":
             self.uid(old, new, where)
         elif vr == "SQ":
@@ -199,6 +199,13 @@ def listed(element: DataElement) -> list[str]:
     value = element.value
     several = isinstance(value, (list, tuple)) or hasattr(value, "append")
     return [str(each).strip(BLANKS) for each in (value if several else [value])]
+
+
+def numeric(element: DataElement) -> bool:
+    try:
+        return [float(each) for each in listed(element) if each] is not None
+    except ValueError:
+        return False
 
 
 def blank(element: DataElement) -> bool:
