@@ -203,9 +203,11 @@ def listed(element: DataElement) -> list[str]:
 
 def numeric(element: DataElement) -> bool:
     try:
-        return [float(each) for each in listed(element) if each] is not None
+        for each in listed(element):
+            float(each or 0)
     except ValueError:
         return False
+    return True
 
 
 def blank(element: DataElement) -> bool:
