@@ -106,9 +106,9 @@ BEYOND: Final = MappingProxyType(
         0x0040A160: "D",
         0x00620020: "D",
         # Paths and identifiers of media: file-set ID, its descriptor, referenced files.
-        0x00041130: "X",
+        0x00041130: "Z",
         0x00041141: "X",
-        0x00041500: "X",
+        0x00041500: "D",
         # What describes private attributes, signatures and encrypted originals that are gone.
         0x00080300: "X",
         0x04000500: "X",
