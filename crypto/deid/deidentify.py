@@ -1,6 +1,19 @@
 """De-identification of DICOM data sets: the Basic Profile of PS3.15 Annex E with modified dates.
 
-Pixels are not touched; `crypto.deid.burned_in` warns where they may hold text.
+What the profile leaves to us, and what was chosen:
+
+- *Patient* means PatientID as it is written, without its issuer: it sets pseudonym, PatientName and date shift. A file
+  without one is shifted by its StudyInstanceUID, and its report says so.
+- Dates and datetimes of a patient move by one number of whole days, at every depth; times of day stay, and so do zones
+  in datetimes. TimezoneOffsetFromUTC goes. Birth dates are emptied, dates that are none go.
+- Where a code allows several actions, the one that leaves every IOD valid (`crypto.deid.table.chosen`). Clean (C) is
+  never attempted on text: the action of the Basic Profile is taken instead.
+- Attributes that the table does not name stay, as the standard has it, with the exceptions of
+  `crypto.deid.actions.action_for` and `crypto.deid.table.BEYOND`; long free text among them is named in a warning.
+- What cannot be read, has a VR of another kind, or hides text in a number goes.
+
+Pixels are not touched; `crypto.deid.burned_in` warns where they may hold text. An attacker who learns one true date of
+a patient knows the others, and exact times of day can be matched with a hospital's own logs by whoever has those.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from pydicom import DataElement, Dataset, Sequence
@@ -87,6 +88,7 @@ def capped_age(value: str) -> str:
     return f"{OLDEST + 1:03}Y" if match and int(match[1]) > OLDEST else value
 
 
+@lru_cache(maxsize=16384)
 def name_of(tag: BaseTag) -> str:
     """What reports call an attribute: its keyword, or its tag where it is private or unknown."""
     keyword = "" if tag.is_private else keyword_for_tag(tag)
