@@ -10,7 +10,7 @@ from pydicom.tag import BaseTag
 
 from crypto.deid.pseudonyms import Pseudonyms
 from crypto.deid.table import EDITION
-from crypto.deid.values import name_of, texts_of
+from crypto.deid.values import name_of, texts_of, write
 from medveil.versions import medveil_version
 
 BASIC: Final = "113100"
@@ -62,12 +62,12 @@ def say_method(
     """
     earlier = [code for code in _CLEANED_BEFORE if code in _codes(dataset)]
     ours = [code for code, true in ((BASIC, basic), (MODIFIED_DATES, shifted), (SAFE_PRIVATE, safe_private)) if true]
-    dataset.PatientIdentityRemoved = "YES" if anonymous else "NO"
-    dataset.DeidentificationMethod = [text[:_LONGEST_LO] for text in _texts(kept)]
+    write(dataset, "PatientIdentityRemoved", "YES" if anonymous else "NO")
+    write(dataset, "DeidentificationMethod", [text[:_LONGEST_LO] for text in _texts(kept)])
     dataset.pop(_CODES, None)
     if codes := sorted({*earlier, *ours}):
-        dataset.DeidentificationMethodCodeSequence = Sequence([_item(code) for code in codes])
-    dataset.LongitudinalTemporalInformationModified = "MODIFIED"
+        write(dataset, "DeidentificationMethodCodeSequence", Sequence([_item(code) for code in codes]))
+    write(dataset, "LongitudinalTemporalInformationModified", "MODIFIED")
 
 
 def _texts(kept: Iterable[str]) -> list[str]:
@@ -106,8 +106,8 @@ def clean_file_meta(dataset: Dataset, pseudonyms: Pseudonyms) -> list[str]:
         meta.pop(tag)
     if "MediaStorageSOPInstanceUID" in meta:
         own = texts_of(dataset, "SOPInstanceUID") or map(pseudonyms.uid, texts_of(meta, "MediaStorageSOPInstanceUID"))
-        meta.MediaStorageSOPInstanceUID = next(iter(own), "")
-    meta.FileMetaInformationVersion = b"\0\1"
-    meta.ImplementationClassUID = IMPLEMENTATION_UID
-    meta.ImplementationVersionName = f"MEDVEIL {_VERSION}"[:16]
+        write(meta, "MediaStorageSOPInstanceUID", next(iter(own), ""))
+    write(meta, "FileMetaInformationVersion", b"\0\1")
+    write(meta, "ImplementationClassUID", IMPLEMENTATION_UID)
+    write(meta, "ImplementationVersionName", f"MEDVEIL {_VERSION}"[:16])
     return [name_of(tag) for tag in gone]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from pydicom import DataElement, Dataset, Sequence
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.tag import BaseTag
 
 from crypto.deid.pseudonyms import stripped
@@ -80,6 +80,11 @@ def texts_of(dataset: Dataset, keyword: str) -> list[str]:
 def replace(dataset: Dataset, tag: BaseTag, vr: str, value: Any) -> None:
     """Put a new element in the place of one, of which nothing stays."""
     dataset[tag] = DataElement(tag, vr.split(" or ", maxsplit=1)[0], value)
+
+
+def write(dataset: Dataset, keyword: str, value: Any) -> None:
+    """Put a standard attribute, whatever stands in its place: assigning would read that first, and keep its VR."""
+    dataset.add_new(keyword, dictionary_VR(keyword), value)
 
 
 def capped_age(value: str) -> str:

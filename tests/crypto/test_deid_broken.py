@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset, Sequence, dcmread
+from pydicom import Dataset, FileMetaDataset, Sequence, dcmread
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
@@ -144,6 +144,17 @@ def test_text_under_a_tag_of_numbers_is_none_either() -> None:
     assert Deidentifier(KEY).apply(dataset).removed == ["Manufacturer", "Rows"]
 
 
+def test_what_is_written_replaces_ruins() -> None:
+    dataset = holding(raw(0x00120062, "SQ", b"\0"), raw(0x00120063, "US", b"Doe"), raw(0x00120064, "LO", b"Doe"))
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta._dict[Tag(0x00020003)] = raw(0x00020003, "SQ", b"\0")
+    dataset.file_meta._dict[Tag(0x00020012)] = raw(0x00020012, "SQ", b"\0")
+    Deidentifier(KEY).apply(dataset)
+    assert (dataset.PatientIdentityRemoved, dataset["DeidentificationMethod"].VR) == ("YES", "LO")
+    assert len(dataset.DeidentificationMethodCodeSequence) == 2
+    assert dataset.file_meta.MediaStorageSOPInstanceUID == ""
+
+
 def test_group_lengths_go_unsaid() -> None:
     dataset = holding(raw(0x00080000, "UL", struct.pack("<I", 4)))
     assert Deidentifier(KEY).apply(dataset).removed == []
@@ -196,7 +207,7 @@ def test_anything_at_all_is_cleaned_without_an_error(
     elements: list[RawDataElement], inner: list[RawDataElement]
 ) -> None:
     dataset = holding(*(element for element in elements if element.tag.group != 0x7FE0))
-    dataset.ProcedureCodeSequence = Sequence([holding(*inner)])
+    dataset.add_new("ProcedureCodeSequence", "SQ", Sequence([holding(*inner)]))
     report = Deidentifier(KEY).apply(dataset)
     assert not [tag for tag in dataset.keys() if tag.is_private]  # noqa: SIM118 - not its elements
     for element in dataset:
