@@ -1,16 +1,12 @@
-"""`medveil-crypto`: make a site's key, and read what a key file says."""
+"""`medveil-crypto`: what a data steward does with keys and hidden files. The commands are in `crypto.commands`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from typing import Any
 
-from crypto.keyfile import inspect_key, save_key
-from crypto.keys import SiteKey
-from crypto.passphrase import VARIABLE, read_passphrase
-from medveil.cli import guarded, parser, start_logging, subcommand
+from crypto.commands.keys import add_key_commands
+from medveil.cli import guarded, parser, start_logging
 
 _PROG = "medveil-crypto"
 
@@ -21,71 +17,24 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     start_logging(arguments)
     code: int = arguments.command(arguments)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
     top = parser(
         _PROG,
-        "Make and inspect the key with which a site hides its images.",
+        "Make, rotate and share the keys with which a site hides its images.",
         f"{_PROG} keygen --site mercy --out mercy.key",
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    keygen = subcommand(
-        commands,
-        "keygen",
-        text="Draw a fresh key and seal it in a new file. "
-        f"The passphrase is asked for, or read from --passphrase-file or ${VARIABLE}.",
-        example=f"{_PROG} keygen --site mercy --out mercy.key",
-    )
-    keygen.add_argument("--site", metavar="NAME", required=True, help="name of the site that holds the key")
-    keygen.add_argument("--out", metavar="FILE", required=True, help="key file to write; never overwritten")
-    keygen.add_argument("--passphrase-file", metavar="FILE", help="read the passphrase from this file")
-    keygen.add_argument("--json", action="store_true", help="print the result as JSON")
-    keygen.set_defaults(command=_keygen)
-    inspect = subcommand(
-        commands,
-        "inspect",
-        text="Print what a key file says openly. No passphrase is needed; nothing is proven before it is opened.",
-        example=f"{_PROG} inspect mercy.key --json",
-    )
-    inspect.add_argument("file", metavar="FILE", help="key file")
-    inspect.add_argument("--json", action="store_true", help="print JSON")
-    inspect.set_defaults(command=_inspect)
+    add_key_commands(commands)
+    # add_file_commands(commands), from crypto.commands.files
+    # add_bench_command(commands), from crypto.commands.bench
     return top
-
-
-def _keygen(arguments: argparse.Namespace) -> int:
-    key = SiteKey.generate(arguments.site)
-    passphrase = read_passphrase(arguments.passphrase_file, confirm=True)
-    save_key(arguments.out, key, passphrase)
-    _show({"file": arguments.out, "site": key.site, "fingerprint": key.fingerprint}, as_json=arguments.json)
-    if not arguments.json:
-        print("Keep the passphrase apart from the file: without both, the images stay hidden.", file=sys.stderr)
-    return 0
-
-
-def _inspect(arguments: argparse.Namespace) -> int:
-    header = inspect_key(arguments.file)
-    if arguments.json:
-        _show(header, as_json=True)
-        return 0
-    kdf = header["kdf"]
-    sealed = f"{kdf['name']} n={kdf['n']} r={kdf['r']} p={kdf['p']}, AES-256-GCM"
-    named = {name: header[name] for name in ("site", "fingerprint", "created")}
-    _show({"format": f"{header['format']} {header['version']}", **named, "sealed with": sealed}, as_json=False)
-    return 0
-
-
-def _show(values: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(values, indent=2, ensure_ascii=False))
-        return
-    for name, value in values.items():
-        print(f"{name:<12} {value}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,34 @@
-"""Where a passphrase comes from: a file, the environment, or the person at the terminal; never the command line."""
+"""Where a passphrase comes from: a file, systemd, the environment, or the person at the terminal; never an argument.
+
+What is on a command line can be read by every user of the machine, and stays in the shell's history.
+"""
 
 from __future__ import annotations
 
 import getpass
 import os
+import stat
 import sys
 from pathlib import Path
 
-from medveil.errors import KeyMaterialError
-from medveil.files import read_bytes
+from medveil.errors import KeyMaterialError, StorageError
+from medveil.files import storage_error
 from medveil.log import logger
 
 VARIABLE = "MEDVEIL_PASSPHRASE"
+CREDENTIAL = "medveil-passphrase"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 SHORT = 12
+LONGEST = 4096
 
-_SOURCES = f"type it at a terminal, name a file with --passphrase-file, or set {VARIABLE}"
+_SOURCES = (
+    f"type it at a terminal, name a file with --passphrase-file, give the unit the credential {CREDENTIAL}, "
+    f"or set {VARIABLE}"
+)
 
 
 def read_passphrase(file: str | Path | None = None, *, confirm: bool = False) -> str:
-    """Get a passphrase from the named file, else from ``MEDVEIL_PASSPHRASE``, else from the terminal.
+    """Get a passphrase from the first of: the named file, a systemd credential, ``MEDVEIL_PASSPHRASE``, the terminal.
 
     Parameters
     ----------
@@ -30,7 +40,7 @@ def read_passphrase(file: str | Path | None = None, *, confirm: bool = False) ->
     Raises
     ------
     KeyMaterialError
-        There is none, it is empty, not UTF-8, or the two typed ones differ.
+        There is none, it is empty, too long, not UTF-8, or the two typed ones differ.
     StorageError
         The file is missing or unreadable.
     """
@@ -46,16 +56,40 @@ def read_passphrase(file: str | Path | None = None, *, confirm: bool = False) ->
 
 def _find(file: str | Path | None, *, confirm: bool) -> str:
     if file is not None:
-        return _from_file(file)
+        return _from_file(file, private=False)
+    credential = _credential()
+    if credential is not None:
+        return _from_file(credential, private=True)
     given = os.environ.get(VARIABLE)
     if given is not None:
         return given
     return _from_terminal(confirm=confirm)
 
 
-def _from_file(file: str | Path) -> str:
+def _credential() -> Path | None:
+    """The credential ``medveil-passphrase`` (systemd.exec(5), LoadCredential=), if this unit was given one."""
+    folder = os.environ.get(CREDENTIALS)
+    found = Path(folder, CREDENTIAL) if folder else None
+    return found if found is not None and os.path.lexists(found) else None
+
+
+def _from_file(file: str | Path, *, private: bool) -> str:
+    """Read a passphrase; `private` where systemd guards the file, whose mode then says nothing (it may use ACLs)."""
     try:
-        text = read_bytes(file).decode("utf-8")
+        with open(file, "rb") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            data = stream.read(LONGEST + 1)
+    except FileNotFoundError:
+        raise StorageError("no such file", where=file) from None
+    except OSError as error:
+        raise storage_error(error, file, "read the file") from error
+    if not private and stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+        logger("crypto").warning("%s can be read by others than its owner: chmod 600 it", file)
+    if len(data) > LONGEST:
+        cure = "put the passphrase alone in a text file"
+        raise KeyMaterialError(f"is longer than {LONGEST} bytes", where=file, cure=cure)
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise KeyMaterialError(
             "is not UTF-8 text", where=file, cure="put the passphrase alone in a text file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,8 +13,43 @@ from medveil.contract import ARRAYS
 from medveil.wire import Tensors
 
 
+class Held(Array):
+    """An Array whose tensor is at hand: nothing is encoded before its bytes are asked for, and nothing decoded.
+
+    The server checks each tensor of a reply and hands it to the strategy, which reads it once more and makes new ones
+    that become the next round's. Encoding and decoding in between would cost as much as the aggregation.
+
+    Parameters
+    ----------
+    tensor
+        An array of any shape and a NumPy dtype; it must not change afterwards.
+    """
+
+    def __init__(self, tensor: npt.NDArray[np.generic]) -> None:
+        self._tensor = tensor
+        self.dtype, self.shape, self.stype = str(tensor.dtype), tuple(tensor.shape), "numpy.ndarray"
+
+    @functools.cached_property
+    def data(self) -> bytes:  # type: ignore[override]
+        """The bytes that travel."""
+        return Array(self._tensor).data
+
+    def numpy(self) -> npt.NDArray[np.generic]:
+        """Return a copy of the tensor."""
+        return self._tensor.copy()
+
+
 def to_record(arrays: Mapping[str, npt.NDArray[np.generic]]) -> ArrayRecord:
-    """NumPy arrays as an ArrayRecord, in the order given."""
+    """NumPy arrays as an ArrayRecord for use in this process, in the order given."""
+    record = ArrayRecord()
+    # Given to the constructor, each Array would be encoded and copied.
+    for name, array in arrays.items():
+        record[name] = Held(np.asarray(array))
+    return record
+
+
+def to_wire(arrays: Mapping[str, npt.NDArray[np.generic]]) -> ArrayRecord:
+    """NumPy arrays as an ArrayRecord for another process, in the order given."""
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
 
 

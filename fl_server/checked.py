@@ -14,7 +14,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fl_server.arrays import to_record, to_tensors
+from fl_server.arrays import to_record, to_tensors, to_wire
 from fl_server.collect import said
 from fl_server.config import ServerConfig
 from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
@@ -78,6 +78,7 @@ class Checked(Strategy):
         self.wire, self.kind = wire, kind
         self.left_out: dict[str, str] = {}
         self._received: dict[int, Tensors] = {}
+        self._norms: dict[int, float] = {}
 
     def summary(self) -> None:
         """Log the strategy's own settings."""
@@ -99,7 +100,7 @@ class Checked(Strategy):
         self.left_out = {}
         with _quiet_flower():
             messages = list(self.inner.configure_train(server_round, arrays, config, grid))
-        self._received = self._encode(messages)
+        self._received, self._norms = self._encode(messages), {}
         return sorted(messages, key=self._site)
 
     def configure_evaluate(
@@ -173,21 +174,19 @@ class Checked(Strategy):
             raise FederationError(f"the reply carries array records {sorted(records)}, wanted '{ARRAYS}' alone")
         tensors = _decoded(records[ARRAYS], base, self.wire)
         change = tensors if self.kind == "delta" else delta(tensors, base)
-        _check_finite(change)
-        _check_norm(change, base, self.config.max_norm)
+        norm = _norm(change)
+        if not math.isfinite(norm):
+            _refuse_not_finite(change)
+        self._check_norm(norm, base)
         return _Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, examples)
 
     def _handed(self, update: _Update) -> Message:
         """The reply as the strategy sees it: fp32 tensors and the weight, for sites measure different things."""
+        tensors = update.tensors
         if self._centred:
-            record = to_record(delta(update.tensors, self._received[update.message.metadata.src_node_id]))
-        elif self.wire == "fp32" and self.kind == "weights":
-            # Checked and as it must be: writing it anew would cost as much as the aggregation. A copy, because some
-            # strategies empty the record they are given.
-            record = ArrayRecord(dict(update.message.content.array_records[ARRAYS].items()))
-        else:
-            record = to_record(update.tensors)
-        content = RecordDict({ARRAYS: record, METRICS: MetricRecord({NUM_EXAMPLES: update.examples})})
+            tensors = delta(tensors, self._received[update.message.metadata.src_node_id])
+        metrics = MetricRecord({NUM_EXAMPLES: update.examples})
+        content = RecordDict({ARRAYS: to_record(tensors), METRICS: metrics})
         handed = copy.copy(update.message)
         handed.content = content
         return handed
@@ -207,6 +206,20 @@ class Checked(Strategy):
             raise FederationError(f"the new model is not finite in '{bad[0]}'", where=where)
         return {name: tensors[name] for name in sorted(tensors)}
 
+    def _check_norm(self, norm: float, base: Tensors) -> None:
+        """Compare an update's norm with the model's.
+
+        A travelling part that starts near zero (a fresh head) is taken to have norm 1, so that it may begin to learn.
+        """
+        most = self.config.max_norm
+        if not most:
+            return
+        if id(base) not in self._norms:
+            self._norms[id(base)] = _norm(base)
+        limit = most * max(self._norms[id(base)], _SMALLEST_NORM)
+        if norm > limit:
+            raise FederationError(f"the update's norm is {norm:.3g}, above {most:g} times the model's ({limit:.3g})")
+
     @property
     def _centred(self) -> bool:
         return RULES[self.config.strategy].centred
@@ -221,10 +234,8 @@ class Checked(Strategy):
 def _encoded(record: ArrayRecord, wire: str) -> tuple[ArrayRecord, Tensors]:
     """A record for the wire, sorted by name, and what its receiver makes of it."""
     tensors = to_tensors(record)
-    if wire == "fp32":
-        return ArrayRecord({name: record[name] for name in sorted(record)}), tensors
     arrays = encode(tensors, wire)
-    return to_record(arrays), decode(arrays, wire)
+    return to_wire(arrays), tensors if wire == "fp32" else decode(arrays, wire)
 
 
 def _examples(reply: Message, most: int) -> float:
@@ -260,22 +271,10 @@ def _decoded(record: ArrayRecord, base: Tensors, wire: str) -> Tensors:
     return decode(arrays, wire)
 
 
-def _check_finite(change: Tensors) -> None:
+def _refuse_not_finite(change: Tensors) -> None:
     bad = [name for name, array in change.items() if not np.isfinite(array).all()]
     if bad:
         raise FederationError(f"{len(bad)} tensors are not finite, '{bad[0]}' first")
-
-
-def _check_norm(change: Tensors, base: Tensors, most: float) -> None:
-    """Compare the update's norm with the model's.
-
-    A travelling part that starts near zero (a fresh head) is taken to have norm 1, so that it may begin to learn.
-    """
-    if not most:
-        return
-    norm, limit = _norm(change), most * max(_norm(base), _SMALLEST_NORM)
-    if norm > limit:
-        raise FederationError(f"the update's norm is {norm:.3g}, above {most:g} times the model's ({limit:.3g})")
 
 
 @contextlib.contextmanager
@@ -291,4 +290,7 @@ def _quiet_flower() -> Iterator[None]:
 
 
 def _norm(tensors: Tensors) -> float:
-    return math.sqrt(sum(float(np.square(array, dtype=np.float64).sum()) for array in tensors.values()))
+    """The L2 norm over all tensors; not finite where a value is not, or where a square is too large for fp32."""
+    flat = (array.reshape(-1) for array in tensors.values())
+    with np.errstate(over="ignore"):
+        return math.sqrt(sum(float(np.dot(each, each)) for each in flat))

@@ -1,4 +1,4 @@
-"""What tests of hidden DICOM files share: a key, files made to order, and a stand-in for de-identification."""
+"""Keys sealed at a cost that tests can pay, files that earlier code wrote, and DICOM files made to order."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from crypto import sealed_file
 from crypto.config import CipherConfig
 from crypto.dicom.kind import DICOM
 from crypto.files.kinds import FileReport
@@ -22,6 +23,18 @@ from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+
+@pytest.fixture
+def cheap_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seal at a cost of some microseconds; at the real one it takes half a second."""
+    monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
+
+
+@pytest.fixture
+def fixtures() -> Path:
+    """Files that earlier code wrote, and later code must go on reading."""
+    return Path(__file__).with_name("fixtures")
 
 
 class Steward:

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from crypto import keyfile, passphrase
+from crypto import passphrase
 from crypto.cli import main
 from crypto.keyfile import load_key
 
 GOOD = "correct horse battery staple"
 
 
+pytestmark = pytest.mark.usefixtures("cheap_scrypt")
+
+
 @pytest.fixture(autouse=True)
-def cheap_and_quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(keyfile, "SCRYPT_N", 2**4)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(passphrase.VARIABLE, raising=False)
     yield
     logging.getLogger("medveil").handlers.clear()
@@ -190,12 +192,17 @@ def test_the_command_makes_a_key_and_reads_it_back(out: Path) -> None:
     assert "Traceback" not in broken.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["keygen", "--help"], ["inspect", "--help"]])
-def test_help_has_an_example(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+COMMANDS = ["keygen", "inspect", "rotate", "recipient", "share", "open"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        main(arguments)
+        main([*command.split(), "--help"])
     assert left.value.code == 0
-    assert "example: medveil-crypto " in " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"example: medveil-crypto {command}" in said
+    assert ("--json" in said) is bool(command)
 
 
 def test_the_command_starts_without_the_heavy_packages() -> None:

@@ -1,0 +1,1 @@
+"""The commands of `medveil-crypto`, by what they handle."""
