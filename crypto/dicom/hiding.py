@@ -12,17 +12,18 @@ import numpy as np
 from pydicom import Dataset
 
 from crypto.base import NONCE_BYTES, ImageCipher, Nonces
-from crypto.dicom.attributes import conceal, describe_decoded
+from crypto.deid.pseudonyms import new_uid
+from crypto.dicom.attributes import describe_decoded
 from crypto.dicom.authentic import canonical
 from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
 from crypto.dicom.clock import Clock
+from crypto.dicom.derived import conceal
 from crypto.dicom.elements import Elements, decode, encode, swap_words
 from crypto.dicom.frames import LARGEST_SIDE, Frame, Samples, decoded_frames, describe_samples
 from crypto.dicom.private import associated, header_element, pack, reserve
 from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, quiet
 from crypto.dicom.refusals import class_of, instance_of, refuse
 from crypto.dicom.training import describe_training
-from crypto.dicom.uids import new_uid
 from crypto.dicom.writing import NativeFile, check_length
 from crypto.files.header import LARGEST_TEXT, MAC_BYTES, HiddenHeader, make_mac, seal_private
 from crypto.files.kinds import FileReport
@@ -209,9 +210,7 @@ def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
 
 
 def _deidentify(work: _Work, dataset: Dataset) -> None:
-    from crypto.deid.deidentify import (  # type: ignore[import-not-found, import-untyped, unused-ignore]  # noqa: PLC0415
-        Deidentifier,
-    )
+    from crypto.deid.deidentify import Deidentifier  # noqa: PLC0415 - files whose attributes are kept need no table
 
     recipe = work.recipe
     done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset)

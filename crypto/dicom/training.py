@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pydicom import Dataset
 from pydicom.tag import BaseTag
 
-from crypto.dicom.attributes import describe_pixels, drop_revealing, mark_derived
+from crypto.dicom.attributes import describe_pixels, drop_revealing
+from crypto.dicom.derived import mark_derived
 from crypto.dicom.frames import Samples
 from crypto.dicom.walk import datasets, remove, tags_of
 

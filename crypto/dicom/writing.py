@@ -13,6 +13,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from crypto.deid.method import IMPLEMENTATION_UID
 from crypto.dicom.elements import PIXEL_DATA, Elements, decode
 from crypto.dicom.frames import Samples
 from crypto.dicom.reading import MARK, PREAMBLE
@@ -20,7 +21,6 @@ from medveil.errors import DataError
 from medveil.versions import medveil_version
 
 LARGEST_VALUE = 2**32 - 2
-IMPLEMENTATION_UID = "2.25.14484879614633355698698128002874523302"
 _LONGEST_NAME = 16
 
 
