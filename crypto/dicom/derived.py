@@ -14,6 +14,8 @@ from crypto.files.recipe import TRAINING, Recipe
 from medveil.versions import medveil_version
 
 _NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
+_DERIVED_BY_MACRO = ("1.2.840.10008.5.1.4.1.1.13.1.4", "1.2.840.10008.5.1.4.1.1.13.1.5")
+"""Breast projections: the classes whose derived images must have the derivation image macro (again by dciodvfy)."""
 _LONGEST_TEXT = 1024
 _CODE_OF_HIDING = ("HIDDEN", "99MEDVEIL", "Pixels hidden by a keyed cipher")
 _CODE_OF_RESIZING = ("113085", "DCM", "Spatial resampling")
@@ -84,7 +86,8 @@ def _say_derivation(dataset: Dataset, recipe: Recipe) -> None:
     codes = [_CODE_OF_HIDING] if recipe.purpose != TRAINING else [_CODE_OF_RESIZING, _CODE_OF_HIDING]
     dataset.DerivationCodeSequence = [*(dataset.get("DerivationCodeSequence") or ()), *map(_code, codes)]
     shared = dataset.get(_SHARED)
-    if shared and not any("DerivationImageSequence" in group for group in (*shared, *(dataset.get(_PER_FRAME) or ()))):
+    asked = shared and dataset.get("SOPClassUID") in _DERIVED_BY_MACRO
+    if asked and not any("DerivationImageSequence" in group for group in (*shared, *(dataset.get(_PER_FRAME) or ()))):
         macro = Dataset()
         macro.DerivationDescription, macro.DerivationCodeSequence = done, [_code(code) for code in codes]
         macro.SourceImageSequence = []

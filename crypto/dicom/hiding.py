@@ -72,6 +72,13 @@ def hide_file(source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileR
         return report
 
 
+def examine_file(source: Path) -> None:
+    """Refuse what `hide_file` would refuse by the header alone."""
+    with quiet(), open_dicom(source) as opened, as_data_error(source, "its header"):
+        refuse(opened)
+        describe_samples(opened)
+
+
 def _hide(source: Path, target: Path, recipe: Recipe, key: SiteKey, *, deeper: bool) -> FileReport:
     clock, report = Clock(), FileReport()
     with contextlib.ExitStack() as stack:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crypto.dicom.hiding import hide_file
+from crypto.dicom.hiding import examine_file, hide_file
 from crypto.dicom.reading import MARK, PREAMBLE
 from crypto.dicom.showing import header_of, show_file, verify_file
 from crypto.files.header import HiddenHeader
@@ -30,6 +30,10 @@ class DicomFile:
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """Names are kept."""
         return name
+
+    def examine(self, source: Path, recipe: Recipe) -> None:
+        """Raise what `hide` would raise, as far as the file's header shows it."""
+        examine_file(source)
 
     def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
         """Hide a file; see `FileKind.hide`. Stages: read, decode, deidentify, encrypt, authenticate, write."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -72,8 +73,9 @@ class Steward:
 
 
 @pytest.fixture
-def steward(tmp_path: Path) -> Steward:
-    """A steward who works in the test's folder."""
+def steward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Steward:
+    """A steward who works in the test's folder, and does not wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
     return Steward(tmp_path)
 
 
@@ -116,6 +118,12 @@ def dicom_dataset(pixels: np.ndarray, *, bits: int | None = None) -> Dataset:
     dataset.PixelData = data + bytes(len(data) % 2)
     dataset["PixelData"].VR = "OB" if allocated == 8 else "OW"
     return dataset
+
+
+@pytest.fixture(scope="session")
+def dicom_of() -> Callable[..., Dataset]:
+    """Make the data set that `make_dicom` writes."""
+    return dicom_dataset
 
 
 class StandIn:
