@@ -221,7 +221,7 @@ class FullDisk(io.BufferedRandom):
     """A stream that refuses from some byte on."""
 
     def write(self, data: Any) -> int:
-        if self.tell() + len(data) > 2000:
+        if self.tell() + len(data) > 500:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return super().write(data)
 
