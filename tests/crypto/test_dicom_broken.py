@@ -69,6 +69,13 @@ def mutations(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     return mutate
 
 
+class Files(dict[str, bytes]):
+    """Files by name, which a failing test need not print."""
+
+    def __repr__(self) -> str:
+        return "files"
+
+
 @pytest.fixture
 def files(dicom_of: Callable[..., Dataset], steward: Any) -> dict[str, bytes]:
     """A native file with a sequence, a compressed one, and hidden ones of both purposes."""
@@ -84,7 +91,7 @@ def files(dicom_of: Callable[..., Dataset], steward: Any) -> dict[str, bytes]:
     archive = steward.hide(native, scheme="aes-ctr", negate=False)
     training = steward.hide(native, "training")
     named = {"native": native, "coded": coded, "archive": archive, "training": training}
-    return {name: path.read_bytes() for name, path in named.items()}
+    return Files({name: path.read_bytes() for name, path in named.items()})
 
 
 @FUZZ
