@@ -31,7 +31,7 @@ from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
 from crypto.imaging.dicom_pixels import stored_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
-from medveil.errors import DataError
+from medveil.errors import ConfigError, DataError
 from medveil.files import new_file
 
 
@@ -155,7 +155,11 @@ def _header(plain: Samples, recipe: Recipe, key: SiteKey) -> HiddenHeader:
 
 
 def _cipher(header: HiddenHeader, work: _Work) -> ImageCipher:
-    cipher = cipher_of(header, work.key)
+    try:
+        cipher = cipher_of(header, work.key)
+    except ConfigError as error:
+        # Of the images, not of the command: another file of the tree may suit the scheme.
+        raise DataError(error.problem, where=work.opened.path, cure=error.cure) from error
     if max(cipher.padded) > LARGEST_SIDE:
         problem = f"padded to whole blocks it would be {cipher.padded[1]}x{cipher.padded[0]} pixels"
         raise DataError(problem, where=work.opened.path, cure=f"DICOM ends at {LARGEST_SIDE}: choose a smaller block")
