@@ -54,6 +54,8 @@ from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError
 
+_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
+
 
 class PictureFile:
     """A file of one picture, hidden as PNG. A kind says how to recognise it and to read it."""
@@ -138,6 +140,10 @@ class BmpFile(PictureFile):
 
     name = "bmp"
     magic = b"BM"
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether the first 132 bytes of a file are of this kind: two letters alone would be many a text."""
+        return head.startswith(self.magic) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
 
     def _read(self, source: Path, *, pixels: bool = True) -> Picture:
         return read_bmp(source, pixels=pixels)
