@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+from crypto.commands.files import add_file_commands
 from crypto.keyfile import inspect_key, save_key
 from crypto.keys import SiteKey
 from crypto.passphrase import VARIABLE, read_passphrase
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", metavar="FILE", help="key file")
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(command=_inspect)
+    add_file_commands(commands)
     return top
 
 
