@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from crypto.files.streams import can_sync_disk, sync_disk
 from crypto.tree.paths import WORK, make_folders
 from crypto.tree.workers import wait_for_workers
 from medveil.errors import StorageError
@@ -37,6 +38,8 @@ class Workplace:
     ----------
     journal, lock : Path
         The run's journal, and the file its workers hold.
+    syncs_at_once : bool
+        Whether results may be staged unsynced, for `settle` brings them to the disk.
     scratch : Path
         A private folder in this machine's own temporary storage.
     """
@@ -47,6 +50,7 @@ class Workplace:
         self._work = root / WORK
         self._parts = self._work / _PARTS
         self._staged = 0
+        self.syncs_at_once = can_sync_disk()
         self._unsynced: set[Path] = set()
         self.journal = self._work / JOURNAL
         self.lock = self._work / LOCK
@@ -93,6 +97,28 @@ class Workplace:
         self._staged += 1
         return self._parts / f"{self._staged}"
 
+    def settle(self) -> None:
+        """Bring to the disk what was staged or put and is not there yet.
+
+        Raises
+        ------
+        StorageError
+            The disk refused.
+        """
+        if self.syncs_at_once:
+            sync_disk(self._work)
+            return
+        for folder in self._unsynced:
+            try:
+                handle = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(handle)
+                finally:
+                    os.close(handle)
+            except OSError as error:
+                raise storage_error(error, folder, "write the folder") from error
+        self._unsynced.clear()
+
     def put(self, part: Path, target: str, *, replace: bool) -> None:
         """Move a staged result to its place below the root.
 
@@ -118,26 +144,8 @@ class Workplace:
             raise StorageError("is there already", cure="--force replaces it") from None
         except OSError as error:
             raise storage_error(error, place, "write the file") from error
-        self._unsynced.add(place.parent)
-
-    def sync(self) -> None:
-        """Bring the names of all that was put to the disk.
-
-        Raises
-        ------
-        StorageError
-            The disk refused.
-        """
-        for folder in self._unsynced:
-            try:
-                handle = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
-            except OSError as error:
-                raise storage_error(error, folder, "write the folder") from error
-        self._unsynced.clear()
+        if not self.syncs_at_once:
+            self._unsynced.add(place.parent)
 
     def _make_scratch(self) -> None:
         # Its name can be guessed, so that it can be swept; a folder somebody else made there is not used.

@@ -131,7 +131,7 @@ class Marks:
 
 def record_line(record: Record, marks: Marks) -> bytes:
     """A record as it is written, with its MAC."""
-    plain = {name: value for name, value in asdict(record).items() if value != ()}
+    plain = {name: value for name, value in vars(record).items() if value != ()}
     return line_of({**plain, "mac": marks.record(line_of(plain))})
 
 

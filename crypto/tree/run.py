@@ -1,8 +1,9 @@
 """One run over a tree: decide, work side by side, journal, put in place; and go on where an earlier run ended.
 
-A file counts as done when its record is in the journal *and* its result in its place. Results are staged and synced by
-the workers, recorded and synced in batches by this process, and then renamed; so a run that is killed at any moment
-leaves files that are whole, a journal that names all of them, and staged leftovers that the next run sweeps.
+A file counts as done when its record is in the journal *and* its result in its place. Results are staged by the
+workers; in batches, this process brings them to the disk, then their records, and then renames them. So a run that is
+killed at any moment leaves files that are whole, a journal that names all of them, and staged leftovers that the next
+run sweeps.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from crypto.tree.walk import FILE, walk
 from crypto.tree.workers import Crew, Workers, interrupts_held
 from medveil.errors import MedVeilError, StorageError
 
-BATCH = 64
+BATCH = 256
 BATCH_SECONDS = 0.5
 
 MakeCrew = Callable[[Setup, int, Path | None], Crew]
@@ -137,7 +138,8 @@ class _Run:
             self._index.say(WARNED, record.source, warning)
 
     def _work(self, crew: MakeCrew, console: Console | None) -> None:
-        setup = setup_of(self._keys, self._plan.recipe, self._place.scratch)
+        unsynced = self._place.syncs_at_once
+        setup = setup_of(self._keys, self._plan.recipe, scratch=self._place.scratch, leave_unsynced=unsynced)
         with (
             self._expected() as expected,
             Journal(self._place.journal, self._plan.heading(self._keys.current), self._marks) as journal,
@@ -181,7 +183,7 @@ class _Run:
                 continue
             source = os.fspath(self._plan.source / todo.name)
             part = os.fspath(self._place.stage())
-            yield Task(action=action, source=source, part=part, **dataclasses.asdict(todo))
+            yield Task(action=action, source=source, part=part, **vars(todo))
 
     def _take(self, outcome: Outcome) -> None:
         if outcome.fatal:
@@ -199,11 +201,11 @@ class _Run:
             self._pending.clear()
             if not finished:
                 return
+            self._place.settle()
             journal.add(record for _, record in finished)
             void = [record for outcome, record in finished if not self._put(outcome, record)]
             if void:
                 journal.add(dataclasses.replace(record, size=VOID) for record in void)
-            self._place.sync()
 
     def _record(self, outcome: Outcome) -> Record:
         task, report = outcome.task, outcome.report
@@ -242,7 +244,7 @@ class _Run:
         for record in gone:
             self._index.drop(record.target)
             self._index.say(WARNED, record.source, "was done before, and input and output are both gone")
-        self._place.sync()
+        self._place.settle()
         if self._index.count():
             write_manifest(
                 self._plan.target / MANIFEST, self._plan.heading(self._keys.current), self._index.lines(), self._marks

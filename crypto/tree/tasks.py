@@ -100,18 +100,33 @@ class Setup:
         For hiding.
     scratch
         A private folder for temporary files, swept by the run that owns it; empty for the system's own.
+    leave_unsynced
+        Whether results may be left for the parent to bring to the disk.
     """
 
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
     proof: str
     recipe: Recipe | None = None
     scratch: str = ""
+    leave_unsynced: bool = False
 
 
-def setup_of(keys: Keyring, recipe: Recipe | None, scratch: Path | None = None, *, proof: str | None = None) -> Setup:
+def setup_of(
+    keys: Keyring,
+    recipe: Recipe | None,
+    *,
+    proof: str | None = None,
+    scratch: Path | None = None,
+    leave_unsynced: bool = False,
+) -> Setup:
     """What a worker is started with; the one place where secrets are handed to another process."""
-    secrets = tuple((key.site, key.secret) for key in keys)
-    return Setup(keys=secrets, proof=proof or keys.current.fingerprint, recipe=recipe, scratch=str(scratch or ""))
+    return Setup(
+        keys=tuple((key.site, key.secret) for key in keys),
+        proof=proof or keys.current.fingerprint,
+        recipe=recipe,
+        scratch=str(scratch or ""),
+        leave_unsynced=leave_unsynced,
+    )
 
 
 class Desk:

@@ -24,11 +24,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from crypto.files.streams import leave_small_files_unsynced
 from crypto.tree.tasks import Desk, Outcome, Setup, Task
 from medveil.files import storage_error
 
-AHEAD = 2
-"""Tasks a worker is given before it answers the first: it need not wait for the next."""
+AHEAD = 16
+AHEAD_BYTES = 2**23
+"""Tasks a worker is given before it answers the first, so that it need not wait for the next: many small ones, but
+nothing behind a large one, which another worker could do meanwhile."""
 
 _DIED = "the process that worked on it died; it may need more memory than there is"
 _STOP_SECONDS = 5.0
@@ -79,6 +82,11 @@ class _Worker:
             self.process.start()
         theirs.close()
 
+    def has_room(self) -> bool:
+        """Whether it may be given another task."""
+        held = sum(task.size for task in self.given)
+        return not self.given or (len(self.given) < AHEAD and held < AHEAD_BYTES)
+
     def give(self, task: Task) -> None:
         self.given.append(task)
         # A process that died is found when its answer is waited for.
@@ -124,7 +132,7 @@ class Workers:
             worker.stop()
 
     def run(self, tasks: Iterator[Task], *, tick: float) -> Iterator[Outcome | None]:
-        """Do tasks as they come; never more of them are out than `AHEAD` for each worker.
+        """Do tasks as they come; no more of them are out than `AHEAD` for each worker.
 
         Yields
         ------
@@ -152,7 +160,7 @@ class Workers:
         while True:
             worker = min(self._workers, key=lambda each: len(each.given), default=None)
             start = worker is None or (worker.given and len(self._workers) < self._count)
-            if not start and worker is not None and len(worker.given) >= AHEAD:
+            if not start and worker is not None and not worker.has_room():
                 return True
             task = again.popleft() if again else next(tasks, None)
             if task is None:
@@ -190,6 +198,8 @@ def _serve(pipe: Connection, setup: Setup, lock: Path | None) -> None:
     logging.disable(logging.CRITICAL)
     # What is temporary goes where the run that owns it sweeps.
     tempfile.tempdir = setup.scratch or None
+    if setup.leave_unsynced:
+        leave_small_files_unsynced()
     with contextlib.ExitStack() as stack:
         if lock is not None:
             held = stack.enter_context(open(lock, "ab"))
