@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-from medveil.errors import DataError, IntegrityError, MedVeilError
+from medveil.errors import DataError, IntegrityError, MedVeilError, StorageError
 from medveil.files import storage_error
 
 SMALL_BYTES = 2**23
@@ -94,10 +94,15 @@ def decoding(where: str | Path) -> Iterator[None]:
         raise DataError("needs more memory than there is", where=where) from None
     except OSError as error:
         if error.errno:
-            raise storage_error(error, where, "read the file") from error
+            raise read_error(error, where) from error
         raise DataError(f"cannot be decoded: {_reason(error)}", where=where) from error
     except Exception as error:
         raise DataError(f"cannot be decoded: {_reason(error)}", where=where) from error
+
+
+def read_error(error: OSError, where: str | Path, what: str = "file") -> StorageError:
+    """Say an operating-system error over something that was read; the cures for writing are none for it."""
+    return StorageError(storage_error(error, where, f"read the {what}").problem, where=where)
 
 
 @contextlib.contextmanager

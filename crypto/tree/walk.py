@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from crypto.files.streams import read_error
 from crypto.tree.paths import OURS, shown
 from medveil.errors import DataError
-from medveil.files import storage_error
 
 FILE = "file"
 PASSED = "passed"
@@ -73,7 +73,7 @@ def walk(root: Path) -> Iterator[Found]:
                     else:
                         yield _found(entry, name, inside)
         except OSError as error:
-            yield Found(folder or ".", REFUSED, why=storage_error(error, folder, "read the folder").problem)
+            yield Found(folder or ".", REFUSED, why=read_error(error, folder, "folder").problem)
         folders.extend(sorted(below, reverse=True))
 
 
@@ -83,7 +83,7 @@ def _found(entry: os.DirEntry[str], name: str, inside: str) -> Found:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError as error:
-        return Found(name, REFUSED, why=storage_error(error, name, "read the file").problem)
+        return Found(name, REFUSED, why=read_error(error, name).problem)
     if not stat.S_ISREG(status.st_mode):
         return Found(name, PASSED, why="is a pipe, a socket or a device")
     return Found(name, FILE, Stamp(status.st_size, status.st_mtime_ns))
@@ -118,4 +118,4 @@ def read_head(path: Path, n: int) -> bytes:
                 raise DataError("is no plain file any more", where=path)
             return stream.read(n)
     except OSError as error:
-        raise storage_error(error, path, "read the file") from error
+        raise read_error(error, path) from error

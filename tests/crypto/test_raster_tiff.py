@@ -109,17 +109,18 @@ def page_of(path: Path) -> Pixels:
 
 
 @given(
-    st.tuples(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 3])),
-    st.sampled_from([None, (16, 16), (32, 48)]),
-    st.sampled_from([None, 1, 7]),
-    st.booleans(),
-    st.sampled_from(["uint8", "uint16", "int16"]),
-    st.sampled_from(["<", ">"]),
-    st.booleans(),
-    st.booleans(),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70), st.sampled_from([1, 3])),
+    tile=st.sampled_from([None, (16, 16), (32, 48)]),
+    rows=st.sampled_from([None, 1, 7]),
+    packed=st.booleans(),
+    dtype=st.sampled_from(["uint8", "uint16", "int16"]),
+    order=st.sampled_from(["<", ">"]),
+    planar=st.booleans(),
+    predictor=st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_way_to_store_pixels_is_read_as_tifffile_reads_it(  # noqa: PLR0917
+def test_every_way_to_store_pixels_is_read_as_tifffile_reads_it(
+    *,
     tmp_path_factory: pytest.TempPathFactory,
     shape: tuple[int, int, int],
     tile: tuple[int, int] | None,
