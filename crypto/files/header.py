@@ -178,7 +178,7 @@ def _check(header: HiddenHeader, where: str | Path) -> None:
     possible = (
         header.purpose in PURPOSES
         and header.kind in KINDS
-        and header.channels in {1, 3, 4}
+        and header.channels in {1, 2, 3, 4}
         and all(1 <= side <= LARGEST_SIDE for side in sides)
         and 1 <= header.bits <= BITS_LIMIT
         and header.frames >= 1
