@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, resolve
 from medveil.errors import ConfigError
 
@@ -57,6 +56,8 @@ class Recipe:
     safe_private: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        from crypto.cipher import check_scheme  # noqa: PLC0415 - the commands read this file and must open fast
+
         object.__setattr__(self, "cipher", resolve(self.cipher))
         check_scheme(self.cipher.scheme)
         if self.purpose not in PURPOSES:
