@@ -53,9 +53,7 @@ class Padding:
         """
         little = batch.dtype.newbyteorder("<")
         count = self._positions.size * little.itemsize
-        streams = [
-            KeyStream(self._subkey, hashlib.sha256(image.astype(little, copy=False).data).digest()[:16]).read(count)
-            for image in batch
-        ]
+        digests = [hashlib.sha256(np.ascontiguousarray(image, dtype=little).data).digest() for image in batch]
+        streams = [KeyStream(self._subkey, digest[:16]).read(count) for digest in digests]
         pixels: Pixels = np.frombuffer(b"".join(streams), dtype=little) & little.type(self._geometry.largest)
         return pixels.reshape(len(batch), self._positions.size)
