@@ -14,13 +14,14 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from crypto import tensors
 from crypto.config import CipherConfig
-from crypto.geometry import BITS_LIMIT, Geometry, Pixels, Reading, StemPermutation, StemRotation
+from crypto.geometry import BITS_LIMIT, PLAIN, Geometry, Pixels, Reading, StemPermutation, StemRotation
 from crypto.keys import Key, SimulatedKey
 from medveil.errors import ConfigError, DataError, KeyMaterialError
 
 __all__ = [
     "BITS_LIMIT",
     "NONCE_BYTES",
+    "PLAIN",
     "Geometry",
     "ImageCipher",
     "Nonces",

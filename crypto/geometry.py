@@ -48,6 +48,10 @@ class Reading(NamedTuple):
     gain: float = 1.0
 
 
+PLAIN = Reading()
+"""How a model reads 8-bit images that nothing hides."""
+
+
 @dataclass(frozen=True)
 class Geometry:
     """Shape of the images a cipher is cut for: pixels, blocks and bits.

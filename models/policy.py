@@ -35,6 +35,9 @@ KEYS = ("none", "shared", "per-site")
 INITS = ("public", "adapted", "secret")
 TRAINS = ("averaged", "local", "frozen")
 SIGNED_PERMUTATION = "signed-permutation"
+ORTHOGONAL = "orthogonal"
+FOLLOWED = (SIGNED_PERMUTATION, ORTHOGONAL)
+"""Ways of hiding that a stem can follow; see `models.stem`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class Policy:
 
     @property
     def twin(self) -> Policy | None:
-        """The plaintext policy whose training this one equals exactly, or None where the table has none."""
+        """The plaintext policy whose training this one equals, or None where the table has none.
+
+        Exactly so under signed permutations; under orthogonal matrices by SGD, and but for rounding.
+        """
         if self.keys == "none":
             return self
         if self.init == "adapted" and self.train == "local":
@@ -155,7 +161,8 @@ def check_policy(policy: Policy, *, scheme: str, stem_rule: str | None) -> None:
     scheme
         Name of the cipher scheme; ``"none"`` hides nothing.
     stem_rule
-        How a stem follows the scheme's key: ``"signed-permutation"``, ``"identity"``, or None where there is no way.
+        How a stem follows the scheme's key: ``"signed-permutation"``, ``"orthogonal"``, ``"identity"``, or None where
+        there is no way.
 
     Raises
     ------
@@ -168,11 +175,11 @@ def check_policy(policy: Policy, *, scheme: str, stem_rule: str | None) -> None:
     if policy.keys != "none" and scheme == "none":
         cure = "set keys.policy to none, or choose a cipher.scheme"
         raise _refusal(policy, "scheme 'none' hides nothing a key could open", cure)
-    if policy.init == "adapted" and stem_rule != SIGNED_PERMUTATION:
+    if policy.init == "adapted" and stem_rule not in FOLLOWED:
         raise _refusal(
             policy,
-            f"no stem can follow the key of scheme '{scheme}'",
-            "set stem.init to public or secret, or cipher.scheme to block-pixel",
+            f"no stem can follow the key of scheme '{scheme}': a patch embedding treats all blocks alike, it does not",
+            "set stem.init to public or secret, or cipher.scheme to block-pixel or orthogonal",
         )
 
 
