@@ -178,7 +178,8 @@ def check_policy(policy: Policy, *, scheme: str, stem_rule: str | None) -> None:
     if policy.init == "adapted" and stem_rule not in FOLLOWED:
         raise _refusal(
             policy,
-            f"no stem can follow the key of scheme '{scheme}': a patch embedding treats all blocks alike, it does not",
+            f"no stem can follow the key of scheme '{scheme}': a patch embedding treats all blocks alike, and the "
+            "scheme does not",
             "set stem.init to public or secret, or cipher.scheme to block-pixel or orthogonal",
         )
 
