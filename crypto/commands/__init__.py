@@ -1,0 +1,1 @@
+"""The commands of medveil-crypto, one file a group."""
