@@ -65,7 +65,7 @@ def print_schemes(figures: dict[str, Any]) -> None:
     table = Table(title=shape, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("scheme", no_wrap=True)
     for heading in ("hide GB/s", "show GB/s", "images/s", "/memcpy", "/AES-GCM", "set-up ms"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=9 if heading == "images/s" else None)
     memcpy, sealing = figures["memcpy_gb_per_s"], figures["aes_gcm_gb_per_s"]
     for name, speed in (("memcpy", memcpy), ("AES-256-GCM", sealing)):
         images = speed * 1e9 / (figures["size"] ** 2 * figures["channels"])
