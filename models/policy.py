@@ -20,6 +20,9 @@ Everything else is refused with its reason. Training on hidden images equals tra
 random mask meets single tokens or features: attention, projection and position dropout, PatchDropout and CutMix would
 break it. `ModelConfig` and the training configuration offer none of them, so no policy has to refuse them.
 
+The equality is exact for schemes that a stem follows by a signed permutation. For orthogonal matrices it holds but for
+rounding: with a frozen stem under any optimiser, with a local one under SGD, because Adam steps axis by axis.
+
 FedPer is Arivazhagan et al., "Federated Learning with Personalization Layers", 2019, with the first layers at home in
 place of the last.
 """
@@ -55,10 +58,7 @@ class Policy:
 
     @property
     def twin(self) -> Policy | None:
-        """The plaintext policy whose training this one equals, or None where the table has none.
-
-        Exactly so under signed permutations; under orthogonal matrices by SGD, and but for rounding.
-        """
+        """The plaintext policy whose training this one equals, or None where the table has none; see the module."""
         if self.keys == "none":
             return self
         if self.init == "adapted" and self.train == "local":
