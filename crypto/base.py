@@ -54,6 +54,8 @@ class ImageCipher(ABC):
         cannot.
     pads : bool
         Whether images are padded to whole blocks.
+    may_negate : bool
+        Whether the setting ``negate`` changes anything.
     largest_bits : int
         Most bits a pixel may have.
     target : bool
@@ -69,6 +71,7 @@ class ImageCipher(ABC):
     stem_rule: ClassVar[str | None] = None
     needs_key: ClassVar[bool] = True
     pads: ClassVar[bool] = True
+    may_negate: ClassVar[bool] = False
     largest_bits: ClassVar[int] = BITS_LIMIT
     target: ClassVar[bool] = False
 

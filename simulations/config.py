@@ -182,6 +182,9 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         raise ConfigError(f"'sites' is {config.sites}", where=config.name, cure="at least 1")
     if config.keys.policy == "none":
         config.cipher.scheme, config.cipher.negate = "none", False
+    if config.cipher.negate and not SCHEMES[config.cipher.scheme].may_negate:
+        _log.warning("cipher.negate changes nothing under scheme %s", config.cipher.scheme)
+        config.cipher.negate = False
     if config.federation == "centralised":
         config.sites, config.data.partition.kind = 1, "iid"
     if config.federation == "local-only":

@@ -39,6 +39,7 @@ class BlockPixel(SignedPermutation):
     """
 
     scheme = "block-pixel"
+    may_negate = True
     stem_rule = "signed-permutation"
 
     def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:

@@ -50,6 +50,7 @@ class PerBlock(SignedPermutation):
     """
 
     scheme = "per-block"
+    may_negate = True
 
     def _drawn(self) -> Gather:
         shape = self.geometry

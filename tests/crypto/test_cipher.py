@@ -117,6 +117,13 @@ def test_one_bit_of_the_secret_makes_it_another_cipher(scheme: str, bit: int, ne
 
 
 @pytest.mark.parametrize("scheme", KEYED)
+def test_the_setting_negate_changes_what_a_scheme_says_it_does(scheme: str) -> None:
+    images, nonces = random_images(1, channels=3), np.zeros((1, 16), np.uint8)
+    plain, negated = (make(scheme, channels=3, negate=negate).encrypt(images, nonces) for negate in (False, True))
+    assert np.array_equal(plain, negated) != SCHEMES[scheme].may_negate
+
+
+@pytest.mark.parametrize("scheme", KEYED)
 def test_geometry_is_part_of_the_key(scheme: str) -> None:
     # The same top left block or pixel of the same image, under three geometries of one key.
     images = random_images(1, size=24)

@@ -56,6 +56,17 @@ def test_whether_a_scheme_pads_is_its_own_word(tiny: Tiny, tmp_path: Path, schem
         make_plan(config, tmp_path)
 
 
+@pytest.mark.parametrize(("scheme", "stays"), [("per-block", True), ("etc", False), ("orthogonal", False)])
+def test_a_setting_the_scheme_does_not_have_is_ignored_aloud(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, stays: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("simulations.config._log.warning", lambda *words: said.append(words[0] % words[1:]))
+    settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "cipher.negate=true")
+    assert make_plan(tiny(*settings), tmp_path).run.cipher["negate"] is stays
+    assert said == ([] if stays else [f"cipher.negate changes nothing under scheme {scheme}"])
+
+
 def test_blocks_a_scheme_does_not_take_are_refused_before_any_image_is_read(tiny: Tiny, tmp_path: Path) -> None:
     np.savez(tmp_path / "large.npz", images=np.zeros((40, 48, 48), np.uint8), labels=np.arange(40) % 2)
     settings = (f"data.path={tmp_path / 'large.npz'}", "cipher.scheme=orthogonal", "cipher.block=48")
