@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from crypto.commands.bench import add_bench_command
 from crypto.commands.files import add_file_commands
 from crypto.commands.keys import add_key_commands
 from medveil.cli import guarded, parser, start_logging
@@ -34,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     add_key_commands(commands)
     add_file_commands(commands)
-    # add_bench_command(commands), from crypto.commands.bench
+    add_bench_command(commands)
     return top
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crypto.cipher import ImageCipher, StemPermutation, make_cipher
+from crypto.cipher import ImageCipher, make_cipher
 from crypto.config import CipherConfig
 from crypto.derivation import normals
 from crypto.keys import Key
@@ -36,8 +36,8 @@ from medveil.files import make_folder, read_json, write_bytes, write_json
 from medveil.log import logger
 from medveil.versions import medveil_version
 from medveil.wire import Tensors
-from models.policy import Policy, check_policy
-from models.stem import adapt, secret_size, set_secret, stem_names
+from models.policy import ORTHOGONAL, Policy, check_policy
+from models.stem import adapt, rotate, secret_size, set_secret, stem_names
 from models.travel import load_tensors, tensors, trainable, travelling
 
 if TYPE_CHECKING:
@@ -248,8 +248,7 @@ class Site:
 
     def _initial_stem(self, model: VisionTransformer) -> None:
         if self.policy.init == "adapted":
-            moves: StemPermutation = self.cipher.stem_permutation()
-            adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+            follow(model, self.cipher)
         elif self.policy.init == "secret":
             key = self.setup.cipher_key or self.setup.key
             set_secret(model, normals(key.subkey("stem"), secret_size(model)))
@@ -307,6 +306,16 @@ class Site:
             },
             mode=0o600,
         )
+
+
+def follow(model: VisionTransformer, cipher: ImageCipher) -> None:
+    """Move a public stem into the domain of a cipher's key, in place."""
+    if cipher.stem_rule == ORTHOGONAL:
+        turn = cipher.stem_rotation()
+        rotate(model, matrix=turn.matrix, pi=turn.pi)
+        return
+    moves = cipher.stem_permutation()
+    adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
 
 
 def _rounded(count: int) -> int:
