@@ -158,8 +158,6 @@ def _encrypt(arguments: argparse.Namespace) -> int:
         keep=tuple(arguments.keep),
         safe_private=tuple(arguments.safe_private),
     )
-    if recipe.cipher.scheme == "none":
-        raise ConfigError("'none' hides nothing", where="--scheme", cure="choose a cipher, or copy the files")
     return _run(arguments, recipe)
 
 

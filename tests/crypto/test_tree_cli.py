@@ -256,6 +256,16 @@ def test_show_needs_no_key(tmp_path: Path, key: str, capsys: pytest.CaptureFixtu
         (("encrypt", "{source}", "{out}", "--key", "{key}", *TRAINING, "--window", "1", "0"), 2, "a width of 0"),
         (("encrypt", "{source}", "{out}", "--key", "{key}", *ARCHIVE, "--scheme", "block-pixl"), 2, "did you mean"),
         (("encrypt", "{source}", "{out}", "--key", "{key}", *ARCHIVE, "--scheme", "none"), 2, "'none' hides nothing"),
+        (
+            ("encrypt", "{source}", "{out}", "--key", "{key}", *ARCHIVE, "--scheme", "pixel-wise"),
+            2,
+            "target for attacks",
+        ),
+        (
+            ("encrypt", "{source}", "{out}", "--key", "{key}", *TRAINING, "--scheme", "aes-ctr"),
+            2,
+            "nothing can be learned",
+        ),
         (("encrypt", "{source}", "{out}", "--key", "{key}", *ARCHIVE, "--jobs", "0"), 2, "'0' processes"),
         (("encrypt", "{source}", "{source}/x", "--key", "{key}", *ARCHIVE), 2, "lies inside the input"),
         (("encrypt", "{source}", "{source}", "--key", "{key}", *ARCHIVE), 2, "is the input itself"),
@@ -317,13 +327,13 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_every_option_reaches_the_recipe(source: Path, tmp_path: Path, key: str) -> None:
-    options = ("--channels", "1", "--window", "100", "50", "--negate", "--identity", "sealed", "--scheme", "aes-ctr")
+    options = ("--channels", "1", "--window", "100", "50", "--negate", "--identity", "sealed", "--scheme", "per-block")
     private = ("--keep", "PatientSex", "--keep", "Modality", "--safe-private", "ACME:0019,10")
     assert cli("encrypt", source, tmp_path / "out", "--key", key, *TRAINING, *options, *private) == 0
     recipe = json.loads((tmp_path / "out" / "medveil-report.json").read_text())["recipe"]
     assert recipe == {
         "purpose": "training",
-        "cipher": {"scheme": "aes-ctr", "block": 8, "negate": True},
+        "cipher": {"scheme": "per-block", "block": 8, "negate": True},
         "size": 32,
         "channels": 1,
         "window": [100.0, 50.0],
@@ -333,7 +343,7 @@ def test_every_option_reaches_the_recipe(source: Path, tmp_path: Path, key: str)
         "safe_private": ["ACME:0019,10"],
     }
     header = PngFile().header(tmp_path / "out" / "a.png")
-    assert (header.scheme, header.channels, len(header.nonces)) == ("aes-ctr", 1, 16)
+    assert (header.scheme, header.channels, len(header.nonces)) == ("per-block", 1, 0)
     PngFile().verify(tmp_path / "out" / "a.png", Keyring(KEY))
 
 
