@@ -79,7 +79,7 @@ class Recipe:
             problem = f"'{scheme.scheme}' is a target for attacks, broken by all of them"
             raise ConfigError(problem, where="--scheme", cure="choose block-pixel")
         if self.purpose == TRAINING and scheme.per_image:
-            problem = f"'{scheme.scheme}' hides each image in its own way: nothing is left to be learned"
+            problem = f"'{scheme.scheme}' hides each image in its own way: nothing is left to learn"
             raise ConfigError(problem, where="--scheme", cure="use --for archive, or choose block-pixel")
 
     def _check_archive(self) -> None:
