@@ -264,7 +264,7 @@ def test_show_needs_no_key(tmp_path: Path, key: str, capsys: pytest.CaptureFixtu
         (
             ("encrypt", "{source}", "{out}", "--key", "{key}", *TRAINING, "--scheme", "aes-ctr"),
             2,
-            "nothing can be learned",
+            "left to learn",
         ),
         (("encrypt", "{source}", "{out}", "--key", "{key}", *ARCHIVE, "--jobs", "0"), 2, "'0' processes"),
         (("encrypt", "{source}", "{source}/x", "--key", "{key}", *ARCHIVE), 2, "lies inside the input"),
