@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from importlib import metadata
 
 PACKAGES = ("flwr", "torch", "timm", "numpy", "pydicom", "omegaconf", "cryptography")
 
 
+@functools.cache
 def medveil_version() -> str:
     """The installed MedVeil version, or ``"unknown"`` where only its source is on the path."""
     return _version("medveil")

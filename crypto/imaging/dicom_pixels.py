@@ -50,7 +50,35 @@ def frame_to_bytes(path: Path, frame: int | None, *, window: Sequence[float] | N
     """
     dataset = dcmread(path, stop_before_pixels=frame is not None)
     stored = pixel_array(dataset, index=0) if frame is None else pixel_array(path, index=frame)
-    header = _frame_header(dataset, frame or 0)
+    return stored_to_bytes(stored, dataset, frame or 0, window=window)
+
+
+def stored_to_bytes(
+    stored: npt.NDArray[Any], dataset: Dataset, frame: int, *, window: Sequence[float] | None = None
+) -> Bytes:
+    """Bring one decoded frame to 8 bit, as `frame_to_bytes` does.
+
+    Parameters
+    ----------
+    stored
+        (H, W) or (H, W, 3): the frame as pydicom's `pixel_array` gives it.
+    dataset
+        The file's data set; it needs no pixels.
+    frame
+        Index of the frame, for what the functional groups say of it.
+    window
+        Centre and width in the units after the modality LUT.
+
+    Returns
+    -------
+    uint8 (H, W) or (H, W, 3)
+
+    Raises
+    ------
+    DataError
+        As `frame_to_bytes`.
+    """
+    header = _frame_header(dataset, frame)
     photometric = str(header.PhotometricInterpretation)
     if photometric == "PALETTE COLOR":
         coloured = apply_color_lut(stored, dataset)

@@ -1,0 +1,258 @@
+"""Hide a DICOM file: decode, describe, de-identify, encrypt, write."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+
+from crypto.base import NONCE_BYTES, ImageCipher, Nonces
+from crypto.deid.pseudonyms import new_uid
+from crypto.dicom.attributes import describe_decoded
+from crypto.dicom.authentic import canonical
+from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
+from crypto.dicom.clock import Clock
+from crypto.dicom.derived import conceal
+from crypto.dicom.elements import Elements, decode, encode, swap_words
+from crypto.dicom.frames import LARGEST_SIDE, Frame, Samples, decoded_frames, describe_samples
+from crypto.dicom.private import associated, header_element, pack, reserve
+from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, quiet
+from crypto.dicom.refusals import class_of, instance_of, refuse
+from crypto.dicom.training import describe_training
+from crypto.dicom.writing import NativeFile, check_length
+from crypto.files.header import LARGEST_TEXT, MAC_BYTES, HiddenHeader, make_mac, seal_private
+from crypto.files.kinds import FileReport
+from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
+from crypto.imaging.dicom_pixels import stored_to_bytes
+from crypto.imaging.preprocess import to_square
+from crypto.keys import SiteKey
+from medveil.errors import DataError
+from medveil.files import new_file
+
+
+class _DeeperError(Exception):
+    """A frame has values that BitsStored does not hold."""
+
+
+@dataclass
+class _Work:
+    """One file on its way through."""
+
+    opened: OpenFile
+    recipe: Recipe
+    key: SiteKey
+    clock: Clock
+    report: FileReport
+
+
+@dataclass
+class _Pixels:
+    """The ciphertext: what its samples are, and its frames as they come."""
+
+    samples: Samples
+    planes: Iterator[Frame]
+
+
+def hide_file(source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    """Hide a file; see `crypto.files.kinds.FileKind.hide`.
+
+    Values that BitsStored does not hold (some codestreams have them, and `pixel_array` passes them on) are kept: the
+    file is then hidden, and shown, with all its allocated bits stored.
+    """
+    try:
+        return _hide(source, target, recipe, key, deeper=False)
+    except _DeeperError:
+        report = _hide(source, target, recipe, key, deeper=True)
+        report.warnings.append("its pixels exceed BitsStored: all allocated bits are taken as stored")
+        return report
+
+
+def examine_file(source: Path) -> None:
+    """Refuse what `hide_file` would refuse by the header alone."""
+    with quiet(), open_dicom(source) as opened, as_data_error(source, "its header"):
+        refuse(opened)
+        describe_samples(opened)
+
+
+def _hide(source: Path, target: Path, recipe: Recipe, key: SiteKey, *, deeper: bool) -> FileReport:
+    clock, report = Clock(), FileReport()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet())
+        with clock.stage("read"):
+            opened = stack.enter_context(open_dicom(source))
+            with as_data_error(source, "its header"):
+                refuse(opened)
+                samples = describe_samples(opened)
+                dataset = _normal(opened)
+        samples = samples.at_full_depth() if deeper else samples
+        work = _Work(opened, recipe, key, clock, report)
+        plain = _training_samples(samples, recipe) if recipe.purpose == TRAINING else samples
+        header = _header(plain, recipe, key)
+        with clock.stage("encrypt"):
+            cipher = _cipher(header, work)
+            nonces = cipher.fresh_nonces(plain.frames) if cipher.per_image else np.empty((0, NONCE_BYTES), np.uint8)
+        planes = _hidden_planes(work, samples, plain, cipher, nonces)
+        first = next(planes)
+        hidden = widened(plain, cipher, first)
+        check_length(hidden, source)
+        with clock.stage("deidentify"), as_data_error(source, "an attribute"):
+            shown, elements = _describe(work, dataset, samples, plain, hidden)
+        header = replace(header, nonces=nonces.tobytes())
+        header = _sealed(work, header, shown, elements)
+        _write(work, target, header, elements, _Pixels(hidden, itertools.chain([first], planes)))
+    report.frames = plain.frames
+    report.seconds = dict(clock.seconds)
+    return report
+
+
+def _normal(opened: OpenFile) -> Dataset:
+    """The file's data set, whatever its encoding, as one just read in Explicit VR Little Endian."""
+    dataset = opened.dataset
+    if not opened.transfer_syntax.is_little_endian:
+        swap_words(dataset)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = class_of(dataset), instance_of(dataset)
+    return decode(encode(dataset))
+
+
+def _training_samples(samples: Samples, recipe: Recipe) -> Samples:
+    assert recipe.size is not None
+    grey = samples.photometric in {"MONOCHROME1", "MONOCHROME2"}
+    channels = recipe.channels or (1 if grey else 3)
+    return Samples(
+        rows=recipe.size,
+        columns=recipe.size,
+        channels=channels,
+        frames=samples.frames,
+        allocated=8,
+        bits=8,
+        signed=False,
+        photometric="MONOCHROME2" if channels == 1 else "RGB",
+    )
+
+
+def _header(plain: Samples, recipe: Recipe, key: SiteKey) -> HiddenHeader:
+    """The header, its MAC a placeholder of the right length."""
+    return HiddenHeader(
+        purpose=recipe.purpose,
+        kind="dicom",
+        scheme=recipe.cipher.scheme,
+        block=recipe.cipher.block,
+        negate=recipe.cipher.negate,
+        channels=plain.channels,
+        height=plain.rows,
+        width=plain.columns,
+        bits=plain.bits,
+        frames=plain.frames,
+        signed=plain.signed,
+        fingerprint=key.fingerprint,
+        mac=bytes(MAC_BYTES),
+    )
+
+
+def _cipher(header: HiddenHeader, work: _Work) -> ImageCipher:
+    cipher = cipher_of(header, work.key)
+    if max(cipher.padded) > LARGEST_SIDE:
+        problem = f"padded to whole blocks it would be {cipher.padded[1]}x{cipher.padded[0]} pixels"
+        raise DataError(problem, where=work.opened.path, cure=f"DICOM ends at {LARGEST_SIDE}: choose a smaller block")
+    return cipher
+
+
+def _hidden_planes(
+    work: _Work, samples: Samples, plain: Samples, cipher: ImageCipher, nonces: Nonces
+) -> Iterator[Frame]:
+    frames = work.clock.each("decode", _checked_frames(work.opened, samples))
+    if work.recipe.purpose == TRAINING:
+        planes = work.clock.each("decode", _squares(work, frames, plain))
+    else:
+        planes = (to_cipher(frame, plain) for frame in frames)
+    return work.clock.each("encrypt", in_batches(planes, nonces, cipher.encrypt))
+
+
+def _checked_frames(opened: OpenFile, samples: Samples) -> Iterator[Frame]:
+    for frame in decoded_frames(opened, samples):
+        if not samples.holds(frame):
+            raise _DeeperError
+        yield frame
+
+
+def _squares(work: _Work, frames: Iterator[Frame], plain: Samples) -> Iterator[Frame]:
+    # A copy of its own: the other one is changed while frames still come.
+    dataset = _normal(work.opened)
+    dataset.file_meta = work.opened.dataset.file_meta
+    for index, frame in enumerate(frames):
+        with as_data_error(work.opened.path, f"the window or lookup table of frame {index + 1}"):
+            shown = stored_to_bytes(frame, dataset, index, window=work.recipe.window)
+        yield to_square(shown, size=plain.rows, channels=plain.channels)
+
+
+def _describe(
+    work: _Work, dataset: Dataset, samples: Samples, plain: Samples, hidden: Samples
+) -> tuple[Elements, Elements]:
+    """Make the data sets of the file that showing gives back and of the hidden one."""
+    recipe, key = work.recipe, work.key
+    instance = str(dataset.SOPInstanceUID)
+    if recipe.identity == REMOVED:
+        _deidentify(work, dataset)
+    work.report.warnings += describe_decoded(dataset, work.opened, samples)
+    if recipe.purpose == TRAINING:
+        work.report.warnings += describe_training(dataset, samples, plain)
+        dataset.SOPInstanceUID = new_uid(key, f"{instance} {recipe.purpose} {recipe.size}")
+    shown = encode(dataset)
+    if recipe.identity == SEALED:
+        _deidentify(work, dataset)
+    conceal(dataset, hidden, recipe, instance=_hidden_instance(instance, recipe, key))
+    return shown, encode(dataset)
+
+
+def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
+    """A UID of its own for each way of hiding: neither the plain file nor another hidden form of it has the same."""
+    cipher = recipe.cipher
+    ways = [recipe.purpose, recipe.size, recipe.channels, recipe.window, cipher.scheme, cipher.block, cipher.negate]
+    return new_uid(key, " ".join([instance, "hidden", *map(str, ways)]))
+
+
+def _deidentify(work: _Work, dataset: Dataset) -> None:
+    from crypto.deid.deidentify import Deidentifier  # noqa: PLC0415 - files whose attributes are kept need no table
+
+    recipe = work.recipe
+    done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset)
+    work.report.removed += done.removed
+    work.report.replaced += done.replaced
+    work.report.warnings += done.warnings
+
+
+def _sealed(work: _Work, header: HiddenHeader, shown: Elements, elements: Elements) -> HiddenHeader:
+    """The header with what showing needs sealed into it."""
+    packed = pack(shown, None if work.recipe.identity == SEALED else elements)
+    bound = associated(header, str(decode(elements).SOPInstanceUID))
+    header = replace(header, sealed=seal_private(work.key, packed, associated=bound))
+    if len(header.to_json()) > LARGEST_TEXT:
+        raise DataError("needs a larger header than can be", where=work.opened.path, cure="split it into several files")
+    return header
+
+
+def _write(work: _Work, target: Path, header: HiddenHeader, elements: Elements, pixels: _Pixels) -> None:
+    tag = reserve(elements)
+    elements[tag] = header_element(tag, header)
+    with work.clock.stage("write"), new_file(target) as stream:
+        made = NativeFile(stream, elements, pixels.samples)
+        with work.clock.stage("authenticate"):
+            parts = _parts(canonical(decode(elements), without=tag), made, pixels, work.clock)
+            mac = make_mac(work.key, header, parts)
+        made.finish()
+        made.replace(tag, header_element(tag, replace(header, mac=mac)))
+
+
+def _parts(first: bytes, made: NativeFile, pixels: _Pixels, clock: Clock) -> Iterator[bytes]:
+    """What the MAC covers: the data set, and each frame as it is written."""
+    yield first
+    for planes in pixels.planes:
+        with clock.stage("write"):
+            data = from_cipher(planes, pixels.samples)
+            made.frame(data)
+        yield data

@@ -1,0 +1,55 @@
+"""DICOM as a kind of file that can be hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crypto.dicom.hiding import examine_file, hide_file
+from crypto.dicom.reading import MARK, PREAMBLE
+from crypto.dicom.showing import header_of, show_file, verify_file
+from crypto.files.header import HiddenHeader
+from crypto.files.kinds import FileKind, FileReport
+from crypto.files.recipe import Recipe
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+
+
+class DicomFile:
+    """DICOM files (PS3.10): hidden as DICOM files that every reader opens.
+
+    An archive shown again is native: of a compressed original it has the pixels as decoded, colour as RGB, and every
+    attribute but those that spoke of the compression. `Recipe.seal` is not this class's affair.
+    """
+
+    name = "dicom"
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether the first 132 bytes of a file are of DICOM."""
+        return head[PREAMBLE : PREAMBLE + len(MARK)] == MARK
+
+    def hidden_name(self, name: str, recipe: Recipe) -> str:
+        """Names are kept."""
+        return name
+
+    def examine(self, source: Path, recipe: Recipe) -> None:
+        """Raise what `hide` would raise, as far as the file's header shows it."""
+        examine_file(source)
+
+    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+        """Hide a file; see `FileKind.hide`. Stages: read, decode, deidentify, encrypt, authenticate, write."""
+        return hide_file(source, target, recipe, key)
+
+    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+        """Show a hidden file again; see `FileKind.show`. Stages: read, authenticate, decrypt, write."""
+        return show_file(source, target, keys)
+
+    def header(self, source: Path) -> HiddenHeader:
+        """What a hidden file says of itself; see `FileKind.header`."""
+        return header_of(source)
+
+    def verify(self, source: Path, keys: Keyring) -> None:
+        """Check a hidden file's MAC without decrypting it; see `FileKind.verify`."""
+        verify_file(source, keys)
+
+
+DICOM: FileKind = DicomFile()

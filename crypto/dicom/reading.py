@@ -1,0 +1,235 @@
+"""Open a DICOM file: its data set in memory, its pixels where they lie on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.tag import BaseTag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+from medveil.errors import DataError, MedVeilError
+from medveil.files import storage_error
+
+MARK = b"DICM"
+PREAMBLE = 128
+LARGEST_INFLATED = 2**30
+
+_PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
+_PADDING = 0xFFFCFFFC
+_UNDEFINED = 0xFFFFFFFF
+_ITEM = 0xFFFEE000
+_END = 0xFFFEE0DD
+_TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
+
+
+@dataclass(frozen=True)
+class PixelElement:
+    """Where the pixels of an open file lie.
+
+    Parameters
+    ----------
+    keyword
+        ``"PixelData"``, ``"FloatPixelData"`` or ``"DoubleFloatPixelData"``.
+    vr
+        Its value representation; empty in implicit encodings.
+    offset, length
+        Of the value in bytes; of encapsulated pixels, all items together.
+    encapsulated
+        Whether the value is a sequence of fragments.
+    """
+
+    keyword: str
+    vr: str
+    offset: int
+    length: int
+    encapsulated: bool
+
+
+@dataclass
+class OpenFile:
+    """An open DICOM file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stream
+        Its bytes; of a deflated file, those of its inflated data set.
+    transfer_syntax
+        How pixels and elements are encoded.
+    dataset
+        Every element but the pixels and the padding at the end, with its `file_meta`.
+    pixels
+        Where the pixels are; None for a file without.
+    """
+
+    path: Path
+    stream: BinaryIO
+    transfer_syntax: UID
+    dataset: Dataset
+    pixels: PixelElement | None
+
+
+@contextlib.contextmanager
+def open_dicom(path: Path) -> Iterator[OpenFile]:
+    """Open a file and read its data set, but not its pixels.
+
+    Raises
+    ------
+    DataError
+        It is no DICOM file, is cut short, cannot be parsed, or changed while it was open.
+    StorageError
+        The disk refused.
+    """
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise storage_error(error, path, "read the file") from error
+    with stream:
+        before = os.fstat(stream.fileno())
+        with quiet(), as_data_error(path, "its header"):
+            opened = _parse(path, stream)
+        yield opened
+        after = os.stat(path)
+        if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+            raise DataError("changed while it was read", where=path, cure="run again when nothing writes to it")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's warnings off the terminal: they quote values of attributes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def as_data_error(path: Path, part: str) -> Iterator[None]:
+    """Turn whatever pydicom raises for a bad file into one `DataError` that quotes no value of an attribute."""
+    try:
+        yield
+    except DataError as error:
+        if error.where is not None:
+            raise
+        raise DataError(error.problem, where=path, cure=error.cure) from error
+    except MedVeilError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise DataError(f"{part} cannot be read: it is cut short or damaged", where=path) from error
+        raise storage_error(error, path, "read the file") from error
+    # A corrupt file makes pydicom raise nearly anything; to a hospital it is one unreadable file.
+    except Exception as error:
+        found = _TAG.search(str(error))
+        spot = f" at {found.group().replace(' ', '')}" if found else ""
+        raise DataError(f"{part} cannot be read: {type(error).__name__}{spot}", where=path) from error
+
+
+def _parse(path: Path, stream: BinaryIO) -> OpenFile:
+    head = stream.read(PREAMBLE + len(MARK))
+    if not head:
+        raise DataError("is empty", where=path)
+    if head[PREAMBLE:] != MARK:
+        raise DataError("is no DICOM file: it lacks the mark DICM at byte 128", where=path)
+    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=_behind_meta))
+    syntax = _transfer_syntax(meta, path)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        stream = io.BytesIO(_inflate(stream, path))
+    dataset = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_at_pixels)
+    dataset.file_meta = meta
+    implicit, little = dataset.original_encoding
+    assert implicit is not None
+    assert little is not None
+    pixels = _find_pixels(path, stream, implicit=implicit, little=little)
+    if pixels is not None:
+        for element in read_dataset(stream, implicit, little).elements():
+            if PIXELS_END < element.tag != _PADDING:
+                dataset[element.tag] = element
+    return OpenFile(path, stream, syntax, dataset, pixels)
+
+
+PIXELS_END = max(_PIXELS)
+
+
+def _behind_meta(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag.group != 2
+
+
+def _at_pixels(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag in _PIXELS
+
+
+def _transfer_syntax(meta: FileMetaDataset, path: Path) -> UID:
+    given = meta.get("TransferSyntaxUID")
+    if not given:
+        raise DataError("names no transfer syntax, so nobody can say how it is encoded", where=path)
+    syntax = UID(str(given))
+    if syntax.is_private or not syntax.is_transfer_syntax:
+        raise DataError(f"has the unknown transfer syntax {str(syntax)[:64]!a}", where=path)
+    return syntax
+
+
+def _inflate(stream: BinaryIO, path: Path) -> bytes:
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    data = engine.decompress(stream.read(), LARGEST_INFLATED)
+    if engine.unconsumed_tail:
+        cure = "inflate it with another tool first"
+        raise DataError(f"is deflated and larger than {LARGEST_INFLATED} bytes", where=path, cure=cure)
+    return data
+
+
+def _find_pixels(path: Path, stream: BinaryIO, *, implicit: bool, little: bool) -> PixelElement | None:
+    """Read the header of the pixel element the stream stands at, and go behind its value."""
+    order = "<" if little else ">"
+    start = stream.read(8)
+    if not start:
+        return None
+    group, number = struct.unpack(f"{order}HH", start[:4])
+    tag = group << 16 | number
+    vr = "" if implicit else start[4:6].decode("latin-1")
+    if tag not in _PIXELS or (vr and vr not in EXPLICIT_VR_LENGTH_32):
+        raise DataError("its pixel data is not where the header ends", where=path)
+    (length,) = struct.unpack(f"{order}L", start[4:] if implicit else stream.read(4))
+    offset = stream.tell()
+    if length == _UNDEFINED:
+        length = _skip_items(path, stream, order)
+        return PixelElement(_PIXELS[tag], vr, offset, length, encapsulated=True)
+    size = stream.seek(0, os.SEEK_END)
+    if offset + length > size:
+        problem = f"its pixel data is cut short: {size - offset} of {length} bytes are there"
+        raise DataError(problem, where=path, cure="restore it from a copy")
+    stream.seek(offset + length)
+    return PixelElement(_PIXELS[tag], vr, offset, length, encapsulated=False)
+
+
+def _skip_items(path: Path, stream: BinaryIO, order: str) -> int:
+    """Go behind the fragments of encapsulated pixels; returns their length with their headers."""
+    first = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    here = first
+    while True:
+        stream.seek(here)
+        head = stream.read(8)
+        if len(head) < 8:
+            raise DataError("its compressed pixel data is cut short", where=path, cure="restore it from a copy")
+        group, number, length = struct.unpack(f"{order}HHL", head)
+        here += 8
+        if group << 16 | number == _END:
+            return here - first
+        if group << 16 | number != _ITEM or here + length > size:
+            raise DataError("its compressed pixel data is cut short or damaged", where=path)
+        here += length

@@ -1,0 +1,98 @@
+"""What is refused by name instead of being passed on unhidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from crypto.dicom.private import is_hidden
+from crypto.dicom.reading import OpenFile
+from medveil.errors import DataError
+
+_CLASSES = {
+    "1.2.840.10008.1.3.10": ("a DICOMDIR", "it names patients and files of a medium and has no pixels"),
+    "1.2.840.10008.5.1.4.1.1.8": ("a standalone overlay", "it has no pixel data of its own"),
+    "1.2.840.10008.5.1.4.1.1.9": ("a waveform or a curve", "a signal is no image and would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.10": ("a standalone modality LUT", "it has no pixels"),
+    "1.2.840.10008.5.1.4.1.1.11": ("a presentation state", "its annotations would stay readable beside hidden images"),
+    "1.2.840.10008.5.1.4.1.1.66": ("raw data, a registration or fiducials", "it has no pixels"),
+    "1.2.840.10008.5.1.4.1.1.66.4": ("a segmentation", "its labels would fit no hidden image"),
+    "1.2.840.10008.5.1.4.1.1.66.5": ("a surface segmentation", "its surfaces would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.66.6": ("a tractography result", "its tracks would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.66.7": ("a label map", "its labels would fit no hidden image"),
+    "1.2.840.10008.5.1.4.1.1.67": ("a real world value mapping", "it has no pixels"),
+    "1.2.840.10008.5.1.4.1.1.68": ("a surface scan", "its surface would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.78": ("ophthalmic measurements", "they are text and would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.79": ("an ophthalmic report", "its text would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.80": ("visual field measurements", "they would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.88": ("a structured report", "its text would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.91": ("bulk annotations", "they would fit no hidden image"),
+    "1.2.840.10008.5.1.4.1.1.104": ("an encapsulated document (PDF, CDA or 3D model)", "it would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.129": ("a waveform or a curve", "a signal is no image and would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.131": ("a structured display", "it has no pixels"),
+    "1.2.840.10008.5.1.4.1.1.200": ("a procedure protocol", "it has no pixels"),
+    "1.2.840.10008.5.1.4.1.1.481.3": ("an RT structure set", "its contours would stay readable"),
+    "1.2.840.10008.5.1.4.1.1.4.2": ("MR spectroscopy", "spectra are no image and would stay readable"),
+    "1.2.840.10008.5.1.4.38": ("a hanging protocol", "it has no pixels"),
+    "1.2.840.10008.5.1.4.39": ("a colour palette", "it has no pixels"),
+}
+"""UID of a SOP class, or the stem of a family of them, to what it is and why it is refused; the longest stem counts."""
+
+_SLIDES = ("1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.77.1.9")
+_LABELS = {"LABEL", "OVERVIEW"}
+
+
+def refuse(opened: OpenFile) -> None:
+    """Refuse a file that holds no image this tool could hide.
+
+    Raises
+    ------
+    DataError
+        Says what the file is, and why it is refused.
+    """
+    dataset, path = opened.dataset, opened.path
+    if is_hidden(dataset):
+        raise DataError("is hidden already", where=path, cure="show it first")
+    sop_class = class_of(dataset)
+    named = _named(sop_class)
+    if named is not None:
+        what, why = named
+        raise DataError(f"is {what}, which is refused: {why}", where=path)
+    if opened.pixels is None:
+        what = UID(sop_class).name if sop_class else "an object of no SOP class"
+        raise DataError(f"has no pixels ({what}), so there is nothing to hide", where=path)
+    if opened.pixels.keyword != "PixelData":
+        cure = "this tool hides integer samples of up to 16 bits"
+        raise DataError("has floating-point pixels, which no cipher here keeps exactly", where=path, cure=cure)
+    if str(dataset.get("BitsAllocated")) == "1":
+        raise DataError("has 1-bit pixels: a mask, which would fit no hidden image", where=path)
+    if sop_class in _SLIDES:
+        _refuse_labels(dataset, path)
+    if not sop_class or not instance_of(dataset):
+        raise DataError("has no SOP class or no SOP instance UID", where=path)
+
+
+def class_of(dataset: Dataset) -> str:
+    """The SOP class UID, or that of the file meta information, or an empty text."""
+    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+
+
+def instance_of(dataset: Dataset) -> str:
+    """The SOP instance UID, or that of the file meta information, or an empty text."""
+    return str(dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID") or "")
+
+
+def _named(sop_class: str) -> tuple[str, str] | None:
+    parts = sop_class.split(".")
+    stems = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((_CLASSES[stem] for stem in stems if stem in _CLASSES), None)
+
+
+def _refuse_labels(dataset: Dataset, path: Path) -> None:
+    given = dataset.get("ImageType")
+    values = {given} if isinstance(given, str) else set(given or ())
+    for value in sorted(_LABELS & values):
+        problem = f"is the {value} image of a whole slide, which is refused: its pixels name the patient"
+        raise DataError(problem, where=path, cure="leave it out of what is shared")

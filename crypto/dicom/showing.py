@@ -1,0 +1,176 @@
+"""Show a hidden DICOM file again, and check one without showing it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from crypto.base import NONCE_BYTES
+from crypto.dicom.authentic import canonical
+from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, stored_planes
+from crypto.dicom.clock import Clock
+from crypto.dicom.elements import Elements, decode, encode
+from crypto.dicom.frames import Frame, Samples, describe_samples, whole
+from crypto.dicom.private import associated, creator_of, find_header, unpack
+from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_dicom, quiet
+from crypto.dicom.writing import NativeFile
+from crypto.files.header import HiddenHeader, check_mac, unseal_private
+from crypto.files.kinds import FileReport
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
+from medveil.files import new_file, storage_error
+
+_PLAIN_MODE = 0o600
+_DAMAGED = "restore it from a copy"
+
+
+@dataclass
+class _Hidden:
+    """A hidden file that is open, its MAC not yet checked."""
+
+    opened: OpenFile
+    header: HiddenHeader
+    tag: int
+    authentic: bytes
+    elements: Elements
+    samples: Samples
+
+
+def header_of(source: Path) -> HiddenHeader:
+    """Read the header; see `crypto.files.kinds.FileKind.header`."""
+    with _open(source) as opened:
+        return find_header(opened.dataset, source)[1]
+
+
+def verify_file(source: Path, keys: Keyring) -> None:
+    """Check the MAC; see `crypto.files.kinds.FileKind.verify`."""
+    with _open(source) as opened:
+        hidden = _load(opened)
+        _check(hidden, _key(hidden, keys))
+
+
+def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
+    """Show a file; see `crypto.files.kinds.FileKind.show`.
+
+    Nothing of the file is used before its MAC is checked, so its frames are read twice. What is written is native,
+    whatever the hidden file was made from, and readable by its owner alone.
+    """
+    clock = Clock()
+    with contextlib.ExitStack() as stack:
+        with clock.stage("read"):
+            opened = stack.enter_context(_open(source))
+            hidden = _load(opened)
+        key = _key(hidden, keys)
+        with clock.stage("authenticate"):
+            _check(hidden, key)
+        with clock.stage("decrypt"):
+            elements, plain = _plain(hidden, key)
+        frames = _decrypted(hidden, key, clock)
+        _write(target, elements, plain, frames, clock)
+    return FileReport(frames=hidden.header.frames, seconds=dict(clock.seconds))
+
+
+@contextlib.contextmanager
+def _open(source: Path) -> Iterator[OpenFile]:
+    """Open a file that should be hidden: what is wrong with it is then damage."""
+    _check_mark(source)
+    try:
+        with quiet(), open_dicom(source) as opened:
+            yield opened
+    except DataError as error:
+        raise IntegrityError(error.problem, where=source, cure=error.cure or _DAMAGED) from error
+
+
+def _check_mark(source: Path) -> None:
+    try:
+        with source.open("rb") as stream:
+            head = stream.read(PREAMBLE + len(MARK))
+    except OSError as error:
+        raise storage_error(error, source, "read the file") from error
+    if head[PREAMBLE:] != MARK:
+        raise FormatError("is not a hidden DICOM file", where=source)
+
+
+def _load(opened: OpenFile) -> _Hidden:
+    tag, header = find_header(opened.dataset, opened.path)
+    if opened.transfer_syntax.is_encapsulated or not opened.transfer_syntax.is_little_endian:
+        problem = f"was re-encoded as {opened.transfer_syntax.name}"
+        cure = "convert it to Explicit VR Little Endian, without loss, then try again"
+        raise FormatError(problem, where=opened.path, cure=cure)
+    with as_data_error(opened.path, "its header"):
+        # Both need the data set as it was read; looking at an element may change how it would be encoded.
+        authentic = canonical(opened.dataset, without=tag)
+        elements = encode(opened.dataset)
+        if opened.pixels is None or opened.pixels.keyword != "PixelData":
+            raise DataError("its pixel data is missing")
+        samples = describe_samples(opened)
+    return _Hidden(opened, header, tag, authentic, elements, samples)
+
+
+def _key(hidden: _Hidden, keys: Keyring) -> SiteKey:
+    try:
+        return keys.find(hidden.header.fingerprint)
+    except KeyMaterialError as error:
+        raise KeyMaterialError(error.problem, where=hidden.opened.path, cure=error.cure) from error
+
+
+def _check(hidden: _Hidden, key: SiteKey) -> None:
+    parts = _parts(hidden)
+    check_mac(key, hidden.header, parts, where=hidden.opened.path)
+
+
+def _parts(hidden: _Hidden) -> Iterator[bytes]:
+    yield hidden.authentic
+    yield from _stored(hidden)
+
+
+def _stored(hidden: _Hidden) -> Iterator[bytes]:
+    """The stored bytes of each frame."""
+    pixels, stream = hidden.opened.pixels, hidden.opened.stream
+    assert pixels is not None
+    size = hidden.samples.frame_bytes
+    for index in range(hidden.samples.frames):
+        stream.seek(pixels.offset + index * size)
+        with as_data_error(hidden.opened.path, "its pixel data"):
+            data = stream.read(size)
+        if len(data) < size:
+            raise DataError("its pixel data is cut short", where=hidden.opened.path)
+        yield data
+
+
+def _plain(hidden: _Hidden, key: SiteKey) -> tuple[Elements, Samples]:
+    """The elements of the shown file, and what its samples are."""
+    header, path = hidden.header, hidden.opened.path
+    instance = str(hidden.opened.dataset.get("SOPInstanceUID"))
+    try:
+        packed = unseal_private(key, header.sealed, associated=associated(header, instance))
+    except (FormatError, IntegrityError) as error:
+        raise type(error)(error.problem, where=path, cure=error.cure) from error
+    ours = {hidden.tag, creator_of(hidden.tag)}
+    elements = unpack(packed, {tag: piece for tag, piece in hidden.elements.items() if tag not in ours})
+    allocated = whole(decode(elements), "BitsAllocated", path)
+    samples = replace(hidden.samples, rows=header.height, columns=header.width, bits=header.bits, allocated=allocated)
+    return elements, samples
+
+
+def _decrypted(hidden: _Hidden, key: SiteKey, clock: Clock) -> Iterator[Frame]:
+    header = hidden.header
+    with clock.stage("decrypt"):
+        cipher = cipher_of(header, key)
+    nonces = np.frombuffer(header.nonces, np.uint8).reshape(-1, NONCE_BYTES)
+    stored = clock.each("read", _stored(hidden))
+    planes = (stored_planes(data, hidden.samples) for data in stored)
+    return clock.each("decrypt", in_batches(planes, nonces, cipher.decrypt))
+
+
+def _write(target: Path, elements: Elements, plain: Samples, frames: Iterator[Frame], clock: Clock) -> None:
+    with clock.stage("write"), new_file(target, mode=_PLAIN_MODE) as stream:
+        made = NativeFile(stream, elements, plain)
+        for planes in frames:
+            made.frame(from_cipher(planes, plain))
+        made.finish()
