@@ -67,6 +67,7 @@ class SignedPermutation(ImageCipher):
 
     def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:
         super().__init__(config, key, geometry)
+        self._flipped: dict[tuple[bool, str], Pixels] = {}
         self._on_device: dict[tuple[str, str, bool], tuple[tensors.Tensor, tensors.Tensor | None]] = {}
 
     @abstractmethod
@@ -93,29 +94,36 @@ class SignedPermutation(ImageCipher):
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         padded = self._padding.fill(batch) if self.pads else batch
-        out = self._gathered(padded, self._hiding)
+        out = self._gathered(padded, hiding=True)
         return out.reshape(len(batch), self.geometry.channels, *self.padded)
 
     def _show(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         shape = self.geometry
-        out = self._gathered(batch, self._showing)
+        out = self._gathered(batch, hiding=False)
         return out.reshape(len(batch), shape.channels, shape.height, shape.width)
 
-    def _gathered(self, batch: Pixels, gather: Gather) -> Pixels:
+    def _gathered(self, batch: Pixels, *, hiding: bool) -> Pixels:
+        source = (self._hiding if hiding else self._showing).source
         flat = batch.reshape(len(batch), self.geometry.channels * self.padded[0] * self.padded[1])
-        out = np.empty((len(batch), gather.source.size), batch.dtype)
-        flips = None if gather.negated is None else self._flips(gather.negated, batch.dtype)
+        out = np.empty((len(batch), source.size), batch.dtype)
+        flips = self._flips(batch.dtype, hiding=hiding)
         step = max(2, _GROUP_BYTES // max(1, out[:1].nbytes) // 2 * 2)
         for first in range(0, len(batch), step):
             group = slice(first, first + step)
-            _gather_rows(flat[group], gather.source, out=out[group])
+            _gather_rows(flat[group], source, out=out[group])
             if flips is not None:
                 np.bitwise_xor(out[group], flips, out=out[group])
         return out
 
-    def _flips(self, negated: npt.NDArray[np.bool_], dtype: np.dtype[Any]) -> Pixels:
-        flips: Pixels = negated.astype(dtype) * dtype.type(self.geometry.largest)
-        return flips
+    def _flips(self, dtype: np.dtype[Any], *, hiding: bool) -> Pixels | None:
+        """What to XOR with an image's gathered values; None where nothing is negated."""
+        negated = (self._hiding if hiding else self._showing).negated
+        if negated is None:
+            return None
+        name = (hiding, dtype.str)
+        if name not in self._flipped:
+            self._flipped[name] = negated.astype(dtype) * dtype.type(self.geometry.largest)
+        return self._flipped[name]
 
     def _apply_on_device(
         self, images: tensors.Tensor, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool
@@ -144,12 +152,9 @@ class SignedPermutation(ImageCipher):
     def _gather_on(self, images: tensors.Tensor, *, hiding: bool) -> tuple[tensors.Tensor, tensors.Tensor | None]:
         name = (str(images.device), str(images.dtype), hiding)
         if name not in self._on_device:
-            gather = self._hiding if hiding else self._showing
-            index = tensors.from_numpy(gather.source, device=images.device)
-            flips = None
-            if gather.negated is not None:
-                dtype = np.dtype(str(images.dtype).removeprefix("torch."))
-                flips = tensors.signed(tensors.from_numpy(self._flips(gather.negated, dtype), device=images.device))
+            index = tensors.from_numpy((self._hiding if hiding else self._showing).source, device=images.device)
+            masks = self._flips(np.dtype(str(images.dtype).removeprefix("torch.")), hiding=hiding)
+            flips = None if masks is None else tensors.signed(tensors.from_numpy(masks, device=images.device))
             self._on_device[name] = (index, flips)
         return self._on_device[name]
 
@@ -159,17 +164,18 @@ def _gather_rows(images: Pixels, source: npt.NDArray[np.intp], *, out: Pixels) -
 
     A gather costs about 0.6 ns for each index whatever the width of what it moves (1 to 8 bytes, in L1 or in L2), so
     a pixel of each of two images is packed into one word of twice the width; packing and unpacking run at vector
-    speed. On one core of a shared machine, 64 images of 224x224x3 uint8, fastest of interleaved turns: 13,200 images/s,
-    against 9,300 for a plain gather. Also tried, none of it worth its code: four images to a word (13,400 to 15,000;
-    7,700 against 9,400 at uint16), eight (packing costs more than the gather saves), weaving bytes of neighbouring
-    pixels within words (11,000 to 12,700), gathering block by block under one index (7,700, for cutting and joining
-    the blocks), an int32 index (numpy widens it). It costs scratch memory of four times the images given. Mode "wrap"
-    is the cheapest of np.take's checks; no index is out of range.
+    speed. On one core of a shared machine, images of 224x224x3 uint8, fastest of interleaved turns: 13,400 to 13,700
+    images/s with negation, against 9,300 for a plain gather. Also tried, none of it worth its code: four images to a
+    word (from 6 % slower to 13 % faster; at uint16 a fifth slower), eight (packing costs more than the gather saves),
+    weaving bytes of neighbouring pixels within words (a tenth slower), gathering block by block under one short index
+    (half as fast, for cutting and joining the blocks), an int32 index (numpy widens it). It costs scratch memory of
+    four times the images given. Mode "wrap" is the cheapest of np.take's checks; no index is out of range.
     """
     paired = len(images) // 2 * 2
     bits = 8 * images.dtype.itemsize
     pairs: Pixels = images[1:paired:2].astype(np.uint16 if bits == 8 else np.uint32)
-    np.left_shift(pairs, bits, out=pairs)
+    # The shift it stands for takes half as long again.
+    np.multiply(pairs, pairs.dtype.type(2**bits), out=pairs)
     np.bitwise_or(pairs, images[0:paired:2], out=pairs)
     gathered = np.take(pairs, source, axis=1, mode="wrap")
     out[0:paired:2] = gathered
