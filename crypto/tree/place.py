@@ -83,6 +83,10 @@ class Workplace:
         """Remove the work folder: the run is over."""
         shutil.rmtree(self._work, ignore_errors=True)
 
+    def is_there(self) -> bool:
+        """Whether nobody removed the work folder meanwhile."""
+        return self._parts.is_dir()
+
     def ignores_case(self) -> bool:
         """Whether the output's disk takes names for one that differ in case alone."""
         probe = self._parts / "case"

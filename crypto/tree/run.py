@@ -188,6 +188,8 @@ class _Run:
     def _take(self, outcome: Outcome) -> None:
         if outcome.fatal:
             raise _DiskFullError(outcome.problem, where=self._plan.target)
+        if outcome.problem and not self._place.is_there():
+            raise StorageError("was removed while it was worked on", where=self._plan.target, cure="run again")
         if outcome.problem:
             self._decider.fail(outcome.task.name, outcome.problem, outcome.exit_code)
         else:

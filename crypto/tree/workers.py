@@ -194,8 +194,9 @@ def interrupts_held() -> Iterator[None]:
 def _serve(pipe: Connection, setup: Setup, lock: Path | None) -> None:
     """What a worker process does: tasks, until its parent is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Libraries that decode images print what they dislike; what matters comes back as an outcome.
+    # Libraries that decode images print what they dislike, from C as well; what matters comes back as an outcome.
     logging.disable(logging.CRITICAL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     # What is temporary goes where the run that owns it sweeps.
     tempfile.tempdir = setup.scratch or None
     if setup.leave_unsynced:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from crypto.tree.plan import Plan
 from crypto.tree.run import Result, run_tree
 from crypto.tree.verify import verify_tree
 from crypto.tree.workers import Alone
-from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError
+from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
 
 KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
@@ -318,6 +319,20 @@ def test_a_file_that_is_replaced_while_it_is_read(source: Path, target: Path, mo
     monkeypatch.setattr(PngFile, "hide", meanwhile)
     assert counts(hide(source, target)) == (0, 0, 3, 1)
     assert names(target) == set()
+
+
+def test_an_output_that_is_removed_meanwhile_ends_the_run(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PngFile.hide
+
+    def removed(kind: PngFile, path: Path, *rest: Any) -> FileReport:
+        shutil.rmtree(target, ignore_errors=True)
+        return real(kind, path, *rest)
+
+    monkeypatch.setattr(PngFile, "hide", removed)
+    with pytest.raises(StorageError, match="was removed while it was worked on"):
+        hide(source, target)
 
 
 def test_a_defect_of_ours_ends_with_its_file(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
