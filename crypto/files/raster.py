@@ -25,7 +25,7 @@ import numpy as np
 
 from crypto.files import png
 from crypto.files.ciphers import SHELF
-from crypto.files.header import HiddenHeader, check_mac, make_mac, parse_header
+from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header
 from crypto.files.hiding import (
     KEYWORD,
     check_kept,
@@ -118,6 +118,10 @@ class PictureFile:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
+    def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
+        """A hidden file's samples as they are; see `crypto.files.kinds.FileKind`."""
+        raise self._never(source)
+
     def _never(self, source: Path) -> FormatError:
         return FormatError(f"is not a hidden file: it is {self.name.upper()}, which none of them is", where=source)
 
@@ -183,6 +187,15 @@ class PngFile(PictureFile):
     def verify(self, source: Path, keys: Keyring) -> None:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         self._checked(source, keys)
+
+    def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
+        """A hidden file's samples as they are; see `crypto.files.kinds.FileKind`."""
+        with reading_hidden(source):
+            found = png.read_png(source)
+            header = _header(found, source)
+            hidden = _ciphertext(found, header)
+        check_ciphertext(hidden.shape, header, frame, where=source)
+        return hidden
 
     def _checked(self, source: Path, keys: Keyring) -> tuple[HiddenHeader, Pixels]:
         with reading_hidden(source):

@@ -16,7 +16,7 @@ from typing import Any
 
 from crypto.base import ImageCipher
 from crypto.files.ciphers import SHELF
-from crypto.files.header import MAC_BYTES, HiddenHeader, check_mac, make_mac, parse_header
+from crypto.files.header import MAC_BYTES, HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header
 from crypto.files.hiding import check_kept, extras_of, find_key, make_header, nonces_of, shaped, timed, with_extras
 from crypto.files.kinds import FileReport
 from crypto.files.pixels import Pixels, Samples, check_block, mac_parts, to_training
@@ -105,6 +105,16 @@ class TiffFile:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         with reading_hidden(source), open(source, "rb") as stream:
             _checked(TiffReader(stream, source), keys)
+
+    def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
+        """One page of a hidden file as it is; see `crypto.files.kinds.FileKind`."""
+        with reading_hidden(source), open(source, "rb") as stream:
+            reader = TiffReader(stream, source)
+            offsets = tuple(reader.offsets())
+            header = _header(reader.directory(offsets[0]), source)
+            hidden = _hidden_page(reader, offsets[min(frame, len(offsets) - 1)])
+        check_ciphertext(hidden.shape, header, frame, where=source)
+        return hidden
 
 
 def _check(found: Survey, recipe: Recipe, source: Path) -> None:

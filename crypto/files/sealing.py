@@ -18,12 +18,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
 
 from crypto.derivation import encode_fields
 from crypto.files.header import HiddenHeader
@@ -209,14 +210,19 @@ class SealedFile:
         FormatError
             Always.
         """
-        fingerprint = sealed_fingerprint(source)
-        raise FormatError(
-            f"is sealed under the key {fingerprint}", where=source, cure="decrypt it to see what it holds"
-        )
+        raise self._sealed(source)
 
     def verify(self, source: Path, keys: Keyring) -> None:
         """Check that a sealed file is whole; errors as `unseal_file`."""
         check_sealed(source, keys)
+
+    def ciphertext(self, source: Path, frame: int = 0) -> NDArray[Any]:
+        """Refuse, as `header`: nothing can be learned from what is sealed."""
+        raise self._sealed(source)
+
+    def _sealed(self, source: Path) -> FormatError:
+        problem = f"is sealed under the key {sealed_fingerprint(source)}"
+        return FormatError(problem, where=source, cure="decrypt it to see what it holds")
 
 
 def hide_sealed(kind: FileKind, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
