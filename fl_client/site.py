@@ -20,6 +20,7 @@ from crypto.keys import Key
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.config import DataConfig
+from fl_client.data.hidden import check_hidden
 from fl_client.data.partition import site_parts
 from fl_client.data.source import Skipped, Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store
@@ -183,6 +184,7 @@ class Site:
 
     def _open_store(self) -> EncryptedStore:
         source = self._source
+        check_hidden(source, keys=self.run.keys, block=int(self.run.cipher.get("block", 0)))
         if list(source.classes) != self.run.classes:
             raise ConfigError(
                 f"this site has classes {list(source.classes)}",
@@ -266,7 +268,7 @@ class Site:
         return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
 
     def _thief(self, model: VisionTransformer) -> dict[str, float]:
-        if self.policy.keys == "none" and self.policy.train == "averaged":
+        if self._source.hidden is not None or (self.policy.keys == "none" and self.policy.train == "averaged"):
             return {}
         part = self.store.part("test")
         if not len(part):

@@ -14,6 +14,7 @@ from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.data.config import DataConfig
+from fl_client.data.hidden import check_hidden
 from fl_client.data.source import Source, open_source
 from fl_server.config import ServerConfig
 from medveil.config import to_mapping
@@ -130,6 +131,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     """
     config = _resolved(config, out)
     source = open_source(config.data)
+    check_hidden(source, keys=config.keys.policy, block=config.cipher.block)
     for warning in source.warnings:
         _log.warning("%s: %s", source.path, warning)
     config.data.classes = list(source.classes)
