@@ -26,6 +26,7 @@ COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _WAVELET = ("YBR_ICT", "YBR_RCT")
 LARGEST_SIDE = 2**16 - 1
 _ITEM_BYTES = 8
+_PANIC = "PanicException"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,10 @@ def _next(frames: Iterator[Frame], number: int) -> Frame | None:
     try:
         with quiet():
             return next(frames, None)
-    except RuntimeError as error:
+    # What Rust decoders raise when they panic is no Exception.
+    except BaseException as error:
+        if not isinstance(error, RuntimeError) and type(error).__name__ != _PANIC:
+            raise
         problem = f"frame {number} can be read by no decoder here: it is damaged, or of a rare kind"
         raise DataError(problem) from error
 

@@ -43,7 +43,7 @@ class _Hidden:
 
 def header_of(source: Path) -> HiddenHeader:
     """Read the header; see `crypto.files.kinds.FileKind.header`."""
-    with _open(source) as opened:
+    with _open(source) as opened, as_data_error(source, "its header"):
         return find_header(opened.dataset, source)[1]
 
 
@@ -106,7 +106,8 @@ def _check_mark(source: Path) -> None:
 
 
 def _load(opened: OpenFile) -> _Hidden:
-    tag, header = find_header(opened.dataset, opened.path)
+    with as_data_error(opened.path, "its header"):
+        tag, header = find_header(opened.dataset, opened.path)
     if opened.transfer_syntax.is_encapsulated or not opened.transfer_syntax.is_little_endian:
         problem = f"was re-encoded as {opened.transfer_syntax.name}"
         cure = "convert it to Explicit VR Little Endian, without loss, then try again"

@@ -10,14 +10,15 @@ from crypto.config import CipherConfig
 from crypto.files.header import HiddenHeader
 from crypto.keys import Key
 
-MOST_VALUES = 2**24
-"""Values of all kept ciphers together; each costs some 30 bytes of memory."""
+MOST_CIPHERS = 16
+MOST_VALUES = 2**23
+"""Values of all kept ciphers together; each costs some 17 bytes of memory, 30 while it is made."""
 
 _Asked = tuple[Key, str, int, bool, int, int, int, int]
 
 
 class CipherShelf:
-    """Keeps the ciphers used last, up to `MOST_VALUES`; a larger one is made anew each time."""
+    """Keeps the ciphers used last, up to `MOST_CIPHERS` and `MOST_VALUES`; a larger one is made anew each time."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[_Asked, ImageCipher] = OrderedDict()
@@ -31,7 +32,7 @@ class CipherShelf:
         if found is None:
             found = make_cipher(config, key, channels=channels, height=height, width=width, bits=bits)
         self._kept[asked] = found
-        while sum(map(_values, self._kept.values())) > MOST_VALUES:
+        while len(self._kept) > MOST_CIPHERS or sum(map(_values, self._kept.values())) > MOST_VALUES:
             self._kept.popitem(last=False)
         return found
 

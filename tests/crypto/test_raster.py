@@ -10,9 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
+from crypto.base import ImageCipher
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
-from crypto.files import png
+from crypto.files import ciphers, png
+from crypto.files.ciphers import MOST_CIPHERS, CipherShelf
 from crypto.files.png import Chunk, read_png, samples_of, write_png
 from crypto.files.raster import BmpFile, JpegFile, PictureFile, PngFile
 from crypto.files.recipe import Recipe
@@ -511,3 +513,27 @@ def test_a_damaged_byte_is_one_of_our_errors_or_harmless(hidden: Path, tmp_path:
     with pytest.raises(MedVeilError):
         PngFile().show(hidden, tmp_path / "c.png", RING)
     assert not (tmp_path / "c.png").exists()
+
+
+# --- ciphers that are kept
+
+
+def test_ciphers_are_kept_by_use_and_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, config = CipherShelf(), CipherConfig(block=4)
+    shape = {"channels": 1, "height": 8, "bits": 8}
+
+    def kept(width: int, key: SiteKey = KEY) -> ImageCipher:
+        return shelf.cipher(config, key, width=width, **shape)
+
+    first = kept(8)
+    assert kept(8) is first
+    assert kept(8, SiteKey(bytes(range(32)), "mercy")) is not first
+    assert kept(8) is first
+    for width in range(9, 9 + MOST_CIPHERS - 2):
+        kept(width)
+    assert kept(8) is first
+    for width in range(100, 100 + MOST_CIPHERS):
+        kept(width)
+    assert kept(8) is not first
+    monkeypatch.setattr(ciphers, "MOST_VALUES", 63)
+    assert kept(8) is not kept(8)
