@@ -1,105 +1,41 @@
-"""What every image cipher is: its geometry, its interface, and the checks it makes before it touches a pixel."""
+"""What every image cipher is: its interface, and the checks it makes before it touches a pixel."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
-from numpy.typing import NDArray
 
 from crypto import tensors
 from crypto.config import CipherConfig
+from crypto.geometry import BITS_LIMIT, PLAIN, Geometry, Pixels, Reading, StemPermutation, StemRotation
 from crypto.keys import Key, SimulatedKey
 from medveil.errors import ConfigError, DataError, KeyMaterialError
 
+__all__ = [
+    "BITS_LIMIT",
+    "NONCE_BYTES",
+    "PLAIN",
+    "Geometry",
+    "ImageCipher",
+    "Nonces",
+    "Pixels",
+    "Reading",
+    "StemPermutation",
+    "StemRotation",
+    "too_large",
+]
+
 Images = TypeVar("Images")
-Pixels = NDArray[Any]
-Nonces = NDArray[np.uint8]
+Nonces = npt.NDArray[np.uint8]
 
 NONCE_BYTES = 16
-BITS_LIMIT = 16
-
-
-class StemPermutation(NamedTuple):
-    """How a stem follows a key: ``ciphertext[j][i] = f_i(plaintext[pi[j]][rho[i]])``, a sign change where `mask`.
-
-    Key material: whoever holds it reads every image of the key.
-    """
-
-    rho: NDArray[np.int64]
-    """int64 (L,): position in the plaintext block of each value of a ciphertext block."""
-    pi: NDArray[np.int64]
-    """int64 (N,): plaintext block of each ciphertext block."""
-    mask: NDArray[np.bool_]
-    """bool (L,): which values of a ciphertext block are negated."""
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Shape of the images a cipher is cut for: pixels, blocks and bits.
-
-    Raises
-    ------
-    ConfigError
-        A size is below 1, or `bits` outside 1 to 16.
-    """
-
-    channels: int
-    height: int
-    width: int
-    block: int
-    bits: int = 8
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "height", "width", "block", "bits"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"'{name}' is {getattr(self, name)}", where="cipher", cure="at least 1")
-        if self.bits > BITS_LIMIT:
-            raise ConfigError(f"'bits' is {self.bits}", where="cipher", cure=f"1 to {BITS_LIMIT}")
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Blocks down and across."""
-        return -(-self.height // self.block), -(-self.width // self.block)
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        """Height and width in pixels, rounded up to whole blocks."""
-        return self.grid[0] * self.block, self.grid[1] * self.block
-
-    @property
-    def block_length(self) -> int:
-        """L: values in a block."""
-        return self.channels * self.block**2
-
-    @property
-    def blocks(self) -> int:
-        """N: blocks in a padded image."""
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def largest(self) -> int:
-        """The largest value a pixel can have."""
-        return int(2**self.bits - 1)
-
-    @property
-    def params(self) -> dict[str, int]:
-        """The fields a subkey is derived with."""
-        rows, columns = self.padded
-        return {"B": self.block, "C": self.channels, "H": rows, "W": columns, "bits": self.bits}
-
-    def block_positions(self) -> NDArray[np.intp]:
-        """Where each value of each block lies in the flattened padded image: intp (N, L)."""
-        rows, columns = self.grid
-        flat = np.arange(self.blocks * self.block_length, dtype=np.intp)
-        cut = flat.reshape(self.channels, rows, self.block, columns, self.block)
-        return cut.transpose(1, 3, 0, 2, 4).reshape(self.blocks, self.block_length)
 
 
 class ImageCipher(ABC):
@@ -114,7 +50,16 @@ class ImageCipher(ABC):
     per_image : bool
         Whether each image (and each view of one) needs a nonce of its own, to be stored with it.
     stem_rule : str or None
-        How a ViT's stem follows the key: ``"signed-permutation"``, ``"identity"``, or None where it cannot.
+        How a ViT's stem follows the key: ``"signed-permutation"``, ``"orthogonal"``, ``"identity"``, or None where it
+        cannot.
+    pads : bool
+        Whether images are padded to whole blocks.
+    may_negate : bool
+        Whether the setting ``negate`` changes anything.
+    largest_bits : int
+        Most bits a pixel may have.
+    target : bool
+        Whether the scheme is there to be broken by the attacks, and must hide nothing real.
     fingerprint : str
         The key's; ``""`` for a cipher without key.
     padded : tuple of int
@@ -125,15 +70,42 @@ class ImageCipher(ABC):
     per_image: ClassVar[bool] = False
     stem_rule: ClassVar[str | None] = None
     needs_key: ClassVar[bool] = True
+    pads: ClassVar[bool] = True
+    may_negate: ClassVar[bool] = False
+    largest_bits: ClassVar[int] = BITS_LIMIT
+    target: ClassVar[bool] = False
 
     def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:
+        self.check(geometry)
         if self.needs_key and key is None:
             raise KeyMaterialError(f"the cipher {self.scheme} needs a key", cure="give a key, or choose scheme 'none'")
         self.config = config
         self.geometry = geometry
         self.fingerprint = key.fingerprint if key is not None and self.needs_key else ""
-        self.padded = self._padded()
+        self.padded = geometry.padded if self.pads else (geometry.height, geometry.width)
         self._key = key
+
+    @classmethod
+    def check(cls, geometry: Geometry) -> None:
+        """Refuse images the scheme cannot hide.
+
+        Raises
+        ------
+        ConfigError
+            Their pixels have too many bits, or their blocks a size the scheme does not take.
+        """
+        if geometry.bits > cls.largest_bits:
+            problem = f"images of {geometry.bits} bits for {cls.scheme}"
+            raise ConfigError(problem, where="cipher", cure=f"at most {cls.largest_bits} bits, or another scheme")
+
+    @property
+    def reading(self) -> Reading:
+        """How a model reads a ciphertext: as it reads images of `bits` bits, unless the scheme says otherwise."""
+        return Reading(self.geometry.bits)
+
+    def hidden_dtype(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
+        """Return the dtype of the ciphertext of images of a dtype."""
+        return np.dtype(dtype)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.geometry}, fingerprint={self.fingerprint!r})"
@@ -151,7 +123,7 @@ class ImageCipher(ABC):
         Returns
         -------
         Same type as `images`
-            (N, C, *padded) or (C, *padded), same dtype.
+            (N, C, *padded) or (C, *padded), of `hidden_dtype`: the same dtype for all schemes but ``orthogonal``.
 
         Raises
         ------
@@ -175,14 +147,23 @@ class ImageCipher(ABC):
         ConfigError
             No stem can follow this cipher (`stem_rule` is None).
         """
-        problem = f"the cipher {self.scheme} has no stem rule: no convolution can follow it"
-        raise ConfigError(problem, cure="choose block-pixel, or a public or secret stem")
+        raise self._no_stem("signed-permutation")
 
-    def fresh_nonces(self, n: int) -> NDArray[np.uint8]:
+    def stem_rotation(self) -> StemRotation:
+        """Return the orthogonal matrix and the permutation that move a stem into this key's domain.
+
+        Raises
+        ------
+        ConfigError
+            `stem_rule` is not ``"orthogonal"``.
+        """
+        raise self._no_stem("orthogonal")
+
+    def fresh_nonces(self, n: int) -> npt.NDArray[np.uint8]:
         """Draw nonces from the operating system: uint8 (n, 16)."""
         return np.frombuffer(bytearray(os.urandom(n * NONCE_BYTES)), dtype=np.uint8).reshape(n, NONCE_BYTES)
 
-    def derived_nonces(self, first: int, n: int) -> NDArray[np.uint8]:
+    def derived_nonces(self, first: int, n: int) -> npt.NDArray[np.uint8]:
         """Derive nonces `first` to ``first + n - 1`` of a simulated key, all different: uint8 (n, 16).
 
         They repeat from run to run, which a simulation wants and which would betray a real key: two images under one
@@ -201,8 +182,10 @@ class ImageCipher(ABC):
         hide = Cipher(AES256(self._subkey("nonce")), ECB()).encryptor()
         return np.frombuffer(bytearray(hide.update(counters.tobytes())), dtype=np.uint8).reshape(n, NONCE_BYTES)
 
-    def _padded(self) -> tuple[int, int]:
-        return self.geometry.padded
+    def _no_stem(self, rule: str) -> ConfigError:
+        found = "no stem rule: no convolution can follow it" if self.stem_rule is None else f"no {rule} stem"
+        problem = f"the cipher {self.scheme} has {found}"
+        return ConfigError(problem, cure="choose block-pixel or orthogonal, or a public or secret stem")
 
     def _subkey(self, purpose: str) -> bytes:
         assert self._key is not None
@@ -218,9 +201,9 @@ class ImageCipher(ABC):
 
     def _apply_to_array(self, images: Pixels, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool) -> Pixels:
         images = np.asarray(images)
-        self._check_layout(images.shape, str(images.dtype), size)
+        self._check_layout(images.shape, str(images.dtype), size, hiding=hiding)
         batch = np.ascontiguousarray(images).reshape(-1, self.geometry.channels, *size)
-        self._check_values(batch)
+        self._check_values(batch, self.geometry.bits if hiding else self.reading.bits)
         checked = self._check_nonces(nonces, len(batch))
         out = self._hide(batch, checked) if hiding else self._show(batch, checked)
         return out if images.ndim == 4 else out[0]
@@ -232,22 +215,25 @@ class ImageCipher(ABC):
         out = self._apply_to_array(tensors.to_numpy(images), nonces, size=size, hiding=hiding)
         return tensors.like(out, images)
 
-    def _check_layout(self, shape: tuple[int, ...], dtype: str, size: tuple[int, int]) -> None:
+    def _check_layout(self, shape: tuple[int, ...], dtype: str, size: tuple[int, int], *, hiding: bool) -> None:
         wanted = (self.geometry.channels, *size)
         if len(shape) not in {3, 4} or tuple(shape[-3:]) != wanted:
             listed = ", ".join(map(str, wanted))
             raise DataError(f"images of shape {tuple(shape)} for {self.scheme}", cure=f"({listed}) or (N, {listed})")
+        self._check_dtype(dtype, hiding=hiding)
+
+    def _check_dtype(self, dtype: str, *, hiding: bool) -> None:
         if dtype not in {"uint8", "uint16"}:
             raise DataError(f"images of dtype {dtype} for {self.scheme}", cure="uint8 or uint16")
         if dtype == "uint8" and self.geometry.bits > 8:
             raise DataError(f"images of dtype uint8 for a cipher of {self.geometry.bits} bits", cure="uint16")
 
-    def _check_values(self, batch: Pixels) -> None:
-        if self.geometry.bits == 8 * batch.dtype.itemsize:
+    def _check_values(self, batch: Pixels, bits: int) -> None:
+        if bits == 8 * batch.dtype.itemsize:
             return
         found = int(batch.max(initial=0))
-        if found > self.geometry.largest:
-            raise too_large(found, self.geometry)
+        if found >= 2**bits:
+            raise too_large(found, bits)
 
     def _check_nonces(self, nonces: Nonces | None, n: int) -> Nonces | None:
         if not self.per_image:
@@ -272,7 +258,7 @@ class ImageCipher(ABC):
         """Decrypt a checked, contiguous batch (N, C, *padded)."""
 
 
-def too_large(found: int, geometry: Geometry) -> DataError:
+def too_large(found: int, bits: int) -> DataError:
     """Say that a pixel does not fit the cipher's bits."""
-    problem = f"pixel value {found} in images of {geometry.bits} bits"
-    return DataError(problem, cure=f"values from 0 to {geometry.largest}, or a cipher with more bits")
+    problem = f"pixel value {found} in images of {bits} bits"
+    return DataError(problem, cure=f"values from 0 to {2**bits - 1}, or a cipher with more bits")

@@ -12,12 +12,28 @@ from crypto.config import PRESETS, CipherConfig, resolve
 from crypto.keys import Key
 from crypto.schemes.aes_ctr import AesCtr
 from crypto.schemes.block_pixel import BlockPixel
+from crypto.schemes.etc import EncryptionThenCompression
 from crypto.schemes.none import NoCipher
+from crypto.schemes.orthogonal import Orthogonal
+from crypto.schemes.per_block import PerBlock
+from crypto.schemes.pixel_wise import PixelWise, PixelWiseFresh
 from medveil.errors import ConfigError
 
 __all__ = ["SCHEMES", "Geometry", "ImageCipher", "StemPermutation", "check_scheme", "make_cipher"]
 
-SCHEMES: dict[str, type[ImageCipher]] = {cipher.scheme: cipher for cipher in (BlockPixel, AesCtr, NoCipher)}
+SCHEMES: dict[str, type[ImageCipher]] = {
+    cipher.scheme: cipher
+    for cipher in (
+        BlockPixel,
+        PerBlock,
+        EncryptionThenCompression,
+        Orthogonal,
+        AesCtr,
+        NoCipher,
+        PixelWise,
+        PixelWiseFresh,
+    )
+}
 """Every cipher by its name."""
 
 

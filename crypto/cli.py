@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from crypto.commands.bench import add_bench_command
+from crypto.commands.files import add_file_commands
 from crypto.commands.keys import add_key_commands
 from medveil.cli import guarded, parser, start_logging
 
@@ -27,13 +29,13 @@ def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = parser(
         _PROG,
-        "Make, rotate and share the keys with which a site hides its images.",
+        "Hide images and show them again; make, rotate and share the keys they are hidden under.",
         f"{_PROG} keygen --site mercy --out mercy.key",
     )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     add_key_commands(commands)
-    # add_file_commands(commands), from crypto.commands.files
-    # add_bench_command(commands), from crypto.commands.bench
+    add_file_commands(commands)
+    add_bench_command(commands)
     return top
 
 

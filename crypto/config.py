@@ -13,13 +13,20 @@ class CipherConfig:
 
     scheme: str = field(
         default="block-pixel",
-        metadata={"help": "Image cipher: block-pixel, aes-ctr, none, or the preset seed-paper."},
+        metadata={
+            "help": "Image cipher: block-pixel, per-block, etc, orthogonal, aes-ctr, none, the preset seed-paper, "
+            "or pixel-wise and pixel-wise-fresh, which are there to be broken by attacks."
+        },
     )
     block: int = field(
         default=16, metadata={"help": "Edge of a cipher block in pixels; the model's patch size must equal it."}
     )
     negate: bool = field(
-        default=False, metadata={"help": "Also negate pixels at keyed positions of a block (block-pixel only)."}
+        default=False,
+        metadata={
+            "help": "Also negate pixels at keyed positions of a block (block-pixel and per-block; ignored by the "
+            "others: etc and pixel-wise always negate, orthogonal, aes-ctr and none never)."
+        },
     )
 
 

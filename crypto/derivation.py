@@ -21,6 +21,11 @@ SECRET_BYTES = 32
 PURPOSES = ("rho", "pi", "neg", "pad", "nonce", "state", "mac", "deid", "stem", "fingerprint")
 """What a subkey may be for. A subkey serves one purpose, so that none can speak for another."""
 
+_SIDE_BY_SIDE = 32
+"""How many permutations it takes for shuffling side by side to be faster than one by one."""
+_GROUP = 2**20
+"""Values shuffled side by side, so that memory stays flat."""
+
 Draw = Callable[[int], NDArray[Any]]
 """A source of unsigned integers: asked for n, returns the next n."""
 
@@ -89,6 +94,24 @@ def permutation(stream: KeyStream, n: int) -> NDArray[np.int64]:
     return fisher_yates(stream.words, n, span=2**32)
 
 
+def permutations(stream: KeyStream, count: int, n: int) -> NDArray[np.int64]:
+    """Draw `count` permutations of n values, one after another from one stream: int64 (count, n).
+
+    Row k is what the k-th call of `permutation` on the stream would give, and the stream ends where they would leave
+    it. Many permutations are shuffled side by side: 6 ms in place of 17 for 196 of 768 values, 1 ms in place of 85 for
+    50,176 of 3.
+    """
+    drawn = np.empty((count, n), np.int64)
+    step = max(_SIDE_BY_SIDE, _GROUP // max(1, n))
+    for first in range(0, count, step):
+        group = drawn[first : first + step]
+        bounds = np.tile(np.arange(n, 1, -1, dtype=np.int64), len(group))
+        accepted = _accepted(stream.words, bounds, 2**32)
+        targets = np.concatenate([np.empty(0, np.int64), *accepted]).reshape(len(group), max(0, n - 1))
+        group[:] = _side_by_side(targets, n) if len(group) >= _SIDE_BY_SIDE else [_swapped(each, n) for each in targets]
+    return drawn
+
+
 def fisher_yates(draw: Draw, n: int, *, span: int) -> NDArray[np.int64]:
     """Shuffle 0..n-1 with words of any width, without modulo bias.
 
@@ -112,11 +135,28 @@ def fisher_yates(draw: Draw, n: int, *, span: int) -> NDArray[np.int64]:
     if n > span:
         raise ValueError(f"cannot shuffle {n} values with words of {span}")
     bounds = np.arange(n, 1, -1, dtype=np.int64)
-    targets = np.concatenate([np.empty(0, np.int64), *_accepted(draw, bounds, span)])
+    return _swapped(np.concatenate([np.empty(0, np.int64), *_accepted(draw, bounds, span)]), n)
+
+
+def _swapped(targets: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Swap place n-1 of 0..n-1 with the first target, place n-2 with the second, and so on."""
     order = list(range(n))
     for i, j in zip(range(n - 1, 0, -1), targets.tolist(), strict=True):
         order[i], order[j] = order[j], order[i]
     return np.array(order, dtype=np.int64)
+
+
+def _side_by_side(targets: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """What `_swapped` gives for each row of targets (count, n-1): int64 (count, n)."""
+    count = len(targets)
+    order = np.repeat(np.arange(n, dtype=np.int64), count)
+    columns = np.arange(count)
+    for i, places in zip(range(n - 1, 0, -1), np.ascontiguousarray(targets.T), strict=True):
+        last, other = slice(i * count, (i + 1) * count), places * count + columns
+        moved = order[other]
+        order[other] = order[last]
+        order[last] = moved
+    return order.reshape(n, count).T
 
 
 def _accepted(draw: Draw, bounds: NDArray[np.int64], span: int) -> list[NDArray[np.int64]]:

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from crypto.base import Reading
+
 
 class Batches(Protocol):
     """Labelled images a trainer can draw from: a part of the store, or images encrypted on the fly."""
@@ -16,6 +18,10 @@ class Batches(Protocol):
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """(n,) class indices."""
+
+    @property
+    def reading(self) -> Reading:
+        """How a model reads the pixels; `crypto.base.PLAIN` where nothing hides them."""
 
     def batch(self, indices: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
         """Images (b, C, H, W) of these indices, in the view of this epoch."""

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crypto.cipher import ImageCipher, StemPermutation, make_cipher
+from crypto.cipher import ImageCipher, make_cipher
 from crypto.config import CipherConfig
 from crypto.derivation import normals
 from crypto.keys import Key
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.config import DataConfig
+from fl_client.data.hidden import check_hidden
 from fl_client.data.partition import site_parts
 from fl_client.data.source import Skipped, Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store
@@ -36,8 +37,8 @@ from medveil.files import make_folder, read_json, write_bytes, write_json
 from medveil.log import logger
 from medveil.versions import medveil_version
 from medveil.wire import Tensors
-from models.policy import Policy, check_policy
-from models.stem import adapt, secret_size, set_secret, stem_names
+from models.policy import ORTHOGONAL, Policy, check_policy
+from models.stem import adapt, rotate, secret_size, set_secret, stem_names
 from models.travel import load_tensors, tensors, trainable, travelling
 
 if TYPE_CHECKING:
@@ -183,6 +184,7 @@ class Site:
 
     def _open_store(self) -> EncryptedStore:
         source = self._source
+        check_hidden(source, keys=self.run.keys, block=int(self.run.cipher.get("block", 0)))
         if list(source.classes) != self.run.classes:
             raise ConfigError(
                 f"this site has classes {list(source.classes)}",
@@ -248,8 +250,7 @@ class Site:
 
     def _initial_stem(self, model: VisionTransformer) -> None:
         if self.policy.init == "adapted":
-            moves: StemPermutation = self.cipher.stem_permutation()
-            adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+            follow(model, self.cipher)
         elif self.policy.init == "secret":
             key = self.setup.cipher_key or self.setup.key
             set_secret(model, normals(key.subkey("stem"), secret_size(model)))
@@ -267,7 +268,7 @@ class Site:
         return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
 
     def _thief(self, model: VisionTransformer) -> dict[str, float]:
-        if self.policy.keys == "none" and self.policy.train == "averaged":
+        if self._source.hidden is not None or (self.policy.keys == "none" and self.policy.train == "averaged"):
             return {}
         part = self.store.part("test")
         if not len(part):
@@ -307,6 +308,16 @@ class Site:
             },
             mode=0o600,
         )
+
+
+def follow(model: VisionTransformer, cipher: ImageCipher) -> None:
+    """Move a public stem into the domain of a cipher's key, in place."""
+    if cipher.stem_rule == ORTHOGONAL:
+        turn = cipher.stem_rotation()
+        rotate(model, matrix=turn.matrix, pi=turn.pi)
+        return
+    moves = cipher.stem_permutation()
+    adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
 
 
 def _rounded(count: int) -> int:

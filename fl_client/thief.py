@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from crypto.cipher import ImageCipher
+from crypto.base import PLAIN, ImageCipher, Pixels, Reading
 from fl_client.config import TrainConfig
 from fl_client.data.stored import nonces_for
 from fl_client.measures import measure
@@ -27,19 +27,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loot:
-    """Plain labelled test images (n, C, H, W), uint8, held in memory only while they are measured."""
+    """Labelled test images (n, C, H, W), plain uint8 unless `reading` says otherwise.
 
-    images: npt.NDArray[np.uint8]
+    They are held in memory only while they are measured.
+    """
+
+    images: Pixels
     labels: npt.NDArray[np.int64]
+    reading: Reading = PLAIN
 
-    def batch(self, indices: npt.NDArray[np.int64], epoch: int) -> npt.NDArray[np.uint8]:
+    def batch(self, indices: npt.NDArray[np.int64], epoch: int) -> Pixels:
         """Images of these indices; there is one view."""
         return self.images[indices]
 
 
 def under_wrong_key(model: VisionTransformer, loot: Loot, cipher: ImageCipher, config: TrainConfig) -> dict[str, float]:
     """Measures of the whole stolen model on images hidden by `cipher`, which carries another key than the site's."""
-    hidden = Loot(cipher.encrypt(loot.images, nonces_for(cipher, list(range(len(loot.images))))), loot.labels)
+    images = cipher.encrypt(loot.images, nonces_for(cipher, list(range(len(loot.images)))))
+    hidden = Loot(images, loot.labels, cipher.reading)
     return measure(loot.labels, predict(model, hidden, config)).as_metrics("wrong-key")
 
 

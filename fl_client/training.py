@@ -39,7 +39,7 @@ class TrainResult:
 
 
 def train_round(
-    model: nn.Module, part: Batches, config: TrainConfig, plan: RoundPlan, *, trainable: Iterable[str], bits: int = 8
+    model: nn.Module, part: Batches, config: TrainConfig, plan: RoundPlan, *, trainable: Iterable[str]
 ) -> TrainResult:
     """Train `model` in place for one round.
 
@@ -82,8 +82,7 @@ def train_round(
         torch.manual_seed(plan.seed)
         for epoch in range(config.epochs):
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
-                images = part.batch(chosen, (plan.round - 1) * config.epochs + epoch)
-                x = normalise(to_device(images, device), bits=bits, dtype=dtype)
+                x = _numbers(part, chosen, (plan.round - 1) * config.epochs + epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
                 loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
                 losses += loss * len(chosen)
@@ -193,15 +192,13 @@ def class_weights(
 
 
 @torch.no_grad()
-def predict(
-    model: nn.Module, part: Batches, config: TrainConfig, *, bits: int = 8, batch_size: int = 128
-) -> npt.NDArray[np.float32]:
+def predict(model: nn.Module, part: Batches, config: TrainConfig, *, batch_size: int = 128) -> npt.NDArray[np.float32]:
     """Class probabilities (n, K) of a part's images, un-augmented, in order."""
     device, dtype = _place(model)
     model.eval()
     rows = []
     for chosen in in_order(len(part.labels), batch_size):
-        x = normalise(to_device(part.batch(chosen, 0), device), bits=bits, dtype=dtype)
+        x = _numbers(part, chosen, 0, device, dtype)
         with autocast(device, config.precision):
             logits = model(x)
         rows.append(logits.double().softmax(1).float().cpu().numpy())
@@ -220,6 +217,14 @@ def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """A numpy array as a tensor on `device`; to a GPU from pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def _numbers(
+    part: Batches, chosen: npt.NDArray[np.int64], epoch: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """A batch as the model reads it."""
+    bits, gain = part.reading
+    return normalise(to_device(part.batch(chosen, epoch), device), bits, dtype, gain=gain)
 
 
 def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -20,6 +20,9 @@ Everything else is refused with its reason. Training on hidden images equals tra
 random mask meets single tokens or features: attention, projection and position dropout, PatchDropout and CutMix would
 break it. `ModelConfig` and the training configuration offer none of them, so no policy has to refuse them.
 
+The equality is exact for schemes that a stem follows by a signed permutation. For orthogonal matrices it holds but for
+rounding: with a frozen stem under any optimiser, with a local one under SGD, because Adam steps axis by axis.
+
 FedPer is Arivazhagan et al., "Federated Learning with Personalization Layers", 2019, with the first layers at home in
 place of the last.
 """
@@ -35,6 +38,9 @@ KEYS = ("none", "shared", "per-site")
 INITS = ("public", "adapted", "secret")
 TRAINS = ("averaged", "local", "frozen")
 SIGNED_PERMUTATION = "signed-permutation"
+ORTHOGONAL = "orthogonal"
+FOLLOWED = (SIGNED_PERMUTATION, ORTHOGONAL)
+"""Ways of hiding that a stem can follow; see `models.stem`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Policy:
 
     @property
     def twin(self) -> Policy | None:
-        """The plaintext policy whose training this one equals exactly, or None where the table has none."""
+        """The plaintext policy whose training this one equals, or None where the table has none; see the module."""
         if self.keys == "none":
             return self
         if self.init == "adapted" and self.train == "local":
@@ -155,7 +161,8 @@ def check_policy(policy: Policy, *, scheme: str, stem_rule: str | None) -> None:
     scheme
         Name of the cipher scheme; ``"none"`` hides nothing.
     stem_rule
-        How a stem follows the scheme's key: ``"signed-permutation"``, ``"identity"``, or None where there is no way.
+        How a stem follows the scheme's key: ``"signed-permutation"``, ``"orthogonal"``, ``"identity"``, or None where
+        there is no way.
 
     Raises
     ------
@@ -168,11 +175,12 @@ def check_policy(policy: Policy, *, scheme: str, stem_rule: str | None) -> None:
     if policy.keys != "none" and scheme == "none":
         cure = "set keys.policy to none, or choose a cipher.scheme"
         raise _refusal(policy, "scheme 'none' hides nothing a key could open", cure)
-    if policy.init == "adapted" and stem_rule != SIGNED_PERMUTATION:
+    if policy.init == "adapted" and stem_rule not in FOLLOWED:
         raise _refusal(
             policy,
-            f"no stem can follow the key of scheme '{scheme}'",
-            "set stem.init to public or secret, or cipher.scheme to block-pixel",
+            f"no stem can follow the key of scheme '{scheme}': a patch embedding treats all blocks alike, and the "
+            "scheme does not",
+            "set stem.init to public or secret, or cipher.scheme to block-pixel or orthogonal",
         )
 
 

@@ -10,6 +10,13 @@ is undone by W'[:, i] = s_i W[:, rho[i]] and pos'[j] = pos[pi[j]]: W' c_j + b + 
 makes of patch pi[j]. Patch numbers run row by row and i = (c*B + dy)*B + dx, which are timm's own orders. Rows of the
 position embedding that belong to class or register tokens do not move. A norm inside the patch embedding or before
 the blocks acts on each token alone and belongs to the trunk, as do class and register tokens.
+
+A cipher that turns every patch by one orthogonal matrix, y_j = Q x_{pi[j]}, is undone likewise by W' = W Q^T, because
+Q^T Q = 1 (`rotate`). Its ciphertexts are rounded to 16 bits about zero, so no offset enters the bias, and a model reads
+them with the scale taken out (`models.vit.normalise`, `gain`), so none enters W'. What is left is the rounding: each
+number of a patch is off by at most sqrt(L) / 65535, and a token by at most L / 65535 times the length of W's longest
+row. Training by SGD on y then is training on x, because gradients turn as the weights do; training by Adam is not,
+because its steps are taken axis by axis.
 """
 
 from __future__ import annotations
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
 
 _STEM = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed")
 _HEAD = "head."
+_ORTHOGONAL = 1e-6
+_SAME_CUT = "cipher.block must be the model's patch size, and channels and padded size the same"
 
 
 def stem_names(model: VisionTransformer) -> list[str]:
@@ -80,6 +89,43 @@ def restore(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
     weight, position = _weight(model), _patch_rows(model)
     columns, rows, signs = _moves(weight, position, rho, pi, mask)
     weight.copy_((weight.flatten(1) * signs)[:, columns.argsort()].view(weight.shape))
+    position.copy_(position[rows.argsort()])
+
+
+def rotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
+    """Move the stem into the domain of an orthogonal cipher's key, in place.
+
+    Parameters
+    ----------
+    model
+        A model of `models.vit.build_vit`, any floating type, any device.
+    matrix
+        Orthogonal matrix that turns a patch's numbers, float64 (L, L), L = C*B*B.
+    pi
+        Permutation of the patches, int64 (N,).
+
+    Raises
+    ------
+    ConfigError
+        The matrix is not orthogonal, `pi` no permutation, or either not of the model's patch and grid.
+    """
+    weight, position = _weight(model), _patch_rows(model)
+    turn, rows = _turns(weight, position, matrix, pi)
+    weight.copy_((weight.flatten(1).double() @ turn.T).view(weight.shape))
+    position.copy_(position[rows])
+
+
+def unrotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
+    """Move the stem back into the plaintext domain, in place: the inverse of `rotate` but for rounding of the weights.
+
+    Raises
+    ------
+    ConfigError
+        As for `rotate`.
+    """
+    weight, position = _weight(model), _patch_rows(model)
+    turn, rows = _turns(weight, position, matrix, pi)
+    weight.copy_((weight.flatten(1).double() @ turn).view(weight.shape))
     position.copy_(position[rows.argsort()])
 
 
@@ -151,13 +197,29 @@ def _moves(weight: Tensor, position: Tensor, rho: Any, pi: Any, mask: Any) -> tu
     return columns, rows, signs
 
 
+def _turns(weight: Tensor, position: Tensor, matrix: Any, pi: Any) -> tuple[Tensor, Tensor]:
+    size = weight[0].numel()
+    found = np.asarray(matrix)
+    if found.shape != (size, size) or found.dtype != np.float64:
+        raise ConfigError(
+            f"'matrix' is {found.dtype} {found.shape} where the model has float64 ({size}, {size})",
+            where="stem rotation",
+            cure=_SAME_CUT,
+        )
+    off = float(np.abs(found @ found.T - np.eye(size)).max())
+    if not off < _ORTHOGONAL:
+        raise ConfigError("'matrix' is not orthogonal", where="stem rotation")
+    rows = _permutation(pi, position.shape[0], "pi", "patches").to(position.device)
+    return torch.as_tensor(found).to(weight.device), rows
+
+
 def _permutation(values: Any, size: int, name: str, meaning: str) -> Tensor:
     found = np.asarray(values)
     if found.shape != (size,):
         raise ConfigError(
             f"'{name}' has shape {found.shape} where the model has {size} ({meaning})",
             where="stem permutation",
-            cure="cipher.block must be the model's patch size, and channels and padded size the same",
+            cure=_SAME_CUT,
         )
     if not np.issubdtype(found.dtype, np.integer) or not np.array_equal(np.sort(found), np.arange(size)):
         raise ConfigError(f"'{name}' is no permutation of 0 to {size - 1}", where="stem permutation")

@@ -89,8 +89,8 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     return built
 
 
-def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Pixels as the model takes them: ``(2 v - maxval) / maxval`` with ``maxval = 2**bits - 1``.
+def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32, *, gain: float = 1.0) -> Tensor:
+    """Pixels as the model takes them: ``gain * (2 v - maxval) / maxval`` with ``maxval = 2**bits - 1``.
 
     Rounding is symmetric, so a negated pixel (``maxval - v``) becomes exactly the number with the other sign.
 
@@ -102,11 +102,13 @@ def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32)
         Bits of a pixel, 1 to 16.
     dtype
         Floating type of the result.
+    gain
+        Factor; 1 but for ciphertexts whose cipher says otherwise: under ``orthogonal`` sqrt(L), L values a block.
 
     Returns
     -------
     Tensor
-        Of the same shape, in [-1, 1].
+        Of the same shape, in [-gain, gain].
 
     Raises
     ------
@@ -118,7 +120,8 @@ def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32)
         raise ConfigError(f"{bits}-bit images cannot be {images.dtype}", cure="uint8 to 8 bits, uint16 to 16")
     maxval = 2**bits - 1
     exact = torch.promote_types(dtype, torch.float32)
-    return images.to(exact).mul_(2).sub_(maxval).div_(maxval).to(dtype)
+    numbers = images.to(exact).mul_(2).sub_(maxval).div_(maxval)
+    return (numbers if gain == 1 else numbers.mul_(gain)).to(dtype)
 
 
 def model_hash(model: nn.Module) -> str:

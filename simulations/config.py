@@ -10,9 +10,11 @@ from pathlib import Path
 
 from flwr.app import UserConfig
 
+from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.data.config import DataConfig
+from fl_client.data.hidden import check_hidden
 from fl_client.data.source import Source, open_source
 from fl_server.config import ServerConfig
 from medveil.config import to_mapping
@@ -20,12 +22,10 @@ from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError
 from medveil.log import logger
 from models.config import ModelConfig
-from models.policy import resolve_policy
+from models.policy import Policy, check_policy, resolve_policy
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
-_PADDING = ("block-pixel",)
-"""Schemes that pad images to whole blocks."""
 FEDERATIONS = ("federated", "local-only", "centralised")
 
 
@@ -131,12 +131,14 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     """
     config = _resolved(config, out)
     source = open_source(config.data)
+    check_hidden(source, keys=config.keys.policy, block=config.cipher.block)
     for warning in source.warnings:
         _log.warning("%s: %s", source.path, warning)
     config.data.classes = list(source.classes)
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
+    _check_cipher(config, source, policy)
     config.stem.init, config.stem.train = policy.init, policy.train
     contract = RunConfig(
         run=str(uuid.uuid4()) if run is None else run,
@@ -173,6 +175,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
 def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config = copy.deepcopy(config)
     config.cipher = resolve(config.cipher)
+    check_scheme(config.cipher.scheme)
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)
     if config.cipher.block < 1:
@@ -181,6 +184,9 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         raise ConfigError(f"'sites' is {config.sites}", where=config.name, cure="at least 1")
     if config.keys.policy == "none":
         config.cipher.scheme, config.cipher.negate = "none", False
+    if config.cipher.negate and not SCHEMES[config.cipher.scheme].may_negate:
+        _log.warning("cipher.negate changes nothing under scheme %s", config.cipher.scheme)
+        config.cipher.negate = False
     if config.federation == "centralised":
         config.sites, config.data.partition.kind = 1, "iid"
     if config.federation == "local-only":
@@ -193,7 +199,7 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
 
 def _fill_model(config: ExperimentConfig, source: Source) -> None:
     block = config.cipher.block
-    if config.cipher.scheme not in _PADDING and source.size % block:
+    if not SCHEMES[config.cipher.scheme].pads and source.size % block:
         raise ConfigError(
             f"'data.image_size' is {source.size}, not a multiple of 'cipher.block' {block}",
             where=config.name,
@@ -212,6 +218,13 @@ def _fill_model(config: ExperimentConfig, source: Source) -> None:
                 f"'model.{name}' is {given}", where=config.name, cure=f"the data and the cipher's block make it {value}"
             )
         setattr(config.model, name, value)
+
+
+def _check_cipher(config: ExperimentConfig, source: Source, policy: Policy) -> None:
+    """Refuse here what every site would refuse after decoding its images."""
+    kind, size = SCHEMES[config.cipher.scheme], source.size
+    check_policy(policy, scheme=kind.scheme, stem_rule=kind.stem_rule)
+    kind.check(Geometry(channels=source.channels, height=size, width=size, block=config.cipher.block))
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from crypto.dicom.frames import Frame
 from crypto.dicom.hiding import examine_file, hide_file
 from crypto.dicom.reading import MARK, PREAMBLE
-from crypto.dicom.showing import header_of, show_file, verify_file
+from crypto.dicom.showing import ciphertext_of, header_of, show_file, verify_file
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
 from crypto.files.recipe import Recipe
@@ -50,6 +51,10 @@ class DicomFile:
     def verify(self, source: Path, keys: Keyring) -> None:
         """Check a hidden file's MAC without decrypting it; see `FileKind.verify`."""
         verify_file(source, keys)
+
+    def ciphertext(self, source: Path, frame: int = 0) -> Frame:
+        """One frame of a training file as it is; see `FileKind.ciphertext`."""
+        return ciphertext_of(source, frame)
 
 
 DICOM: FileKind = DicomFile()

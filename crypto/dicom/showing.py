@@ -18,7 +18,7 @@ from crypto.dicom.frames import Frame, Samples, describe_samples, whole
 from crypto.dicom.private import associated, creator_of, find_header, unpack
 from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_dicom, quiet
 from crypto.dicom.writing import NativeFile
-from crypto.files.header import HiddenHeader, check_mac, unseal_private
+from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, unseal_private
 from crypto.files.kinds import FileReport
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
@@ -52,6 +52,15 @@ def verify_file(source: Path, keys: Keyring) -> None:
     with _open(source) as opened:
         hidden = _load(opened)
         _check(hidden, _key(hidden, keys))
+
+
+def ciphertext_of(source: Path, frame: int) -> Frame:
+    """Read one frame as it is; see `crypto.files.kinds.FileKind.ciphertext`."""
+    with _open(source) as opened:
+        hidden = _load(opened)
+        planes = stored_planes(_frame(hidden, frame), hidden.samples)
+        check_ciphertext(planes.shape, hidden.header, frame, where=source)
+        return planes
 
 
 def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
@@ -132,16 +141,20 @@ def _parts(hidden: _Hidden) -> Iterator[bytes]:
 
 def _stored(hidden: _Hidden) -> Iterator[bytes]:
     """The stored bytes of each frame."""
+    for index in range(hidden.samples.frames):
+        yield _frame(hidden, index)
+
+
+def _frame(hidden: _Hidden, index: int) -> bytes:
     pixels, stream = hidden.opened.pixels, hidden.opened.stream
     assert pixels is not None
     size = hidden.samples.frame_bytes
-    for index in range(hidden.samples.frames):
-        stream.seek(pixels.offset + index * size)
-        with as_data_error(hidden.opened.path, "its pixel data"):
-            data = stream.read(size)
-        if len(data) < size:
-            raise DataError("its pixel data is cut short", where=hidden.opened.path)
-        yield data
+    stream.seek(pixels.offset + index * size)
+    with as_data_error(hidden.opened.path, "its pixel data"):
+        data = stream.read(size)
+    if len(data) < size:
+        raise DataError("its pixel data is cut short", where=hidden.opened.path)
+    return data
 
 
 def _plain(hidden: _Hidden, key: SiteKey) -> tuple[Elements, Samples]:

@@ -21,7 +21,7 @@ from typing import Any
 from crypto.base import BITS_LIMIT, NONCE_BYTES, ImageCipher
 from crypto.cipher import SCHEMES, make_cipher
 from crypto.config import CipherConfig
-from crypto.files.recipe import PURPOSES
+from crypto.files.recipe import PURPOSES, TRAINING
 from crypto.keys import Key
 from crypto.sealed import seal, unseal
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError
@@ -141,6 +141,22 @@ def check_mac(key: Key, header: HiddenHeader, parts: Iterable[bytes | memoryview
         raise IntegrityError("was changed after it was hidden", where=where, cure="restore it from a copy")
 
 
+def check_ciphertext(shape: tuple[int, ...], header: HiddenHeader, frame: int, *, where: str | Path) -> None:
+    """Refuse ciphertext of a frame that is not to be trained on, or not of the shape (C, H, W) its header says.
+
+    Raises
+    ------
+    FormatError
+        The file is an archive.
+    IntegrityError
+        The header says other things than the pixels.
+    """
+    if header.purpose != TRAINING:
+        raise FormatError("is an archive", where=where, cure="decrypt it before training, or hide it --for training")
+    if not 0 <= frame < header.frames or shape != (header.channels, header.height, header.width):
+        raise IntegrityError("its pixels do not fit its header", where=where, cure="restore it from a copy")
+
+
 def seal_private(key: Key, plaintext: bytes, *, associated: bytes) -> bytes:
     """Seal what only the key's holder may see of a file; see `crypto.sealed.seal`."""
     return seal(key.subkey("state", _STATE), plaintext, associated=associated)
@@ -178,7 +194,7 @@ def _check(header: HiddenHeader, where: str | Path) -> None:
     possible = (
         header.purpose in PURPOSES
         and header.kind in KINDS
-        and header.channels in {1, 3, 4}
+        and header.channels in {1, 2, 3, 4}
         and all(1 <= side <= LARGEST_SIDE for side in sides)
         and 1 <= header.bits <= BITS_LIMIT
         and header.frames >= 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from crypto.files.header import HiddenHeader
 from crypto.files.recipe import Recipe
@@ -79,3 +81,12 @@ class FileKind(Protocol):
 
     def verify(self, source: Path, keys: Keyring) -> None:
         """Check a hidden file's MAC without decrypting it. Errors as `show`."""
+
+    def ciphertext(self, source: Path, frame: int = 0) -> NDArray[Any]:
+        """One frame of a hidden file as it is, for training on it: uint8 or uint16 (C, H, W), nothing proven.
+
+        Raises
+        ------
+        FormatError, IntegrityError
+            As `show`.
+        """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, resolve
 from medveil.errors import ConfigError
 
@@ -58,7 +57,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cipher", resolve(self.cipher))
-        check_scheme(self.cipher.scheme)
+        self._check_scheme()
         if self.purpose not in PURPOSES:
             raise ConfigError(f"'{self.purpose}' is no purpose", where="--for", cure=f"one of {', '.join(PURPOSES)}")
         if self.identity not in IDENTITIES:
@@ -68,6 +67,20 @@ class Recipe:
             self._check_archive()
         else:
             self._check_training()
+
+    def _check_scheme(self) -> None:
+        from crypto.cipher import SCHEMES, check_scheme  # noqa: PLC0415 - the commands read this file and open fast
+
+        scheme = SCHEMES[check_scheme(self.cipher.scheme)]
+        if not scheme.needs_key:
+            cure = "choose a cipher, or copy the files"
+            raise ConfigError(f"'{scheme.scheme}' hides nothing", where="--scheme", cure=cure)
+        if scheme.target:
+            problem = f"'{scheme.scheme}' is a target for attacks, broken by all of them"
+            raise ConfigError(problem, where="--scheme", cure="choose block-pixel")
+        if self.purpose == TRAINING and scheme.per_image:
+            problem = f"'{scheme.scheme}' hides each image in its own way: nothing is left to learn"
+            raise ConfigError(problem, where="--scheme", cure="use --for archive, or choose block-pixel")
 
     def _check_archive(self) -> None:
         for option, value in (("--size", self.size), ("--channels", self.channels), ("--window", self.window)):

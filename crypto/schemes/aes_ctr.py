@@ -26,9 +26,7 @@ class AesCtr(ImageCipher):
 
     scheme = "aes-ctr"
     per_image = True
-
-    def _padded(self) -> tuple[int, int]:
-        return self.geometry.height, self.geometry.width
+    pads = False
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         assert nonces is not None

@@ -14,6 +14,7 @@ class NoCipher(ImageCipher):
     scheme = "none"
     stem_rule = "identity"
     needs_key = False
+    pads = False
 
     def stem_permutation(self) -> StemPermutation:
         """Return the identity on whole blocks.
@@ -30,9 +31,6 @@ class NoCipher(ImageCipher):
         positions = np.arange(shape.block_length, dtype=np.int64)
         blocks = np.arange(shape.blocks, dtype=np.int64)
         return StemPermutation(positions, blocks, np.zeros(shape.block_length, np.bool_))
-
-    def _padded(self) -> tuple[int, int]:
-        return self.geometry.height, self.geometry.width
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         return batch.copy()

@@ -43,6 +43,14 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class HiddenUnder(NamedTuple):
+    """How images came hidden: `block` is the patch of a model that learns from them."""
+
+    scheme: str
+    block: int
+    fingerprint: str
+
+
 class Stamp(NamedTuple):
     """What tells that a file was replaced: its size in bytes and its modification time in nanoseconds."""
 
@@ -67,6 +75,8 @@ class Source(ABC):
         Files left out when the source was opened. A file whose pixels turn out unreadable raises on `read` instead.
     warnings : tuple of str
         What a person should know about this source.
+    hidden : HiddenUnder or None
+        How another party hid the images before they came here; `read` then gives ciphertexts.
     """
 
     name: str
@@ -76,6 +86,7 @@ class Source(ABC):
     channels: int
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    hidden: HiddenUnder | None = None
 
     def __init__(self, config: DataConfig) -> None:
         check_data_config(config)

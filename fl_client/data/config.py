@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
 
-SOURCES = ("phantoms", "dicom", "images", "npz")
+SOURCES = ("phantoms", "dicom", "images", "npz", "hidden")
 AUGMENTS = ("none", "light", "standard")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
@@ -51,7 +51,10 @@ class PhantomConfig:
 class DataConfig:
     """Where a site's images are, how they are read, split and augmented."""
 
-    source: str = field(default="phantoms", metadata={"help": "phantoms, dicom, images (PNG, JPEG) or npz (MedMNIST)."})
+    source: str = field(
+        default="phantoms",
+        metadata={"help": "phantoms, dicom, images (PNG, JPEG), npz (MedMNIST) or hidden (by medveil-crypto)."},
+    )
     path: str | None = field(
         default=None, metadata={"help": "The folder or .npz file; for phantoms, the folder to make."}
     )
@@ -68,9 +71,7 @@ class DataConfig:
     )
     labels: str | None = field(
         default=None,
-        metadata={
-            "help": "CSV (path,label[,more]) relative to data.path, for dicom and images; null: one folder a class."
-        },
+        metadata={"help": "CSV (path,label[,more]) relative to data.path, for files; null: one folder a class."},
     )
     group_by: str | None = field(
         default=None,

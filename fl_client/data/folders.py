@@ -12,7 +12,7 @@ from fl_client.data.base import Skipped
 from fl_client.data.config import DataConfig
 from medveil.errors import DataError
 
-_JUNK = {"thumbs.db", "desktop.ini", "dicomdir"}
+_JUNK = {"thumbs.db", "desktop.ini", "dicomdir", "medveil-manifest.jsonl", "medveil-report.json"}
 
 
 class Labelled(NamedTuple):
@@ -32,11 +32,20 @@ class Listing(NamedTuple):
     skipped: list[Skipped]
 
 
-def list_files(root: Path, config: DataConfig) -> Listing:
+def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
     """Find the labelled files of a folder.
 
     With ``data.labels``, the files its CSV names and no others; a named file that is not there is skipped by name.
     Without, every file below a class folder; files beside the class folders are skipped by name, hidden ones ignored.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    config
+        Which labels.
+    also
+        What may stand behind the name a CSV gives, where there is no file of that name.
 
     Raises
     ------
@@ -47,7 +56,10 @@ def list_files(root: Path, config: DataConfig) -> Listing:
         raise DataError("no such folder", where=root, cure="set data.path to the folder of the images")
     if not root.is_dir():
         raise DataError("is not a folder", where=root, cure="set data.path to the folder of the images")
-    listing = _from_folders(root) if config.labels is None else _from_csv(root, root / Path(config.labels).expanduser())
+    if config.labels is None:
+        listing = _from_folders(root)
+    else:
+        listing = _from_csv(root, root / Path(config.labels).expanduser(), also)
     if not listing.files and not listing.skipped:
         raise DataError("the folder is empty", where=root, cure="put one folder a class in it, or set data.labels")
     return listing
@@ -91,7 +103,7 @@ def _walk(root: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda path: path.as_posix())
 
 
-def _from_csv(root: Path, table: Path) -> Listing:
+def _from_csv(root: Path, table: Path, also: str) -> Listing:
     columns, rows = _read_rows(table)
     files, skipped = [], []
     lines: dict[str, int] = {}
@@ -104,6 +116,8 @@ def _from_csv(root: Path, table: Path) -> Listing:
         if key in lines:
             raise DataError(f"lines {lines[key]} and {line} both name '{named}'", where=table, cure="keep one of them")
         lines[key] = line
+        if also and not path.is_file():
+            path = path.with_name(path.name + also)
         if not path.is_file():
             skipped.append(Skipped(named, f"named in {table.name}, but there is no such file"))
             continue

@@ -9,6 +9,7 @@ import numpy as np
 from fl_client.data.base import Bytes, Item, Skipped, Source
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.dicom import DicomSource
+from fl_client.data.hidden import HiddenSource
 from fl_client.data.images import ImageSource
 from fl_client.data.npz import NpzSource
 from fl_client.data.phantoms import PhantomSource
@@ -20,6 +21,7 @@ KINDS: dict[str, type[Source]] = {
     "dicom": DicomSource,
     "images": ImageSource,
     "npz": NpzSource,
+    "hidden": HiddenSource,
 }
 """Every source by its name in ``data.source``."""
 

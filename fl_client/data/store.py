@@ -267,10 +267,11 @@ def _load(
         described = header["parts"][name]
         labels = np.array(described["labels"], dtype=np.int64)
         ids, indices = tuple(described["ids"]), np.array(described["indices"], dtype=np.int64)
+        described_alike = (name, labels, ids, indices, cipher.reading)
         if name in arrays:
-            parts[name] = StoredPart(name, labels, ids, indices, *arrays[name])
+            parts[name] = StoredPart(*described_alike, *arrays[name])
         elif source is not None:
-            parts[name] = OnTheFlyPart(name, labels, ids, indices, source, cipher, views)
+            parts[name] = OnTheFlyPart(*described_alike, source, cipher, views)
     passed_over = () if source is None else source.skipped
     skipped = (*passed_over, *(Skipped(*each) for each in header["skipped"]))
     return EncryptedStore(place, tuple(header["classes"]), parts, skipped, header, built, rebuilt)

@@ -144,10 +144,7 @@ def build(
 
 def ciphertext_row(cipher: ImageCipher) -> tuple[tuple[int, int, int], np.dtype]:
     """Shape (C, H, W) and dtype of the ciphertext of one 8-bit image."""
-    geometry = cipher.geometry
-    blank = np.zeros((1, geometry.channels, geometry.height, geometry.width), dtype=np.uint8)
-    made = cipher.encrypt(blank, np.zeros((1, NONCE_BYTES), dtype=np.uint8) if cipher.per_image else None)
-    return (made.shape[1], made.shape[2], made.shape[3]), made.dtype
+    return (cipher.geometry.channels, *cipher.padded), cipher.hidden_dtype(np.uint8)
 
 
 def _nothing_to_train_on(source: Source, parts: Parts, skipped: list[Skipped]) -> DataError:

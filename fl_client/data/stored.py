@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crypto.base import ImageCipher
+from crypto.base import ImageCipher, Reading
 from fl_client.data.augment import augment
 from fl_client.data.base import Source
 from fl_client.data.rng import generator
@@ -65,12 +65,15 @@ class Part(ABC):
         ``Item.id`` of each image.
     indices : int64 (n,)
         Index of each image in ``Source.items``, when the store was built.
+    reading : Reading
+        How a model reads the ciphertexts.
     """
 
     name: str
     labels: Indices
     ids: tuple[str, ...]
     indices: Indices
+    reading: Reading
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -22,6 +22,7 @@ from crypto.derivation import (
     mask_bits,
     normals,
     permutation,
+    permutations,
     subkey,
     uniforms,
 )
@@ -118,6 +119,29 @@ def test_refused_words_shift_the_rest_and_no_word_is_wasted(seed: int, n: int) -
         accepted += words[used] < 256 // b * b
         used += 1
     assert taken == used
+
+
+@settings(max_examples=60, deadline=None)
+@given(key=st.binary(min_size=32, max_size=32), count=st.integers(0, 80), n=st.integers(0, 40))
+def test_many_permutations_are_those_drawn_one_after_another(key: bytes, count: int, n: int) -> None:
+    together, apart = KeyStream(key), KeyStream(key)
+    found = permutations(together, count, n)
+    assert found.shape == (count, n)
+    assert found.dtype == np.int64
+    for row in found:
+        np.testing.assert_array_equal(row, permutation(apart, n))
+    assert together.read(8) == apart.read(8)
+
+
+def test_many_permutations_pass_over_refused_words_alike() -> None:
+    together, apart = KeyStream(SECRET), KeyStream(SECRET)
+    found = permutations(together, 64, 20_000)
+    np.testing.assert_array_equal(found, [permutation(apart, 20_000) for _ in range(64)])
+    following = together.read(8)
+    assert following == apart.read(8)
+    unrefused = KeyStream(SECRET)
+    unrefused.words(64 * 19_999)
+    assert following != unrefused.read(8), "the stream should hold a word that is refused"
 
 
 def test_words_too_narrow_for_the_length_are_refused() -> None:

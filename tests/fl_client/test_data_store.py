@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from crypto.base import ImageCipher
-from crypto.cipher import make_cipher
+from crypto.cipher import SCHEMES, make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import Key, SimulatedKey, SiteKey
 from fl_client.data import store_build
@@ -68,7 +68,7 @@ def leftovers(tree: Path) -> list[str]:
 # -- what is in it ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", ["block-pixel", "aes-ctr", "none"])
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("key", [SimulatedKey(0, "a"), SiteKey.generate("b")])
 def test_every_image_decrypts_to_what_the_source_reads(tree: Path, scheme: str, key: Key) -> None:
     config, cipher = settings(tree), cipher_for(key, scheme)
@@ -80,7 +80,9 @@ def test_every_image_decrypts_to_what_the_source_reads(tree: Path, scheme: str, 
         part = store.part(name)
         assert isinstance(part, StoredPart)
         assert part.images.shape == (len(part), 1, 1, SIZE, SIZE)
-        assert (part.nonces is not None) == (scheme == "aes-ctr")
+        assert part.images.dtype == (np.uint16 if scheme == "orthogonal" else np.uint8)
+        assert part.reading == cipher.reading
+        assert (part.nonces is not None) == SCHEMES[scheme].per_image
         nonces = None if part.nonces is None else part.nonces[:, 0]
         np.testing.assert_array_equal(cipher.decrypt(part.images[:, 0], nonces), read_many(source, part.indices))
         assert [source.items[i].label for i in part.indices] == part.labels.tolist()
@@ -444,7 +446,7 @@ def test_two_processes_build_one_store_once(tree: Path) -> None:
 _SCRIPT = """
     import sys, time
     from pathlib import Path
-    from crypto.cipher import make_cipher
+    from crypto.cipher import SCHEMES, make_cipher
     from crypto.config import CipherConfig
     from crypto.keys import SimulatedKey
     from fl_client.data import store_build

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from crypto.base import PLAIN, Reading
 from fl_client.batches import generator, in_order, shuffled
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.measures import majority_rate, measure
@@ -31,6 +32,7 @@ class Held:
     images: np.ndarray
     labels: np.ndarray
     asked: list[int]
+    reading: Reading = PLAIN
 
     def batch(self, indices: np.ndarray, epoch: int) -> np.ndarray:
         self.asked.append(epoch)

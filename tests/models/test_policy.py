@@ -19,7 +19,9 @@ TABLE = {
 }
 BLOCK_PIXEL = {"scheme": "block-pixel", "stem_rule": "signed-permutation"}
 NONE = {"scheme": "none", "stem_rule": "identity"}
+ORTHOGONAL = {"scheme": "orthogonal", "stem_rule": "orthogonal"}
 AES = {"scheme": "aes-ctr", "stem_rule": None}
+WITHOUT_RULE = ("aes-ctr", "per-block", "etc", "pixel-wise", "pixel-wise-fresh")
 
 
 def fitting(policy):
@@ -104,16 +106,29 @@ def test_unknown_words_are_refused_by_field(combination, where):
     assert caught.value.where == where
 
 
+@pytest.mark.parametrize("scheme", WITHOUT_RULE)
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
-def test_schemes_without_a_stem_rule_refuse_adapted_and_only_that(policy):
+def test_schemes_without_a_stem_rule_refuse_adapted_and_only_that(policy, scheme):
+    described = {"scheme": scheme, "stem_rule": None}
     if policy.keys == "none":
         with pytest.raises(PolicyError, match="needs a key"):
-            check_policy(policy, **AES)
+            check_policy(policy, **described)
     elif policy.init == "adapted":
-        with pytest.raises(PolicyError, match="no stem can follow the key of scheme 'aes-ctr'"):
-            check_policy(policy, **AES)
+        reason = f"no stem can follow the key of scheme '{scheme}': a patch embedding treats all blocks alike"
+        with pytest.raises(PolicyError, match=reason) as caught:
+            check_policy(policy, **described)
+        assert caught.value.cure
     else:
-        check_policy(policy, **AES)
+        check_policy(policy, **described)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_an_orthogonal_scheme_goes_with_the_policies_of_a_signed_permutation(policy):
+    if policy.keys != "none":
+        check_policy(policy, **ORTHOGONAL)
+        return
+    with pytest.raises(PolicyError, match="needs a key"):
+        check_policy(policy, **ORTHOGONAL)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=str)

@@ -120,6 +120,16 @@ def test_negation_is_exactly_a_change_of_sign(bits, kind, dtype):
     assert (float(found[0]), float(found[-1])) == (-1.0, 1.0)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_gain_multiplies_and_keeps_negation_a_change_of_sign(dtype):
+    values = torch.arange(2**16).to(torch.uint16)
+    found = normalise(values, 16, dtype, gain=27.7)
+    assert found.dtype == dtype
+    assert torch.equal(found, -normalise((65535 - values.int()).to(torch.uint16), 16, dtype, gain=27.7))
+    wanted = normalise(values, 16, torch.float64) * 27.7
+    torch.testing.assert_close(found.double(), wanted, rtol=2 * torch.finfo(dtype).eps, atol=0)
+
+
 def test_normalise_leaves_its_input_alone():
     images = torch.full((1, 1, 2, 2), 7, dtype=torch.uint8)
     normalise(images)

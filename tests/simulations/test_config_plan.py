@@ -46,6 +46,40 @@ def test_images_that_are_no_multiple_of_the_block_get_a_larger_model(tiny: Tiny,
         make_plan(tiny("cipher.block=5", "keys.policy=none"), tmp_path)
 
 
+@pytest.mark.parametrize(("scheme", "pads"), [("per-block", True), ("orthogonal", True), ("pixel-wise", False)])
+def test_whether_a_scheme_pads_is_its_own_word(tiny: Tiny, tmp_path: Path, scheme: str, pads: bool) -> None:
+    config = tiny("cipher.block=5", f"cipher.scheme={scheme}", "keys.policy=shared")
+    if pads:
+        assert make_plan(config, tmp_path).run.model["image_size"] == 20
+        return
+    with pytest.raises(ConfigError, match=f"scheme {scheme} pads nothing: choose 15"):
+        make_plan(config, tmp_path)
+
+
+@pytest.mark.parametrize(("scheme", "stays"), [("per-block", True), ("etc", False), ("orthogonal", False)])
+def test_a_setting_the_scheme_does_not_have_is_ignored_aloud(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, stays: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("simulations.config._log.warning", lambda *words: said.append(words[0] % words[1:]))
+    settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "cipher.negate=true")
+    assert make_plan(tiny(*settings), tmp_path).run.cipher["negate"] is stays
+    assert said == ([] if stays else [f"cipher.negate changes nothing under scheme {scheme}"])
+
+
+def test_blocks_a_scheme_does_not_take_are_refused_before_any_image_is_read(tiny: Tiny, tmp_path: Path) -> None:
+    np.savez(tmp_path / "large.npz", images=np.zeros((40, 48, 48), np.uint8), labels=np.arange(40) % 2)
+    settings = (f"data.path={tmp_path / 'large.npz'}", "cipher.scheme=orthogonal", "cipher.block=48")
+    with pytest.raises(ConfigError, match="blocks of 2304 values for orthogonal; at most 2048: a block of 45"):
+        make_plan(tiny(*settings), tmp_path / "run")
+
+
+def test_an_unknown_scheme_is_refused_whoever_holds_keys(tiny: Tiny, tmp_path: Path) -> None:
+    for keys in ("none", "shared"):
+        with pytest.raises(ConfigError, match=r"cipher\.scheme: 'block-pixels' is no cipher"):
+            make_plan(tiny("cipher.scheme=block-pixels", f"keys.policy={keys}"), tmp_path)
+
+
 def test_the_seed_papers_preset(tiny: Tiny, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     for number in range(40):

@@ -18,7 +18,7 @@ from fl_client.app import app as client_app
 from fl_client.stems import StemVault
 from fl_server import checkpoints
 from medveil.contract import ARRAYS
-from medveil.errors import ConfigError, MedVeilError, PolicyError
+from medveil.errors import ConfigError, PolicyError
 from medveil.wire import Tensors
 from simulations.arms import ARMS, as_experiment
 from simulations.config import ExperimentConfig, Plan, make_plan
@@ -232,6 +232,29 @@ def test_the_control_runs_with_a_nonce_for_each_image(tiny: Tiny, tmp_path: Path
     assert len(np.unique(nonces.reshape(-1, 16), axis=0)) == nonces.size // 16
 
 
+@pytest.mark.parametrize("scheme", ["per-block", "etc", "orthogonal", "pixel-wise", "pixel-wise-fresh"])
+def test_every_scheme_trains_from_its_store(tiny: Tiny, tmp_path: Path, scheme: str) -> None:
+    settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "stem.init=public", "stem.train=averaged")
+    ran = run(tiny(*settings), tmp_path)
+    assert ran.summary["thief"]["wrong_key"] is not None
+    stored = np.load(next(tmp_path.glob("sites/site-1/stores/*/train.npy")))
+    assert stored.dtype == (np.uint16 if scheme == "orthogonal" else np.uint8)
+    assert not equal(ran.tensors, {name: ran.initial[name] for name in ran.tensors})
+
+
+def test_an_orthogonal_key_and_its_stem_train_by_sgd_as_plaintext_does(tiny: Tiny, tmp_path: Path) -> None:
+    base = tiny("rounds=3", "cipher.scheme=orthogonal", "train.optimizer=sgd", "train.lr=0.05")
+    hidden = run(as_experiment(base, ARMS["per-site-adapted"], 0), tmp_path / "hidden")
+    plain = run(as_experiment(base, ARMS["fedper"], 0), tmp_path / "plain")
+    assert (hidden.plan.run.cipher["scheme"], plain.plan.run.cipher["scheme"]) == ("orthogonal", "none")
+    moved = max(float(np.abs(tensor - plain.initial[name]).max()) for name, tensor in plain.tensors.items())
+    off = max(float(np.abs(hidden.tensors[name] - tensor).max()) for name, tensor in plain.tensors.items())
+    assert off < 0.01 * moved
+    np.testing.assert_allclose(hidden.probabilities(), plain.probabilities(), atol=1e-3)
+    raw = run(as_experiment(base, ARMS["per-site-public"], 0), tmp_path / "raw")
+    assert max(float(np.abs(raw.tensors[n] - t).max()) for n, t in plain.tensors.items()) > 0.1 * moved
+
+
 def test_a_fitted_stem_leaves_the_federation_the_public_start(tiny: Tiny, tmp_path: Path) -> None:
     base = tiny("rounds=1")
     base.stem.warmup = 2
@@ -282,5 +305,6 @@ def test_policies_that_publish_a_key_are_refused_before_anything_is_run(tiny: Ti
         with pytest.raises(PolicyError):
             run(tiny(*settings, *(["stem.train=averaged"] if "shared" in settings[0] else [])), tmp_path / "out")
         assert not (tmp_path / "out" / "manifest.json").exists()
-    with pytest.raises(MedVeilError, match="aes-ctr"):
-        run(tiny("cipher.scheme=aes-ctr", "cipher.negate=false"), tmp_path / "aes")
+    for scheme in ("aes-ctr", "per-block", "etc"):
+        with pytest.raises(PolicyError, match=f"no stem can follow the key of scheme '{scheme}'"):
+            make_plan(tiny(f"cipher.scheme={scheme}", "cipher.negate=false"), tmp_path / scheme)

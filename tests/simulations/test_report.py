@@ -201,9 +201,13 @@ def test_pictures_in_colour_and_of_16_bits() -> None:
     colour = rng.integers(0, 256, size=(3, 5, 7), dtype=np.uint8)
     found = np.asarray(Image.open(io.BytesIO(base64.b64decode(data_uri(colour).partition(",")[2]))))
     np.testing.assert_array_equal(found, np.moveaxis(colour, 0, -1))
-    deep = (rng.integers(0, 65536, size=(1, 5, 7))).astype(np.uint16)
+    deep = rng.integers(32000, 33021, size=(1, 5, 7)).astype(np.uint16)
+    deep[0, 0, :3] = 32000, 33020, 32508
     found = np.asarray(Image.open(io.BytesIO(base64.b64decode(data_uri(deep).partition(",")[2]))))
-    np.testing.assert_array_equal(found, deep[0] >> 8)
+    np.testing.assert_allclose(found, (deep[0] - 32000) / 4, atol=0.5)
+    assert found[0, :3].tolist() == [0, 255, 127]
+    flat = np.full((1, 5, 7), 40000, np.uint16)
+    assert not np.asarray(Image.open(io.BytesIO(base64.b64decode(data_uri(flat).partition(",")[2])))).any()
 
 
 def test_skipped_files_are_named(make_run: MakeRun) -> None:

@@ -1,0 +1,90 @@
+"""`medveil-crypto bench`: how fast each scheme hides images on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from medveil.cli import subcommand
+
+_NOTE = (
+    "GB of plaintext (10**9 bytes); the fastest of turns taken round and round; set-up is from the key to the first "
+    "hidden image. One thread, but for orthogonal, which takes BLAS's (OPENBLAS_NUM_THREADS)."
+)
+
+
+def add_bench_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bench`` to the commands of `medveil-crypto`."""
+    made = subcommand(
+        commands,
+        "bench",
+        text="Measure how fast each scheme hides and shows images, beside copying them and AES-256-GCM.",
+        example="medveil-crypto bench --size 224 --channels 3 --block 16",
+    )
+    for name, default, what in (
+        ("images", 64, "images in a turn"),
+        ("size", 224, "height and width of an image in pixels"),
+        ("channels", 3, "channels of an image"),
+        ("block", 16, "edge of a cipher block in pixels"),
+    ):
+        made.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})")
+    made.add_argument("--seconds", type=float, default=15.0, help="about how long to measure (default: 15)")
+    made.add_argument("--scheme", action="append", metavar="NAME", help="only this scheme; may be given again")
+    made.add_argument("--json", action="store_true", help="print the figures as JSON")
+    made.set_defaults(command=_bench)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from crypto.bench import bench_schemes  # noqa: PLC0415 - numpy, for this command alone
+    from crypto.cipher import SCHEMES, check_scheme  # noqa: PLC0415
+
+    schemes = [check_scheme(name) for name in arguments.scheme or SCHEMES]
+    figures = bench_schemes(
+        images=arguments.images,
+        size=arguments.size,
+        channels=arguments.channels,
+        block=arguments.block,
+        seconds=arguments.seconds,
+        schemes=schemes,
+    )
+    if arguments.json:
+        print(json.dumps(figures, indent=2))
+    else:
+        print_schemes(figures)
+    return 0
+
+
+def print_schemes(figures: dict[str, Any]) -> None:
+    """Print what `crypto.bench.bench_schemes` found, as a table."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    shape = "{images} images of {size}x{size}x{channels}, uint8, blocks of {block}".format(**figures)
+    table = Table(title=shape, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scheme", no_wrap=True)
+    for heading in ("hide GB/s", "show GB/s", "images/s", "/memcpy", "/AES", "set-up ms"):
+        table.add_column(heading, justify="right", min_width=9 if heading == "images/s" else None)
+    memcpy, sealing = figures["memcpy_gb_per_s"], figures["aes_gcm_gb_per_s"]
+    for name, speed in (("memcpy", memcpy), ("AES-256-GCM", sealing)):
+        images = speed * 1e9 / (figures["size"] ** 2 * figures["channels"])
+        table.add_row(name, f"{speed:.3f}", "", f"{images:,.0f}", f"{speed / memcpy:.3f}", f"{speed / sealing:.3f}", "")
+    refused = []
+    for name, found in figures["schemes"].items():
+        if "refused" in found:
+            refused.append(f"{name} was not measured: {found['refused']}")
+            continue
+        table.add_row(
+            name,
+            f"{found['encrypt_gb_per_s']:.3f}",
+            f"{found['decrypt_gb_per_s']:.3f}",
+            f"{found['encrypt_images_per_s']:,.0f}",
+            f"{found['encrypt_over_memcpy']:.3f}",
+            f"{found['encrypt_over_aes_gcm']:.3f}",
+            f"{found['setup_s'] * 1000:.1f}",
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    for line in (*refused, _NOTE):
+        console.print(line, markup=False)

@@ -1,0 +1,181 @@
+"""What the commands for files print: a result for people or as JSON, tables of what failed or wants a look."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from crypto.files.header import HiddenHeader
+from crypto.files.recipe import ARCHIVE, TRAINING
+from crypto.tree.dry import Forecast
+from crypto.tree.paths import REPORT, shown
+from crypto.tree.plan import Plan
+from crypto.tree.run import Result
+
+ADVICE = {TRAINING: "train on it as it is, stays hidden", ARCHIVE: "decrypt before training"}
+RECODED = (
+    "{} JPEG or BMP files were decoded and hidden as PNG (NAME.jpg.png): a cipher does not survive JPEG, "
+    "and a hidden PNG that is saved as JPEG cannot be shown again"
+)
+_WIDTH = 60
+
+
+def tell_result(plan: Plan, result: Result, *, as_json: bool) -> None:
+    """Print what a run over a tree came to."""
+    summary = result.summary
+    if as_json:
+        rows = {"failures": _rows(result.failed), "warnings": _rows(result.warned)}
+        report = str(plan.target / REPORT)
+        print_json({"action": plan.action, **_purpose(plan), **summary.as_json(), **rows, "report": report})
+        return
+    done = "hidden" if plan.recipe is not None else "shown"
+    size = f"{summary.frames} images, {_bytes(summary.bytes_read)}"
+    seconds = summary.as_json()["seconds"]
+    rate = summary.as_json()["files_per_second"]
+    print(f"{done}: {summary.done} files, {size} in {seconds:.1f} s ({rate:.0f} files/s)")
+    if summary.already:
+        print(f"done before: {summary.already} files")
+    if summary.kinds:
+        print(f"kinds: {_counted(summary.kinds)}")
+    if summary.skipped:
+        print(f"passed over, not images: {summary.skipped}, named in {plan.target / REPORT}")
+    if plan.recipe is not None and (summary.done or summary.already):
+        print(f"{plan.recipe.purpose}: {ADVICE[plan.recipe.purpose]}")
+    recoded = summary.kinds["jpeg"] + summary.kinds["bmp"]
+    if plan.recipe is not None and recoded:
+        _note(RECODED.format(recoded))
+    tell_rows("look at", result.warned, len(result.warned))
+    tell_rows("failed", result.failed, summary.failed)
+
+
+def tell_forecast(plan: Plan, found: Forecast, *, as_json: bool) -> None:
+    """Print what a run would do."""
+    if as_json:
+        counts = {
+            "would_do": sum(found.files.values()),
+            "kinds": dict(sorted(found.files.items())),
+            "bytes": sum(found.sizes.values()),
+            "already_done": found.summary.already,
+            "would_fail": found.summary.failed,
+            "skipped": found.summary.skipped,
+        }
+        print_json({"action": plan.action, **_purpose(plan), **counts, "failures": _rows(found.failed)})
+        return
+    doing = "hide" if plan.recipe is not None else "show"
+    print(f"would {doing}: {sum(found.files.values())} files, {_bytes(sum(found.sizes.values()))}")
+    for kind, count in sorted(found.files.items()):
+        print(f"  {kind:<8} {count} files, {_bytes(found.sizes[kind])}")
+    if found.summary.already:
+        print(f"done before: {found.summary.already} files")
+    if found.summary.skipped:
+        print(f"would pass over, not images: {found.summary.skipped}")
+    tell_rows("would pass over", found.skipped, found.summary.skipped)
+    tell_rows("would fail", found.failed, found.summary.failed)
+
+
+def tell_check(root: Path, result: Result, *, as_json: bool) -> None:
+    """Print what a check of a tree found."""
+    if as_json:
+        counts = {"whole": result.summary.done, "failed": result.summary.failed}
+        print_json({"action": "verify", **counts, "failures": _rows(result.failed)})
+        return
+    print(f"whole: {result.summary.done} files, as {root} was written")
+    tell_rows("failed", result.failed, result.summary.failed)
+
+
+def tell_header(file: str, header: HiddenHeader, *, as_json: bool) -> None:
+    """Print what a hidden file says of itself."""
+    values = {
+        "file": file,
+        "kind": header.kind,
+        "purpose": header.purpose,
+        "scheme": header.scheme,
+        "block": header.block,
+        "negate": header.negate,
+        "frames": header.frames,
+        "channels": header.channels,
+        "height": header.height,
+        "width": header.width,
+        "bits": header.bits,
+        "signed": header.signed,
+        "sealed_bytes": len(header.sealed),
+        "fingerprint": header.fingerprint,
+        "advice": ADVICE[header.purpose],
+    }
+    if as_json:
+        print_json(values)
+        return
+    shape = f"{header.channels} x {header.height} x {header.width}, {header.bits} bit{' signed' * header.signed}"
+    frames = f"{header.frames} x ({shape})" if header.frames != 1 else shape
+    negated = ", negated" if header.negate else ""
+    tell_values(
+        {
+            "file": shown(file),
+            "kind": header.kind,
+            "purpose": f"{header.purpose}: {ADVICE[header.purpose]}",
+            "scheme": f"{header.scheme}, block {header.block}{negated}",
+            "shape": frames,
+            "fingerprint": header.fingerprint,
+        }
+    )
+
+
+def tell_sealed(file: str, fingerprint: str, *, as_json: bool) -> None:
+    """Print what a sealed file says of itself: only whose it is."""
+    said = {"file": file, "kind": "sealed", "purpose": ARCHIVE, "fingerprint": fingerprint, "advice": ADVICE[ARCHIVE]}
+    if as_json:
+        print_json(said)
+        return
+    purpose = f"{ARCHIVE}: {ADVICE[ARCHIVE]}; what it holds is sealed"
+    tell_values({"file": shown(file), "kind": "sealed", "purpose": purpose, "fingerprint": fingerprint})
+
+
+def tell_values(values: dict[str, Any]) -> None:
+    """Print names and values, one a line."""
+    for name, value in values.items():
+        print(f"{name:<12} {value}")
+
+
+def tell_rows(title: str, rows: Iterable[tuple[str, str]], total: int) -> None:
+    """Print a table of files and what is said of them on stderr; nothing where there are none."""
+    listed = [(shown(name), text) for name, text in rows]
+    if not total:
+        return
+    _note(f"{title}: {total}")
+    width = min(_WIDTH, max((len(name) for name, _ in listed), default=0))
+    for name, text in listed:
+        _note(f"  {name:<{width}}  {text}")
+    if total > len(listed):
+        _note(f"  ... and {total - len(listed)} more")
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Print a result as JSON; names that cannot be encoded are escaped."""
+    print(json.dumps(values, indent=2))
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _purpose(plan: Plan) -> dict[str, Any]:
+    return {} if plan.recipe is None else {"purpose": plan.recipe.purpose, "advice": ADVICE[plan.recipe.purpose]}
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    return [{"file": name, "what": text} for name, text in rows]
+
+
+def _counted(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+
+
+def _bytes(n: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n >= size:
+            return f"{n / size:.1f} {unit}"
+    return f"{n} bytes"

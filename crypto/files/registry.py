@@ -1,0 +1,62 @@
+"""Every kind of file that can be hidden or shown, found by a look at the first bytes of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from crypto.files.kinds import FileKind
+from crypto.files.raster import BmpFile, JpegFile, PngFile
+from crypto.files.raster_tiff import TiffFile
+from crypto.files.recipe import Recipe
+from crypto.files.sealing import SealedFile
+from crypto.files.streams import decoding
+
+HEAD_BYTES = 132
+"""As many bytes as tell a kind; DICOM's mark stands at the end of them."""
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".ima", ".mvseal"})
+"""Names that promise an image: such a file that is none is an error, any other is passed over."""
+
+_RASTER: tuple[FileKind, ...] = (PngFile(), TiffFile(), JpegFile(), BmpFile(), SealedFile())
+_DICOM_MARK = b"DICM"
+
+
+@runtime_checkable
+class Examines(Protocol):
+    """A kind that can tell from a file's header whether it would be refused."""
+
+    def examine(self, source: Path, recipe: Recipe) -> None:
+        """Raise what `hide` would raise, as far as the file's header shows it."""
+
+
+def dicom_kind() -> FileKind:
+    """The kind for DICOM, loaded when first asked for: pydicom is slow to start."""
+    from crypto.dicom.kind import DICOM  # noqa: PLC0415
+
+    return DICOM
+
+
+def recognise(head: bytes) -> FileKind | None:
+    """The kind of a file that starts with `head`, or None where it is no image.
+
+    DICOM's mark comes first: its preamble may be the head of a TIFF.
+    """
+    if len(head) == HEAD_BYTES and head.endswith(_DICOM_MARK):
+        return dicom_kind()
+    for kind in _RASTER:
+        if kind.recognises(head):
+            return kind
+    return None
+
+
+def kind_of(path: Path) -> FileKind | None:
+    """The kind of a file; errors as `crypto.files.streams.decoding`."""
+    with decoding(path), open(path, "rb") as stream:
+        return recognise(stream.read(HEAD_BYTES))
+
+
+def kind_named(name: str) -> FileKind:
+    """The kind of a name that `recognise` gave."""
+    found = next((kind for kind in _RASTER if kind.name == name), None)
+    return found or dicom_kind()

@@ -1,0 +1,99 @@
+"""One file hidden or shown by name, with neither journal nor manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from crypto.files.registry import HEAD_BYTES, recognise
+from crypto.keyring import Keyring
+from crypto.tree.place import move
+from crypto.tree.plan import Plan
+from crypto.tree.tasks import HIDE, SHOW, Desk, Outcome, Task, setup_of
+from crypto.tree.walk import read_head
+from medveil.errors import DataError, StorageError
+from medveil.files import storage_error
+
+
+def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
+    """Hide or show one file.
+
+    Parameters
+    ----------
+    plan
+        Its source is the file; its target a file to write, or a folder to write into under the file's own name.
+    keys
+        The site's.
+
+    Returns
+    -------
+    Path, Outcome
+        The file that was written, and what was done.
+
+    Raises
+    ------
+    DataError
+        It is no image, or of a sort that is refused.
+    StorageError
+        There is a file already, or the disk refused.
+    FormatError, KeyMaterialError, IntegrityError
+        As `crypto.files.kinds.FileKind.show`.
+    """
+    source = Path(os.path.realpath(plan.source))
+    kind = recognise(read_head(source, HEAD_BYTES))
+    if kind is None:
+        empty = source.stat().st_size == 0
+        raise DataError("is empty" if empty else "is not an image", where=plan.source)
+    target = place_of(plan, plan.result_name(plan.source.name, kind))
+    action = SHOW if plan.recipe is None else HIDE
+    with _staging(target) as folder:
+        part = folder / "part"
+        task = Task(action=action, name=plan.source.name, kind=kind.name, source=str(source), part=str(part))
+        outcome = Desk(setup_of(keys, plan.recipe)).attempt(task)
+        try:
+            move(part, target, replace=plan.force)
+        except FileExistsError:
+            raise _there(target) from None
+        except OSError as error:
+            raise storage_error(error, target, "write the file") from error
+    return target, outcome
+
+
+def place_of(plan: Plan, name: str) -> Path:
+    """Where the result of a file goes.
+
+    Raises
+    ------
+    StorageError
+        There is a file and the plan does not force, or it is the source itself.
+    """
+    target = plan.target / name if plan.target.is_dir() else plan.target
+    if os.path.lexists(target):
+        if target.exists() and target.samefile(plan.source):
+            raise StorageError("is the input itself", where=target, cure="choose another name")
+        if not plan.force:
+            raise _there(target)
+        if not stat.S_ISREG(os.lstat(target).st_mode):
+            raise StorageError("is no plain file", where=target, cure="choose another name")
+    return target
+
+
+def _there(target: Path) -> StorageError:
+    return StorageError("is there already", where=target, cure="--force replaces it")
+
+
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    try:
+        folder = tempfile.mkdtemp(dir=target.parent, prefix=".medveil.", suffix=".part")
+    except OSError as error:
+        raise storage_error(error, target, "write the file") from error
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

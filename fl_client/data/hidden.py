@@ -1,0 +1,188 @@
+"""Folders of files that were hidden for training: another party's images, to be learned from as they are.
+
+Whoever holds them needs no key and has none: the model lives in the cipher's domain. Resizing, windowing and
+augmenting do not commute with a cipher, so all of that happened before hiding and is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pydicom
+
+from crypto.files.header import HiddenHeader
+from crypto.files.kinds import FileKind
+from crypto.files.recipe import TRAINING
+from crypto.files.registry import kind_of
+from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
+from fl_client.data.config import DataConfig
+from fl_client.data.folders import Labelled, list_files
+from medveil.errors import ConfigError, DataError, MedVeilError
+
+PNG_SUFFIX = ".png"
+"""What `medveil-crypto encrypt` adds to the name of a JPEG or BMP file."""
+
+
+class _Place(NamedTuple):
+    path: Path
+    kind: FileKind
+    frame: int
+    stamp: Stamp
+
+
+class _Hidden(NamedTuple):
+    file: Labelled
+    kind: FileKind
+    header: HiddenHeader
+
+
+class HiddenSource(Source):
+    """Hidden training files (DICOM, PNG, TIFF), labelled by a CSV or by one folder a class; each frame is an image.
+
+    All must be hidden alike: one key, cipher and shape; a file that is not is skipped by name. A CSV written for the
+    originals serves as it is. Images of one ``data.group_by`` (a column, or for DICOM an attribute: PatientID unless
+    set, which hiding made a pseudonym; ``none`` for none) stay together.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__(config)
+        listing = list_files(self.path, config, also=PNG_SUFFIX)
+        self._group_by, self._columns = config.group_by or "PatientID", listing.columns
+        skipped = list(listing.skipped)
+        found = list(_hidden_files(listing.files, skipped))
+        first = found[0].header if found else None
+        alike = [each for each in found if first is not None and _look(each.header) == _look(first)]
+        skipped += [Skipped(each.file.id, "is hidden otherwise than the others") for each in found if each not in alike]
+        self.skipped = tuple(skipped)
+        if first is None:
+            raise DataError(f"holds no file hidden for training{self._why_none()}", where=self.path)
+        _check_settings(config, first)
+        _check_depth(found[0])
+        self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint)
+        self.classes = class_names((each.file.label for each in alike), config, where=self.path)
+        self._places: list[_Place] = []
+        items = [item for each in alike for item in self._frames(each)]
+        self._shape = (first.channels, first.height, first.width)
+        self._finish(items, default_size=first.height)
+
+    def read(self, index: int) -> Bytes:
+        """One image as it is hidden: uint8 (channels, size, size).
+
+        Raises
+        ------
+        DataError
+            The file is missing, cut or damaged.
+        """
+        place = self._places[index]
+        try:
+            planes = place.kind.ciphertext(place.path, place.frame)
+        except MedVeilError as error:
+            raise DataError(error.problem, where=self.items[index].id) from error
+        if planes.shape != self._shape or planes.dtype != np.uint8:
+            raise DataError("changed since it was found", where=self.items[index].id)
+        return np.ascontiguousarray(planes)
+
+    def _frames(self, each: _Hidden) -> list[Item]:
+        file, kind, header = each
+        stat = file.path.stat()
+        stamp = Stamp(stat.st_size, stat.st_mtime_ns)
+        self._places += [_Place(file.path, kind, frame, stamp) for frame in range(header.frames)]
+        # The frames of one file are related even where nothing says to whom.
+        group = self._group(file, header) or (f"file:{file.id}" if header.frames > 1 else None)
+        ids = [file.id] if header.frames == 1 else [f"{file.id}#{frame}" for frame in range(header.frames)]
+        label, site = self.classes.index(file.label), file.columns.get("site") or None
+        return [Item(each, label, group, None, site) for each in ids]
+
+    def _group(self, file: Labelled, header: HiddenHeader) -> str | None:
+        if self._group_by in self._columns:
+            return file.columns[self._group_by] or None
+        if self._group_by == "none" or header.kind != "dicom":
+            return None
+        found = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=[self._group_by])
+        return str(found.get(self._group_by) or "") or None
+
+    def _first_channels(self) -> int:
+        return self._shape[0]
+
+    def _keep(self, kept: Sequence[int]) -> None:
+        self._places = [self._places[i] for i in kept]
+
+    def _decode(self, index: int) -> Bytes:
+        planes = self.read(index)
+        return planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+    def _stamp(self, index: int) -> Stamp:
+        return self._places[index].stamp
+
+
+def check_hidden(source: Source, *, keys: str, block: int) -> None:
+    """Refuse a run that would hide hidden images again, or cut them into other patches.
+
+    Parameters
+    ----------
+    source
+        Any source.
+    keys, block
+        The run's key policy, and the block of its cipher, which is the patch of its model.
+
+    Raises
+    ------
+    ConfigError
+        The run does not fit the source's images.
+    """
+    if source.hidden is None:
+        return
+    if keys != "none":
+        problem = f"is {keys}, and these images are hidden already"
+        raise ConfigError(problem, where="keys.policy", cure="set it to none: the model lives in the cipher's domain")
+    if block != source.hidden.block:
+        cure = f"set it to {source.hidden.block}: a model's patch is the block of the cipher"
+        raise ConfigError(f"is {block}", where="cipher.block", cure=cure)
+
+
+def _hidden_files(files: Sequence[Labelled], skipped: list[Skipped]) -> Iterator[_Hidden]:
+    """The files hidden for training, with their headers; what else there is goes to `skipped`."""
+    for file in files:
+        try:
+            kind = kind_of(file.path)
+            if kind is None:
+                skipped.append(Skipped(file.id, "is no image"))
+                continue
+            header = kind.header(file.path)
+        except MedVeilError as error:
+            skipped.append(Skipped(file.id, error.problem))
+            continue
+        if header.purpose != TRAINING:
+            skipped.append(Skipped(file.id, "is an archive: it must be decrypted before training"))
+        else:
+            yield _Hidden(file, kind, header)
+
+
+def _check_depth(first: _Hidden) -> None:
+    try:
+        planes = first.kind.ciphertext(first.file.path)
+    except MedVeilError:
+        return  # One bad file; reading it will say so.
+    if planes.dtype != np.uint8:
+        problem = f"is hidden with {first.header.scheme}, whose ciphertexts have {8 * planes.dtype.itemsize} bits"
+        cure = "train on it in a loop of your own, or hide the originals with another scheme"
+        raise DataError(problem, where=first.file.path, cure=cure)
+
+
+def _look(header: HiddenHeader) -> tuple[object, ...]:
+    """What must be the same in all files of a source."""
+    cipher = (header.scheme, header.block, header.negate, header.fingerprint)
+    return (*cipher, header.channels, header.height, header.width)
+
+
+def _check_settings(config: DataConfig, header: HiddenHeader) -> None:
+    """Refuse what would have to be done before hiding."""
+    wanted = {"image_size": header.height, "channels": header.channels, "window": None, "augment": "none"}
+    for name, value in (wanted | {"flip": False}).items():
+        given = getattr(config, name)
+        if given not in (None, value):
+            problem = f"is {given}, and hidden images stay as they are: {value}"
+            raise ConfigError(problem, where=f"data.{name}", cure="leave it out, or hide the originals anew")

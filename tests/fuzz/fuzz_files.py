@@ -1,0 +1,169 @@
+"""Coverage-guided fuzzing of what reads files from strangers: headers, PNG, TIFF and sealed files.
+
+Not part of the test suite. Install atheris, then from the root of the repository:
+
+    PYTHONPATH=. python tests/fuzz/fuzz_files.py -runs=100000
+
+Only `MedVeilError` may come out; anything else ends the run with the input that did it. A corpus folder may be named;
+without one a small corpus is made in a temporary folder. libFuzzer's other options work too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["crypto.files", "crypto.tree", "medveil"]):
+    from crypto.config import CipherConfig
+    from crypto.files.header import parse_header
+    from crypto.files.raster import BmpFile, JpegFile, PngFile
+    from crypto.files.raster_tiff import TiffFile
+    from crypto.files.recipe import Recipe
+    from crypto.files.sealing import check_sealed, seal_file
+    from crypto.tree.records import Marks, parse_heading, parse_record
+    from medveil.errors import MedVeilError
+
+import numpy as np
+from PIL import Image
+
+from crypto.files import pixels, streams
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+
+KEY = SiteKey(bytes(range(32)), "mercy")
+RING = Keyring(KEY)
+MARKS = Marks(KEY)
+RECIPES = [
+    Recipe(purpose=purpose, cipher=CipherConfig(block=2), size=size, identity="sealed")
+    for purpose, size in (("archive", None), ("training", 4))
+]
+# A disk in memory, where there is one.
+PLACE = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+
+
+def with_checksums(data: bytes) -> bytes:
+    """A PNG whose chunks have the checksums that belong to them: no mutant would find those by chance."""
+    out, at = data[:8], 8
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if at + 12 + length > len(data):
+            break
+        body = data[at + 4 : at + 8 + length]
+        out += data[at : at + 4] + body + zlib.crc32(body).to_bytes(4, "big")
+        at += 12 + length
+    return out + data[at:]
+
+
+def written(data: bytes) -> Path:
+    path = PLACE / "input"
+    path.write_bytes(data)
+    return path
+
+
+def a_header(data: bytes) -> None:
+    parse_header(data, where="input")
+
+
+def a_record(data: bytes) -> None:
+    parse_record(data, MARKS)
+    parse_heading(data, where=Path("input"))
+
+
+def a_hidden_png(data: bytes) -> None:
+    PngFile().show(written(with_checksums(data)), PLACE / "output", RING)
+
+
+def a_hidden_tiff(data: bytes) -> None:
+    TiffFile().show(written(data), PLACE / "output", RING)
+
+
+def a_sealed_file(data: bytes) -> None:
+    check_sealed(written(data), RING)
+
+
+def a_png(data: bytes) -> None:
+    PngFile().hide(written(with_checksums(data)), PLACE / "output", RECIPES[len(data) % 2], KEY)
+
+
+def a_tiff(data: bytes) -> None:
+    TiffFile().hide(written(data), PLACE / "output", RECIPES[len(data) % 2], KEY)
+
+
+def a_jpeg(data: bytes) -> None:
+    JpegFile().hide(written(data), PLACE / "output", RECIPES[len(data) % 2], KEY)
+
+
+def a_bmp(data: bytes) -> None:
+    BmpFile().hide(written(data), PLACE / "output", RECIPES[len(data) % 2], KEY)
+
+
+READERS: tuple[Callable[[bytes], None], ...] = (
+    a_header,
+    a_record,
+    a_hidden_png,
+    a_hidden_tiff,
+    a_sealed_file,
+    a_png,
+    a_tiff,
+    a_jpeg,
+    a_bmp,
+)
+
+
+def one_input(data: bytes) -> None:
+    """The first byte says who reads the rest."""
+    if not data:
+        return
+    with contextlib.suppress(MedVeilError):
+        READERS[data[0] % len(READERS)](data[1:])
+
+
+def corpus() -> Path:
+    """One whole input for each reader."""
+    folder, work = PLACE / "corpus", PLACE / "work"
+    folder.mkdir()
+    work.mkdir()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    for name in ("PNG", "TIFF", "JPEG", "BMP"):
+        image.save(work / name, name)
+    image.save(work / "LZW", "TIFF", compression="tiff_lzw")
+    PngFile().hide(work / "PNG", work / "hidden.png", RECIPES[0], KEY)
+    TiffFile().hide(work / "TIFF", work / "hidden.tif", RECIPES[0], KEY)
+    seal_file(work / "PNG", work / "sealed", KEY)
+    (work / "header").write_bytes(PngFile().header(work / "hidden.png").to_json().encode())
+    (work / "record").write_bytes(b'{"format":"medveil-manifest","version":1,"action":"","fingerprint":"","recipe":{}}')
+    given = {
+        a_header: "header",
+        a_record: "record",
+        a_hidden_png: "hidden.png",
+        a_hidden_tiff: "hidden.tif",
+        a_sealed_file: "sealed",
+        a_png: "PNG",
+        a_tiff: "TIFF",
+        a_jpeg: "JPEG",
+        a_bmp: "BMP",
+    }
+    for reader, name in given.items():
+        data = bytes([READERS.index(reader)]) + (work / name).read_bytes()
+        (folder / name).write_bytes(data)
+    (folder / "LZW").write_bytes(bytes([READERS.index(a_tiff)]) + (work / "LZW").read_bytes())
+    return folder
+
+
+def main() -> None:
+    streams.leave_small_files_unsynced()
+    # A mutant that says it is large, and is, costs seconds and shows nothing that a small one does not.
+    pixels.LARGEST_VALUES = 2**18
+    named = any(not each.startswith("-") for each in sys.argv[1:])
+    atheris.Setup([*sys.argv, *([] if named else [str(corpus())])], one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
