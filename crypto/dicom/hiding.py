@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydicom import Dataset
@@ -20,8 +21,8 @@ from crypto.dicom.clock import Clock
 from crypto.dicom.derived import conceal
 from crypto.dicom.elements import Elements, decode, encode, swap_words
 from crypto.dicom.frames import LARGEST_SIDE, Frame, Samples, decoded_frames, describe_samples
-from crypto.dicom.private import associated, header_element, pack, reserve
-from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, quiet
+from crypto.dicom.private import associated, find_header, header_element, pack, reserve
+from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, parse_dicom, quiet
 from crypto.dicom.refusals import class_of, instance_of, refuse
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
@@ -245,11 +246,22 @@ def _write(work: _Work, target: Path, header: HiddenHeader, elements: Elements, 
     elements[tag] = header_element(tag, header)
     with work.clock.stage("write"), new_file(target) as stream:
         made = NativeFile(stream, elements, pixels.samples)
+        first = canonical(decode(elements), without=tag)
         with work.clock.stage("authenticate"):
-            parts = _parts(canonical(decode(elements), without=tag), made, pixels, work.clock)
-            mac = make_mac(work.key, header, parts)
+            mac = make_mac(work.key, header, _parts(first, made, pixels, work.clock))
         made.finish()
         made.replace(tag, header_element(tag, replace(header, mac=mac)))
+        with as_data_error(work.opened.path, "its hidden form"):
+            _check_written(stream, work.opened.path, first)
+
+
+def _check_written(stream: BinaryIO, source: Path, first: bytes) -> None:
+    """Make sure that what was written will be read as it was meant: a steward may throw the original away."""
+    stream.seek(0)
+    again = parse_dicom(source, stream)
+    tag, _ = find_header(again.dataset, source)
+    if canonical(again.dataset, without=tag) != first:
+        raise DataError("holds elements that would be read back as something else", where=source)
 
 
 def _parts(first: bytes, made: NativeFile, pixels: _Pixels, clock: Clock) -> Iterator[bytes]:
