@@ -152,6 +152,12 @@ def test_a_class_that_cannot_hold_it_becomes_secondary_capture(
     hidden = steward.hide(make_dicom(np.stack([RAMP] * frames), SOPClassUID=sop_class), "training")
     dataset = pydicom.dcmread(hidden)
     assert dataset.SOPClassUID == dataset.file_meta.MediaStorageSOPClassUID == becomes
+    if becomes.endswith(".7.2"):
+        # A.8.3 asks for them; the client's modality LUT with a slope of 1 changes nothing.
+        assert (dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType) == (0, 1, "US")
+        assert dataset.PresentationLUTShape == "IDENTITY"
+        assert len(dataset.PageNumberVector) == frames
+        assert np.array_equal(frame_to_bytes(hidden, 1), dataset.pixel_array[1])
     assert pydicom.dcmread(steward.hide(make_dicom(RAMP, SOPClassUID=sop_class))).SOPClassUID == sop_class
 
 
