@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from rich.console import Console
 
 from crypto.config import CipherConfig
@@ -85,7 +85,7 @@ def _slice(template: Dataset, number: int, rng: np.random.Generator) -> Dataset:
     body = np.where(x**2 + y**2 < 0.8, 1000 + 400 * np.cos(3 * x + number) * np.cos(4 * y), 0)
     pixels = np.clip(body + rng.normal(0, 20, body.shape), 0, 2**_BITS - 1).astype(np.uint16)
     made.PatientID = made.PatientName = f"patient-{number % 10}"
-    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.{number + 1}"
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.3680043.8.498.{number + 1}")
     made.set_pixel_data(pixels, "MONOCHROME2", _BITS, generate_instance_uid=False)
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return made

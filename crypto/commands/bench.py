@@ -20,8 +20,8 @@ def add_bench_command(commands: argparse._SubParsersAction[argparse.ArgumentPars
     made = subcommand(
         commands,
         "bench",
-        text="Measure how fast each scheme hides and shows images, beside copying them and AES-256-GCM; then hide a tree "
-        "of DICOM files end to end, and say what the time goes to.",
+        text="Measure how fast each scheme hides and shows images, beside copying them and AES-256-GCM; then hide a "
+        "tree of DICOM files end to end, and say what the time goes to.",
         example="medveil-crypto bench --size 224 --channels 3 --block 16",
     )
     for name, default, what in (
