@@ -69,7 +69,7 @@ def bench_tree(folder: Path | None = None, *, files: int = 200, block: int = 16)
 
 def draw_tree(folder: Path, files: int) -> Path:
     """Draw CT slices of ten patients, one folder each; returns the folder."""
-    template = dcmread(get_testdata_file("CT_small.dcm", download=False))
+    template = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     rng = np.random.default_rng(0)
     for number in range(files):
         slice_ = _slice(template, number, rng)
