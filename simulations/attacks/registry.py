@@ -1,0 +1,32 @@
+"""Every attack by its name. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+import difflib
+
+from medveil.errors import ConfigError
+from simulations.attacks.base import Attack
+from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
+
+ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (KnownPlaintext,)}
+"""In the order they are listed and run."""
+
+ALL = "all"
+
+
+def chosen(name: str) -> list[Attack]:
+    """The attack of a name with its default settings, or all of them.
+
+    Raises
+    ------
+    ConfigError
+        No attack has this name.
+    """
+    if name == ALL:
+        return [attack() for attack in ATTACKS.values() if attack.in_all]
+    if name not in ATTACKS:
+        near = difflib.get_close_matches(name, [*ATTACKS, ALL], n=2, cutoff=0.5)
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        cure = f"{guess}known: {', '.join([*ATTACKS, ALL])}"
+        raise ConfigError(f"'{name}' is no attack", where="medveil-sim attack", cure=cure)
+    return [ATTACKS[name]()]

@@ -1,0 +1,46 @@
+"""What the attacks need to know of each scheme, and what they say where they do not apply.
+
+All of it is public. A scheme that is not named here is attacked like any other: no reason is known not to.
+"""
+
+from __future__ import annotations
+
+from crypto.base import ImageCipher, StemPermutation
+from crypto.config import CipherConfig
+from medveil.errors import ConfigError
+from simulations.attacks.base import Target
+
+PIXEL_WISE = "pixel-wise"
+_OWN_ORDERS = {
+    "per-block": "every block has an in-block order of its own",
+    "etc": "blocks are rotated, flipped and their channels shuffled, each in its own way",
+    PIXEL_WISE: "pixels stay where they are",
+}
+_MIXED = {"orthogonal": "values are sums of all values of a block, not moved values"}
+_NEGATING = {PIXEL_WISE, "etc", "aes-ctr"}
+"""Schemes that may invert a value's leading bit whatever their settings."""
+
+
+def one_order_for_all_blocks(target: Target) -> str | None:
+    """Why a scheme has no in-block order that all blocks share; None where it has one, or is not known."""
+    why = {**_OWN_ORDERS, **_MIXED}.get(target.scheme)
+    return None if why is None else f"it looks for one in-block order shared by all blocks; in {target.scheme}, {why}"
+
+
+def moved_values(target: Target) -> str | None:
+    """Why a ciphertext does not hold the plaintext's values, moved and perhaps negated; None where it does."""
+    why = _MIXED.get(target.scheme)
+    return None if why is None else f"it looks for values of the plaintext; in {target.scheme}, {why}"
+
+
+def may_negate(config: CipherConfig) -> bool:
+    """Whether a scheme may replace a value by its negative."""
+    return config.scheme in _NEGATING or (config.negate and config.scheme != "none")
+
+
+def true_key(cipher: ImageCipher) -> StemPermutation | None:
+    """The signed permutation of a block-pixel key (the identity for ``none``); None for schemes without one."""
+    try:
+        return cipher.stem_permutation()
+    except ConfigError:
+        return None
