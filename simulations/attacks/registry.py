@@ -7,8 +7,17 @@ import difflib
 from medveil.errors import ConfigError
 from simulations.attacks.base import Attack
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
+from simulations.attacks.ciphertext.leading_bit import LeadingBit
+from simulations.attacks.ciphertext.min_difference import MinDifference
 
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (KnownPlaintext,)}
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack
+    for attack in (
+        LeadingBit,
+        MinDifference,
+        KnownPlaintext,
+    )
+}
 """In the order they are listed and run."""
 
 ALL = "all"

@@ -15,10 +15,14 @@ _OWN_ORDERS = {
     "per-block": "every block has an in-block order of its own",
     "etc": "blocks are rotated, flipped and their channels shuffled, each in its own way",
     PIXEL_WISE: "pixels stay where they are",
+    f"{PIXEL_WISE}-fresh": "pixels stay where they are",
 }
 _MIXED = {"orthogonal": "values are sums of all values of a block, not moved values"}
-_NEGATING = {PIXEL_WISE, "etc", "aes-ctr"}
+_NEGATING = {PIXEL_WISE, f"{PIXEL_WISE}-fresh", "etc", "aes-ctr"}
 """Schemes that may invert a value's leading bit whatever their settings."""
+_NEGATING_BY_SETTING = {"block-pixel", "per-block"}
+_NEVER_NEGATING = {"none", "orthogonal", *_NEGATING_BY_SETTING}
+"""Schemes without negation, or without it unless it is asked for."""
 
 
 def one_order_for_all_blocks(target: Target) -> str | None:
@@ -33,9 +37,17 @@ def moved_values(target: Target) -> str | None:
     return None if why is None else f"it looks for values of the plaintext; in {target.scheme}, {why}"
 
 
+def no_flips(target: Target) -> str | None:
+    """Why there is no negation to undo in a scheme; None where there may be."""
+    if may_negate(target.config) or target.scheme not in _NEVER_NEGATING:
+        return None
+    setting = " without negation" if target.scheme in _NEGATING_BY_SETTING else ""
+    return f"it undoes negated values, and {target.scheme}{setting} negates none"
+
+
 def may_negate(config: CipherConfig) -> bool:
     """Whether a scheme may replace a value by its negative."""
-    return config.scheme in _NEGATING or (config.negate and config.scheme != "none")
+    return config.scheme in _NEGATING or (config.negate and config.scheme not in {"none", "orthogonal"})
 
 
 def true_key(cipher: ImageCipher) -> StemPermutation | None:

@@ -268,7 +268,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def smooth_images(n: int, size: int, *, channels: int = 1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def smooth_images(
+    n: int, size: int, *, channels: int = 1, level: int = 128, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """Smooth random fields, uint8 (n, size, size) or (n, size, size, 3), in two classes of different brightness.
 
     Neighbours are alike, as in images, and no two blocks are equal.
@@ -279,7 +281,7 @@ def smooth_images(n: int, size: int, *, channels: int = 1, seed: int = 0) -> tup
     fields = gaussian_filter(rng.normal(size=(n, size, size, channels)), (0, 2.5, 2.5, 0))
     fields /= fields.std(axis=(1, 2), keepdims=True)
     labels = np.arange(n) % 2
-    images = np.clip(128 + 50 * fields + 30 * (labels[:, None, None, None] - 0.5), 0, 255).astype(np.uint8)
+    images = np.clip(level + 50 * fields + 30 * (labels[:, None, None, None] - 0.5), 0, 255).astype(np.uint8)
     return (images[..., 0] if channels == 1 else images), labels
 
 
@@ -288,10 +290,10 @@ def smooth_npz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Write an npz of smooth fields with a `group` of two images each; the same arguments give the same file."""
     folder = tmp_path_factory.mktemp("smooth")
 
-    def make(n: int = 120, size: int = 32, channels: int = 1) -> Path:
-        path = folder / f"smooth-{n}-{size}-{channels}.npz"
+    def make(n: int = 120, size: int = 32, channels: int = 1, level: int = 128) -> Path:
+        path = folder / f"smooth-{n}-{size}-{channels}-{level}.npz"
         if not path.exists():
-            images, labels = smooth_images(n, size, channels=channels)
+            images, labels = smooth_images(n, size, channels=channels, level=level)
             # Images 0 and 2 are of one class and one group, so are 1 and 3, and so on.
             group = np.array([f"patient {i // 4}-{i % 2}" for i in range(n)])
             np.savez(path, images=images, labels=labels, group=group)
@@ -320,8 +322,9 @@ def attack_bench(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
         n: int = 120,
         size: int = 32,
         channels: int = 1,
+        level: int = 128,
     ) -> Any:
-        config = DataConfig(source="npz", path=str(smooth_npz(n, size, channels)), group_by="group")
+        config = DataConfig(source="npz", path=str(smooth_npz(n, size, channels, level)), group_by="group")
         material = Material(open_source(config), seed=seed)
         name = scheme if isinstance(scheme, str) else "block-pixel"
         bench = Bench(material, CipherConfig(name, block, negate), keys=keys, images=images, seed=seed)
