@@ -95,7 +95,7 @@ class Bench:
         linkable
             How many of the targets, the first, stand among the candidate plaintexts.
         decoys
-            Other images among the candidates.
+            Other images among the candidates, as many of them as there are.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Bench:
         rng = generator(self.seed + key, "images")
         material = self.material
         count = self.images if images is None else images
-        drawn = material.draw(count + decoys, pool=material.attacked, rng=rng, what="images to attack")
+        drawn = material.draw(count + decoys, pool=material.attacked, rng=rng, at_least=count, what="images to attack")
         targets = Images(drawn.images.pixels[:count], drawn.images.labels[:count])
         without = material.groups_of(drawn.places[:count])
         extra = material.draw(known, pool=material.attacked, rng=rng, without=without, what="images for pairs")

@@ -66,7 +66,8 @@ class SignedPermutation:
     def decrypt(self, hidden: Pixels, largest: int) -> Pixels:
         """Undo it on images of any shape that flatten to (n, P)."""
         flat = hidden.reshape(len(hidden), -1)
-        plain = np.empty_like(flat)
+        # A source an attack guessed need not be a permutation; what it leaves out stays dark.
+        plain = np.zeros_like(flat)
         plain[:, self.source] = np.where(self.flips, largest - flat, flat)
         return plain.reshape(hidden.shape)
 

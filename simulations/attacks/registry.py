@@ -6,6 +6,8 @@ import difflib
 
 from medveil.errors import ConfigError
 from simulations.attacks.base import Attack
+from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
+from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
@@ -16,6 +18,8 @@ ATTACKS: dict[str, type[Attack]] = {
         LeadingBit,
         MinDifference,
         KnownPlaintext,
+        ChosenPlaintext,
+        HistogramLinkage,
     )
 }
 """In the order they are listed and run."""

@@ -11,6 +11,8 @@ from medveil.errors import ConfigError
 from simulations.attacks.base import Target
 
 PIXEL_WISE = "pixel-wise"
+IN_BLOCKS = {"none", "block-pixel"}
+"""Schemes that treat all blocks alike: one in-block order and one order of blocks."""
 _OWN_ORDERS = {
     "per-block": "every block has an in-block order of its own",
     "etc": "blocks are rotated, flipped and their channels shuffled, each in its own way",
