@@ -125,7 +125,7 @@ class Attack(ABC):
     papers: ClassVar[tuple[str, ...]] = ()
     main: str
     margin: ClassVar[float]
-    control: ClassVar[str | type[ImageCipher] | None] = "none"
+    control: str | type[ImageCipher] | None = "none"
     in_all: ClassVar[bool] = True
 
     @property

@@ -6,6 +6,7 @@ import difflib
 
 from medveil.errors import ConfigError
 from simulations.attacks.base import Attack
+from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
 from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
@@ -20,6 +21,7 @@ ATTACKS: dict[str, type[Attack]] = {
         KnownPlaintext,
         ChosenPlaintext,
         HistogramLinkage,
+        BruteForce,
     )
 }
 """In the order they are listed and run."""

@@ -5,7 +5,9 @@ All of it is public. A scheme that is not named here is attacked like any other:
 
 from __future__ import annotations
 
-from crypto.base import ImageCipher, StemPermutation
+import math
+
+from crypto.base import Geometry, ImageCipher, StemPermutation
 from crypto.config import CipherConfig
 from medveil.errors import ConfigError
 from simulations.attacks.base import Target
@@ -50,6 +52,26 @@ def no_flips(target: Target) -> str | None:
 def may_negate(config: CipherConfig) -> bool:
     """Whether a scheme may replace a value by its negative."""
     return config.scheme in _NEGATING or (config.negate and config.scheme not in {"none", "orthogonal"})
+
+
+def log2_arrangements(scheme: str, shape: Geometry, *, negate: bool) -> float | None:
+    """Bits of all arrangements a scheme can make of an image; None where they are no finite number of a known form."""
+    inner, order = _log2_factorial(shape.block_length), _log2_factorial(shape.blocks)
+    flips = shape.block_length if negate else 0
+    each = _log2_factorial(shape.channels) + math.log2(8) + 1
+    known = {
+        "none": 0.0,
+        "integer-seeded": inner + order,
+        "block-pixel": inner + order + flips,
+        "per-block": shape.blocks * (inner + flips) + order,
+        "etc": shape.blocks * each + order,
+        PIXEL_WISE: shape.height * shape.width * (_log2_factorial(shape.channels) + shape.channels),
+    }
+    return known.get(scheme)
+
+
+def _log2_factorial(n: int) -> float:
+    return math.lgamma(n + 1) / math.log(2)
 
 
 def true_key(cipher: ImageCipher) -> StemPermutation | None:
