@@ -81,7 +81,16 @@ class Bench:
             return self.kind(self.config, made, shape)
         return make_cipher(self.config, made, channels=shape.channels, height=shape.height, width=shape.width)
 
-    def case(self, key: int, *, images: int | None = None, known: int = 0, decoys: int = 0, linkable: int = 0) -> Case:
+    def case(
+        self,
+        key: int,
+        *,
+        images: int | None = None,
+        fewest: int | None = None,
+        known: int = 0,
+        decoys: int = 0,
+        linkable: int = 0,
+    ) -> Case:
         """Draw what is attacked under one key. Under another scheme the same key gets the same images.
 
         Parameters
@@ -90,6 +99,8 @@ class Bench:
             From 0 to ``keys - 1``.
         images
             Images hidden and attacked; None for the measurement's own number.
+        fewest
+            How many of them will do where there are no more; None for all.
         known
             Further images for pairs, of other groups than the targets where there are groups.
         linkable
@@ -105,7 +116,11 @@ class Bench:
         rng = generator(self.seed + key, "images")
         material = self.material
         count = self.images if images is None else images
-        drawn = material.draw(count + decoys, pool=material.attacked, rng=rng, at_least=count, what="images to attack")
+        will_do = count if fewest is None else fewest
+        drawn = material.draw(
+            count + decoys, pool=material.attacked, rng=rng, at_least=will_do, what="images to attack"
+        )
+        count = min(count, len(drawn.places))
         targets = Images(drawn.images.pixels[:count], drawn.images.labels[:count])
         without = material.groups_of(drawn.places[:count])
         extra = material.draw(known, pool=material.attacked, rng=rng, without=without, what="images for pairs")

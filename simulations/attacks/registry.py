@@ -8,7 +8,9 @@ from medveil.errors import ConfigError
 from simulations.attacks.base import Attack
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
+from simulations.attacks.ciphertext.covariance import Covariance
 from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
+from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
@@ -21,6 +23,8 @@ ATTACKS: dict[str, type[Attack]] = {
         KnownPlaintext,
         ChosenPlaintext,
         HistogramLinkage,
+        Covariance,
+        Jigsaw,
         BruteForce,
     )
 }

@@ -15,6 +15,10 @@ from simulations.attacks.base import Target
 PIXEL_WISE = "pixel-wise"
 IN_BLOCKS = {"none", "block-pixel"}
 """Schemes that treat all blocks alike: one in-block order and one order of blocks."""
+_IN_PLACE = {"none", "pixel-shuffle"}
+"""Schemes that leave blocks where they are."""
+_UPRIGHT = {"block-shuffle"}
+"""Schemes that move blocks and nothing inside them."""
 _OWN_ORDERS = {
     "per-block": "every block has an in-block order of its own",
     "etc": "blocks are rotated, flipped and their channels shuffled, each in its own way",
@@ -39,6 +43,16 @@ def moved_values(target: Target) -> str | None:
     """Why a ciphertext does not hold the plaintext's values, moved and perhaps negated; None where it does."""
     why = _MIXED.get(target.scheme)
     return None if why is None else f"it looks for values of the plaintext; in {target.scheme}, {why}"
+
+
+def blocks_stay(config: CipherConfig) -> bool:
+    """Whether a scheme leaves every block in its place."""
+    return config.scheme in _IN_PLACE
+
+
+def blocks_are_whole(config: CipherConfig) -> bool:
+    """Whether a scheme leaves the inside of every block alone."""
+    return config.scheme in _UPRIGHT
 
 
 def no_flips(target: Target) -> str | None:
