@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 _NEIGHBOURS = 8
 _ANGLES = 18
 _ROUNDS = 20
+_TONES = 32
+"""Steps of grey, from the middle outwards, that the values of a position are counted in."""
 _CHUNK = 16
 """Images whose products are summed at a time."""
 
@@ -50,10 +52,12 @@ class Moments:
     count: int = 0
     first: Floats = field(init=False)
     second: Floats = field(init=False)
+    tones: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         self.first = np.zeros(self.length)
         self.second = np.zeros((self.length, self.length))
+        self.tones = np.zeros((self.length, _TONES))
 
     def add(self, images: Pixels, block: int) -> None:
         """Count the blocks of images (n, C, H, W)."""
@@ -64,6 +68,10 @@ class Moments:
             self.count += len(values)
             self.first += values.sum(axis=0, dtype=np.float64)
             self.second += values.T @ values
+            # Of a value and its negative alike: the distance from the middle grey.
+            tone = (np.abs(values) * (2 * _TONES / (self.largest + 1))).astype(np.int64)
+            cells = (tone + _TONES * np.arange(self.length)).ravel()
+            self.tones += np.bincount(cells, minlength=self.tones.size).reshape(self.tones.shape)
 
     @property
     def means(self) -> Floats:
@@ -107,10 +115,9 @@ def recover_layout(moments: Moments, channels: int, *, negate: bool, rng: np.ran
     if members is not None:
         grids = [place_on_grid(likeness[np.ix_(members[0], members[0])])] * channels
     else:
-        members = split_channels(likeness, channels)
-        own = [place_on_grid(likeness[np.ix_(each, each)]) for each in members]
-        across = [likeness[np.ix_(each, members[0])] for each in members]
-        grids = [_aligned(grid, own[0], alike) for grid, alike in zip(own, across, strict=True)]
+        cumulated = np.cumsum(moments.tones[order], axis=1) / moments.count
+        ways = split_channels(likeness, channels, tones=cumulated)
+        members, grids = max((_separate(likeness, way) for way in ways), key=lambda each: _closeness(likeness, *each))
     channel, place = np.empty((2, moments.length), np.intp)
     for number, (each, grid) in enumerate(zip(members, grids, strict=True)):
         channel[order[each]], place[order[each]] = number, grid
@@ -139,21 +146,39 @@ def polarities(correlation: Floats) -> Flags:
     return made
 
 
-def split_channels(likeness: Floats, channels: int) -> list[Indices]:
-    """Sort positions into channels of equal size: the neighbours of a position are of its own channel.
+def split_channels(likeness: Floats, channels: int, *, tones: Floats) -> list[list[Indices]]:
+    """Sort positions into channels of equal size, in two ways; which is right shows when they are laid out.
 
-    The graph of nearest neighbours falls apart into channels, or nearly: the smooth eigenvectors of its Laplacian tell
-    them apart (spectral clustering), and an assignment makes the clusters equal in size.
+    The values of a channel are distributed alike at all its places: positions are told apart by the cumulative
+    distributions of their tones, (L, steps). And where channels have little in common, the neighbours of a position are
+    of its own channel: the graph of nearest neighbours falls apart, or nearly, and the smooth eigenvectors of its
+    Laplacian tell its parts (spectral clustering).
     """
     if channels == 1:
-        return [np.arange(len(likeness))]
+        return [[np.arange(len(likeness))]]
     graph = _neighbour_graph(np.sqrt(np.maximum(2 * (1 - likeness), 1e-9)))
     linked = (graph > 0).toarray() | (graph.T > 0).toarray()
     degree = linked.sum(axis=1)
-    scaled = linked / np.sqrt(np.outer(degree, degree))
-    vectors = np.linalg.eigh(scaled)[1][:, -channels:]
-    features = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return _equal_clusters(features, channels)
+    vectors = np.linalg.eigh(linked / np.sqrt(np.outer(degree, degree)))[1][:, -channels:]
+    smooth = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return [_equal_clusters(features, channels) for features in (tones, smooth)]
+
+
+def _separate(likeness: Floats, members: list[Indices]) -> tuple[list[Indices], list[Indices]]:
+    """Lay out each channel by itself, and turn all as the first lies."""
+    own = [place_on_grid(likeness[np.ix_(each, each)]) for each in members]
+    across = [likeness[np.ix_(each, members[0])] for each in members]
+    return members, [_aligned(grid, own[0], alike) for grid, alike in zip(own, across, strict=True)]
+
+
+def _closeness(likeness: Floats, members: list[Indices], grids: list[Indices]) -> float:
+    """Mean likeness of neighbouring places of a channel."""
+    total = 0.0
+    for each, grid in zip(members, grids, strict=True):
+        edge = int(np.sqrt(len(grid)))
+        at = each[np.argsort(grid)].reshape(edge, edge)
+        total += float(likeness[at[:, :-1], at[:, 1:]].mean() + likeness[at[:-1], at[1:]].mean())
+    return total
 
 
 def _equal_clusters(features: Floats, count: int) -> list[Indices]:

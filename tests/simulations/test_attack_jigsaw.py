@@ -99,13 +99,19 @@ def test_polarities_are_found_up_to_a_negative() -> None:
     assert np.array_equal(found, sign < 0) or np.array_equal(found, sign > 0)
 
 
-def test_channels_fall_apart_in_the_graph() -> None:
-    """Three lines of 30 places, each like its neighbours and less like the same place of another line."""
+@pytest.mark.parametrize("known_by", ["tone", "neighbours"])
+def test_channels_are_told_apart_by_tone_or_by_neighbours(known_by: str) -> None:
+    """Three lines of 30 places that differ in tone only, or whose places are like their neighbours."""
     rng = np.random.default_rng(0)
     channel, place = np.divmod(rng.permutation(90), 30)
     near = np.exp(-np.abs(place[:, None] - place[None]) / 10)
     likeness = near * np.where(channel[:, None] == channel[None], 1.0, 0.4)
-    found = split_channels(likeness, 3)
+    tones = rng.random((90, 4))
+    if known_by == "tone":
+        likeness = near
+        tones = np.array([[0.1, 0.3, 0.7, 1.0], [0.2, 0.3, 0.7, 1.0], [0.1, 0.3, 0.8, 1.0]])[channel]
+        tones += rng.normal(0, 0.01, (90, 4))
+    found = split_channels(likeness, 3, tones=tones)[["tone", "neighbours"].index(known_by)]
     assert sorted(map(sorted, found)) == sorted(sorted(np.flatnonzero(channel == each)) for each in range(3))
 
 
@@ -133,6 +139,8 @@ def test_moments_are_numpys() -> None:
     blocks = cut(images, 8).reshape(-1, 64).astype(float)
     assert moments.means == pytest.approx(blocks.mean(axis=0) - 127.5)
     assert moments.covariance == pytest.approx(np.cov(blocks.T, bias=True), abs=1e-2)
+    tones = [np.histogram(np.abs(column - 127.5), bins=32, range=(0, 128))[0] for column in blocks.T]
+    assert np.array_equal(moments.tones, tones)
     assert moments.correlation == pytest.approx(np.corrcoef(blocks.T), abs=1e-4)
 
 
