@@ -6,6 +6,7 @@ import difflib
 
 from medveil.errors import ConfigError
 from simulations.attacks.base import Attack
+from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
 from simulations.attacks.ciphertext.covariance import Covariance
@@ -25,6 +26,7 @@ ATTACKS: dict[str, type[Attack]] = {
         HistogramLinkage,
         Covariance,
         Jigsaw,
+        AuxStatistics,
         BruteForce,
     )
 }

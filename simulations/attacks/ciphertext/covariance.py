@@ -180,11 +180,11 @@ def _oriented(layout: Layout, seen: Seen, rng: np.random.Generator) -> Layout:
     if not blocks_stay(seen.config):
         return turned[int(rng.integers(len(turned)))]
     images = [put_right(seen.ciphertexts.images[:_SEAMS], each, seen) for each in turned]
-    return turned[int(np.argmin([_seams(each, seen.geometry.block, seen.geometry.grid) for each in images]))]
+    return turned[int(np.argmin([seams(each, seen.geometry.block, seen.geometry.grid) for each in images]))]
 
 
-def _seams(images: Pixels, block: int, grid: tuple[int, int]) -> float:
-    """Misfit of all neighbours where they lie."""
+def seams(images: Pixels, block: int, grid: tuple[int, int]) -> float:
+    """Misfit of all neighbouring blocks where they lie, summed over images."""
     n, channels = images.shape[:2]
     fits = misfits(cut(images, block).reshape(n, -1, channels, block, block))
     at = np.arange(grid[0] * grid[1]).reshape(grid)
