@@ -81,12 +81,6 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         example="medveil-sim attack known-plaintext --images brain-mri --cipher block-pixel --negate --out ATTACKS",
     )
     made.add_argument("name", metavar="NAME", help="an attack of 'medveil-sim attacks', or 'all'")
-    made.add_argument(
-        "overrides",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="settings of the images, right after NAME, for example data.group_by=group",
-    )
     where = made.add_mutually_exclusive_group(required=True)
     where.add_argument("--images", type=Path, metavar="DIR", help="folder of images, or an .npz file")
     where.add_argument("--run", type=Path, metavar="RUN", help="the images and the cipher of a run; results go there")
@@ -96,6 +90,15 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     made.add_argument("--block", type=int, metavar="PIXELS", help="edge of a cipher block (default: 16)")
     made.add_argument("--negate", action="store_true", help="also negate pixels at keyed positions (block-pixel)")
+    made.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further settings of the images, as for 'run': data.group_by=group",
+    )
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
     made.add_argument("--keys", type=int, metavar="N", help="keys (default: 10)")
     made.add_argument("--images-per-key", type=int, metavar="N", help="images attacked under each key (default: 100)")

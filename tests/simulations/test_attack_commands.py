@@ -132,7 +132,7 @@ NPZ = ["attack", "all", "--images", "NPZ", "--out", "O", "--cipher"]
         ([*NPZ, "none", "--block", "0"], "at least 1"),
         ([*NPZ, "none", "--seed", "-1"], "0 or more"),
         ([*NPZ, "none", "--size", "8", "--block", "8"], "at least 11"),
-        (["attack", "all", "data.pth=3", *NPZ[2:], "none"], "did you mean 'data.path'"),
+        ([*NPZ, "none", "--set", "data.pth=3"], "did you mean 'data.path'"),
     ],
 )
 def test_bad_input_is_one_line(
