@@ -24,8 +24,8 @@ Floats = npt.NDArray[np.float64]
 
 _TOP = 65535
 _ROUNDS = 3
-_SEEN = 1e-4
-"""Singular values below this share of the largest are rounding, not knowledge."""
+_SEEN = 10
+"""How many times its rounding a direction of the plain blocks must be long to count as known."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ def sorted_lengths(images: Pixels, vectors: Callable[[Pixels, Geometry], Floats]
 def _procrustes(before: Floats, after: Floats) -> Floats:
     length = before.shape[2]
     left, values, right = np.linalg.svd(after.reshape(-1, length).T @ before.reshape(-1, length))
-    known = values > _SEEN * values[0]
+    # A value of y is rounded to sqrt(L) / 65535, a vector of L of them to sqrt(L) times that; `values` are squares.
+    known = values > (_SEEN * length / _TOP) ** 2
     made: Floats = left[:, known] @ right[known]
     return made
 

@@ -96,4 +96,5 @@ def test_schemes_of_other_structures_are_read_exactly(attack_bench: Make, scheme
     metrics = measure(ChosenPlaintext(), attack_bench(scheme, negate=True, keys=3)).result.metrics
     assert metrics["values_right"].target == 1.0
     assert helpers <= metrics["helpers"].target <= helpers + 1
-    assert metrics["values_right"].wrong_key < 0.03
+    # Two keys of pixel-wise agree on every other value of a grey image.
+    assert metrics["values_right"].wrong_key < (0.6 if scheme == "pixel-wise" else 0.03)
