@@ -57,17 +57,22 @@ def plain_vectors(images: Pixels, shape: Geometry) -> Floats:
     return made
 
 
+def length_error(shape: Geometry) -> float:
+    """How far the length of a block may be off after rounding: a value of y is off by sqrt(L) / 65535 at most."""
+    return shape.block_length / _TOP
+
+
 def recover_rotation(plain: Pixels, hidden: Pixels, shape: Geometry, *, rng: np.random.Generator) -> Rotation:
     """Recover order and matrix from pairs (m, C, H, W)."""
     before, after = plain_vectors(plain, shape), read(hidden, shape)
     order = _assigned(cdist(_lengths(after), _lengths(before)), rng)
-    matrix = _procrustes(before[:, order], after)
+    matrix = _procrustes(before[:, order], after, length_error(shape))
     for _ in range(_ROUNDS):
         guess = _rows(before @ matrix.T)
         new = _assigned(cdist(_rows(after), guess, "sqeuclidean"), rng)
         if np.array_equal(new, order):
             break
-        order, matrix = new, _procrustes(before[:, new], after)
+        order, matrix = new, _procrustes(before[:, new], after, length_error(shape))
     return Rotation(matrix, order, shape)
 
 
@@ -79,11 +84,11 @@ def sorted_lengths(images: Pixels, vectors: Callable[[Pixels, Geometry], Floats]
     return np.stack([np.sort(np.linalg.norm(vectors(image[None], shape)[0], axis=1)) for image in images])
 
 
-def _procrustes(before: Floats, after: Floats) -> Floats:
+def _procrustes(before: Floats, after: Floats, error: float) -> Floats:
     length = before.shape[2]
     left, values, right = np.linalg.svd(after.reshape(-1, length).T @ before.reshape(-1, length))
-    # A value of y is rounded to sqrt(L) / 65535, a vector of L of them to sqrt(L) times that; `values` are squares.
-    known = values > (_SEEN * length / _TOP) ** 2
+    # The singular values are squares of lengths.
+    known = values > (_SEEN * error) ** 2
     made: Floats = left[:, known] @ right[known]
     return made
 

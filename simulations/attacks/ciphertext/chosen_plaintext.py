@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from crypto.base import Geometry
 from simulations.attacks import scores
@@ -15,7 +16,7 @@ from simulations.attacks.blocks import Pixels, cut, folded, join, row_classes
 from simulations.attacks.cases import Case, Seen, hide
 from simulations.attacks.digits import by_digits, digit_base, digits_needed
 from simulations.attacks.pairs import open_with
-from simulations.attacks.rotation import recover_rotation
+from simulations.attacks.rotation import length_error, plain_vectors, recover_rotation
 from simulations.attacks.schemes import Kind, kind_of, may_negate
 
 _NOISE_IMAGES = 4
@@ -135,15 +136,17 @@ def decisive_helpers(shape: Geometry, *, negate: bool, rng: np.random.Generator)
 
 
 def turning_helpers(shape: Geometry, *, rng: np.random.Generator) -> Pixels:
-    """Images whose blocks span all directions, each place of the grid with a contrast, and so a length, of its own."""
-    contrast = np.linspace(0.3, 1.0, shape.blocks)[:, None]
+    """The fewest noise images whose blocks span all directions, and whose lengths tell all blocks apart."""
     count = -(-shape.block_length // shape.blocks)
     while True:
-        signs = rng.choice([-1.0, 1.0], (count, shape.blocks, shape.block_length))
-        blocks = np.rint((contrast * signs + 1) / 2 * shape.largest).astype(np.uint8)
-        vectors = blocks.reshape(-1, shape.block_length).astype(np.float64) - shape.largest / 2
-        if np.linalg.matrix_rank(vectors) == shape.block_length:
-            return join(blocks, shape)
+        size = (count, shape.blocks, shape.block_length)
+        values = rng.choice([-1.0, 1.0], size) * rng.uniform(0.3, 1.0, size)
+        images = join(np.rint((values + 1) / 2 * shape.largest).astype(np.uint8), shape)
+        vectors = plain_vectors(images, shape)
+        apart = pdist(np.linalg.norm(vectors, axis=2).T).min(initial=np.inf)
+        spanned = np.linalg.matrix_rank(vectors.reshape(-1, shape.block_length))
+        if spanned == shape.block_length and apart > length_error(shape):
+            return images
         count += 1
 
 
