@@ -93,10 +93,11 @@ def _text(figure: Figure, text: str, *, left: float, top: float, **style: Any) -
 
 
 def _panels(result: Result) -> list[list[Measured]]:
-    """Metrics to be drawn together: the points of a series, else one."""
+    """Metrics to be drawn together: the points of a series, else one. What nothing defines is left out."""
     found: dict[str, list[Measured]] = {}
     for name, each in result.metrics.items():
-        found.setdefault(each.series or name, []).append(each)
+        if each.target is not None or each.control is not None:
+            found.setdefault(each.series or name, []).append(each)
     return list(found.values())
 
 
