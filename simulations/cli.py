@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from medveil.cli import guarded, parser, start_logging, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from simulations.attacks.commands import add_attack_commands
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_compare(commands)
     _add_bench(commands)
+    add_attack_commands(commands)
     return made
 
 

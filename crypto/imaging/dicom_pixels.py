@@ -12,6 +12,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import pixel_array
 
+from crypto.dicom.private import is_hidden
 from crypto.imaging.preprocess import percentiles_to_bytes, scale_to_bytes, window_to_bytes
 from medveil.errors import DataError
 
@@ -46,9 +47,12 @@ def frame_to_bytes(path: Path, frame: int | None, *, window: Sequence[float] | N
     Raises
     ------
     DataError
-        The photometric interpretation is unknown or values are not finite. pydicom's own errors pass.
+        The file is hidden, its photometric interpretation is unknown, or values are not finite. pydicom's own errors
+        pass.
     """
     dataset = dcmread(path, stop_before_pixels=frame is not None)
+    if is_hidden(dataset):
+        raise DataError("is hidden", cure="read it as it is: set data.source to hidden")
     stored = pixel_array(dataset, index=0) if frame is None else pixel_array(path, index=frame)
     return stored_to_bytes(stored, dataset, frame or 0, window=window)
 

@@ -109,7 +109,7 @@ class DicomSource(Source):
         try:
             return frame_to_bytes(place.path, place.frame, window=self._config.window)
         except DataError as error:
-            raise DataError(error.problem, where=self.items[index].id) from error
+            raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
         # pydicom and its decoders raise many types for what they cannot decode; to a hospital all mean one bad image.
         except Exception as error:
             reason = str(error).replace(str(place.path), "the file") or type(error).__name__

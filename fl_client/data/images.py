@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from crypto.files.hiding import KEYWORD
+from crypto.files.tiff_survey import HEADER_TAG
 from crypto.imaging.preprocess import percentiles_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
@@ -70,10 +72,13 @@ class ImageSource(Source):
     def _decode(self, index: int) -> Bytes:
         try:
             with Image.open(self._paths[index]) as opened:
+                _refuse_hidden(opened)
                 opened.load()
                 image = ImageOps.exif_transpose(opened)
         except FileNotFoundError:
             raise DataError("no such file", where=self.items[index].id) from None
+        except DataError as error:
+            raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from None
         # Pillow's decoders raise many types for corrupt files (OSError, SyntaxError, ValueError, struct.error,
         # DecompressionBombError); to a hospital all of them mean one unreadable image.
         except Exception as error:
@@ -94,6 +99,12 @@ class ImageSource(Source):
         except OSError:
             return Stamp(-1, -1)
         return Stamp(stat.st_size, stat.st_mtime_ns)
+
+
+def _refuse_hidden(opened: Image.Image) -> None:
+    """A hidden file would be resized and turned grey without a word: its pixels look like any others."""
+    if KEYWORD in opened.info or HEADER_TAG in getattr(opened, "tag_v2", {}):
+        raise DataError("is hidden", cure="read it as it is: set data.source to hidden")
 
 
 def _kind(file: Labelled) -> str:

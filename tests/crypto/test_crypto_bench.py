@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from crypto import bench
 from crypto.bench import bench_cipher, bench_schemes, block_loop, fastest_turns, seal_each
+from crypto.bench_tree import STAGES, bench_tree, draw_tree
 from crypto.cipher import SCHEMES, make_cipher
 from crypto.commands.bench import add_bench_command
 from crypto.config import CipherConfig
@@ -92,16 +95,29 @@ def run(*words: str) -> int:
     return guarded(body)
 
 
-SMALL = ("--images", "2", "--size", "16", "--channels", "1", "--block", "4", "--seconds", "0.01")
+SMALL = ("--images", "2", "--size", "16", "--channels", "1", "--block", "4", "--seconds", "0.01", "--files", "3")
 
 
 def test_the_command_prints_a_table_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*SMALL) == 0
     table = capsys.readouterr().out
-    for name in (*SCHEMES, "memcpy", "AES-256-GCM", "2 images of 16x16x1"):
+    for name in (*SCHEMES, "memcpy", "AES-256-GCM", "2 images of 16x16x1", "3 DICOM files in", "deidentify"):
         assert name in table
     assert run(*SMALL, "--json", "--scheme", "etc", "--scheme", "none") == 0
     assert list(json.loads(capsys.readouterr().out)["schemes"]) == ["etc", "none"]
+
+
+def test_what_the_time_of_a_tree_goes_to(tmp_path: Path) -> None:
+    tree = draw_tree(tmp_path / "ct", 12)
+    assert len(list(tree.rglob("*.dcm"))) == 12
+    assert dcmread(tree / "patient-3" / "00003.dcm").pixel_array.shape == (512, 512)
+    found = bench_tree(tree)
+    assert (found["files"], found["failed"]) == (12, 0)
+    assert found["bytes_read"] > 12 * 512 * 512 * 2
+    assert set(found["stage_shares"]) == set(STAGES)
+    assert sum(found["stage_shares"].values()) == pytest.approx(1)
+    assert sum(found["stage_seconds"].values()) <= found["seconds"]
+    assert len(list(tree.rglob("*"))) == 12 + 10
 
 
 @pytest.mark.parametrize("wrong", [("--scheme", "etx"), ("--block", "0"), ("--size", "many")])

@@ -39,8 +39,8 @@ def wheel(name: str) -> Path:
 
 
 def client_pixels(root: Path, **settings: Any) -> np.ndarray:
-    """What the client's DICOM source gives for all images below a folder with one folder a class."""
-    source = open_source(DataConfig(source="dicom", path=str(root), classes=["a", "b"], group_by="none", **settings))
+    """What the client's source gives for all hidden images below a folder with one folder a class."""
+    source = open_source(DataConfig(source="hidden", path=str(root), classes=["a", "b"], group_by="none", **settings))
     return np.stack([source.read(index) for index in range(len(source))])
 
 

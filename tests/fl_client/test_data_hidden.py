@@ -164,3 +164,19 @@ def test_hidden_images_are_not_hidden_again_nor_cut_into_other_patches(tree: Pat
         check_hidden(source, keys="shared", block=8)
     with pytest.raises(ConfigError, match=r"cipher\.block: is 16; set it to 8"):
         check_hidden(source, keys="none", block=16)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.dcm"])
+def test_hidden_files_are_not_taken_for_plain_ones(tmp_path: Path, name: str) -> None:
+    plain = tmp_path / name
+    if name == "x.dcm":
+        plain = Path(pydicom.data.get_testdata_file("CT_small.dcm"))
+    else:
+        picture(plain, 1)
+    for label in ("a", "b"):
+        hide(plain, tmp_path / "hidden" / label / name)
+    source = open_source(
+        DataConfig(source="dicom" if name == "x.dcm" else "images", path=str(tmp_path / "hidden"), channels=1)
+    )
+    with pytest.raises(DataError, match=rf"a/{name}: is hidden; read it as it is: set data.source to hidden"):
+        source.read(0)

@@ -266,3 +266,75 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return synthetic_run(tmp_path / folder, **options)
 
     return make
+
+
+def smooth_images(
+    n: int, size: int, *, channels: int = 1, level: int = 128, aligned: bool = False, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth random fields, uint8 (n, size, size) or (n, size, size, 3), in two classes of different brightness.
+
+    Neighbours are alike, as in images, channels less so, and no two blocks are equal. `aligned` ones share a
+    pattern, as images of one organ do.
+    """
+    from scipy.ndimage import gaussian_filter  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(n, size, size, 1)) + 0.7 * rng.normal(size=(n, size, size, channels))
+    fields = gaussian_filter(noise, (0, 2.5, 2.5, 0))
+    fields /= fields.std(axis=(1, 2), keepdims=True)
+    if aligned:
+        pattern = gaussian_filter(np.random.default_rng(99).normal(size=(size, size)), 3)[None, :, :, None]
+        fields = 0.5 * fields + pattern / pattern.std()
+    labels = np.arange(n) % 2
+    # Red, green and blue of tissue differ in tone and contrast.
+    fields = fields * np.array([1.0, 0.7, 0.85])[:channels] + np.array([0.0, -0.6, 0.5])[:channels]
+    images = np.clip(level + 50 * fields + 30 * (labels[:, None, None, None] - 0.5), 0, 255).astype(np.uint8)
+    return (images[..., 0] if channels == 1 else images), labels
+
+
+@pytest.fixture(scope="session")
+def smooth_npz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write an npz of smooth fields with a `group` of two images each; the same arguments give the same file."""
+    folder = tmp_path_factory.mktemp("smooth")
+
+    def make(n: int = 120, size: int = 32, channels: int = 1, **options: Any) -> Path:
+        path = folder / f"smooth-{n}-{size}-{channels}-{'-'.join(map(str, options.values()))}.npz"
+        if not path.exists():
+            images, labels = smooth_images(n, size, channels=channels, **options)
+            # Images 0 and 2 are of one class and one group, so are 1 and 3, and so on.
+            group = np.array([f"patient {i // 4}-{i % 2}" for i in range(n)])
+            np.savez(path, images=images, labels=labels, group=group)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def attack_bench(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
+    """Make a tiny bench of smooth fields; a scheme may also be a cipher class that is in no registry."""
+    from crypto.config import CipherConfig  # noqa: PLC0415
+    from fl_client.data.config import DataConfig  # noqa: PLC0415
+    from fl_client.data.source import open_source  # noqa: PLC0415
+    from simulations.attacks.bench import Bench  # noqa: PLC0415
+    from simulations.attacks.material import Material  # noqa: PLC0415
+
+    def make(
+        scheme: Any = "block-pixel",
+        *,
+        negate: bool = False,
+        block: int = 8,
+        keys: int = 4,
+        images: int = 4,
+        seed: int = 0,
+        n: int = 120,
+        size: int = 32,
+        channels: int = 1,
+        **options: Any,
+    ) -> Any:
+        config = DataConfig(source="npz", path=str(smooth_npz(n, size, channels, **options)), group_by="group")
+        material = Material(open_source(config), seed=seed)
+        name = scheme if isinstance(scheme, str) else "block-pixel"
+        bench = Bench(material, CipherConfig(name, block, negate), keys=keys, images=images, seed=seed)
+        return bench if isinstance(scheme, str) else bench.under(scheme)
+
+    return make

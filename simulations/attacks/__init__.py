@@ -1,0 +1,1 @@
+"""Attacks on hidden images, and what they are measured against: chance, an unprotected control and a wrong key."""

@@ -1,0 +1,239 @@
+"""`medveil-sim attacks` and `medveil-sim attack`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError
+
+if TYPE_CHECKING:
+    from simulations.attacks.base import Attack
+    from simulations.attacks.config import AttackConfig, Prepared
+    from simulations.attacks.measure import Outcome
+    from simulations.attacks.result import Measured, Result
+
+_SHOWN = ("target", "control", "chance", "wrong_key")
+
+
+def add_attack_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both commands to `medveil-sim`."""
+    _add_attacks(commands)
+    _add_attack(commands)
+
+
+def _add_attacks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "attacks",
+        text="List the attacks, each with the knowledge it assumes.",
+        example="medveil-sim attacks",
+    )
+    made.add_argument("--json", action="store_true", help="print the list as JSON, with texts, papers and metrics")
+    made.set_defaults(command=_do_attacks)
+
+
+def _do_attacks(arguments: argparse.Namespace) -> int:
+    from simulations.attacks.registry import ATTACKS  # noqa: PLC0415 - scipy and scikit-image are slow to import
+
+    attacks = [attack() for attack in ATTACKS.values()]
+    if arguments.json:
+        print(json.dumps([_described(each) for each in attacks], indent=2))
+        return EXIT_OK
+    width = max(len(each.name) for each in attacks) + 2
+    for each in attacks:
+        extra = "" if each.in_all else "; not part of 'all'"
+        print(f"{each.name:<{width}}knows: {', '.join(sorted(map(str, each.knowledge)))} ({each.kind}{extra})")
+    return EXIT_OK
+
+
+def _described(attack: Attack) -> dict[str, Any]:
+    from simulations.attacks.measure import control_name  # noqa: PLC0415
+
+    return {
+        "attack": attack.name,
+        "kind": attack.kind,
+        "knowledge": sorted(map(str, attack.knowledge)),
+        "text": attack.text,
+        "papers": list(attack.papers),
+        "control": control_name(attack.control),
+        "main": attack.main,
+        "margin": attack.margin,
+        "in_all": attack.in_all,
+        "metrics": [
+            {"name": m.name, "text": m.text, "unit": m.unit, "direction": m.direction, "chance": str(m.chance)}
+            for m in attack.metrics
+        ],
+    }
+
+
+def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "attack",
+        text="Attack hidden images: what is recovered, beside an unprotected control, chance and a wrong key.",
+        example="medveil-sim attack known-plaintext --images brain-mri --cipher block-pixel --negate --out ATTACKS",
+    )
+    made.add_argument("name", metavar="NAME", help="an attack of 'medveil-sim attacks', or 'all'")
+    where = made.add_mutually_exclusive_group(required=True)
+    where.add_argument("--images", type=Path, metavar="DIR", help="folder of images, or an .npz file")
+    where.add_argument("--run", type=Path, metavar="RUN", help="the images and the cipher of a run; results go there")
+    made.add_argument("--cipher", metavar="SCHEME", help="scheme or preset that hides the images")
+    made.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side images are resized to (default: as data.image_size)"
+    )
+    made.add_argument("--block", type=int, metavar="PIXELS", help="edge of a cipher block (default: 16)")
+    made.add_argument("--negate", action="store_true", help="also negate pixels at keyed positions (block-pixel)")
+    made.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further settings of the images, as for 'run': data.group_by=group",
+    )
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
+    made.add_argument("--keys", type=int, metavar="N", help="keys (default: 10)")
+    made.add_argument("--images-per-key", type=int, metavar="N", help="images attacked under each key (default: 100)")
+    made.add_argument("--seed", type=int, metavar="N", help="seed of keys and draws (default: 0, or the run's)")
+    made.add_argument("--json", action="store_true", help="print the results as JSON")
+    made.set_defaults(command=_do_attack)
+
+
+def _do_attack(arguments: argparse.Namespace) -> int:
+    from simulations.attacks.config import prepare  # noqa: PLC0415
+    from simulations.attacks.registry import chosen  # noqa: PLC0415
+
+    attacks = chosen(arguments.name)
+    folders = _folders(arguments)
+    prepared = prepare(_configured(arguments))
+    results, failed = _measure_all(attacks, prepared, folders)
+    if arguments.json:
+        print(json.dumps([each.to_document() for each in results], indent=2))
+    else:
+        _print_table(results)
+        print(f"results: {', '.join(map(str, folders))}")
+    for line in failed:
+        print(f"failed: {line}", file=sys.stderr)
+    return EXIT_PARTIAL if failed else EXIT_OK
+
+
+def _folders(arguments: argparse.Namespace) -> list[Path]:
+    if arguments.run is None and arguments.out is None:
+        raise ConfigError("needs --out", where="medveil-sim attack", cure="name a folder for the results")
+    if arguments.images is not None and arguments.cipher is None:
+        raise ConfigError("needs --cipher", where="medveil-sim attack", cure="for example --cipher block-pixel")
+    found = [arguments.out] if arguments.out is not None else []
+    return found if arguments.run is None else [*found, arguments.run / "attacks"]
+
+
+def _configured(arguments: argparse.Namespace) -> AttackConfig:
+    from medveil.config import load_config, to_mapping  # noqa: PLC0415
+    from simulations.attacks.config import AttackConfig, of_folder, of_run  # noqa: PLC0415
+
+    if arguments.run is not None:
+        _refuse_beside_run(arguments)
+        settings = _assignments(to_mapping(of_run(arguments.run)))
+    else:
+        cipher = {"scheme": arguments.cipher, "block": arguments.block, "negate": arguments.negate or None}
+        data = {**of_folder(arguments.images), "image_size": arguments.size}
+        settings = _assignments(_given({"data": data, "cipher": cipher}))
+    own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
+    return load_config(AttackConfig, None, [*settings, *_assignments(_given(own)), *arguments.overrides])
+
+
+def _refuse_beside_run(arguments: argparse.Namespace) -> None:
+    given = {"--cipher": arguments.cipher, "--size": arguments.size, "--block": arguments.block}
+    for name, value in {**given, "--negate": arguments.negate or None}.items():
+        if value is not None:
+            raise ConfigError(f"--run takes no {name}", where="medveil-sim attack", cure="the run knows its cipher")
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    """Only what was given: the configuration's own defaults stand for the rest."""
+    inner = {name: _given(value) if isinstance(value, dict) else value for name, value in options.items()}
+    return {name: value for name, value in inner.items() if value is not None}
+
+
+def _assignments(settings: dict[str, Any], prefix: str = "") -> list[str]:
+    """Nested settings as KEY=VALUE texts; JSON is YAML."""
+    made: list[str] = []
+    for name, value in settings.items():
+        key = f"{prefix}{name}"
+        made += _assignments(value, f"{key}.") if isinstance(value, dict) else [f"{key}={json.dumps(value)}"]
+    return made
+
+
+def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path]) -> tuple[list[Result], list[str]]:
+    """Measure attacks one after the other and write each as it is done; one that fails does not stop the others."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    from medveil.files import make_folder  # noqa: PLC0415
+    from simulations.attacks.measure import measure  # noqa: PLC0415
+
+    for folder in folders:
+        make_folder(folder)
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("keys"))
+    results, failed = [], []
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        for attack in attacks:
+            task = bar.add_task(attack.name, total=prepared.bench.keys)
+            try:
+                advance = partial(bar.advance, task)
+                done = measure(attack, prepared.bench, notes=prepared.notes, progress=advance)
+            except MedVeilError as error:
+                if len(attacks) == 1:
+                    raise
+                failed.append(f"{attack.name}: {error}")
+                continue
+            finally:
+                bar.remove_task(task)
+            results.append(_written(done, folders))
+            console.print(_line(results[-1]), markup=False, soft_wrap=True)
+    return results, failed
+
+
+def _written(done: Outcome, folders: list[Path]) -> Result:
+    from simulations.attacks.figures import draw  # noqa: PLC0415
+
+    result = done.result
+    if result.applicable:
+        result = dataclasses.replace(result, figure=f"{result.attack}.png")
+    for folder in folders:
+        figure = folder / f"{result.attack}.png"
+        if result.applicable:
+            draw(result, done.pictures, figure)
+        else:
+            figure.unlink(missing_ok=True)
+        result.write(folder)
+    return result
+
+
+def _line(result: Result) -> str:
+    return f"{result.attack}: {result.verdict}{f' ({result.reason})' if result.reason else f', {result.seconds:.1f} s'}"
+
+
+def _print_table(results: list[Result]) -> None:
+    for result in results:
+        print(_line(result))
+        for name, each in result.metrics.items():
+            parts = [f"{arm.replace('_', ' ')} {_value(each, arm)}" for arm in _SHOWN if getattr(each, arm) is not None]
+            print(f"  {name:<28}{'; '.join(parts) or 'not defined here'}")
+        for note in result.notes:
+            print(f"  note: {note}")
+
+
+def _value(measured: Measured, arm: str) -> str:
+    value, within = getattr(measured, arm), measured.ci95.get(arm)
+    return f"{value:.4g}" if within is None else f"{value:.4g} [{within[0]:.4g}, {within[1]:.4g}]"

@@ -1,0 +1,105 @@
+"""What to attack, as configuration: images and a cipher, or those of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from crypto.cipher import check_scheme
+from crypto.config import CipherConfig, resolve
+from fl_client.data.config import DataConfig
+from fl_client.data.source import open_source
+from medveil.config import from_mapping
+from medveil.errors import ConfigError
+from simulations.attacks.bench import Bench
+from simulations.attacks.material import Material
+
+_SMALLEST = 11
+
+
+@dataclass
+class AttackConfig:
+    """A measurement of attacks."""
+
+    data: DataConfig = field(default_factory=DataConfig, metadata={"help": "Images."})
+    cipher: CipherConfig = field(default_factory=CipherConfig, metadata={"help": "What hides them."})
+    keys: int = field(default=10, metadata={"help": "Keys; fewer than 10 are a trial, and the result says so."})
+    images: int = field(default=100, metadata={"help": "Images per key; fewer than 100 are a trial, likewise."})
+    seed: int = field(default=0, metadata={"help": "Seed of keys and draws."})
+
+
+class Prepared(NamedTuple):
+    """A bench, and what a reader of its results must know."""
+
+    bench: Bench
+    notes: list[str]
+
+
+def prepare(config: AttackConfig) -> Prepared:
+    """Open the images and set up the bench.
+
+    The images get the size of the data, or ``data.image_size``, rounded up to whole blocks: attacks look at blocks, and
+    the padding a cipher may add is no part of an image.
+
+    Raises
+    ------
+    ConfigError
+        A setting is invalid.
+    DataError
+        The images cannot be used.
+    """
+    check_scheme(config.cipher.scheme)
+    cipher = resolve(config.cipher)
+    if cipher.block < 1:
+        raise ConfigError(f"'cipher.block' is {cipher.block}", cure="at least 1")
+    if config.seed < 0:
+        raise ConfigError(f"'seed' is {config.seed}", cure="0 or more")
+    source = open_source(config.data)
+    notes = []
+    whole = -(-source.size // cipher.block) * cipher.block
+    if whole != source.size:
+        notes.append(f"Images are resized to {whole} pixels, whole blocks, instead of {source.size}.")
+        source.size = whole
+    if source.size < _SMALLEST:
+        raise ConfigError(f"images of {source.size} pixels", cure=f"at least {_SMALLEST}, for SSIM")
+    material = Material(source, seed=config.seed)
+    if not material.grouped:
+        notes.append("The data name no groups: images of one patient may be on both sides of a split.")
+    return Prepared(Bench(material, cipher, keys=config.keys, images=config.images, seed=config.seed), notes)
+
+
+def of_folder(path: Path) -> dict[str, object]:
+    """Data settings a folder or file of images asks for: its kind, and ``labels.csv`` with its ``group`` if there."""
+    if not path.exists():
+        raise ConfigError("no such folder or file", where=path, cure="give --images a folder of images or an .npz file")
+    if path.is_file():
+        return {"source": "npz", "path": str(path)}
+    if any(path.rglob("*.dcm")):
+        return {"source": "dicom", "path": str(path)}
+    made: dict[str, object] = {"source": "images", "path": str(path)}
+    table = path / "labels.csv"
+    if table.is_file():
+        made["labels"] = table.name
+        with table.open(encoding="utf-8-sig", errors="replace") as stream:
+            if "group" in stream.readline().strip().split(","):
+                made["group_by"] = "group"
+    return made
+
+
+def of_run(run: Path) -> AttackConfig:
+    """The images and the cipher of a run.
+
+    Raises
+    ------
+    ConfigError
+        It is no run, or medveil-sim did not make it.
+    """
+    from simulations.config import ExperimentConfig  # noqa: PLC0415 - flwr is slow to import
+    from simulations.run import MANIFEST, read_manifest  # noqa: PLC0415
+
+    manifest = read_manifest(run)
+    if manifest.get("experiment") is None:
+        raise ConfigError("was not made by medveil-sim", where=run, cure="use --images and --cipher")
+    experiment = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
+    return AttackConfig(data=experiment.data, cipher=experiment.cipher, seed=experiment.seed)

@@ -1,0 +1,221 @@
+"""Measuring an attack: on its target, on a control that must fall, against chance, and under a wrong key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from crypto.base import ImageCipher
+from fl_client.data.rng import generator
+from medveil.versions import medveil_version
+from simulations.attacks.base import Attack, Chance, Metric, Picture, Scores, Target, best
+from simulations.attacks.bench import Bench
+from simulations.attacks.bootstrap import cluster_interval
+from simulations.attacks.result import ARMS, FEWEST_IMAGES, FEWEST_KEYS, Measured, Result, bounds, verdict_of
+
+Progress = Callable[[], None]
+
+
+class Outcome(NamedTuple):
+    """A result and the images of its figure."""
+
+    result: Result
+    pictures: list[Picture]
+
+
+def measure(attack: Attack, bench: Bench, *, notes: Iterable[str] = (), progress: Progress | None = None) -> Outcome:
+    """Run an attack under every key of a bench, with its control, chance and the wrong key.
+
+    Parameters
+    ----------
+    attack
+        The attack.
+    bench
+        Images, target cipher and keys.
+    notes
+        Sentences for the result.
+    progress
+        Called when a key is done.
+    """
+    began = time.perf_counter()
+    reason = attack.applies_to(Target(bench.config, bench.geometry))
+    if reason is not None:
+        return Outcome(_result(attack, bench, reason=reason, notes=notes), [])
+    arms = _Arms(attack, bench)
+    for key in range(bench.keys):
+        arms.measure(key)
+        if progress is not None:
+            progress()
+    result = _result(
+        attack,
+        bench,
+        reason=None,
+        notes=notes,
+        metrics={each.name: _measured(each, arms.scores) for each in attack.metrics},
+        reasons=arms.reasons,
+        n=arms.attacked,
+        attack_seconds=float(np.mean(arms.seconds)),
+        seconds=time.perf_counter() - began,
+    )
+    return Outcome(result, arms.pictures)
+
+
+class _Arms:
+    """The arms of one measurement, and the scores of each key in them."""
+
+    def __init__(self, attack: Attack, bench: Bench) -> None:
+        self.attack, self.bench = attack, bench
+        self.control = None if attack.control is None else bench.under(attack.control)
+        self.scores: dict[str, list[Scores]] = {arm: [] for arm in ARMS}
+        self.reasons = self._reasons()
+        self.seconds: list[float] = []
+        self.attacked = 0
+        self.pictures: list[Picture] = []
+
+    def measure(self, key: int) -> None:
+        attack = self.attack
+        case = attack.case(self.bench, key)
+        began = time.perf_counter()
+        found = attack.recover(case.seen(attack.knowledge), self._rng("target", key))
+        self.seconds.append(time.perf_counter() - began)
+        self.scores["target"].append(attack.score(found, case))
+        self.scores["chance"].append(best(attack.metrics, attack.guesses(case, self._rng("chance", key))))
+        self.attacked += len(case.targets.labels)
+        if key == 0:
+            self.pictures = attack.pictures(found, case)
+        if "wrong_key" not in self.reasons:
+            self.scores["wrong_key"].append(attack.run(case, self._rng("wrong key", key), wrong_key=True))
+        if self.control is not None:
+            control = attack.case(self.control, key)
+            self.scores["control"].append(attack.run(control, self._rng("control", key)))
+
+    def _reasons(self) -> dict[str, str]:
+        made = {}
+        if self.control is None:
+            made["control"] = "a diagnostic has no control"
+        wrong = self.attack.no_wrong_key
+        if not self.bench.cipher(0).needs_key:
+            wrong = f"the scheme {self.bench.config.scheme} has no key"
+        if wrong is not None:
+            made["wrong_key"] = wrong
+        if all(metric.chance is Chance.NONE for metric in self.attack.metrics):
+            made["chance"] = "no metric has a chance level"
+        return made
+
+    def _rng(self, arm: str, key: int) -> np.random.Generator:
+        return generator(self.bench.seed + key, "attack", self.attack.name, arm)
+
+
+def _measured(metric: Metric, scores: dict[str, list[Scores]]) -> Measured:
+    values = {arm: [_finite(each.get(metric.name)) for each in keys] for arm, keys in scores.items() if keys}
+    if metric.chance is Chance.NONE:
+        values.pop("chance", None)
+    means = {arm: _mean(each) for arm, each in values.items()}
+    intervals = {arm: bounds(cluster_interval([np.nan if v is None else v for v in values[arm]])) for arm in values}
+    return Measured(
+        **{arm: means.get(arm) for arm in ARMS},
+        ci95=intervals,
+        unit=metric.unit,
+        direction=metric.direction,
+        chance_rule=str(metric.chance),
+        text=metric.text,
+        values=values,
+        series=metric.series,
+        at=metric.at,
+        along=metric.along,
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    defined = [each for each in values if each is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def _result(
+    attack: Attack,
+    bench: Bench,
+    *,
+    reason: str | None,
+    notes: Iterable[str],
+    metrics: dict[str, Measured] | None = None,
+    reasons: dict[str, str] | None = None,
+    n: int = 0,
+    attack_seconds: float | None = None,
+    seconds: float = 0.0,
+) -> Result:
+    made = metrics or {}
+    return Result(
+        attack=attack.name,
+        kind=attack.kind,
+        text=attack.text,
+        knowledge=sorted(map(str, attack.knowledge)),
+        papers=list(attack.papers),
+        applicable=reason is None,
+        reason=reason,
+        verdict=verdict_of(kind=attack.kind, reason=reason, main=made.get(attack.main), margin=attack.margin),
+        target=_described(bench),
+        control=control_name(attack.control),
+        data=_data(bench),
+        n=n,
+        images_per_key=n // bench.keys,
+        keys=bench.keys if n else 0,
+        seeds=bench.seeds if n else [],
+        main=attack.main,
+        margin=attack.margin,
+        metrics=made,
+        reasons=reasons or {},
+        notes=[*notes, *(_too_few(bench.keys, n // bench.keys) if n else [])],
+        attack_seconds=attack_seconds,
+        seconds=seconds,
+        environment={"medveil": medveil_version(), "numpy": np.__version__},
+    )
+
+
+def _described(bench: Bench) -> dict[str, object]:
+    shape = bench.geometry
+    return {
+        "scheme": bench.config.scheme,
+        "block": bench.config.block,
+        "negate": bench.config.negate,
+        "channels": shape.channels,
+        "height": shape.height,
+        "width": shape.width,
+        "bits": shape.bits,
+    }
+
+
+def _data(bench: Bench) -> dict[str, object]:
+    material = bench.material
+    return {
+        "source": material.source.name,
+        "path": str(material.source.path),
+        "classes": list(material.source.classes),
+        "images": len(material.items),
+        "attacked_pool": len(material.attacked),
+        "public_pool": len(material.public),
+        "grouped": material.grouped,
+        "unreadable": len(material.skipped),
+    }
+
+
+def control_name(control: str | type[ImageCipher] | None) -> str | None:
+    """How a control is called."""
+    return control if control is None or isinstance(control, str) else control.scheme
+
+
+def _too_few(keys: int, images: int) -> list[str]:
+    made = []
+    if keys < FEWEST_KEYS:
+        made.append(
+            f"Only {keys} keys: a finding takes at least {FEWEST_KEYS}, and with fewer intervals are too narrow."
+        )
+    if images < FEWEST_IMAGES:
+        made.append(f"Only {images} images under each key: a finding takes at least {FEWEST_IMAGES}.")
+    return made

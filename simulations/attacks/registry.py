@@ -1,0 +1,53 @@
+"""Every attack by its name. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+import difflib
+
+from medveil.errors import ConfigError
+from simulations.attacks.base import Attack
+from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
+from simulations.attacks.ciphertext.brute_force import BruteForce
+from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
+from simulations.attacks.ciphertext.covariance import Covariance
+from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
+from simulations.attacks.ciphertext.jigsaw import Jigsaw
+from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
+from simulations.attacks.ciphertext.leading_bit import LeadingBit
+from simulations.attacks.ciphertext.min_difference import MinDifference
+
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack
+    for attack in (
+        LeadingBit,
+        MinDifference,
+        KnownPlaintext,
+        ChosenPlaintext,
+        HistogramLinkage,
+        Covariance,
+        Jigsaw,
+        AuxStatistics,
+        BruteForce,
+    )
+}
+"""In the order they are listed and run."""
+
+ALL = "all"
+
+
+def chosen(name: str) -> list[Attack]:
+    """The attack of a name with its default settings, or all of them.
+
+    Raises
+    ------
+    ConfigError
+        No attack has this name.
+    """
+    if name == ALL:
+        return [attack() for attack in ATTACKS.values() if attack.in_all]
+    if name not in ATTACKS:
+        near = difflib.get_close_matches(name, [*ATTACKS, ALL], n=2, cutoff=0.5)
+        guess = f"did you mean {' or '.join(near)}? " if near else ""
+        cure = f"{guess}known: {', '.join([*ATTACKS, ALL])}"
+        raise ConfigError(f"'{name}' is no attack", where="medveil-sim attack", cure=cure)
+    return [ATTACKS[name]()]

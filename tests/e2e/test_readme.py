@@ -1,0 +1,74 @@
+"""What the README tells a newcomer to type, typed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from crypto import sealed_file
+from crypto.cli import main as crypto_main
+from crypto.passphrase import VARIABLE
+from models import torchvision_ops
+from simulations.cli import main as sim_main
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+pytestmark = [pytest.mark.e2e]
+
+
+@pytest.fixture
+def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two classes of drawn PNG files, hidden by the README's own line."""
+    monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
+    monkeypatch.setenv(VARIABLE, "seven horses correct the battery")
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for label, low in (("bright", 128), ("dark", 0)):
+        (tmp_path / "scans" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(low, low + 128, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "scans" / label / f"{i}.png")
+    for start in ("keygen --site mercy", "encrypt scans/ hidden/"):
+        line = next(each for each in README.splitlines() if each.strip().startswith(f"medveil-crypto {start}"))
+        assert crypto_main(line.split()[1:]) == 0
+    return tmp_path / "hidden"
+
+
+def test_plain_pytorch_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
+    block = re.search(r"```python\n(from pathlib.*?)```", README, re.DOTALL)
+    assert block is not None
+    (hidden.parent / "mercy.key").unlink()
+    torchvision_ops.declare_missing_ops()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    code = block[1].replace("range(20)", "range(4)")
+    assert code != block[1]
+    made: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), made)
+    model, x, y = made["model"], made["x"], made["y"]
+    assert tuple(x.shape) == (24, 3, 224, 224)
+    with torch.no_grad():
+        assert (model.eval()(x).argmax(1) == y).float().mean() > 0.9
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
+    (hidden.parent / "mercy.key").unlink()
+    settings = [
+        "rounds=1",
+        "threads=1",
+        "model.width=32",
+        "model.depth=1",
+        "model.heads=2",
+        "data.partition.min_per_site=4",
+    ]
+    run = ["run", str(ROOT / "simulations/conf/hidden.yaml"), f"data.path={hidden}", *settings, "--out", "RUN"]
+    assert sim_main(run) == 0
+    assert Path("RUN/report.html").is_file()
