@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from medveil.errors import FormatError, IntegrityError, StorageError
 
@@ -60,24 +60,20 @@ def make_folder(path: str | Path, mode: int = 0o777) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Write a file in pieces under a temporary name, and move it into place when all of it is on disk.
-
-    The stream can be written, sought and read back. When the block raises, nothing of it remains and an older file at
-    `path` is untouched; an error other than `OSError` passes as it is.
+def write_bytes(path: str | Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Write a file so that a reader sees the old content or all of the new, never a part.
 
     Raises
     ------
     StorageError
-        The disk is full, read-only, or refuses a write.
+        The disk is full, read-only, or refuses the write. The old file is untouched.
     """
     path = Path(path)
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        with os.fdopen(handle, "w+b") as stream:
-            yield stream
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, mode)
@@ -90,18 +86,6 @@ def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-
-
-def write_bytes(path: str | Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old content or all of the new, never a part.
-
-    Raises
-    ------
-    StorageError
-        The disk is full, read-only, or refuses the write. The old file is untouched.
-    """
-    with new_file(path, mode=mode) as stream:
-        stream.write(data)
 
 
 def write_text(path: str | Path, text: str, *, mode: int = 0o644) -> None:
