@@ -29,11 +29,11 @@ from crypto.dicom.writing import NativeFile, check_length
 from crypto.files.header import LARGEST_TEXT, MAC_BYTES, HiddenHeader, make_mac, seal_private
 from crypto.files.kinds import FileReport
 from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
-from crypto.files.streams import new_file
 from crypto.imaging.dicom_pixels import stored_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
 from medveil.errors import ConfigError, DataError
+from medveil.files import new_file
 
 
 class _DeeperError(Exception):

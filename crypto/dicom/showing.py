@@ -20,11 +20,10 @@ from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_d
 from crypto.dicom.writing import NativeFile
 from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, unseal_private
 from crypto.files.kinds import FileReport
-from crypto.files.streams import new_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
-from medveil.files import storage_error
+from medveil.files import new_file, storage_error
 
 _PLAIN_MODE = 0o600
 _DAMAGED = "restore it from a copy"

@@ -24,7 +24,7 @@ from crypto.tree.earlier import Earlier
 from crypto.tree.index import FAILED, WARNED, Index
 from crypto.tree.journal import VOID, Journal
 from crypto.tree.manifest import read_manifest, write_manifest
-from crypto.tree.paths import MANIFEST, REPORT, check_apart
+from crypto.tree.paths import MANIFEST, REPORT, check_apart, shown
 from crypto.tree.place import Workplace
 from crypto.tree.plan import Plan
 from crypto.tree.progress import TreeProgress
@@ -34,6 +34,7 @@ from crypto.tree.tasks import HIDE, SHOW, Outcome, Setup, Task, is_fatal, setup_
 from crypto.tree.walk import FILE, walk
 from crypto.tree.workers import Crew, Workers, interrupts_held
 from medveil.errors import MedVeilError, StorageError
+from medveil.log import logger
 
 BATCH = 256
 BATCH_SECONDS = 0.5
@@ -186,6 +187,8 @@ class _Run:
             yield Task(action=action, source=source, part=part, **vars(todo))
 
     def _take(self, outcome: Outcome) -> None:
+        if outcome.trace:
+            logger("crypto").debug("a defect met %s\n%s", shown(outcome.task.name), outcome.trace)
         if outcome.fatal:
             raise _DiskFullError(outcome.problem, where=self._plan.target)
         if outcome.problem and not self._place.is_there():

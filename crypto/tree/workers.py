@@ -24,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from crypto.files.streams import leave_small_files_unsynced
 from crypto.tree.tasks import Desk, Outcome, Setup, Task
+from medveil.disks import leave_small_files_unsynced
 from medveil.files import storage_error
 
 AHEAD = 16
