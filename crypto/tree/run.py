@@ -44,9 +44,20 @@ MakeCrew = Callable[[Setup, int, Path | None], Crew]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run came to: its counts, and the first rows of its tables as (name, what is said of it)."""
+    """What a run came to.
+
+    Parameters
+    ----------
+    summary
+        Its counts.
+    warnings
+        How many things a person should look at.
+    failed, warned
+        The first rows of what failed and of what to look at, as (name, what is said of it); the report has all.
+    """
 
     summary: Summary
+    warnings: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     warned: list[tuple[str, str]] = field(default_factory=list)
 
@@ -112,7 +123,8 @@ class _Run:
                 self._report(status)
         self._place.clear()
         failed, warned = (list(self._index.said(sort, TABLE_ROWS)) for sort in (FAILED, WARNED))
-        return Result(summary=self._summary, failed=failed, warned=warned)
+        warnings = self._index.how_often(WARNED)
+        return Result(summary=self._summary, warnings=warnings, failed=failed, warned=warned)
 
     def _remember(self) -> None:
         """Take up the records of earlier runs; with `force`, forget those of other settings."""
