@@ -32,7 +32,10 @@ _LONGEST_NAME = 40
 def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
     """Say an operating-system error in our own words."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return StorageError(f"cannot {doing}: {reason.lower()}", where=path, cure=_CURES.get(error.errno or 0))
+    cure = _CURES.get(error.errno or 0)
+    if doing.startswith("read") and error.errno in {errno.EACCES, errno.EPERM}:
+        cure = "ask for the right to read it"
+    return StorageError(f"cannot {doing}: {reason.lower()}", where=path, cure=cure)
 
 
 def make_folder(path: str | Path, mode: int = 0o777) -> Path:
