@@ -35,6 +35,7 @@ class Chance(StrEnum):
 
     IMAGE = "the better of the data set's mean image and a random other image of the class"
     GUESS = "expected rate of a random guess"
+    IDEAL = "what independent uniform values give"
     NONE = "none: the metric is a count, a size or a time"
 
 

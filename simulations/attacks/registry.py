@@ -15,6 +15,7 @@ from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
+from simulations.attacks.diagnostics.statistics import Statistics
 
 ATTACKS: dict[str, type[Attack]] = {
     attack.name: attack
@@ -28,6 +29,7 @@ ATTACKS: dict[str, type[Attack]] = {
         Jigsaw,
         AuxStatistics,
         BruteForce,
+        Statistics,
     )
 }
 """In the order they are listed and run."""
