@@ -36,6 +36,8 @@ class Chance(StrEnum):
     IMAGE = "the better of the data set's mean image and a random other image of the class"
     GUESS = "expected rate of a random guess"
     IDEAL = "what independent uniform values give"
+    MAJORITY = "always answering the most frequent class"
+    SHUFFLED = "the same learners, taught shuffled labels"
     NONE = "none: the metric is a count, a size or a time"
 
 
@@ -162,9 +164,9 @@ class Attack(ABC):
     def no_wrong_key(self) -> str | None:
         """Why there is no wrong-key arm; None where there is one.
 
-        In that arm pairs, chosen plaintexts or the key are another key's than the ciphertexts'.
+        In that arm pairs, chosen plaintexts, labels or the key are another key's than the ciphertexts'.
         """
-        if self.knowledge & {Knowledge.PAIRS, Knowledge.CHOSEN, Knowledge.KEY}:
+        if self.knowledge & {Knowledge.PAIRS, Knowledge.CHOSEN, Knowledge.LABELLED, Knowledge.KEY}:
             return None
         return "the attacker holds nothing made under a key but the ciphertexts themselves"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +39,8 @@ class Bench:
         Of keys and draws. Key k is ``SimulatedKey(seed + k, "attacked")``.
     kind : type of ImageCipher or None
         The cipher itself, for one that is in no registry.
+    run : Path or None
+        The run whose images and cipher these are, for what can be measured on its own models.
     """
 
     material: Material
@@ -46,6 +49,7 @@ class Bench:
     images: int = 100
     seed: int = 0
     kind: type[ImageCipher] | None = None
+    run: Path | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("keys", self.keys), ("images per key", self.images)):
@@ -90,6 +94,7 @@ class Bench:
         known: int = 0,
         decoys: int = 0,
         linkable: int = 0,
+        labelled: int = 0,
     ) -> Case:
         """Draw what is attacked under one key. Under another scheme the same key gets the same images.
 
@@ -107,6 +112,8 @@ class Bench:
             How many of the targets, the first, stand among the candidate plaintexts.
         decoys
             Other images among the candidates, as many of them as there are.
+        labelled
+            Images whose ciphertexts the attacker has with their labels, of the public half; as many as there are.
 
         Raises
         ------
@@ -140,6 +147,12 @@ class Bench:
             case.candidates = candidates[order]
             case.linked = np.full(count, -1, np.int64)
             case.linked[:linkable] = np.argsort(order)[:linkable]
+        if labelled:
+            own = generator(self.seed + key, "labelled")
+            told = material.draw(labelled, pool=material.public, rng=own, at_least=1, what="labelled images")
+            case.labelled = told.images
+            case.labelled_sites = material.sites_of(told.places)
+            case.sites = material.sites_of(drawn.places[:count])
         return case
 
     @cached_property

@@ -19,7 +19,8 @@ Indices = npt.NDArray[np.int64]
 
 _PAIR_NONCES = 2**32
 _ORACLE_NONCES = 2**33
-"""Where the nonces of pairs and of chosen plaintexts begin: no two ciphertexts of a key share one."""
+_LABELLED_NONCES = 2**35
+"""Where the nonces of pairs, chosen plaintexts and labelled images begin: no two ciphertexts of a key share one."""
 
 
 class Knowledge(StrEnum):
@@ -30,6 +31,7 @@ class Knowledge(StrEnum):
     CANDIDATES = "candidate plaintexts"
     PAIRS = "known pairs"
     CHOSEN = "chosen plaintexts"
+    LABELLED = "labelled ciphertexts"
     UPDATES = "updates"
     WEIGHTS = "updates + public weights"
     KEY = "key"
@@ -54,6 +56,14 @@ class Pairs(NamedTuple):
 
     plain: Pixels
     hidden: Hidden
+
+
+class Labelled(NamedTuple):
+    """Ciphertexts whose classes, int64 (n,), and sites, int64 (n,) or None where there are none, are known."""
+
+    hidden: Hidden
+    labels: Indices
+    sites: Indices | None
 
 
 Oracle = Callable[[Pixels], Hidden]
@@ -104,6 +114,11 @@ class Seen:
         return self._get(Knowledge.CHOSEN)  # type: ignore[no-any-return]
 
     @property
+    def labelled(self) -> Labelled:
+        """Ciphertexts with their labels; of other patients than the rest, whose labels the attacker wants."""
+        return self._get(Knowledge.LABELLED)  # type: ignore[no-any-return]
+
+    @property
     def updates(self) -> Any:
         """Model updates, as the case gives them."""
         return self._get(Knowledge.UPDATES)
@@ -144,6 +159,10 @@ class Case:
         Plain images in random order, (n, C, H, W).
     linked : int64 (targets,)
         Place of each target among the candidates, -1 for one that is not there.
+    labelled : Images
+        Images whose ciphertexts the attacker has with their labels, of other groups than the targets.
+    sites, labelled_sites : int64 (targets,) and (labelled,)
+        Where they were made; None where the source names fewer than two sites.
     guess_images : callable
         Gives, for chance, the mean image and random other images of the targets' classes.
     extra : mapping
@@ -160,6 +179,9 @@ class Case:
     guess_images: Callable[[], list[Pixels]]
     candidates: Pixels | None = None
     linked: Indices | None = None
+    labelled: Images | None = None
+    sites: Indices | None = None
+    labelled_sites: Indices | None = None
     extra: Mapping[Knowledge, Any] = field(default_factory=dict)
 
     @cached_property
@@ -180,7 +202,7 @@ class Case:
         knowledge
             What the attack assumes.
         wrong_key
-            Make pairs, chosen plaintexts and the key another key's than the ciphertexts'.
+            Make pairs, chosen plaintexts, labelled ciphertexts and the key another key's than the ciphertexts'.
         """
         cipher = self.other if wrong_key else self.cipher
         supply: dict[Knowledge, Callable[[], Any]] = {
@@ -189,6 +211,7 @@ class Case:
             Knowledge.CANDIDATES: lambda: _frozen((self.candidates,))[0],
             Knowledge.PAIRS: lambda: self._pairs(cipher),
             Knowledge.CHOSEN: lambda: oracle(cipher),
+            Knowledge.LABELLED: lambda: self._labelled(cipher),
             Knowledge.KEY: lambda: cipher,
         }
         given = {each: self.extra[each] if each in self.extra else supply[each]() for each in knowledge}
@@ -197,6 +220,11 @@ class Case:
     def _pairs(self, cipher: ImageCipher) -> Pairs:
         hidden = hide(cipher, self.known.pixels, first=_PAIR_NONCES)
         return Pairs(_frozen((self.known.pixels,))[0], _frozen(hidden))
+
+    def _labelled(self, cipher: ImageCipher) -> Labelled:
+        assert self.labelled is not None
+        hidden = hide(cipher, self.labelled.pixels, first=_LABELLED_NONCES)
+        return Labelled(_frozen(hidden), self.labelled.labels, self.labelled_sites)
 
 
 def hide(cipher: ImageCipher, images: Pixels, *, first: int = 0) -> Hidden:

@@ -113,7 +113,7 @@ def _do_attack(arguments: argparse.Namespace) -> int:
 
     attacks = chosen(arguments.name)
     folders = _folders(arguments)
-    prepared = prepare(_configured(arguments))
+    prepared = prepare(_configured(arguments), run=arguments.run)
     results, failed = _measure_all(attacks, prepared, folders)
     if arguments.json:
         print(json.dumps([each.to_document() for each in results], indent=2))

@@ -36,11 +36,18 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
-def prepare(config: AttackConfig) -> Prepared:
+def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
     """Open the images and set up the bench.
 
     The images get the size of the data, or ``data.image_size``, rounded up to whole blocks: attacks look at blocks, and
     the padding a cipher may add is no part of an image.
+
+    Parameters
+    ----------
+    config
+        Images, cipher, keys.
+    run
+        The run folder they are those of, if they are.
 
     Raises
     ------
@@ -66,7 +73,8 @@ def prepare(config: AttackConfig) -> Prepared:
     material = Material(source, seed=config.seed)
     if not material.grouped:
         notes.append("The data name no groups: images of one patient may be on both sides of a split.")
-    return Prepared(Bench(material, cipher, keys=config.keys, images=config.images, seed=config.seed), notes)
+    bench = Bench(material, cipher, keys=config.keys, images=config.images, seed=config.seed, run=run)
+    return Prepared(bench, notes)
 
 
 def of_folder(path: Path) -> dict[str, object]:

@@ -15,6 +15,7 @@ from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
+from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -30,6 +31,7 @@ ATTACKS: dict[str, type[Attack]] = {
         AuxStatistics,
         BruteForce,
         Statistics,
+        Perturbation,
     )
 }
 """In the order they are listed and run."""
