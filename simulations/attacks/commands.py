@@ -229,7 +229,7 @@ def _print_table(results: list[Result]) -> None:
         print(_line(result))
         for name, each in result.metrics.items():
             parts = [f"{arm.replace('_', ' ')} {_value(each, arm)}" for arm in _SHOWN if getattr(each, arm) is not None]
-            print(f"  {name:<28}{'; '.join(parts)}")
+            print(f"  {name:<28}{'; '.join(parts) or 'not defined here'}")
         for note in result.notes:
             print(f"  note: {note}")
 

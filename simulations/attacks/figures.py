@@ -46,7 +46,7 @@ _ARMS = {
     "wrong_key": _Arm("wrong key", "#a13f86", {"marker": "D", "markersize": 4}),
     "target": _Arm("target", "#0b62b0", {"marker": "o", "markersize": 4.5}),
     "control": _Arm(
-        "unprotected control",
+        "control",
         INK,
         {"marker": "s", "markersize": 8, "markerfacecolor": "none", "linestyle": (0, (1, 2))},
     ),
@@ -93,10 +93,11 @@ def _text(figure: Figure, text: str, *, left: float, top: float, **style: Any) -
 
 
 def _panels(result: Result) -> list[list[Measured]]:
-    """Metrics to be drawn together: the points of a series, else one."""
+    """Metrics to be drawn together: the points of a series, else one. What nothing defines is left out."""
     found: dict[str, list[Measured]] = {}
     for name, each in result.metrics.items():
-        found.setdefault(each.series or name, []).append(each)
+        if each.target is not None or each.control is not None:
+            found.setdefault(each.series or name, []).append(each)
     return list(found.values())
 
 
@@ -106,7 +107,7 @@ def _head(figure: Figure, result: Result, lines: list[str]) -> None:
         _text(figure, line, left=_EDGE, top=0.68 + _LINE * place, fontsize=8.5, color=MUTED)
     shown = {arm for each in result.metrics.values() for arm in _ARMS if getattr(each, arm) is not None}
     handles = [
-        Line2D([], [], color=_ARMS[arm].colour, label=_ARMS[arm].label, linewidth=1.6, **_ARMS[arm].style)
+        Line2D([], [], color=_ARMS[arm].colour, label=_label(arm, result), linewidth=1.6, **_ARMS[arm].style)
         for arm in _ROWS
         if arm in shown
     ]
@@ -123,6 +124,12 @@ def _head(figure: Figure, result: Result, lines: list[str]) -> None:
         borderaxespad=0,
         handlelength=2.6,
     )
+
+
+def _label(arm: str, result: Result) -> str:
+    if arm == "control":
+        return "unprotected control" if result.control == "none" else f"control: {result.control}"
+    return _ARMS[arm].label
 
 
 def _subtitle(result: Result) -> list[str]:
@@ -169,7 +176,7 @@ def _dots(axes: Axes, measured: Measured) -> None:
             _number(value), (value, row), (0, 6), textcoords="offset points", fontsize=7.5, ha="center", color=colour
         )
     axes.set_ylim(len(shown) - 0.4, -0.85)
-    axes.set_yticks(range(len(shown)), [_ARMS[arm].label.rpartition(" ")[2] for arm in shown])
+    axes.set_yticks(range(len(shown)), [_ARMS[arm].label for arm in shown])
     axes.grid(visible=True, axis="x", color=RULE, linewidth=0.8)
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))

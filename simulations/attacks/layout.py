@@ -110,21 +110,32 @@ def recover_layout(moments: Moments, channels: int, *, negate: bool, rng: np.ran
     """
     order = rng.permutation(moments.length)
     correlation = moments.correlation[order][:, order]
-    likeness = np.abs(correlation) if negate else correlation
+    mask = polarities(correlation) if negate else np.zeros(moments.length, np.bool_)
+    sign = np.where(mask, -1, 1)
+    likeness = correlation * np.outer(sign, sign)
     members = _same_places(likeness, channels)
     if members is not None:
-        grids = [place_on_grid(likeness[np.ix_(members[0], members[0])])] * channels
+        grid = place_on_grid(likeness[np.ix_(members[0], members[0])])
+        parts = [_Channel(each, grid, False) for each in members]
     else:
         cumulated = np.cumsum(moments.tones[order], axis=1) / moments.count
         ways = split_channels(likeness, channels, tones=cumulated)
-        members, grids = max((_separate(likeness, way) for way in ways), key=lambda each: _closeness(likeness, *each))
+        parts = max((_laid_out(likeness, way) for way in ways), key=lambda each: _closeness(likeness, each))
     channel, place = np.empty((2, moments.length), np.intp)
-    for number, (each, grid) in enumerate(zip(members, grids, strict=True)):
-        channel[order[each]], place[order[each]] = number, grid
-    mask = np.zeros(moments.length, np.bool_)
-    if negate:
-        mask[order] = polarities(correlation)
-    return Layout(channel, place, mask)
+    flips = np.empty(moments.length, np.bool_)
+    for number, part in enumerate(parts):
+        at = order[part.members]
+        channel[at], place[at] = number, part.grid
+        flips[at] = mask[part.members] ^ (part.negative and negate)
+    return Layout(channel, place, flips)
+
+
+class _Channel(NamedTuple):
+    """Positions of one channel, the place of each, and whether the channel is a negative of the first one."""
+
+    members: Indices
+    grid: Indices
+    negative: bool
 
 
 def place_on_grid(likeness: Floats) -> Indices:
@@ -164,19 +175,21 @@ def split_channels(likeness: Floats, channels: int, *, tones: Floats) -> list[li
     return [_equal_clusters(features, channels) for features in (tones, smooth)]
 
 
-def _separate(likeness: Floats, members: list[Indices]) -> tuple[list[Indices], list[Indices]]:
-    """Lay out each channel by itself, and turn all as the first lies."""
-    own = [place_on_grid(likeness[np.ix_(each, each)]) for each in members]
-    across = [likeness[np.ix_(each, members[0])] for each in members]
-    return members, [_aligned(grid, own[0], alike) for grid, alike in zip(own, across, strict=True)]
+def _laid_out(likeness: Floats, members: list[Indices]) -> list[_Channel]:
+    """Lay out each channel by itself, then turn all as the first one lies."""
+    grids = [place_on_grid(likeness[np.ix_(each, each)]) for each in members]
+    parts = [_Channel(members[0], grids[0], False)]
+    for each, grid in zip(members[1:], grids[1:], strict=True):
+        parts.append(_aligned(each, grid, parts[0], likeness[np.ix_(each, members[0])]))
+    return parts
 
 
-def _closeness(likeness: Floats, members: list[Indices], grids: list[Indices]) -> float:
+def _closeness(likeness: Floats, parts: list[_Channel]) -> float:
     """Mean likeness of neighbouring places of a channel."""
     total = 0.0
-    for each, grid in zip(members, grids, strict=True):
-        edge = int(np.sqrt(len(grid)))
-        at = each[np.argsort(grid)].reshape(edge, edge)
+    for part in parts:
+        edge = int(np.sqrt(len(part.grid)))
+        at = part.members[np.argsort(part.grid)].reshape(edge, edge)
         total += float(likeness[at[:, :-1], at[:, 1:]].mean() + likeness[at[:-1], at[1:]].mean())
     return total
 
@@ -226,14 +239,19 @@ def _same_places(likeness: Floats, channels: int) -> list[Indices] | None:
     return list(np.array(sorted(groups), dtype=np.intp).T)
 
 
-def _aligned(grid: Indices, reference: Indices, likeness: Floats) -> Indices:
-    """Turn one channel's grid as another's lies: the same place is most alike in both, (own, reference) likeness."""
-    at = np.argsort(reference)
+def _aligned(members: Indices, grid: Indices, first: _Channel, likeness: Floats) -> _Channel:
+    """Turn a channel as the first one lies, by the likeness (own, first) of positions across the two.
+
+    Same places stand out from all places. They need not be more alike: in images that differ in stain, channels may
+    move against each other from image to image, and with each other within one. Where they stand out downwards, the
+    signs of the channel are the wrong way round.
+    """
+    at = np.argsort(first.grid)
     turns = symmetries.places(int(np.sqrt(len(grid))))
     rows = np.arange(len(grid))
-    fits = [float(likeness[rows, at[turn[grid]]].sum()) for turn in turns]
-    made: Indices = turns[int(np.argmax(fits))][grid]
-    return made
+    stands_out = np.array([likeness[rows, at[turn[grid]]].mean() for turn in turns]) - likeness.mean()
+    best = int(np.abs(stands_out).argmax())
+    return _Channel(members, turns[best][grid], bool(stands_out[best] < 0))
 
 
 def _embedded(likeness: Floats) -> Floats:

@@ -65,6 +65,15 @@ def recover_key(
     return StemPermutation(columns.rho.astype(np.int64), order.astype(np.int64), columns.mask)
 
 
+def match_blocks(plain: Pixels, hidden: Pixels, *, largest: int, negate: bool, rng: np.random.Generator) -> Indices:
+    """The plain block behind each hidden one, (m, N, L) each, by multisets alone; equals at random, then the nearest.
+
+    For schemes whose blocks are each arranged in their own way, so that content says no more.
+    """
+    first, second = _sorted_values(plain, hidden, largest=largest, negate=negate)
+    return _rest(unique_matches(*row_classes(first, second)), first, second, rng=rng)
+
+
 def match_columns(plain: Pixels, hidden: Pixels, *, largest: int, negate: bool, rng: np.random.Generator) -> Columns:
     """Match the positions of blocks that correspond, (m, U, L) each.
 

@@ -213,7 +213,9 @@ def control_name(control: str | type[ImageCipher] | None) -> str | None:
 def _too_few(keys: int, images: int) -> list[str]:
     made = []
     if keys < FEWEST_KEYS:
-        made.append(f"{keys} keys; a finding takes at least {FEWEST_KEYS}: the intervals are too narrow")
+        made.append(
+            f"Only {keys} keys: a finding takes at least {FEWEST_KEYS}, and with fewer intervals are too narrow."
+        )
     if images < FEWEST_IMAGES:
-        made.append(f"{images} images for each key; a finding takes at least {FEWEST_IMAGES}")
+        made.append(f"Only {images} images under each key: a finding takes at least {FEWEST_IMAGES}.")
     return made

@@ -6,6 +6,7 @@ All of it is public. A scheme that is not named here is attacked like any other:
 from __future__ import annotations
 
 import math
+from enum import Enum
 
 from crypto.base import Geometry, ImageCipher, StemPermutation
 from crypto.config import CipherConfig
@@ -13,19 +14,35 @@ from medveil.errors import ConfigError
 from simulations.attacks.base import Target
 
 PIXEL_WISE = "pixel-wise"
-IN_BLOCKS = {"none", "block-pixel"}
-"""Schemes that treat all blocks alike: one in-block order and one order of blocks."""
+
+
+class Kind(Enum):
+    """The public structure of a scheme, as far as an attack makes use of it."""
+
+    ALIKE = "all blocks are treated alike: one in-block order, one order of blocks"
+    OWN_ORDERS = "every block has an in-block order of its own"
+    OWN_STATES = "blocks are rotated, flipped and their channels shuffled, each in its own way"
+    PIXELS = "pixels stay where they are"
+    ROTATED = "values are sums of all values of a block, not moved values"
+    UNKNOWN = "nothing is known of the structure"
+
+
+_KINDS = {
+    "none": Kind.ALIKE,
+    "block-pixel": Kind.ALIKE,
+    "integer-seeded": Kind.ALIKE,
+    "block-shuffle": Kind.ALIKE,
+    "pixel-shuffle": Kind.ALIKE,
+    "per-block": Kind.OWN_ORDERS,
+    "etc": Kind.OWN_STATES,
+    PIXEL_WISE: Kind.PIXELS,
+    f"{PIXEL_WISE}-fresh": Kind.PIXELS,
+    "orthogonal": Kind.ROTATED,
+}
 _IN_PLACE = {"none", "pixel-shuffle"}
 """Schemes that leave blocks where they are."""
 _UPRIGHT = {"block-shuffle"}
 """Schemes that move blocks and nothing inside them."""
-_OWN_ORDERS = {
-    "per-block": "every block has an in-block order of its own",
-    "etc": "blocks are rotated, flipped and their channels shuffled, each in its own way",
-    PIXEL_WISE: "pixels stay where they are",
-    f"{PIXEL_WISE}-fresh": "pixels stay where they are",
-}
-_MIXED = {"orthogonal": "values are sums of all values of a block, not moved values"}
 _NEGATING = {PIXEL_WISE, f"{PIXEL_WISE}-fresh", "etc", "aes-ctr"}
 """Schemes that may invert a value's leading bit whatever their settings."""
 _NEGATING_BY_SETTING = {"block-pixel", "per-block"}
@@ -33,16 +50,17 @@ _NEVER_NEGATING = {"none", "orthogonal", *_NEGATING_BY_SETTING}
 """Schemes without negation, or without it unless it is asked for."""
 
 
+def kind_of(config: CipherConfig) -> Kind:
+    """The structure of a scheme."""
+    return _KINDS.get(config.scheme, Kind.UNKNOWN)
+
+
 def one_order_for_all_blocks(target: Target) -> str | None:
     """Why a scheme has no in-block order that all blocks share; None where it has one, or is not known."""
-    why = {**_OWN_ORDERS, **_MIXED}.get(target.scheme)
-    return None if why is None else f"it looks for one in-block order shared by all blocks; in {target.scheme}, {why}"
-
-
-def moved_values(target: Target) -> str | None:
-    """Why a ciphertext does not hold the plaintext's values, moved and perhaps negated; None where it does."""
-    why = _MIXED.get(target.scheme)
-    return None if why is None else f"it looks for values of the plaintext; in {target.scheme}, {why}"
+    kind = kind_of(target.config)
+    if kind in {Kind.ALIKE, Kind.UNKNOWN}:
+        return None
+    return f"it looks for one in-block order shared by all blocks; in {target.scheme}, {kind.value}"
 
 
 def blocks_stay(config: CipherConfig) -> bool:

@@ -130,6 +130,25 @@ def test_equal_channels_are_one(attack_bench: Make) -> None:
     assert all(len(set(layout.channel[true == place])) == 3 for place in range(64))
 
 
+def test_channels_that_part_from_image_to_image_are_still_turned_alike(attack_bench: Make) -> None:
+    """Stains differ: a brighter channel meets a darker one, image by image, and within one they go together.
+
+    Over all images the two correlate negatively, the less so at the same place.
+    """
+    rng = np.random.default_rng(0)
+    fields = attack_bench().material.images(range(60)).pixels[:, 0].astype(float) - 128
+    offset = rng.normal(0, 60, (60, 1, 1))
+    images = np.stack([150 + 0.5 * fields + offset, 110 + 0.4 * fields - offset], axis=1).clip(0, 255).astype(np.uint8)
+    order, flips = rng.permutation(128), rng.random(128) < 0.5
+    shuffled = cut(images, 8)[..., order]
+    shuffled = np.where(flips, 255 - shuffled, shuffled)
+    moments = Moments(128, 255)
+    moments.add(shuffled.reshape(60, 16, 2, 8, 8).transpose(0, 2, 3, 1, 4).reshape(60, 2, 8, 128), 8)
+    layout = recover_layout(moments, 2, negate=True, rng=np.random.default_rng(1))
+    assert max(np.mean(turn[layout.place] == order % 64) for turn in symmetries.places(8)) > 0.9
+    assert np.array_equal(layout.mask, flips) or np.array_equal(layout.mask, ~flips)
+
+
 def test_moments_are_numpys() -> None:
     images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16), dtype=np.uint8)
     images[:, :, 0, 0] = 7

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crypto.base import Geometry, StemPermutation
-from crypto.config import CipherConfig
-from simulations.attacks.base import Target
+from crypto.base import StemPermutation
+from crypto.cipher import SCHEMES
 from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext, shares_guessed, shares_recovered
 from simulations.attacks.matching import UNKNOWN, match_columns, pair_equals, recover_key, unique_matches
@@ -42,10 +41,21 @@ def test_random_ciphertexts_score_chance(attack_bench: Make) -> None:
     assert result.metrics["in_block_recovered_1"].target is None
 
 
-@pytest.mark.parametrize("scheme", ["per-block", "etc", "orthogonal", "pixel-wise"])
-def test_it_says_why_it_does_not_apply(scheme: str) -> None:
-    target = Target(CipherConfig(scheme), Geometry(channels=1, height=32, width=32, block=16))
-    assert "shared by all blocks" in KnownPlaintext().applies_to(target)
+@pytest.mark.parametrize("scheme", ["per-block", "etc", "pixel-wise", "orthogonal"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_schemes_of_other_structures_fall_as_well(attack_bench: Make, scheme: str, channels: int) -> None:
+    if scheme not in SCHEMES:
+        pytest.skip(f"{scheme} is not in this MedVeil")
+    bench = attack_bench(scheme, negate=True, block=4, channels=channels, keys=3)
+    result = measure(KnownPlaintext(pairs=(1, 8)), bench).result
+    metrics = result.metrics
+    assert metrics["ssim_of_others_8"].target > 0.95
+    assert metrics["ssim_of_others_8"].wrong_key < 0.3
+    if scheme != "pixel-wise":
+        assert metrics["blocks_exact_8"].target == 1.0
+    if scheme in {"etc", "pixel-wise"}:
+        # A state is looked up in a short list: one pair nearly does.
+        assert metrics["values_of_others_1"].target > 0.9
 
 
 def _hide(plain: np.ndarray, key: StemPermutation) -> np.ndarray:

@@ -16,9 +16,9 @@ from crypto.base import Geometry, StemPermutation
 from simulations.attacks import scores, symmetries
 from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target
 from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut, signed_permutation
+from simulations.attacks.blocks import Flags, Indices, Pixels, cut, signed_permutation
 from simulations.attacks.cases import Case, Seen
-from simulations.attacks.ciphertext.covariance import as_key, put_right, seams
+from simulations.attacks.ciphertext.covariance import as_key, seams
 from simulations.attacks.layout import Layout, Moments, recover_layout
 from simulations.attacks.schemes import may_negate, one_order_for_all_blocks, true_key
 
@@ -163,11 +163,13 @@ class AuxStatistics(Attack):
         ]
 
 
-def block_moments(images: Pixels, block: int) -> BlockMoments:
-    """Moments of the blocks of images (n, C, H, W) at each place, over all images."""
+def block_moments(images: Pixels, block: int, *, flips: Flags | None = None, largest: int = 255) -> BlockMoments:
+    """Moments of the blocks of images (n, C, H, W) at each place, over all images; `flips` (L,) are undone first."""
     means, spreads = np.empty((2, len(images), (images.shape[2] // block) * (images.shape[3] // block)))
     for row, image in enumerate(images):
         blocks = cut(image[None], block)[0].astype(np.float32)
+        if flips is not None:
+            blocks[:, flips] = largest - blocks[:, flips]
         means[row], spreads[row] = blocks.mean(axis=1), blocks.std(axis=1)
     own = [means.mean(axis=0), means.std(axis=0), spreads.mean(axis=0), spreads.std(axis=0)]
     own += list(np.quantile(means, _QUANTILES, axis=0))
@@ -216,7 +218,7 @@ def _matched(
     """Block order by moments, then the orientation of the inside of blocks by the seams of that order."""
     shape = seen.geometry
     shuffled = rng.permutation(shape.blocks)
-    moments = block_moments(put_right(hidden, layout, seen), shape.block)
+    moments = block_moments(hidden, shape.block, flips=layout.mask, largest=shape.largest)
     # In an order of our own, so that no tie is decided by where a block stood.
     mine = BlockMoments(
         moments.own[shuffled],

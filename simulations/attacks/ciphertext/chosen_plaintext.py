@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from crypto.base import Geometry
 from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, mean_scores
-from simulations.attacks.blocks import Pixels, SignedPermutation, cut, folded, row_classes, signed_permutation
-from simulations.attacks.cases import Case, Oracle, Seen, hide
-from simulations.attacks.matching import recover_key
-from simulations.attacks.schemes import IN_BLOCKS, may_negate, moved_values
+from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, mean_scores
+from simulations.attacks.blocks import Pixels, cut, folded, join, row_classes
+from simulations.attacks.cases import Case, Seen, hide
+from simulations.attacks.digits import by_digits, digit_base, digits_needed
+from simulations.attacks.pairs import open_with
+from simulations.attacks.rotation import length_error, plain_vectors, recover_rotation
+from simulations.attacks.schemes import Kind, kind_of, may_negate
 
 _NOISE_IMAGES = 4
 _NOISE_NONCES = 2**34
 _MOST = 16
 """Helper images tried at most where blocks are used."""
 
+Opener = Callable[[Pixels], Pixels]
+
 
 @dataclass(frozen=True)
 class Found:
-    """The permutation as the digits give it, as the blocks give it, and the others opened with the cheaper of the two.
+    """What opens ciphertexts: the fewest helper images the scheme's structure needs, and digits for any structure.
 
-    `helpers` and `helpers_any` are numbers of images the owner hid for the attacker.
+    `by_digits` is None for a scheme that does not move values.
     """
 
-    any_scheme: SignedPermutation
-    helpers_any: int
-    best: SignedPermutation
+    best: Opener
     helpers: int
+    by_digits: Opener | None
+    helpers_any: int
     images: Pixels
 
 
@@ -46,7 +51,8 @@ class ChosenPlaintext(Attack):
         "always in the same way, is read off exactly: each value of the image is numbered, a digit to an image, with "
         "digits below 128 so that negation shows; 224x224x3 takes 3 images. A scheme that treats all blocks alike "
         "takes fewer: one image of noise whose blocks and positions all differ, which the attacker checks before "
-        "sending it. Whether the result is exact is measured on noise, where a guess is right for 1 value in 256."
+        "sending it. A scheme that turns blocks takes as many as have L blocks between them, of lengths that tell "
+        "blocks apart. Whether the result is exact is measured on noise, where a guess is right for 1 value in 256."
     )
     papers = (
         "Li et al. 2008, doi:10.1016/j.image.2008.01.003",
@@ -68,30 +74,32 @@ class ChosenPlaintext(Attack):
             Metric("ssim_of_others", "other images of the key, decrypted", "SSIM", chance=Chance.IMAGE),
         )
 
-    def applies_to(self, target: Target) -> str | None:
-        """To every scheme that moves or negates values."""
-        return moved_values(target)
-
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Ask, and read the answers."""
-        shape, negate = seen.geometry, may_negate(seen.config)
-        digits = by_digits(seen.oracle, shape, negate=negate)
-        helpers = _digits_needed(shape, negate=negate)
-        best, fewest = digits, helpers
-        if seen.config.scheme in IN_BLOCKS:
+        shape, negate, kind = seen.geometry, may_negate(seen.config), kind_of(seen.config)
+        hidden = seen.ciphertexts.images
+        if kind is Kind.ROTATED:
+            helpers = turning_helpers(shape, rng=rng)
+            rotation = recover_rotation(helpers, seen.oracle(helpers).images, shape, rng=rng)
+            return Found(rotation.decrypt, len(helpers), None, 0, rotation.decrypt(hidden))
+        numbered = by_digits(seen.oracle, shape, negate=negate)
+        count = digits_needed(shape, negate=negate)
+        best, fewest = _opener(numbered.decrypt, shape), count
+        if kind is Kind.ALIKE:
             plain = decisive_helpers(shape, negate=negate, rng=rng)
-            if plain is not None and len(plain) < helpers:
-                best, fewest = by_blocks(seen.oracle, plain, shape, negate=negate, rng=rng), len(plain)
-        images = best.decrypt(seen.ciphertexts.images, shape.largest)
-        return Found(digits, helpers, best, fewest, images)
+            if plain is not None and len(plain) < count:
+                best = open_with(plain, seen.oracle(plain).images, seen.config, shape, rng=rng).decrypt
+                fewest = len(plain)
+        return Found(best, fewest, _opener(numbered.decrypt, shape), count, best(hidden))
 
     def score(self, found: Found, case: Case) -> Scores:
         """How much of hidden noise, and of the other images, is read right."""
+        by_number = found.by_digits
         return {
             "helpers": found.helpers,
             "values_right": _values_right(found.best, case),
-            "helpers_any": found.helpers_any,
-            "values_right_any": _values_right(found.any_scheme, case),
+            "helpers_any": math.nan if by_number is None else found.helpers_any,
+            "values_right_any": math.nan if by_number is None else _values_right(by_number, case),
             **mean_scores({"ssim_of_others": scores.ssim(found.images, case.targets.pixels)}),
         }
 
@@ -112,33 +120,13 @@ class ChosenPlaintext(Attack):
         ]
 
 
-def by_digits(oracle: Oracle, shape: Geometry, *, negate: bool) -> SignedPermutation:
-    """Number all P values of an image and read where each went: exact for every fixed moving and negating of values.
-
-    Image k holds digit k of each number, in a base of half the grey values, so that a negated digit is in the upper
-    half; in the base of all grey values where nothing is negated.
-    """
-    base = _base(shape, negate=negate)
-    size = shape.blocks * shape.block_length
-    places = np.arange(size)
-    count = _digits_needed(shape, negate=negate)
-    helpers = np.stack([places // base**k % base for k in range(count)]).astype(np.uint8 if base <= 256 else np.uint16)
-    asked = oracle(helpers.reshape(count, shape.channels, *shape.padded))
-    answers = asked.images.reshape(count, -1).astype(np.int64)
-    flips = (answers[0] >= base) if negate else np.zeros(size, np.bool_)
-    read = np.where(flips, shape.largest - answers, answers)
-    source = (read * base ** np.arange(count)[:, None]).sum(axis=0)
-    # Only an answer that does not follow the rule gives a place outside the image.
-    return SignedPermutation((source % size).astype(np.intp), flips)
-
-
 def decisive_helpers(shape: Geometry, *, negate: bool, rng: np.random.Generator) -> Pixels | None:
     """The fewest noise images (m, C, H, W) whose blocks and positions can all be told apart; None beyond 16.
 
     The attacker can check this before asking: with multisets of blocks all different and columns of positions all
     different (up to a negative, where values may be negated), `recover_key` has no choice left.
     """
-    base = _base(shape, negate=negate)
+    base = digit_base(shape, negate=negate)
     for count in range(1, _MOST + 1):
         noise = rng.integers(0, base, (count, shape.channels, *shape.padded))
         blocks = cut(noise.astype(np.uint8 if shape.bits <= 8 else np.uint16), shape.block)
@@ -147,13 +135,19 @@ def decisive_helpers(shape: Geometry, *, negate: bool, rng: np.random.Generator)
     return None
 
 
-def by_blocks(
-    oracle: Oracle, helpers: Pixels, shape: Geometry, *, negate: bool, rng: np.random.Generator
-) -> SignedPermutation:
-    """Recover a block-pixel key from hidden helper images."""
-    hidden = cut(oracle(helpers).images, shape.block)
-    key = recover_key(cut(helpers, shape.block), hidden, largest=shape.largest, negate=negate, rng=rng)
-    return signed_permutation(key, shape)
+def turning_helpers(shape: Geometry, *, rng: np.random.Generator) -> Pixels:
+    """The fewest noise images whose blocks span all directions, and whose lengths tell all blocks apart."""
+    count = -(-shape.block_length // shape.blocks)
+    while True:
+        size = (count, shape.blocks, shape.block_length)
+        values = rng.choice([-1.0, 1.0], size) * rng.uniform(0.3, 1.0, size)
+        images = join(np.rint((values + 1) / 2 * shape.largest).astype(np.uint8), shape)
+        vectors = plain_vectors(images, shape)
+        apart = pdist(np.linalg.norm(vectors, axis=2).T).min(initial=np.inf)
+        spanned = np.linalg.matrix_rank(vectors.reshape(-1, shape.block_length))
+        if spanned == shape.block_length and apart > length_error(shape):
+            return images
+        count += 1
 
 
 def _all_differ(blocks: Pixels, largest: int, *, negate: bool) -> bool:
@@ -164,19 +158,14 @@ def _all_differ(blocks: Pixels, largest: int, *, negate: bool) -> bool:
     )
 
 
-def _base(shape: Geometry, *, negate: bool) -> int:
-    return (shape.largest + 1) // 2 if negate else shape.largest + 1
+def _opener(decrypt: Callable[[Pixels, int], Pixels], shape: Geometry) -> Opener:
+    return lambda hidden: decrypt(hidden, shape.largest)
 
 
-def _digits_needed(shape: Geometry, *, negate: bool) -> int:
-    size = shape.blocks * shape.block_length
-    return max(1, math.ceil(math.log(size) / math.log(_base(shape, negate=negate)) - 1e-9))
-
-
-def _values_right(found: SignedPermutation, case: Case) -> float:
+def _values_right(opener: Opener, case: Case) -> float:
     shape = case.geometry
     noise = np.random.default_rng(0).integers(
         0, shape.largest + 1, (_NOISE_IMAGES, shape.channels, *shape.padded), dtype=case.targets.pixels.dtype
     )
     hidden = hide(case.cipher, noise, first=_NOISE_NONCES)
-    return float((found.decrypt(hidden.images, shape.largest) == noise).mean())
+    return float((opener(hidden.images) == noise).mean())

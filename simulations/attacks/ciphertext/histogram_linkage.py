@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,26 +11,24 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target
+from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores
 from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut, folded, signed_permutation
+from simulations.attacks.blocks import Indices, Pixels, cut, folded
 from simulations.attacks.cases import Case, Seen
-from simulations.attacks.matching import recover_key
-from simulations.attacks.schemes import may_negate, moved_values, one_order_for_all_blocks
+from simulations.attacks.pairs import open_with
+from simulations.attacks.rotation import plain_vectors, read, sorted_lengths
+from simulations.attacks.schemes import Kind, kind_of, may_negate
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Found:
-    """For each ciphertext the candidate it is linked to, by two signatures; all ciphertexts opened with what follows.
-
-    `images` is None where no key follows in this way.
-    """
+    """The candidate each ciphertext is linked to, by two signatures; all ciphertexts opened with what follows."""
 
     by_image: Indices
     by_block: Indices
-    images: Pixels | None
+    images: Pixels
 
 
 class HistogramLinkage(Attack):
@@ -72,43 +69,28 @@ class HistogramLinkage(Attack):
             Metric("ssim_of_others", "images that were no candidate, decrypted", "SSIM", chance=Chance.IMAGE),
         )
 
-    def applies_to(self, target: Target) -> str | None:
-        """To every scheme that moves or negates values."""
-        return moved_values(target)
-
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts with a candidate as the bench says, and as many without."""
         return bench.case(key, images=2 * bench.images, linkable=bench.images, decoys=self.decoys)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Link, then use the surest links as pairs."""
-        shape, negate = seen.geometry, may_negate(seen.config)
-        hidden, candidates = seen.ciphertexts.images, seen.candidates
-        distance = histogram_distances(hidden, candidates, largest=shape.largest, negate=negate)
-        blocks = [multiset_hashes(each, shape.block, shape.largest, negate=negate) for each in (hidden, candidates)]
-        likeness = jaccard(*blocks)
-        by_image, by_block = _first(distance, rng), _first(-likeness, rng)
-        images = None
-        if one_order_for_all_blocks(Target(seen.config, shape)) is None:
-            surest = _first_few(-likeness.max(axis=1), self.used, rng)
-            plain = cut(candidates[by_block[surest]], shape.block)
-            pairs = cut(hidden[surest], shape.block)
-            key = recover_key(plain, pairs, largest=shape.largest, negate=negate, rng=rng)
-            images = signed_permutation(key, shape).decrypt(hidden, shape.largest)
-        return Found(by_image, by_block, images)
+        shape, hidden, candidates = seen.geometry, seen.ciphertexts.images, seen.candidates
+        by_image, by_block = _costs(hidden, candidates, seen)
+        links = _first(by_block, rng)
+        surest = _first_few(by_block.min(axis=1), self.used, rng)
+        opened = open_with(candidates[links[surest]], hidden[surest], seen.config, shape, rng=rng)
+        return Found(_first(by_image, rng), links, opened.decrypt(hidden))
 
     def score(self, found: Found, case: Case) -> Scores:
         """Right links among the ciphertexts that have one, and SSIM of those that have none."""
         assert case.linked is not None
         linkable = np.flatnonzero(case.linked >= 0)
         others = np.flatnonzero(case.linked < 0)
-        ssim = math.nan
-        if found.images is not None:
-            ssim = float(scores.ssim(found.images[others], case.targets.pixels[others]).mean())
         return {
             "top1_image": scores.share_right(found.by_image[linkable], case.linked[linkable]),
             "top1_block": scores.share_right(found.by_block[linkable], case.linked[linkable]),
-            "ssim_of_others": ssim,
+            "ssim_of_others": float(scores.ssim(found.images[others], case.targets.pixels[others]).mean()),
         }
 
     def guesses(self, case: Case, rng: np.random.Generator) -> Iterable[Scores]:
@@ -126,17 +108,23 @@ class HistogramLinkage(Attack):
         assert case.candidates is not None
         assert case.linked is not None
         others = np.flatnonzero(case.linked < 0)[:4]
-        made = [
+        return [
             Picture("ciphertext", case.hidden.images[:4]),
             Picture("linked to, by histogram", case.candidates[found.by_image[:4]]),
             Picture("its original", case.targets.pixels[:4]),
+            Picture("original, no candidate", case.targets.pixels[others]),
+            Picture("the same, recovered", found.images[others]),
         ]
-        if found.images is not None:
-            made += [
-                Picture("original, no candidate", case.targets.pixels[others]),
-                Picture("the same, recovered", found.images[others]),
-            ]
-        return made
+
+
+def _costs(hidden: Pixels, candidates: Pixels, seen: Seen) -> tuple[Floats, Floats]:
+    """How unlike each ciphertext and candidate are, by the image and by its blocks: float64 (hidden, candidates)."""
+    shape, negate = seen.geometry, may_negate(seen.config)
+    if kind_of(seen.config) is Kind.ROTATED:
+        distance = cdist(sorted_lengths(hidden, read, shape), sorted_lengths(candidates, plain_vectors, shape))
+        return distance, distance
+    blocks = [multiset_hashes(each, shape.block, shape.largest, negate=negate) for each in (hidden, candidates)]
+    return histogram_distances(hidden, candidates, largest=shape.largest, negate=negate), -jaccard(*blocks)
 
 
 def histogram_distances(hidden: Pixels, plain: Pixels, *, largest: int, negate: bool) -> Floats:

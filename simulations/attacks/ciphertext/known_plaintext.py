@@ -10,19 +10,20 @@ import numpy as np
 
 from crypto.base import StemPermutation
 from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target
+from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores
 from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut, row_classes, signed_permutation
+from simulations.attacks.blocks import Indices, Pixels, SignedPermutation, cut, row_classes
 from simulations.attacks.cases import Case, Seen
-from simulations.attacks.matching import recover_key
-from simulations.attacks.schemes import may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.pairs import Opened, open_with
+from simulations.attacks.schemes import may_negate, true_key
+from simulations.attacks.truth import true_movement, true_order
 
 
 @dataclass(frozen=True)
 class Found:
-    """What one number of pairs gave: the key, and the other images under it."""
+    """What one number of pairs gave, and the other images under it."""
 
-    key: StemPermutation
+    opened: Opened
     images: Pixels
 
 
@@ -42,7 +43,9 @@ class KnownPlaintext(Attack):
         "their values, positions inside blocks by the column of values they have over all matched blocks, flips by "
         "comparing the two. Other images of the key are then decrypted. Shares count a place as recovered when it is "
         "right or cannot be told from the right one in the pairs (grey stored as RGB has three equal channels, a "
-        "black background many equal blocks); the exact shares count only what is right."
+        "black background many equal blocks); the exact shares count only what is right. Schemes that arrange every "
+        "block or pixel in its own way, or turn blocks as vectors, are met by their own structure, and other images "
+        "show what that was worth."
     )
     papers = (
         "Li et al. 2008, doi:10.1016/j.image.2008.01.003 (permutation-only ciphers against known plaintexts)",
@@ -57,12 +60,13 @@ class KnownPlaintext(Attack):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Four shares and the SSIM of other images, for each number of pairs."""
+        """Shares of the key, and of other images, for each number of pairs."""
         kinds = (
             ("in_block_recovered", "positions in a block recovered, up to equals", "share", Chance.GUESS),
             ("blocks_recovered", "blocks recovered, up to equals", "share", Chance.GUESS),
             ("in_block_exact", "positions in a block exactly right", "share", Chance.GUESS),
             ("blocks_exact", "blocks exactly right", "share", Chance.GUESS),
+            ("values_of_others", "values of other images read right", "share", Chance.IMAGE),
             ("ssim_of_others", "other images of the key, decrypted", "SSIM", Chance.IMAGE),
         )
         return tuple(
@@ -79,35 +83,31 @@ class KnownPlaintext(Attack):
             for m in self.pairs
         )
 
-    def applies_to(self, target: Target) -> str | None:
-        """It is written for one in-block order shared by all blocks."""
-        return one_order_for_all_blocks(target)
-
     def case(self, bench: Bench, key: int) -> Case:
         """As many pairs as the largest number asks for."""
         return bench.case(key, known=self.pairs[-1])
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> dict[int, Found]:
         """The key and the other images, by the number of pairs used."""
-        shape = seen.geometry
-        plain, hidden = cut(seen.pairs.plain, shape.block), cut(seen.pairs.hidden.images, shape.block)
-        negate = may_negate(seen.config)
+        plain, hidden = seen.pairs.plain, seen.pairs.hidden.images
         made: dict[int, Found] = {}
         for m in self.pairs:
-            key = recover_key(plain[:m], hidden[:m], largest=shape.largest, negate=negate, rng=rng)
-            images = signed_permutation(key, shape).decrypt(seen.ciphertexts.images, shape.largest)
-            made[m] = Found(key, images)
+            opened = open_with(plain[:m], hidden[:m], seen.config, seen.geometry, rng=rng)
+            made[m] = Found(opened, opened.decrypt(seen.ciphertexts.images))
         return made
 
     def score(self, found: dict[int, Found], case: Case) -> Scores:
-        """Shares against the true key, and SSIM of the other images."""
-        true, shape = true_key(case.cipher), case.geometry
-        plain = cut(case.known.pixels, shape.block)
+        """Shares against the true key, and how much of the other images is right."""
+        true = Truth(case)
         made: Scores = {}
+        seen: dict[bytes, Scores] = {}
         for m, each in found.items():
-            shares = shares_recovered(each.key, true, plain[:m], largest=shape.largest)
-            made |= {f"{name}_{m}": value for name, value in shares.items()}
-            made[f"ssim_of_others_{m}"] = float(scores.ssim(each.images, case.targets.pixels).mean())
+            made |= {f"{name}_{m}": value for name, value in true.shares(each.opened, m).items()}
+            # More pairs often change nothing, and SSIM is slow.
+            same = each.images.tobytes()
+            if same not in seen:
+                seen[same] = of_others(each.images, case)
+            made |= {f"{name}_{m}": value for name, value in seen[same].items()}
         return made
 
     def guesses(self, case: Case, rng: np.random.Generator) -> Iterable[Scores]:
@@ -119,8 +119,8 @@ class KnownPlaintext(Attack):
                 for name, value in shares_guessed(plain[:m], largest=case.geometry.largest, negate=negate).items()
             }
         for images in case.guessed:
-            value = float(scores.ssim(images, case.targets.pixels).mean())
-            yield {f"ssim_of_others_{m}": value for m in self.pairs}
+            values = of_others(images, case)
+            yield {f"{name}_{m}": value for name, value in values.items() for m in self.pairs}
 
     def pictures(self, found: dict[int, Found], case: Case) -> list[Picture]:
         """Other images: plain, hidden, and decrypted with what the fewest pairs gave."""
@@ -132,18 +132,64 @@ class KnownPlaintext(Attack):
         ]
 
 
-def shares_recovered(found: StemPermutation, true: StemPermutation | None, plain: Pixels, *, largest: int) -> Scores:
-    """Shares of the key that are right, exactly and up to what is equal in the pairs.
+def of_others(images: Pixels, case: Case) -> Scores:
+    """How much of the other images is right."""
+    truth = case.targets.pixels
+    return {
+        "values_of_others": float((images == truth).mean()),
+        "ssim_of_others": float(scores.ssim(images, truth).mean()),
+    }
+
+
+class Truth:
+    """The true key of a case, in whatever form the scheme has one."""
+
+    def __init__(self, case: Case) -> None:
+        self.geometry = case.geometry
+        self.plain = cut(case.known.pixels, case.geometry.block)
+        self.key = true_key(case.cipher)
+        self.moved = None if self.key is not None else true_movement(case.cipher, may_negate(case.config))
+        self.order = true_order(case.cipher)
+
+    def shares(self, opened: Opened, m: int) -> Scores:
+        """Shares of the key that the first `m` pairs gave; NaN for what the scheme does not have."""
+        shares = dict.fromkeys(("in_block_recovered", "blocks_recovered", "in_block_exact", "blocks_exact"), math.nan)
+        plain = self.plain[:m]
+        if self.key is not None and opened.key is not None:
+            return shares_recovered(opened.key, self.key, plain, largest=self.geometry.largest)
+        if self.moved is not None and opened.moved is not None:
+            return shares | self._moved(opened.moved, self.moved)
+        if self.order is not None and opened.rotation is not None:
+            shares["blocks_recovered"] = scores.share_right_up_to(
+                opened.rotation.order, self.order, _block_classes(plain)
+            )
+            shares["blocks_exact"] = scores.share_right(opened.rotation.order, self.order)
+        return shares
+
+    def _moved(self, found: SignedPermutation, true: SignedPermutation) -> Scores:
+        shape = self.geometry
+        inverse = np.empty(true.source.size, np.intp)
+        inverse[shape.block_positions()] = np.arange(inverse.size).reshape(shape.blocks, shape.block_length)
+        ours, theirs = (
+            np.divmod(inverse[found.source], shape.block_length),
+            np.divmod(inverse[true.source], shape.block_length),
+        )
+        return {
+            "blocks_exact": float((ours[0] == theirs[0]).mean()),
+            "in_block_exact": float(((ours[1] == theirs[1]) & (found.flips == true.flips)).mean()),
+        }
+
+
+def shares_recovered(found: StemPermutation, true: StemPermutation, plain: Pixels, *, largest: int) -> Scores:
+    """Shares of a key that are right, exactly and up to what is equal in the pairs.
 
     Parameters
     ----------
     found, true
-        Keys; None for a scheme that has no such key: all shares are NaN.
+        Keys of a scheme that treats all blocks alike.
     plain
         (m, N, L): the plain blocks of the pairs.
     """
-    if true is None:
-        return dict.fromkeys(("in_block_recovered", "blocks_recovered", "in_block_exact", "blocks_exact"), math.nan)
     ours = np.where(found.mask, largest - plain[..., found.rho], plain[..., found.rho])
     theirs = np.where(true.mask, largest - plain[..., true.rho], plain[..., true.rho])
     blocks = _block_classes(plain)
