@@ -140,6 +140,10 @@ class Attack(ABC):
         """Say why the attack does not apply to a target; None where it does."""
         return None
 
+    def notes(self, bench: Bench) -> list[str]:
+        """Say what a reader of a result on this bench must know."""
+        return []
+
     def case(self, bench: Bench, key: int) -> Case:
         """Prepare what is attacked under one key; override for more images, pairs, or ciphertexts of one's own."""
         return bench.case(key)

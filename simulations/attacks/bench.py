@@ -140,6 +140,7 @@ class Bench:
             known=extra.images,
             public=lambda: self.public,
             guess_images=lambda: self._guesses(targets, key),
+            number=key,
         )
         if linkable:
             candidates = np.concatenate([targets.pixels[:linkable], drawn.images.pixels[count:]])

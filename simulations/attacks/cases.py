@@ -82,10 +82,14 @@ class Seen:
         Scheme and settings; public.
     geometry : Geometry
         Shape of images and blocks; public.
+    number : int
+        Which of the measurement's keys it is, for attacks that spend more on the first ones.
     """
 
-    def __init__(self, config: CipherConfig, geometry: Geometry, given: Mapping[Knowledge, Any]) -> None:
-        self.config, self.geometry = config, geometry
+    def __init__(
+        self, config: CipherConfig, geometry: Geometry, given: Mapping[Knowledge, Any], *, number: int = 0
+    ) -> None:
+        self.config, self.geometry, self.number = config, geometry, number
         self._given = dict(given)
 
     @property
@@ -159,6 +163,8 @@ class Case:
         Plain images in random order, (n, C, H, W).
     linked : int64 (targets,)
         Place of each target among the candidates, -1 for one that is not there.
+    number : int
+        Which of the measurement's keys it is.
     labelled : Images
         Images whose ciphertexts the attacker has with their labels, of other groups than the targets.
     sites, labelled_sites : int64 (targets,) and (labelled,)
@@ -180,6 +186,7 @@ class Case:
     candidates: Pixels | None = None
     linked: Indices | None = None
     labelled: Images | None = None
+    number: int = 0
     sites: Indices | None = None
     labelled_sites: Indices | None = None
     extra: Mapping[Knowledge, Any] = field(default_factory=dict)
@@ -215,7 +222,7 @@ class Case:
             Knowledge.KEY: lambda: cipher,
         }
         given = {each: self.extra[each] if each in self.extra else supply[each]() for each in knowledge}
-        return Seen(self.config, self.geometry, given)
+        return Seen(self.config, self.geometry, given, number=self.number)
 
     def _pairs(self, cipher: ImageCipher) -> Pairs:
         hidden = hide(cipher, self.known.pixels, first=_PAIR_NONCES)

@@ -15,6 +15,7 @@ from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
+from simulations.attacks.ciphertext.utility_leak import UtilityLeak
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 
@@ -30,6 +31,7 @@ ATTACKS: dict[str, type[Attack]] = {
         Jigsaw,
         AuxStatistics,
         BruteForce,
+        UtilityLeak,
         Statistics,
         Perturbation,
     )
