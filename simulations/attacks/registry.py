@@ -16,6 +16,7 @@ from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
 from simulations.attacks.ciphertext.utility_leak import UtilityLeak
+from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 
@@ -32,6 +33,7 @@ ATTACKS: dict[str, type[Attack]] = {
         AuxStatistics,
         BruteForce,
         UtilityLeak,
+        ViewLinkage,
         Statistics,
         Perturbation,
     )

@@ -31,14 +31,34 @@ def tones(images: Pixels, *, negate: bool, levels: int = _LEVELS) -> Floats:
     return np.quantile(values, np.linspace(0, 1, levels), axis=1).T.astype(np.float64)
 
 
-def block_tones(images: Pixels, block: int, *, negate: bool, levels: int = _BLOCK_LEVELS) -> Floats:
+def block_tones(
+    images: Pixels, block: int, *, negate: bool, levels: int = _BLOCK_LEVELS, relit: bool = False
+) -> Floats:
     """Quantiles over an image's blocks of what survives inside a block, float64 (n, 5 levels).
 
     Mean, deviation, least and largest value survive a permutation inside blocks; the length of a block as a vector
     about the middle of the range survives every orthogonal matrix as well. Which block is which is not used.
+
+    Parameters
+    ----------
+    relit
+        Whether brightness and contrast differ between images that are to be alike: values are then taken as deviations
+        from their image's mean, in units of its deviation.
     """
-    blocks = cut(shares(images, negate=negate), block)
+    values = shares(images, negate=negate)
+    if relit:
+        values = standardised(values)
+    blocks = cut(values, block)
     length = np.sqrt(np.square(cut(2 * shares(images, negate=False) - 1, block)).mean(axis=2))
     measures = [blocks.mean(axis=2), blocks.std(axis=2), blocks.min(axis=2), blocks.max(axis=2), length]
     at = np.linspace(0, 1, levels)
     return np.concatenate([np.quantile(each, at, axis=1).T for each in measures], axis=1).astype(np.float64)
+
+
+def standardised(images: Pixels) -> Pixels:
+    """Values of each image with mean 0 and deviation 1; zeros for an image without contrast."""
+    axes = tuple(range(1, images.ndim))
+    centred = images - images.mean(axis=axes, keepdims=True)
+    spread = centred.std(axis=axes, keepdims=True)
+    made: Pixels = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+    return made
