@@ -119,6 +119,8 @@ class Attack(ABC):
         attack's own. None for diagnostics that have none.
     in_all : bool
         Whether ``medveil-sim attack all`` includes it.
+    device : str
+        Where networks are trained, by those attacks that train any: cpu, cuda, cuda:N or auto.
     """
 
     name: ClassVar[str]
@@ -130,6 +132,7 @@ class Attack(ABC):
     margin: ClassVar[float]
     control: str | type[ImageCipher] | None = "none"
     in_all: ClassVar[bool] = True
+    device: str = "auto"
 
     @property
     @abstractmethod

@@ -41,6 +41,8 @@ class Bench:
         The cipher itself, for one that is in no registry.
     run : Path or None
         The run whose images and cipher these are, for what can be measured on its own models.
+    elsewhere : Material or None
+        Another source, all of whose images are the attacker's public ones; None for half of `material`.
     """
 
     material: Material
@@ -50,6 +52,7 @@ class Bench:
     seed: int = 0
     kind: type[ImageCipher] | None = None
     run: Path | None = None
+    elsewhere: Material | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("keys", self.keys), ("images per key", self.images)):
@@ -159,15 +162,26 @@ class Bench:
     @cached_property
     def public(self) -> Images:
         """The attacker's public images: as many as can be read, up to a thousand."""
-        return self._public(_PUBLIC)
+        if self.elsewhere is None:
+            return self._of_public_half(_PUBLIC)
+        everything = np.arange(len(self.elsewhere.items))
+        rng = generator(self.seed, "public")
+        return self.elsewhere.draw(_PUBLIC, pool=everything, rng=rng, at_least=1, what="public images").images
 
-    def _public(self, n: int) -> Images:
+    @property
+    def public_text(self) -> str:
+        """Say where the public images are from."""
+        if self.elsewhere is None:
+            return "The public images are the other half of the same source."
+        return f"The public images are of another source, {self.elsewhere.source.path}."
+
+    def _of_public_half(self, n: int) -> Images:
         rng = generator(self.seed, "public")
         return self.material.draw(n, pool=self.material.public, rng=rng, at_least=1, what="public images").images
 
     @cached_property
     def _few(self) -> Images:
-        return self._public(_FEW)
+        return self._of_public_half(_FEW)
 
     @cached_property
     def _mean(self) -> Pixels:

@@ -79,6 +79,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "attack",
         text="Attack hidden images: what is recovered, beside an unprotected control, chance and a wrong key.",
         example="medveil-sim attack known-plaintext --images brain-mri --cipher block-pixel --negate --out ATTACKS",
+        device=True,
     )
     made.add_argument("name", metavar="NAME", help="an attack of 'medveil-sim attacks', or 'all'")
     where = made.add_mutually_exclusive_group(required=True)
@@ -102,6 +103,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
     made.add_argument("--keys", type=int, metavar="N", help="keys (default: 10)")
     made.add_argument("--images-per-key", type=int, metavar="N", help="images attacked under each key (default: 100)")
+    made.add_argument("--public", metavar="DIR", help="the attacker's public images (default: half of those attacked)")
     made.add_argument("--seed", type=int, metavar="N", help="seed of keys and draws (default: 0, or the run's)")
     made.add_argument("--json", action="store_true", help="print the results as JSON")
     made.set_defaults(command=_do_attack)
@@ -112,6 +114,8 @@ def _do_attack(arguments: argparse.Namespace) -> int:
     from simulations.attacks.registry import chosen  # noqa: PLC0415
 
     attacks = chosen(arguments.name)
+    for attack in attacks:
+        attack.device = arguments.device or "auto"
     folders = _folders(arguments)
     prepared = prepare(_configured(arguments), run=arguments.run)
     results, failed = _measure_all(attacks, prepared, folders)
@@ -146,6 +150,7 @@ def _configured(arguments: argparse.Namespace) -> AttackConfig:
         data = {**of_folder(arguments.images), "image_size": arguments.size}
         settings = _assignments(_given({"data": data, "cipher": cipher}))
     own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
+    own["public"] = arguments.public
     return load_config(AttackConfig, None, [*settings, *_assignments(_given(own)), *arguments.overrides])
 
 

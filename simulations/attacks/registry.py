@@ -10,7 +10,9 @@ from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
 from simulations.attacks.ciphertext.covariance import Covariance
+from simulations.attacks.ciphertext.gan import Gan
 from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
+from simulations.attacks.ciphertext.inverse_network import InverseNetwork
 from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
@@ -34,6 +36,8 @@ ATTACKS: dict[str, type[Attack]] = {
         BruteForce,
         UtilityLeak,
         ViewLinkage,
+        InverseNetwork,
+        Gan,
         Statistics,
         Perturbation,
     )
