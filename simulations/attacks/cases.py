@@ -24,14 +24,14 @@ _LABELLED_NONCES = 2**35
 
 
 class Knowledge(StrEnum):
-    """Everything an attacker may be assumed to have; a closed list."""
+    """Everything an attacker may be assumed to have; a closed list, roughly from little to much."""
 
     CIPHERTEXTS = "ciphertexts"
     PUBLIC = "auxiliary public images"
+    LABELLED = "labelled ciphertexts"
     CANDIDATES = "candidate plaintexts"
     PAIRS = "known pairs"
     CHOSEN = "chosen plaintexts"
-    LABELLED = "labelled ciphertexts"
     UPDATES = "updates"
     WEIGHTS = "updates + public weights"
     KEY = "key"

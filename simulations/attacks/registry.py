@@ -47,14 +47,21 @@ ATTACKS: dict[str, type[Attack]] = {
 ALL = "all"
 
 
-def chosen(name: str) -> list[Attack]:
-    """The attack of a name with its default settings, or all of them.
+def chosen(names: str) -> list[Attack]:
+    """The attacks of a list of names, separated by commas, with their default settings; ``all`` stands for most.
 
     Raises
     ------
     ConfigError
-        No attack has this name.
+        No attack has such a name.
     """
+    made: dict[str, Attack] = {}
+    for name in names.split(","):
+        made |= {each.name: each for each in _named(name.strip())}
+    return list(made.values())
+
+
+def _named(name: str) -> list[Attack]:
     if name == ALL:
         return [attack() for attack in ATTACKS.values() if attack.in_all]
     if name not in ATTACKS:
