@@ -29,7 +29,7 @@ class Recipe:
     width: int = 64
     depth: int = 2
     heads: int = 4
-    epochs: int = 12
+    epochs: int = 8
     batch_size: int = 25
     lr: float = 1.5e-3
 

@@ -64,6 +64,13 @@ class Damage:
         """End of a metric's name: ``bit_flip_0_01``."""
         return f"{self.kind}_{self.at:g}".replace(".", "_")
 
+    @property
+    def text(self) -> str:
+        """What it is, in words: ``1 % of bits flipped``."""
+        if self.kind == "bit_flip":
+            return f"{100 * self.at:g} % of bits flipped"
+        return f"noise of deviation {self.at:g}"
+
     def done_to(self, images: Pixels, rng: np.random.Generator) -> Pixels:
         """Damaged copies."""
         return {"bit_flip": flip_bits, "noise": add_noise}[self.kind](images, self.at, rng)
@@ -129,7 +136,7 @@ class Perturbation(Attack):
         made = [
             Metric(
                 f"{name}_{damage.suffix}",
-                f"{text}, from {damage.at:g} of {damage.kind.replace('_', ' ')}",
+                f"{text}, from {damage.text}",
                 unit,
                 chance=chance,
                 series=f"{name}_{damage.kind}",
@@ -193,7 +200,7 @@ class Perturbation(Attack):
         middling = {kind: [each for each in self.damages if each.kind == kind] for kind in _ALONG}
         chosen = {each[len(each) // 2] for each in middling.values() if each}
         rows = [
-            Picture(f"decrypted after {damage.at:g} of {damage.kind.replace('_', ' ')}", shown[:4])
+            Picture(f"decrypted after {damage.text}", shown[:4])
             for damage, shown in self._shown(case, rng)
             if damage in chosen
         ]
