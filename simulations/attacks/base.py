@@ -103,6 +103,9 @@ class Attack(ABC):
         What it assumes the attacker has.
     kind : str
         ``"attack"``, or ``"diagnostic"`` for a measurement that recovers nothing.
+    recovers : str
+        ``"images"`` for an attack that ends in images or in the key to them, ``"facts"`` for one that tells something
+        about images it does not show: where values stood, who is who, what is on them.
     text : str
         One paragraph: what it does and what its figures mean.
     papers : tuple of str
@@ -126,6 +129,7 @@ class Attack(ABC):
     name: ClassVar[str]
     knowledge: ClassVar[frozenset[Knowledge]]
     kind: ClassVar[Literal["attack", "diagnostic"]] = "attack"
+    recovers: ClassVar[Literal["images", "facts"]] = "images"
     text: ClassVar[str]
     papers: ClassVar[tuple[str, ...]] = ()
     main: str

@@ -184,11 +184,24 @@ def test_an_attack_this_medveil_does_not_know_has_its_row(filled: Path) -> None:
 def test_the_sentence_about_a_scheme_follows_from_its_cells(filled: Path) -> None:
     table = table_of(filled)
     said = words.verdict(table, "block-pixel")
-    assert said.startswith("2 of 3 attacks that apply succeeded. Enough was: ciphertexts alone (jigsaw).")
+    assert said.startswith(
+        "2 of 3 attacks that apply succeeded. Enough to open images: ciphertexts alone (jigsaw); "
+        "to tell something of them: no attack here succeeded."
+    )
     said = words.verdict(table, "aes-ctr")
     assert said.startswith("None of 1 attacks that apply succeeded. That is no proof of anything.")
     untried = sum(cell.state in {"not measured", "failed"} for row in table.attacks for cell in row.cells[2:3])
     assert said.endswith(f"Not measured: {untried}.")
+
+
+def test_to_tell_who_is_who_is_not_to_open_images(tmp_path: Path) -> None:
+    (tmp_path / "per-block").mkdir()
+    for each in (result("view-linkage", scheme="per-block"), result("known-plaintext", scheme="per-block")):
+        each.write(tmp_path / "per-block")
+    table = read_table(tmp_path)
+    assert words.least(table, "per-block", "images")[0] == "ciphertexts and a few images, plain and hidden"
+    assert words.least(table, "per-block", "facts")[0] == "ciphertexts alone"
+    assert {attack.recovers for attack in ATTACKS.values()} == set(words.RECOVERS)
 
 
 def test_no_success_is_told_as_a_proof(tmp_path: Path) -> None:
@@ -261,6 +274,11 @@ def test_the_page_shows_each_cell_with_interval_and_chance(written: str) -> None
     for name, text in cells:
         if name in {"unmeasured", "inapplicable"}:
             assert "figure" not in text
+    rows = re.findall(r'<tr class="least">.*?</tr>', written, flags=re.DOTALL)
+    assert [re.findall(r"<td>(.*?)</td>", row) for row in rows] == [
+        ["nothing: not hidden", "ciphertexts alone", "no attack here succeeded"],
+        ["nothing: not hidden", "no attack here succeeded", "no attack here succeeded"],
+    ]
     assert "it undoes &lt;negation&gt;" in written
     assert "no memory &lt;left&gt;" in written
     assert "what is &lt;recovered&gt;" in written

@@ -43,6 +43,7 @@ class UtilityLeak(Attack):
     """
 
     name = "utility-leak"
+    recovers = "facts"
     knowledge = frozenset({Knowledge.CIPHERTEXTS, Knowledge.LABELLED})
     text = (
         "The attacker has some ciphertexts with their labels and no key, and wants the labels of other patients' "

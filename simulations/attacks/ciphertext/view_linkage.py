@@ -48,6 +48,7 @@ class ViewLinkage(Attack):
     """
 
     name = "view-linkage"
+    recovers = "facts"
     knowledge = frozenset({Knowledge.CIPHERTEXTS})
     text = (
         "A store holds several views of an image, each turned, shifted, scaled and relit before it is hidden, and a "

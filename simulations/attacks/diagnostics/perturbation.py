@@ -106,12 +106,13 @@ class Perturbation(Attack):
     knowledge = frozenset({Knowledge.KEY})
     text = (
         "Damage to stored or sent ciphertexts: each bit flipped with a probability of 0.1 to 10 %, or Gaussian noise "
-        "added with a deviation of 0.01 to 0.2 of the range of values, rounded and clipped. arXiv:2501.15363 reports "
+        "added with a deviation of 0.01 to 0.2 of the range of the type, rounded and clipped. arXiv:2501.15363 reports "
         "such perturbations without defining them; these definitions are ours. The owner decrypts what is left, and a "
         "classifier of ciphertexts answers: a small ViT trained on undamaged ciphertexts of the same key, or with "
         "--run each site's own model on its own test images. The column control is the same damage to the images "
         "themselves. A permutation moves damage and spreads none, so it does as well as no cipher; a stream cipher "
-        "passes flipped bits on and turns noise into noise of full range. Bearing damage is convenient for the owner "
+        "passes flipped bits on and turns noise into noise of full range; 16-bit ciphertexts of orthogonal use a small "
+        "part of their range, so the same damage is larger for them. Bearing damage is convenient for the owner "
         "and says nothing about an attacker: whoever can change a ciphertext unnoticed can change the image."
     )
     papers = ("arXiv:2501.15363 (bit flips and Gaussian noise on hidden images)",)

@@ -19,7 +19,7 @@ from simulations.attacks.result import ARMS, Measured, Result
 from simulations.report import figures, page
 
 PAGE, CSV, MARKDOWN, PICTURE = "matrix.html", "matrix.csv", "matrix.md", "matrix.png"
-_WIDTH, _QUALITY = 960, 50
+_WIDTH, _QUALITY = 860, 42
 _DIAGNOSTICS = {
     "statistics": ("entropy", "correlation_horizontal", "npcr_one_pixel", "uaci_one_pixel", "npcr_two_keys"),
     "perturbation": ("ssim_bit_flip_0_01", "ssim_noise_0_05", "accuracy_undamaged"),
@@ -79,7 +79,10 @@ def write_page(folder: Path, table: Table) -> Path:
         "groups": _groups(table),
         "diagnostics": [line for row in table.diagnostics for line in _lines(row)],
         "verdicts": [(scheme, words.verdict(table, scheme)) for scheme in table.columns],
-        "least": [_least(table, scheme) for scheme in table.columns],
+        "least": [
+            (text, [_least(table, scheme, recovers) for scheme in table.columns])
+            for recovers, text in words.RECOVERS.items()
+        ],
         "sections": [_section(row, folder) for row in table.rows],
         "states": _legend(),
         "seconds_in_all": words.seconds_in_all(table.results),
@@ -103,10 +106,10 @@ def _groups(table: Table) -> list[Group]:
     return made
 
 
-def _least(table: Table, scheme: str) -> str:
+def _least(table: Table, scheme: str, recovers: str) -> str:
     if scheme == "none":
-        return "nothing: it is not hidden"
-    return words.least(table, scheme)[0] or "no attack here succeeded"
+        return "nothing: not hidden"
+    return words.least(table, scheme, recovers)[0] or "no attack here succeeded"
 
 
 def _legend() -> list[words.State]:
@@ -127,7 +130,9 @@ def _lines(row: Row) -> list[Line]:
 
 
 def _section(row: Row, folder: Path) -> dict[str, Any]:
-    return {"row": row, "drawn": [Drawn(each, _figure(each, folder)) for each in row.cells], "chart": _chart(row)}
+    drawn = [Drawn(each, _figure(each, folder)) for each in row.cells]
+    unhidden = any(each.scheme == "none" and each.main is not None for each in row.cells)
+    return {"row": row, "drawn": drawn, "chart": _chart(row), "unhidden": unhidden}
 
 
 def _chart(row: Row) -> Markup | None:

@@ -61,6 +61,7 @@ class Row:
 
     attack: str
     kind: str
+    recovers: str
     text: str
     knowledge: tuple[str, ...]
     papers: tuple[str, ...]
@@ -177,6 +178,7 @@ def _described(attack: Attack) -> dict[str, Any]:
     main = next(each for each in attack.metrics if each.name == attack.main)
     return {
         "kind": attack.kind,
+        "recovers": attack.recovers,
         "text": attack.text,
         "knowledge": tuple(map(str, sorted(attack.knowledge, key=_RANK.__getitem__))),
         "papers": attack.papers,
@@ -194,6 +196,7 @@ def _from_file(cells: Iterable[Cell]) -> dict[str, Any]:
     result = next(each.result for each in cells if each.result is not None)
     return {
         "kind": result.kind,
+        "recovers": "images",
         "text": result.text,
         "knowledge": tuple(result.knowledge),
         "papers": tuple(result.papers),

@@ -130,10 +130,14 @@ def spread(values: Iterable[int]) -> str:
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
 
 
-def least(table: Table, scheme: str) -> tuple[str, list[Row]]:
-    """The least an attacker needed for a success, in words, and the attacks that managed with it."""
+RECOVERS = {"images": "to open images", "facts": "to tell something of them"}
+"""What attacks are after, as the table says it."""
+
+
+def least(table: Table, scheme: str, recovers: str) -> tuple[str, list[Row]]:
+    """The least an attacker needed for a success of a kind, in words, and the attacks that managed with it."""
     place = table.columns.index(scheme)
-    won = [row for row in table.attacks if row.cells[place].state == "succeeds"]
+    won = [row for row in table.attacks if row.recovers == recovers and row.cells[place].state == "succeeds"]
     if not won:
         return "", []
     return holds(won[0].knowledge), [row for row in won if row.knowledge == won[0].knowledge]
@@ -148,13 +152,16 @@ def verdict(table: Table, scheme: str) -> str:
     rest = f" Not measured: {untried}." if untried else ""
     if not applied:
         return f"No attack that applies was measured.{rest}"
-    enough, attacks = least(table, scheme)
-    if not attacks:
+    if "succeeds" not in states:
         some = [row for row in table.attacks if row.cells[place].state == "above chance"]
         little = f"; a little by {names(some)}" if some else ""
         return f"None of {applied} attacks that apply succeeded{little}. That is no proof of anything.{rest}"
+    enough = []
+    for recovers, text in RECOVERS.items():
+        held, attacks = least(table, scheme, recovers)
+        enough.append(f"{text}: {held} ({names(attacks)})" if attacks else f"{text}: no attack here succeeded")
     won = states.count("succeeds")
-    return f"{won} of {applied} attacks that apply succeeded. Enough was: {enough} ({names(attacks)}).{rest}"
+    return f"{won} of {applied} attacks that apply succeeded. Enough {'; '.join(enough)}.{rest}"
 
 
 def names(rows: Iterable[Row]) -> str:
