@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 
-from medveil.flower import AppExitException, ErrorCode, NodeInfo, be_task, make_run, stamp
+from medveil.flower import (
+    FLEET,
+    LARGEST_REQUEST,
+    SKEW_S,
+    TASK_POLL,
+    AppExitException,
+    ErrorCode,
+    FleetOnly,
+    NodeInfo,
+    ShortSleep,
+    be_task,
+    make_run,
+    stamp,
+)
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
@@ -63,3 +80,122 @@ def test_a_strategy_that_gives_up_raises_what_can_be_caught() -> None:
     assert issubclass(InconsistentMessageReplies, AppExitException), "strategies no longer fail by AppExitException"
     with pytest.raises(AppExitException):
         raise InconsistentMessageReplies("replies differ")
+
+
+# -- a server's process ------------------------------------------------------------------------------------------------
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def calls(source: str, owner: str) -> set[str]:
+    """What a module asks of a name it imported, for example of ``time``."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == owner
+    }
+
+
+def test_a_superlink_serves_by_one_call_of_uvicorn_that_can_be_taken_over() -> None:
+    command = module("flwr.superlink.cli.flower_superlink")
+    source = inspect.getsource(command)
+    assert calls(source, "uvicorn") == {"run"}, "flower_superlink asks more of uvicorn than run()"
+    tree = ast.parse(inspect.getsource(command._run_superlink_http_api))
+    asked = [each for each in ast.walk(tree) if isinstance(each, ast.Call) and ast.unparse(each.func) == "uvicorn.run"]
+    given = {keyword.arg for keyword in asked[0].keywords}
+    assert len(asked) == 1
+    assert given >= {"app", "host", "port", "access_log", "ssl_keyfile", "ssl_certfile"}, "uvicorn.run is called anew"
+    assert callable(command.flower_superlink)
+
+
+def test_all_of_the_fleets_interface_lies_below_one_path_and_nothing_else_does() -> None:
+    fleet = module("flwr.superlink.routers.fleet.router").router
+    control = module("flwr.superlink.routers.control").router
+    assert {route.path.startswith(FLEET) for route in fleet.routes} == {True}
+    assert {route.path.startswith(FLEET) for route in control.routes} == {False}
+    client = inspect.getsource(module("flwr.supernode.fleet_http_client"))
+    assert client.count('path="/v1/') == client.count(f'path="{FLEET}'), "a SuperNode asks for more than the fleet"
+
+
+def answer(*, port: int, path: str, headers: dict[str, str] | None = None, kind: str = "http") -> int | str:
+    """What comes of a request to a `FleetOnly` app whose inner port is 9093."""
+    said: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def send(event: Any) -> None:
+        said.append(event)
+
+    async def receive() -> Any:
+        raise AssertionError("nobody may read a request that is refused")
+
+    encoded = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {"type": kind, "path": path, "headers": encoded, "server": None if port < 0 else ("192.0.2.1", port)}
+    asyncio.run(FleetOnly(app, inner=9093)(scope, receive, send))
+    return said[0].get("status", said[0]["type"])
+
+
+def test_from_outside_only_the_fleet_is_seen() -> None:
+    length = {"content-length": "10"}
+    for path in (
+        "/v1/control/start-run",
+        "/v1/runtime/acquire-task",
+        "/docs",
+        "/health",
+        "/v1/fleet",
+        "/",
+        "//v1/fleet/x",
+    ):
+        assert answer(port=9092, path=path, headers=length) == 404, path
+        assert answer(port=9093, path=path, headers=length) == 200, path
+    assert answer(port=9092, path="/v1/fleet/pull-messages", headers=length) == 200
+    assert answer(port=-1, path="/v1/control/start-run", headers=length) == 404, "a request of unknown origin passed"
+    assert answer(port=9092, path="/v1/fleet/x", kind="websocket") == "websocket.close"
+
+
+def test_from_outside_a_request_says_how_long_it_is() -> None:
+    path = "/v1/fleet/push-object"
+    assert answer(port=9092, path=path) == 411
+    assert answer(port=9092, path=path, headers={"content-length": "-1"}) == 411
+    assert answer(port=9092, path=path, headers={"content-length": str(LARGEST_REQUEST)}) == 200
+    assert answer(port=9092, path=path, headers={"content-length": str(LARGEST_REQUEST + 1)}) == 413
+    chunk = module("flwr.common.constant").FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+    assert chunk * 2 < LARGEST_REQUEST, "Flower sends larger pieces than pass"
+
+
+def test_the_poll_of_a_superexec_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = module("flwr.supercore.superexec.run_superexec")._get_task_poll_interval
+    assert interval() == 1.0
+    monkeypatch.setenv(TASK_POLL, "0.2")
+    assert interval() == 0.2
+
+
+def test_clocks_may_differ_by_so_much() -> None:
+    assert module("flwr.common.constant").TIMESTAMP_TOLERANCE == SKEW_S
+
+
+# -- a node's process --------------------------------------------------------------------------------------------------
+
+
+def test_a_supernodes_loop_asks_time_for_sleep_alone() -> None:
+    source = inspect.getsource(module("flwr.supernode.start_client_internal"))
+    assert calls(source, "time") == {"sleep"}, "another time is needed where medveil.flower puts its own"
+    assert "time.sleep(3)" in source, "the sleep of an idle SuperNode changed"
+    assert "time.sleep(0.5)" in source, "the sleep of a SuperNode that waits for a reply changed"
+
+
+def test_short_sleeps_end_when_there_is_no_work() -> None:
+    slept: list[float] = []
+    sleep = ShortSleep(0.25, sleep=slept.append)
+    for _ in range(480):
+        sleep(3)
+    assert set(slept) == {0.25}, "not eager while there may be work"
+    slept.clear()
+    sleep(3)
+    assert slept == [3], "eager without end"
+    sleep(0.5)
+    sleep(3)
+    assert slept == [3, 0.25, 0.25], "not eager again after work"
