@@ -29,6 +29,8 @@ from medveil.errors import FederationError
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
 
+TESTED = "1.41"
+"""The versions of Flower this file was written against begin like this."""
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
