@@ -20,6 +20,7 @@ from flwr.clientapp import ClientApp
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
+from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import Host, kind_of
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
@@ -30,8 +31,6 @@ from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
 from medveil.wire import Tensors, decode, delta, encode
 
-SITE_VARIABLE = "MEDVEIL_SITE"
-"""Environment variable: the file of the real site this process serves. Where it is set, nothing simulates one."""
 _OPEN_SITES = 64
 _log = logger("client")
 

@@ -12,6 +12,7 @@ from fl_server.federation import Federation
 from fl_server.watch import LogWatcher
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
+from medveil.flower import pull_soon
 from medveil.log import logger, set_up_logging
 from medveil.paths import run_uuid, weights_file
 
@@ -29,6 +30,8 @@ def main(grid: Grid, context: Context) -> None:
         As `fl_server.federation.Federation.run`; Flower marks the run as failed.
     """
     _log_under_flower(grid)
+    if _under_flower(grid):
+        pull_soon()
     try:
         run = RunConfig.from_json(_text(context, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)

@@ -8,11 +8,10 @@ says which of it Flower moved. What only a server's, a node's or a worker's proc
 from __future__ import annotations
 
 import importlib
-import socket
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from medveil.doors import FleetOnly, listening
 from medveil.errors import FederationError
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
@@ -37,21 +37,14 @@ OFFLINE = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
 }
 """What keeps Flower from calling home or installing anything."""
-FLEET = "/v1/fleet/"
-"""Where a SuperLink serves SuperNodes. Control and runtime lie beside it, on the same port, and ask for no login."""
 TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
 """Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
 SKEW_S = 300.0
 """Seconds a node's clock may be behind its SuperLink's before its signature is refused; ahead it may be 5 s."""
-LARGEST_REQUEST = 64 * 2**20
-"""Bytes of one request from outside: Flower sends tensors in pieces of 5 MiB."""
 _EAGER_S = 120.0
 _IDLE_S = 3.0
 _TRIES = 5
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Scope]]
-Send = Callable[[Scope], Awaitable[None]]
+_PULL_S, _PULL_MOST_S = 0.05, 1.0
 
 
 def be_task(*, run_id: int, node_id: int, task_id: int = 1) -> None:
@@ -70,6 +63,17 @@ def stamp(message: Message, *, sender: int) -> str:
     message.metadata.__dict__["_message_id"] = message_id
     message.metadata.__dict__["_src_node_id"] = sender
     return message_id
+
+
+def pull_soon() -> None:
+    """Look often for tensors that are still on their way, in this process.
+
+    A message is seen before its tensors have all been stored. Flower then waits 1 s, 2 s, 4 s and so on for each of
+    them, which takes longer than sending a small model does.
+    """
+    from flwr.supercore.inflatable.inflatable_utils import pull_objects  # noqa: PLC0415
+
+    cast("Any", pull_objects).__kwdefaults__.update(initial_backoff=_PULL_S, backoff_cap=_PULL_MOST_S)
 
 
 def build_fab(folder: Path) -> bytes:
@@ -101,65 +105,15 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int]) -> None:
     command = cast("Any", importlib.import_module("flwr.superlink.cli.flower_superlink"))
 
     def run(app: Any, *, host: str, port: int, **options: Any) -> None:
-        doors = [_listening(host, port), _listening(*fleet)]
+        sockets = [listening(host, port), listening(*fleet)]
         # A line for every poll of every site would bury what matters, and fill the disk.
         quiet = {**options, "access_log": False}
         config = uvicorn.Config(FleetOnly(app, inner=port), host=host, port=port, **quiet)
-        uvicorn.Server(config).run(sockets=doors)
+        uvicorn.Server(config).run(sockets=sockets)
 
     command.uvicorn = SimpleNamespace(run=run)
     sys.argv = ["flower-superlink", *arguments]
     command.flower_superlink()
-
-
-class FleetOnly:
-    """An ASGI app that shows requests from outside the fleet's interface, and nothing else.
-
-    Parameters
-    ----------
-    app
-        Flower's app.
-    inner
-        The port whose requests may reach all of it; a request on any other port comes from outside.
-    """
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], *, inner: int) -> None:
-        self._app, self._inner = app, inner
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        refused = None if scope["type"] == "lifespan" or self._is_inner(scope) else _refusal(scope)
-        if refused is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": refused, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b""})
-        else:
-            await send({"type": "websocket.close"})
-
-    def _is_inner(self, scope: Scope) -> bool:
-        server = scope.get("server")
-        return server is not None and server[1] == self._inner
-
-
-def _refusal(scope: Scope) -> int | None:
-    """The HTTP status that a request from outside is refused with; None where it may pass."""
-    if scope["type"] != "http" or not scope["path"].startswith(FLEET):
-        return 404
-    # Flower reads a whole request before it asks who sent it, and always says how long one is.
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    if not length.isdigit():
-        return 411
-    return None if int(length) <= LARGEST_REQUEST else 413
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        problem = f"cannot listen there: {(error.strerror or str(error)).lower()}"
-        raise FederationError(problem, where=f"{host}:{port}", cure="choose another address or port") from error
 
 
 # -- a node's process --------------------------------------------------------------------------------------------------
@@ -171,6 +125,7 @@ def run_supernode(arguments: Sequence[str], *, poll: float) -> None:
 
     loop = cast("Any", importlib.import_module("flwr.supernode.start_client_internal"))
     loop.time = SimpleNamespace(sleep=ShortSleep(poll))
+    pull_soon()
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
 
@@ -220,15 +175,18 @@ class Tasks:
     secret
         What the SuperNode was given as ``--superexec-auth-secret-file``: without it any user of the machine could take
         the work.
+    patience
+        Seconds before a broken call is tried again, doubled four times.
     """
 
-    def __init__(self, address: str, secret: bytes) -> None:
+    def __init__(self, address: str, secret: bytes, *, patience: float = 0.2) -> None:
         from flwr.supercore.interceptors import (  # noqa: PLC0415
             RuntimeVersionHttpInterceptor,
             SuperExecAuthHttpInterceptor,
         )
 
-        self._address = address
+        pull_soon()
+        self._address, self._patience = address, patience
         signing = SuperExecAuthHttpInterceptor(
             master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
         )
@@ -298,7 +256,7 @@ class Tasks:
             insecure=True,
             root_certificates=None,
             interceptors=list(interceptors),
-            retry_invoker=cast("Any", _FewTries()),
+            retry_invoker=cast("Any", _FewTries(self._patience)),
         )
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
@@ -319,6 +277,9 @@ class _FewTries:
     process of one message, and not for a worker.
     """
 
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+
     def invoke(self, call: Callable[[], Any]) -> Any:
         import httpx  # noqa: PLC0415
 
@@ -326,7 +287,7 @@ class _FewTries:
             try:
                 return call()
             except httpx.TransportError:
-                time.sleep(0.2 * 2**attempt)
+                time.sleep(self._patience * 2**attempt)
         return call()
 
 

@@ -22,8 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fl_client.app import SITE_VARIABLE
-from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.supernode import command, worker_command
 from medveil import processes

@@ -42,6 +42,10 @@ def _add_following(made: argparse.ArgumentParser) -> None:
 
 
 def _do_run(arguments: argparse.Namespace) -> int:
+    if arguments.hash:
+        print(_app_hash())
+        return EXIT_OK
+
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
     from fl_server.deployment.roster import Roster  # noqa: PLC0415
     from fl_server.deployment.runs import new_submission  # noqa: PLC0415
@@ -50,9 +54,6 @@ def _do_run(arguments: argparse.Namespace) -> int:
     if arguments.template:
         head = f"# A run of a consortium. Submit it with: {PROG} run FILE\n"
         print(head + commented_yaml(RunFile), end="")
-        return EXIT_OK
-    if arguments.hash:
-        print(_app_hash())
         return EXIT_OK
     if arguments.config is None:
         raise ConfigError("needs CONFIG", where=f"{PROG} run", cure=f"'{PROG} run --template' prints one")

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib
 import inspect
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ import pytest
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 
+from medveil.doors import FLEET, LARGEST_REQUEST, FleetOnly
+from medveil.errors import FederationError
 from medveil.flower import (
-    FLEET,
-    LARGEST_REQUEST,
     SKEW_S,
     TASK_POLL,
     AppExitException,
     ErrorCode,
-    FleetOnly,
     NodeInfo,
     ShortSleep,
+    Tasks,
     be_task,
     make_run,
+    pull_soon,
     stamp,
 )
 
@@ -199,3 +201,33 @@ def test_short_sleeps_end_when_there_is_no_work() -> None:
     sleep(0.5)
     sleep(3)
     assert slept == [3, 0.25, 0.25], "not eager again after work"
+
+
+# -- a worker's process ------------------------------------------------------------------------------------------------
+
+
+def test_the_waits_for_tensors_are_defaults_of_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = module("flwr.supercore.inflatable.inflatable_utils")
+    defaults = utils.pull_objects.__kwdefaults__
+    assert (defaults["initial_backoff"], defaults["backoff_cap"]) in {(1, 10), (0.05, 1.0)}
+    for name in ("flwr.supernode.start_client_internal", "flwr.superlink.grid.http_grid"):
+        assert module(name).pull_objects is utils.pull_objects, f"{name} pulls tensors in another way"
+    monkeypatch.setattr(utils.pull_objects, "__kwdefaults__", dict(defaults))
+    pull_soon()
+    assert utils.pull_objects.__kwdefaults__["initial_backoff"] == 0.05
+
+
+def test_a_clientapp_takes_its_message_and_gives_its_reply_as_ours_does() -> None:
+    source = inspect.getsource(module("flwr.supernode.runtime.run_clientapp"))
+    for name in ("pull_task_input", "push_message", "push_task_output"):
+        assert f"def {name}(" in source, f"run_clientapp lost {name}"
+    superexec = module("flwr.supercore.superexec.run_superexec")
+    assert frozenset({"/flwr.proto.Runtime/AcquireTask"}) == superexec._SUPEREXEC_AUTH_METHODS
+
+
+def test_a_supernode_that_is_away_is_an_error_of_ours() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(FederationError, match=r"the SuperNode does not answer.*ConnectError"):
+        Tasks(address, b"secret", patience=0.001).take()
