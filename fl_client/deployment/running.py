@@ -8,15 +8,15 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
-from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, last_words, read_state
+from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
 from medveil.errors import ConfigError, FederationError
 from medveil.files import make_folder, read_json
 
-CONNECTED = "SuperNode ID:"
 _CONNECT_S = 30.0
 _POLL_S = 0.25
 _STOP_S = 45.0
@@ -50,7 +50,7 @@ def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool) -> in
     end = time.monotonic() + _CONNECT_S
     while processes.running(files.record(NODE)) is None and time.monotonic() < end:
         if processes.running(files.record(SUPERVISOR)) is None:
-            said = last_words(files.log.with_name("supervisor.out"))
+            said = node_log.last_words(files.log.with_name("supervisor.out"))
             raise FederationError(f"the site's supervisor ended at once: {said}", where=files.config.name)
         time.sleep(_POLL_S)
     return process.pid
@@ -66,16 +66,12 @@ def wait_connected(files: OwnFiles, *, seconds: float = _CONNECT_S) -> tuple[boo
         if child.get("state") == "waiting":
             break
         time.sleep(_POLL_S)
-    return False, last_words(files.node_log)
+    return False, node_log.why_it_ended(files.node_log)
 
 
 def is_connected(files: OwnFiles) -> bool:
     """Whether the node runs and was let in since it was started."""
-    if processes.running(files.record(NODE)) is None or not files.node_log.exists():
-        return False
-    lines = files.node_log.read_bytes().decode(errors="replace").splitlines()
-    marks = [i for i, line in enumerate(lines) if "Starting Flower SuperNode" in line]
-    return any(CONNECTED in line for line in lines[marks[-1] if marks else 0 :])
+    return processes.running(files.record(NODE)) is not None and node_log.is_connected(files.node_log)
 
 
 def stop(files: OwnFiles) -> bool:
@@ -99,7 +95,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "processes": alive,
         "children": state.get("children", {}) if alive[SUPERVISOR] is not None else {},
         "stock": bool(state.get("stock")) if alive[SUPERVISOR] is not None else False,
-        "node_says": last_words(files.node_log),
+        "node_says": node_log.why_it_ended(files.node_log),
         "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
         "approvals": sorted(Approvals(files.approvals).all()),
         "served": read_json(files.served) if files.served.exists() else None,
@@ -116,7 +112,7 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(_connection(found))
     for name, child in found["children"].items():
         if child["state"] == "waiting":
-            lines.append(f"the {name} ended {child['ended']} times; it is started again in {child['retry_in']:g} s")
+            lines.append(f"the {name} ended {child['ended']} times, the last time because: {child['why']}")
     approvals = ", ".join(digest[:12] for digest in found["approvals"]) or "none: medveil-site approve HASH"
     lines.append(f"approved apps: {approvals}")
     if found["served"] is not None:

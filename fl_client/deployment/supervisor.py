@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.node_log import last_words, why_it_ended
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.supernode import command, worker_command
 from medveil import processes
@@ -36,9 +37,6 @@ VERSION = 1
 NODE, WORKER, SUPERVISOR = "supernode", "worker", "supervisor"
 _LOOK_S = 0.25
 _WORKER_RETRY_S = 5.0
-_STEADY_S = 120.0
-_MOST_RETRY_S = 600.0
-_LONGEST_TAIL = 4096
 _log = logger("supervisor")
 
 
@@ -53,17 +51,16 @@ class Child:
     begin
         Starts it.
     retry
-        Seconds to wait before it is started again; it grows while it keeps ending early.
+        Seconds to wait before it is started again.
     """
 
     name: str
     begin: Callable[[], None]
     retry: float
-    began: float = 0.0
     next: float = 0.0
-    waits: float = 0.0
     ended: int = 0
     state: str = "starting"
+    why: str = ""
 
 
 class Supervisor:
@@ -113,7 +110,7 @@ class Supervisor:
 
     def _begin(self, child: Child) -> None:
         child.begin()
-        child.began, child.state = time.monotonic(), "running"
+        child.state = "running"
         self._tell()
 
     def _look_after(self, child: Child) -> None:
@@ -125,12 +122,12 @@ class Supervisor:
         if processes.running(self._files.record(child.name)) is not None:
             return
         _reap()
-        # One that ran well for a while did not end for the reason the last one did.
-        early = now - child.began < _STEADY_S
-        child.waits = min(max(child.retry, child.waits * 1.5), _MOST_RETRY_S) if early else child.retry
-        child.next, child.state, child.ended = now + child.waits, "waiting", child.ended + 1
-        why = last_words(self._files.node_log) if child.name == NODE else "its last words are in the log"
-        _log.warning("the %s ended (%s); starting it again in %.0f s", child.name, why, child.waits)
+        child.next, child.state, child.ended = now + child.retry, "waiting", child.ended + 1
+        if child.name == NODE:
+            child.why = why_it_ended(self._files.node_log)
+        else:
+            child.why = last_words(self._files.log.with_name("worker.out"))
+        _log.warning("the %s ended: %s; starting it again in %.0f s", child.name, child.why, child.retry)
         self._tell()
 
     def _begin_node(self) -> None:
@@ -163,6 +160,7 @@ class Supervisor:
             child.name: {
                 "state": child.state,
                 "ended": child.ended,
+                "why": child.why,
                 "retry_in": round(max(0.0, child.next - time.monotonic()), 1) if child.state == "waiting" else None,
             }
             for child in self._children
@@ -185,23 +183,6 @@ def read_state(files: OwnFiles) -> dict[str, Any]:
     document: dict[str, Any] = read_json(path)
     check_format(document, name=FORMAT, newest=VERSION, where=path)
     return document
-
-
-def last_words(log: Path) -> str:
-    """The last line of a log that says something, without Flower's colours."""
-    if not log.exists():
-        return "it said nothing"
-    with log.open("rb") as stream:
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _LONGEST_TAIL))
-        lines = [_plain(line) for line in stream.read().decode(errors="replace").splitlines()]
-    said = [line for line in lines if line and not line.startswith(("INFO : Run", "INFO :      Loaded"))]
-    return said[-1] if said else "it said nothing"
-
-
-def _plain(line: str) -> str:
-    for code in ("\x1b[91m", "\x1b[92m", "\x1b[93m", "\x1b[94m", "\x1b[0m"):
-        line = line.replace(code, "")
-    return " ".join("".join(each if each.isprintable() else " " for each in line).split())
 
 
 def _reap() -> None:
