@@ -24,12 +24,12 @@ from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import Host, kind_of
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
-from medveil.contract import ARRAYS, CONFIG, METRICS, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
+from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.flower import ErrorCode
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
-from medveil.wire import Tensors, decode, delta, encode
+from medveil.wire import Tensors, decode, delta, encode, pack, unpack
 
 _OPEN_SITES = 64
 _log = logger("client")
@@ -103,13 +103,15 @@ def make_app(host: Host) -> ClientApp:
         """Train one round; reply with the travelling tensors and the measures."""
 
         def work(site: Site) -> RecordDict:
-            incoming, round_ = _incoming(message, site.run), _round(message)
+            incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "train", round_)
             outgoing, metrics = site.train(round_, incoming, proximal_mu=_number(message, "proximal-mu", 0.0))
             if site.run.kind == "delta":
                 outgoing = delta(outgoing, incoming)
-            sent = {name: Array(array) for name, array in encode(outgoing, site.run.wire).items()}
-            return RecordDict({ARRAYS: ArrayRecord(sent), METRICS: MetricRecord(dict(metrics))})
+            encoded = encode(outgoing, site.run.wire)
+            sent = {PACKED: pack(encoded)} if site.run.packed else encoded
+            record = ArrayRecord({name: Array(array) for name, array in sent.items()})
+            return RecordDict({ARRAYS: record, METRICS: MetricRecord(dict(metrics))})
 
         return _answer(host, message, context, work)
 
@@ -118,7 +120,7 @@ def make_app(host: Host) -> ClientApp:
         """Measure the model on the site's validation and test images."""
 
         def work(site: Site) -> RecordDict:
-            incoming, round_ = _incoming(message, site.run), _round(message)
+            incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "evaluate", round_)
             metrics = site.evaluate(round_, incoming)
             return RecordDict({METRICS: MetricRecord(dict(metrics))})
@@ -131,12 +133,17 @@ def make_app(host: Host) -> ClientApp:
 app = make_app(ChosenHost())
 
 
-def _incoming(message: Message, run: RunConfig) -> Tensors:
+def _incoming(message: Message, site: Site) -> Tensors:
     sent = message.content.array_records.get(ARRAYS)
     if sent is None:
         raise FederationError(f"the message has no '{ARRAYS}'", cure="server and site need the same MedVeil")
     arrays = {name: array.numpy() for name, array in sent.items()}
-    return decode(arrays, run.wire, where="tensors from the server")
+    if site.run.packed:
+        if set(arrays) != {PACKED}:
+            raise FederationError(f"the message has {len(arrays)} tensors, wanted '{PACKED}' alone")
+        shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
+        arrays = unpack(arrays[PACKED], shapes, where="tensors from the server")
+    return decode(arrays, site.run.wire, where="tensors from the server")
 
 
 def _round(message: Message) -> int:

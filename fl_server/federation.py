@@ -134,6 +134,7 @@ class Federation:
             examples={row.site: row.n_train for row in self._sites},
             wire=self.config.wire,
             kind=self.config.kind,
+            packed=self.config.packed,
         )
         self._start(initial, strategy)
         while self._round < self.config.rounds and not self._stopping.stops:

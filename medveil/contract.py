@@ -30,6 +30,8 @@ SITES_KEY = "medveil-sites"
 """Run-config key of the settings of simulated sites (JSON); real sites have their own and ignore it."""
 
 ARRAYS = "arrays"
+PACKED = "packed"
+"""Name of the one array that carries all tensors where a run packs them (`medveil.wire.pack`)."""
 METRICS = "metrics"
 CONFIG = "config"
 SITE = "site"
@@ -52,7 +54,7 @@ MEASURES = ("loss", "accuracy", "balanced-accuracy", "auroc", "n")
 class RunConfig:
     """One federated run, as server and every site see it.
 
-    Version 2 added `least_sites`; a run of version 1 promised 1.
+    Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -73,6 +75,9 @@ class RunConfig:
     stem_warmup: int = field(default=0, metadata={"help": "Epochs that fit a secret stem before round 1."})
     wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
     kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
+    packed: bool = field(
+        default=False, metadata={"help": "Send all tensors as one: between machines, many small ones take long."}
+    )
     least_sites: int = field(
         default=1, metadata={"help": "Fewest sites whose updates the server makes a model of; sites may ask for more."}
     )

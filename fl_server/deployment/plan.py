@@ -123,6 +123,7 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
         stem_warmup=file.stem.warmup,
         wire=file.wire,
         kind=file.kind,
+        packed=True,
         least_sites=consortium.config.policy.least_sites,
         evaluate_first=file.evaluate_first,
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -31,12 +32,13 @@ from fl_client.worker import Worker
 from medveil import fab
 from medveil.certificates import make_authority
 from medveil.config import to_mapping
-from medveil.contract import ARRAYS, CONFIG, METRICS, RUN_KEY, SITE, SITES_KEY, RunConfig
+from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, KeyMaterialError, StorageError
 from medveil.flower import ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
 from medveil.training import TrainConfig
+from medveil.wire import pack
 from models.config import ModelConfig
 
 WORD = "seven horses correct the battery"
@@ -103,6 +105,7 @@ def run(**changes: Any) -> RunConfig:
         "stem_init": "adapted",
         "stem_train": "local",
         "least_sites": 2,
+        "packed": True,
     }
     return RunConfig(**{**values, **changes})
 
@@ -124,7 +127,7 @@ def query() -> Message:
 
 def train(host: OwnHost, config: RunConfig, round_: float = 1) -> Message:
     site = host.site_for({RUN_KEY: config.to_json()})
-    sent = {name: Array(site.bench.public[name].numpy()) for name in site.travelling}
+    sent = {PACKED: Array(pack({name: site.bench.public[name].numpy() for name in site.travelling}))}
     record = ConfigRecord({"server-round": round_})
     return message(MessageType.TRAIN, RecordDict({ARRAYS: ArrayRecord(sent), CONFIG: record}))
 
@@ -240,7 +243,11 @@ def test_it_serves_a_run_with_its_own_key_name_and_images(host: OwnHost, files: 
     assert row["classes"] == ["none", "mass"]
     reply = serving(train(host, run()), context(run()))
     assert reply.content.metric_records[METRICS]["num-examples"] > 0
-    assert not [name for name in reply.content.array_records[ARRAYS] if "patch_embed" in name or "pos_embed" in name]
+    site = host.site_for({RUN_KEY: run().to_json()})
+    assert not [name for name in site.travelling if "patch_embed" in name or "pos_embed" in name]
+    (name, array), *more = reply.content.array_records[ARRAYS].items()
+    assert (name, more) == (PACKED, [])
+    assert array.shape == (sum(site.bench.public[name].numel() for name in site.travelling),)
     assert list((files.state / "site" / "stems" / run().run).glob("round-0001.sealed"))
 
 
@@ -328,6 +335,14 @@ def test_rounds_are_counted_across_restarts(files: OwnFiles, images: Path) -> No
     host = OwnHost(load_site(files.file), keys)
     told = refusal(host, run(), train(host, run()))
     assert told.startswith("ConfigError: limits.most_rounds: this site has answered 3 times")
+
+
+def test_tensors_of_another_model_are_refused(host: OwnHost) -> None:
+    for sent in ({PACKED: np.zeros(5, np.float32)}, {"head.weight": np.zeros((2, 24), np.float32)}):
+        arrays = ArrayRecord({name: Array(array) for name, array in sent.items()})
+        content = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord({"server-round": 1})})
+        told = refusal(host, run(), message(MessageType.TRAIN, content))
+        assert told == "FederationError: see the log of the site"
 
 
 @pytest.mark.parametrize("round_", [4, -1, 1.5, float("nan"), float("inf"), 1e300])

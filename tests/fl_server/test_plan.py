@@ -43,7 +43,7 @@ def test_a_run_is_resolved_as_an_experiment_is(consortium: Consortium, tmp_path:
     differ = {
         each.name for each in dataclasses.fields(RunConfig) if getattr(ours, each.name) != getattr(theirs, each.name)
     }
-    assert differ == {"run", "least_sites"}
+    assert differ == {"run", "least_sites", "packed"}
 
 
 def test_the_servers_words_for_a_cipher_are_the_ciphers() -> None:
