@@ -99,6 +99,7 @@ def preflight(
     for reply in failed:
         _log.warning("%s takes no part: %s", reply.site, said(reply.problem))
     check_agreement(rows, run=run, model_hash=model_hash)
+    _check_registered(rows, collector.registered())
     collector.know({row.node: row.site for row in rows})
     return rows
 
@@ -212,6 +213,16 @@ def _cannot_start(failed: Sequence[Reply], rows: Sequence[SiteRow], settings: Se
     if isinstance(kind, type) and issubclass(kind, MedVeilError):
         return kind(problem)
     return FederationError(problem, cure=f"at least {settings.fewest} are needed")
+
+
+def _check_registered(rows: Sequence[SiteRow], names: Mapping[int, str]) -> None:
+    """Refuse a site that calls itself by another's name: under its key the consortium knows it by its own."""
+    for row in rows:
+        wanted = names.get(row.node, row.site)
+        if row.site != wanted:
+            raise FederationError(
+                f"'site' is {row.site!r}", where=wanted, cure=f"wanted {wanted!r}, as it was admitted"
+            )
 
 
 def _check_names(rows: Sequence[SiteRow]) -> None:

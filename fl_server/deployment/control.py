@@ -67,14 +67,33 @@ class Control:
         made = [Node(int(each["node-id"]), each["status"], each["online-at"], each["offline-at"]) for each in listed]
         return {node.node: node for node in made}
 
-    def submit(self, run_config: Mapping[str, str]) -> int:
-        """Submit the installed MedVeil with a run config; returns Flower's id of the run."""
+    def submit(self, run_config: Mapping[str, str], fab: str) -> int:
+        """Submit the installed MedVeil with a run config; returns Flower's id of the run.
+
+        Parameters
+        ----------
+        run_config
+            What server and sites are told.
+        fab
+            The hash sites were told.
+
+        Raises
+        ------
+        FederationError
+            Flower refuses, or packed other code: the installation changed in between.
+        """
         with tempfile.TemporaryDirectory(prefix="medveil-") as scratch:
             app = stage(make_folder(Path(scratch) / "medveil"))
             settings = Path(scratch) / "run.toml"
             write_text(settings, tomli_w.dumps(dict(run_config)), mode=0o600)
             said = self._flwr("run", str(app), CONNECTION, "-c", str(settings))
-        return int(said["run-id"])
+        flower_run = int(said["run-id"])
+        if not fab.startswith(str(said["fab-hash"])):
+            self.stop(flower_run)
+            raise FederationError(
+                f"Flower packed another app ({said['fab-hash']}...)", where=fab, cure="submit it again"
+            )
+        return flower_run
 
     def run(self, flower_run: int) -> dict[str, Any]:
         """What Flower says of one run: status, status-details, fab-hash and more."""

@@ -96,7 +96,9 @@ def submit(submission: Submission, consortium: Consortium, control: Control) -> 
     FederationError
         Flower refuses.
     """
-    sent = replace(submission, flower_runs=(*submission.flower_runs, control.submit(submission.run_config)))
+    sent = replace(
+        submission, flower_runs=(*submission.flower_runs, control.submit(submission.run_config, submission.fab))
+    )
     make_folder(consortium.submissions, mode=0o700)
     document = {"format": FORMAT, "version": VERSION, **vars(sent), "flower_runs": list(sent.flower_runs)}
     write_json(consortium.submissions / f"{sent.run}.json", document, mode=0o600)

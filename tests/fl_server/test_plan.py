@@ -150,7 +150,7 @@ def test_a_run_is_resumed_unless_it_runs_or_ended(submission: Submission, consor
 
 
 class FakeControl:
-    def submit(self, run_config: dict[str, str]) -> int:
+    def submit(self, run_config: dict[str, str], fab: str) -> int:
         return 7
 
 
