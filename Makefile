@@ -3,6 +3,7 @@
 #   make test          lint, types, import contracts, all tests
 #   make demo-flower   the demo through Flower's own simulation
 #   make bench         speed, as ratios measured in one run
+#   make tools         unpack dciodvfy, which checks DICOM files, below build/tools (Debian; no root)
 
 PYTHON ?= python3.11
 VENV   := .venv
@@ -16,7 +17,7 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo demo-flower test lint types contracts tests bench format clean
+.PHONY: help demo demo-flower test lint types contracts tests bench tools format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -69,6 +70,16 @@ tests: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	@$(BIN)/medveil-sim bench --json bench.json
+
+tools: build/tools/usr/bin/dciodvfy
+
+build/tools/usr/bin/dciodvfy:
+	@echo "unpacking dicom3tools into build/tools"
+	@mkdir -p build/tools
+	@cd build/tools \
+		&& apt-get -qq download dicom3tools \
+		&& dpkg-deb -x dicom3tools_*.deb . \
+		&& rm dicom3tools_*.deb
 
 format: $(VENV)/.installed-test
 	@$(BIN)/ruff check --fix .

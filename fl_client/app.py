@@ -189,6 +189,11 @@ def _own_host(file: str) -> Host:
     return OwnHost(files, open_keys(files, read_passphrase))
 
 
+def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:
+    """Open a site of a simulation outside Flower, with its store and its key: for what is measured after a run."""
+    return _simulated_site(run.to_json(), sites.to_json(), index, 0)
+
+
 def site_name(index: int) -> str:
     """What the simulated site of a partition is called."""
     return f"site-{index + 1}"

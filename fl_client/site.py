@@ -165,7 +165,7 @@ class Site:
         Class probabilities of the test images stay at the site, in ``predictions.npz``.
         """
         started = time.monotonic()
-        model = self._model(incoming, before=round_ + 1)
+        model = self.model_after(round_, incoming)
         part = self.store.part("test")
         probabilities = predict(model, part, self.train_config)
         self._keep_predictions(part.ids, part.labels, probabilities)
@@ -174,6 +174,10 @@ class Site:
         metrics[measure_key("test", "majority-rate")] = majority_rate(part.labels)
         metrics |= self._thief(model)
         return metrics | {NUM_EXAMPLES: len(part.labels), SECONDS: time.monotonic() - started}
+
+    def model_after(self, round_: int, incoming: Tensors) -> VisionTransformer:
+        """The site's model as it stood after a round, from the travelling tensors and those it kept."""
+        return self._model(incoming, before=round_ + 1)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

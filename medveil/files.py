@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medveil.disks import sync_file, sync_folder
 from medveil.errors import FormatError, IntegrityError, StorageError
 
 _CURES = {
@@ -25,19 +26,16 @@ _CURES = {
     errno.ENOTDIR: "choose a path whose parents are folders",
 }
 
+_LONGEST_NAME = 40
+
 
 def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
     """Say an operating-system error in our own words."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return StorageError(f"cannot {doing}: {reason.lower()}", where=path, cure=_CURES.get(error.errno or 0))
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    cure = _CURES.get(error.errno or 0)
+    if doing.startswith("read") and error.errno in {errno.EACCES, errno.EPERM}:
+        cure = "ask for the right to read it"
+    return StorageError(f"cannot {doing}: {reason.lower()}", where=path, cure=cure)
 
 
 def make_folder(path: str | Path, mode: int = 0o777) -> Path:
@@ -64,6 +62,8 @@ def make_folder(path: str | Path, mode: int = 0o777) -> Path:
 def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     """Write a file in pieces under a temporary name, and move it into place when all of it is on disk.
 
+    Small files of a process that leaves their syncing to another (`medveil.disks`) are moved before that.
+
     The stream can be written, sought and read back. When the block raises, nothing of it remains and an older file at
     `path` is untouched; an error other than `OSError` passes as it is.
 
@@ -75,15 +75,16 @@ def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     path = Path(path)
     temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        # Cut, so that a name as long as a disk allows still has room for what makes it a part.
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}.", suffix=".part")
         with os.fdopen(handle, "w+b") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            sync_file(stream.fileno())
         os.chmod(temporary, mode)
         os.replace(temporary, path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise storage_error(error, path, "write the file") from error
     finally:
@@ -169,7 +170,7 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
         if old is not None:
             os.replace(path, old)
         os.replace(building, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:

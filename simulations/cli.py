@@ -11,6 +11,7 @@ from typing import TypeVar
 from medveil.cli import guarded, parser, start_logging, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from simulations.attacks.commands import add_attack_commands
+from simulations.attacks.matrix.command import add_matrix_command
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_bench(commands)
     add_attack_commands(commands)
+    add_matrix_command(commands)
     return made
 
 

@@ -48,7 +48,7 @@ def tell_result(plan: Plan, result: Result, *, as_json: bool) -> None:
     recoded = summary.kinds["jpeg"] + summary.kinds["bmp"]
     if plan.recipe is not None and recoded:
         _note(RECODED.format(recoded))
-    tell_rows("look at", result.warned, len(result.warned))
+    tell_rows("look at", result.warned, result.warnings)
     tell_rows("failed", result.failed, summary.failed)
 
 

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydicom import Dataset
@@ -20,8 +21,8 @@ from crypto.dicom.clock import Clock
 from crypto.dicom.derived import conceal
 from crypto.dicom.elements import Elements, decode, encode, swap_words
 from crypto.dicom.frames import LARGEST_SIDE, Frame, Samples, decoded_frames, describe_samples
-from crypto.dicom.private import associated, header_element, pack, reserve
-from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, quiet
+from crypto.dicom.private import associated, find_header, header_element, pack, reserve
+from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, parse_dicom, quiet
 from crypto.dicom.refusals import class_of, instance_of, refuse
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
@@ -31,7 +32,7 @@ from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
 from crypto.imaging.dicom_pixels import stored_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
-from medveil.errors import DataError
+from medveil.errors import ConfigError, DataError
 from medveil.files import new_file
 
 
@@ -155,7 +156,11 @@ def _header(plain: Samples, recipe: Recipe, key: SiteKey) -> HiddenHeader:
 
 
 def _cipher(header: HiddenHeader, work: _Work) -> ImageCipher:
-    cipher = cipher_of(header, work.key)
+    try:
+        cipher = cipher_of(header, work.key)
+    except ConfigError as error:
+        # Of the images, not of the command: another file of the tree may suit the scheme.
+        raise DataError(error.problem, where=work.opened.path, cure=error.cure) from error
     if max(cipher.padded) > LARGEST_SIDE:
         problem = f"padded to whole blocks it would be {cipher.padded[1]}x{cipher.padded[0]} pixels"
         raise DataError(problem, where=work.opened.path, cure=f"DICOM ends at {LARGEST_SIDE}: choose a smaller block")
@@ -241,11 +246,22 @@ def _write(work: _Work, target: Path, header: HiddenHeader, elements: Elements, 
     elements[tag] = header_element(tag, header)
     with work.clock.stage("write"), new_file(target) as stream:
         made = NativeFile(stream, elements, pixels.samples)
+        first = canonical(decode(elements), without=tag)
         with work.clock.stage("authenticate"):
-            parts = _parts(canonical(decode(elements), without=tag), made, pixels, work.clock)
-            mac = make_mac(work.key, header, parts)
+            mac = make_mac(work.key, header, _parts(first, made, pixels, work.clock))
         made.finish()
         made.replace(tag, header_element(tag, replace(header, mac=mac)))
+        with as_data_error(work.opened.path, "its hidden form"):
+            _check_written(stream, work.opened.path, first)
+
+
+def _check_written(stream: BinaryIO, source: Path, first: bytes) -> None:
+    """Make sure that what was written will be read as it was meant: a steward may throw the original away."""
+    stream.seek(0)
+    again = parse_dicom(source, stream)
+    tag, _ = find_header(again.dataset, source)
+    if canonical(again.dataset, without=tag) != first:
+        raise DataError("holds elements that would be read back as something else", where=source)
 
 
 def _parts(first: bytes, made: NativeFile, pixels: _Pixels, clock: Clock) -> Iterator[bytes]:

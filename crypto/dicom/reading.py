@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import Dataset
+from pydicom import Dataset, config
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from crypto.dicom.walk import tags
 from medveil.errors import DataError, MedVeilError
 from medveil.files import storage_error
 
@@ -31,6 +32,8 @@ LARGEST_INFLATED = 2**30
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
 _PADDING = 0xFFFCFFFC
 _UNDEFINED = 0xFFFFFFFF
+_ALIEN = frozenset({0x0000, 0x0002, 0x0006, 0xFFFE, 0xFFFF})
+"""Groups of commands, file meta information and items: written into a data set, they would change their meaning."""
 _ITEM = 0xFFFEE000
 _END = 0xFFFEE0DD
 _TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
@@ -102,7 +105,7 @@ def open_dicom(path: Path) -> Iterator[OpenFile]:
     with stream:
         before = os.fstat(stream.fileno())
         with quiet(), as_data_error(path, "its header"):
-            opened = _parse(path, stream)
+            opened = parse_dicom(path, stream)
         yield opened
         after = os.stat(path)
         if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
@@ -111,10 +114,15 @@ def open_dicom(path: Path) -> Iterator[OpenFile]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings off the terminal: they quote values of attributes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep pydicom's warnings off the terminal and out of logs: they quote values of attributes."""
+    before = config.logger.disabled
+    config.logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.logger.disabled = before
 
 
 @contextlib.contextmanager
@@ -139,7 +147,8 @@ def as_data_error(path: Path, part: str) -> Iterator[None]:
         raise DataError(f"{part} cannot be read: {type(error).__name__}{spot}", where=path) from error
 
 
-def _parse(path: Path, stream: BinaryIO) -> OpenFile:
+def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:
+    """Read a file from the start of its stream; errors of pydicom pass."""
     head = stream.read(PREAMBLE + len(MARK))
     if not head:
         raise DataError("is empty", where=path)
@@ -150,6 +159,9 @@ def _parse(path: Path, stream: BinaryIO) -> OpenFile:
     if syntax == DeflatedExplicitVRLittleEndian:
         stream = io.BytesIO(_inflate(stream, path))
     dataset = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_at_pixels)
+    alien = [tag for tag in tags(dataset) if tag.group in _ALIEN]
+    if alien:
+        raise DataError(f"holds the element {alien[0]}, which no data set may hold", where=path)
     dataset.file_meta = meta
     implicit, little = dataset.original_encoding
     assert implicit is not None

@@ -24,7 +24,8 @@ from crypto.keyring import Keyring
 from crypto.keys import Key, SiteKey
 from medveil.errors import DataError, IntegrityError, KeyMaterialError
 
-LARGEST_EXTRAS = 2**25
+LARGEST_EXTRAS = 2**24
+"""Bytes of metadata, packed; with as many of nonces the header is still one that is read."""
 KEYWORD = "medveil"
 """Where the header stands: the keyword of a PNG's text chunk."""
 

@@ -49,10 +49,11 @@ from crypto.files.picture import (
 from crypto.files.pixels import Pixels, check_block, look_up, mac_parts, to_training
 from crypto.files.png import Chunk, Png
 from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import decoding, new_file, reading_hidden
+from crypto.files.streams import decoding, reading_hidden
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError
+from medveil.files import new_file
 
 _BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
 

@@ -21,7 +21,7 @@ from crypto.files.hiding import check_kept, extras_of, find_key, make_header, no
 from crypto.files.kinds import FileReport
 from crypto.files.pixels import Pixels, Samples, check_block, mac_parts, to_training
 from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import decoding, new_file, reading_hidden
+from crypto.files.streams import decoding, reading_hidden
 from crypto.files.tiff import MAGICS, Directory, Tag, TiffReader
 from crypto.files.tiff_pixels import (
     BLACK_IS_ZERO,
@@ -37,6 +37,7 @@ from crypto.files.tiff_write import LARGEST_CLASSIC, TiffWriter
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import FormatError, IntegrityError
+from medveil.files import new_file
 
 
 class TiffFile:

@@ -18,6 +18,12 @@ HEAD_BYTES = 132
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".ima", ".mvseal"})
 """Names that promise an image: such a file that is none is an error, any other is passed over."""
 
+OTHER_IMAGES = frozenset(
+    {".gif", ".webp", ".jp2", ".j2k", ".jpx", ".jxl", ".heic", ".heif", ".avif", ".psd", ".exr", ".pgm", ".ppm"}
+    | {".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mnc", ".npy", ".npz", ".svs", ".ndpi", ".vsi", ".czi", ".mp4"}
+)
+"""Names of images that are not hidden: to pass over them as if they were none would lose them."""
+
 _RASTER: tuple[FileKind, ...] = (PngFile(), TiffFile(), JpegFile(), BmpFile(), SealedFile())
 _DICOM_MARK = b"DICM"
 

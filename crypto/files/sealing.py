@@ -30,11 +30,11 @@ from crypto.derivation import encode_fields
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
 from crypto.files.recipe import Recipe
-from crypto.files.streams import decoding, new_file
+from crypto.files.streams import decoding
 from crypto.keyring import Keyring
 from crypto.keys import Key, SiteKey
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
-from medveil.files import storage_error
+from medveil.files import new_file, storage_error
 
 MAGIC = b"MVSTREAM"
 VERSION = 1

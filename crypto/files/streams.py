@@ -1,75 +1,15 @@
-"""Reading what others wrote, and writing files too large for memory: every failure one of our own errors."""
+"""Reading what others wrote: every failure is one of our own errors, which names the file."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from medveil.errors import DataError, IntegrityError, MedVeilError, StorageError
 from medveil.files import storage_error
 
-SMALL_BYTES = 2**23
-"""A file up to this size may be left to be synced with others."""
-
 _LONGEST_REASON = 160
-_LONGEST_NAME = 40
-
-
-class _Syncing:
-    """Whether files are brought to the disk one by one."""
-
-    each = True
-
-
-def leave_small_files_unsynced() -> None:
-    """Leave it to another process to bring small files to the disk, many at once (`sync_disk`).
-
-    A disk takes some milliseconds for each request to write what it holds, however little that is: 5 ms here, so
-    that 10,000 small files would wait 50 s for nothing else.
-    """
-    _Syncing.each = False
-
-
-def can_sync_disk() -> bool:
-    """Whether `sync_disk` works here: on Linux."""
-    return _syncfs() is not None
-
-
-def sync_disk(path: str | Path) -> None:
-    """Bring all files of the disk that holds `path` to it.
-
-    Raises
-    ------
-    StorageError
-        The disk refused: a file written since the last time may not be whole.
-    """
-    sync = _syncfs()
-    assert sync is not None
-    try:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            if sync(handle) != 0:
-                number = ctypes.get_errno()
-                raise OSError(number, os.strerror(number))
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise storage_error(error, path, "write to the disk") from error
-
-
-@cache
-def _syncfs() -> Callable[[int], int] | None:
-    try:
-        found: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).syncfs
-    except (OSError, AttributeError):
-        return None
-    return found
 
 
 @contextlib.contextmanager
@@ -121,40 +61,6 @@ def reading_hidden(where: str | Path) -> Iterator[None]:
             yield
     except DataError as error:
         raise IntegrityError(error.problem, where=where, cure="restore it from a copy") from error
-
-
-@contextlib.contextmanager
-def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Write a file of any size so that a reader sees the old content or all of the new, never a part.
-
-    The stream can be read and written anywhere. When the block raises, nothing of it remains. Errors of what the
-    block reads must be ours already (`decoding`), or they would be taken for errors of this file. The file is on the
-    disk when the block is left, but for small ones after `leave_small_files_unsynced`.
-
-    Raises
-    ------
-    StorageError
-        The disk is full, read-only, or refuses the write. The old file is untouched.
-    """
-    path = Path(path)
-    temporary: str | None = None
-    try:
-        # The name is cut, so that a name as long as a disk allows still has room for what makes it a part.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}.", suffix=".part")
-        with os.fdopen(handle, "w+b") as stream:
-            yield stream
-            stream.flush()
-            if _Syncing.each or os.fstat(stream.fileno()).st_size > SMALL_BYTES:
-                os.fsync(stream.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise storage_error(error, path, "write the file") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def _reason(error: Exception) -> str:

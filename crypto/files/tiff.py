@@ -17,8 +17,8 @@ from medveil.errors import DataError
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 LARGEST_PAGES = 2**20
-LARGEST_VALUES = 2**25
-"""Bytes of all values of one directory."""
+LARGEST_VALUES = 2**26
+"""Bytes of all values of one directory: more than the largest header of ours."""
 
 MOST_TAGS = 4096
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}

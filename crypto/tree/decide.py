@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from crypto.files.registry import HEAD_BYTES, IMAGE_SUFFIXES, recognise
+from crypto.files.registry import HEAD_BYTES, IMAGE_SUFFIXES, OTHER_IMAGES, recognise
 from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
 from crypto.tree.paths import shown
 from crypto.tree.plan import Plan
@@ -98,10 +98,13 @@ class Decider:
         return None if self._is_done(found, todo) else todo
 
     def _no_image(self, found: Found) -> None:
-        promised = PurePosixPath(found.name).suffix.lower() in IMAGE_SUFFIXES
-        if promised:
+        suffixes = [suffix.lower() for suffix in PurePosixPath(found.name).suffixes]
+        last, last_two = "".join(suffixes[-1:]), "".join(suffixes[-2:])
+        if last in IMAGE_SUFFIXES:
             why = "is empty" if found.stamp.size == 0 else "is named like an image and is none"
             self.fail(found.name, why)
+        elif {last, last_two} & OTHER_IMAGES:
+            self.fail(found.name, "is of a sort that is not hidden; convert it to DICOM, PNG or TIFF")
         else:
             self._skip(found.name, NOT_AN_IMAGE)
 

@@ -108,6 +108,10 @@ class Index:
         for name, text in rows:
             yield os.fsdecode(name), text
 
+    def how_often(self, sort: str) -> int:
+        """How many things were noted of one sort."""
+        return int(self._base.execute("SELECT COUNT(*) FROM said WHERE sort = ?", (sort,)).fetchone()[0])
+
     def _record(self, line: bytes) -> Record:
         record = parse_record(line, self._marks)
         if record is None:

@@ -6,10 +6,10 @@ import hmac
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from crypto.files.streams import new_file
 from crypto.keyring import Keyring
 from crypto.tree.records import Heading, Marks, Record, line_of, lines_of, parse_record, read_heading
 from medveil.errors import IntegrityError, KeyMaterialError
+from medveil.files import new_file
 
 
 def write_manifest(path: Path, heading: Heading, lines: Iterable[bytes], marks: Marks) -> None:

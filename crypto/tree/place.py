@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from crypto.files.streams import can_sync_disk, sync_disk
 from crypto.tree.paths import WORK, make_folders
 from crypto.tree.workers import wait_for_workers
+from medveil.disks import can_sync_disk, sync_disk, sync_folder
 from medveil.errors import StorageError
 from medveil.files import locked, make_folder, storage_error
 
@@ -109,18 +109,14 @@ class Workplace:
         StorageError
             The disk refused.
         """
-        if self.syncs_at_once:
-            sync_disk(self._work)
-            return
-        for folder in self._unsynced:
-            try:
-                handle = os.open(folder, os.O_RDONLY)
-                try:
-                    os.fsync(handle)
-                finally:
-                    os.close(handle)
-            except OSError as error:
-                raise storage_error(error, folder, "write the folder") from error
+        here = self._work
+        try:
+            if self.syncs_at_once:
+                sync_disk(here)
+            for here in self._unsynced:
+                sync_folder(here)
+        except OSError as error:
+            raise storage_error(error, here, "write to the disk") from error
         self._unsynced.clear()
 
     def put(self, part: Path, target: str, *, replace: bool) -> None:

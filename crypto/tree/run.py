@@ -24,7 +24,7 @@ from crypto.tree.earlier import Earlier
 from crypto.tree.index import FAILED, WARNED, Index
 from crypto.tree.journal import VOID, Journal
 from crypto.tree.manifest import read_manifest, write_manifest
-from crypto.tree.paths import MANIFEST, REPORT, check_apart
+from crypto.tree.paths import MANIFEST, REPORT, check_apart, shown
 from crypto.tree.place import Workplace
 from crypto.tree.plan import Plan
 from crypto.tree.progress import TreeProgress
@@ -34,6 +34,7 @@ from crypto.tree.tasks import HIDE, SHOW, Outcome, Setup, Task, is_fatal, setup_
 from crypto.tree.walk import FILE, walk
 from crypto.tree.workers import Crew, Workers, interrupts_held
 from medveil.errors import MedVeilError, StorageError
+from medveil.log import logger
 
 BATCH = 256
 BATCH_SECONDS = 0.5
@@ -43,9 +44,20 @@ MakeCrew = Callable[[Setup, int, Path | None], Crew]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run came to: its counts, and the first rows of its tables as (name, what is said of it)."""
+    """What a run came to.
+
+    Parameters
+    ----------
+    summary
+        Its counts.
+    warnings
+        How many things a person should look at.
+    failed, warned
+        The first rows of what failed and of what to look at, as (name, what is said of it); the report has all.
+    """
 
     summary: Summary
+    warnings: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     warned: list[tuple[str, str]] = field(default_factory=list)
 
@@ -111,7 +123,8 @@ class _Run:
                 self._report(status)
         self._place.clear()
         failed, warned = (list(self._index.said(sort, TABLE_ROWS)) for sort in (FAILED, WARNED))
-        return Result(summary=self._summary, failed=failed, warned=warned)
+        warnings = self._index.how_often(WARNED)
+        return Result(summary=self._summary, warnings=warnings, failed=failed, warned=warned)
 
     def _remember(self) -> None:
         """Take up the records of earlier runs; with `force`, forget those of other settings."""
@@ -186,6 +199,8 @@ class _Run:
             yield Task(action=action, source=source, part=part, **vars(todo))
 
     def _take(self, outcome: Outcome) -> None:
+        if outcome.trace:
+            logger("crypto").debug("a defect met %s\n%s", shown(outcome.task.name), outcome.trace)
         if outcome.fatal:
             raise _DiskFullError(outcome.problem, where=self._plan.target)
         if outcome.problem and not self._place.is_there():

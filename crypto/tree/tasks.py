@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import stat
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,6 @@ from crypto.tree.records import Marks
 from crypto.tree.walk import Stamp
 from medveil.errors import DataError, MedVeilError, StorageError
 from medveil.files import storage_error
-from medveil.log import logger
 
 HIDE, SHOW, VERIFY, DIGEST = "hide", "show", "verify", "digest"
 
@@ -69,6 +69,8 @@ class Outcome:
         What was wrong, with its cure; empty if nothing was.
     exit_code
         Of the error; 0 if there was none.
+    trace
+        Of a defect of ours, where it was met.
     fatal
         Whether every further file would meet the same: a full disk.
     report, size, stamp, digest
@@ -78,6 +80,7 @@ class Outcome:
     task: Task
     problem: str = ""
     exit_code: int = 0
+    trace: str = ""
     fatal: bool = False
     report: FileReport = field(default_factory=FileReport)
     size: int = 0
@@ -155,8 +158,8 @@ class Desk:
             return Outcome(task=task, problem="needs more memory than there is", exit_code=DataError.exit_code)
         except Exception as error:
             # One file that meets a defect of ours must not end the work on all others.
-            logger("crypto").debug("a defect met %a", task.name, exc_info=True)
-            return Outcome(task=task, problem=f"MedVeil failed over it ({type(error).__name__})", exit_code=_DEFECT)
+            said = f"MedVeil failed over it ({type(error).__name__}); see --log-level debug"
+            return Outcome(task=task, problem=said, exit_code=_DEFECT, trace=traceback.format_exc())
 
     def attempt(self, task: Task) -> Outcome:
         """Do a task; what is wrong is raised, and nothing is staged then. Errors as `crypto.files.kinds.FileKind`."""

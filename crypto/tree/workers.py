@@ -19,13 +19,14 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from crypto.files.streams import leave_small_files_unsynced
 from crypto.tree.tasks import Desk, Outcome, Setup, Task
+from medveil.disks import leave_small_files_unsynced
 from medveil.files import storage_error
 
 AHEAD = 16
@@ -78,6 +79,8 @@ class _Worker:
         self.pipe, theirs = context.Pipe()
         self.given: deque[Task] = deque()
         self.process = context.Process(target=_serve, args=(theirs, setup, lock), daemon=True)
+        # Started with the first process, it would lift the hold on interrupts while that is not there yet.
+        resource_tracker.ensure_running()
         with interrupts_held():
             self.process.start()
         theirs.close()
@@ -183,12 +186,23 @@ class Workers:
 
 @contextlib.contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is over; for good in a process that is started inside."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Hold Ctrl-C back until the block is over; for good in a process that is started inside.
+
+    The mask is for that process, which inherits it. In this one it is not enough: a signal goes to any thread that does
+    not block it, a library's own among them, and Python then interrupts the main thread all the same.
+    """
+    held: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number)) if in_main else None
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if in_main:
+            signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _serve(pipe: Connection, setup: Setup, lock: Path | None) -> None:

@@ -35,6 +35,9 @@ class Chance(StrEnum):
 
     IMAGE = "the better of the data set's mean image and a random other image of the class"
     GUESS = "expected rate of a random guess"
+    IDEAL = "what independent uniform values give"
+    MAJORITY = "always answering the most frequent class"
+    SHUFFLED = "the same learners, taught shuffled labels"
     NONE = "none: the metric is a count, a size or a time"
 
 
@@ -100,6 +103,9 @@ class Attack(ABC):
         What it assumes the attacker has.
     kind : str
         ``"attack"``, or ``"diagnostic"`` for a measurement that recovers nothing.
+    recovers : str
+        ``"images"`` for an attack that ends in images or in the key to them, ``"facts"`` for one that tells something
+        about images it does not show: where values stood, who is who, what is on them.
     text : str
         One paragraph: what it does and what its figures mean.
     papers : tuple of str
@@ -116,17 +122,21 @@ class Attack(ABC):
         attack's own. None for diagnostics that have none.
     in_all : bool
         Whether ``medveil-sim attack all`` includes it.
+    device : str
+        Where networks are trained, by those attacks that train any: cpu, cuda, cuda:N or auto.
     """
 
     name: ClassVar[str]
     knowledge: ClassVar[frozenset[Knowledge]]
     kind: ClassVar[Literal["attack", "diagnostic"]] = "attack"
+    recovers: ClassVar[Literal["images", "facts"]] = "images"
     text: ClassVar[str]
     papers: ClassVar[tuple[str, ...]] = ()
     main: str
     margin: ClassVar[float]
     control: str | type[ImageCipher] | None = "none"
     in_all: ClassVar[bool] = True
+    device: str = "auto"
 
     @property
     @abstractmethod
@@ -136,6 +146,10 @@ class Attack(ABC):
     def applies_to(self, target: Target) -> str | None:
         """Say why the attack does not apply to a target; None where it does."""
         return None
+
+    def notes(self, bench: Bench) -> list[str]:
+        """Say what a reader of a result on this bench must know."""
+        return []
 
     def case(self, bench: Bench, key: int) -> Case:
         """Prepare what is attacked under one key; override for more images, pairs, or ciphertexts of one's own."""
@@ -161,9 +175,9 @@ class Attack(ABC):
     def no_wrong_key(self) -> str | None:
         """Why there is no wrong-key arm; None where there is one.
 
-        In that arm pairs, chosen plaintexts or the key are another key's than the ciphertexts'.
+        In that arm pairs, chosen plaintexts, labels or the key are another key's than the ciphertexts'.
         """
-        if self.knowledge & {Knowledge.PAIRS, Knowledge.CHOSEN, Knowledge.KEY}:
+        if self.knowledge & {Knowledge.PAIRS, Knowledge.CHOSEN, Knowledge.LABELLED, Knowledge.KEY}:
             return None
         return "the attacker holds nothing made under a key but the ciphertexts themselves"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -38,6 +39,10 @@ class Bench:
         Of keys and draws. Key k is ``SimulatedKey(seed + k, "attacked")``.
     kind : type of ImageCipher or None
         The cipher itself, for one that is in no registry.
+    run : Path or None
+        The run whose images and cipher these are, for what can be measured on its own models.
+    elsewhere : Material or None
+        Another source, all of whose images are the attacker's public ones; None for half of `material`.
     """
 
     material: Material
@@ -46,6 +51,8 @@ class Bench:
     images: int = 100
     seed: int = 0
     kind: type[ImageCipher] | None = None
+    run: Path | None = None
+    elsewhere: Material | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("keys", self.keys), ("images per key", self.images)):
@@ -90,6 +97,7 @@ class Bench:
         known: int = 0,
         decoys: int = 0,
         linkable: int = 0,
+        labelled: int = 0,
     ) -> Case:
         """Draw what is attacked under one key. Under another scheme the same key gets the same images.
 
@@ -107,6 +115,8 @@ class Bench:
             How many of the targets, the first, stand among the candidate plaintexts.
         decoys
             Other images among the candidates, as many of them as there are.
+        labelled
+            Images whose ciphertexts the attacker has with their labels, of the public half; as many as there are.
 
         Raises
         ------
@@ -133,6 +143,7 @@ class Bench:
             known=extra.images,
             public=lambda: self.public,
             guess_images=lambda: self._guesses(targets, key),
+            number=key,
         )
         if linkable:
             candidates = np.concatenate([targets.pixels[:linkable], drawn.images.pixels[count:]])
@@ -140,20 +151,37 @@ class Bench:
             case.candidates = candidates[order]
             case.linked = np.full(count, -1, np.int64)
             case.linked[:linkable] = np.argsort(order)[:linkable]
+        if labelled:
+            own = generator(self.seed + key, "labelled")
+            told = material.draw(labelled, pool=material.public, rng=own, at_least=1, what="labelled images")
+            case.labelled = told.images
+            case.labelled_sites = material.sites_of(told.places)
+            case.sites = material.sites_of(drawn.places[:count])
         return case
 
     @cached_property
     def public(self) -> Images:
         """The attacker's public images: as many as can be read, up to a thousand."""
-        return self._public(_PUBLIC)
+        if self.elsewhere is None:
+            return self._of_public_half(_PUBLIC)
+        everything = np.arange(len(self.elsewhere.items))
+        rng = generator(self.seed, "public")
+        return self.elsewhere.draw(_PUBLIC, pool=everything, rng=rng, at_least=1, what="public images").images
 
-    def _public(self, n: int) -> Images:
+    @property
+    def public_text(self) -> str:
+        """Say where the public images are from."""
+        if self.elsewhere is None:
+            return "The public images are the other half of the same source."
+        return f"The public images are of another source, {self.elsewhere.source.path}."
+
+    def _of_public_half(self, n: int) -> Images:
         rng = generator(self.seed, "public")
         return self.material.draw(n, pool=self.material.public, rng=rng, at_least=1, what="public images").images
 
     @cached_property
     def _few(self) -> Images:
-        return self._public(_FEW)
+        return self._of_public_half(_FEW)
 
     @cached_property
     def _mean(self) -> Pixels:

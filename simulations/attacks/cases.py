@@ -19,14 +19,16 @@ Indices = npt.NDArray[np.int64]
 
 _PAIR_NONCES = 2**32
 _ORACLE_NONCES = 2**33
-"""Where the nonces of pairs and of chosen plaintexts begin: no two ciphertexts of a key share one."""
+_LABELLED_NONCES = 2**35
+"""Where the nonces of pairs, chosen plaintexts and labelled images begin: no two ciphertexts of a key share one."""
 
 
 class Knowledge(StrEnum):
-    """Everything an attacker may be assumed to have; a closed list."""
+    """Everything an attacker may be assumed to have; a closed list, roughly from little to much."""
 
     CIPHERTEXTS = "ciphertexts"
     PUBLIC = "auxiliary public images"
+    LABELLED = "labelled ciphertexts"
     CANDIDATES = "candidate plaintexts"
     PAIRS = "known pairs"
     CHOSEN = "chosen plaintexts"
@@ -56,6 +58,14 @@ class Pairs(NamedTuple):
     hidden: Hidden
 
 
+class Labelled(NamedTuple):
+    """Ciphertexts whose classes, int64 (n,), and sites, int64 (n,) or None where there are none, are known."""
+
+    hidden: Hidden
+    labels: Indices
+    sites: Indices | None
+
+
 Oracle = Callable[[Pixels], Hidden]
 """Hides images of the attacker's choice."""
 
@@ -72,10 +82,14 @@ class Seen:
         Scheme and settings; public.
     geometry : Geometry
         Shape of images and blocks; public.
+    number : int
+        Which of the measurement's keys it is, for attacks that spend more on the first ones.
     """
 
-    def __init__(self, config: CipherConfig, geometry: Geometry, given: Mapping[Knowledge, Any]) -> None:
-        self.config, self.geometry = config, geometry
+    def __init__(
+        self, config: CipherConfig, geometry: Geometry, given: Mapping[Knowledge, Any], *, number: int = 0
+    ) -> None:
+        self.config, self.geometry, self.number = config, geometry, number
         self._given = dict(given)
 
     @property
@@ -102,6 +116,11 @@ class Seen:
     def oracle(self) -> Oracle:
         """Hides images of the attacker's choice."""
         return self._get(Knowledge.CHOSEN)  # type: ignore[no-any-return]
+
+    @property
+    def labelled(self) -> Labelled:
+        """Ciphertexts with their labels; of other patients than the rest, whose labels the attacker wants."""
+        return self._get(Knowledge.LABELLED)  # type: ignore[no-any-return]
 
     @property
     def updates(self) -> Any:
@@ -144,6 +163,12 @@ class Case:
         Plain images in random order, (n, C, H, W).
     linked : int64 (targets,)
         Place of each target among the candidates, -1 for one that is not there.
+    number : int
+        Which of the measurement's keys it is.
+    labelled : Images
+        Images whose ciphertexts the attacker has with their labels, of other groups than the targets.
+    sites, labelled_sites : int64 (targets,) and (labelled,)
+        Where they were made; None where the source names fewer than two sites.
     guess_images : callable
         Gives, for chance, the mean image and random other images of the targets' classes.
     extra : mapping
@@ -160,6 +185,10 @@ class Case:
     guess_images: Callable[[], list[Pixels]]
     candidates: Pixels | None = None
     linked: Indices | None = None
+    labelled: Images | None = None
+    number: int = 0
+    sites: Indices | None = None
+    labelled_sites: Indices | None = None
     extra: Mapping[Knowledge, Any] = field(default_factory=dict)
 
     @cached_property
@@ -180,7 +209,7 @@ class Case:
         knowledge
             What the attack assumes.
         wrong_key
-            Make pairs, chosen plaintexts and the key another key's than the ciphertexts'.
+            Make pairs, chosen plaintexts, labelled ciphertexts and the key another key's than the ciphertexts'.
         """
         cipher = self.other if wrong_key else self.cipher
         supply: dict[Knowledge, Callable[[], Any]] = {
@@ -189,14 +218,20 @@ class Case:
             Knowledge.CANDIDATES: lambda: _frozen((self.candidates,))[0],
             Knowledge.PAIRS: lambda: self._pairs(cipher),
             Knowledge.CHOSEN: lambda: oracle(cipher),
+            Knowledge.LABELLED: lambda: self._labelled(cipher),
             Knowledge.KEY: lambda: cipher,
         }
         given = {each: self.extra[each] if each in self.extra else supply[each]() for each in knowledge}
-        return Seen(self.config, self.geometry, given)
+        return Seen(self.config, self.geometry, given, number=self.number)
 
     def _pairs(self, cipher: ImageCipher) -> Pairs:
         hidden = hide(cipher, self.known.pixels, first=_PAIR_NONCES)
         return Pairs(_frozen((self.known.pixels,))[0], _frozen(hidden))
+
+    def _labelled(self, cipher: ImageCipher) -> Labelled:
+        assert self.labelled is not None
+        hidden = hide(cipher, self.labelled.pixels, first=_LABELLED_NONCES)
+        return Labelled(_frozen(hidden), self.labelled.labels, self.labelled_sites)
 
 
 def hide(cipher: ImageCipher, images: Pixels, *, first: int = 0) -> Hidden:

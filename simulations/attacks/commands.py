@@ -79,17 +79,30 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "attack",
         text="Attack hidden images: what is recovered, beside an unprotected control, chance and a wrong key.",
         example="medveil-sim attack known-plaintext --images brain-mri --cipher block-pixel --negate --out ATTACKS",
+        device=True,
     )
-    made.add_argument("name", metavar="NAME", help="an attack of 'medveil-sim attacks', or 'all'")
+    made.add_argument("name", metavar="NAME", help="attacks of 'medveil-sim attacks', by commas, or 'all'")
     where = made.add_mutually_exclusive_group(required=True)
     where.add_argument("--images", type=Path, metavar="DIR", help="folder of images, or an .npz file")
     where.add_argument("--run", type=Path, metavar="RUN", help="the images and the cipher of a run; results go there")
     made.add_argument("--cipher", metavar="SCHEME", help="scheme or preset that hides the images")
-    made.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side images are resized to (default: as data.image_size)"
-    )
-    made.add_argument("--block", type=int, metavar="PIXELS", help="edge of a cipher block (default: 16)")
     made.add_argument("--negate", action="store_true", help="also negate pixels at keyed positions (block-pixel)")
+    add_measure_options(made, size="as data.image_size")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
+    made.add_argument("--json", action="store_true", help="print the results as JSON")
+    made.set_defaults(command=_do_attack)
+
+
+def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
+    """Add the options that say what is measured on: images, blocks, keys.
+
+    Parameters
+    ----------
+    size
+        The default size of images, in words.
+    """
+    made.add_argument("--size", type=int, metavar="PIXELS", help=f"side images are resized to (default: {size})")
+    made.add_argument("--block", type=int, metavar="PIXELS", help="edge of a cipher block (default: 16)")
     made.add_argument(
         "--set",
         dest="overrides",
@@ -99,12 +112,10 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="KEY=VALUE",
         help="further settings of the images, as for 'run': data.group_by=group",
     )
-    made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
     made.add_argument("--keys", type=int, metavar="N", help="keys (default: 10)")
     made.add_argument("--images-per-key", type=int, metavar="N", help="images attacked under each key (default: 100)")
+    made.add_argument("--public", metavar="DIR", help="the attacker's public images (default: half of those attacked)")
     made.add_argument("--seed", type=int, metavar="N", help="seed of keys and draws (default: 0, or the run's)")
-    made.add_argument("--json", action="store_true", help="print the results as JSON")
-    made.set_defaults(command=_do_attack)
 
 
 def _do_attack(arguments: argparse.Namespace) -> int:
@@ -112,8 +123,10 @@ def _do_attack(arguments: argparse.Namespace) -> int:
     from simulations.attacks.registry import chosen  # noqa: PLC0415
 
     attacks = chosen(arguments.name)
+    for attack in attacks:
+        attack.device = arguments.device or "auto"
     folders = _folders(arguments)
-    prepared = prepare(_configured(arguments))
+    prepared = prepare(configured(arguments), run=arguments.run)
     results, failed = _measure_all(attacks, prepared, folders)
     if arguments.json:
         print(json.dumps([each.to_document() for each in results], indent=2))
@@ -134,7 +147,8 @@ def _folders(arguments: argparse.Namespace) -> list[Path]:
     return found if arguments.run is None else [*found, arguments.run / "attacks"]
 
 
-def _configured(arguments: argparse.Namespace) -> AttackConfig:
+def configured(arguments: argparse.Namespace) -> AttackConfig:
+    """What the options of `attack` ask for."""
     from medveil.config import load_config, to_mapping  # noqa: PLC0415
     from simulations.attacks.config import AttackConfig, of_folder, of_run  # noqa: PLC0415
 
@@ -146,6 +160,7 @@ def _configured(arguments: argparse.Namespace) -> AttackConfig:
         data = {**of_folder(arguments.images), "image_size": arguments.size}
         settings = _assignments(_given({"data": data, "cipher": cipher}))
     own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
+    own["public"] = arguments.public
     return load_config(AttackConfig, None, [*settings, *_assignments(_given(own)), *arguments.overrides])
 
 

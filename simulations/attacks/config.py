@@ -27,6 +27,10 @@ class AttackConfig:
     keys: int = field(default=10, metadata={"help": "Keys; fewer than 10 are a trial, and the result says so."})
     images: int = field(default=100, metadata={"help": "Images per key; fewer than 100 are a trial, likewise."})
     seed: int = field(default=0, metadata={"help": "Seed of keys and draws."})
+    public: str | None = field(
+        default=None,
+        metadata={"help": "Folder or .npz file of the attacker's public images; null: half of the data's."},
+    )
 
 
 class Prepared(NamedTuple):
@@ -36,11 +40,18 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
-def prepare(config: AttackConfig) -> Prepared:
+def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
     """Open the images and set up the bench.
 
     The images get the size of the data, or ``data.image_size``, rounded up to whole blocks: attacks look at blocks, and
     the padding a cipher may add is no part of an image.
+
+    Parameters
+    ----------
+    config
+        Images, cipher, keys.
+    run
+        The run folder they are those of, if they are.
 
     Raises
     ------
@@ -66,13 +77,28 @@ def prepare(config: AttackConfig) -> Prepared:
     material = Material(source, seed=config.seed)
     if not material.grouped:
         notes.append("The data name no groups: images of one patient may be on both sides of a split.")
-    return Prepared(Bench(material, cipher, keys=config.keys, images=config.images, seed=config.seed), notes)
+    bench = Bench(
+        material,
+        cipher,
+        keys=config.keys,
+        images=config.images,
+        seed=config.seed,
+        run=run,
+        elsewhere=None if config.public is None else _elsewhere(Path(config.public), material),
+    )
+    return Prepared(bench, notes)
+
+
+def _elsewhere(path: Path, like: Material) -> Material:
+    """Images of another source, in the shape of the attacked ones."""
+    given = {**of_folder(path), "image_size": like.size, "channels": like.channels}
+    return Material(open_source(from_mapping(DataConfig, given, where="public")), seed=0)
 
 
 def of_folder(path: Path) -> dict[str, object]:
     """Data settings a folder or file of images asks for: its kind, and ``labels.csv`` with its ``group`` if there."""
     if not path.exists():
-        raise ConfigError("no such folder or file", where=path, cure="give --images a folder of images or an .npz file")
+        raise ConfigError("no such folder or file", where=path, cure="give a folder of images or an .npz file")
     if path.is_file():
         return {"source": "npz", "path": str(path)}
     if any(path.rglob("*.dcm")):

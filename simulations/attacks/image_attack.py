@@ -13,7 +13,7 @@ from simulations.attacks.cases import Case
 from simulations.attacks.scores import Floats, Pixels
 
 SSIM = Metric("ssim", "structural similarity of recovered and original", "SSIM", chance=Chance.IMAGE)
-EITHER = Metric("ssim_or_negative", "the same, of the image or its negative", "SSIM", chance=Chance.IMAGE)
+EITHER = Metric("ssim_or_negative", "structural similarity of the image or its negative", "SSIM", chance=Chance.IMAGE)
 PSNR = Metric("psnr", "peak signal-to-noise ratio", "dB", chance=Chance.IMAGE)
 EDGES = Metric("edges", "outlines of recovered and original", "correlation", chance=Chance.IMAGE)
 

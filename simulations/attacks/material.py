@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -119,6 +120,18 @@ class Material:
     def groups_of(self, places: Iterable[int]) -> set[str | int]:
         """Groups of some images; an image without one is its own."""
         return {self._group(int(place)) for place in places}
+
+    @cached_property
+    def sites(self) -> tuple[str, ...]:
+        """Names of the sites the source tells apart; empty where it names fewer than two."""
+        found = sorted({item.site for item in self.items if item.site is not None})
+        return tuple(found) if len(found) > 1 and all(item.site is not None for item in self.items) else ()
+
+    def sites_of(self, places: Iterable[int]) -> npt.NDArray[np.int64] | None:
+        """Site of each image, as an index of `sites`; None where there are none."""
+        if not self.sites:
+            return None
+        return np.array([self.sites.index(str(self.items[int(place)].site)) for place in places], dtype=np.int64)
 
     def _group(self, place: int) -> str | int:
         group = self.items[place].group

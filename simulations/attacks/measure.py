@@ -171,7 +171,7 @@ def _result(
         margin=attack.margin,
         metrics=made,
         reasons=reasons or {},
-        notes=[*notes, *(_too_few(bench.keys, n // bench.keys) if n else [])],
+        notes=[*notes, *([*attack.notes(bench), *_too_few(bench.keys, n // bench.keys)] if n else [])],
         attack_seconds=attack_seconds,
         seconds=seconds,
         environment={"medveil": medveil_version(), "numpy": np.__version__},

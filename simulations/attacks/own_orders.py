@@ -49,6 +49,13 @@ def pixel_states(channels: int) -> States:
     return States(np.array([order for order, _ in pairs], np.intp), np.array([flips for _, flips in pairs], np.bool_))
 
 
+def agreement(states: States) -> float:
+    """Expected share of positions that two random states treat alike."""
+    codes = states.source * 2 + states.flips
+    shares = [np.unique(column, return_counts=True)[1] / len(codes) for column in codes.T]
+    return float(np.mean([(share**2).sum() for share in shares]))
+
+
 def recover_blocks(
     plain: Pixels, hidden: Pixels, shape: Geometry, *, negate: bool, states: States | None, rng: np.random.Generator
 ) -> SignedPermutation:

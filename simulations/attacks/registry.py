@@ -10,11 +10,17 @@ from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
 from simulations.attacks.ciphertext.covariance import Covariance
+from simulations.attacks.ciphertext.gan import Gan
 from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
+from simulations.attacks.ciphertext.inverse_network import InverseNetwork
 from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
 from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
+from simulations.attacks.ciphertext.utility_leak import UtilityLeak
+from simulations.attacks.ciphertext.view_linkage import ViewLinkage
+from simulations.attacks.diagnostics.perturbation import Perturbation
+from simulations.attacks.diagnostics.statistics import Statistics
 
 ATTACKS: dict[str, type[Attack]] = {
     attack.name: attack
@@ -28,6 +34,12 @@ ATTACKS: dict[str, type[Attack]] = {
         Jigsaw,
         AuxStatistics,
         BruteForce,
+        UtilityLeak,
+        ViewLinkage,
+        InverseNetwork,
+        Gan,
+        Statistics,
+        Perturbation,
     )
 }
 """In the order they are listed and run."""
@@ -35,14 +47,21 @@ ATTACKS: dict[str, type[Attack]] = {
 ALL = "all"
 
 
-def chosen(name: str) -> list[Attack]:
-    """The attack of a name with its default settings, or all of them.
+def chosen(names: str) -> list[Attack]:
+    """The attacks of a list of names, separated by commas, with their default settings; ``all`` stands for most.
 
     Raises
     ------
     ConfigError
-        No attack has this name.
+        No attack has such a name.
     """
+    made: dict[str, Attack] = {}
+    for name in names.split(","):
+        made |= {each.name: each for each in _named(name.strip())}
+    return list(made.values())
+
+
+def _named(name: str) -> list[Attack]:
     if name == ALL:
         return [attack() for attack in ATTACKS.values() if attack.in_all]
     if name not in ATTACKS:

@@ -225,6 +225,7 @@ def test_functional_groups_stay_one_a_frame(make_dicom: MakeDicom, steward: Any)
     source = make_dicom(np.stack([PLAIN] * 3), SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1")
     dataset = pydicom.dcmread(source)
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    dataset.PulseSequenceName = "originals only"
     shared = Dataset()
     measures, rescale = Dataset(), Dataset()
     measures.PixelSpacing = ["1", "2"]
@@ -247,6 +248,7 @@ def test_functional_groups_stay_one_a_frame(make_dicom: MakeDicom, steward: Any)
             group.MRImageFrameTypeSequence[0].FrameType == hidden.ImageType == ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
         )
         assert group.FrameContentSequence[0].FrameComments == f"frame {index}"
+    assert "PulseSequenceName" not in hidden
     assert hidden.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleSlope == 2
     training = pydicom.dcmread(steward.hide(source, "training"))
     assert training.NumberOfFrames == len(training.PerFrameFunctionalGroupsSequence) == 3

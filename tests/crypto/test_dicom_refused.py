@@ -141,6 +141,17 @@ def test_transfer_syntaxes(make_dicom: MakeDicom, steward: Any) -> None:
         assert reason in refused(steward, source)
 
 
+@pytest.mark.parametrize("group", [0x0000, 0x0002, 0x0006])
+def test_elements_of_no_data_set(make_dicom: MakeDicom, steward: Any, group: int) -> None:
+    """Put in order they would come to stand before the data set, and be read as part of something else."""
+    source = make_dicom(PIXELS)
+    data = source.read_bytes()
+    place = data.index(b"\x10\x00\x20\x00LO")
+    alien = group.to_bytes(2, "little") + b"\x13\x00SH\x04\x00NAME"
+    source.write_bytes(data[:place] + alien + data[place:])
+    assert f"({group:04X},0013)" in refused(steward, source)
+
+
 def test_objects_without_pixels(make_dicom: MakeDicom, steward: Any) -> None:
     source = make_dicom(PIXELS)
     dataset = pydicom.dcmread(source)

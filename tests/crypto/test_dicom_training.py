@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from crypto.dicom.kind import DICOM
-from crypto.imaging.dicom_pixels import frame_to_bytes
+from crypto.imaging.dicom_pixels import frame_to_bytes, stored_to_bytes
 from crypto.imaging.preprocess import to_square
 from fl_client.data.config import DataConfig
 from fl_client.data.source import open_source
@@ -152,6 +152,13 @@ def test_a_class_that_cannot_hold_it_becomes_secondary_capture(
     hidden = steward.hide(make_dicom(np.stack([RAMP] * frames), SOPClassUID=sop_class), "training")
     dataset = pydicom.dcmread(hidden)
     assert dataset.SOPClassUID == dataset.file_meta.MediaStorageSOPClassUID == becomes
+    if becomes.endswith(".7.2"):
+        # A.8.3 asks for them; the client's modality LUT with a slope of 1 changes nothing.
+        assert (dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType) == (0, 1, "US")
+        assert dataset.PresentationLUTShape == "IDENTITY"
+        assert len(dataset.PageNumberVector) == frames
+        stored = dataset.pixel_array[1]
+        assert np.array_equal(stored_to_bytes(stored, dataset, 1), stored)
     assert pydicom.dcmread(steward.hide(make_dicom(RAMP, SOPClassUID=sop_class))).SOPClassUID == sop_class
 
 

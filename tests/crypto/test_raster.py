@@ -358,11 +358,21 @@ def test_an_image_smaller_than_a_block_is_refused(tmp_path: Path, shape: tuple[i
 
 
 def test_an_image_of_absurd_size_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    Image.new("L", (12000, 12000)).save(tmp_path / "a.jpg", quality=1)
-    Image.new("1", (12000, 12000)).save(tmp_path / "a.png")
-    for kind, name in ((JpegFile(), "a.jpg"), (PngFile(), "a.png")):
-        with pytest.raises(DataError, match="values are opened"):
-            kind.hide(tmp_path / name, tmp_path / "b.png", archive(), KEY)
+    sides = (12000).to_bytes(2, "big") * 2
+    small = jpeg(tmp_path / "a.jpg", "L").read_bytes()
+    assert small.count(b"\xff\xc0\0\x0b\x08\0\x28\0\x38") == 1
+    (tmp_path / "a.jpg").write_bytes(small.replace(b"\x08\0\x28\0\x38", b"\x08" + sides))
+    Image.new("L", (40, 56)).save(tmp_path / "a.bmp")
+    header = bytearray((tmp_path / "a.bmp").read_bytes())
+    header[18:26] = (12000).to_bytes(4, "little") * 2
+    (tmp_path / "a.bmp").write_bytes(header)
+    for kind, name in ((JpegFile(), "a.jpg"), (BmpFile(), "a.bmp")):
+        for asked in (
+            lambda kind=kind, name=name: kind.hide(tmp_path / name, tmp_path / "b.png", archive(), KEY),
+            lambda kind=kind, name=name: kind.examine(tmp_path / name, archive()),
+        ):
+            with pytest.raises(DataError, match="is an image of 12000 x 12000 pixels and 1 channels; up to"):
+                asked()
 
 
 def test_what_is_hidden_is_not_hidden_again(tmp_path: Path) -> None:

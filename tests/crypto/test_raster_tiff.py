@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.files import raster_tiff, tiff_pixels, tiff_write
+from crypto.files.hiding import LARGEST_EXTRAS
 from crypto.files.raster_tiff import TiffFile
 from crypto.files.recipe import Recipe
 from crypto.files.tiff import TiffReader
@@ -592,3 +595,51 @@ def test_strips_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(tifffile.imread(there_and_back(tmp_path / "a.tif")), drawn(40, 50, 3))
     with tifffile.TiffFile(tmp_path / "hidden.tif") as made:
         assert len(made.pages[0].dataoffsets) > 10
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from crypto.config import CipherConfig
+from crypto.files.hiding import LARGEST_EXTRAS
+from crypto.files.raster_tiff import TiffFile
+from crypto.files.recipe import Recipe
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+
+folder, key = Path(sys.argv[1]), SiteKey.generate("a")
+recipe = Recipe(purpose="archive", cipher=CipherConfig(block=16))
+peaks = []
+for name in ("few", "few", "many"):
+    TiffFile().hide(folder / name, folder / "hidden", recipe, key)
+    TiffFile().verify(folder / "hidden", Keyring(key))
+    TiffFile().show(folder / "hidden", folder / "shown", Keyring(key))
+    peaks.append(peak())
+print(peaks[2] - peaks[1])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc: ru_maxrss would count what started the process")
+def test_memory_is_flat_in_the_number_of_pages(tmp_path: Path) -> None:
+    for name, pages in (("few", 4), ("many", 100)):
+        with tifffile.TiffWriter(tmp_path / name) as writer:
+            for _ in range(pages):
+                writer.write(drawn(512, 512, dtype="uint16"), photometric="minisblack", contiguous=False)
+    done = subprocess.run([sys.executable, "-c", PEAK, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 8 * 1024
+
+
+def test_metadata_as_large_as_is_kept_comes_back_and_more_is_refused(tmp_path: Path) -> None:
+    for n, fits in ((LARGEST_EXTRAS * 98 // 100, True), (LARGEST_EXTRAS + 1, False)):
+        data = np.random.default_rng(0).bytes(n)
+        tifffile.imwrite(tmp_path / "a.tif", drawn(40, 50), extratags=[(65001, "B", n, data, True)], metadata=None)
+        if fits:
+            shown = there_and_back(tmp_path / "a.tif", archive(identity="sealed"))
+            assert tags_of(shown)[0][65001] == data
+        else:
+            with pytest.raises(DataError, match="bytes of metadata"):
+                TIFF.hide(tmp_path / "a.tif", tmp_path / "b.tif", archive(identity="sealed"), KEY)

@@ -113,6 +113,17 @@ def test_what_failed_is_a_table_and_exit_code_6(
     assert capsys.readouterr().err == "failed: 1\n  a.png  is missing\n"
 
 
+def test_what_to_look_at_is_counted_whole(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "source").mkdir()
+    for i in range(53):
+        Image.new("RGBA", (16, 16)).save(tmp_path / "source" / f"{i:02}.png")
+    assert cli("encrypt", tmp_path / "source", tmp_path / "hidden", "--key", key, *TRAINING) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "look at: 53"
+    assert said[1] == "  00.png  its transparency was dropped: what it covered is seen"
+    assert said[-1] == "  ... and 3 more"
+
+
 def test_a_dry_run(source: Path, tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("encrypt", source, tmp_path / "hidden", "--key", key, *ARCHIVE, "--dry-run")
     assert cli(*words) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import fcntl
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +32,7 @@ from crypto.tree.plan import Plan
 from crypto.tree.run import run_tree
 from crypto.tree.tasks import HIDE, Task, setup_of
 from crypto.tree.verify import verify_tree
-from crypto.tree.workers import Workers
+from crypto.tree.workers import Workers, wait_for_workers
 from medveil.errors import StorageError
 
 KEY = SiteKey(bytes(range(32)), "mercy")
@@ -118,6 +120,20 @@ def test_interrupts_do_not_reach_the_workers(tmp_path: Path) -> None:
         assert pid is not None
         os.kill(pid, signal.SIGINT)
         assert next(outcomes).problem == ""
+
+
+def test_a_run_waits_for_workers_of_an_earlier_one(tmp_path: Path) -> None:
+    done: list[str] = []
+    waiting = threading.Thread(target=lambda: (wait_for_workers(tmp_path / "lock"), done.append("waited")))
+    with (tmp_path / "lock").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        waiting.start()
+        waiting.join(0.3)
+        assert done == []
+    waiting.join(DEADLINE)
+    assert done == ["waited"]
+    with pytest.raises(StorageError):
+        wait_for_workers(tmp_path / "gone" / "lock")
 
 
 # --- the command, as a person would run it
@@ -211,6 +227,22 @@ def test_a_run_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path, com
     code, out, _ = command("verify", target, "--jobs", "2", "--json").end()
     assert (code, json.loads(out)["whole"]) == (0, 600)
     assert json.loads((target / REPORT).read_text())["status"] == "finished"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path, command: Callable[..., Command]) -> None:
+    source, target = tmp_path / "source", tmp_path / "hidden"
+    stack(source / "large.tif", 300)
+    started = command(*archive(source, target))
+    parts = target / WORK / "parts"
+    wait_until(lambda: list(parts.glob(".1.*.part")))
+    workers = started.workers()
+    started.process.kill()
+    started.process.wait()
+    wait_until(lambda: not any(command_line(pid) for pid in workers))
+    # In the middle of the file, and not when it was finished.
+    assert not (parts / "1").exists()
+    assert list(parts.glob(".1.*.part"))
 
 
 def test_ctrl_c_ends_with_130_and_can_go_on(tmp_path: Path, command: Callable[..., Command]) -> None:

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from crypto.config import CipherConfig
-from crypto.files import registry, streams
+from crypto.files import registry
 from crypto.files.kinds import FileReport
 from crypto.files.raster import PngFile
 from crypto.files.recipe import Recipe
@@ -25,8 +25,10 @@ from crypto.tree.paths import MANIFEST, REPORT, WORK
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result, run_tree
 from crypto.tree.verify import verify_tree
+from crypto.tree.walk import read_head
 from crypto.tree.workers import Alone
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
+from medveil.files import new_file
 
 KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
@@ -178,6 +180,13 @@ def test_bad_files_are_named_and_the_others_done(source: Path, target: Path) -> 
     assert names(target) == {"a.png", "sub/b.png", "sub/c.png"}
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.WEBP", "brain.nii.gz", "brain.nii", "x.jp2", "x.npz"])
+def test_images_of_other_sorts_are_refused_and_not_passed_over(source: Path, target: Path, name: str) -> None:
+    (source / name).write_bytes(b"GIF89a and so on")
+    result = hide(source, target)
+    assert failures(result) == {name: "is of a sort that is not hidden; convert it to DICOM, PNG or TIFF"}
+
+
 def test_links_and_special_files_are_never_opened(source: Path, target: Path, tmp_path: Path) -> None:
     outside = picture(tmp_path / "outside.png")
     (source / "in.png").symlink_to("sub/b.png")
@@ -241,6 +250,18 @@ def test_names_of_all_sorts_are_kept(
     printed = paths.shown(name)
     assert printed.isprintable()
     printed.encode()
+
+
+def test_what_takes_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    picture(tmp_path / "a.png")
+    (tmp_path / "link").symlink_to("a.png")
+    assert read_head(tmp_path / "a.png", 8) == b"\x89PNG\r\n\x1a\n"
+    with pytest.raises(DataError, match="no plain file any more"):
+        read_head(tmp_path / "pipe", 8)
+    for name in ("link", "gone"):
+        with pytest.raises(StorageError, match="cannot read the file"):
+            read_head(tmp_path / name, 8)
 
 
 def test_names_as_long_as_a_disk_allows(tmp_path: Path, target: Path) -> None:
@@ -333,7 +354,10 @@ def test_an_output_that_is_removed_meanwhile_ends_the_run(
         hide(source, target)
 
 
-def test_a_defect_of_ours_ends_with_its_file(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_of_ours_ends_with_its_file(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "medveil")
     real = PngFile.hide
 
     def breaks(kind: PngFile, path: Path, *rest: Any) -> FileReport:
@@ -343,7 +367,8 @@ def test_a_defect_of_ours_ends_with_its_file(source: Path, target: Path, monkeyp
 
     monkeypatch.setattr(PngFile, "hide", breaks)
     result = hide(source, target)
-    assert failures(result) == {"sub/b.png": "MedVeil failed over it (ZeroDivisionError)"}
+    assert failures(result) == {"sub/b.png": "MedVeil failed over it (ZeroDivisionError); see --log-level debug"}
+    assert "raise ZeroDivisionError" in caplog.text
     assert names(target) == {"a.png", "sub/c.png"}
 
 
@@ -638,7 +663,7 @@ class StandIn:
         data = source.read_bytes()
         if b"SR" in data:
             raise DataError("is a structured report, which has no pixels", where=source)
-        with streams.new_file(target) as stream:
+        with new_file(target) as stream:
             stream.write(data[:132] + data[132:][::-1])
         return FileReport(
             frames=5, removed=["PatientName"], replaced=["StudyDate"], warnings=["look at its burned-in text"]
@@ -646,7 +671,7 @@ class StandIn:
 
     def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
         data = source.read_bytes()
-        with streams.new_file(target) as stream:
+        with new_file(target) as stream:
             stream.write(data[:132] + data[132:][::-1])
         return FileReport(frames=5)
 

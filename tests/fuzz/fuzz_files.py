@@ -32,9 +32,10 @@ with atheris.instrument_imports(include=["crypto.files", "crypto.tree", "medveil
 import numpy as np
 from PIL import Image
 
-from crypto.files import pixels, streams
+from crypto.files import pixels
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from medveil.disks import leave_small_files_unsynced
 
 KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
@@ -157,7 +158,7 @@ def corpus() -> Path:
 
 
 def main() -> None:
-    streams.leave_small_files_unsynced()
+    leave_small_files_unsynced()
     # A mutant that says it is large, and is, costs seconds and shows nothing that a small one does not.
     pixels.LARGEST_VALUES = 2**18
     named = any(not each.startswith("-") for each in sys.argv[1:])

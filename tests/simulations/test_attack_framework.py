@@ -86,7 +86,7 @@ def test_an_attack_that_does_not_apply_says_why_and_has_no_figures(attack_bench:
 
 @pytest.mark.parametrize("known", list(Knowledge))
 def test_an_attack_sees_what_it_names_and_nothing_else(attack_bench: Make, known: Knowledge) -> None:
-    case = attack_bench().case(0, known=2, linkable=2, decoys=3)
+    case = attack_bench().case(0, known=2, linkable=2, decoys=3, labelled=4)
     case.extra = {Knowledge.UPDATES: "updates", Knowledge.WEIGHTS: "weights"}
     seen = case.seen({known})
     ways = {
@@ -95,6 +95,7 @@ def test_an_attack_sees_what_it_names_and_nothing_else(attack_bench: Make, known
         Knowledge.CANDIDATES: "candidates",
         Knowledge.PAIRS: "pairs",
         Knowledge.CHOSEN: "oracle",
+        Knowledge.LABELLED: "labelled",
         Knowledge.UPDATES: "updates",
         Knowledge.WEIGHTS: "weights",
         Knowledge.KEY: "cipher",

@@ -11,7 +11,14 @@ from crypto.base import Geometry
 from simulations.attacks.blocks import cut, join
 from simulations.attacks.cases import Hidden
 from simulations.attacks.digits import by_digits
-from simulations.attacks.own_orders import block_states, match_values, pixel_states, recover_blocks, recover_pixels
+from simulations.attacks.own_orders import (
+    agreement,
+    block_states,
+    match_values,
+    pixel_states,
+    recover_blocks,
+    recover_pixels,
+)
 from simulations.attacks.rotation import recover_rotation
 
 SHAPES = st.builds(
@@ -44,6 +51,16 @@ def test_one_pair_gives_blocks_that_are_turned_mirrored_and_negated(shape: Geome
     hidden = [_moved(each, shape, pi, states.source[state], states.flips[state]) for each in (pair, others)]
     found = recover_blocks(pair, hidden[0], shape, negate=True, states=states, rng=rng)
     assert np.array_equal(found.decrypt(hidden[1], 255), others)
+
+
+def test_agreement_is_what_random_states_agree_in() -> None:
+    shape = Geometry(channels=3, height=8, width=8, block=4)
+    for states in (block_states(shape), pixel_states(3)):
+        first, second = np.random.default_rng(0).integers(len(states.source), size=(2, 4000))
+        alike = (states.source[first] == states.source[second]) & (states.flips[first] == states.flips[second])
+        assert agreement(states) == pytest.approx(alike.mean(), abs=0.01)
+    # A third of the orders have a channel in its place, half of the negations are right.
+    assert agreement(pixel_states(3)) == pytest.approx(1 / 6)
 
 
 def test_turns_are_those_of_a_square_seen_by_eye() -> None:

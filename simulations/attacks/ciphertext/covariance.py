@@ -42,6 +42,7 @@ class Covariance(Attack):
     """
 
     name = "covariance"
+    recovers = "facts"
     knowledge = frozenset({Knowledge.CIPHERTEXTS})
     text = (
         "Pixels that were neighbours are alike in every block, wherever the key put them: the correlation of two "

@@ -43,6 +43,7 @@ class HistogramLinkage(Attack):
     """
 
     name = "histogram-linkage"
+    recovers = "facts"
     knowledge = frozenset({Knowledge.CIPHERTEXTS, Knowledge.CANDIDATES})
     text = (
         "The attacker has plain images among which the originals of some ciphertexts are, as where a public set or "

@@ -1,0 +1,140 @@
+"""`medveil-sim attack-matrix`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from simulations.attacks.commands import add_measure_options, configured
+
+if TYPE_CHECKING:
+    from simulations.attacks.config import AttackConfig
+    from simulations.attacks.matrix.run import Failures
+
+_LARGEST = 128
+
+
+def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to `medveil-sim`."""
+    made = subcommand(
+        commands,
+        "attack-matrix",
+        text="Put all schemes and all attacks on one page, and measure what is missing.",
+        example="medveil-sim attack-matrix --images brain-mri --out MATRIX",
+        device=True,
+    )
+    made.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images, or an .npz file; without it only the page is made of what is there",
+    )
+    made.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the page and of the results")
+    made.add_argument("--schemes", metavar="A,B", help="schemes, SCHEME+negate with negation (default: all)")
+    made.add_argument("--attacks", metavar="A,B", default="all", help="attacks (default: all)")
+    made.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one for each core)")
+    add_measure_options(made, size=f"as data.image_size, at most {_LARGEST}")
+    made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False)
+
+
+def _do_matrix(arguments: argparse.Namespace) -> int:
+    from simulations.attacks.matrix.page import write_page  # noqa: PLC0415 - matplotlib is slow to import
+    from simulations.attacks.matrix.run import read_record  # noqa: PLC0415
+    from simulations.attacks.matrix.table import read_table  # noqa: PLC0415
+
+    folder: Path = arguments.out
+    failures: Failures = {}
+    if arguments.images is not None:
+        failures = _measured(folder, arguments)
+    record = read_record(folder)
+    if record is None:
+        table = read_table(folder)
+    else:
+        table = read_table(folder, columns=record.columns, failures=record.failures, settings=record.settings)
+    if not table.columns:
+        raise ConfigError("holds no results of attacks", where=folder, cure="give --images to measure them")
+    page = write_page(folder, table)
+    for problem in table.problems:
+        print(f"left out: {problem}")
+    print(f"page: {page}")
+    return EXIT_PARTIAL if any(failures.values()) or table.problems else EXIT_OK
+
+
+def _measured(folder: Path, arguments: argparse.Namespace) -> Failures:
+    from rich.console import Console  # noqa: PLC0415
+
+    from medveil.files import make_folder  # noqa: PLC0415
+    from simulations.attacks.matrix.run import Record, check_settings, merged, missing, run  # noqa: PLC0415
+    from simulations.attacks.matrix.targets import columns_of  # noqa: PLC0415
+    from simulations.attacks.registry import chosen  # noqa: PLC0415
+
+    columns = columns_of(arguments.schemes)
+    attacks = [each.name for each in chosen(arguments.attacks)]
+    beside = (os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs
+    if beside < 1:
+        raise ConfigError(f"--jobs is {beside}", where="medveil-sim attack-matrix", cure="at least 1")
+    config = _sized(arguments)
+    settings = _settings(config)
+    make_folder(folder)
+    record = check_settings(folder, settings)
+    jobs = missing(folder, columns, attacks)
+    labels = tuple(dict.fromkeys([*(record.columns if record else ()), *(each.label for each in columns)]))
+    Record(settings, labels, merged(record, [], {})).write(folder)
+    console = Console(stderr=True, highlight=False)
+    kept = len(columns) * len(attacks) - sum(len(job.attacks) for job in jobs)
+    if kept:
+        console.print(f"{kept} results kept", markup=False)
+    failures = run(
+        folder,
+        jobs,
+        _options(arguments, config),
+        beside=beside,
+        said=lambda line: console.print(line, markup=False, soft_wrap=True),
+    )
+    Record(settings, labels, merged(record, jobs, failures)).write(folder)
+    return failures
+
+
+def _sized(arguments: argparse.Namespace) -> AttackConfig:
+    """The configuration, with a size of images that all attacks can be afforded at."""
+    from fl_client.data.source import open_source  # noqa: PLC0415
+
+    config = configured(arguments)
+    if arguments.size is None and config.data.image_size is None:
+        config.data.image_size = min(open_source(config.data).size, _LARGEST)
+    return config
+
+
+def _settings(config: AttackConfig) -> dict[str, Any]:
+    """What results must share to stand in one table."""
+    from medveil.config import to_mapping  # noqa: PLC0415
+
+    data = {name: value for name, value in to_mapping(config.data).items() if name != "path"}
+    return {
+        "images": str(Path(config.data.path or "").resolve()),
+        "data": data,
+        "block": config.cipher.block,
+        "keys": config.keys,
+        "images per key": config.images,
+        "seed": config.seed,
+        "public": None if config.public is None else str(Path(config.public).resolve()),
+    }
+
+
+def _options(arguments: argparse.Namespace, config: AttackConfig) -> list[str]:
+    """The same choices as options of `medveil-sim attack`."""
+    made = ["--images", str(arguments.images), "--size", str(config.data.image_size)]
+    for option, value in (
+        ("--block", arguments.block),
+        ("--keys", arguments.keys),
+        ("--images-per-key", arguments.images_per_key),
+        ("--public", arguments.public),
+        ("--seed", arguments.seed),
+        ("--device", arguments.device),
+    ):
+        made += [] if value is None else [option, str(value)]
+    return [*made, *(["--set", *arguments.overrides] if arguments.overrides else [])]
