@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 from fl_client.commands import join, serve
 from fl_client.commands.common import DEFAULT, PROG
 from medveil.cli import guarded, parser, start_logging
+from medveil.kits import SITE, add_kit
 
-_ADD = (join.add_check, join.add_approve, serve.add_start, serve.add_status, serve.add_stop)
+_ADD = (
+    join.add_check,
+    join.add_approve,
+    serve.add_start,
+    serve.add_status,
+    serve.add_stop,
+    functools.partial(add_kit, role=SITE, chosen="site"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:

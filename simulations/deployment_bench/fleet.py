@@ -20,8 +20,10 @@ TINY = Work(
     {"name": "vit_tiny_patch16_224", "width": 24, "depth": 2, "heads": 2}, images=24, size=32, block=8, rounds=3
 )
 _MEGABYTE = 1e6
-_PER_SITE = 0.6e9
-"""What a site needs at most while it starts, to refuse a fleet that would not fit."""
+_PER_SITE = 0.45e9
+"""What a site of many takes, roughly: a fleet that would not fit is refused before it starts."""
+_LEAST_FREE = 2e9
+"""Memory that must stay free while sites start: others work on this machine too."""
 
 
 def measure_fleet(folder: Path, *, sites: int, work: Work = TINY) -> dict[str, Any]:
@@ -40,7 +42,7 @@ def measure_fleet(folder: Path, *, sites: int, work: Work = TINY) -> dict[str, A
     trial = Trial(folder)
     try:
         trial.set_up(images)
-        trial.start()
+        trial.start(after_each=_refuse_full)
         server = {"wait_for_sites": 300, "min_sites": sites, "min_updates": sites}
         run = trial.run(work.run_file(server=server))
         memory = [_memory(site) for site in trial.sites]
@@ -69,6 +71,12 @@ def measure_fleet(folder: Path, *, sites: int, work: Work = TINY) -> dict[str, A
         "pss_mb_most": max(each["site"] for each in memory),
         "superlink_pss_mb": link,
     }
+
+
+def _refuse_full() -> None:
+    room = _available()
+    if room is not None and room < _LEAST_FREE:
+        raise FederationError(f"only {room / 1e9:.1f} GB of memory are left", where="fleet", cure="fewer --sites")
 
 
 def _memory(site: OwnFiles) -> dict[str, float]:

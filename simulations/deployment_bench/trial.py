@@ -1,4 +1,4 @@
-"""A consortium on this machine for as long as it is measured: set up, run and ended by MedVeil's own commands."""
+"""A consortium on this machine for as long as it is measured: real processes, as MedVeil's commands start them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,16 +18,22 @@ import numpy as np
 import yaml
 
 from fl_client.deployment import running
+from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.config import CONFIG_FILE as SITE_FILE
 from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.enroll import enroll
 from fl_server.deployment.consortium import Consortium, load_consortium
+from fl_server.deployment.roster import Roster
 from fl_server.deployment.runs import submissions
 from medveil import processes
 from medveil.environment import HERE
 from medveil.errors import FederationError, MedVeilError
 from medveil.files import make_folder, write_text
+from medveil.invitation import load_invitation
 
 CLASSES = ["0", "1"]
-_AT_ONCE = 2
+_AT_ONCE = 8
+_CONNECT_S = 300.0
 _COMMAND_S = 900.0
 
 
@@ -43,6 +49,7 @@ class Trial:
 
     folder: Path
     sites: list[OwnFiles] = field(default_factory=list)
+    _passphrase: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
     def consortium(self) -> Consortium:
@@ -63,40 +70,30 @@ class Trial:
         """
         file = make_folder(self.folder / "server") / "consortium.yaml"
         self.server("init", str(file), "name=bench", f"fleet.port={free_port()}", f"control.port={free_port()}")
-        secret = self.folder / "passphrase"
-        write_text(secret, secrets.token_hex(16), mode=0o600)
         digest = self.server("run", "--hash").strip() if approve else ""
-
-        def enroll(number: int) -> OwnFiles:
-            name = f"site-{number + 1:02d}"
-            out = self.folder / name
-            words = ["enroll", "--name", name, "--invitation", str(self.consortium.invitation), "--out", str(out)]
-            own = [
-                "data.source=npz",
-                f"data.path={images[number]}",
-                "limits.least_images=8",
-                "limits.most_megabytes=4096",
-            ]
-            self.command(
-                "fl_client.cli", *words, "--passphrase-file", str(secret), *own, "device=cpu", "threads=1", *settings
+        invitation, roster = load_invitation(self.consortium.invitation), Roster(self.consortium.roster)
+        own = ["data.source=npz", "limits.least_images=8", "limits.most_megabytes=4096", "device=cpu", "threads=1"]
+        for number, path in enumerate(images, 1):
+            name = f"site-{number:02d}"
+            given = [*own, f"data.path={path}", *settings]
+            made = enroll(
+                name, self.folder / name, invitation=invitation, key=None, passphrase=self._passphrase, overrides=given
             )
+            roster.admit(made.key)
+            site = load_site(made.folder / SITE_FILE)
             if approve:
-                self.command("fl_client.cli", "approve", digest, "--site", str(out / "site.yaml"))
-            return load_site(out / "site.yaml")
+                Approvals(site.approvals).approve(digest)
+            self.sites.append(site)
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            self.sites = list(pool.map(enroll, range(len(images))))
-        for site in self.sites:
-            # The roster is one file: one at a time.
-            self.server("admit", str(site.file.parent / f"{site.config.name}.pub"), *self._named)
-
-    def start(self) -> None:
-        """Start server and sites, and wait until all are connected."""
+    def start(self, *, after_each: Callable[[], None] | None = None) -> None:
+        """Start server and sites, calling `after_each` in between, and wait until all are connected."""
         self.server("start", *self._named)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda site: self.command("fl_client.cli", "start", "--site", str(site.file)), self.sites))
         for site in self.sites:
-            connected, said = running.wait_connected(site, seconds=300)
+            running.start(site, {"": self._passphrase}, stock=False)
+            if after_each is not None:
+                after_each()
+        for site in self.sites:
+            connected, said = running.wait_connected(site, seconds=_CONNECT_S)
             if not connected:
                 raise FederationError(f"did not connect: {said}", where=site.config.name)
 
@@ -114,7 +111,7 @@ class Trial:
             with suppress(MedVeilError):
                 running.stop(site)
 
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(stop, self.sites))
         if (self.folder / "server" / "consortium.yaml").exists():
             processes.stop(self.consortium.record)
