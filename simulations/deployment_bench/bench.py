@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def bench_deployment(
     work = work or Work({"name": SMALL})
     figures: dict[str, Any] = {"environment": {**environment(), "load_before": os.getloadavg()[0]}}
     # Processes' sockets and logs are in it: short, and gone afterwards.
-    with tempfile.TemporaryDirectory(prefix="medveil-bench-") as scratch:
+    with _ended_in_order(), tempfile.TemporaryDirectory(prefix="medveil-bench-") as scratch:
         if "overhead" in parts:
             figures["overhead"] = measure_overhead(make_folder(Path(scratch) / "overhead"), work)
         if "bytes" in parts:
@@ -69,6 +71,21 @@ def bench_deployment(
             figures["fleet"] = measure_fleet(make_folder(Path(scratch) / "fleet"), sites=sites)
     figures["environment"]["load_after"] = os.getloadavg()[0]
     return figures
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """End the processes that were started also where this one is told to end."""
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, leave) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def print_tables(figures: dict[str, Any]) -> None:

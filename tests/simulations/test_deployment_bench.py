@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,20 @@ def test_a_fleet_loses_nothing(tmp_path: Path) -> None:
     assert (found["updates"], found["measured"]) == (found["updates_expected"], 2)
     assert (found["left_out"], found["answers_missing"]) == (0, 0)
     assert 10 < found["pss_mb"]["supernode"] < found["pss_mb"]["site"] < 3000
+
+
+def test_told_to_end_it_ends_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Path] = []
+
+    def measured(folder: Path, *, sites: int) -> dict[str, object]:
+        seen.append(folder)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(bench, "measure_fleet", measured)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        bench.bench_deployment(["fleet"])
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert seen
+    assert not seen[0].exists(), "its folder was left"
