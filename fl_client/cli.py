@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 from fl_client.commands import join, model, serve
 from fl_client.commands.common import DEFAULT, PROG
 from medveil.cli import guarded, parser, start_logging
+from medveil.kits import SITE, add_kit
 
 _ADD = (
     join.add_check,
@@ -18,6 +20,7 @@ _ADD = (
     serve.add_stop,
     model.add_predict,
     model.add_export,
+    functools.partial(add_kit, role=SITE, chosen="site"),
 )
 
 
