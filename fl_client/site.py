@@ -68,6 +68,10 @@ class SiteSetup:
         The site's images.
     folder
         Where the site keeps its store and private state.
+    device
+        Where it trains.
+    verify
+        Compare an existing store with its checksums before it is used, which reads all of it.
     """
 
     name: str
@@ -79,6 +83,7 @@ class SiteSetup:
     data: DataConfig
     folder: Path
     device: torch.device
+    verify: bool = False
 
 
 class Site:
@@ -196,7 +201,13 @@ class Site:
                 cure=f"the run expects {self.run.classes}",
             )
         store = open_store(
-            source, self._parts, self.cipher, self.setup.data, folder=self.setup.folder, seed=self.run.seed
+            source,
+            self._parts,
+            self.cipher,
+            self.setup.data,
+            folder=self.setup.folder,
+            seed=self.run.seed,
+            verify=self.setup.verify,
         )
         self._refuse_changed_images(source)
         if store.rebuilt:

@@ -155,6 +155,8 @@ class OwnHost(Host):
                 data=data,
                 folder=self._files.state / "site",
                 device=pick_device(self._files.config.device),
+                # Once a run: what hashing takes is little beside a round.
+                verify=True,
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
