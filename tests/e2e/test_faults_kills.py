@@ -12,6 +12,7 @@ from faults import (
     left_out,
     manifest,
     meanwhile,
+    received,
     send,
     server_app,
     tensors,
@@ -38,13 +39,19 @@ def test_a_site_that_never_comes_is_waited_for_and_no_longer(world: World, capsy
     assert not absent.files.log.exists()
 
 
-@pytest.mark.fault("the ServerApp is killed (-9) mid-run", "'resume' goes on; final tensors equal an unbroken run's")
-def test_a_killed_server_app_goes_on_where_it_was(consortium: World, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.fault("the ServerApp is killed (-9) while {when}", "'resume' goes on; tensors equal an unbroken run's")
+@pytest.mark.parametrize("when", ["sites train", pytest.param("it sends", marks=pytest.mark.faults)])
+def test_a_killed_server_app_goes_on_where_it_was(
+    consortium: World, when: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert consortium("run", consortium.run_file(rounds=2, train=LONG)) == 0
     whole, first = tensors(consortium, 2), consortium.run_folder()
 
     def kill_it() -> None:
         await_round(consortium, 2, after=first)
+        if when == "sites train":
+            # Two messages of the run before, and now the second of this one.
+            wait("all have the message", lambda: all(received(site) >= 4 for site in consortium.sites.values()))
         send(server_app(consortium))
 
     capsys.readouterr()

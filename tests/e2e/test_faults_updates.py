@@ -55,7 +55,7 @@ def test_a_site_that_disagrees_is_refused_at_the_query(world: World, capsys: pyt
     sites = odd_world(world)
     # A key of its own where the run wants the one that all sites hold.
     for site in sites.values():
-        site.site.change(shared_key=yaml.safe_load(site.site.file.read_text())["key"])
+        site.site.change(shared_key=yaml.safe_load(site.site.file.read_text())["key"], limits__send_stem=True)
         assert site.site("stop") == 0
         site.start()
 

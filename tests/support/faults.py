@@ -67,6 +67,12 @@ def asked(site: Hospital) -> int:
     return site.files.node_log.read_text().count("Receiving: train") if site.files.node_log.exists() else 0
 
 
+def received(site: Hospital) -> int:
+    """How many train messages of those have come whole."""
+    said = site.files.node_log.read_text().split("Receiving: ")[1:]
+    return sum(each.startswith("train") and "Received successfully" in each for each in said)
+
+
 def await_round(world: World, number: int, *, after: Path | None = None) -> None:
     """Wait until a run is in a round; with `after`, a run newer than that folder's."""
     wait(
