@@ -23,7 +23,7 @@ from fl_client.deployment import running
 from medveil import processes
 from medveil.errors import EXIT_PARTIAL, FederationError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.mark.fault("a site never comes", "waited for with a message; the run ends in time, exit code 5")

@@ -28,7 +28,7 @@ from fl_client.deployment.supervisor import NODE, read_state
 from medveil.certificates import issue, load_issued
 from medveil.errors import EXIT_PARTIAL, FederationError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 def odd_consortium(world: World, *, proxied: str = "", proxy: Proxy | None = None) -> dict[str, OddSite]:
