@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from consortium_world import World, wait
 from faults import (
@@ -84,11 +82,11 @@ def test_a_full_disk_at_a_site_leaves_it_out(consortium: World, capsys: pytest.C
     assert sorted(path.name for path in stems.iterdir()) == [f"round-000{r}.sealed" for r in (0, 1, 3)]
 
 
-def broken_off(world: World, *, after: Path | None = None) -> None:
+def broken_off(world: World) -> None:
     """A run of three rounds whose process was killed in the last of them."""
 
     def kill_it() -> None:
-        await_round(world, 3, after=after)
+        await_round(world, 3)
         send(server_app(world))
 
     with meanwhile(kill_it):
@@ -97,8 +95,9 @@ def broken_off(world: World, *, after: Path | None = None) -> None:
 
 @pytest.mark.fault("a bit of the newest checkpoint is turned", "found by checksum; the one before is used, and said so")
 @pytest.mark.fault("a bit of a site's store is turned", "found by checksum; built anew, and said so; tensors as ever")
-@pytest.mark.fault("a bit of a site's newest stem is turned", "found by its seal; the one before is used, and said so")
-def test_damage_is_found_and_what_was_before_it_is_used(consortium: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_and_store_are_found_and_the_model_is_as_ever(
+    consortium: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     site = consortium.sites["mercy"]
     broken_off(consortium)
     damage(consortium.run_folder() / "checkpoints" / "round-0002.safetensors")
@@ -118,7 +117,12 @@ def test_damage_is_found_and_what_was_before_it_is_used(consortium: World, capsy
     assert consortium("run", consortium.run_file(rounds=3, train=LONG)) == 0
     assert consortium.run_folder() != first
     assert_same(mended, tensors(consortium, 3))
-    broken_off(consortium, after=consortium.run_folder())
+
+
+@pytest.mark.fault("a bit of a site's newest stem is turned", "found by its seal; the one before is used, and said so")
+def test_a_damaged_stem_is_found_and_the_one_before_is_used(consortium: World) -> None:
+    site = consortium.sites["mercy"]
+    broken_off(consortium)
     stem = site.files.state / "site" / "stems" / manifest(consortium)["run"] / "round-0002.sealed"
     damage(stem)
     assert consortium("resume") == 0
