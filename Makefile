@@ -11,6 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-run
 REPORT ?= build/test-report.xml
+JOBS   ?= 2
 
 # What keeps Flower and Ray from calling home or installing anything.
 export FLWR_TELEMETRY_ENABLED = 0
@@ -67,7 +68,7 @@ contracts: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))
-	@$(BIN)/pytest -m "not faults" --junitxml=$(REPORT)
+	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadfile --junitxml=$(REPORT)
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"
