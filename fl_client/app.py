@@ -1,12 +1,15 @@
 """The Flower ClientApp of a hospital: ``fl_client.app:app``.
 
-It translates between Flower's messages and `fl_client.site.Site`, and lets no error text leave the site unread.
+It translates between Flower's messages and `fl_client.site.Site`, and lets no error text leave the site unread. Whose
+site that is, a host says (`fl_client.host`): simulated ones are made from the run config, a real one never is.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,101 +20,173 @@ from flwr.clientapp import ClientApp
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
+from fl_client.deployment.config import SITE_VARIABLE
+from fl_client.host import Host, kind_of
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
-from medveil.contract import ARRAYS, CONFIG, METRICS, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
+from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.flower import ErrorCode
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
-from medveil.wire import Tensors, decode, delta, encode
+from medveil.wire import Tensors, decode, delta, encode, pack, unpack
 
-app = ClientApp()
 _OPEN_SITES = 64
-_SEE_LOG = "see the log of the site"
 _log = logger("client")
 
 
-@app.query()
-def query(message: Message, context: Context) -> Message:
-    """Say what the site brings: its row of the preflight table. Builds the encrypted store when there is none."""
-    return _answer(message, context, lambda site: RecordDict({SITE: ConfigRecord(site.describe())}))
+class SimulatedHost(Host):
+    """Sites made from the run config: a simulation's, whose server and sites are one person's."""
 
-
-@app.train()
-def train(message: Message, context: Context) -> Message:
-    """Train one round; reply with the travelling tensors and the measures."""
-
-    def work(site: Site) -> RecordDict:
-        incoming = _incoming(message, site.run)
-        outgoing, metrics = site.train(
-            int(_number(message, ROUND)), incoming, proximal_mu=_number(message, "proximal-mu", 0.0)
+    def site(self, context: Context) -> Site:
+        """The site of the partition Flower gave this node."""
+        if SITES_KEY not in context.run_config:
+            raise ConfigError(
+                "this client has no settings of its own", where="run config", cure=f"a simulation sends '{SITES_KEY}'"
+            )
+        return _simulated_site(
+            str(context.run_config[RUN_KEY]),
+            str(context.run_config[SITES_KEY]),
+            int(context.node_config["partition-id"]),
+            context.run_id,
         )
-        if site.run.kind == "delta":
-            outgoing = delta(outgoing, incoming)
-        sent = {name: Array(array) for name, array in encode(outgoing, site.run.wire).items()}
-        return RecordDict({ARRAYS: ArrayRecord(sent), METRICS: MetricRecord(dict(metrics))})
 
-    return _answer(message, context, work)
+    def allow(self, site: Site, kind: str, round_: int) -> None:
+        """Anything: a simulation asks its own sites."""
 
-
-@app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
-    """Measure the model on the site's validation and test images."""
-
-    def work(site: Site) -> RecordDict:
-        metrics = site.evaluate(int(_number(message, ROUND)), _incoming(message, site.run))
-        return RecordDict({METRICS: MetricRecord(dict(metrics))})
-
-    return _answer(message, context, work)
+    def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
+        """All of it, where it comes from a simulation."""
+        if SITES_KEY in context.run_config:
+            return f"{type(error).__name__}: {error}", logging.DEBUG
+        return kind_of(error), logging.ERROR
 
 
-def _incoming(message: Message, run: RunConfig) -> Tensors:
+class ChosenHost(Host):
+    """The real site that this process's environment names, or a simulation's."""
+
+    def site(self, context: Context) -> Site:
+        """A site of the host that serves here."""
+        return self._host.site(context)
+
+    def allow(self, site: Site, kind: str, round_: int) -> None:
+        """As the host that serves here."""
+        self._host.allow(site, kind, round_)
+
+    def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
+        """As the host that serves here."""
+        return self._host.told(error, context) if SITE_VARIABLE not in os.environ else self._own_words(error, context)
+
+    def _own_words(self, error: MedVeilError, context: Context) -> tuple[str, int]:
+        try:
+            return self._host.told(error, context)
+        except MedVeilError:
+            # The site's own file cannot be read: that is the error, and none of the server's business.
+            return kind_of(error), logging.ERROR
+
+    @property
+    def _host(self) -> Host:
+        named = os.environ.get(SITE_VARIABLE)
+        return SimulatedHost() if named is None else _own_host(named)
+
+
+def make_app(host: Host) -> ClientApp:
+    """Make the ClientApp that serves a host's sites."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        """Say what the site brings: its row of the preflight table. Builds the encrypted store when there is none."""
+        return _answer(host, message, context, lambda site: RecordDict({SITE: ConfigRecord(site.describe())}))
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        """Train one round; reply with the travelling tensors and the measures."""
+
+        def work(site: Site) -> RecordDict:
+            incoming, round_ = _incoming(message, site), _round(message)
+            host.allow(site, "train", round_)
+            outgoing, metrics = site.train(round_, incoming, proximal_mu=_number(message, "proximal-mu", 0.0))
+            if site.run.kind == "delta":
+                outgoing = delta(outgoing, incoming)
+            encoded = encode(outgoing, site.run.wire)
+            sent = {PACKED: pack(encoded)} if site.run.packed else encoded
+            record = ArrayRecord({name: Array(array) for name, array in sent.items()})
+            return RecordDict({ARRAYS: record, METRICS: MetricRecord(dict(metrics))})
+
+        return _answer(host, message, context, work)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        """Measure the model on the site's validation and test images."""
+
+        def work(site: Site) -> RecordDict:
+            incoming, round_ = _incoming(message, site), _round(message)
+            host.allow(site, "evaluate", round_)
+            metrics = site.evaluate(round_, incoming)
+            return RecordDict({METRICS: MetricRecord(dict(metrics))})
+
+        return _answer(host, message, context, work)
+
+    return app
+
+
+app = make_app(ChosenHost())
+
+
+def _incoming(message: Message, site: Site) -> Tensors:
     sent = message.content.array_records.get(ARRAYS)
     if sent is None:
         raise FederationError(f"the message has no '{ARRAYS}'", cure="server and site need the same MedVeil")
     arrays = {name: array.numpy() for name, array in sent.items()}
-    return decode(arrays, run.wire, where="tensors from the server")
+    if site.run.packed:
+        if set(arrays) != {PACKED}:
+            raise FederationError(f"the message has {len(arrays)} tensors, wanted '{PACKED}' alone")
+        shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
+        arrays = unpack(arrays[PACKED], shapes, where="tensors from the server")
+    return decode(arrays, site.run.wire, where="tensors from the server")
+
+
+def _round(message: Message) -> int:
+    number = _number(message, ROUND)
+    if not number.is_integer():
+        raise FederationError(f"'{ROUND}' is {number}", cure="a whole number is wanted")
+    return int(number)
 
 
 def _number(message: Message, key: str, default: float | None = None) -> float:
     config = message.content.config_records.get(CONFIG)
     value = default if config is None else config.get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise FederationError(f"the message has no number '{key}'", cure="server and site need the same MedVeil")
     return float(value)
 
 
-def _answer(message: Message, context: Context, work: Callable[[Site], RecordDict]) -> Message:
+def _answer(host: Host, message: Message, context: Context, work: Callable[[Site], RecordDict]) -> Message:
     try:
-        site = _site(context)
-        return Message(content=work(site), reply_to=message)
+        return Message(content=work(host.site(context)), reply_to=message)
     except MedVeilError as error:
-        # A simulated site and its server are one person's; a real site says only what kind of error it met.
-        simulated = SITES_KEY in context.run_config
-        _log.log(logging.DEBUG if simulated else logging.ERROR, "%s", error)
-        return _refusal(message, error, str(error) if simulated else _SEE_LOG)
+        told, level = host.told(error, context)
+        _log.log(level, "%s", error)
+        return refusal(message, told)
     except Exception as error:
         _log.exception("an error MedVeil did not expect")
-        return _refusal(message, error, _SEE_LOG)
+        return refusal(message, kind_of(error))
 
 
-def _refusal(message: Message, error: Exception, told: str) -> Message:
+def refusal(message: Message, told: str, code: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION) -> Message:
     """An error reply with a text of ours: of a raised exception Flower sends the text, Ray the whole traceback."""
-    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error).__name__}: {told}"), reply_to=message)
+    return Message(Error(code, told), reply_to=message)
 
 
-def _site(context: Context) -> Site:
-    if SITES_KEY not in context.run_config:
-        raise ConfigError(
-            "this client has no settings of its own", where="run config", cure=f"a simulation sends '{SITES_KEY}'"
-        )
-    return _simulated_site(
-        str(context.run_config[RUN_KEY]),
-        str(context.run_config[SITES_KEY]),
-        int(context.node_config["partition-id"]),
-        context.run_id,
-    )
+@functools.lru_cache(maxsize=1)
+def _own_host(file: str) -> Host:
+    """The real site of a file, its keys opened; for a process of Flower's own that serves one message."""
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment.config import load_site  # noqa: PLC0415
+    from fl_client.deployment.own_site import OwnHost, open_keys  # noqa: PLC0415
+
+    files = load_site(Path(file))
+    return OwnHost(files, open_keys(files, read_passphrase))
 
 
 def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:

@@ -12,8 +12,9 @@ from fl_server.federation import Federation
 from fl_server.watch import LogWatcher
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
+from medveil.flower import pull_soon
 from medveil.log import logger, set_up_logging
-from medveil.paths import run_uuid
+from medveil.paths import run_uuid, weights_file
 
 app = ServerApp()
 _log = logger("server")
@@ -29,9 +30,12 @@ def main(grid: Grid, context: Context) -> None:
         As `fl_server.federation.Federation.run`; Flower marks the run as failed.
     """
     _log_under_flower(grid)
+    if _under_flower(grid):
+        pull_soon()
     try:
         run = RunConfig.from_json(_text(context, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)
+        run.model["pretrained"] = weights_file(str(run.model.get("pretrained", "false")))
         settings = ServerSettings.from_json(_text(context, SERVER_KEY), where=SERVER_KEY)
         federation = Federation(grid, run, settings, watch=LogWatcher(reveal=settings.reveal))
         if not settings.out:

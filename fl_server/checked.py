@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -18,10 +19,10 @@ from fl_server.arrays import to_record, to_tensors, to_wire
 from fl_server.collect import said
 from fl_server.config import ServerConfig
 from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
-from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES
+from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
 from medveil.errors import FederationError
 from medveil.flower import AppExitException
-from medveil.wire import Tensors, add_delta, decode, delta, encode
+from medveil.wire import Tensors, add_delta, decode, delta, encode, pack, unpack
 
 _WIRE_DTYPES = {"fp32": "float32", "bf16": "uint16"}
 _HEADER_BYTES = 4096
@@ -54,7 +55,7 @@ class Checked(Strategy):
         Site name of each node id.
     examples
         Images each site declared; it cannot weigh more than that.
-    wire, kind
+    wire, kind, packed
         As in `medveil.contract.RunConfig`.
 
     Attributes
@@ -72,10 +73,11 @@ class Checked(Strategy):
         examples: Mapping[str, int],
         wire: str = "fp32",
         kind: str = "weights",
+        packed: bool = False,
     ) -> None:
         self.inner, self.config, self.sites = inner, config, dict(sites)
         self.examples = dict(examples)
-        self.wire, self.kind = wire, kind
+        self.wire, self.kind, self.packed = wire, kind, packed
         self.left_out: dict[str, str] = {}
         self._received: dict[int, Tensors] = {}
         self._norms: dict[int, float] = {}
@@ -150,7 +152,7 @@ class Checked(Strategy):
         plain = [message.content.array_records[ARRAYS] for message in messages]
         for message, record in zip(messages, plain, strict=True):
             if id(record) not in encoded:
-                encoded[id(record)] = _encoded(record, self.wire)
+                encoded[id(record)] = _encoded(record, self.wire, packed=self.packed)
             sent, decoded = encoded[id(record)]
             message.content = RecordDict({ARRAYS: sent, CONFIG: message.content.config_records[CONFIG]})
             received[message.metadata.dst_node_id] = decoded
@@ -172,7 +174,7 @@ class Checked(Strategy):
         records = reply.content.array_records
         if list(records) != [ARRAYS]:
             raise FederationError(f"the reply carries array records {sorted(records)}, wanted '{ARRAYS}' alone")
-        tensors = _decoded(records[ARRAYS], base, self.wire)
+        tensors = _decoded(records[ARRAYS], base, self.wire, packed=self.packed)
         change = tensors if self.kind == "delta" else delta(tensors, base)
         norm = _norm(change)
         if not math.isfinite(norm):
@@ -231,11 +233,12 @@ class Checked(Strategy):
         return self.sites[reply.metadata.src_node_id]
 
 
-def _encoded(record: ArrayRecord, wire: str) -> tuple[ArrayRecord, Tensors]:
+def _encoded(record: ArrayRecord, wire: str, *, packed: bool) -> tuple[ArrayRecord, Tensors]:
     """A record for the wire, sorted by name, and what its receiver makes of it."""
     tensors = to_tensors(record)
     arrays = encode(tensors, wire)
-    return to_wire(arrays), tensors if wire == "fp32" else decode(arrays, wire)
+    received = tensors if wire == "fp32" else decode(arrays, wire)
+    return to_wire({PACKED: pack(arrays)} if packed else arrays), received
 
 
 def _examples(reply: Message, most: int) -> float:
@@ -246,29 +249,40 @@ def _examples(reply: Message, most: int) -> float:
     return float(found)
 
 
-def _decoded(record: ArrayRecord, base: Tensors, wire: str) -> Tensors:
-    missing, extra = sorted(set(base) - set(record)), sorted(set(record) - set(base))
+def _decoded(record: ArrayRecord, base: Tensors, wire: str, *, packed: bool) -> Tensors:
+    shapes = {name: each.shape for name, each in base.items()}
+    if not packed:
+        return decode(_arrays(record, shapes, wire), wire)
+    flat = _arrays(record, {PACKED: (sum(each.size for each in base.values()),)}, wire)
+    return decode(unpack(flat[PACKED], shapes), wire)
+
+
+def _arrays(
+    record: ArrayRecord, shapes: Mapping[str, tuple[int, ...]], wire: str
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The arrays of a record, which must be exactly these; what a site claims is compared with what it sent."""
+    missing, extra = sorted(set(shapes) - set(record)), sorted(set(record) - set(shapes))
     if missing:
         raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first")
     if extra:
         raise FederationError(f"{len(extra)} tensors were not asked for, '{extra[0]}' first")
     arrays = {}
-    for name, wanted in base.items():
-        array = record[name]
-        if tuple(array.shape) != wanted.shape:
-            raise FederationError(f"tensor '{name}' has shape {tuple(array.shape)}, wanted {wanted.shape}")
+    for name, shape in shapes.items():
+        array, wanted = record[name], math.prod(shape) * np.dtype(_WIRE_DTYPES[wire]).itemsize
+        if tuple(array.shape) != shape:
+            raise FederationError(f"tensor '{name}' has shape {tuple(array.shape)}, wanted {shape}")
         if array.dtype != _WIRE_DTYPES[wire]:
             raise FederationError(f"tensor '{name}' is {array.dtype}, wanted {_WIRE_DTYPES[wire]}")
-        if len(array.data) > wanted.nbytes + _HEADER_BYTES:
-            raise FederationError(f"tensor '{name}' carries {len(array.data)} bytes, wanted about {wanted.nbytes}")
+        if len(array.data) > wanted + _HEADER_BYTES:
+            raise FederationError(f"tensor '{name}' carries {len(array.data)} bytes, wanted about {wanted}")
         try:
             arrays[name] = array.numpy()
         except (ValueError, TypeError, EOFError, MemoryError) as error:
             raise FederationError(f"tensor '{name}' cannot be decoded") from error
         # What the bytes hold counts, not what the message says of them.
-        if arrays[name].shape != wanted.shape:
-            raise FederationError(f"tensor '{name}' has shape {arrays[name].shape}, wanted {wanted.shape}")
-    return decode(arrays, wire)
+        if arrays[name].shape != shape:
+            raise FederationError(f"tensor '{name}' has shape {arrays[name].shape}, wanted {shape}")
+    return arrays
 
 
 def _refuse_not_finite(change: Tensors) -> None:

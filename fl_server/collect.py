@@ -79,6 +79,10 @@ class Collector:
         called = next((info.name for info in self._grid.get_nodes() if info.node_id == node), "")
         return called or f"node {node}"
 
+    def registered(self) -> dict[int, str]:
+        """The name each node was registered under; none for nodes that were registered without one."""
+        return {info.node_id: info.name for info in self._grid.get_nodes() if info.name}
+
     def online(self) -> list[int]:
         """Node ids that are connected, known (once any are) and owe no reply; in the order of their sites' names."""
         self._forgive()

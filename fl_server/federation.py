@@ -50,6 +50,12 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
     lacks = too_few(server, sampled(server, settings.expected))
     if lacks:
         raise ConfigError(f"'{server.strategy}' {lacks}", where="server.strategy", cure="add sites")
+    if server.min_updates < run.least_sites:
+        raise ConfigError(
+            f"'min_updates' is {server.min_updates}, and the run promises its sites at least {run.least_sites}",
+            where="server.min_updates",
+            cure=f"at least {run.least_sites}",
+        )
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
 
@@ -114,7 +120,9 @@ class Federation:
 
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)
-        self._sites = preflight(self._collector, run=self.config, settings=self.settings, model_hash=initial.hash)
+        self._sites = preflight(
+            self._collector, run=self.config, settings=self.settings, model_hash=initial.hash, say=self._say
+        )
         check_same_keys(self._sites, self._manifest.document["sites"])
         self._watch.sites(self._sites)
         self._manifest.update(sites=[row.as_data() for row in self._sites])
@@ -126,6 +134,7 @@ class Federation:
             examples={row.site: row.n_train for row in self._sites},
             wire=self.config.wire,
             kind=self.config.kind,
+            packed=self.config.packed,
         )
         self._start(initial, strategy)
         while self._round < self.config.rounds and not self._stopping.stops:
@@ -135,7 +144,10 @@ class Federation:
     def _start(self, initial: Initial, strategy: Checked) -> None:
         """Start from the initial model, or from the newest whole checkpoint."""
         self._tensors = initial.tensors
-        found = checkpoints.load_newest(self._checkpoints, run=self.config.run) if self.settings.resume else None
+        damaged: list[str] = []
+        found = None
+        if self.settings.resume:
+            found = checkpoints.load_newest(self._checkpoints, run=self.config.run, skipped=damaged)
         if found is None:
             self._recorder.go_back(None)
             return
@@ -148,8 +160,11 @@ class Federation:
         self._left_out = list(found.scalars["left_out"])
         self._seconds_before = float(found.scalars["seconds"])
         self._recorder.go_back(found.scalars["totals"])
-        self._manifest.update(left_out=self._left_out)
-        self._watch.say(f"resuming after round {self._round} of {self.config.rounds}")
+        went_on = f"resuming after round {self._round} of {self.config.rounds}"
+        if damaged:
+            went_on += f"; skipped as damaged: {'; '.join(damaged)}"
+        self._watch.say(went_on)
+        self._manifest.update(left_out=self._left_out, went_on=went_on)
 
     def _train(self, round_: int, strategy: Checked) -> None:
         """One round: train at the sites, check, aggregate, write down, keep."""
@@ -229,7 +244,10 @@ class Federation:
     def _exchange(self, messages: list[Message], *, kind: str, round_: int) -> list[Reply]:
         """Send the messages of a phase and write down replies as they arrive."""
         down = {message.metadata.dst_node_id: payload(message) for message in messages}
-        self._watch.phase(round_, kind, [self._collector.name(node) for node in down])
+        names = [self._collector.name(node) for node in down]
+        self._watch.phase(round_, kind, names)
+        of = f"round {round_} of {self.config.rounds}" if kind == "train" else "measuring the final model"
+        self._manifest.update(stage=f"{of}: at {', '.join(names)}")
         self._recorder.open()
         self._recorder.sent(sum(down.values()))
         return self._collector.collect(
@@ -237,6 +255,11 @@ class Federation:
             seconds=self.server.round_deadline,
             on_reply=lambda reply: self._recorder.took(reply, kind=kind, round_=round_, down=down[reply.node]),
         )
+
+    def _say(self, text: str) -> None:
+        """Say where the run is, to whoever watches and to whoever reads the manifest."""
+        self._watch.say(text)
+        self._manifest.update(stage=text)
 
     def _say_left_out(self, round_: int, left_out: dict[str, str]) -> None:
         for site, reason in sorted(left_out.items()):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fl_server.config import ServerSettings
+from medveil import processes
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
@@ -67,6 +69,8 @@ class Manifest:
             "name": run.name,
             "seed": run.seed,
             "status": "running",
+            "stage": "",
+            "process": _this_process(),
             "started": _now(),
             "ended": None,
             "device": device,
@@ -77,6 +81,7 @@ class Manifest:
             "sites": [],
             "left_out": [],
             "resumed": [],
+            "went_on": None,
             "error": None,
         }
         self._write()
@@ -103,7 +108,9 @@ class Manifest:
         self._refuse_other(dataclasses.asdict(run), self.document["run_config"])
         kept = {name: value for name, value in to_mapping(settings.server).items() if name not in _MAY_CHANGE}
         self._refuse_other(kept, self.document["server"])
-        self.document |= {"status": "running", "ended": None, "error": None, "server": to_mapping(settings.server)}
+        self.document |= {"status": "running", "stage": "", "process": _this_process(), "ended": None, "error": None}
+        self.document["went_on"] = None
+        self.document["server"] = to_mapping(settings.server)
         self.document["resumed"].append(_now())
         self._write()
         return True
@@ -144,6 +151,11 @@ class Manifest:
 
 def _text(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def _this_process() -> dict[str, Any]:
+    """Who writes: whoever finds a run that says it is running can see whether it is."""
+    return {"pid": os.getpid(), "began": processes.began(os.getpid())}
 
 
 def _now() -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import operator
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -45,7 +48,14 @@ class SiteRow:
         return asdict(self)
 
 
-def preflight(collector: Collector, *, run: RunConfig, settings: ServerSettings, model_hash: str) -> list[SiteRow]:
+def preflight(
+    collector: Collector,
+    *,
+    run: RunConfig,
+    settings: ServerSettings,
+    model_hash: str,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[SiteRow]:
     """Wait for the sites, ask each what it brings, and refuse what does not fit together.
 
     Parameters
@@ -58,6 +68,8 @@ def preflight(collector: Collector, *, run: RunConfig, settings: ServerSettings,
         How many sites are expected, and how long to wait for them.
     model_hash
         Hash of the server's own initial model.
+    say
+        Hears what is being waited for.
 
     Returns
     -------
@@ -71,7 +83,8 @@ def preflight(collector: Collector, *, run: RunConfig, settings: ServerSettings,
     MedVeilError
         Of the kind every failing site reports, where they all report the same and too few are left.
     """
-    nodes = _wait(collector, settings)
+    nodes = _wait(collector, settings, say)
+    say(f"asking {', '.join(collector.name(node) for node in nodes)} what they bring; a first run builds their stores")
     messages = [
         Message(
             RecordDict({CONFIG: ConfigRecord()}), message_type=MessageType.QUERY, dst_node_id=node, group_id="preflight"
@@ -86,6 +99,7 @@ def preflight(collector: Collector, *, run: RunConfig, settings: ServerSettings,
     for reply in failed:
         _log.warning("%s takes no part: %s", reply.site, said(reply.problem))
     check_agreement(rows, run=run, model_hash=model_hash)
+    _check_registered(rows, collector.registered())
     collector.know({row.node: row.site for row in rows})
     return rows
 
@@ -146,9 +160,13 @@ def check_same_keys(rows: Sequence[SiteRow], before: Sequence[Mapping[str, Any]]
             raise FederationError(found, where=row.site, cure=f"wanted {wanted!r}, with which it began this run")
 
 
-def _wait(collector: Collector, settings: ServerSettings) -> list[int]:
+def _wait(collector: Collector, settings: ServerSettings, say: Callable[[str], None]) -> list[int]:
     seconds = settings.server.wait_for_sites
-    nodes = collector.wait_until(lambda n: n >= settings.expected, seconds=seconds)
+    end, nodes = time.monotonic() + seconds, collector.online()
+    while len(nodes) < settings.expected and (left := end - time.monotonic()) > 0:
+        here = ", ".join(collector.name(node) for node in nodes) or "none"
+        say(f"waiting up to {seconds:g} s for {settings.expected} sites; here: {here}")
+        nodes = collector.wait_until(functools.partial(operator.ne, len(nodes)), seconds=left)
     if len(nodes) < settings.fewest:
         raise FederationError(
             f"{len(nodes)} of {settings.expected} sites came within {seconds:g} s",
@@ -195,6 +213,16 @@ def _cannot_start(failed: Sequence[Reply], rows: Sequence[SiteRow], settings: Se
     if isinstance(kind, type) and issubclass(kind, MedVeilError):
         return kind(problem)
     return FederationError(problem, cure=f"at least {settings.fewest} are needed")
+
+
+def _check_registered(rows: Sequence[SiteRow], names: Mapping[int, str]) -> None:
+    """Refuse a site that calls itself by another's name: under its key the consortium knows it by its own."""
+    for row in rows:
+        wanted = names.get(row.node, row.site)
+        if row.site != wanted:
+            raise FederationError(
+                f"'site' is {row.site!r}", where=wanted, cure=f"wanted {wanted!r}, as it was admitted"
+            )
 
 
 def _check_names(rows: Sequence[SiteRow]) -> None:

@@ -59,9 +59,17 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return made
 
 
-def commented_yaml(schema: type) -> str:
-    """The defaults of a configuration dataclass as YAML, each key under its help."""
-    return "\n".join(_commented_lines(schema, schema(), indent="")) + "\n"
+def commented_yaml(schema: type, values: Any = None) -> str:
+    """A configuration dataclass as YAML, each key under its help.
+
+    Parameters
+    ----------
+    schema
+        The dataclass type.
+    values
+        An instance whose values are written; None for the defaults.
+    """
+    return "\n".join(_commented_lines(schema, schema() if values is None else values, indent="")) + "\n"
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:

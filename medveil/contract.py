@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from medveil.files import check_format
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
-VERSION = 1
+VERSION = 2
 TASKS = ("single-label",)
 IMAGE_NDIMS = (2,)
 
@@ -29,6 +30,8 @@ SITES_KEY = "medveil-sites"
 """Run-config key of the settings of simulated sites (JSON); real sites have their own and ignore it."""
 
 ARRAYS = "arrays"
+PACKED = "packed"
+"""Name of the one array that carries all tensors where a run packs them (`medveil.wire.pack`)."""
 METRICS = "metrics"
 CONFIG = "config"
 SITE = "site"
@@ -37,6 +40,11 @@ ROUND = "server-round"
 NUM_EXAMPLES = "num-examples"
 SECONDS = "seconds"
 
+_RUN = re.compile(r"[A-Za-z0-9_-]{0,64}")
+_LONGEST = 64
+_LONGEST_CLASS = 256
+_NAMES = f"1 to {_LONGEST} printable characters, without slashes and without a dot in front"
+
 PHASES = ("train", "validation", "test", "wrong-key", "public-stem")
 """What a measurement was made on; the last two are the thief's."""
 MEASURES = ("loss", "accuracy", "balanced-accuracy", "auroc", "n")
@@ -44,7 +52,10 @@ MEASURES = ("loss", "accuracy", "balanced-accuracy", "auroc", "n")
 
 @dataclass
 class RunConfig:
-    """One federated run, as server and every site see it."""
+    """One federated run, as server and every site see it.
+
+    Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing.
+    """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
     name: str = field(default="run", metadata={"help": "Name of the experiment."})
@@ -64,6 +75,12 @@ class RunConfig:
     stem_warmup: int = field(default=0, metadata={"help": "Epochs that fit a secret stem before round 1."})
     wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
     kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
+    packed: bool = field(
+        default=False, metadata={"help": "Send all tensors as one: between machines, many small ones take long."}
+    )
+    least_sites: int = field(
+        default=1, metadata={"help": "Fewest sites whose updates the server makes a model of; sites may ask for more."}
+    )
     evaluate_first: bool = field(default=True, metadata={"help": "Measure the incoming model in the train message."})
 
     def to_json(self) -> str:
@@ -102,8 +119,14 @@ class RunConfig:
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
-        if self.rounds < 1:
-            raise ConfigError(f"'rounds' is {self.rounds}", where=where, cure="at least 1")
+        for name in ("rounds", "least_sites"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="at least 1")
+        # Both become parts of paths, at the server and at the sites.
+        if not _RUN.fullmatch(self.run):
+            raise ConfigError(f"'run' is {self.run[:_LONGEST]!a}", where=where, cure="letters, digits and dashes")
+        if not _is_name(self.name):
+            raise ConfigError(f"'name' is {self.name[:_LONGEST]!a}", where=where, cure=_NAMES)
         if not 0 <= self.seed < 2**63:
             raise ConfigError(f"'seed' is {self.seed}", where=where, cure="0 or more, below 2^63")
         if self.stem_warmup < 0:
@@ -116,6 +139,10 @@ class RunConfig:
             )
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise ConfigError(f"'classes' is {self.classes}", where=where, cure="at least two different names")
+        for name in self.classes:
+            if not name.isprintable() or not 0 < len(name) <= _LONGEST_CLASS:
+                problem = f"'classes' has {name[:_LONGEST]!a}"
+                raise ConfigError(problem, where=where, cure=f"1 to {_LONGEST_CLASS} printable characters")
 
 
 def measure_key(phase: str, measure: str) -> str:
@@ -124,6 +151,10 @@ def measure_key(phase: str, measure: str) -> str:
     A measurement that is undefined (AUROC of a single class) is sent as NaN; one that was not made is left out.
     """
     return f"{phase}-{measure}"
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST and text.isprintable() and text[0] != "." and not set(text) & set("/\\")
 
 
 def _one_of(value: object, allowed: tuple[object, ...], name: str, where: str) -> None:

@@ -1,22 +1,50 @@
 """The parts of Flower that its documentation does not promise: the one file that touches them.
 
-Flower 1.41's public doors are ``flwr.app``, ``flwr.clientapp``, ``flwr.serverapp`` and its strategies. What lies behind
-them and MedVeil needs all the same stands here under names of our own; `tests/medveil/test_flower.py` says which of
-it Flower moved.
+Flower 1.41's public doors are ``flwr.app``, ``flwr.clientapp``, ``flwr.serverapp``, its strategies and its commands.
+What lies behind them and MedVeil needs all the same stands here under names of our own; `tests/medveil/test_flower.py`
+says which of it Flower moved. What only a server's, a node's or a worker's process needs is imported there.
 """
 
 from __future__ import annotations
 
+import importlib
+import sys
+import time
 import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
-from flwr.app import Message
+from flwr.app import Context, Message
 from flwr.app.exception import AppExitException
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from medveil.doors import FleetOnly, listening
+from medveil.errors import FederationError
+
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
+
+TESTED = "1.41"
+"""The versions of Flower this file was written against begin like this."""
+OFFLINE = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+"""What keeps Flower from calling home or installing anything."""
+TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
+"""Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
+SKEW_S = 300.0
+"""Seconds a node's clock may be behind its SuperLink's before its signature is refused; ahead it may be 5 s."""
+_EAGER_S = 120.0
+_IDLE_S = 3.0
+_TRIES = 5
+_PULL_S, _PULL_MOST_S = 0.05, 1.0
 
 
 def be_task(*, run_id: int, node_id: int, task_id: int = 1) -> None:
@@ -35,3 +63,267 @@ def stamp(message: Message, *, sender: int) -> str:
     message.metadata.__dict__["_message_id"] = message_id
     message.metadata.__dict__["_src_node_id"] = sender
     return message_id
+
+
+def pull_soon() -> None:
+    """Look often for tensors that are still on their way, in this process.
+
+    A message is seen before its tensors have all been stored. Flower then waits 1 s, 2 s, 4 s and so on for each of
+    them, which takes longer than sending a small model does.
+    """
+    from flwr.supercore.inflatable.inflatable_utils import pull_objects  # noqa: PLC0415
+
+    cast("Any", pull_objects).__kwdefaults__.update(initial_backoff=_PULL_S, backoff_cap=_PULL_MOST_S)
+
+
+def build_fab(folder: Path) -> bytes:
+    """Bundle the app in a folder as ``flwr build`` and ``flwr run`` do."""
+    from flwr.cli.build import build_fab_from_disk  # noqa: PLC0415
+
+    return build_fab_from_disk(folder)
+
+
+# -- a server's process ------------------------------------------------------------------------------------------------
+
+
+def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int]) -> None:
+    """Be a ``flower-superlink`` with two doors: all of it on its own address, and the fleet alone on another.
+
+    Flower 1.41 serves all its interfaces on one port, and whoever reaches control or runtime can submit apps and take
+    a server's work. So its own address stays on this machine, and sites reach a second one.
+
+    Parameters
+    ----------
+    arguments
+        Of ``flower-superlink``; ``--host`` and ``--port`` name the inner address.
+    fleet
+        Host and port for SuperNodes.
+    """
+    import uvicorn  # noqa: PLC0415
+
+    # A function of the same name hides the module from an import statement.
+    command = cast("Any", importlib.import_module("flwr.superlink.cli.flower_superlink"))
+
+    def run(app: Any, *, host: str, port: int, **options: Any) -> None:
+        sockets = [listening(host, port), listening(*fleet)]
+        # A line for every poll of every site would bury what matters, and fill the disk.
+        quiet = {**options, "access_log": False}
+        config = uvicorn.Config(FleetOnly(app, inner=port), host=host, port=port, **quiet)
+        uvicorn.Server(config).run(sockets=sockets)
+
+    command.uvicorn = SimpleNamespace(run=run)
+    sys.argv = ["flower-superlink", *arguments]
+    command.flower_superlink()
+
+
+# -- a node's process --------------------------------------------------------------------------------------------------
+
+
+def run_supernode(arguments: Sequence[str], *, poll: float) -> None:
+    """Be a ``flower-supernode`` that looks for work every `poll` seconds while there is some."""
+    from flwr.supernode.cli.flower_supernode import flower_supernode  # noqa: PLC0415
+
+    loop = cast("Any", importlib.import_module("flwr.supernode.start_client_internal"))
+    loop.time = SimpleNamespace(sleep=ShortSleep(poll))
+    pull_soon()
+    loop.pull_objects = forgetting_ended_runs(loop.pull_objects)
+    sys.argv = ["flower-supernode", *arguments]
+    flower_supernode()
+
+
+def forgetting_ended_runs(pull: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a SuperNode forget a message whose run ended before its tensors had come.
+
+    Flower 1.41 tells the end of a run by a BaseException, which passes by the very lines that remove such a message.
+    Its task stays, and whoever takes it waits for the tensors for eight minutes.
+
+    Parameters
+    ----------
+    pull
+        Flower's `pull_objects`.
+    """
+    from flwr.supercore.run import RunNotRunningException  # noqa: PLC0415
+
+    def pulled(*arguments: Any, **settings: Any) -> Any:
+        try:
+            return pull(*arguments, **settings)
+        except RunNotRunningException as error:
+            raise FederationError("the run ended before all of a message had come") from error
+
+    return pulled
+
+
+class ShortSleep:
+    """The sleep of a SuperNode's loop, which is 3 s where it found no work and half a second while it waits for some.
+
+    Short sleeps would make many idle sites a burden to their server: after two minutes without work they end.
+    """
+
+    def __init__(self, poll: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._poll, self._sleep, self._idle = poll, sleep, 0.0
+
+    def __call__(self, seconds: float) -> None:
+        """Sleep for `seconds` at most."""
+        if seconds < _IDLE_S:
+            self._idle = 0.0
+        elif self._idle >= _EAGER_S:
+            self._sleep(seconds)
+            return
+        else:
+            self._idle += self._poll
+        self._sleep(min(seconds, self._poll))
+
+
+# -- a worker's process ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """One message to a site, and the bundle of the app its server wants to run."""
+
+    message: Message
+    context: Context
+    fab: bytes
+    answer: Callable[[Message], None]
+    """Sends the reply; FederationError where the SuperNode does not take it."""
+
+
+class Tasks:
+    """The work of a SuperNode in process isolation, taken as ``flower-superexec`` and ``flwr-clientapp`` take it.
+
+    Parameters
+    ----------
+    address
+        Host and port of the SuperNode's own interface.
+    secret
+        What the SuperNode was given as ``--superexec-auth-secret-file``: without it any user of the machine could take
+        the work.
+    patience
+        Seconds before a broken call is tried again, doubled four times.
+    """
+
+    def __init__(self, address: str, secret: bytes, *, patience: float = 0.2) -> None:
+        from flwr.supercore.interceptors import (  # noqa: PLC0415
+            RuntimeVersionHttpInterceptor,
+            SuperExecAuthHttpInterceptor,
+        )
+
+        pull_soon()
+        self._address, self._patience = address, patience
+        signing = SuperExecAuthHttpInterceptor(
+            master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}
+        )
+        self._client = self._connect(RuntimeVersionHttpInterceptor(component_name="SuperExec"), signing)
+
+    def take(self) -> Task | None:
+        """Take the next message; None while there is none.
+
+        Raises
+        ------
+        FederationError
+            The SuperNode does not answer, or does not hand over what it offered.
+        """
+        from flwr.proto.runtime_pb2 import AcquireTaskRequest  # noqa: PLC0415
+        from flwr.supercore.constant import TaskType  # noqa: PLC0415
+
+        request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
+        offered = self._asked(lambda: self._client.AcquireTask(request))
+        if not (offered.HasField("task") and offered.token):
+            return None
+        taken: Task = self._asked(lambda: self._pulled(offered.token))
+        return taken
+
+    def _pulled(self, token: str) -> Task:
+        from flwr.supercore.heartbeat import HeartbeatSender  # noqa: PLC0415
+        from flwr.supercore.interceptors import (  # noqa: PLC0415
+            RuntimeTokenHttpInterceptor,
+            RuntimeVersionHttpInterceptor,
+        )
+        from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output  # noqa: PLC0415
+
+        client = self._connect(
+            RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), RuntimeTokenHttpInterceptor(token)
+        )
+        beats = HeartbeatSender(lambda: _beat(client))
+        beats.start()
+
+        def end() -> None:
+            if beats.is_running:
+                beats.stop()
+            client.close()
+
+        try:
+            message, context, _, fab = pull_task_input(client)
+        except BaseException:
+            end()
+            raise
+
+        def answer(reply: Message) -> None:
+            from flwr.common.constant import SubStatus  # noqa: PLC0415
+
+            try:
+                self._asked(lambda: push_message(client, reply, context))
+                failed = reply.has_error()
+                status, details = (SubStatus.FAILED, reply.error.reason) if failed else (SubStatus.COMPLETED, "")
+                push_task_output(client, context, status, details or "")
+            finally:
+                end()
+
+        return Task(message, context, fab.content, answer)
+
+    def _connect(self, *interceptors: Any) -> Any:
+        from flwr.supercore.runtime import RuntimeHttpClient  # noqa: PLC0415
+
+        return RuntimeHttpClient.from_server_address(
+            server_address=self._address,
+            insecure=True,
+            root_certificates=None,
+            interceptors=list(interceptors),
+            retry_invoker=cast("Any", _FewTries(self._patience)),
+        )
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        import httpx  # noqa: PLC0415
+        from flwr.supercore.inflatable.inflatable_utils import ObjectPullError  # noqa: PLC0415
+
+        try:
+            return ask()
+        except (httpx.HTTPError, ObjectPullError, RuntimeError, ValueError) as error:
+            raise FederationError(
+                f"the SuperNode does not answer as it should: {type(error).__name__}: {error}", where=self._address
+            ) from error
+
+
+class _FewTries:
+    """Tries a call again when the connection breaks, for some seconds.
+
+    Flower's own retries go on without end, and interrupt the process where a task is no longer known: right for a
+    process of one message, and not for a worker.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+
+    def invoke(self, call: Callable[[], Any]) -> Any:
+        import httpx  # noqa: PLC0415
+
+        for attempt in range(1, _TRIES):
+            try:
+                return call()
+            except httpx.TransportError:
+                time.sleep(self._patience * 2**attempt)
+        return call()
+
+
+def _beat(client: Any) -> bool:
+    """Tell the SuperNode that its task is alive; what goes wrong shows when the reply is sent."""
+    import httpx  # noqa: PLC0415
+    from flwr.proto.runtime_pb2 import SendTaskHeartbeatRequest  # noqa: PLC0415
+
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except httpx.TransportError:
+        return False
+    except (httpx.HTTPStatusError, RuntimeError):
+        return True
+    return True

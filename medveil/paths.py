@@ -22,6 +22,15 @@ def run_folder(out: str, *, name: str, run: str) -> Path:
     return Path(out) if out else state_home() / "runs" / f"{name}-{run.removeprefix(_FLOWER)[:8]}"
 
 
+def weights_file(named: str) -> str:
+    """The file in ``STATE_HOME/weights`` that a run names; what is no bare name of a file there comes back as it is.
+
+    Parties have the same weights under the same name, each in its own folder.
+    """
+    own = state_home() / "weights" / named
+    return str(own) if Path(named).name == named and own.is_file() else named
+
+
 def run_uuid(named: str, flower_run_id: int) -> str:
     """The identity of a run: the one its configuration names, else one made from Flower's run id."""
     return named or f"{_FLOWER}{flower_run_id & 0xFFFFFFFFFFFFFFFF:016x}"

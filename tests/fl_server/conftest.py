@@ -18,7 +18,7 @@ from fl_server.config import ServerConfig, ServerSettings
 from fl_server.federation import Federation
 from fl_server.initial import initial_model
 from medveil.contract import ARRAYS, CONFIG, METRICS, SITE, RunConfig
-from medveil.flower import ErrorCode, be_task
+from medveil.flower import ErrorCode, NodeInfo, be_task
 from medveil.versions import medveil_version
 from medveil.wire import Tensors, decode, delta, encode
 
@@ -156,6 +156,7 @@ class FakeGrid(Grid):
         self.sites = {first_node + index: site for index, site in enumerate(sites)}
         self.backwards = backwards
         self.offline: set[int] = set()
+        self.registered: dict[int, str] = {}
         self._waiting: dict[str, Message] = {}
         self.sent: list[tuple[str, int]] = []
 
@@ -174,6 +175,9 @@ class FakeGrid(Grid):
 
     def get_node_ids(self) -> list[int]:
         return [node for node in self.sites if node not in self.offline]
+
+    def get_nodes(self) -> list[NodeInfo]:
+        return [NodeInfo(node_id=node, name=self.registered.get(node, "")) for node in self.get_node_ids()]
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         for message in messages:

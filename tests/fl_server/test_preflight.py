@@ -52,6 +52,16 @@ def test_a_site_that_disagrees_is_refused_by_site_and_field(make_world, field, f
     assert {kind for kind, _ in world.grid.sent} == {"query"}
 
 
+def test_no_site_takes_part_under_anothers_name(make_world):
+    world = make_world(3)
+    world.grid.registered = {100: "site-1", 101: "st-anna", 102: ""}
+    with pytest.raises(FederationError, match="st-anna: 'site' is 'site-2'; wanted 'st-anna', as it was admitted"):
+        world.federate()
+    world.grid.registered = {100: "site-1", 101: "site-2"}
+    again = make_world(3, out="again", rounds=1)
+    assert again.federate()["status"] == "finished"
+
+
 def test_sites_that_disagree_among_themselves_where_the_run_says_nothing(make_world):
     world = make_world(3, cipher={"scheme": "none"})
     world.site("site-3").row = {"block": 4}

@@ -20,7 +20,7 @@ def test_a_run_survives_json() -> None:
     again = RunConfig.from_json(made.to_json())
     assert again == made
     document = json.loads(made.to_json())
-    assert (document["format"], document["version"]) == ("medveil-run", 1)
+    assert (document["format"], document["version"]) == ("medveil-run", 2)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,11 @@ def test_a_run_survives_json() -> None:
         ({"wire": "fp8"}, "'wire' is 'fp8'.*fp32, bf16"),
         ({"kind": "gradients"}, "'kind' is 'gradients'.*weights, delta"),
         ({"rounds": 0}, "'rounds' is 0; at least 1"),
+        ({"least_sites": 0}, "'least_sites' is 0; at least 1"),
+        ({"run": "../../etc"}, "'run' is '../../etc'; letters, digits and dashes"),
+        ({"name": "../up"}, "'name' is '../up'"),
+        ({"name": "a\nb"}, r"'name' is 'a\\nb'"),
+        ({"classes": ["a", "b\x1b[2J"]}, "'classes' has .*printable"),
         ({"stem_warmup": -1}, "'stem_warmup' is -1"),
         ({"classes": ["a"]}, "at least two different names"),
         ({"classes": ["a", "a"]}, "at least two different names"),
@@ -46,8 +51,8 @@ def test_what_this_version_does_not_do_is_refused_by_name(change: dict[str, Any]
 
 def test_another_format_or_a_newer_version_is_refused() -> None:
     document = json.loads(run().to_json())
-    with pytest.raises(FormatError, match="version 2; this MedVeil reads up to 1; upgrade"):
-        RunConfig.from_json(json.dumps(document | {"version": 2}))
+    with pytest.raises(FormatError, match="version 3; this MedVeil reads up to 2; upgrade"):
+        RunConfig.from_json(json.dumps(document | {"version": 3}))
     with pytest.raises(FormatError, match="is not a medveil-run file"):
         RunConfig.from_json(json.dumps(document | {"format": "other"}))
     with pytest.raises(ConfigError, match="is not JSON"):
@@ -55,6 +60,12 @@ def test_another_format_or_a_newer_version_is_refused() -> None:
     for foreign in ("[]", "3", "null"):
         with pytest.raises(FormatError):
             RunConfig.from_json(foreign)
+
+
+def test_a_run_of_version_1_promised_its_sites_nothing() -> None:
+    document = json.loads(run().to_json()) | {"version": 1}
+    del document["least_sites"]
+    assert RunConfig.from_json(json.dumps(document)).least_sites == 1
 
 
 def test_keys_of_measures_and_folders_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:

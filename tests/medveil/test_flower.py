@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import importlib
+import inspect
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 
-from medveil.flower import AppExitException, ErrorCode, NodeInfo, be_task, make_run, stamp
+from medveil.doors import FLEET, LARGEST_REQUEST, FleetOnly
+from medveil.errors import FederationError
+from medveil.flower import (
+    SKEW_S,
+    TASK_POLL,
+    AppExitException,
+    ErrorCode,
+    NodeInfo,
+    ShortSleep,
+    Tasks,
+    be_task,
+    forgetting_ended_runs,
+    make_run,
+    pull_soon,
+    stamp,
+)
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
@@ -63,3 +83,167 @@ def test_a_strategy_that_gives_up_raises_what_can_be_caught() -> None:
     assert issubclass(InconsistentMessageReplies, AppExitException), "strategies no longer fail by AppExitException"
     with pytest.raises(AppExitException):
         raise InconsistentMessageReplies("replies differ")
+
+
+# -- a server's process ------------------------------------------------------------------------------------------------
+
+
+def module(name: str) -> Any:
+    return importlib.import_module(name)
+
+
+def calls(source: str, owner: str) -> set[str]:
+    """What a module asks of a name it imported, for example of ``time``."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == owner
+    }
+
+
+def test_a_superlink_serves_by_one_call_of_uvicorn_that_can_be_taken_over() -> None:
+    command = module("flwr.superlink.cli.flower_superlink")
+    source = inspect.getsource(command)
+    assert calls(source, "uvicorn") == {"run"}, "flower_superlink asks more of uvicorn than run()"
+    tree = ast.parse(inspect.getsource(command._run_superlink_http_api))
+    asked = [each for each in ast.walk(tree) if isinstance(each, ast.Call) and ast.unparse(each.func) == "uvicorn.run"]
+    given = {keyword.arg for keyword in asked[0].keywords}
+    assert len(asked) == 1
+    assert given >= {"app", "host", "port", "access_log", "ssl_keyfile", "ssl_certfile"}, "uvicorn.run is called anew"
+    assert callable(command.flower_superlink)
+
+
+def test_all_of_the_fleets_interface_lies_below_one_path_and_nothing_else_does() -> None:
+    fleet = module("flwr.superlink.routers.fleet.router").router
+    control = module("flwr.superlink.routers.control").router
+    assert {route.path.startswith(FLEET) for route in fleet.routes} == {True}
+    assert {route.path.startswith(FLEET) for route in control.routes} == {False}
+    client = inspect.getsource(module("flwr.supernode.fleet_http_client"))
+    assert client.count('path="/v1/') == client.count(f'path="{FLEET}'), "a SuperNode asks for more than the fleet"
+
+
+def answer(*, port: int, path: str, headers: dict[str, str] | None = None, kind: str = "http") -> int | str:
+    """What comes of a request to a `FleetOnly` app whose inner port is 9093."""
+    said: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+
+    async def send(event: Any) -> None:
+        said.append(event)
+
+    async def receive() -> Any:
+        raise AssertionError("nobody may read a request that is refused")
+
+    encoded = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {"type": kind, "path": path, "headers": encoded, "server": None if port < 0 else ("192.0.2.1", port)}
+    asyncio.run(FleetOnly(app, inner=9093)(scope, receive, send))
+    return said[0].get("status", said[0]["type"])
+
+
+def test_from_outside_only_the_fleet_is_seen() -> None:
+    length = {"content-length": "10"}
+    for path in (
+        "/v1/control/start-run",
+        "/v1/runtime/acquire-task",
+        "/docs",
+        "/health",
+        "/v1/fleet",
+        "/",
+        "//v1/fleet/x",
+    ):
+        assert answer(port=9092, path=path, headers=length) == 404, path
+        assert answer(port=9093, path=path, headers=length) == 200, path
+    assert answer(port=9092, path="/v1/fleet/pull-messages", headers=length) == 200
+    assert answer(port=-1, path="/v1/control/start-run", headers=length) == 404, "a request of unknown origin passed"
+    assert answer(port=9092, path="/v1/fleet/x", kind="websocket") == "websocket.close"
+
+
+def test_from_outside_a_request_says_how_long_it_is() -> None:
+    path = "/v1/fleet/push-object"
+    assert answer(port=9092, path=path) == 411
+    assert answer(port=9092, path=path, headers={"content-length": "-1"}) == 411
+    assert answer(port=9092, path=path, headers={"content-length": str(LARGEST_REQUEST)}) == 200
+    assert answer(port=9092, path=path, headers={"content-length": str(LARGEST_REQUEST + 1)}) == 413
+    chunk = module("flwr.common.constant").FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+    assert chunk * 2 < LARGEST_REQUEST, "Flower sends larger pieces than pass"
+
+
+def test_the_poll_of_a_superexec_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    interval = module("flwr.supercore.superexec.run_superexec")._get_task_poll_interval
+    assert interval() == 1.0
+    monkeypatch.setenv(TASK_POLL, "0.2")
+    assert interval() == 0.2
+
+
+def test_clocks_may_differ_by_so_much() -> None:
+    assert module("flwr.common.constant").TIMESTAMP_TOLERANCE == SKEW_S
+
+
+# -- a node's process --------------------------------------------------------------------------------------------------
+
+
+def test_a_supernodes_loop_asks_time_for_sleep_alone() -> None:
+    source = inspect.getsource(module("flwr.supernode.start_client_internal"))
+    assert calls(source, "time") == {"sleep"}, "another time is needed where medveil.flower puts its own"
+    assert "time.sleep(3)" in source, "the sleep of an idle SuperNode changed"
+    assert "time.sleep(0.5)" in source, "the sleep of a SuperNode that waits for a reply changed"
+
+
+def test_short_sleeps_end_when_there_is_no_work() -> None:
+    slept: list[float] = []
+    sleep = ShortSleep(0.25, sleep=slept.append)
+    for _ in range(480):
+        sleep(3)
+    assert set(slept) == {0.25}, "not eager while there may be work"
+    slept.clear()
+    sleep(3)
+    assert slept == [3], "eager without end"
+    sleep(0.5)
+    sleep(3)
+    assert slept == [3, 0.25, 0.25], "not eager again after work"
+
+
+# -- a worker's process ------------------------------------------------------------------------------------------------
+
+
+def test_the_waits_for_tensors_are_defaults_of_one_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = module("flwr.supercore.inflatable.inflatable_utils")
+    defaults = utils.pull_objects.__kwdefaults__
+    assert (defaults["initial_backoff"], defaults["backoff_cap"]) in {(1, 10), (0.05, 1.0)}
+    for name in ("flwr.supernode.start_client_internal", "flwr.superlink.grid.http_grid"):
+        assert module(name).pull_objects is utils.pull_objects, f"{name} pulls tensors in another way"
+    monkeypatch.setattr(utils.pull_objects, "__kwdefaults__", dict(defaults))
+    pull_soon()
+    assert utils.pull_objects.__kwdefaults__["initial_backoff"] == 0.05
+
+
+def test_a_message_of_an_ended_run_is_forgotten_by_flowers_own_lines() -> None:
+    loop = module("flwr.supernode.start_client_internal")
+    source = inspect.getsource(loop._pull_and_store_message)
+    # What Flower removes a message by is an Exception, and what it says that a run ended by is none.
+    assert "except Exception as err" in source
+    assert not issubclass(loop.RunNotRunningException, Exception)
+
+    def ended(*arguments: object, **settings: object) -> None:
+        raise loop.RunNotRunningException
+
+    with pytest.raises(FederationError, match="the run ended"):
+        forgetting_ended_runs(ended)(["an id"], pull_object_fn=None)
+    assert forgetting_ended_runs(lambda ids: ids)(["an id"]) == ["an id"]
+
+
+def test_a_clientapp_takes_its_message_and_gives_its_reply_as_ours_does() -> None:
+    source = inspect.getsource(module("flwr.supernode.runtime.run_clientapp"))
+    for name in ("pull_task_input", "push_message", "push_task_output"):
+        assert f"def {name}(" in source, f"run_clientapp lost {name}"
+    superexec = module("flwr.supercore.superexec.run_superexec")
+    assert frozenset({"/flwr.proto.Runtime/AcquireTask"}) == superexec._SUPEREXEC_AUTH_METHODS
+
+
+def test_a_supernode_that_is_away_is_an_error_of_ours() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(FederationError, match=r"the SuperNode does not answer.*ConnectError"):
+        Tasks(address, b"secret", patience=0.001).take()

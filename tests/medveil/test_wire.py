@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medveil.errors import FederationError
-from medveil.wire import add_delta, decode, delta, encode, size_in_bytes
+from medveil.wire import add_delta, decode, delta, encode, pack, size_in_bytes, unpack
 
 BITS = hnp.arrays(np.uint32, hnp.array_shapes(min_dims=0, max_dims=3), elements=st.integers(0, 2**32 - 1))
 # Ties, their neighbours, the largest finite value, infinities, NaNs whose payload rounding would lose, denormals.
@@ -78,3 +78,37 @@ def test_deltas_undo() -> None:
     base = {"w": rng.normal(size=5).astype(np.float32)}
     moved = {"w": base["w"] + np.float32(0.25)}
     np.testing.assert_allclose(add_delta(base, delta(moved, base))["w"], moved["w"], rtol=1e-6)
+
+
+SHAPES = st.dictionaries(
+    st.text(min_size=1, max_size=5), hnp.array_shapes(min_dims=0, max_dims=3), min_size=1, max_size=6
+)
+
+
+@settings(deadline=None)
+@given(SHAPES, st.sampled_from(["fp32", "bf16"]), st.randoms(use_true_random=False))
+def test_what_is_packed_comes_out_as_it_went_in(shapes: dict[str, tuple[int, ...]], wire: str, random: object) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays = encode(tensors, wire)
+    flat = pack(arrays)
+    assert flat.ndim == 1
+    assert flat.nbytes == size_in_bytes(arrays)
+    # The order in which the receiver knows the shapes does not matter.
+    names = list(shapes)
+    random.shuffle(names)  # type: ignore[attr-defined]
+    again = unpack(flat, {name: shapes[name] for name in names})
+    assert again.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert again[name].dtype == array.dtype
+        np.testing.assert_array_equal(again[name], array)
+
+
+def test_packed_tensors_of_another_size_are_refused() -> None:
+    flat = pack({"a": np.zeros((2, 3), np.float32), "b": np.zeros((), np.float32)})
+    assert flat.shape == (7,)
+    for shapes in ({"a": (2, 3)}, {"a": (2, 3), "b": (2,)}, {}):
+        with pytest.raises(FederationError, match=r"packed tensors are \(7,\); wanted"):
+            unpack(flat, shapes, where="there")
+    with pytest.raises(FederationError, match="packed tensors are"):
+        unpack(flat.reshape(7, 1), {"a": (2, 3), "b": ()})

@@ -1,0 +1,46 @@
+"""What several commands share: which site, and where its passphrases come from."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from fl_client.deployment.config import OwnFiles
+
+PROG = "medveil-site"
+DEFAULT = Path("site.yaml")
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def site_of(arguments: argparse.Namespace) -> OwnFiles:
+    """The site; a certificate that expires soon is said on the way."""
+    from fl_client.deployment.config import load_site  # noqa: PLC0415
+    from medveil.certificates import expiry_warning, load_certificate  # noqa: PLC0415
+
+    files = load_site(arguments.site)
+    authority = files.path(files.config.ca)
+    if authority.exists():
+        cure = "ask the coordinator for a new invitation"
+        warned = expiry_warning(load_certificate(authority), "the authority's certificate", cure=cure)
+        if warned is not None:
+            print(f"warning: {warned}", file=sys.stderr)
+    return files
+
+
+class Passphrases:
+    """Reads each passphrase once, and can hand on what was read."""
+
+    def __init__(self, read: Callable[[Path | None], str]) -> None:
+        self._read = read
+        self.read_so_far: dict[str, str] = {}
+
+    def __call__(self, named: Path | None) -> str:
+        """The passphrase in a file, or of no file: then a credential's, the environment's or the terminal's."""
+        key = "" if named is None else str(named)
+        if key not in self.read_so_far:
+            self.read_so_far[key] = self._read(named)
+        return self.read_so_far[key]

@@ -1,0 +1,138 @@
+"""Joining a consortium: enrolling, checking, approving."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fl_client.commands.common import PROG, Commands, Passphrases, site_of
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from fl_client.deployment.check import Point
+
+
+def add_enroll(commands: Commands) -> None:
+    """Add `enroll`."""
+    made = subcommand(
+        commands,
+        "enroll",
+        text="Make this site's own keys and its configuration. Only the .pub file leaves.",
+        example=f"{PROG} enroll --name st-anna --invitation veil.invitation --out enrol data.path=/dicom",
+    )
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for the configuration")
+    made.add_argument("--name", required=True, help="name of the site")
+    made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for it, new or without such files")
+    made.add_argument("--invitation", type=Path, metavar="FILE", help="what the coordinator handed out")
+    made.add_argument("--fingerprint", metavar="HEX", help="refuse another authority than the coordinator read out")
+    made.add_argument("--key", type=Path, metavar="FILE", help="a key file the site has already; otherwise one is made")
+    made.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the new key file's passphrase")
+    made.set_defaults(command=_do_enroll)
+
+
+def _do_enroll(arguments: argparse.Namespace) -> int:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment.enroll import enroll  # noqa: PLC0415
+    from medveil.invitation import load_invitation  # noqa: PLC0415
+    from medveil.node_keys import check_name  # noqa: PLC0415
+
+    check_name(arguments.name)
+    invitation = None if arguments.invitation is None else load_invitation(arguments.invitation)
+    wanted = (arguments.fingerprint or "").replace(":", "").lower()
+    if wanted and (invitation is None or invitation.fingerprint != wanted):
+        found = "no invitation was given" if invitation is None else f"its authority is {invitation.fingerprint}"
+        cure = "this is not what the coordinator read out: do not use it"
+        raise ConfigError(found, where=arguments.invitation, cure=cure)
+    passphrase = None if arguments.key is not None else read_passphrase(arguments.passphrase_file, confirm=True)
+    overrides = list(arguments.overrides)
+    if arguments.passphrase_file is not None and arguments.key is None:
+        overrides.append(f"passphrase_file={json.dumps(str(arguments.passphrase_file.resolve()))}")
+    made = enroll(
+        arguments.name,
+        arguments.out,
+        invitation=invitation,
+        key=arguments.key,
+        passphrase=passphrase,
+        overrides=overrides,
+    )
+    print(f"{made.folder} holds this site's keys and site.yaml; keep it")
+    print(f"send the coordinator {made.public}, and nothing else of it")
+    print(f"and read out over another channel: {made.key.fingerprint}")
+    if invitation is not None and not wanted:
+        print(f"compare the authority with what the coordinator reads out: {invitation.fingerprint}")
+    return EXIT_OK
+
+
+def add_check(commands: Commands) -> argparse.ArgumentParser:
+    """Add `check`."""
+    made = subcommand(
+        commands, "check", text="See whether this site is ready, point by point.", example=f"{PROG} check"
+    )
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(command=_do_check)
+    return made
+
+
+def _do_check(arguments: argparse.Namespace) -> int:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment.check import check  # noqa: PLC0415
+
+    points = check(site_of(arguments), Passphrases(read_passphrase))
+    if arguments.json:
+        print(json.dumps([vars(point) for point in points], indent=2))
+    else:
+        print(_table(points))
+    return next((point.exit_code for point in points if point.exit_code), EXIT_OK)
+
+
+def _table(points: list[Point]) -> str:
+    from medveil.tables import plain_table  # noqa: PLC0415
+
+    rows = [{"point": point.what, "state": point.state, "found": point.found} for point in points]
+    lines = plain_table(rows).splitlines()
+    cures = [f"{point.what}: {point.cure}" for point in points if point.cure]
+    return "\n".join([*lines, *(["", "what to do:", *(f"  {cure}" for cure in cures)] if cures else [])])
+
+
+def add_approve(commands: Commands) -> argparse.ArgumentParser:
+    """Add `approve`."""
+    made = subcommand(
+        commands,
+        "approve",
+        text="Let this site work for an app, by the hash the coordinator read out; without HASH, list them.",
+        example=f"{PROG} approve 0123...cdef",
+    )
+    made.add_argument("hash", nargs="?", metavar="HASH", help="64 hex digits")
+    made.add_argument("--withdraw", action="store_true", help="take the approval back; it counts at once")
+    made.set_defaults(command=_do_approve)
+    return made
+
+
+def _do_approve(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
+    from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
+
+    approvals, own = Approvals(site_of(arguments).approvals), hash_of(installed_fab())
+    if arguments.hash is None:
+        if arguments.withdraw:
+            raise ConfigError("needs HASH", where=f"{PROG} approve --withdraw")
+        for digest, when in approvals.all().items():
+            print(f"{digest}  {when}{'  the MedVeil installed here' if digest == own else ''}")
+        print(f"the MedVeil installed here is {own}")
+        return EXIT_OK
+    digest = arguments.hash.lower()
+    if arguments.withdraw:
+        approvals.withdraw(digest)
+        print(f"withdrawn: {digest}")
+        return EXIT_OK
+    approvals.approve(digest)
+    print(f"approved: {digest}")
+    if digest == own:
+        print("it is the MedVeil installed here")
+    else:
+        print(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
+        print("other code, or the same packed by another zlib: the site's log names the files that differ")
+    return EXIT_OK

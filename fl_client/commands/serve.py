@@ -1,0 +1,90 @@
+"""Starting, showing and stopping a site."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from fl_client.commands.common import PROG, Commands, Passphrases, site_of
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK
+
+_SHOWN_PORT = 9094
+STOCK_WARNING = (
+    "--stock runs the app the server sends, with this site's key in reach, and asks no approval: only for a "
+    "coordinator you would give the key to"
+)
+
+
+def add_start(commands: Commands) -> argparse.ArgumentParser:
+    """Add `start`."""
+    made = subcommand(
+        commands,
+        "start",
+        text="Start this site: Flower's SuperNode and its own worker.",
+        example=f"{PROG} start",
+    )
+    made.add_argument("--print", action="store_true", dest="show", help="show Flower's own commands, and start nothing")
+    made.add_argument("--foreground", action="store_true", help="stay, and stop it when ended (for systemd)")
+    made.add_argument("--stock", action="store_true", help="plain flower-supernode: runs the SERVER's code, unapproved")
+    made.set_defaults(command=_do_start)
+    return made
+
+
+def _do_start(arguments: argparse.Namespace) -> int:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment import running  # noqa: PLC0415
+    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.supernode import shown_commands  # noqa: PLC0415
+    from fl_client.deployment.supervisor import SUPERVISOR  # noqa: PLC0415
+    from medveil import processes  # noqa: PLC0415
+
+    files = site_of(arguments)
+    if arguments.show:
+        print(shown_commands(files, port=files.config.port or _SHOWN_PORT, stock=arguments.stock))
+        return EXIT_OK
+    if arguments.stock:
+        print(f"warning: {STOCK_WARNING}", file=sys.stderr)
+    running.refuse_running(files)
+    passphrases = Passphrases(read_passphrase)
+    keys = open_keys(files, passphrases)
+    pid = running.start(files, passphrases.read_so_far, stock=arguments.stock)
+    print(f"{files.config.name} is up, process {pid}, with the key {keys.own.current.fingerprint}; log {files.log}")
+    record = files.record(SUPERVISOR)
+    if arguments.foreground:
+        return processes.attend(record, log=files.log)
+    connected, said = running.wait_connected(files)
+    print(f"connected to {files.config.server}" if connected else f"not connected yet, and trying on: {said}")
+    return EXIT_OK
+
+
+def add_status(commands: Commands) -> argparse.ArgumentParser:
+    """Add `status`."""
+    made = subcommand(commands, "status", text="Show what this site is doing.", example=f"{PROG} status")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(command=_do_status)
+    return made
+
+
+def _do_status(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.running import as_text, status  # noqa: PLC0415
+
+    found = status(site_of(arguments))
+    print(json.dumps(found, indent=2) if arguments.json else as_text(found))
+    return EXIT_OK
+
+
+def add_stop(commands: Commands) -> argparse.ArgumentParser:
+    """Add `stop`."""
+    made = subcommand(commands, "stop", text="Stop this site; it takes leave of its server.", example=f"{PROG} stop")
+    made.set_defaults(command=_do_stop)
+    return made
+
+
+def _do_stop(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.running import stop  # noqa: PLC0415
+
+    files = site_of(arguments)
+    print(f"{files.config.name} was stopped" if stop(files) else f"{files.config.name} was not running")
+    return EXIT_OK

@@ -1,0 +1,69 @@
+"""The apps a site has approved, by the SHA-256 of their bundles. Only a person at the site adds one."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from medveil.errors import ConfigError, IntegrityError
+from medveil.files import check_format, locked, make_folder, read_json, write_json
+
+FORMAT = "medveil-approvals"
+VERSION = 1
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+class Approvals:
+    """The list in a file; it is read anew whenever it is asked, so that a withdrawal counts at once.
+
+    Parameters
+    ----------
+    path
+        The file; none approves nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def all(self) -> dict[str, str]:
+        """Hashes, each with the time it was approved.
+
+        Raises
+        ------
+        IntegrityError, FormatError
+            The file is not whole, or of a newer version.
+        """
+        if not self._path.exists():
+            return {}
+        document = read_json(self._path)
+        check_format(document, name=FORMAT, newest=VERSION, where=self._path)
+        approved = document.get("approved")
+        if not isinstance(approved, dict) or not all(map(_HASH.fullmatch, approved)):
+            raise IntegrityError("is not a list of approvals", where=self._path, cure="approve anew, by hand")
+        return {str(digest): str(when) for digest, when in approved.items()}
+
+    def approve(self, digest: str) -> None:
+        """Let this site run for an app (ConfigError where this is no hash)."""
+        _check(digest)
+        self._write({**self.all(), digest: datetime.now(UTC).isoformat(timespec="seconds")})
+
+    def withdraw(self, digest: str) -> None:
+        """Take an approval back (ConfigError where there is none)."""
+        _check(digest)
+        approved = self.all()
+        if digest not in approved:
+            raise ConfigError("was not approved here", where=digest, cure="'medveil-site approve' lists what was")
+        self._write({each: when for each, when in approved.items() if each != digest})
+
+    def _write(self, approved: dict[str, str]) -> None:
+        make_folder(self._path.parent, mode=0o700)
+        with locked(self._path):
+            document = {"format": FORMAT, "version": VERSION, "approved": dict(sorted(approved.items()))}
+            write_json(self._path, document, mode=0o600)
+
+
+def _check(digest: str) -> None:
+    if not _HASH.fullmatch(digest):
+        cure = "the coordinator reads it out; 'medveil-server run --hash' shows it"
+        raise ConfigError(f"{digest[:80]!a} is no hash of 64 hex digits", where="approve", cure=cure)

@@ -1,0 +1,203 @@
+"""Whether a site is ready, point by point, each with its cure. Nothing is changed; nothing is sent but a greeting."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.greeting import Greeting, greet
+from fl_client.deployment.own_site import open_keys
+from medveil import fab, node_keys
+from medveil.certificates import WARN_DAYS, days_left, expiry_warning, load_certificate
+from medveil.errors import ConfigError, DataError, FederationError, MedVeilError, StorageError
+from medveil.flower import SKEW_S, TESTED
+from medveil.versions import environment
+
+OK, WARNING, FAILED = "ok", "warning", "FAILED"
+_AHEAD_S = 4.0
+_ODD_S = 2.0
+_TRIED = 3
+_SIDE = 224
+_SPARE = 10**9
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of the table."""
+
+    what: str
+    state: str
+    found: str
+    cure: str = ""
+    exit_code: int = 0
+
+
+def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
+    """Look at everything a run needs.
+
+    Parameters
+    ----------
+    files
+        The site.
+    read
+        Gives passphrases, as `crypto.passphrase.read_passphrase`.
+    """
+    greeted: Greeting | MedVeilError
+    try:
+        greeted = greet(files.config.server, files.path(files.config.ca))
+    except MedVeilError as error:
+        greeted = error
+    points: list[tuple[str, Callable[[], Point]]] = [
+        ("data", lambda: _data(files)),
+        ("key", lambda: _key(files, read)),
+        ("model", lambda: _model(files)),
+        ("node key", lambda: _node_key(files)),
+        ("authority", lambda: _authority(files)),
+        ("TLS", lambda: _tls(files, greeted)),
+        ("clock", lambda: _clock(greeted)),
+        ("disk", lambda: _disk(files)),
+        ("state folder", lambda: _state(files)),
+        ("versions", _versions),
+        ("approvals", lambda: _approvals(files)),
+    ]
+    return [_looked_at(what, look) for what, look in points]
+
+
+def _looked_at(what: str, look: Callable[[], Point]) -> Point:
+    try:
+        return look()
+    except MedVeilError as error:
+        found = error.problem if error.where is None else f"{error.where}: {error.problem}"
+        return Point(what, FAILED, found, error.cure or "see the line itself", error.exit_code)
+
+
+def _data(files: OwnFiles) -> Point:
+    from fl_client.data.source import open_source  # noqa: PLC0415
+
+    source = open_source(files.data)
+    unread = 0
+    for index in range(min(_TRIED, len(source))):
+        try:
+            source.read(index)
+        except DataError:
+            unread += 1
+    found = f"{len(source)} images, classes {', '.join(source.classes)}"
+    if unread or source.skipped:
+        found += f"; {len(source.skipped)} files left out, {unread} of the first {_TRIED} images unreadable"
+        return Point("data", WARNING, found, "the files left out are named in the site's log when the store is built")
+    if len(source) < files.config.limits.least_images:
+        cure = "more images, or a lower 'limits.least_images'"
+        return Point("data", FAILED, f"{found}: fewer than this site's own limit", cure, DataError.exit_code)
+    return Point("data", OK, found)
+
+
+def _key(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
+    keys = open_keys(files, read)
+    shared = "" if keys.shared is None else f"; shared {keys.shared.current.fingerprint}"
+    return Point("key", OK, f"opens: {keys.own.current.fingerprint}{shared}")
+
+
+def _model(files: OwnFiles) -> Point:
+    from fl_client.workbench import pick_device  # noqa: PLC0415
+    from models.config import ModelConfig  # noqa: PLC0415
+    from models.vit import build_vit, model_hash  # noqa: PLC0415
+
+    device = pick_device(files.config.device)
+    sizes = ModelConfig(image_size=32, patch=8, channels=1, classes=2, width=32, depth=1, heads=2)
+    built = build_vit(sizes, seed=0)
+    return Point("model", OK, f"a small one builds ({model_hash(built)[:12]}); trains on {device}")
+
+
+def _node_key(files: OwnFiles) -> Point:
+    config = files.config
+    path = files.path(config.node_key)
+    half = node_keys.public_half(node_keys.load_private(path), config.name)
+    public = path.with_suffix(".pub")
+    if public.exists() and node_keys.load_public(public).encoded != half.encoded:
+        raise ConfigError(f"{public.name} is another key's half", where=path, cure="send the half that belongs to it")
+    return Point("node key", OK, f"P-384, {half.fingerprint}")
+
+
+def _authority(files: OwnFiles) -> Point:
+    certificate = load_certificate(files.path(files.config.ca))
+    warned = expiry_warning(certificate, "the authority's certificate", cure="ask the coordinator for a new invitation")
+    if warned is not None:
+        text, _, cure = warned.partition(": ")
+        gone = days_left(certificate) < 0
+        return Point("authority", FAILED if gone else WARNING, text, cure, ConfigError.exit_code if gone else 0)
+    return Point("authority", OK, f"good for {int(days_left(certificate))} days")
+
+
+def _tls(files: OwnFiles, greeting: Greeting | MedVeilError) -> Point:
+    if isinstance(greeting, MedVeilError):
+        raise greeting
+    if greeting.days is not None and greeting.days <= WARN_DAYS:
+        found = f"the server's certificate expires in {int(greeting.days)} days"
+        return Point("TLS", WARNING, found, "the coordinator runs 'medveil-server renew'")
+    until = "" if greeting.expires is None else f", its certificate until {greeting.expires}"
+    return Point("TLS", OK, f"{files.config.server} answers{until}")
+
+
+def _clock(greeting: Greeting | MedVeilError) -> Point:
+    if isinstance(greeting, MedVeilError) or greeting.ahead is None:
+        return Point("clock", WARNING, "the server did not tell its time", "compare it by hand")
+    ahead = greeting.ahead
+    found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server"
+    cure = "set it by NTP: timedatectl set-ntp true"
+    if ahead > _AHEAD_S or ahead < -SKEW_S:
+        return Point("clock", FAILED, f"{found}: the server would refuse this node", cure, FederationError.exit_code)
+    if abs(ahead) > _ODD_S:
+        return Point("clock", WARNING, found, cure)
+    return Point("clock", OK, "agrees with the server's")
+
+
+def _disk(files: OwnFiles) -> Point:
+    from fl_client.data.source import open_source  # noqa: PLC0415
+
+    place = next(path for path in (files.state, *files.state.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    try:
+        source = open_source(files.data)
+        needed = len(source) * source.channels * max(source.size, _SIDE) ** 2 * max(1, files.config.data.views)
+    except MedVeilError:
+        needed = 0
+    found = f"{free / 1e9:.1f} GB free at {place}, a store of {_SIDE} pixels takes {needed / 1e9:.2f} GB"
+    cure = "free some space, or name another 'state_dir'"
+    if free < needed:
+        return Point("disk", FAILED, found, cure, StorageError.exit_code)
+    return Point("disk", OK if free > needed + _SPARE else WARNING, found, "" if free > needed + _SPARE else cure)
+
+
+def _state(files: OwnFiles) -> Point:
+    if not files.state.exists():
+        return Point("state folder", OK, f"{files.state} will be made")
+    mode = stat.S_IMODE(files.state.stat().st_mode)
+    if not os.access(files.state, os.W_OK | os.X_OK):
+        raise StorageError("cannot be written", where=files.state, cure="run this as the site's own account")
+    if mode & 0o077:
+        return Point("state folder", WARNING, f"others may read {files.state}", f"chmod 700 {files.state}")
+    return Point("state folder", OK, str(files.state))
+
+
+def _versions() -> Point:
+    found = environment()
+    text = ", ".join(f"{name} {found[name]}" for name in ("medveil", "flwr", "torch", "python"))
+    if not found["flwr"].startswith(TESTED):
+        cure = f"install Flower {TESTED}: pip install -c constraints.txt; 'start --stock' does without its inside"
+        return Point("versions", FAILED, text, cure, ConfigError.exit_code)
+    return Point("versions", OK, text)
+
+
+def _approvals(files: OwnFiles) -> Point:
+    approved, own = Approvals(files.approvals).all(), fab.hash_of(fab.installed_fab())
+    if own in approved:
+        return Point("approvals", OK, f"the MedVeil installed here is approved ({own[:12]})")
+    cure = f"once the coordinator reads out the same hash: medveil-site approve {own}"
+    found = f"{len(approved)} approved, none of them the MedVeil installed here ({own[:12]})"
+    return Point("approvals", WARNING, found, cure)

@@ -1,0 +1,202 @@
+"""A site as its hospital describes it, and where it keeps what. None of it comes from a server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fl_client.data.config import DataConfig
+from medveil.config import load_config
+from medveil.environment import flower_environment
+from medveil.errors import ConfigError
+from medveil.flower import TASK_POLL
+from medveil.node_keys import check_name
+from models.policy import KEYS, POLICIES
+
+CONFIG_FILE = "site.yaml"
+SITE_VARIABLE = "MEDVEIL_SITE"
+"""Environment variable: the file of the real site a process serves. Where it is set, nothing simulates one."""
+_UNSET = "is not set"
+
+
+@dataclass
+class LimitsConfig:
+    """What this site agrees to at most, whatever a server asks for."""
+
+    policies: list[str] = field(
+        default_factory=lambda: ["per-site", "shared"],
+        metadata={"help": "Policies accepted, as 'per-site + adapted + local', or the keys alone."},
+    )
+    send_stem: bool = field(
+        default=False, metadata={"help": "Accept policies whose stem travels; it shows more than trunk and head."}
+    )
+    least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
+    most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
+    least_sites: int = field(
+        default=2, metadata={"help": "Fewest sites the server must promise to make a model of; it is a promise."}
+    )
+    most_megabytes: float = field(
+        default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
+    )
+
+    def check(self, *, where: str | Path) -> None:
+        """Refuse limits that make no sense (ConfigError)."""
+        known = {*KEYS, *map(str, POLICIES)}
+        for policy in self.policies:
+            _check(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)
+        _check(bool(self.policies), "limits.policies", self.policies, "at least one", where)
+        for name in ("least_images", "most_rounds", "least_sites"):
+            _check(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
+        megabytes = self.most_megabytes
+        _check(0 < megabytes < float("inf"), "limits.most_megabytes", megabytes, "a number above 0", where)
+
+
+@dataclass
+class SiteConfig:
+    """One site, as `medveil-site` reads it. Paths count from this file's folder."""
+
+    name: str = field(default="", metadata={"help": "Name of the site, as it was enrolled."})
+    server: str = field(default="", metadata={"help": "Where the server is: host:port."})
+    ca: str = field(default="ca.crt", metadata={"help": "Certificate of the consortium's authority; no other counts."})
+    node_key: str = field(default="", metadata={"help": "Private key of this site's node; it never leaves."})
+    key: str = field(default="", metadata={"help": "Sealed key file that hides this site's images."})
+    passphrase_file: str | None = field(
+        default=None,
+        metadata={"help": "File with its passphrase; null: systemd credential, MEDVEIL_PASSPHRASE or the terminal."},
+    )
+    shared_key: str | None = field(
+        default=None, metadata={"help": "Key file of the key all sites hold, for runs with keys 'shared'."}
+    )
+    shared_passphrase_file: str | None = field(
+        default=None, metadata={"help": "File with the passphrase of shared_key; null: the same as that of key."}
+    )
+    state_dir: str = field(default="state", metadata={"help": "Folder for store, stems, approvals and logs."})
+    data: DataConfig = field(default_factory=DataConfig, metadata={"help": "The site's images."})
+    limits: LimitsConfig = field(default_factory=LimitsConfig, metadata={"help": "What this site agrees to at most."})
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:N or auto."})
+    threads: int = field(default=0, metadata={"help": "Torch threads; 0 leaves torch's default."})
+    port: int = field(
+        default=0, metadata={"help": "Port on 127.0.0.1 between this site's own two processes; 0: a free one."}
+    )
+    poll: float = field(default=0.2, metadata={"help": "Seconds between two looks for work while there is some."})
+    retry: float = field(
+        default=60.0, metadata={"help": "Seconds before a node that was refused tries again; below 60 is too soon."}
+    )
+    log_days: int = field(default=30, metadata={"help": "Days the site's log is kept."})
+
+    def check(self, *, where: str | Path) -> None:
+        """Refuse what could not be run.
+
+        Raises
+        ------
+        ConfigError
+            A value is missing or out of its range.
+        """
+        check_name(self.name)
+        host, colon, port = self.server.rpartition(":")
+        right = bool(host and colon) and port.isdigit() and 1 <= int(port) <= 65535 and "/" not in host
+        _check(right, "server", self.server, "host:port, without https://", where)
+        for name in ("ca", "node_key", "key"):
+            if not getattr(self, name):
+                raise ConfigError(f"'{name}' {_UNSET}", where=where, cure="'medveil-site enroll' fills it in")
+        _check(self.data.source != "phantoms", "data.source", "phantoms", "a site brings its own images", where)
+        _check(bool(self.data.path), "data.path", self.data.path, "the folder or file of the images", where)
+        _check(0 <= self.port <= 65535, "port", self.port, "0 to 65535", where)
+        _check(0.01 <= self.poll <= 60, "poll", self.poll, "0.01 to 60", where)
+        _check(1 <= self.retry < float("inf"), "retry", self.retry, "at least 1", where)
+        _check(self.threads >= 0, "threads", self.threads, "0 or more", where)
+        _check(self.log_days >= 1, "log_days", self.log_days, "at least 1", where)
+        self.limits.check(where=where)
+
+
+@dataclass(frozen=True)
+class OwnFiles:
+    """A site's configuration and the places in its state folder."""
+
+    config: SiteConfig
+    file: Path
+
+    def path(self, named: str) -> Path:
+        """A path of the configuration, which counts from the file's folder."""
+        return (self.file.parent / Path(named).expanduser()).resolve()
+
+    @property
+    def state(self) -> Path:
+        """The state folder, for the site's own account only."""
+        return self.path(self.config.state_dir)
+
+    @property
+    def data(self) -> DataConfig:
+        """The images, with a path that holds wherever a process was started."""
+        return replace(self.config.data, path=str(self.path(str(self.config.data.path))))
+
+    @property
+    def approvals(self) -> Path:
+        """The apps this site approved."""
+        return self.state / "approvals.json"
+
+    @property
+    def weights(self) -> Path:
+        """Pre-trained weights that runs may name."""
+        return self.state / "weights"
+
+    @property
+    def own(self) -> Path:
+        """What the site itself keeps: store, stems, models."""
+        return self.state / "site"
+
+    @property
+    def home(self) -> Path:
+        """Flower's own folder."""
+        return self.state / "flower"
+
+    @property
+    def secret(self) -> Path:
+        """What node and worker know each other by; drawn anew at every start."""
+        return self.state / "worker.secret"
+
+    @property
+    def log(self) -> Path:
+        """The site's own log."""
+        return self.state / "logs" / "site.log"
+
+    @property
+    def node_log(self) -> Path:
+        """What the SuperNode says."""
+        return self.state / "logs" / "supernode.log"
+
+    @property
+    def served(self) -> Path:
+        """What the worker did last."""
+        return self.state / "served.json"
+
+    def record(self, process: str) -> Path:
+        """Who one of the site's processes is: ``supervisor``, ``supernode`` or ``worker``."""
+        return self.state / f"{process}.process"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment of the site's processes."""
+        return flower_environment(
+            self.home, MEDVEIL_HOME=str(self.state), **{TASK_POLL: f"{self.config.poll:g}", **more}
+        )
+
+
+def load_site(file: Path) -> OwnFiles:
+    """Read a site's file.
+
+    Raises
+    ------
+    ConfigError
+        It is missing, or a setting is unknown, missing or cannot be run.
+    """
+    if not file.is_file():
+        cure = "'medveil-site enroll' makes one; --site names another"
+        raise ConfigError("no such file", where=file, cure=cure)
+    config = load_config(SiteConfig, file)
+    config.check(where=file)
+    return OwnFiles(config, file.resolve())
+
+
+def _check(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
+    if not right:
+        raise ConfigError(f"'{name}' is {value!r}", where=where, cure=cure)

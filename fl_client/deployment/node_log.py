@@ -1,0 +1,72 @@
+"""What a SuperNode says in its log: whether it was let in, and why it ended."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BEGINS = "Starting Flower SuperNode"
+CONNECTED = "SuperNode ID:"
+NOTHING = "it said nothing"
+_LONGEST_TAIL = 65536
+_COLOURS = ("\x1b[91m", "\x1b[92m", "\x1b[93m", "\x1b[94m", "\x1b[0m")
+_KNOWN = (
+    (
+        "[code: 2004]",
+        "the server refuses this site's key: not admitted yet, revoked, or still taken by a node that was killed less "
+        "than a minute ago",
+    ),
+    ("[code: 2001]", "the server lets in known keys only, and this node has none"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "the server's certificate does not count here; 'medveil-site check' says more",
+    ),
+    ("Server disconnected without sending a response", "there is no TLS at that address"),
+    ("address already in use", "its port is taken; set 'port' to another"),
+)
+_CUT_OFF = "the server cut it off"
+
+
+def is_connected(log: Path) -> bool:
+    """Whether the node whose words come last was let in."""
+    return any(CONNECTED in line for line in _last_life(log))
+
+
+def why_it_ended(log: Path) -> str:
+    """Why the last node ended, in our words where they are known, else in its own."""
+    life = _last_life(log)
+    text = " ".join(life)
+    for mark, meaning in _KNOWN:
+        if mark in text:
+            return meaning
+    errors = [line for line in life if line.startswith("ERROR")]
+    if errors:
+        return " ".join(life[life.index(errors[-1]) :][:3])
+    return _CUT_OFF if any(CONNECTED in line for line in life) else last_words(log)
+
+
+def last_words(log: Path) -> str:
+    """The last line that says something."""
+    said = _lines(log)
+    return said[-1] if said else NOTHING
+
+
+def _last_life(log: Path) -> list[str]:
+    lines = _lines(log)
+    starts = [i for i, line in enumerate(lines) if BEGINS in line]
+    return lines[starts[-1] :] if starts else lines
+
+
+def _lines(log: Path) -> list[str]:
+    if not log.exists():
+        return []
+    with log.open("rb") as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - _LONGEST_TAIL))
+        text = stream.read().decode(errors="replace")
+    return [plain for line in text.splitlines() if (plain := _plain(line))]
+
+
+def _plain(line: str) -> str:
+    for code in _COLOURS:
+        line = line.replace(code, "")
+    return " ".join("".join(each if each.isprintable() else " " for each in line).split())

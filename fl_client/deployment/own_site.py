@@ -1,0 +1,211 @@
+"""A hospital's own site, as it serves a server's runs: its own images, its own keys, its own limits."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from flwr.app import Context
+
+from crypto.keyfile import load_keyring
+from crypto.keyring import Keyring, check_real
+from crypto.keys import Key, SiteKey
+from fl_client.data.config import DataConfig
+from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
+from fl_client.host import Host, kind_of
+from fl_client.site import Site, SiteSetup
+from fl_client.workbench import pick_device
+from medveil.contract import RUN_KEY, RunConfig
+from medveil.errors import ConfigError, MedVeilError
+from medveil.files import check_format, make_folder, read_json, write_json
+
+FORMAT = "medveil-served-run"
+VERSION = 1
+_KEPT = 2
+_BYTES = {"fp32": 4, "bf16": 2}
+_FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class OwnKeys:
+    """The keys a site opened: its own, and the one all sites hold, if it has that."""
+
+    own: Keyring
+    shared: Keyring | None = None
+
+
+def open_keys(files: OwnFiles, read: Callable[[Path | None], str]) -> OwnKeys:
+    """Open a site's key files.
+
+    Parameters
+    ----------
+    files
+        The site.
+    read
+        Gives the passphrase of a file that is named, or of none; as `crypto.passphrase.read_passphrase`.
+
+    Raises
+    ------
+    KeyMaterialError
+        There is no passphrase, it is wrong, or a key is a simulated one.
+    StorageError, FormatError, IntegrityError
+        A key file is missing or is none.
+    """
+    config = files.config
+    named = None if config.passphrase_file is None else files.path(config.passphrase_file)
+    passphrase = read(named)
+    own, shared = load_keyring(files.path(config.key), passphrase), None
+    if config.shared_key is not None:
+        if config.shared_passphrase_file is not None:
+            passphrase = read(files.path(config.shared_passphrase_file))
+        shared = load_keyring(files.path(config.shared_key), passphrase)
+    for ring in (own, shared):
+        check_real(ring or (), "used by a real site")
+    return OwnKeys(own, shared)
+
+
+class ToldError(MedVeilError):
+    """An error whose text a server may read: it is made of the server's own words and the site's limits."""
+
+    def __init__(self, error: MedVeilError) -> None:
+        super().__init__(error.problem, where=error.where, cure=error.cure)
+        self.kind = type(error).__name__
+
+
+class OwnHost(Host):
+    """One hospital, serving the runs of its consortium.
+
+    What a run needs (model, key, store) stays open between messages, for the newest two runs.
+
+    Parameters
+    ----------
+    files
+        The site's configuration.
+    keys
+        Its open keys.
+    """
+
+    def __init__(self, files: OwnFiles, keys: OwnKeys) -> None:
+        self._files, self._keys = files, keys
+        self._limits = files.config.limits
+        self._open: OrderedDict[str, Site] = OrderedDict()
+        self._thief = SiteKey.generate("thief")
+        if files.config.threads:
+            torch.set_num_threads(files.config.threads)
+
+    def site(self, context: Context) -> Site:
+        """The site, open for the run of this message."""
+        return self.site_for(context.run_config)
+
+    def site_for(self, run_config: Mapping[str, object]) -> Site:
+        """The site, open for a run; opening builds the store where there is none.
+
+        Raises
+        ------
+        ToldError
+            The run is not in the contract or beyond the site's limits.
+        MedVeilError
+            Images, disk, key or settings cannot serve it.
+        """
+        text = str(run_config.get(RUN_KEY))
+        if text not in self._open:
+            run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
+            self._open[text] = self._opened(run)
+            while len(self._open) > _KEPT:
+                self._open.popitem(last=False)
+        self._open.move_to_end(text)
+        return self._open[text]
+
+    def allow(self, site: Site, kind: str, round_: int) -> None:
+        """Count what is asked for, and refuse one too many."""
+        path = self._folder(site.run) / "served.json"
+        done = _served(path)
+        _told(lambda: check_round(round_, site.run, done=done.get(kind, 0), limits=self._limits))
+        counted = {**done, kind: done.get(kind, 0) + 1}
+        write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
+
+    def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
+        """The reason, where it is made of what the server sent; else only the field of the contract it concerns."""
+        if isinstance(error, ToldError):
+            return f"{error.kind}: {error}", logging.WARNING
+        return kind_of(error, error.where if error.where in _FIELDS else ""), logging.ERROR
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _opened(self, run: RunConfig) -> Site:
+        cipher_key = self._cipher_key(run.keys)
+        data = _told(lambda: _data_for(run, self._files.data))
+        make_folder(self._folder(run), mode=0o700)
+        site = Site(
+            run,
+            SiteSetup(
+                name=self._files.config.name,
+                index=0,
+                sites=1,
+                key=self._keys.own.current,
+                cipher_key=cipher_key,
+                thief_key=self._thief,
+                data=data,
+                folder=self._files.own,
+                device=pick_device(self._files.config.device),
+                keep_model=True,
+                # Once a run: what hashing takes is little beside a round.
+                verify=True,
+            ),
+        )
+        _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
+        count = sum(site.bench.public[name].numel() for name in site.travelling)
+        _told(lambda: check_bytes(2 * count * _BYTES[run.wire], self._limits))
+        return site
+
+    def _cipher_key(self, keys: str) -> Key | None:
+        if keys == "none":
+            return None
+        if keys == "per-site":
+            return self._keys.own.current
+        if self._keys.shared is None:
+            cure = "'medveil-crypto open' makes the file that 'shared_key' names"
+            raise ToldError(ConfigError("this site holds no shared key", where="keys", cure=cure))
+        return self._keys.shared.current
+
+    def _folder(self, run: RunConfig) -> Path:
+        return self._files.state / "runs" / run.run
+
+
+def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
+    """The site's images as the run wants them; where the site insists on something else, it is refused."""
+    for name, wanted in (("classes", run.classes), ("channels", run.channels), ("image_size", run.image_size)):
+        own = getattr(data, name)
+        if own is not None and own != wanted:
+            raise ConfigError(f"this site's own setting differs from the run's {wanted}", where=name)
+    return replace(
+        data,
+        classes=list(run.classes),
+        channels=run.channels,
+        image_size=run.image_size,
+        min_side=max(data.min_side, int(run.cipher["block"])),
+    )
+
+
+def _told(judge: Callable[[], _T]) -> _T:
+    """What a judgement gives; its error as one the server may read."""
+    try:
+        return judge()
+    except MedVeilError as error:
+        raise ToldError(error) from error
+
+
+def _served(path: Path) -> dict[str, int]:
+    """How often a run was answered, by kind of message."""
+    if not path.exists():
+        return {}
+    document = read_json(path)
+    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    return {str(kind): int(count) for kind, count in document["answered"].items()}

@@ -1,0 +1,129 @@
+"""A running site, from outside: starting and ending its supervisor, and what it is doing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from fl_client.deployment import node_log
+from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
+from medveil import processes
+from medveil.certificates import days_left, load_certificate
+from medveil.errors import ConfigError, FederationError
+from medveil.files import make_folder, read_json
+
+_CONNECT_S = 30.0
+_POLL_S = 0.25
+_STOP_S = 45.0
+
+
+def refuse_running(files: OwnFiles) -> None:
+    """Refuse a site that runs already (ConfigError): a second node with its key would be refused by the server."""
+    pid = processes.running(files.record(SUPERVISOR))
+    if pid is not None:
+        raise ConfigError(f"runs already, as process {pid}", where=files.config.name, cure="medveil-site stop")
+
+
+def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool) -> int:
+    """Start the supervisor; returns its process id.
+
+    Raises
+    ------
+    FederationError
+        It ended at once.
+    """
+    # Its words say whether the node is connected: they count from here.
+    files.node_log.unlink(missing_ok=True)
+    process = processes.start(
+        [sys.executable, "-m", "fl_client.deployment.supervisor", str(files.file), *(["--stock"] if stock else [])],
+        record=files.record(SUPERVISOR),
+        log=files.log.with_name("supervisor.out"),
+        folder=make_folder(files.state / "work", mode=0o700),
+        environment=files.environment(),
+        stdin=json.dumps(dict(passphrases)).encode() + b"\n",
+    )
+    end = time.monotonic() + _CONNECT_S
+    while processes.running(files.record(NODE)) is None and time.monotonic() < end:
+        if processes.running(files.record(SUPERVISOR)) is None:
+            said = node_log.last_words(files.log.with_name("supervisor.out"))
+            raise FederationError(f"the site's supervisor ended at once: {said}", where=files.config.name)
+        time.sleep(_POLL_S)
+    return process.pid
+
+
+def wait_connected(files: OwnFiles, *, seconds: float = _CONNECT_S) -> tuple[bool, str]:
+    """Wait for the node to be let in; whether it was, and what it said last."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if is_connected(files):
+            return True, ""
+        child = read_state(files).get("children", {}).get(NODE, {})
+        if child.get("state") == "waiting":
+            break
+        time.sleep(_POLL_S)
+    return False, node_log.why_it_ended(files.node_log)
+
+
+def is_connected(files: OwnFiles) -> bool:
+    """Whether the node runs and was let in since it was started."""
+    return processes.running(files.record(NODE)) is not None and node_log.is_connected(files.node_log)
+
+
+def stop(files: OwnFiles) -> bool:
+    """End the supervisor and with it node and worker; whether it was running."""
+    was = processes.stop(files.record(SUPERVISOR), seconds=_STOP_S)
+    # What a killed supervisor left behind.
+    left = [processes.stop(files.record(name)) for name in (NODE, WORKER)]
+    files.secret.unlink(missing_ok=True)
+    return was or any(left)
+
+
+def status(files: OwnFiles) -> dict[str, Any]:
+    """What the site is doing, as plain data."""
+    state = read_state(files)
+    alive = {name: processes.running(files.record(name)) for name in (SUPERVISOR, NODE, WORKER)}
+    authority = files.path(files.config.ca)
+    return {
+        "site": files.config.name,
+        "server": files.config.server,
+        "connected": is_connected(files),
+        "processes": alive,
+        "children": state.get("children", {}) if alive[SUPERVISOR] is not None else {},
+        "stock": bool(state.get("stock")) if alive[SUPERVISOR] is not None else False,
+        "node_says": node_log.why_it_ended(files.node_log),
+        "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
+        "approvals": sorted(Approvals(files.approvals).all()),
+        "served": read_json(files.served) if files.served.exists() else None,
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    alive = found["processes"]
+    shown = ", ".join(f"{name} {pid}" for name, pid in alive.items() if pid is not None) or "not running"
+    lines = [f"{found['site']}: {shown}"]
+    lines += ["running the SERVER's code (--stock)"] if found["stock"] else []
+    if alive[SUPERVISOR] is not None:
+        lines.append(_connection(found))
+    for name, child in found["children"].items():
+        if child["state"] == "waiting":
+            lines.append(f"the {name} ended {child['ended']} times, the last time because: {child['why']}")
+    approvals = ", ".join(digest[:12] for digest in found["approvals"]) or "none: medveil-site approve HASH"
+    lines.append(f"approved apps: {approvals}")
+    if found["served"] is not None:
+        last = found["served"]["last"]
+        lines.append(f"last message: {last['kind']} at {last['at']}, {last['seconds']:g} s: {last['outcome']}")
+    if found["authority_days_left"] is not None:
+        lines.append(f"the authority's certificate is good for {found['authority_days_left']} days")
+    return "\n".join(lines)
+
+
+def _connection(found: dict[str, Any]) -> str:
+    if found["connected"]:
+        return f"connected to {found['server']}"
+    return f"not connected to {found['server']}: {found['node_says']}"

@@ -1,0 +1,235 @@
+"""A site's processes: the SuperNode that talks to the server and the worker that does the work, both kept running.
+
+``python -m fl_client.deployment.supervisor SITE.yaml`` starts both, starts again what ends, and ends both when it is
+ended. A node that was refused waits before it tries again: after a node was killed its server refuses the key until the
+heartbeat has expired, which takes up to a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.node_log import last_words, why_it_ended
+from fl_client.deployment.parent import end_with_parent
+from fl_client.deployment.supernode import command, worker_command
+from medveil import processes
+from medveil.cli import guarded
+from medveil.environment import HERE
+from medveil.files import check_format, make_folder, read_json, write_bytes, write_json
+from medveil.log import logger, set_up_logging
+
+FORMAT = "medveil-site-state"
+VERSION = 1
+NODE, WORKER, SUPERVISOR = "supernode", "worker", "supervisor"
+_LOOK_S = 0.25
+_WORKER_RETRY_S = 5.0
+_log = logger("supervisor")
+
+
+@dataclass
+class Child:
+    """One process that is kept running.
+
+    Parameters
+    ----------
+    name
+        ``supernode`` or ``worker``.
+    begin
+        Starts it.
+    retry
+        Seconds to wait before it is started again.
+    """
+
+    name: str
+    begin: Callable[[], None]
+    retry: float
+    next: float = 0.0
+    ended: int = 0
+    state: str = "starting"
+    why: str = ""
+
+
+class Supervisor:
+    """Keeps a site's processes running.
+
+    Parameters
+    ----------
+    files
+        The site.
+    passphrases
+        By key file, for the worker; kept in memory only.
+    stock
+        Let Flower run the server's app in processes of its own, instead of the site's worker.
+    """
+
+    def __init__(self, files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool = False) -> None:
+        self._files, self._passphrases, self._stock = files, dict(passphrases), stock
+        self._port = files.config.port or _free_port()
+        self._children = [Child(NODE, self._begin_node, files.config.retry)]
+        if not stock:
+            self._children.insert(0, Child(WORKER, self._begin_worker, _WORKER_RETRY_S))
+
+    def run(self) -> None:
+        """Keep both running until this process is ended."""
+        make_folder(self._files.state / "work", mode=0o700)
+        make_folder(self._files.weights, mode=0o700)
+        write_bytes(self._files.secret, secrets.token_bytes(32), mode=0o600)
+        for child in self._children:
+            # What a killed supervisor left behind would hold the port, and the key at the server.
+            processes.stop(self._files.record(child.name))
+            self._begin(child)
+        try:
+            while True:
+                for child in self._children:
+                    self._look_after(child)
+                time.sleep(_LOOK_S)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """End both: the node first, so that it takes leave of its server."""
+        for child in reversed(self._children):
+            processes.stop(self._files.record(child.name))
+        self._files.secret.unlink(missing_ok=True)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _begin(self, child: Child) -> None:
+        child.begin()
+        child.state = "running"
+        self._tell()
+
+    def _look_after(self, child: Child) -> None:
+        now = time.monotonic()
+        if child.state == "waiting":
+            if now >= child.next:
+                self._begin(child)
+            return
+        if processes.running(self._files.record(child.name)) is not None:
+            return
+        _reap()
+        child.next, child.state, child.ended = now + child.retry, "waiting", child.ended + 1
+        if child.name == NODE:
+            child.why = why_it_ended(self._files.node_log)
+        else:
+            child.why = last_words(self._files.log.with_name("worker.out"))
+        _log.warning("the %s ended: %s; starting it again in %.0f s", child.name, child.why, child.retry)
+        self._tell()
+
+    def _begin_node(self) -> None:
+        own = {SITE_VARIABLE: str(self._files.file), "MEDVEIL_PASSPHRASE": self._passphrase()} if self._stock else {}
+        processes.start(
+            command(self._files, port=self._port, stock=self._stock),
+            record=self._files.record(NODE),
+            log=self._files.node_log,
+            folder=self._files.state / "work",
+            environment=self._files.environment(**own),
+        )
+
+    def _begin_worker(self) -> None:
+        processes.start(
+            worker_command(self._files, port=self._port),
+            record=self._files.record(WORKER),
+            log=self._files.log.with_name("worker.out"),
+            folder=self._files.state / "work",
+            environment=self._files.environment(),
+            stdin=json.dumps(self._passphrases).encode() + b"\n",
+        )
+
+    def _passphrase(self) -> str:
+        named = self._files.config.passphrase_file
+        return self._passphrases.get("" if named is None else str(self._files.path(named)), "")
+
+    def _tell(self) -> None:
+        """Write down how the children are, for `medveil-site status`."""
+        children = {
+            child.name: {
+                "state": child.state,
+                "ended": child.ended,
+                "why": child.why,
+                "retry_in": round(max(0.0, child.next - time.monotonic()), 1) if child.state == "waiting" else None,
+            }
+            for child in self._children
+        }
+        document = {"format": FORMAT, "version": VERSION, "at": _now(), "stock": self._stock, "children": children}
+        with suppress(OSError):
+            write_json(state_file(self._files), document, mode=0o600)
+
+
+def state_file(files: OwnFiles) -> Path:
+    """Where a supervisor says how its children are."""
+    return files.state / "supervisor.json"
+
+
+def read_state(files: OwnFiles) -> dict[str, Any]:
+    """What the supervisor said last; empty where it never ran."""
+    path = state_file(files)
+    if not path.exists():
+        return {}
+    document: dict[str, Any] = read_json(path)
+    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    return document
+
+
+def _reap() -> None:
+    """Take leave of children that ended, or they would stay as zombies."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HERE, 0))
+        return int(probe.getsockname()[1])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Be the supervisor's process."""
+    parser = argparse.ArgumentParser(prog="python -m fl_client.deployment.supervisor")
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--stock", action="store_true")
+    parser.add_argument("--attended", action="store_true", help="end with the process that started this one")
+    given = parser.parse_args(argv)
+
+    def leave(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def body() -> int:
+        files = load_site(given.site)
+        log = files.log.with_name("supervisor.log")
+        set_up_logging("info", log, stderr=False, keep_days=files.config.log_days)
+        supervisor = Supervisor(files, json.loads(sys.stdin.readline() or "{}"), stock=given.stock)
+        _log.info("%s begins%s", files.config.name, ", running the server's code (--stock)" if given.stock else "")
+        try:
+            supervisor.run()
+        except KeyboardInterrupt:
+            _log.info("%s ends", files.config.name)
+        return 0
+
+    signal.signal(signal.SIGTERM, leave)
+    if given.attended:
+        end_with_parent()
+    return guarded(body)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

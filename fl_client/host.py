@@ -1,0 +1,55 @@
+"""Who serves the ClientApp: a simulation, or a hospital.
+
+A host opens the site, and decides what a server hears of an error.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from flwr.app import Context
+
+from fl_client.site import Site
+from medveil.errors import MedVeilError
+
+
+class Host(ABC):
+    """What stands between a server's messages and a site."""
+
+    @abstractmethod
+    def site(self, context: Context) -> Site:
+        """The site this message is for, open and ready.
+
+        Raises
+        ------
+        MedVeilError
+            The run cannot be served here.
+        """
+
+    @abstractmethod
+    def allow(self, site: Site, kind: str, round_: int) -> None:
+        """Refuse a message that asks for too much, and count it otherwise.
+
+        Parameters
+        ----------
+        site
+            The site.
+        kind
+            ``"train"`` or ``"evaluate"``.
+        round_
+            The round it is about.
+
+        Raises
+        ------
+        MedVeilError
+            It is one too many, or of no round of the run.
+        """
+
+    @abstractmethod
+    def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
+        """What the server hears of an error, kind first, and the level at which the site logs all of it."""
+
+
+def kind_of(error: Exception, field: str = "") -> str:
+    """What may be said of any error: its kind, and the field of the contract it concerns, if that is known."""
+    return f"{type(error).__name__}: {field and field + ': '}see the log of the site"

@@ -1,0 +1,198 @@
+"""The process that does a hospital's work: ``python -m fl_client.worker SITE.yaml --address HOST:PORT``.
+
+Flower's own way is a fresh process a message, which runs the app the server sent. This one stays, with model, key and
+store open, and runs the MedVeil that is installed here and nothing else: what a server sends is compared with the
+site's approvals and thrown away. Passphrases come in by stdin, never by argument or environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flwr.app import Message
+
+from fl_client.app import make_app, refusal
+from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.own_site import OwnHost, open_keys
+from fl_client.deployment.parent import end_with_parent
+from medveil import fab
+from medveil.cli import guarded
+from medveil.errors import FederationError, FormatError, MedVeilError, StorageError
+from medveil.files import read_bytes, write_json
+from medveil.flower import ErrorCode, Task, Tasks
+from medveil.log import logger, set_up_logging
+
+FORMAT = "medveil-served"
+VERSION = 1
+_AWAY_S = 2.0
+_NAMED = 5
+_log = logger("worker")
+
+
+class _StopError(BaseException):
+    """The site is being stopped."""
+
+
+class Worker:
+    """Takes one message after another, and answers each.
+
+    Parameters
+    ----------
+    files
+        The site.
+    host
+        Its open site.
+    tasks
+        Where messages come from.
+    """
+
+    def __init__(self, files: OwnFiles, host: OwnHost, tasks: Tasks) -> None:
+        self._files, self._tasks = files, tasks
+        self._approvals = Approvals(files.approvals)
+        self._app = make_app(host)
+        self._answered = 0
+
+    def run(self, *, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
+        """Work until the process is ended; a node that is away for a while is waited for."""
+        away = False
+        while True:
+            try:
+                task = self._tasks.take()
+                if away:
+                    _log.info("the node is back")
+                away = False
+            except FederationError as error:
+                if not away:
+                    _log.warning("%s; waiting for the node", error)
+                away = True
+                sleep(_AWAY_S)
+                continue
+            if task is None:
+                sleep(self._files.config.poll)
+            else:
+                self._serve(task)
+
+    def answer(self, task: Task) -> Message:
+        """The reply to one message: from the installed app if the site approved the server's, else a refusal."""
+        digest = fab.hash_of(task.fab)
+        try:
+            approved = digest in self._approvals.all()
+        except MedVeilError as error:
+            _log.error("%s: refusing every app until it is whole", error)
+            approved = False
+        if approved:
+            return self._app(task.message, task.context)
+        _log.warning(
+            "refused a %s message: the app %s is not approved here (%s); 'medveil-site approve' approves it",
+            task.message.metadata.message_type,
+            digest,
+            _compared(task.fab),
+        )
+        return refusal(task.message, f"the app {digest} is not approved at this site", ErrorCode.INVALID_FAB)
+
+    def _serve(self, task: Task) -> None:
+        kind, began = task.message.metadata.message_type, time.monotonic()
+        stopped = False
+        try:
+            reply = self.answer(task)
+        except _StopError:
+            stopped = True
+            reply = refusal(task.message, "the site was stopped", ErrorCode.CLIENT_APP_CRASHED)
+        said = reply.error.reason if reply.has_error() else "ok"
+        try:
+            task.answer(reply)
+        except FederationError as error:
+            said = f"the reply was lost: {error}"
+        seconds = time.monotonic() - began
+        _log.info("answered a %s message of round %s in %.1f s: %s", kind, _round(task), seconds, said)
+        self._tell(kind, seconds, str(said))
+        if stopped:
+            raise _StopError
+
+    def _tell(self, kind: str, seconds: float, said: str) -> None:
+        """Write down what was done last, for `medveil-site status`."""
+        self._answered += 1
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "answered": self._answered,
+            "last": {"kind": kind, "at": _now(), "seconds": round(seconds, 3), "outcome": said},
+        }
+        # A full disk must not end a worker that has sent its reply.
+        with suppress(StorageError):
+            write_json(self._files.served, document, mode=0o600)
+
+
+def _compared(bundle: bytes) -> str:
+    """How the server's app differs from the installed one, for the log."""
+    try:
+        differing = fab.differing(bundle)
+    except FormatError as error:
+        return str(error)
+    if not differing:
+        return "its files are those of the MedVeil installed here"
+    more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
+    return f"it differs from the MedVeil installed here in {', '.join(differing[:_NAMED])}{more}"
+
+
+def _round(task: Task) -> str:
+    config = task.message.content.config_records.get("config") if task.message.has_content() else None
+    return str(config.get("server-round", "-")) if config else "-"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def passphrases(stream: Any) -> Callable[[Path | None], str]:
+    """A reader of passphrases that were sent as one JSON line: of a named file's, or of none's."""
+    sent: dict[str, str] = json.loads(stream.readline() or "{}")
+
+    def read(named: Path | None) -> str:
+        return sent.get("" if named is None else str(named), "")
+
+    return read
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Be the worker's process."""
+    parser = argparse.ArgumentParser(prog="python -m fl_client.worker")
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--address", required=True)
+    given = parser.parse_args(argv)
+
+    def stop(number: int, frame: object) -> None:
+        raise _StopError
+
+    def body() -> int:
+        files = load_site(given.site)
+        set_up_logging("info", files.log, stderr=False, keep_days=files.config.log_days)
+        keys = open_keys(files, passphrases(sys.stdin))
+        tasks = Tasks(given.address, read_bytes(files.secret))
+        worker = Worker(files, OwnHost(files, keys), tasks)
+        _log.info("%s is ready, with the key %s", files.config.name, keys.own.current.fingerprint)
+        worker.run()
+
+    signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C goes to the whole terminal; whoever started us stops us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    try:
+        return guarded(body)
+    except _StopError:
+        _log.info("stopped")
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""`medveil-server`: a consortium's server, from its certificates to its runs."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+from fl_server.commands import provision, run, serve
+from fl_server.commands.common import DEFAULT, PROG
+from medveil.cli import guarded, parser, start_logging
+from medveil.kits import SERVER, add_kit
+
+_ADD = (
+    provision.add_renew,
+    provision.add_admit,
+    provision.add_revoke,
+    provision.add_list,
+    serve.add_start,
+    run.add_run,
+    run.add_resume,
+    serve.add_status,
+    serve.add_stop,
+    functools.partial(add_kit, role=SERVER, chosen="consortium"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a `medveil-server` command.
+
+    Returns
+    -------
+    int
+        0 ok, 2 usage or configuration, 3 disk, 5 federation, 6 finished in part, 130 interrupted.
+    """
+    return guarded(lambda: _run(argv))
+
+
+def _run(argv: list[str] | None) -> int:
+    arguments = _parser().parse_args(argv)
+    start_logging(arguments)
+    code: int = arguments.command(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser(PROG, "The server of a consortium of hospitals.", f"{PROG} init consortium.yaml")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    provision.add_init(commands)
+    for add in _ADD:
+        chosen = f"the consortium's file (default: {DEFAULT})"
+        add(commands).add_argument("--consortium", type=Path, default=DEFAULT, metavar="FILE", help=chosen)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What several commands share: which consortium, and whether its server runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from medveil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fl_server.deployment.consortium import Consortium
+
+PROG = "medveil-server"
+DEFAULT = Path("consortium.yaml")
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def consortium_of(arguments: argparse.Namespace) -> Consortium:
+    """The consortium, set up; what expires soon is said on the way."""
+    from fl_server.deployment.provision import check_provisioned, load_consortium, warnings  # noqa: PLC0415
+
+    found = load_consortium(arguments.consortium)
+    check_provisioned(found)
+    for text in warnings(found):
+        print(f"warning: {text}", file=sys.stderr)
+    return found
+
+
+def tell_server(consortium: Consortium) -> None:
+    """Tell a running server what changed; a stopped one learns it when it starts."""
+    from fl_server.deployment.control import Control, sync  # noqa: PLC0415
+    from medveil import processes  # noqa: PLC0415
+
+    if processes.running(consortium.record) is None:
+        print(f"the server is not running; it learns this at '{PROG} start'")
+        return
+    for line in sync(consortium, Control(consortium)):
+        print(line)
+
+
+def refuse_stopped(consortium: Consortium) -> None:
+    """Refuse to go on where the server is not running (ConfigError)."""
+    from medveil import processes  # noqa: PLC0415
+
+    if processes.running(consortium.record) is None:
+        raise ConfigError("the server is not running", where=consortium.config.name, cure=f"{PROG} start")
+
+
+def show(rows: list[dict[str, str]], *, as_json: bool, empty: str) -> None:
+    """Print rows as a table or as JSON, or the sentence for none."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif not rows:
+        print(empty)
+    else:
+        from medveil.tables import plain_table  # noqa: PLC0415
+
+        print(plain_table(rows))

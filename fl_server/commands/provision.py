@@ -1,0 +1,127 @@
+"""Setting up a consortium and letting sites in."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, show, tell_server
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, ConfigError
+
+
+def add_init(commands: Commands) -> None:
+    """Add `init`."""
+    made = subcommand(
+        commands,
+        "init",
+        text="Set up a consortium: certificate authority, server certificate, state folder, invitation for the sites.",
+        example=f"{PROG} init consortium.yaml fleet.host=0.0.0.0 'certificates.names=[veil.example.org]'",
+    )
+    made.add_argument("file", type=Path, nargs="?", default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for a file that is not there yet")
+    made.set_defaults(command=_do_init)
+
+
+def _do_init(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.provision import authority_fingerprint, init  # noqa: PLC0415
+
+    made = init(arguments.file, arguments.overrides)
+    print(f"consortium '{made.config.name}': {made.file}, state in {made.state}")
+    print(f"sites reach it at {made.address}; its certificate is good for {', '.join(made.names)}")
+    print(f"hand every site: {made.invitation}")
+    print(f"and read out to each, over another channel: {authority_fingerprint(made)}")
+    return EXIT_OK
+
+
+def add_renew(commands: Commands) -> argparse.ArgumentParser:
+    """Add `renew`."""
+    made = subcommand(
+        commands,
+        "renew",
+        text="Make a new server certificate of the same authority; sites need nothing new.",
+        example=f"{PROG} renew",
+    )
+    made.set_defaults(command=_do_renew)
+    return made
+
+
+def _do_renew(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.provision import renew  # noqa: PLC0415
+
+    consortium = consortium_of(arguments)
+    renew(consortium)
+    print(f"new certificate for {', '.join(consortium.names)}; it counts from the next '{PROG} start'")
+    return EXIT_OK
+
+
+def add_admit(commands: Commands) -> argparse.ArgumentParser:
+    """Add `admit`."""
+    made = subcommand(
+        commands, "admit", text="Let a site connect, by its public key.", example=f"{PROG} admit enrol/st-anna.pub"
+    )
+    made.add_argument("key", type=Path, metavar="PUB", help="what 'medveil-site enroll' made; never the private half")
+    made.add_argument("--fingerprint", metavar="SHA256:...", help="refuse another key than the site read out")
+    made.set_defaults(command=_do_admit)
+    return made
+
+
+def _do_admit(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.roster import Roster  # noqa: PLC0415
+    from medveil.node_keys import load_public  # noqa: PLC0415
+
+    consortium = consortium_of(arguments)
+    public = load_public(arguments.key)
+    if arguments.fingerprint not in (None, public.fingerprint):
+        cure = "this is not the key the site read out: do not admit it"
+        raise ConfigError(f"has the fingerprint {public.fingerprint}", where=arguments.key, cure=cure)
+    Roster(consortium.roster).admit(public)
+    print(f"admitted {public.name} with the key {public.fingerprint}")
+    if arguments.fingerprint is None:
+        print("compare it with what the site shows, over another channel than the file")
+    tell_server(consortium)
+    return EXIT_OK
+
+
+def add_revoke(commands: Commands) -> argparse.ArgumentParser:
+    """Add `revoke`."""
+    made = subcommand(
+        commands,
+        "revoke",
+        text="Cut a site off. Its key never comes back: the site enrolls anew.",
+        example=f"{PROG} revoke st-anna",
+    )
+    made.add_argument("name", metavar="NAME", help="the site")
+    made.set_defaults(command=_do_revoke)
+    return made
+
+
+def _do_revoke(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.roster import Roster  # noqa: PLC0415
+
+    consortium = consortium_of(arguments)
+    gone = Roster(consortium.roster).revoke(arguments.name)
+    print(f"revoked {gone.name} with the key {gone.public.fingerprint}")
+    tell_server(consortium)
+    return EXIT_OK
+
+
+def add_list(commands: Commands) -> argparse.ArgumentParser:
+    """Add `list`."""
+    made = subcommand(commands, "list", text="List the sites that were admitted.", example=f"{PROG} list")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(command=_do_list)
+    return made
+
+
+def _do_list(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.roster import Roster  # noqa: PLC0415
+
+    consortium = consortium_of(arguments)
+    members = Roster(consortium.roster).members()
+    rows = [
+        {"site": each.name, "status": each.status, "since": each.since, "key": each.public.fingerprint}
+        for each in members
+    ]
+    show(rows, as_json=arguments.json, empty=f"no site was admitted yet: {PROG} admit SITE.pub")
+    return EXIT_OK

@@ -1,0 +1,135 @@
+"""Submitting and resuming runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+
+if TYPE_CHECKING:
+    from fl_server.deployment.consortium import Consortium
+    from fl_server.deployment.runs import Submission
+
+_MEASURED = ("accuracy", "balanced_accuracy", "auroc", "majority_rate")
+
+
+def add_run(commands: Commands) -> argparse.ArgumentParser:
+    """Add `run`."""
+    made = subcommand(
+        commands,
+        "run",
+        text="Submit a run of the installed MedVeil, and follow it to its end.",
+        example=f"{PROG} run training.yaml rounds=20",
+    )
+    made.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="YAML file of the run")
+    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    made.add_argument("--template", action="store_true", help="print a YAML of all settings, each under its help")
+    made.add_argument("--hash", action="store_true", help="print the app's hash, which sites approve; submit nothing")
+    _add_following(made)
+    made.set_defaults(command=_do_run)
+    return made
+
+
+def _add_following(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--detach", action="store_true", help="come back at once; see 'status'")
+    made.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _do_run(arguments: argparse.Namespace) -> int:
+    if arguments.hash:
+        print(_app_hash())
+        return EXIT_OK
+
+    from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
+    from fl_server.deployment.roster import Roster  # noqa: PLC0415
+    from fl_server.deployment.runs import new_submission  # noqa: PLC0415
+    from medveil.config import commented_yaml, load_config  # noqa: PLC0415
+
+    if arguments.template:
+        head = f"# A run of a consortium. Submit it with: {PROG} run FILE\n"
+        print(head + commented_yaml(RunFile), end="")
+        return EXIT_OK
+    if arguments.config is None:
+        raise ConfigError("needs CONFIG", where=f"{PROG} run", cure=f"'{PROG} run --template' prints one")
+    consortium = consortium_of(arguments)
+    refuse_stopped(consortium)
+    file = load_config(RunFile, arguments.config, arguments.overrides)
+    run, settings = make_run(file, consortium, admitted=len(Roster(consortium.roster).admitted()))
+    return _submitted(new_submission(run, settings, _app_hash()), consortium, arguments, resumed=0)
+
+
+def add_resume(commands: Commands) -> argparse.ArgumentParser:
+    """Add `resume`."""
+    made = subcommand(
+        commands,
+        "resume",
+        text="Go on with an interrupted run from its last whole round.",
+        example=f"{PROG} resume",
+    )
+    made.add_argument("run", nargs="?", metavar="RUN", help="name, folder or first digits of its identity; the newest")
+    _add_following(made)
+    made.set_defaults(command=_do_resume)
+    return made
+
+
+def _do_resume(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.runs import find, resumed, state_of  # noqa: PLC0415
+
+    consortium = consortium_of(arguments)
+    refuse_stopped(consortium)
+    old = find(consortium, arguments.run)
+    times = len(state_of(old, consortium)["resumed"])
+    again = resumed(old, consortium, _app_hash())
+    began = (old.folder(consortium) / "manifest.json").exists()
+    return _submitted(again, consortium, arguments, resumed=times + 1 if began else 0)
+
+
+def _submitted(submission: Submission, consortium: Consortium, arguments: argparse.Namespace, *, resumed: int) -> int:
+    from fl_server.deployment.control import Control  # noqa: PLC0415
+    from fl_server.deployment.runs import follow, submit  # noqa: PLC0415
+
+    print(f"app {submission.fab}", file=sys.stderr)
+    print("sites run it once they approved it: medveil-site approve HASH", file=sys.stderr)
+    control = Control(consortium)
+    sent = submit(submission, consortium, control)
+    folder = sent.folder(consortium)
+    print(f"run {sent.name} ({sent.run}), in {folder}", file=sys.stderr)
+    if arguments.detach:
+        print(folder)
+        return EXIT_OK
+    try:
+        summary = follow(sent, consortium, control, lambda text: print(text, file=sys.stderr), resumed=resumed)
+    except KeyboardInterrupt:
+        print(f"the run goes on: '{PROG} status' shows it, '{PROG} stop --run' ends it", file=sys.stderr)
+        raise
+    left_out = _tell_left_out(folder)
+    print(json.dumps(summary, indent=2) if arguments.json else _result(summary))
+    return EXIT_PARTIAL if left_out else EXIT_OK
+
+
+def _app_hash() -> str:
+    from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
+
+    return hash_of(installed_fab())
+
+
+def _tell_left_out(folder: Path) -> bool:
+    from medveil.files import read_json  # noqa: PLC0415
+
+    left_out = read_json(folder / "manifest.json")["left_out"]
+    for each in left_out:
+        print(f"left out of round {each['round']}: {each['site']}: {each['reason']}", file=sys.stderr)
+    return bool(left_out)
+
+
+def _result(summary: dict[str, Any]) -> str:
+    parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
+    measured = [key for key in _MEASURED if isinstance(summary.get(key), float)]
+    parts += [f"{key.replace('_', ' ')} {summary[key]:.3f}" for key in measured]
+    return "; ".join(parts)

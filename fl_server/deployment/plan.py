@@ -1,0 +1,187 @@
+"""What a coordinator may decide about a run, as a file: what sites must agree on, and how the server works.
+
+It is written as an experiment is (`medveil-sim init`), without what is a site's own: where images are, keys, devices.
+Nothing here ever makes a simulated site.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fl_server.config import ServerConfig, ServerSettings
+from fl_server.deployment.consortium import Consortium, ConsortiumPolicy
+from fl_server.federation import check_run
+from medveil.config import to_mapping
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError, PolicyError
+from medveil.training import TrainConfig
+from models.config import ModelConfig
+from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
+
+_FRESH = "false"
+
+
+@dataclass
+class ImagesChoice:
+    """What images every site must bring them as."""
+
+    classes: list[str] = field(default_factory=list, metadata={"help": "Ordered class names, the same at every site."})
+    channels: int = field(default=1, metadata={"help": "1 or 3."})
+    image_size: int = field(default=224, metadata={"help": "Side in pixels images are resized to, at every site."})
+
+
+@dataclass
+class CipherChoice:
+    """The cipher every site hides its images with; its key is the site's own."""
+
+    scheme: str = field(default="block-pixel", metadata={"help": "Image cipher; sites refuse one they do not know."})
+    block: int = field(default=16, metadata={"help": "Edge of a cipher block in pixels; it is the model's patch size."})
+    negate: bool = field(default=False, metadata={"help": "Also negate pixels at keyed positions of a block."})
+
+
+@dataclass
+class KeysChoice:
+    """Who holds which key."""
+
+    policy: str = field(default="per-site", metadata={"help": "none, shared (one key for all sites) or per-site."})
+
+
+@dataclass
+class StemChoice:
+    """The stem: where it starts, whether it trains, whether it travels."""
+
+    init: str | None = field(default=None, metadata={"help": "public, adapted or secret; null follows keys.policy."})
+    train: str | None = field(default=None, metadata={"help": "averaged, local or frozen; null follows keys.policy."})
+    warmup: int = field(
+        default=0, metadata={"help": "Epochs that fit a stem kept at home to the trunk before round 1."}
+    )
+
+
+@dataclass
+class RunFile:
+    """One run of a consortium, as `medveil-server run` reads it."""
+
+    name: str = field(default="run", metadata={"help": "Name of the run."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, splits and batches; never of a key."})
+    rounds: int = field(default=10, metadata={"help": "Federated rounds."})
+    sites: int = field(default=0, metadata={"help": "Sites expected; 0: all that are admitted."})
+    wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
+    kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
+    evaluate_first: bool = field(
+        default=True, metadata={"help": "Measure the incoming model on validation images each round."}
+    )
+    data: ImagesChoice = field(default_factory=ImagesChoice, metadata={"help": "Images, as all sites bring them."})
+    cipher: CipherChoice = field(default_factory=CipherChoice, metadata={"help": "What hides them."})
+    keys: KeysChoice = field(default_factory=KeysChoice, metadata={"help": "Keys."})
+    stem: StemChoice = field(default_factory=StemChoice, metadata={"help": "The stem of the model."})
+    model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
+    train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
+    server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+
+
+def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[RunConfig, ServerSettings]:
+    """Resolve a run: the policy, the model's sizes, the number of sites, a fresh identity.
+
+    Parameters
+    ----------
+    file
+        The run; it is not changed.
+    consortium
+        Whose policy it must keep.
+    admitted
+        Sites that may connect.
+
+    Raises
+    ------
+    ConfigError, PolicyError
+        The run cannot be had, or is more than the consortium's policy allows.
+    """
+    file = copy.deepcopy(file)
+    policy = resolve_policy(file.keys.policy, file.stem.init, file.stem.train)
+    if policy.keys == "none":
+        file.cipher.scheme, file.cipher.negate = "none", False
+    check_policy(policy, scheme=file.cipher.scheme, stem_rule=SIGNED_PERMUTATION)
+    _fill_model(file, consortium)
+    file.train.check()
+    run = RunConfig(
+        run=str(uuid.uuid4()),
+        name=file.name,
+        seed=file.seed,
+        rounds=file.rounds,
+        classes=list(file.data.classes),
+        channels=file.data.channels,
+        image_size=file.data.image_size,
+        model=to_mapping(file.model),
+        train=to_mapping(file.train),
+        cipher=to_mapping(file.cipher),
+        keys=policy.keys,
+        stem_init=policy.init,
+        stem_train=policy.train,
+        stem_warmup=file.stem.warmup,
+        wire=file.wire,
+        kind=file.kind,
+        packed=True,
+        least_sites=consortium.config.policy.least_sites,
+        evaluate_first=file.evaluate_first,
+    )
+    # What the consortium promises its sites holds whether or not a run's file repeats it.
+    file.server.min_updates = max(file.server.min_updates, run.least_sites)
+    settings = ServerSettings(server=file.server, sites=file.sites or admitted)
+    _check_allowed(run, policy, settings, consortium.config.policy, admitted)
+    check_run(run, settings)
+    return run, settings
+
+
+def _fill_model(file: RunFile, consortium: Consortium) -> None:
+    block, size = file.cipher.block, file.data.image_size
+    if block < 1 or size < block:
+        raise ConfigError(f"'data.image_size' is {size} and 'cipher.block' {block}", cure="a block fits into an image")
+    if file.data.channels not in (1, 3):
+        raise ConfigError(f"'data.channels' is {file.data.channels}", cure="1 or 3")
+    wanted = {
+        "image_size": -(-size // block) * block,
+        "patch": block,
+        "channels": file.data.channels,
+        "classes": len(file.data.classes),
+    }
+    for name, value in wanted.items():
+        if getattr(file.model, name) not in (None, value):
+            cure = f"data and cipher make it {value}: leave it unset"
+            raise ConfigError(f"'model.{name}' is {getattr(file.model, name)}", where=file.name, cure=cure)
+        setattr(file.model, name, value)
+    # YAML's true and false come as Python's.
+    if file.model.pretrained.lower() in {_FRESH, "true"}:
+        file.model.pretrained = file.model.pretrained.lower()
+    _check_weights(file.model.pretrained, consortium.weights)
+
+
+def _check_weights(name: str, folder: Path) -> None:
+    """Weights are files that every party has under the same name: no site takes a path or a download from a server."""
+    if name == _FRESH:
+        return
+    cure = f"'{_FRESH}', or the name of a file in {folder}, which every site has in its own weights folder"
+    if Path(name).name != name or name in {"true", ".", ".."}:
+        raise ConfigError(f"'model.pretrained' is {name!r}", cure=cure)
+    if not (folder / name).is_file():
+        raise ConfigError(f"'model.pretrained' is {name!r}, and there is no such file", cure=cure)
+
+
+def _check_allowed(
+    run: RunConfig, policy: Policy, settings: ServerSettings, allowed: ConsortiumPolicy, admitted: int
+) -> None:
+    where = "consortium policy"
+    if allowed.policies and not {policy.keys, str(policy)} & set(allowed.policies):
+        raise PolicyError(f"'{policy}' is not allowed", where=where, cure=f"one of: {'; '.join(allowed.policies)}")
+    if run.rounds > allowed.most_rounds:
+        raise ConfigError(f"'rounds' is {run.rounds}", where=where, cure=f"at most {allowed.most_rounds}")
+    if settings.expected < allowed.least_sites:
+        cure = f"policy.least_sites asks for {allowed.least_sites}: admit more sites"
+        raise ConfigError(f"the run expects {settings.expected} sites", where=where, cure=cure)
+    if settings.expected > admitted:
+        cure = "'medveil-server admit' the others first, or lower 'sites'"
+        raise ConfigError(
+            f"the run expects {settings.expected} sites, {admitted} are admitted", where="sites", cure=cure
+        )

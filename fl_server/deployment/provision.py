@@ -1,0 +1,139 @@
+"""Making a consortium: its certificate authority, the server's certificate, the state folder, the invitation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomli_w
+
+from fl_server.deployment.consortium import CONNECTION, Consortium, ConsortiumConfig, load_consortium
+from medveil.certificates import expiry_warning, fingerprint, issue, load_certificate, load_issued, make_authority
+from medveil.config import commented_yaml, load_config
+from medveil.errors import ConfigError
+from medveil.files import make_folder, write_text
+from medveil.invitation import Invitation
+
+_HEAD = "# A MedVeil consortium, as its coordinator runs it. Set it up with: medveil-server init FILE\n"
+
+
+def init(file: Path, overrides: Sequence[str]) -> Consortium:
+    """Set up a consortium that is not there yet.
+
+    Parameters
+    ----------
+    file
+        The consortium's YAML; where there is none it is written, with `overrides` in it.
+    overrides
+        ``key=value`` settings for a new file.
+
+    Raises
+    ------
+    ConfigError
+        The consortium has been set up before, or its settings cannot be run.
+    StorageError
+        The disk refuses.
+    """
+    if file.exists() and overrides:
+        raise ConfigError("is there already", where=file, cure="change the settings in it, and give none here")
+    config = load_config(ConsortiumConfig, file if file.exists() else None, overrides)
+    config.check(where=file if file.exists() else "command line")
+    consortium = Consortium(config, file.resolve())
+    _refuse_to_replace(consortium)
+    authority = make_authority(config.name, days=config.certificates.authority_days)
+    server = issue(authority, consortium.names, days=config.certificates.server_days)
+    if not file.exists():
+        make_folder(file.resolve().parent)
+        write_text(file, _HEAD + commented_yaml(ConsortiumConfig, config))
+    for folder in (consortium.state, consortium.state / "pki", consortium.home, consortium.runs, consortium.weights):
+        make_folder(folder, mode=0o700)
+    authority.save(*consortium.authority)
+    server.save(*consortium.certificate)
+    write_connection(consortium)
+    write_invitation(consortium)
+    return consortium
+
+
+def renew(consortium: Consortium) -> None:
+    """Give the server a new key and certificate of the same authority: sites need nothing new.
+
+    The names of the configuration go into it. The old ones are kept beside the new ones, until the next renewal.
+
+    Raises
+    ------
+    ConfigError
+        The authority has expired.
+    StorageError, FormatError
+        A file is missing or not what it should be.
+    """
+    made = issue(load_issued(*consortium.authority), consortium.names, days=consortium.config.certificates.server_days)
+    for path in consortium.certificate:
+        path.replace(path.with_name(f"{path.name}.old"))
+    made.save(*consortium.certificate)
+    write_invitation(consortium)
+
+
+def write_connection(consortium: Consortium) -> None:
+    """Tell Flower's own commands where the server is and whose certificate it has."""
+    certificate = str(consortium.authority[1])
+    link = {"address": consortium.control, "root-certificates": certificate}
+    write_text(consortium.home / "config.toml", tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: link}}))
+
+
+def write_invitation(consortium: Consortium) -> None:
+    """Write what sites are handed."""
+    authority = consortium.authority[1].read_text()
+    Invitation(consortium.config.name, consortium.address, authority).save(consortium.invitation)
+
+
+def check_provisioned(consortium: Consortium) -> None:
+    """Refuse a consortium that was never set up, or whose certificate is not good for the names in its file.
+
+    Raises
+    ------
+    ConfigError
+        With the command that helps.
+    """
+    for path in (*consortium.authority, *consortium.certificate):
+        if not path.is_file():
+            raise ConfigError(
+                "has not been set up", where=consortium.file, cure=f"medveil-server init {consortium.file}"
+            )
+    load_issued(*consortium.certificate)
+
+
+def warnings(consortium: Consortium) -> list[str]:
+    """Sentences about certificates that expire soon, or have."""
+    authority, server = (load_certificate(pair[1]) for pair in (consortium.authority, consortium.certificate))
+    found = [
+        expiry_warning(server, "the server's certificate", cure="run 'medveil-server renew' and start the server anew"),
+        expiry_warning(
+            authority, "the certificate authority", cure="set up a new consortium and hand its invitation to every site"
+        ),
+    ]
+    return [text for text in found if text is not None]
+
+
+def authority_fingerprint(consortium: Consortium) -> str:
+    """Fingerprint of the certificate authority: what sites compare."""
+    return fingerprint(load_certificate(consortium.authority[1]))
+
+
+def _refuse_to_replace(consortium: Consortium) -> None:
+    for path in (*consortium.authority, *consortium.certificate, consortium.roster, consortium.database):
+        if path.exists():
+            problem = f"has been set up before: {path} is there"
+            cure = "'medveil-server renew' makes a new server certificate; to begin anew move the state folder away"
+            raise ConfigError(problem, where=consortium.file, cure=cure)
+
+
+__all__ = [
+    "authority_fingerprint",
+    "check_provisioned",
+    "init",
+    "load_consortium",
+    "renew",
+    "warnings",
+    "write_connection",
+    "write_invitation",
+]

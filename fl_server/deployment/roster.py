@@ -1,0 +1,142 @@
+"""The sites of a consortium: who was admitted, under which key, and who was revoked.
+
+Flower's SuperLink keeps the keys it was told; this list is what it is told from. It is there before a server runs, and
+outlives its database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from medveil.errors import ConfigError, IntegrityError
+from medveil.files import check_format, locked, read_json, write_json
+from medveil.node_keys import PublicKey
+
+FORMAT = "medveil-roster"
+VERSION = 1
+ADMITTED, REVOKED = "admitted", "revoked"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One site's node key, and what became of it.
+
+    Parameters
+    ----------
+    name
+        The site.
+    key
+        Its public key, base64.
+    status
+        ``admitted`` or ``revoked``.
+    since
+        When it came to be that, in UTC.
+    node
+        Flower's id of the node; 0 until a server has been told.
+    """
+
+    name: str
+    key: str
+    status: str
+    since: str
+    node: int = 0
+
+    @property
+    def public(self) -> PublicKey:
+        """The key with its name."""
+        return PublicKey(self.name, self.key)
+
+
+class Roster:
+    """The list in a file; every change is written at once.
+
+    Parameters
+    ----------
+    path
+        The file; none is an empty list.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def members(self) -> list[Member]:
+        """All that were ever admitted, by name and time.
+
+        Raises
+        ------
+        IntegrityError, FormatError
+            The file is not whole, or of a newer version.
+        """
+        if not self._path.exists():
+            return []
+        document = read_json(self._path)
+        check_format(document, name=FORMAT, newest=VERSION, where=self._path)
+        try:
+            return [Member(**each) for each in document["sites"]]
+        except (KeyError, TypeError):
+            raise IntegrityError("is not a list of sites", where=self._path, cure="restore it from a copy") from None
+
+    def admitted(self) -> list[Member]:
+        """Those that may connect."""
+        return [member for member in self.members() if member.status == ADMITTED]
+
+    def admit(self, public: PublicKey) -> Member:
+        """Let a site connect.
+
+        Raises
+        ------
+        ConfigError
+            Its name or its key is taken, or the key was revoked.
+        """
+        with locked(self._path):
+            members = self.members()
+            for member in members:
+                _refuse_taken(member, public)
+            made = Member(public.name, public.encoded, ADMITTED, _now())
+            self._write([*members, made])
+        return made
+
+    def revoke(self, name: str) -> Member:
+        """Let a site connect no more. Its key stays burnt: the site comes back with a new one.
+
+        Raises
+        ------
+        ConfigError
+            No site of this name is admitted.
+        """
+        with locked(self._path):
+            members = self.members()
+            found = next((each for each in members if each.name == name and each.status == ADMITTED), None)
+            if found is None:
+                names = ", ".join(each.name for each in members if each.status == ADMITTED) or "none"
+                raise ConfigError(f"no site '{name}' is admitted", where="revoke", cure=f"admitted: {names}")
+            gone = replace(found, status=REVOKED, since=_now())
+            self._write([gone if each == found else each for each in members])
+        return gone
+
+    def registered(self, member: Member, node: int) -> None:
+        """Note the id by which Flower knows a site's node."""
+        with locked(self._path):
+            self._write([replace(each, node=node) if each.key == member.key else each for each in self.members()])
+
+    def _write(self, members: list[Member]) -> None:
+        ordered = sorted(members, key=lambda member: (member.name, member.since))
+        document = {"format": FORMAT, "version": VERSION, "sites": [asdict(each) for each in ordered]}
+        write_json(self._path, document, mode=0o600)
+
+
+def _refuse_taken(member: Member, public: PublicKey) -> None:
+    if member.key == public.encoded and member.status == REVOKED:
+        problem = f"this key was revoked on {member.since}, and a revoked key never comes back"
+        raise ConfigError(problem, where=public.name, cure="the site makes a new one with 'medveil-site enroll'")
+    if member.key == public.encoded:
+        raise ConfigError(f"this key is admitted already, as '{member.name}'", where=public.name)
+    if member.name == public.name and member.status == ADMITTED:
+        cure = f"'medveil-server revoke {member.name}' first, if the site lost its key"
+        raise ConfigError("a site of this name is admitted already", where=public.name, cure=cure)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,63 @@
+"""How sites train: the settings of a run that travel in its contract, the same at every site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from medveil.errors import ConfigError
+
+OPTIMIZERS = ("adamw", "sgd")
+CLASS_WEIGHTS = ("none", "balanced")
+PRECISIONS = ("auto", "fp32", "bf16", "fp64")
+
+
+@dataclass
+class TrainConfig:
+    """Local training, the same at every site."""
+
+    scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
+    epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
+    batch_size: int = field(default=32, metadata={"help": "Images a step."})
+    optimizer: str = field(default="adamw", metadata={"help": "adamw or sgd; its state starts fresh every round."})
+    lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    min_lr: float = field(default=1e-5, metadata={"help": "Learning rate at the end of the cosine."})
+    lr_warmup: float = field(default=0.05, metadata={"help": "Share of the run's steps with a rising learning rate."})
+    weight_decay: float = field(
+        default=0.05, metadata={"help": "Weight decay; none on biases, norms, tokens and position embeddings."}
+    )
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd."})
+    clip: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0 switches clipping off."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Mass moved from the true class to all classes."})
+    mixup: float = field(default=0.0, metadata={"help": "Alpha of MixUp's Beta(alpha, alpha); 0 switches it off."})
+    class_weights: str = field(default="none", metadata={"help": "none, or balanced by the site's own counts."})
+    precision: str = field(
+        default="auto",
+        metadata={"help": "fp32, bf16 autocast, fp64 (to check equalities), or auto: bf16 on GPUs that have it."},
+    )
+    warmup_lr: float = field(default=1e-3, metadata={"help": "Learning rate of the stem's warm-up before round 1."})
+
+    def check(self, *, where: str = "train") -> None:
+        """Refuse values out of range.
+
+        Raises
+        ------
+        ConfigError
+            A value is out of its range or not one of the names offered.
+        """
+        _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
+        _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
+        _one_of(self.precision, PRECISIONS, "precision", where)
+        for name, low in (("epochs", 1), ("batch_size", 1)):
+            if getattr(self, name) < low:
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure=f"at least {low}")
+        for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="0 or more")
+        for name in ("label_smoothing", "lr_warmup"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="at least 0 and below 1")
+
+
+def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:
+    if value not in allowed:
+        raise ConfigError(f"'{name}' is '{value}'", where=where, cure=f"one of {', '.join(allowed)}")

@@ -1,0 +1,333 @@
+"""A coordinator and its sites, each with processes, keys and folders of its own, over TLS on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from consortium_world import PASSPHRASE, Hospital, World, free_port, wait, with_mark
+from safetensors.numpy import load_file
+
+from fl_client.deployment import running
+from fl_client.deployment.own_site import open_keys
+from fl_server.deployment.control import Control
+from medveil import fab, processes
+from medveil.certificates import make_authority
+from medveil.contract import RUN_KEY, SERVER_KEY
+from medveil.environment import flower_environment
+from medveil.errors import FederationError
+from medveil.fab import hash_of, installed_fab
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
+
+
+def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up()
+    sites = [world.enroll(name) for name in ("st-anna", "mercy")]
+    assert world("start") == 0
+    for site in sites:
+        site.start()
+    capsys.readouterr()
+    assert world("run", world.run_file()) == 0
+    said = capsys.readouterr()
+    assert "trial: finished after 2 rounds" in said.out
+    assert f"app {hash_of(installed_fab())}" in said.err
+    assert "round 2 of 2: at mercy, st-anna" in said.err
+    manifest = json.loads((world.run_folder() / "manifest.json").read_text())
+    assert [row["site"] for row in manifest["sites"]] == ["mercy", "st-anna"]
+    prints = {row["site"]: row["fingerprint"] for row in manifest["sites"]}
+    for site in sites:
+        keys = open_keys(site.files, lambda named: PASSPHRASE)
+        assert prints[site.name] == keys.own.current.fingerprint
+        # One process served the query, both rounds and the evaluation, and opened the store once.
+        served = json.loads(site.files.served.read_text())
+        assert (served["answered"], served["last"]["kind"]) == (4, "evaluate")
+        stems = site.files.state / "site" / "stems" / manifest["run"]
+        assert sorted(path.name for path in stems.iterdir()) == [f"round-000{r}.sealed" for r in range(3)]
+    tensors = load_file(world.run_folder() / "checkpoints" / "round-0002.safetensors")
+    assert tensors
+    assert all(np.isfinite(tensor).all() for tensor in tensors.values())
+    assert not [name for name in tensors if "patch_embed" in name or "pos_embed" in name], "a stem travelled"
+    server = {path for path in world.consortium.state.rglob("*") if path.is_file()}
+    assert not [path for path in server if path.suffix in {".sealed", ".npy"}], "private state came to the server"
+    assert world("status") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("online") == 2
+    assert "finished" in shown
+    # Every site keeps the model, and uses it without the server.
+    first, out = sites[0], world.folder / "out"
+    assert first("export", out / "model") == 0
+    exported = load_file(out / "model" / "model.safetensors")
+    assert all(
+        np.array_equal(exported[name], tensors[f"model/{name}"]) for name in exported if name.startswith("block")
+    )
+    assert "| Rounds | 2 of 2 |" in (out / "model" / "MODEL_CARD.md").read_text()
+    assert first("predict", world.images / "1" / "hospital-1", "--out", out / "predictions.csv") == 0
+    assert len((out / "predictions.csv").read_text().splitlines()) == 41
+    capsys.readouterr()
+    # What they leave behind is ended by its own commands.
+    for site in sites:
+        assert site("stop") == 0
+    assert world("stop") == 0
+    assert with_mark(f"MEDVEIL_HOME={world.folder}") == []
+    assert world("status") == 0
+    assert "not running" in capsys.readouterr().out
+
+
+def submit_changed(world: World, changes: dict[str, bytes]) -> str:
+    """Submit the app with files changed, as a coordinator could who changed the code; returns its hash."""
+    from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
+    from medveil.config import load_config  # noqa: PLC0415
+
+    app = fab.stage(world.folder / "changed")
+    for name, added in changes.items():
+        path = app / name
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + added)
+    from medveil.flower import build_fab  # noqa: PLC0415
+
+    digest = hash_of(build_fab(app))
+    run, settings = make_run(load_config(RunFile, world.run_file()), world.consortium, admitted=2)
+    settings.server.wait_for_sites = 5
+    toml = world.folder / "changed.toml"
+    import tomli_w  # noqa: PLC0415
+
+    toml.write_text(tomli_w.dumps({RUN_KEY: run.to_json(), SERVER_KEY: settings.to_json()}))
+    said = Control(world.consortium)._flwr("run", str(app), "medveil", "-c", str(toml))
+    control = Control(world.consortium)
+    wait("the changed app ends", lambda: str(control.run(int(said["run-id"]))["status"]).startswith("finished"))
+    return digest
+
+
+def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up()
+    approving, other = world.enroll("st-anna"), world.enroll("mercy", approve=False)
+    assert world("start") == 0
+    for site in (approving, other):
+        site.start()
+        site.wait_ready()
+    mark = world.folder / "executed"
+    # Code that would give itself away, in a file every process of the app imports first.
+    spy = f"\n# one comment more\nfrom pathlib import Path as _P\n_P({str(mark)!r}).touch()\n"
+    digest = submit_changed(world, {"fl_client/host.py": spy.encode()})
+    for site in (approving, other):
+        refused = f"the app {digest} is not approved here"
+        assert refused in site.log, site.name
+        assert "it differs from the MedVeil installed here in fl_client/host.py" in site.log
+        assert not (site.files.state / "site").exists(), "the site's images were opened"
+    assert not mark.exists(), "the server's code ran at a site"
+    # The very app that is installed, but one site has not approved it: the coordinator is told which, and why.
+    capsys.readouterr()
+    assert world("run", world.run_file()) == FederationError.exit_code
+    said = capsys.readouterr().err
+    assert f"mercy: the app {hash_of(installed_fab())} is not approved at this site" in said
+    assert "its files are those of the MedVeil installed here" in other.log
+    # Its approval counts at once, without a restart.
+    assert other("approve", hash_of(installed_fab())) == 0
+    assert world("run", world.run_file()) == 0
+
+
+def test_a_request_beyond_a_sites_limits_is_refused_with_the_reason(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.set_up()
+    first, strict = world.enroll("st-anna"), world.enroll("mercy", "limits.most_rounds=2")
+    assert world("start") == 0
+    for site in (first, strict):
+        site.start()
+        site.wait_ready()
+    assert world("run", world.run_file(rounds=3)) == 2
+    said = capsys.readouterr().err
+    reason = "limits.most_rounds: this site agrees to at most 2 rounds, and the run has 3"
+    assert f"mercy: ConfigError: {reason}" in said
+    assert reason in strict.log
+
+
+# -- who is let in -----------------------------------------------------------------------------------------------------
+
+
+def answers(world: World, path: str, *, port: int, authority: Path | None = None) -> int:
+    """HTTP status of a request to the server, as anyone on the network could make it."""
+    context = ssl.create_default_context(cafile=str(authority or world.consortium.authority[1]))
+    handlers = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]
+    request = urllib.request.Request(f"https://127.0.0.1:{port}{path}", data=b"", method="POST")
+    request.add_header("content-type", "application/protobuf")
+    try:
+        with urllib.request.build_opener(*handlers).open(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_from_outside_only_the_sites_interface_is_there(world: World) -> None:
+    world.set_up()
+    assert world("start") == 0
+    fleet, control = world.consortium.config.fleet.port, world.consortium.config.control.port
+    for path in ("/v1/control/list-runs", "/v1/control/start-run", "/v1/runtime/acquire-task", "/docs", "/health"):
+        assert answers(world, path, port=fleet) == 404, path
+    assert answers(world, "/v1/control/list-runs", port=control) != 404, "the inner door shows nothing either"
+    assert answers(world, "/v1/fleet/pull-messages", port=fleet) == 401, "a stranger was let in, or the door is shut"
+    inner = subprocess.run(["ss", "-ltn"], capture_output=True, text=True, check=False).stdout
+    if inner:
+        listening = [line.split()[3] for line in inner.splitlines()[1:]]
+        assert f"127.0.0.1:{control}" in listening
+        assert f"0.0.0.0:{control}" not in listening
+
+
+def node(world: World, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """A plain SuperNode of Flower's, which says why it was refused."""
+    program = str(Path(sys.executable).parent / "flower-supernode")
+    server = f"127.0.0.1:{world.consortium.config.fleet.port}"
+    port = str(free_port())
+    command = [program, "--superlink", server, "--isolation", "process", "--max-retries", "1", "--port", port, *words]
+    return subprocess.run(
+        command,
+        cwd=world.folder,
+        env=flower_environment(world.folder / name / "plain"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.mark.fault("an unregistered node connects", "refused, told nothing of the run; let in once it is admitted")
+@pytest.mark.fault("a node trusts another authority (wrong CA)", "the node itself refuses the server")
+@pytest.mark.fault("plain HTTP to the TLS port", "no answer")
+@pytest.mark.fault("a second node with the same key", "refused; the first is not disturbed")
+def test_strangers_are_refused_and_learn_nothing(world: World, tmp_path: Path) -> None:
+    world.set_up()
+    known, stranger = world.enroll("st-anna"), world.enroll("mercy", admit=False)
+    assert world("start") == 0
+    known.start()
+    make_authority("another").save(tmp_path / "other.key", tmp_path / "other.crt")
+    ca = str(world.consortium.authority[1])
+
+    def key(site: str) -> list[str]:
+        return ["--auth-supernode-private-key", str(world.sites[site].file.with_name(f"{site}.node"))]
+
+    cases = {
+        "Failed to activate SuperNode": ["--root-certificates", ca, *key("mercy")],
+        "authentication is enabled": ["--root-certificates", ca],
+        "CERTIFICATE_VERIFY_FAILED": ["--root-certificates", str(tmp_path / "other.crt"), *key("st-anna")],
+        "without sending a response": ["--insecure"],
+        # A second node with the key of one that is connected; that one is not disturbed.
+        "Failed to activate": ["--root-certificates", ca, *key("st-anna")],
+    }
+    for says, words in cases.items():
+        refused = node(world, "mercy", *words)
+        assert refused.returncode != 0, says
+        told = refused.stdout + refused.stderr
+        assert says in told
+        assert "st-anna" not in told
+        assert "Received" not in told
+    assert running.is_connected(known.files)
+    # The site's own way: it is refused, says why, and comes in by itself once it is admitted.
+    assert stranger("start") == 0
+    wait(
+        "the stranger is refused",
+        lambda: "was refused" in refusal(stranger) or "refuses this site's key" in refusal(stranger),
+    )
+    assert world("admit", stranger.file.with_name("mercy.pub")) == 0
+    wait("the admitted site comes in", lambda: running.is_connected(stranger.files))
+
+
+def refusal(site: Hospital) -> str:
+    """What the site's own log says of its node."""
+    log = site.files.log.with_name("supervisor.log")
+    return log.read_text() if log.exists() else ""
+
+
+@pytest.mark.fault("a site is revoked", "cut off and refused; its key never comes back, a new one does")
+def test_a_revoked_site_is_cut_off_for_good(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up()
+    site = world.enroll("st-anna")
+    assert world("start") == 0
+    site.start()
+    assert world("revoke", "st-anna") == 0
+    wait("the revoked node ends", lambda: not running.is_connected(site.files))
+    wait("it is refused", lambda: "refuses this site's key" in refusal(site))
+    assert world("list") == 0
+    assert "revoked" in capsys.readouterr().out
+    assert world("admit", site.file.with_name("st-anna.pub")) == 2
+    assert "a revoked key never comes back" in capsys.readouterr().err
+    assert site("stop") == 0
+    # A new key, made at the site, brings it back under its old name.
+    old = site.folder.rename(world.folder / "before")
+    again = world.enroll("st-anna")
+    again.start()
+    assert old.exists()
+
+
+def test_check_names_what_is_wrong_and_its_cure(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.set_up()
+    site = world.enroll("st-anna", approve=False)
+
+    def checked() -> tuple[int, dict[str, dict[str, str]]]:
+        capsys.readouterr()
+        code = site("check", "--json")
+        return code, {point["what"]: point for point in json.loads(capsys.readouterr().out)}
+
+    code, points = checked()
+    assert code == FederationError.exit_code
+    assert points["TLS"]["state"] == "FAILED"
+    assert "does not answer" in points["TLS"]["found"]
+    assert world("start") == 0
+    code, points = checked()
+    assert code == 0
+    states = {what: point["state"] for what, point in points.items()}
+    assert states.pop("approvals") == "warning"
+    assert f"medveil-site approve {hash_of(installed_fab())}" in points["approvals"]["cure"]
+    assert set(states.values()) == {"ok"}, points
+    (tmp_path / "other").mkdir()
+    make_authority("another").save(tmp_path / "other/ca.key", tmp_path / "other/ca.crt")
+    site.change(ca=str(tmp_path / "other/ca.crt"), data__path=str(tmp_path / "none"), key=str(tmp_path / "none.key"))
+    site.file.with_name("st-anna.node").chmod(0o644)
+    code, points = checked()
+    assert code == 3
+    wrong = {what for what, point in points.items() if point["state"] == "FAILED"}
+    assert wrong == {"data", "key", "node key", "TLS"}
+    assert "does not count" in points["TLS"]["found"]
+    assert all(points[what]["cure"] for what in wrong)
+
+
+def test_a_second_start_and_a_taken_port_are_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up()
+    site = world.enroll("st-anna")
+    assert world("start") == 0
+    site.start()
+    assert world("start") == 2
+    assert site("start") == 2
+    assert capsys.readouterr().err.count("runs already") == 2
+    assert world("stop") == 0
+    # Another consortium on the same ports says so, and leaves nothing running.
+    with socket.create_server(("127.0.0.1", world.consortium.config.fleet.port)):
+        assert world("start") == FederationError.exit_code
+    assert "cannot listen there" in capsys.readouterr().err
+    assert processes.running(world.consortium.record) is None
+    assert not with_mark(f"MEDVEIL_HOME={world.consortium.state}")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_stock_nodes_serve_the_site_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up("policy.least_sites=1")
+    site = world.enroll("st-anna", "limits.least_sites=1", approve=False)
+    assert world("start") == 0
+    assert site("start", "--stock") == 0
+    assert "runs the app the server sends" in capsys.readouterr().err
+    wait("the stock node connects", lambda: running.is_connected(site.files))
+    assert world("run", world.run_file(rounds=1)) == 0
+    assert site("status") == 0
+    shown = capsys.readouterr().out
+    assert "running the SERVER's code (--stock)" in shown
+    assert (site.files.state / "site" / "stems").exists(), "it served no real site"

@@ -1,0 +1,436 @@
+"""A real site: enrolled, with keys of its own, serving runs within its limits; and what it tells of its errors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+
+from crypto import sealed_file
+from crypto.keyfile import load_keyring, save_key
+from crypto.keyring import Keyring
+from crypto.keys import SimulatedKey, SiteKey
+from fl_client.app import app, make_app
+from fl_client.cli import main
+from fl_client.data.config import PhantomConfig
+from fl_client.data.phantoms import draw_phantoms
+from fl_client.deployment import own_site
+from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.own_site import OwnHost, OwnKeys, ToldError, open_keys
+from fl_client.worker import Worker
+from medveil import fab
+from medveil.certificates import make_authority
+from medveil.config import to_mapping
+from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
+from medveil.errors import ConfigError, KeyMaterialError, StorageError
+from medveil.flower import ErrorCode, Task, be_task
+from medveil.invitation import Invitation
+from medveil.node_keys import load_private, load_public
+from medveil.training import TrainConfig
+from medveil.wire import pack
+from models.config import ModelConfig
+
+WORD = "seven horses correct the battery"
+Read = Callable[[Path | None], str]
+
+
+def read(named: Path | None) -> str:
+    return WORD
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    draw_phantoms(folder / "drawn", PhantomConfig(sites=1, images=40, classes=2, size=32))
+    with (folder / "drawn" / "labels.csv").open() as stream:
+        rows = [(row["path"], row["label"]) for row in csv.DictReader(stream)]
+    with (folder / "drawn" / "own.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
+    return folder / "drawn"
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
+    monkeypatch.setenv("MEDVEIL_PASSPHRASE", WORD)
+    torch.set_num_threads(1)
+    be_task(run_id=1, node_id=2)
+
+
+def enrolled(tmp_path: Path, images: Path, *settings: str) -> OwnFiles:
+    invitation = tmp_path / "veil.invitation"
+    authority = make_authority("veil").certificate
+    from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
+
+    Invitation("veil", "127.0.0.1:9092", authority.public_bytes(Encoding.PEM).decode()).save(invitation)
+    words = ["data.source=dicom", f"data.path={images}", "data.labels=own.csv", "limits.least_images=16", "device=cpu"]
+    given = ["enroll", "--name", "st-anna", "--invitation", str(invitation), "--out", str(tmp_path / "enrol")]
+    assert main([*given, *words, "threads=1", *settings]) == 0
+    # The command set up the log for a process of its own.
+    logging.getLogger("medveil").propagate = True
+    return load_site(tmp_path / "enrol" / "site.yaml")
+
+
+@pytest.fixture
+def files(tmp_path: Path, images: Path) -> OwnFiles:
+    return enrolled(tmp_path, images)
+
+
+@pytest.fixture
+def host(files: OwnFiles) -> OwnHost:
+    return OwnHost(files, open_keys(files, read))
+
+
+def run(**changes: Any) -> RunConfig:
+    values: dict[str, Any] = {
+        "run": "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab",
+        "rounds": 3,
+        "classes": ["none", "mass"],
+        "image_size": 32,
+        "model": to_mapping(ModelConfig(image_size=32, patch=8, channels=1, classes=2, width=24, depth=2, heads=2)),
+        "train": to_mapping(TrainConfig(batch_size=8)),
+        "cipher": {"scheme": "block-pixel", "block": 8, "negate": True},
+        "keys": "per-site",
+        "stem_init": "adapted",
+        "stem_train": "local",
+        "least_sites": 2,
+        "packed": True,
+    }
+    return RunConfig(**{**values, **changes})
+
+
+def context(config: RunConfig, **more: str) -> Context:
+    sent = {RUN_KEY: config.to_json(), **more}
+    return Context(run_id=1, node_id=2, node_config={}, state=RecordDict(), run_config=dict(sent))
+
+
+def message(kind: str, content: RecordDict) -> Message:
+    made = Message(content, message_type=kind, dst_node_id=2, group_id="1")
+    made.metadata.__dict__.update(_message_id="id", _src_node_id=1)
+    return made
+
+
+def query() -> Message:
+    return message(MessageType.QUERY, RecordDict({CONFIG: ConfigRecord()}))
+
+
+def train(host: OwnHost, config: RunConfig, round_: float = 1) -> Message:
+    site = host.site_for({RUN_KEY: config.to_json()})
+    sent = {PACKED: Array(pack({name: site.bench.public[name].numpy() for name in site.travelling}))}
+    record = ConfigRecord({"server-round": round_})
+    return message(MessageType.TRAIN, RecordDict({ARRAYS: ArrayRecord(sent), CONFIG: record}))
+
+
+# -- enrolling ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_public_half_can_leave(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = enrolled(tmp_path, images)
+    folder = files.file.parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    secret = {
+        name: stat.S_IMODE((folder / name).stat().st_mode) for name in ("st-anna.node", "st-anna.key", "site.yaml")
+    }
+    assert set(secret.values()) == {0o600}
+    public = load_public(folder / "st-anna.pub")
+    assert public.name == "st-anna"
+    assert load_private(folder / "st-anna.node").public_key() is not None
+    assert isinstance(load_keyring(folder / "st-anna.key", WORD).current, SiteKey)
+    assert WORD not in files.file.read_text()
+    assert public.fingerprint in capsys.readouterr().out
+
+
+def test_no_key_is_ever_overwritten(files: OwnFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in files.file.parent.iterdir() if path.is_file()}
+    assert main(["enroll", "--name", "st-anna", "--out", str(files.file.parent)]) == StorageError.exit_code
+    assert "is there already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_invitation_is_compared_with_what_was_read_out(
+    files: OwnFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["enroll", "--name", "b", "--out", str(tmp_path / "b"), "--invitation", str(tmp_path / "veil.invitation")]
+    assert main([*given, "--fingerprint", "00" * 32]) == 2
+    assert "do not use it" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_key_the_site_has_already_is_named_and_left(tmp_path: Path) -> None:
+    save_key(tmp_path / "own.key", SiteKey.generate("st-anna"), WORD)
+    assert main(["enroll", "--name", "st-anna", "--out", str(tmp_path / "e"), "--key", str(tmp_path / "own.key")]) == 0
+    values = yaml.safe_load((tmp_path / "e" / "site.yaml").read_text())
+    assert values["key"] == str(tmp_path / "own.key")
+    assert not list((tmp_path / "e").glob("*.key"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("server=https://x:1", "host:port, without https://"),
+        ("server=nowhere", "'server' is 'nowhere'"),
+        ("data.source=phantoms", "a site brings its own images"),
+        ("limits.policies=[anything]", "'limits.policies' is 'anything'"),
+        ("limits.least_images=0", "at least 1"),
+        ("limits.most_megabytes=0", "above 0"),
+        ("poll=0", "0.01 to 60"),
+        ("sites=4", "unknown key 'sites'"),
+        ("seed=1", "unknown key 'seed'"),
+    ],
+)
+def test_settings_that_could_not_be_run(files: OwnFiles, setting: str, says: str) -> None:
+    name, _, value = setting.partition("=")
+    values = yaml.safe_load(files.file.read_text())
+    *sections, last = name.split(".")
+    inner = values
+    for section in sections:
+        inner = inner[section]
+    inner[last] = yaml.safe_load(value)
+    files.file.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as error:
+        load_site(files.file)
+    assert says in str(error.value)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_simulated_key_is_refused(files: OwnFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_site, "load_keyring", lambda path, word: Keyring(SimulatedKey(0, "site-1")))  # type: ignore[arg-type]
+    with pytest.raises(KeyMaterialError, match="a SimulatedKey cannot be used by a real site"):
+        open_keys(files, read)
+
+
+def test_a_wrong_passphrase_is_a_key_error(files: OwnFiles) -> None:
+    with pytest.raises(KeyMaterialError):
+        open_keys(files, lambda named: "another one")
+
+
+def test_a_shared_run_needs_the_shared_key(files: OwnFiles, tmp_path: Path) -> None:
+    shared = run(keys="shared")
+    bare = OwnHost(files, open_keys(files, read))
+    with pytest.raises(ToldError, match="this site holds no shared key"):
+        bare.site_for({RUN_KEY: shared.to_json()})
+    key = SiteKey.generate("consortium")
+    keys = OwnKeys(open_keys(files, read).own, Keyring(key))
+    site = OwnHost(files, keys).site_for({RUN_KEY: shared.to_json()})
+    assert site.describe()["fingerprint"] == key.fingerprint
+    # What is private stays under the site's own key, which no other site holds.
+    assert site.setup.key.fingerprint == keys.own.current.fingerprint != key.fingerprint
+
+
+# -- serving -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_serves_a_run_with_its_own_key_name_and_images(host: OwnHost, files: OwnFiles) -> None:
+    serving = make_app(host)
+    reply = serving(query(), context(run()))
+    row = reply.content.config_records[SITE]
+    assert row["site"] == "st-anna"
+    assert row["fingerprint"] == open_keys(files, read).own.current.fingerprint
+    assert not str(row["fingerprint"]).startswith("sim-")
+    assert row["classes"] == ["none", "mass"]
+    reply = serving(train(host, run()), context(run()))
+    assert reply.content.metric_records[METRICS]["num-examples"] > 0
+    site = host.site_for({RUN_KEY: run().to_json()})
+    assert not [name for name in site.travelling if "patch_embed" in name or "pos_embed" in name]
+    (name, array), *more = reply.content.array_records[ARRAYS].items()
+    assert (name, more) == (PACKED, [])
+    assert array.shape == (sum(site.bench.public[name].numel() for name in site.travelling),)
+    assert list((files.state / "site" / "stems" / run().run).glob("round-0001.sealed"))
+
+
+def test_model_key_and_store_stay_open_between_messages(host: OwnHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = host.site_for({RUN_KEY: run().to_json()})
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("opened anew")
+
+    monkeypatch.setattr("fl_client.site.open_store", refuse)
+    monkeypatch.setattr("fl_client.deployment.own_site.Site", refuse)
+    assert host.site_for({RUN_KEY: run().to_json()}) is first
+
+
+def test_a_server_can_never_make_it_a_simulated_site(host: OwnHost, files: OwnFiles) -> None:
+    sites = json.dumps({"data": {"path": "/etc"}, "out": "/tmp/elsewhere", "sites": 1})
+    reply = make_app(host)(query(), context(run(), **{SITES_KEY: sites}))
+    assert reply.content.config_records[SITE]["site"] == "st-anna"
+    assert reply.content.config_records[SITE]["n-train"] > 0
+
+
+def test_flowers_own_process_serves_the_site_its_environment_names(
+    files: OwnFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SITE_VARIABLE, str(files.file))
+    reply = app(query(), context(run(), **{SITES_KEY: "{}"}))
+    assert reply.content.config_records[SITE]["site"] == "st-anna"
+    monkeypatch.setenv(SITE_VARIABLE, str(files.file.with_name("none.yaml")))
+    reply = app(query(), context(run(), **{SITES_KEY: "{}"}))
+    assert reply.error.reason == "ConfigError: see the log of the site"
+
+
+def refusal(host: OwnHost, config: RunConfig, asked: Message | None = None) -> str:
+    reply = make_app(host)(asked or query(), context(config))
+    assert reply.has_error()
+    return str(reply.error.reason)
+
+
+def test_a_refusal_names_the_limit(tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limits = {"least_images": "35", "most_megabytes": "0.01", "most_rounds": "2", "least_sites": "3"}
+    says = {
+        "least_images": "this site has fewer training images than its own limit of 35",
+        "most_megabytes": "a round moves 0.1 MB of tensors",
+        "most_rounds": "this site agrees to at most 2 rounds",
+        "least_sites": "this site wants 3 sites",
+    }
+    for number, (name, value) in enumerate(limits.items()):
+        (tmp_path / str(number)).mkdir()
+        files = enrolled(tmp_path / str(number), images, f"limits.{name}={value}")
+        told = refusal(OwnHost(files, open_keys(files, read)), run())
+        assert told.startswith(f"ConfigError: limits.{name}: {says[name]}")
+        assert told.removeprefix("ConfigError: ") in caplog.text
+
+
+def test_other_errors_say_their_kind_and_the_field_alone(
+    files: OwnFiles, host: OwnHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert refusal(host, run(classes=["none", "lump"])) == "DataError: see the log of the site"
+    assert "unknown label 'mass'" in caplog.text
+    values = yaml.safe_load(files.file.read_text())
+    values["data"]["path"] = "/no/such/patient"
+    files.file.write_text(yaml.safe_dump(values))
+    moved = OwnHost(load_site(files.file), open_keys(files, read))
+    told = refusal(moved, run())
+    assert told == "DataError: see the log of the site"
+    assert "patient" in caplog.text
+
+
+def test_a_setting_the_site_insists_on_is_named(tmp_path: Path, images: Path) -> None:
+    files = enrolled(tmp_path, images, "data.image_size=64")
+    told = refusal(OwnHost(files, open_keys(files, read)), run())
+    assert told == "ConfigError: image_size: this site's own setting differs from the run's 32"
+
+
+def test_rounds_are_counted_across_restarts(files: OwnFiles, images: Path) -> None:
+    values = yaml.safe_load(files.file.read_text())
+    values["limits"]["most_rounds"] = 3
+    files.file.write_text(yaml.safe_dump(values))
+    keys = open_keys(files, read)
+    for _ in range(3):
+        # A new host, as after a restart of the worker.
+        host = OwnHost(load_site(files.file), keys)
+        reply = make_app(host)(train(host, run()), context(run()))
+        assert not reply.has_error()
+    host = OwnHost(load_site(files.file), keys)
+    told = refusal(host, run(), train(host, run()))
+    assert told.startswith("ConfigError: limits.most_rounds: this site has answered 3 times")
+
+
+def test_tensors_of_another_model_are_refused(host: OwnHost) -> None:
+    for sent in ({PACKED: np.zeros(5, np.float32)}, {"head.weight": np.zeros((2, 24), np.float32)}):
+        arrays = ArrayRecord({name: Array(array) for name, array in sent.items()})
+        content = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord({"server-round": 1})})
+        told = refusal(host, run(), message(MessageType.TRAIN, content))
+        assert told == "FederationError: see the log of the site"
+
+
+@pytest.mark.parametrize("round_", [4, -1, 1.5, float("nan"), float("inf"), 1e300])
+def test_a_round_that_is_none(host: OwnHost, round_: float) -> None:
+    told = refusal(host, run(), train(host, run(), round_))
+    assert told.startswith(("ConfigError: server-round", "FederationError: see the log"))
+
+
+# -- the worker --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bundle() -> bytes:
+    return fab.installed_fab()
+
+
+def task(bundle: bytes, asked: Message | None = None) -> tuple[Task, list[Message]]:
+    sent: list[Message] = []
+    return Task(asked or query(), context(run()), bundle, sent.append), sent
+
+
+def worker(files: OwnFiles, host: OwnHost) -> Worker:
+    return Worker(files, host, None)  # type: ignore[arg-type]
+
+
+def test_an_app_that_was_not_approved_never_reaches_the_site(
+    files: OwnFiles, host: OwnHost, bundle: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(host, "site", lambda _: pytest.fail("the site was opened"))
+    made, sent = task(bundle)
+    worker(files, host)._serve(made)
+    assert sent[0].error.code == ErrorCode.INVALID_FAB
+    digest = fab.hash_of(bundle)
+    assert sent[0].error.reason == f"the app {digest} is not approved at this site"
+    assert f"the app {digest} is not approved here (its files are those of the MedVeil installed here)" in caplog.text
+
+
+def test_an_approval_counts_at_once_and_so_does_its_withdrawal(files: OwnFiles, host: OwnHost, bundle: bytes) -> None:
+    serving, approvals = worker(files, host), Approvals(files.approvals)
+    approvals.approve(fab.hash_of(bundle))
+    made, sent = task(bundle)
+    serving._serve(made)
+    assert sent[0].content.config_records[SITE]["site"] == "st-anna"
+    approvals.withdraw(fab.hash_of(bundle))
+    made, sent = task(bundle)
+    serving._serve(made)
+    assert sent[0].error.code == ErrorCode.INVALID_FAB
+
+
+def test_a_broken_list_of_approvals_approves_nothing(
+    files: OwnFiles, host: OwnHost, bundle: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    files.approvals.write_text(files.approvals.read_text()[:-20])
+    made, sent = task(bundle)
+    worker(files, host)._serve(made)
+    assert sent[0].error.code == ErrorCode.INVALID_FAB
+    assert "refusing every app until it is whole" in caplog.text
+
+
+def test_what_was_served_last_is_written_down(files: OwnFiles, host: OwnHost, bundle: bytes) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    serving = worker(files, host)
+    for _ in range(2):
+        serving._serve(task(bundle)[0])
+    served = json.loads(files.served.read_text())
+    assert served["answered"] == 2
+    assert served["last"]["kind"] == "query"
+    assert served["last"]["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("digest", ["", "ab", "g" * 64, "A" * 65, "../../x", "ab" * 32 + "\n"])
+def test_only_a_hash_is_approved(files: OwnFiles, digest: str) -> None:
+    with pytest.raises(ConfigError, match="is no hash of 64 hex digits"):
+        Approvals(files.approvals).approve(digest)
+    assert not files.approvals.exists()
+
+
+def test_the_commands_shown_keep_secrets_out_of_arguments(files: OwnFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["start", "--print", "--site", str(files.file)]) == 0
+    shown = capsys.readouterr().out
+    stock = next(line for line in shown.splitlines() if line.startswith("flower-supernode "))
+    assert "--isolation process" in stock
+    assert f"--auth-supernode-private-key {files.file.parent / 'st-anna.node'}" in stock
+    assert "--insecure" not in shown
+    assert WORD not in shown
+    assert main(["start", "--print", "--stock", "--site", str(files.file)]) == 0
+    shown = capsys.readouterr().out
+    assert "runs the app the SERVER sends" in shown
+    assert "--isolation subprocess" in shown

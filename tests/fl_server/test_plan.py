@@ -1,0 +1,168 @@
+"""What a coordinator may decide about a run, and what not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from crypto.config import CipherConfig
+from fl_client.config import TrainConfig
+from fl_server.deployment.consortium import Consortium
+from fl_server.deployment.plan import CipherChoice, RunFile, make_run
+from fl_server.deployment.provision import init
+from fl_server.deployment.runs import Submission, find, new_submission, resumed, state_of
+from medveil import processes
+from medveil.config import load_config
+from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
+from medveil.errors import ConfigError, MedVeilError
+from medveil.files import make_folder, write_json
+from simulations.config import ExperimentConfig, make_plan
+
+RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Consortium:
+    return init(tmp_path / "consortium.yaml", ["policy.most_rounds=50"])
+
+
+def made(consortium: Consortium, *settings: str, admitted: int = 3) -> RunConfig:
+    return make_run(load_config(RunFile, None, [*RUN, *settings]), consortium, admitted=admitted)[0]
+
+
+def test_a_run_is_resolved_as_an_experiment_is(consortium: Consortium, tmp_path: Path) -> None:
+    ours = made(consortium, "name=demo", "rounds=3", "train.epochs=2")
+    settings = ["data.phantoms.images=8", "data.phantoms.classes=2", "sites=1", "cipher.block=8"]
+    sizes = ["model.width=96", "model.heads=3", "data.phantoms.sites=1", "data.partition.min_per_site=2"]
+    config = load_config(ExperimentConfig, None, ["name=demo", "rounds=3", "train.epochs=2", *settings, *sizes])
+    theirs = make_plan(config, tmp_path / "run").run
+    assert theirs.classes == ["none", "mass"]
+    differ = {
+        each.name for each in dataclasses.fields(RunConfig) if getattr(ours, each.name) != getattr(theirs, each.name)
+    }
+    assert differ == {"run", "least_sites", "packed"}
+
+
+def test_the_servers_words_for_a_cipher_are_the_ciphers() -> None:
+    # The server may not import crypto: its section is a twin.
+    twins = [{each.name: each.default for each in dataclasses.fields(kind)} for kind in (CipherChoice, CipherConfig)]
+    assert twins[0] == twins[1]
+    assert RunFile().train == TrainConfig()
+
+
+def test_no_file_makes_a_simulated_site(consortium: Consortium) -> None:
+    for key in ("medveil-sites", "data.path", "data.source", "engine", "device", "threads"):
+        with pytest.raises(ConfigError, match="unknown key"):
+            load_config(RunFile, None, [f"{key}=x"])
+    run, settings = make_run(load_config(RunFile, None, RUN), consortium, admitted=2)
+    assert set(new_submission(run, settings, "00").run_config) == {RUN_KEY, SERVER_KEY}
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("rounds=51", "consortium policy: 'rounds' is 51; at most 50"),
+        ("sites=4", "expects 4 sites, 3 are admitted"),
+        ("sites=1", "policy.least_sites asks for 2"),
+        ("keys.policy=shared stem.init=adapted stem.train=averaged", "publishes the key"),
+        ("data.classes=[one]", "at least two different names"),
+        ("data.image_size=4", "a block fits into an image"),
+        ("data.channels=2", "'data.channels' is 2"),
+        ("model.classes=5", "'model.classes' is 5"),
+        ("model.pretrained=true", "'model.pretrained' is 'true'; 'false', or the name of a file"),
+        ("model.pretrained=/etc/passwd", "'model.pretrained' is '/etc/passwd'"),
+        ("model.pretrained=../x.pth", "'model.pretrained' is '../x.pth'"),
+        ("model.pretrained=vit.safetensors", "there is no such file"),
+        ("server.strategy=krum", "needs n >= 2 f + 3"),
+        ("train.epochs=0", "'epochs' is 0"),
+        ("name=../up", "'name' is '../up'"),
+    ],
+)
+def test_a_run_that_cannot_be_had_is_refused_before_it_is_sent(setting: str, says: str, consortium: Consortium) -> None:
+    with pytest.raises(MedVeilError) as refused:
+        made(consortium, *setting.split())
+    assert says in str(refused.value)
+
+
+def test_weights_are_a_file_that_everyone_has_under_its_name(consortium: Consortium) -> None:
+    (consortium.weights / "vit.safetensors").write_bytes(b"")
+    assert made(consortium, "model.pretrained=vit.safetensors").model["pretrained"] == "vit.safetensors"
+
+
+def test_only_policies_of_the_consortium_run(tmp_path: Path) -> None:
+    strict = init(tmp_path / "strict.yaml", ["policy.policies=[per-site + secret + local, shared]"])
+    assert made(strict, "stem.init=secret").stem_init == "secret"
+    assert made(strict, "keys.policy=shared").keys == "shared"
+    with pytest.raises(ConfigError, match=r"'per-site \+ adapted \+ local' is not allowed"):
+        made(strict)
+
+
+def test_the_consortiums_promise_to_its_sites_is_kept_by_the_server(consortium: Consortium) -> None:
+    run, settings = make_run(load_config(RunFile, None, RUN), consortium, admitted=3)
+    assert (run.least_sites, settings.server.min_updates, settings.expected) == (2, 2, 3)
+
+
+# -- submissions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def submission(consortium: Consortium) -> Submission:
+    run, settings = make_run(load_config(RunFile, None, [*RUN, "name=demo"]), consortium, admitted=2)
+    return new_submission(run, settings, "ab" * 32)
+
+
+def manifest(submission: Submission, consortium: Consortium, **values: object) -> None:
+    make_folder(submission.folder(consortium))
+    whole = {"status": "running", "stage": "", "error": None, "left_out": [], "resumed": [], **values}
+    write_json(submission.folder(consortium) / "manifest.json", whole)
+
+
+def test_where_a_run_is(submission: Submission, consortium: Consortium) -> None:
+    assert state_of(submission, consortium)["status"] == "submitted"
+    us = {"pid": 1, "began": processes.began(1)}
+    manifest(submission, consortium, process=us, stage="round 1 of 3")
+    assert state_of(submission, consortium)["status"] == "running"
+    manifest(submission, consortium, process={**us, "began": "another time"})
+    assert state_of(submission, consortium)["status"] == "lost"
+    manifest(submission, consortium, process=us, status="finished")
+    assert state_of(submission, consortium)["status"] == "finished"
+
+
+def test_a_run_is_resumed_unless_it_runs_or_ended(submission: Submission, consortium: Consortium) -> None:
+    def resumes(again: Submission) -> bool:
+        return bool(json.loads(again.run_config[SERVER_KEY])["resume"])
+
+    assert not resumes(resumed(submission, consortium, "cd")), "a run that never began starts"
+    manifest(submission, consortium, process={"pid": 1, "began": "x"})
+    again = resumed(submission, consortium, "cd")
+    assert resumes(again)
+    assert (again.run, again.fab) == (submission.run, "cd")
+    assert again.run_config[RUN_KEY] == submission.run_config[RUN_KEY]
+    manifest(submission, consortium, process={"pid": 1, "began": processes.began(1)})
+    with pytest.raises(ConfigError, match="still runs"):
+        resumed(submission, consortium, "cd")
+    manifest(submission, consortium, status="finished", process={})
+    with pytest.raises(ConfigError, match="has already finished"):
+        resumed(submission, consortium, "cd")
+
+
+class FakeControl:
+    def submit(self, run_config: dict[str, str], fab: str) -> int:
+        return 7
+
+
+def test_runs_are_found_again(submission: Submission, consortium: Consortium) -> None:
+    from fl_server.deployment.runs import submissions, submit  # noqa: PLC0415
+
+    with pytest.raises(ConfigError, match="no run was ever submitted"):
+        find(consortium, None)
+    sent = submit(submission, consortium, FakeControl())  # type: ignore[arg-type]
+    assert submissions(consortium) == [sent]
+    assert sent.flower_runs == (7,)
+    for word in (None, "demo", submission.run[:8], str(sent.folder(consortium))):
+        assert find(consortium, word) == sent
+    with pytest.raises(ConfigError, match="no such run"):
+        find(consortium, "other")

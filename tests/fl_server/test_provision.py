@@ -1,0 +1,176 @@
+"""Setting up a consortium, and its list of sites."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from fl_server.cli import main
+from fl_server.deployment.consortium import Consortium, load_consortium
+from fl_server.deployment.provision import init, renew, warnings
+from fl_server.deployment.roster import Roster
+from medveil import node_keys
+from medveil.certificates import issue, load_certificate, load_issued, names_of
+from medveil.errors import ConfigError, IntegrityError
+from medveil.invitation import load_invitation
+
+SETTINGS = ["name=veil", "certificates.names=[veil.example.org]", "fleet.host=0.0.0.0"]
+
+
+@pytest.fixture
+def consortium(tmp_path: Path) -> Consortium:
+    return init(tmp_path / "consortium.yaml", SETTINGS)
+
+
+def public(name: str = "st-anna") -> node_keys.PublicKey:
+    return node_keys.public_half(node_keys.generate(), name)
+
+
+def run(*words: str | Path, folder: Path) -> int:
+    return main([*map(str, words), "--consortium", str(folder / "consortium.yaml")])
+
+
+def test_a_consortium_is_set_up_once(consortium: Consortium, tmp_path: Path) -> None:
+    assert load_consortium(tmp_path / "consortium.yaml") == consortium
+    before = {path: path.read_bytes() for path in (*consortium.authority, *consortium.certificate)}
+    with pytest.raises(ConfigError, match=r"has been set up before.*move the state folder away"):
+        init(tmp_path / "consortium.yaml", [])
+    with pytest.raises(ConfigError, match="give none here"):
+        init(tmp_path / "consortium.yaml", ["name=other"])
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_is_secret_is_the_owners_alone(consortium: Consortium) -> None:
+    for folder in (consortium.state, consortium.state / "pki", consortium.home):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    for key in (consortium.authority[0], consortium.certificate[0]):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600, key
+
+
+def test_the_certificate_is_good_for_what_sites_and_this_machine_use(consortium: Consortium) -> None:
+    assert names_of(load_certificate(consortium.certificate[1])) == ["veil.example.org", "localhost", "127.0.0.1"]
+    invited = load_invitation(consortium.invitation)
+    assert invited.address == "veil.example.org:9092"
+    assert invited.authority == consortium.authority[1].read_text()
+    text = consortium.invitation.read_text() + (consortium.home / "config.toml").read_text()
+    assert "PRIVATE" not in text
+
+
+def test_a_renewed_certificate_is_of_the_same_authority(consortium: Consortium) -> None:
+    old, authority = load_certificate(consortium.certificate[1]), consortium.authority[1].read_bytes()
+    renew(consortium)
+    new = load_issued(*consortium.certificate).certificate
+    assert new.serial_number != old.serial_number
+    new.verify_directly_issued_by(load_certificate(consortium.authority[1]))
+    assert consortium.authority[1].read_bytes() == authority
+    kept = consortium.certificate[1].with_name("server.crt.old")
+    assert load_certificate(kept) == old
+
+
+def test_an_old_certificate_is_warned_of_by_every_command(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert warnings(consortium) == []
+    issue(load_issued(*consortium.authority), consortium.names, days=29.5).save(*consortium.certificate)
+    assert run("list", folder=tmp_path) == 0
+    assert "warning: the server's certificate expires on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("control.port=9092", "another than fleet.port"),
+        ("fleet.port=0", "1 to 65535"),
+        ("fleet.host=veil.example.org", "an IP address of this machine"),
+        ("policy.policies=[per-patient]", "'policy.policies' is 'per-patient'"),
+        ("policy.least_sites=0", "at least 1"),
+        ("certificates.names=['https://x']", "neither a host name nor an IP address"),
+        ("certificates.server_days=0", "at least 1"),
+        ("name=../up", "cannot name a site"),
+        ("medveil-sites={}", "unknown key 'medveil-sites'"),
+    ],
+)
+def test_a_consortium_that_could_not_be_run_is_not_set_up(
+    setting: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "consortium.yaml"), setting]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+    assert not (tmp_path / "consortium.yaml").exists()
+
+
+def test_nothing_goes_before_init(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", folder=tmp_path) == 2
+    assert "medveil-server init" in capsys.readouterr().err
+    (tmp_path / "consortium.yaml").write_text("name: veil\n")
+    assert run("start", folder=tmp_path) == 2
+    assert "has not been set up" in capsys.readouterr().err
+
+
+# -- the list of sites -------------------------------------------------------------------------------------------------
+
+
+def test_sites_are_admitted_by_their_public_key(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, key = tmp_path / "st-anna.pub", public()
+    path.write_text(key.line())
+    assert run("admit", path, "--fingerprint", "SHA256:other", folder=tmp_path) == 2
+    assert "do not admit it" in capsys.readouterr().err
+    assert Roster(consortium.roster).members() == []
+    assert run("admit", path, "--fingerprint", key.fingerprint, folder=tmp_path) == 0
+    assert run("list", folder=tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "the server is not running; it learns this at 'medveil-server start'" in shown
+    assert key.fingerprint in shown.splitlines()[-1]
+    assert shown.splitlines()[-1].split()[:2] == ["st-anna", "admitted"]
+
+
+def test_a_name_and_a_key_are_taken_once(consortium: Consortium) -> None:
+    roster, key = Roster(consortium.roster), public()
+    roster.admit(key)
+    with pytest.raises(ConfigError, match="a site of this name is admitted already"):
+        roster.admit(public())
+    with pytest.raises(ConfigError, match="this key is admitted already, as 'st-anna'"):
+        roster.admit(node_keys.PublicKey("mercy", key.encoded))
+
+
+def test_a_revoked_key_never_comes_back_and_its_site_may(consortium: Consortium) -> None:
+    roster, key = Roster(consortium.roster), public()
+    with pytest.raises(ConfigError, match="no site 'st-anna' is admitted; admitted: none"):
+        roster.revoke("st-anna")
+    roster.admit(key)
+    roster.revoke("st-anna")
+    with pytest.raises(ConfigError, match="a revoked key never comes back"):
+        roster.admit(key)
+    with pytest.raises(ConfigError, match="a revoked key never comes back"):
+        roster.admit(node_keys.PublicKey("mercy", key.encoded))
+    again = roster.admit(public())
+    assert roster.admitted() == [again]
+    assert [member.status for member in roster.members()].count("revoked") == 1
+
+
+def test_a_broken_list_is_no_empty_list(consortium: Consortium) -> None:
+    Roster(consortium.roster).admit(public())
+    consortium.roster.write_text('{"format": "medveil-roster", "version": 1, "sites": [{}]}')
+    with pytest.raises(IntegrityError, match="is not a list of sites"):
+        Roster(consortium.roster).members()
+
+
+def test_the_commands_are_flowers_own(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("start", "--print", folder=tmp_path) == 0
+    shown = capsys.readouterr().out.splitlines()
+    stock = next(line for line in shown if line.startswith("flower-superlink "))
+    assert "--host 127.0.0.1 --port 9093" in stock
+    assert "--enable-supernode-auth" in stock
+    assert "0.0.0.0" not in stock
+    own = shown[-1]
+    assert "--fleet-host 0.0.0.0 --fleet-port 9092" in own
+    assert own.endswith(stock.removeprefix("flower-superlink "))
+    assert f"export FLWR_HOME={consortium.home}" in shown

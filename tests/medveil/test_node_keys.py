@@ -1,0 +1,97 @@
+"""Node keys, judged by ssh-keygen."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+from medveil import node_keys
+from medveil.errors import ConfigError, FormatError, StorageError
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    key = node_keys.generate()
+    private, public = tmp_path / "st-anna.node", tmp_path / "st-anna.pub"
+    private.write_bytes(node_keys.private_bytes(key))
+    private.chmod(0o600)
+    public.write_text(node_keys.public_half(key, "st-anna").line())
+    return private, public
+
+
+def test_the_halves_belong_together(pair: tuple[Path, Path]) -> None:
+    private, public = pair
+    found = node_keys.load_public(public)
+    assert found == node_keys.public_half(node_keys.load_private(private), "st-anna")
+    assert found.name == "st-anna"
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_ssh_keygen_reads_both_and_shows_the_same_fingerprint(pair: tuple[Path, Path]) -> None:
+    private, public = pair
+    shown = subprocess.run(["ssh-keygen", "-lf", str(public)], capture_output=True, text=True, check=True).stdout
+    assert shown == f"384 {node_keys.load_public(public).fingerprint} st-anna (ECDSA)\n"
+    derived = subprocess.run(["ssh-keygen", "-yf", str(private)], capture_output=True, text=True, check=True).stdout
+    assert derived.split()[:2] == public.read_text().split()[:2]
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_keys_of_ssh_keygens_are_read(tmp_path: Path) -> None:
+    words = ["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "", "-C", "mercy", "-f", str(tmp_path / "k")]
+    subprocess.run(words, check=True)
+    key = node_keys.load_private(tmp_path / "k")
+    assert node_keys.public_half(key, "mercy") == node_keys.load_public(tmp_path / "k.pub")
+
+
+def test_a_private_key_is_never_admitted(pair: tuple[Path, Path]) -> None:
+    with pytest.raises(FormatError, match=r"private key, which nobody but the site may hold.*enroll anew"):
+        node_keys.load_public(pair[0])
+
+
+def test_a_key_others_may_read_is_refused(pair: tuple[Path, Path]) -> None:
+    pair[0].chmod(0o644)
+    with pytest.raises(StorageError, match="can be read by others"):
+        node_keys.load_private(pair[0])
+
+
+def public_line(key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey, name: str = "a") -> str:
+    line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+    return f"{line} {name}\n"
+
+
+def test_other_keys_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pub"
+    for key in (ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()):
+        path.write_text(public_line(key.public_key()))
+        with pytest.raises(FormatError, match="not an ECDSA key on P-384"):
+            node_keys.load_public(path)
+    for text in ("", "ecdsa-sha2-nistp384 AAAA a\n", "\x00" * 9000):
+        path.write_text(text)
+        with pytest.raises(FormatError, match="not a public node key"):
+            node_keys.load_public(path)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_a_key_under_a_passphrase_is_refused(tmp_path: Path) -> None:
+    sealed = tmp_path / "sealed"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ecdsa", "-b", "384", "-N", "word five", "-f", str(sealed)], check=True)
+    with pytest.raises(FormatError, match="without a passphrase"):
+        node_keys.load_private(sealed)
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "-rf", "a/b", "a b", "all", "zürich", "a" * 65, "a\nb", "a$(b)"])
+def test_names_that_could_name_no_site(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot name a site"):
+        node_keys.check_name(name)
+
+
+def test_a_public_key_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pub"
+    path.write_text(public_line(node_keys.generate().public_key(), "").rstrip() + "\n")
+    with pytest.raises(ConfigError, match="cannot name a site"):
+        node_keys.load_public(path)
