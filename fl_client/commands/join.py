@@ -21,7 +21,7 @@ def add_enroll(commands: Commands) -> None:
         commands,
         "enroll",
         text="Make this site's own keys and its configuration. Only the .pub file leaves.",
-        example=f"{PROG} enroll --name st-anna --invitation veil.invitation --out enrol data.path=/dicom",
+        example=f"{PROG} enroll --name st-anna --invitation veil.invitation --out e data.source=dicom data.path=/dicom",
     )
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for the configuration")
     made.add_argument("--name", required=True, help="name of the site")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from crypto import cli as crypto_cli
 from crypto import sealed_file
 from crypto.cli import main as crypto_main
 from crypto.passphrase import VARIABLE
+from fl_client import cli as site_cli
+from fl_server import cli as server_cli
 from models import torchvision_ops
+from simulations import cli as sim_cli
 from simulations.cli import main as sim_main
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +77,22 @@ def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
     run = ["run", str(ROOT / "simulations/conf/hidden.yaml"), f"data.path={hidden}", *settings, "--out", "RUN"]
     assert sim_main(run) == 0
     assert Path("RUN/report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("medveil-crypto", crypto_cli),
+        ("medveil-sim", sim_cli),
+        ("medveil-server", server_cli),
+        ("medveil-site", site_cli),
+    ],
+)
+def test_every_command_shown_is_one_the_program_takes(program: str, module: Any) -> None:
+    """Command lines stand indented, after the party that types them where there are several."""
+    lines = re.findall(rf"^    (?:\w+ +)?({program} (?:.*\\\n)*.*)$", README, re.MULTILINE)
+    assert lines, f"the README shows no {program}"
+    for line in lines:
+        words = shlex.split(line.replace("\\\n", " "), comments=True)
+        parser = crypto_cli.make_parser() if module is crypto_cli else module._parser()
+        parser.parse_args(words[1:])
