@@ -6,9 +6,9 @@ import pytest
 from consortium_world import World, wait
 from faults import (
     LONG,
-    asked,
     assert_same,
     await_round,
+    begun,
     left_out,
     manifest,
     meanwhile,
@@ -104,7 +104,7 @@ def test_a_site_whose_process_is_killed_is_left_out_and_comes_back(
     site = consortium.sites["mercy"]
 
     def kill_it() -> None:
-        wait("mercy trains", lambda: asked(site) >= 2)
+        wait("mercy trains", lambda: begun(site) >= 2)
         send(site.pid(process))
 
     server = {"wait_for_sites": 90, "round_deadline": 40}

@@ -16,6 +16,7 @@ from faults import (
     asked,
     assert_made_of,
     await_round,
+    begun,
     left_out,
     manifest,
     meanwhile,
@@ -59,17 +60,17 @@ def test_a_straggler_is_left_out_and_its_late_reply_is_never_counted(
 
     def stop_it() -> None:
         nonlocal sent
-        wait("mercy trains", lambda: asked(slow) >= 2)
+        wait("mercy trains", lambda: begun(slow) >= 2)
         worker = slow.pid("worker")
         send(worker, signal.SIGSTOP)
         await_round(world, 4)
         sent = asked(slow)
         send(worker, signal.SIGCONT)
 
-    server = {"wait_for_sites": 60, "round_deadline": 15}
+    server = {"wait_for_sites": 60, "round_deadline": 30}
     with meanwhile(stop_it):
         assert world("run", world.run_file(rounds=8, train=LONG, server=server)) == EXIT_PARTIAL
-    assert "left out of round 2: mercy: no reply within 15 s" in capsys.readouterr().err
+    assert "left out of round 2: mercy: no reply within 30 s" in capsys.readouterr().err
     assert left_out(world) == [(2, "mercy")]
     assert sent == 2, "it was sent new work while it owed a reply"
     counted = [round_ for round_, site in trained(world) if site == "mercy"]

@@ -26,7 +26,8 @@ class FaultTable:
             rows = [(done.format(**_given(item)), happened) for done, happened in reversed(marks)]
             self._rows[item.nodeid] = rows
             self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + report.duration
-            if report.outcome != "passed" or item.nodeid not in self._outcomes:
+            # What was only set up, and then interrupted, did not pass.
+            if report.outcome != "passed" or (report.when == "call" and item.nodeid not in self._outcomes):
                 self._outcomes[item.nodeid] = report.outcome
         return report  # type: ignore[return-value]
 
@@ -35,7 +36,7 @@ class FaultTable:
         if not self._rows:
             return
         lines = [
-            (done, happened, _OUTCOMES[self._outcomes[test]], f"{self._seconds[test]:.0f}")
+            (done, happened, _OUTCOMES[self._outcomes.get(test, "skipped")], f"{self._seconds[test]:.0f}")
             for test, rows in self._rows.items()
             for done, happened in rows
         ]

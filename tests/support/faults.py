@@ -67,6 +67,12 @@ def asked(site: Hospital) -> int:
     return site.files.node_log.read_text().count("Receiving: train") if site.files.node_log.exists() else 0
 
 
+def begun(site: Hospital) -> int:
+    """How often a site has begun to train: its worker counts before it does."""
+    counts = [json.loads(path.read_text())["answered"] for path in site.files.state.glob("runs/*/served.json")]
+    return sum(int(each.get("train", 0)) for each in counts)
+
+
 def received(site: Hospital) -> int:
     """How many train messages of those have come whole."""
     said = site.files.node_log.read_text().split("Receiving: ")[1:]
