@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
-from fl_client.commands import join, serve
+from fl_client.commands import join, model, serve
 from fl_client.commands.common import DEFAULT, PROG
 from medveil.cli import guarded, parser, start_logging
+from medveil.kits import SITE, add_kit
 
-_ADD = (join.add_check, join.add_approve, serve.add_start, serve.add_status, serve.add_stop)
+_ADD = (
+    join.add_check,
+    join.add_approve,
+    serve.add_start,
+    serve.add_status,
+    serve.add_stop,
+    model.add_predict,
+    model.add_export,
+    functools.partial(add_kit, role=SITE, chosen="site"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 network, 130 interrupted.
+        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 network, 6 finished in part, 130 interrupted.
     """
     return guarded(lambda: _run(argv))
 

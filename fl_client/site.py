@@ -24,6 +24,8 @@ from fl_client.data.hidden import check_hidden
 from fl_client.data.partition import site_parts
 from fl_client.data.source import Skipped, Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store
+from fl_client.export.facts import Predicted, facts_of
+from fl_client.export.kept import MODELS, KeptModel, keep
 from fl_client.measures import majority_rate, measure
 from fl_client.stems import StemVault
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
@@ -32,7 +34,7 @@ from fl_client.warmup import warm_up
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import NUM_EXAMPLES, SECONDS, RunConfig, measure_key
-from medveil.errors import ConfigError, DataError
+from medveil.errors import ConfigError, DataError, StorageError
 from medveil.files import make_folder, read_json, write_bytes, write_json
 from medveil.log import logger
 from medveil.versions import medveil_version
@@ -68,6 +70,8 @@ class SiteSetup:
         The site's images.
     folder
         Where the site keeps its store and private state.
+    keep_model
+        Whether to keep, sealed, the whole model a run ends with: a hospital uses it, a simulation does not.
     """
 
     name: str
@@ -79,6 +83,7 @@ class SiteSetup:
     data: DataConfig
     folder: Path
     device: torch.device
+    keep_model: bool = False
 
 
 class Site:
@@ -162,17 +167,22 @@ class Site:
     def evaluate(self, round_: int, incoming: Tensors) -> dict[str, float]:
         """Measure the model after `round_` on validation and test images, and what it is worth to a thief.
 
-        Class probabilities of the test images stay at the site, in ``predictions.npz``.
+        Class probabilities of the test images stay at the site, in ``predictions.npz``; so does the whole model, where
+        the site keeps it.
         """
         started = time.monotonic()
         model = self.model_after(round_, incoming)
-        part = self.store.part("test")
+        whole = tensors(model, model.state_dict()) if self.setup.keep_model else {}
+        part, validation = self.store.part("test"), self.store.part("validation")
         probabilities = predict(model, part, self.train_config)
         self._keep_predictions(part.ids, part.labels, probabilities)
-        metrics = self._measured(model, "validation")
+        validated = predict(model, validation, self.train_config)
+        metrics = measure(validation.labels, validated).as_metrics("validation")
         metrics |= measure(part.labels, probabilities).as_metrics("test")
         metrics[measure_key("test", "majority-rate")] = majority_rate(part.labels)
         metrics |= self._thief(model)
+        if whole:
+            self._keep_model(round_, whole, metrics, {"validation": validated, "test": probabilities})
         return metrics | {NUM_EXAMPLES: len(part.labels), SECONDS: time.monotonic() - started}
 
     def model_after(self, round_: int, incoming: Tensors) -> VisionTransformer:
@@ -223,6 +233,11 @@ class Site:
         """Files left out at this site; of a data set that several share, only those of its own share."""
         shared = set(self._source.skipped) if self.setup.sites > 1 else set()
         return tuple(each for each in store.skipped if each not in shared)
+
+    @property
+    def source(self) -> Source:
+        """The images the store was made of."""
+        return self._source
 
     @functools.cached_property
     def _source(self) -> Source:
@@ -293,6 +308,14 @@ class Site:
         packed = io.BytesIO()
         np.savez(packed, ids=np.asarray(ids, dtype=str), labels=labels, probabilities=probabilities, split="test")
         write_bytes(self.setup.folder / "predictions.npz", packed.getvalue(), mode=0o600)
+
+    def _keep_model(self, round_: int, whole: dict[str, Tensor], metrics: dict[str, float], said: Predicted) -> None:
+        made = KeptModel(whole, facts_of(self, round_, metrics, said))
+        try:
+            keep(self.setup.folder / MODELS, self.setup.key, made)
+        except StorageError as error:
+            # The run can do without; the hospital reads in its log that it has no model to use.
+            _log.error("%s: the model of round %d was not kept: %s", self.setup.name, round_, error)
 
     def _keep_description(self, store: EncryptedStore) -> None:
         make_folder(self.setup.folder, mode=0o700)

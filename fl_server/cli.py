@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
 from fl_server.commands import provision, run, serve
 from fl_server.commands.common import DEFAULT, PROG
 from medveil.cli import guarded, parser, start_logging
+from medveil.kits import SERVER, add_kit
 
 _ADD = (
     provision.add_renew,
@@ -20,6 +22,7 @@ _ADD = (
     run.add_resume,
     serve.add_status,
     serve.add_stop,
+    functools.partial(add_kit, role=SERVER, chosen="consortium"),
 )
 
 

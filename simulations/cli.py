@@ -218,16 +218,36 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made = subcommand(
         commands,
         "bench",
-        text="Measure speed as ratios within one run: cipher, engine, and a round on ciphertext.",
-        example="medveil-sim bench --json bench.json",
+        text="Measure speed as ratios within one run: cipher, engine, a round on ciphertext; or a real consortium.",
+        example="medveil-sim bench --deployment --parts overhead --json bench.json",
         device=True,
     )
+    made.add_argument("--deployment", action="store_true", help="real servers and sites on this machine, on its CPU")
+    made.add_argument("--parts", metavar="LIST", help="of overhead,bytes,fleet, for --deployment (default: all)")
+    made.add_argument("--models", metavar="LIST", help="timm names for the part bytes (default: ViT-Ti and ViT-B)")
+    made.add_argument("--sites", type=int, default=32, metavar="N", help="sites of the part fleet (default: 32)")
+    made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured for overhead (default: 4)")
+    made.add_argument("--images", type=int, default=48, metavar="N", help="images a site for overhead (default: 48)")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     made.set_defaults(command=_do_bench)
 
 
 def _do_bench(arguments: argparse.Namespace) -> int:
     from medveil.files import write_json  # noqa: PLC0415
+
+    if arguments.deployment:
+        from simulations.deployment_bench.bench import LARGE, PARTS, SMALL, bench_deployment, print_tables  # noqa: PLC0415
+        from simulations.deployment_bench.overhead import Work  # noqa: PLC0415
+
+        parts = PARTS if arguments.parts is None else arguments.parts.split(",")
+        models = (SMALL, LARGE) if arguments.models is None else arguments.models.split(",")
+        work = Work({"name": SMALL}, rounds=arguments.rounds, images=arguments.images)
+        found = bench_deployment(parts, work=work, models=models, sites=arguments.sites)
+        print_tables(found)
+        if arguments.json is not None:
+            write_json(arguments.json, found)
+        return EXIT_OK
+
     from simulations.bench import bench, print_table  # noqa: PLC0415
 
     figures = bench(device=arguments.device or "auto")

@@ -67,7 +67,7 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
 
 def _from_folders(root: Path) -> Listing:
     files, skipped = [], []
-    for path in _walk(root):
+    for path in walk(root):
         relative = path.relative_to(root)
         if not _is_text(relative.as_posix()):
             skipped.append(Skipped(ascii(relative.as_posix()), "its name is not valid UTF-8"))
@@ -88,7 +88,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def walk(root: Path) -> Iterator[Path]:
     """Every visible file below a folder, sorted; symbolic links are followed, loops are not."""
     seen: set[str] = set()
     found: list[Path] = []

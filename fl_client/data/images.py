@@ -71,27 +71,9 @@ class ImageSource(Source):
 
     def _decode(self, index: int) -> Bytes:
         try:
-            with Image.open(self._paths[index]) as opened:
-                _refuse_hidden(opened)
-                opened.load()
-                image = ImageOps.exif_transpose(opened)
-        except FileNotFoundError:
-            raise DataError("no such file", where=self.items[index].id) from None
+            return image_to_bytes(self._paths[index], window=self._config.window)
         except DataError as error:
-            raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from None
-        # Pillow's decoders raise many types for corrupt files (OSError, SyntaxError, ValueError, struct.error,
-        # DecompressionBombError); to a hospital all of them mean one unreadable image.
-        except Exception as error:
-            reason = str(error).replace(str(self._paths[index]), "the file")
-            raise DataError(f"cannot be decoded: {reason}", where=self.items[index].id) from error
-        if image.mode in _DEEP:
-            return self._shallow(np.asarray(image))
-        grey = image.mode in ("1", "L", "LA")
-        pixels = np.asarray(image.convert("L" if grey else "RGB"))
-        return window_to_bytes(pixels, self._config.window) if self._config.window else pixels
-
-    def _shallow(self, deep: np.ndarray) -> Bytes:
-        return window_to_bytes(deep, self._config.window) if self._config.window else percentiles_to_bytes(deep)
+            raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
 
     def _stamp(self, index: int) -> Stamp:
         try:
@@ -99,6 +81,38 @@ class ImageSource(Source):
         except OSError:
             return Stamp(-1, -1)
         return Stamp(stat.st_size, stat.st_mtime_ns)
+
+
+def image_to_bytes(path: Path, *, window: Sequence[float] | None = None) -> Bytes:
+    """Decode one image file and bring it to 8 bit: uint8 (H, W) or (H, W, 3).
+
+    Raises
+    ------
+    DataError
+        The file is missing, hidden, corrupt or no image.
+    """
+    try:
+        with Image.open(path) as opened:
+            _refuse_hidden(opened)
+            opened.load()
+            image = ImageOps.exif_transpose(opened)
+    except FileNotFoundError:
+        raise DataError("no such file") from None
+    except DataError:
+        raise
+    # Pillow's decoders raise many types for corrupt files (OSError, SyntaxError, ValueError, struct.error,
+    # DecompressionBombError); to a hospital all of them mean one unreadable image.
+    except Exception as error:
+        raise DataError(f"cannot be decoded: {str(error).replace(str(path), 'the file')}") from error
+    if image.mode in _DEEP:
+        return _shallow(np.asarray(image), window)
+    grey = image.mode in ("1", "L", "LA")
+    pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return window_to_bytes(pixels, window) if window else pixels
+
+
+def _shallow(deep: np.ndarray, window: Sequence[float] | None) -> Bytes:
+    return window_to_bytes(deep, window) if window else percentiles_to_bytes(deep)
 
 
 def _refuse_hidden(opened: Image.Image) -> None:

@@ -141,6 +141,11 @@ class OwnFiles:
         return self.state / "weights"
 
     @property
+    def own(self) -> Path:
+        """What the site itself keeps: store, stems, models."""
+        return self.state / "site"
+
+    @property
     def home(self) -> Path:
         """Flower's own folder."""
         return self.state / "flower"

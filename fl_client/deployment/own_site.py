@@ -153,8 +153,9 @@ class OwnHost(Host):
                 cipher_key=cipher_key,
                 thief_key=self._thief,
                 data=data,
-                folder=self._files.state / "site",
+                folder=self._files.own,
                 device=pick_device(self._files.config.device),
+                keep_model=True,
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))

@@ -25,7 +25,7 @@ from simulations.attacks.bench import Bench
 from simulations.attacks.cases import Case, Knowledge, Seen
 from simulations.attacks.scores import Pixels
 
-__all__ = ["Attack", "Chance", "Knowledge", "Metric", "Picture", "Scores", "Target"]
+__all__ = ["Attack", "Chance", "Knowledge", "Metric", "Picture", "Scores", "Target", "by_images"]
 
 Scores = dict[str, float]
 
@@ -69,6 +69,17 @@ class Metric:
     series: str | None = None
     at: float | None = None
     along: str | None = None
+
+
+def by_images(
+    name: str, text: str, unit: str = "share", chance: Chance = Chance.GUESS, *, at: Iterable[int]
+) -> tuple[Metric, ...]:
+    """A metric as a series over the number of ciphertexts under one key, ``NAME_N`` for each N of `at`."""
+    along = "ciphertexts under one key"
+    return tuple(
+        Metric(f"{name}_{n}", f"{text}, from {n} images", unit, chance=chance, series=name, at=n, along=along)
+        for n in at
+    )
 
 
 @dataclass(frozen=True)

@@ -30,17 +30,8 @@ def cut(images: Pixels, block: int) -> Pixels:
     ndarray
         (n, N, L): blocks in row-major order, values of a block at ``(c * B + dy) * B + dx``.
     """
-    n, channels, height, width = images.shape
-    parts = images.reshape(n, channels, height // block, block, width // block, block)
-    return parts.transpose(0, 2, 4, 1, 3, 5).reshape(n, -1, channels * block**2)
-
-
-def join(blocks: Pixels, geometry: Geometry) -> Pixels:
-    """Put blocks back into images: the inverse of `cut`, (n, N, L) to (n, C, *padded)."""
-    rows, columns = geometry.grid
-    edge = geometry.block
-    parts = blocks.reshape(-1, rows, columns, geometry.channels, edge, edge)
-    return parts.transpose(0, 3, 1, 4, 2, 5).reshape(-1, geometry.channels, *geometry.padded)
+    _, channels, height, width = images.shape
+    return Geometry(channels=channels, height=height, width=width, block=block).cut(images)
 
 
 def folded(values: Pixels, largest: int) -> npt.NDArray[np.int32]:

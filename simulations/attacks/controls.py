@@ -11,7 +11,7 @@ from crypto.base import Geometry, ImageCipher, Nonces, Pixels, StemPermutation
 from crypto.config import CipherConfig
 from crypto.derivation import KeyStream, permutation
 from crypto.keys import Key
-from simulations.attacks.blocks import Indices, cut, join
+from simulations.attacks.blocks import Indices, cut
 
 
 class _Blocks(ImageCipher):
@@ -29,13 +29,13 @@ class _Blocks(ImageCipher):
         raise NotImplementedError
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
-        return join(cut(batch, self.geometry.block)[:, self._pi][..., self._rho], self.geometry)
+        return self.geometry.join(cut(batch, self.geometry.block)[:, self._pi][..., self._rho])
 
     def _show(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         blocks = cut(batch, self.geometry.block)
         plain = np.empty_like(blocks)
         plain[:, self._pi[:, None], self._rho] = blocks
-        return join(plain, self.geometry)
+        return self.geometry.join(plain)
 
 
 class BlockShuffle(_Blocks):

@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 _NEIGHBOURS = 8
 _ANGLES = 18
+_STARTS = 4
 _ROUNDS = 20
 _TONES = 32
 """Steps of grey, from the middle outwards, that the values of a position are counted in."""
@@ -140,8 +141,9 @@ class _Channel(NamedTuple):
 
 def place_on_grid(likeness: Floats) -> Indices:
     """Put edge**2 things on a square grid, like ones near each other: the place of each, intp (edge**2,)."""
-    layout = _fitted(_embedded(likeness))
-    return _refined(likeness, layout)
+    # The map that fills the square best may be a wrong turn of it, which refining does not leave.
+    refined = [_refined(likeness, layout) for layout in _fitted(_embedded(likeness))]
+    return max(refined, key=lambda layout: _nearness(likeness, layout))
 
 
 def polarities(correlation: Floats) -> Flags:
@@ -188,10 +190,15 @@ def _closeness(likeness: Floats, parts: list[_Channel]) -> float:
     """Mean likeness of neighbouring places of a channel."""
     total = 0.0
     for part in parts:
-        edge = int(np.sqrt(len(part.grid)))
-        at = part.members[np.argsort(part.grid)].reshape(edge, edge)
-        total += float(likeness[at[:, :-1], at[:, 1:]].mean() + likeness[at[:-1], at[1:]].mean())
+        total += _nearness(likeness[np.ix_(part.members, part.members)], part.grid)
     return total
+
+
+def _nearness(likeness: Floats, layout: Indices) -> float:
+    """Mean likeness of neighbouring places, across and down."""
+    edge = int(np.sqrt(len(layout)))
+    at = np.argsort(layout).reshape(edge, edge)
+    return float(likeness[at[:, :-1], at[:, 1:]].mean() + likeness[at[:-1], at[1:]].mean())
 
 
 def _equal_clusters(features: Floats, count: int) -> list[Indices]:
@@ -267,8 +274,8 @@ def _embedded(likeness: Floats) -> Floats:
     return made
 
 
-def _fitted(points: Floats) -> Indices:
-    """Turn a map until it fills the square best, and assign its points to places."""
+def _fitted(points: Floats) -> list[Indices]:
+    """Turn a map in many ways, and assign its points to places: the few that fill the square best."""
     grid = _grid(len(points))
     target = (grid - grid.mean(axis=0)) / np.maximum(grid.std(axis=0), 1e-9)
     points = points - points.mean(axis=0)
@@ -279,7 +286,7 @@ def _fitted(points: Floats) -> Indices:
         cost = ((points @ turn)[:, None] - target[None]) ** 2
         rows, columns = linear_sum_assignment(cost.sum(axis=2))
         found.append((float(cost.sum(axis=2)[rows, columns].sum()), columns))
-    return min(found, key=lambda each: each[0])[1]
+    return [layout for _, layout in sorted(found, key=lambda each: each[0])[:_STARTS]]
 
 
 def _refined(likeness: Floats, layout: Indices) -> Indices:

@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import Indices, Pixels, cut, join
+from simulations.attacks.blocks import Indices, Pixels, cut
 
 Floats = npt.NDArray[np.float64]
 
@@ -42,7 +42,7 @@ class Rotation:
         values = read(hidden, shape) @ self.matrix
         blocks = np.empty(values.shape, np.uint8)
         blocks[:, self.order] = np.clip(np.rint((values + 1) / 2 * shape.largest), 0, shape.largest)
-        return join(blocks, shape)
+        return shape.join(blocks)
 
 
 def read(hidden: Pixels, shape: Geometry) -> Floats:

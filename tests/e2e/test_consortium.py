@@ -63,6 +63,17 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert shown.count("online") == 2
     assert "finished" in shown
+    # Every site keeps the model, and uses it without the server.
+    first, out = sites[0], world.folder / "out"
+    assert first("export", out / "model") == 0
+    exported = load_file(out / "model" / "model.safetensors")
+    assert all(
+        np.array_equal(exported[name], tensors[f"model/{name}"]) for name in exported if name.startswith("block")
+    )
+    assert "| Rounds | 2 of 2 |" in (out / "model" / "MODEL_CARD.md").read_text()
+    assert first("predict", world.images / "1" / "hospital-1", "--out", out / "predictions.csv") == 0
+    assert len((out / "predictions.csv").read_text().splitlines()) == 41
+    capsys.readouterr()
     # What they leave behind is ended by its own commands.
     for site in sites:
         assert site("stop") == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import cut, join
+from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics, BlockMoments, block_moments, match, named
 from simulations.attacks.layout import Layout
 from simulations.attacks.measure import measure
@@ -50,7 +50,7 @@ def test_block_moments_are_those_of_a_slow_reading() -> None:
     flips = np.random.default_rng(1).random(32) < 0.5
     flipped = cut(images, 4)
     flipped[..., flips] = 255 - flipped[..., flips]
-    turned = join(flipped, Geometry(channels=2, height=8, width=12, block=4))
+    turned = Geometry(channels=2, height=8, width=12, block=4).join(flipped)
     again = block_moments(turned, 4, flips=flips)
     assert all(np.allclose(one, other, atol=1e-3) for one, other in zip(made, again, strict=True))
     assert made.own[:, :4] == pytest.approx(

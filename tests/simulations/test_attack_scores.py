@@ -10,7 +10,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from crypto.base import Geometry, StemPermutation
 from simulations.attacks import scores
-from simulations.attacks.blocks import cut, folded, join, row_classes, signed_permutation
+from simulations.attacks.blocks import cut, folded, row_classes, signed_permutation
 
 
 def _images(n: int = 3, channels: int = 3, size: int = 24, seed: int = 0) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_blocks_are_cut_where_the_cipher_cuts_them(channels: int, rows: int, col
     images = np.random.default_rng(0).integers(0, 256, (2, channels, *shape.padded), dtype=np.uint8)
     blocks = cut(images, block)
     assert np.array_equal(blocks, images.reshape(2, -1)[:, shape.block_positions()])
-    assert np.array_equal(join(blocks, shape), images)
+    assert np.array_equal(shape.join(blocks), images)
 
 
 def test_a_signed_permutation_opens_what_the_formula_hides() -> None:
@@ -91,7 +91,7 @@ def test_a_signed_permutation_opens_what_the_formula_hides() -> None:
     key = StemPermutation(rng.permutation(32), rng.permutation(6), rng.random(32) < 0.5)
     plain = rng.integers(0, 256, (3, 2, 8, 12), dtype=np.uint8)
     moved = cut(plain, 4)[:, key.pi][:, :, key.rho]
-    hidden = join(np.where(key.mask, 255 - moved, moved), shape)
+    hidden = shape.join(np.where(key.mask, 255 - moved, moved))
     assert np.array_equal(signed_permutation(key, shape).decrypt(hidden, 255), plain)
 
 

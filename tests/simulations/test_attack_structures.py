@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import cut, join
+from simulations.attacks.blocks import cut
 from simulations.attacks.cases import Hidden
 from simulations.attacks.digits import by_digits
 from simulations.attacks.own_orders import (
@@ -35,7 +35,7 @@ def _images(n: int, shape: Geometry, rng: np.random.Generator) -> np.ndarray:
 def _moved(images: np.ndarray, shape: Geometry, pi: np.ndarray, inner: np.ndarray, flips: np.ndarray) -> np.ndarray:
     blocks = cut(images, shape.block)[:, pi]
     moved = np.stack([blocks[:, j][:, inner[j]] for j in range(shape.blocks)], axis=1)
-    return join(np.where(flips, 255 - moved, moved).astype(np.uint8), shape)
+    return shape.join(np.where(flips, 255 - moved, moved).astype(np.uint8))
 
 
 @settings(max_examples=15, deadline=None)
@@ -118,7 +118,7 @@ def _turned(images: np.ndarray, shape: Geometry, matrix: np.ndarray, pi: np.ndar
     """The arithmetic of `orthogonal`: y = Q z, c = round(65535 / 2 * (1 + y / sqrt(L)))."""
     z = (2 * cut(images, shape.block).astype(float) - 255) / 255
     y = z[:, pi] @ matrix.T
-    return join(np.rint(65535 / 2 * (1 + y / np.sqrt(shape.block_length))).astype(np.uint16), shape)
+    return shape.join(np.rint(65535 / 2 * (1 + y / np.sqrt(shape.block_length))).astype(np.uint16))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

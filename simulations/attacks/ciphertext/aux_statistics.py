@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from crypto.base import Geometry, StemPermutation
 from simulations.attacks import scores, symmetries
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target
+from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.bench import Bench
 from simulations.attacks.blocks import Flags, Indices, Pixels, cut, signed_permutation
 from simulations.attacks.cases import Case, Seen
@@ -92,19 +92,7 @@ class AuxStatistics(Attack):
             ("in_block_within_1", "positions in a block within 1 pixel, upright", "share", Chance.GUESS),
             ("ssim", "images as they come", "SSIM", Chance.IMAGE),
         )
-        return tuple(
-            Metric(
-                f"{name}_{n}",
-                f"{text}, from {n} images",
-                unit,
-                chance=chance,
-                series=name,
-                at=n,
-                along="ciphertexts under one key",
-            )
-            for name, text, unit, chance in kinds
-            for n in self.images
-        )
+        return tuple(each for kind in kinds for each in by_images(*kind, at=self.images))
 
     def applies_to(self, target: Target) -> str | None:
         """It is written for one in-block order shared by all blocks."""

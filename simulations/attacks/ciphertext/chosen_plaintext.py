@@ -12,7 +12,7 @@ from scipy.spatial.distance import pdist
 from crypto.base import Geometry
 from simulations.attacks import scores
 from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, mean_scores
-from simulations.attacks.blocks import Pixels, cut, folded, join, row_classes
+from simulations.attacks.blocks import Pixels, cut, folded, row_classes
 from simulations.attacks.cases import Case, Seen, hide
 from simulations.attacks.digits import by_digits, digit_base, digits_needed
 from simulations.attacks.pairs import open_with
@@ -141,7 +141,7 @@ def turning_helpers(shape: Geometry, *, rng: np.random.Generator) -> Pixels:
     while True:
         size = (count, shape.blocks, shape.block_length)
         values = rng.choice([-1.0, 1.0], size) * rng.uniform(0.3, 1.0, size)
-        images = join(np.rint((values + 1) / 2 * shape.largest).astype(np.uint8), shape)
+        images = shape.join(np.rint((values + 1) / 2 * shape.largest).astype(np.uint8))
         vectors = plain_vectors(images, shape)
         apart = pdist(np.linalg.norm(vectors, axis=2).T).min(initial=np.inf)
         spanned = np.linalg.matrix_rank(vectors.reshape(-1, shape.block_length))

@@ -11,9 +11,9 @@ import numpy as np
 from crypto.base import StemPermutation
 from simulations.attacks import symmetries
 from simulations.attacks.assembly import misfits
-from simulations.attacks.base import Attack, Knowledge, Metric, Picture, Scores, Target
+from simulations.attacks.base import Attack, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut, join
+from simulations.attacks.blocks import Indices, Pixels, cut
 from simulations.attacks.cases import Case, Seen
 from simulations.attacks.layout import Layout, Moments, recover_layout
 from simulations.attacks.schemes import blocks_stay, may_negate, one_order_for_all_blocks, true_key
@@ -75,11 +75,7 @@ class Covariance(Attack):
             ("exact", "positions placed exactly"),
             ("flips", "negations found, up to a negative"),
         )
-        series = tuple(
-            Metric(f"{name}_{n}", f"{text}, from {n} images", series=name, at=n, along="ciphertexts under one key")
-            for name, text in kinds
-            for n in self.images
-        )
+        series = tuple(each for kind in kinds for each in by_images(*kind, at=self.images))
         return (*series, Metric("upright", f"layouts that are upright, from {self.shown} images"))
 
     def applies_to(self, target: Target) -> str | None:
@@ -171,7 +167,7 @@ def put_right(hidden: Pixels, layout: Layout, seen: Seen) -> Pixels:
     blocks = cut(hidden, shape.block)
     plain = np.empty_like(blocks)
     plain[..., layout.rho(shape.block)] = np.where(layout.mask, shape.largest - blocks, blocks)
-    return join(plain, shape)
+    return shape.join(plain)
 
 
 def _oriented(layout: Layout, seen: Seen, rng: np.random.Generator) -> Layout:

@@ -10,7 +10,7 @@ import numpy as np
 
 from simulations.attacks import scores, symmetries
 from simulations.attacks.assembly import assemble, misfits
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target
+from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.bench import Bench
 from simulations.attacks.blocks import Indices, Pixels, cut, signed_permutation
 from simulations.attacks.cases import Case, Seen
@@ -75,19 +75,7 @@ class Jigsaw(Attack):
             ("direct", "blocks in their own place", "share", Chance.GUESS),
             ("ssim", "images as a viewer sees them", "SSIM", Chance.IMAGE),
         )
-        return tuple(
-            Metric(
-                f"{name}_{n}",
-                f"{text}, from {n} images",
-                unit,
-                chance=chance,
-                series=name,
-                at=n,
-                along="ciphertexts under one key",
-            )
-            for name, text, unit, chance in kinds
-            for n in self.images
-        )
+        return tuple(each for kind in kinds for each in by_images(*kind, at=self.images))
 
     def applies_to(self, target: Target) -> str | None:
         """To blocks that are whole, or that all have one in-block order."""

@@ -1,0 +1,104 @@
+"""Using the model of a run: exporting it, and asking it about images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fl_client.commands.common import PROG, Commands, Passphrases, site_of
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
+
+if TYPE_CHECKING:
+    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_site import OwnKeys
+    from fl_client.export.kept import KeptModel
+
+_SHOWN = 3
+
+
+def add_export(commands: Commands) -> argparse.ArgumentParser:
+    """Add `export`."""
+    made = subcommand(
+        commands,
+        "export",
+        text="Write the model of a run with its configuration and cards; it then reads plain images.",
+        example=f"{PROG} export model",
+    )
+    made.add_argument("out", type=Path, metavar="DIR", help="folder for it, new or empty")
+    _add_run(made)
+    made.add_argument("--onnx", action="store_true", help="also write ONNX (needs the extra: medveil[onnx])")
+    made.add_argument(
+        "--hidden",
+        action="store_true",
+        help="as it is, for hidden images: key-bearing, and sealed under this site's key",
+    )
+    made.set_defaults(command=_do_export)
+    return made
+
+
+def _do_export(arguments: argparse.Namespace) -> int:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.export.write import export_hidden, export_plain  # noqa: PLC0415
+
+    if arguments.hidden and arguments.onnx:
+        raise ConfigError("--onnx with --hidden", where=f"{PROG} export", cure="a key-bearing model is only sealed")
+    kept, keys = _opened(site_of(arguments), Passphrases(read_passphrase), arguments.run)
+    if arguments.hidden:
+        export_hidden(kept, keys, arguments.out)
+        print(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, sealed; KEY-BEARING")
+    else:
+        export_plain(kept, keys, arguments.out, onnx=arguments.onnx)
+        print(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, for plain images")
+    print("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
+    return EXIT_OK
+
+
+def add_predict(commands: Commands) -> argparse.ArgumentParser:
+    """Add `predict`."""
+    made = subcommand(
+        commands,
+        "predict",
+        text="Ask the model of a run about plain or hidden images; one row an image. Not a medical device.",
+        example=f"{PROG} predict /dicom/new --out predictions.csv",
+    )
+    made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
+    _add_run(made)
+    made.set_defaults(command=_do_predict)
+    return made
+
+
+def _do_predict(arguments: argparse.Namespace) -> int:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.export.predicting import predict_files, write_answers  # noqa: PLC0415
+    from fl_client.workbench import pick_device  # noqa: PLC0415
+
+    files = site_of(arguments)
+    kept, keys = _opened(files, Passphrases(read_passphrase), arguments.run)
+    answers = predict_files(kept, keys, arguments.images, device=pick_device(files.config.device))
+    beside = write_answers(answers, kept.run.classes, arguments.out)
+    n, missed = len(answers.ids), answers.skipped
+    for each in missed[:_SHOWN]:
+        print(f"{each.path}: {each.reason}", file=sys.stderr)
+    if missed:
+        print(f"{len(missed)} could not be read; {beside} says why", file=sys.stderr)
+    if not n:
+        raise DataError(f"none of {len(missed)} could be read", where=arguments.images, cure=f"see {beside}")
+    print(f"{arguments.out}: {n} images, by the model of round {kept.facts['round']} of {kept.run.name}")
+    return EXIT_PARTIAL if missed else EXIT_OK
+
+
+def _add_run(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--run", metavar="RUN", help="first characters of the run's identity (default: the newest kept)")
+
+
+def _opened(files: OwnFiles, passphrases: Passphrases, run: str | None) -> tuple[KeptModel, OwnKeys]:
+    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.export.kept import MODELS, find_kept, open_kept  # noqa: PLC0415
+
+    path = find_kept(files.own / MODELS, run)
+    keys = open_keys(files, passphrases)
+    return open_kept(path, keys.own), keys

@@ -1,0 +1,234 @@
+"""Model card and data card: Markdown, from what a site knew when its run ended, and from nothing else.
+
+The model card has the sections of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019 (arXiv 1810.03993);
+the data card those of Pushkarna, Zaldivar and Kjartansson, "Data Cards", FAccT 2022 (arXiv 2204.01075), that a site can
+fill.
+What is not known says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medveil.contract import measure_key
+from models.policy import Policy
+
+FEWEST_SHOWN = 10
+NOT_A_DEVICE = (
+    "**This is not a medical device.** It has no conformity assessment, no clearance and no approval by any authority. "
+    "It must not be used to diagnose, treat or triage patients."
+)
+_UNKNOWN = "not known"
+_MEASURES = (
+    ("accuracy", "Accuracy"),
+    ("balanced-accuracy", "Balanced accuracy"),
+    ("auroc", "AUROC"),
+    ("loss", "Cross-entropy (nats)"),
+    ("n", "Images"),
+)
+
+
+def model_card(facts: Mapping[str, Any], *, domain: str) -> str:
+    """The model card.
+
+    Parameters
+    ----------
+    facts
+        Of `fl_client.export.facts.facts_of`.
+    domain
+        ``"plain"``: the model reads plain images; ``"hidden"``: those hidden under its key.
+    """
+    run = facts["run_config"]
+    blocks = [
+        f"# Model card: {_text(run['name'])}",
+        NOT_A_DEVICE,
+        "## Model details\n\n" + _details(facts, domain),
+        "## Intended use\n\n"
+        f"Research on classifying images into {_names(run['classes'])}, at the sites that trained it and on images "
+        "like theirs. Out of scope: clinical decisions, images of other modalities, scanners or populations, images "
+        "that belong to none of the classes (the model always names one).",
+        "## Factors\n\nFigures by age, sex, scanner or other groups were not measured.",
+        "## Metrics and evaluation data\n\n" + _figures(facts),
+        "## Calibration\n\n" + _calibration(facts["calibration"]),
+        "## Training data\n\nOf this site: see DATA_CARD.md. Images of the other sites never came here, and what they "
+        "are is not known to this card.",
+        "## Privacy\n\n" + _privacy(facts, domain),
+        "## Limits\n\n" + _limits(facts),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def data_card(facts: Mapping[str, Any]) -> str:
+    """The data card: the images of this site. Counts below ten are not shown, because the card may be handed out."""
+    run, data = facts["run_config"], facts["data"]
+    parts = list(data["counts"])
+    rows = [
+        [_text(name), *(_count(data["counts"][part][index]) for part in parts)]
+        for index, name in enumerate(run["classes"])
+    ]
+    window = "the file's own, else percentiles 0.5 to 99.5" if data["window"] is None else f"{data['window']}"
+    augmented = "none" if data["augment"] == "none" and not data["flip"] else data["augment"]
+    lines = [
+        f"- kind: {data['source']}",
+        f"- read as: {run['channels']} channel(s), 8 bit, {run['image_size']} x {run['image_size']} pixels, bilinear, "
+        "aspect not kept",
+        f"- window (centre, width): {window}",
+        f"- shortest side accepted: {data['min_side']} pixels",
+        f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
+        f"- kept together by every split: {_grouping(data)}",
+        f"- files left out as unreadable or unfit: {data['skipped']}",
+        *(f"- warning: {_text(warning)}" for warning in data["warnings"]),
+    ]
+    blocks = [
+        f"# Data card: images of {_text(facts['site'])} in the run {_text(run['name'])}",
+        "The images themselves are no part of this export.",
+        "## Composition\n\n" + _table(["Class", *(f"{part.capitalize()} images" for part in parts)], rows),
+        "## Preparation\n\n" + "\n".join(lines),
+        "## Collection, consent and demographics\n\nNot known to MedVeil: the hospital fills this in.",
+        "## Labels\n\nAs the site's table or folders give them; how they were made is not known to MedVeil.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _details(facts: Mapping[str, Any], domain: str) -> str:
+    run, model = facts["run_config"], facts["run_config"]["model"]
+    patch = model["patch"] or run["cipher"]["block"]
+    policy = Policy(run["keys"], run["stem_init"], run["stem_train"])
+    sizes = ", ".join(f"{name} {model[name]}" for name in ("width", "depth", "heads") if model.get(name) is not None)
+    start = {"false": "fresh weights", "true": "timm's pre-trained weights"}.get(model["pretrained"], "a weights file")
+    reads = "plain images" if domain == "plain" else f"images hidden under the key {facts['fingerprint'] or _UNKNOWN}"
+    rows = [
+        ["Architecture", f"Vision Transformer (timm `{model['name']}`{', ' + sizes if sizes else ''})"],
+        ["Started from", start],
+        ["Reads", reads],
+        ["Input", f"{run['channels']} x {run['image_size']} x {run['image_size']}, patch {patch}"],
+        ["Classes", _names(run["classes"])],
+        ["Run", f"{run['run']} ({_text(run['name'])}), seed {run['seed']}"],
+        ["Rounds", f"{facts['round']} of {run['rounds']}"],
+        ["Sites", f"at least {run['least_sites']} in every round, as the server promised; the rest is the server's"],
+        ["Policy", f"{policy}: {policy.note}"],
+        ["Cipher", _cipher(run["cipher"])],
+        ["Optimiser", _optimiser(run["train"])],
+        ["Kept", f"{facts['kept']} at {_text(facts['site'])}, by MedVeil {facts['environment']['medveil']}"],
+    ]
+    return _table(["", ""], rows)
+
+
+def _figures(facts: Mapping[str, Any]) -> str:
+    metrics = facts["metrics"]
+    rows = [
+        [title, *(_number(metrics.get(measure_key(part, name)), whole=name == "n") for part in ("test", "validation"))]
+        for name, title in _MEASURES
+    ]
+    interval = facts["test_accuracy_interval"]
+    said = (
+        "There were no test images, so no interval."
+        if interval is None
+        else f"95 % interval of the test accuracy: {interval[0]:.3f} to {interval[1]:.3f} (Wilson; it counts every "
+        "image as independent, and images of one patient are not). Of the other figures no interval was computed."
+    )
+    majority = _number(metrics.get(measure_key("test", "majority-rate")))
+    base = f"Always naming this site's most frequent test class gives an accuracy of {majority}."
+    note = "Measured once, when the run ended, on this site's own images, which the training did not see."
+    return "\n\n".join([note, _table(["", "Test", "Validation"], rows), said, base])
+
+
+def _calibration(found: Mapping[str, Any]) -> str:
+    rows = [
+        ["Validation (fitted on these)", _number(found["validation_before"]), _number(found["validation_after"])],
+        ["Test", _number(found["test_before"]), _number(found["test_after"])],
+    ]
+    fitted = (
+        f"Logits are to be divided by the temperature {found['temperature']:.4f} before the softmax (Guo et al., ICML "
+        f"2017). It was offered {found['n']} validation images; fewer than ten fit none, and 1 changes nothing."
+    )
+    head = ["Expected calibration error, 15 bins", "Before", "After"]
+    return f"{fitted} `medveil-site predict` does so.\n\n{_table(head, rows)}"
+
+
+def _privacy(facts: Mapping[str, Any], domain: str) -> str:
+    metrics = facts["metrics"]
+    if domain == "hidden":
+        first = (
+            "**The sealed model is to be guarded like the key**: a stem that reads hidden images can give away the key "
+            "that hides them. Only this site's key opens it."
+        )
+    elif facts["run_config"]["keys"] == "none":
+        first = "No key was used in this run."
+    else:
+        first = "The stem was moved back to plain images; this model holds nothing of the site's key."
+    second = (
+        "A model can give away images it was trained on (membership inference, inversion). This was not measured for "
+        "this model."
+    )
+    stolen = [
+        f"- {title}: accuracy {_number(metrics.get(measure_key(phase, 'accuracy')))}, "
+        f"AUROC {_number(metrics.get(measure_key(phase, 'auroc')))}"
+        for phase, title in (
+            ("wrong-key", "the site's own model, on images hidden under another key"),
+            ("public-stem", "trunk and head behind the public initial stem, on plain images"),
+        )
+        if measure_key(phase, "accuracy") in metrics
+    ]
+    worth = ["What a thief without the key gets of it, on the test images:\n\n" + "\n".join(stolen)] if stolen else []
+    return "\n\n".join([first, second, *worth])
+
+
+def _limits(facts: Mapping[str, Any]) -> str:
+    run, size = facts["run_config"], facts["padded"][0]
+    lines = [
+        "Trained and measured on the images of few sites; how it does elsewhere is not known.",
+        "The figures are this site's alone. Another site's model of this run may have another stem and other figures.",
+        "A calibrated probability is right on average over images like the validation images, not for one patient.",
+    ]
+    if size != run["image_size"]:
+        lines.append(
+            f"Images were padded right and below from {run['image_size']} to {size} pixels with pseudo-random values "
+            "before the model read them; other padding may give other answers."
+        )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _cipher(cipher: Mapping[str, Any]) -> str:
+    if cipher["scheme"] == "none":
+        return "none"
+    return f"{cipher['scheme']}, block {cipher['block']}{', negating' if cipher.get('negate') else ''}"
+
+
+def _optimiser(train: Mapping[str, Any]) -> str:
+    return (
+        f"{train['optimizer']}, rate {train['lr']:g}, weight decay {train['weight_decay']:g}, batch "
+        f"{train['batch_size']}, {train['epochs']} epoch(s) a round, scope {train['scope']}"
+    )
+
+
+def _grouping(data: Mapping[str, Any]) -> str:
+    if data["group_by"] == "none":
+        return "nothing"
+    default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else "nothing"
+    return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
+
+
+def _count(count: int) -> str:
+    return f"fewer than {FEWEST_SHOWN}" if 0 < count < FEWEST_SHOWN else str(count)
+
+
+def _number(value: float | None, *, whole: bool = False) -> str:
+    if value is None:
+        return "not measured"
+    return f"{value:.0f}" if whole else f"{value:.3f}"
+
+
+def _names(classes: Sequence[str]) -> str:
+    return ", ".join(_text(name) for name in classes)
+
+
+def _text(text: str) -> str:
+    """Text that comes from a configuration, as it is in Markdown."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in text)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,0 +1,114 @@
+"""The whole model a site keeps of a run: what the server sent last for measuring, behind the site's own stem.
+
+It is one file a run, sealed under the site's key, because an adapted stem is the key in another form. It is written
+when a run is evaluated, together with what is known of it then (`facts`), so that nothing has to be opened or measured
+again to export it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from crypto.keyring import Keyring
+from crypto.keys import Key
+from crypto.sealed import seal, unseal
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError, IntegrityError
+from medveil.files import check_format, make_folder, read_bytes, write_bytes
+
+FORMAT = "medveil-kept-model"
+VERSION = 1
+MODELS = "models"
+"""Folder of them, in the site's own."""
+SUFFIX = ".sealed"
+
+
+@dataclass(frozen=True)
+class KeptModel:
+    """A whole model, float32, with what the site knew when it kept it (plain data)."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+    @property
+    def run(self) -> RunConfig:
+        """The run it came of."""
+        return RunConfig.from_json(json.dumps(self.facts["run_config"]), where="the kept model")
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by."""
+        return float(self.facts["calibration"]["temperature"])
+
+
+def keep(folder: Path, key: Key, kept: KeptModel) -> Path:
+    """Seal a model into a folder, in the place of the run's earlier one.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses; the earlier one stays.
+    """
+    run = str(kept.facts["run_config"]["run"])
+    facts = json.dumps({"format": FORMAT, "version": VERSION, **kept.facts}, allow_nan=False).encode()
+    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in kept.tensors.items()}
+    plain = len(facts).to_bytes(4, "big") + facts + save(tensors)
+    make_folder(folder, mode=0o700)
+    path = folder / f"{run}{SUFFIX}"
+    write_bytes(path, seal(key.subkey("state"), plain, associated=_bound(run)), mode=0o600)
+    return path
+
+
+def find_kept(folder: Path, named: str | None) -> Path:
+    """The kept model of a run by the first characters of its identity; the newest without a name.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or the name fits several.
+    """
+    held = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
+    found = held if named is None else [path for path in held if path.name.startswith(named)]
+    if not found:
+        cure = "a model is kept when a run ends and this site measures it; --run names one of " + (
+            ", ".join(path.stem for path in held) or "none so far"
+        )
+        raise ConfigError("no such model is kept here" if held else "no model is kept here", where=folder, cure=cure)
+    if named is not None and len(found) > 1:
+        listed = ", ".join(path.stem for path in found)
+        raise ConfigError(f"'{named}' fits several", where="--run", cure=f"one of {listed}")
+    return found[-1]
+
+
+def open_kept(path: Path, keys: Keyring) -> KeptModel:
+    """Open a kept model with the site's keys, rotated ones included.
+
+    Raises
+    ------
+    IntegrityError, FormatError
+        No key opens it, or it was changed, or it is of a newer version.
+    """
+    sealed, refused = read_bytes(path), None
+    for key in keys:
+        try:
+            plain = unseal(key.subkey("state"), sealed, associated=_bound(path.stem))
+            break
+        except IntegrityError as error:
+            refused = error
+    else:
+        assert refused is not None
+        raise IntegrityError(refused.problem, where=path, cure=refused.cure)
+    size = int.from_bytes(plain[:4], "big")
+    facts = json.loads(plain[4 : 4 + size])
+    check_format(facts, name=FORMAT, newest=VERSION, where=path)
+    return KeptModel(dict(load(plain[4 + size :])), facts)
+
+
+def _bound(run: str) -> bytes:
+    return f"{FORMAT}/{VERSION}/{run}".encode()

@@ -1,0 +1,111 @@
+"""What a kept model says of images: calibrated class probabilities, and what could not be read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crypto.base import Reading
+from fl_client.data.base import Skipped
+from fl_client.export.calibration import Logits, probabilities_of
+from fl_client.export.domain import cipher_of, model_of
+from fl_client.export.images import Asked, Reader
+from fl_client.export.kept import KeptModel
+from medveil.files import write_text
+from models.vit import normalise
+
+if TYPE_CHECKING:
+    from fl_client.deployment.own_site import OwnKeys
+
+BATCH = 32
+_DECIMALS = 6
+
+
+class Answers(NamedTuple):
+    """Ids and calibrated class probabilities (n, K) of images, and what could not be read."""
+
+    ids: list[str]
+    probabilities: Logits
+    skipped: list[Skipped]
+
+
+def predict_files(kept: KeptModel, keys: OwnKeys, images: Path, *, device: torch.device) -> Answers:
+    """Ask the kept model about every image of a file or folder.
+
+    Plain images are hidden in memory on the way, so that the model sees what it was trained on; hidden ones are read as
+    they are.
+
+    Raises
+    ------
+    DataError
+        There is nothing there.
+    KeyMaterialError
+        The site no longer holds the model's key.
+    """
+    cipher = cipher_of(kept, keys)
+    ring = keys.shared if kept.run.keys == "shared" else keys.own
+    model = model_of(kept).to(device)
+    ids: list[str] = []
+    skipped: list[Skipped] = []
+    rows: list[Logits] = [np.zeros((0, len(kept.run.classes)))]
+    found = _sorted(Reader(kept, cipher, ring).read(images), skipped)
+    while batch := list(islice(found, BATCH)):
+        numbers = torch.from_numpy(np.stack([each.pixels for each in batch]))
+        logits = logits_of(model, numbers.to(device), cipher.reading)
+        rows.append(probabilities_of(logits.cpu().numpy(), kept.temperature))
+        ids += [each.id for each in batch]
+    return Answers(ids, np.concatenate(rows), skipped)
+
+
+@torch.no_grad()
+def logits_of(model: nn.Module, pixels: Tensor, reading: Reading) -> Tensor:
+    """Logits float64 (n, K) of pixels uint8 or uint16 (n, C, H, W), as `reading` says they are read."""
+    model.eval()
+    bits, gain = reading
+    made: Tensor = model(normalise(pixels, bits, gain=gain)).double()
+    return made
+
+
+def write_answers(answers: Answers, classes: list[str], out: Path) -> Path:
+    """Write the predictions, one row an image, and beside them what could not be read and why.
+
+    Returns
+    -------
+    Path
+        The second file, which is written also where all could be read.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses.
+    """
+    rows = zip(answers.ids, answers.probabilities.tolist(), strict=True)
+    head = ["image", *(f"p({name})" for name in classes), "class"]
+    made = [[each, *(f"{p:.{_DECIMALS}f}" for p in said), classes[int(np.argmax(said))]] for each, said in rows]
+    beside = out.with_name(f"{out.stem}.unreadable.csv")
+    write_text(beside, _csv([["image", "reason"], *answers.skipped]), mode=0o600)
+    write_text(out, _csv([head, *made]), mode=0o600)
+    return beside
+
+
+def _sorted(found: Iterable[Asked | Skipped], skipped: list[Skipped]) -> Iterator[Asked]:
+    """The images; what could not be read goes to `skipped`."""
+    for each in found:
+        if isinstance(each, Skipped):
+            skipped.append(each)
+        else:
+            yield each
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

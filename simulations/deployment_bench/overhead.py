@@ -1,0 +1,143 @@
+"""What a round costs beyond the sites' own work: MedVeil's deployment beside plain Flower's, within one run.
+
+A round's cost is its wall time less the time the slowest site worked on images, which it reports itself: training and
+validation, from the tensors' loading on. MedVeil's round is one message to a long-lived worker of the site's own; plain
+Flower's is two (train, evaluate) to processes that start, import and load for each. Both send fp32 unless told
+otherwise; plain Flower sends all tensors, MedVeil those its policy lets travel.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fl_server.metrics import ALL
+from medveil.files import make_folder, read_json
+from simulations.deployment_bench.plain import run_plain
+from simulations.deployment_bench.trial import CLASSES, Trial, write_images
+
+SITES = 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """What both sides do.
+
+    Parameters
+    ----------
+    model
+        A timm name, or overrides of one, as a run's file has them.
+    images
+        Images of each site; 70 % train.
+    size, block
+        Side of an image and of a patch, in pixels.
+    rounds
+        Rounds measured; one more comes before them.
+    batch_size
+        Images a step.
+    """
+
+    model: dict[str, Any]
+    images: int = 48
+    size: int = 224
+    block: int = 16
+    rounds: int = 4
+    batch_size: int = 8
+    lr: float = 1e-4
+
+    def run_file(self, **more: Any) -> dict[str, Any]:
+        """The run as MedVeil's coordinator writes it."""
+        return {
+            "name": "bench",
+            "rounds": self.rounds + 1,
+            "data": {"classes": CLASSES, "image_size": self.size},
+            "cipher": {"block": self.block, "negate": True},
+            "model": self.model,
+            "train": {"batch_size": self.batch_size, "lr": self.lr, "precision": "fp32"},
+            **more,
+        }
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round's wall time and the slowest site's work in it, in seconds."""
+
+    wall: float
+    worked: float
+
+    @property
+    def cost(self) -> float:
+        """What it cost beyond that work."""
+        return self.wall - self.worked
+
+
+def measure_overhead(folder: Path, work: Work) -> dict[str, Any]:
+    """Run both sides one after the other; see the module.
+
+    Returns
+    -------
+    dict
+        Seconds a round of each side (wall, worked, cost; medians) and the ratio of their costs.
+    """
+    images = [write_images(folder / f"{n}.npz", count=work.images, size=work.size, seed=n) for n in range(SITES)]
+    own, parts, up, down = _ours(make_folder(folder / "ours"), images, work)
+    plain = run_plain(make_folder(folder / "plain"), images, work, parts=parts)
+    others = [
+        Round(later - earlier, trained + evaluated)
+        for (earlier, later), trained, evaluated in zip(
+            itertools.pairwise(plain["ended"]),
+            plain["worked"]["train"][1:],
+            plain["worked"]["evaluate"][1:],
+            strict=True,
+        )
+    ]
+    cost, other = [each.cost for each in own], [each.cost for each in others]
+    return {
+        "model": work.model["name"],
+        "rounds": work.rounds,
+        "images": parts,
+        "medveil": {**_summary(own), "bytes_down": down, "bytes_up": up},
+        "plain_flower": {**_summary(others), "model_bytes": plain["model_bytes"], "replies": plain["replies"]},
+        "cost_over_plain_flower": min(cost) / min(other),
+        "cost_over_plain_flower_median": statistics.median(cost) / statistics.median(other),
+    }
+
+
+def _summary(rounds: list[Round]) -> dict[str, Any]:
+    return {
+        "wall_s": statistics.median(each.wall for each in rounds),
+        "worked_s": statistics.median(each.worked for each in rounds),
+        "cost_s": statistics.median(each.cost for each in rounds),
+        "cost_s_least": min(each.cost for each in rounds),
+        "each": [{"wall_s": each.wall, "worked_s": each.worked} for each in rounds],
+    }
+
+
+def _ours(folder: Path, images: list[Path], work: Work) -> tuple[list[Round], dict[str, int], int, int]:
+    trial = Trial(folder)
+    try:
+        trial.set_up(images)
+        trial.start()
+        run = trial.run(work.run_file())
+        parts = read_json(trial.sites[0].state / "site" / "site.json")["parts"]
+    finally:
+        trial.end()
+    rounds, traffic = read_rounds(run)
+    return rounds, parts, max(each["bytes_up"] for each in traffic), max(each["bytes_down"] for each in traffic)
+
+
+def read_rounds(run: Path) -> tuple[list[Round], list[dict[str, Any]]]:
+    """The rounds of a run's folder from the second on, from checkpoint to checkpoint, and its sites' training lines."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["phase"] == "train" and line["site"] != ALL]
+    worked: dict[int, float] = defaultdict(float)
+    for line in trained:
+        worked[line["round"]] = max(worked[line["round"]], line["seconds"])
+    written = [(run / "checkpoints" / f"round-{number:04d}.json").stat().st_mtime for number in sorted(worked)]
+    walls = [later - earlier for earlier, later in itertools.pairwise(written)]
+    return [Round(wall, worked[number]) for number, wall in zip(sorted(worked)[1:], walls, strict=True)], trained
