@@ -31,6 +31,8 @@ ZERO = "0" * 64
 FIELDS = ("details", "digest", "event", "previous", "sequence", "time")
 OPENED, RECOVERED = "opened", "recovered"
 LONGEST_TEXT = 400
+FILE_VARIABLE, OWNER_VARIABLE = "MEDVEIL_AUDIT", "MEDVEIL_AUDIT_OWNER"
+"""Environment variables of a server's processes: the file of its log, and whose it is."""
 _HEAD = re.compile(r"([0-9a-f]{32}):([1-9][0-9]{0,14}):([0-9a-f]{64})")
 _BLOCK = 65536
 
@@ -81,7 +83,7 @@ class AuditLog:
     """
 
     def __init__(self, path: Path, owner: str) -> None:
-        self.path, self._owner = path, owner
+        self.path, self.owner = path, owner
 
     def append(self, event: str, **details: Any) -> Head:
         """Write one record; returns the head it makes."""
@@ -130,7 +132,7 @@ class AuditLog:
         now: list[tuple[str, Details]] = []
         if last is None:
             head = Head(uuid.uuid4().hex, 0, ZERO)
-            now.append((OPENED, {"format": FORMAT, "version": VERSION, "log": head.log, "owner": self._owner}))
+            now.append((OPENED, {"format": FORMAT, "version": VERSION, "log": head.log, "owner": self.owner}))
         else:
             head = self._head_of(handle, last)
         size = os.fstat(handle).st_size - len(torn)
