@@ -12,12 +12,9 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_server.collect import said
-from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, AuditLog, Details
+from medveil.audit import ANSWERED, ASKED, FILE_VARIABLE, OWNER_VARIABLE, REFUSED, AuditLog, Details
 from medveil.audit_messages import (
-    ANSWERED,
-    ASKED,
     AUDIT,
-    REFUSED,
     Carried,
     Layout,
     Trail,

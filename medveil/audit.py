@@ -30,6 +30,7 @@ ZERO = "0" * 64
 """What the first record has for the digest before it."""
 FIELDS = ("details", "digest", "event", "previous", "sequence", "time")
 OPENED, RECOVERED = "opened", "recovered"
+ASKED, ANSWERED, REFUSED = "asked", "answered", "refused"
 LONGEST_TEXT = 400
 FILE_VARIABLE, OWNER_VARIABLE = "MEDVEIL_AUDIT", "MEDVEIL_AUDIT_OWNER"
 """Environment variables of a server's processes: the file of its log, and whose it is."""

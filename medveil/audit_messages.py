@@ -16,7 +16,6 @@ from medveil.audit import AuditLog, Details, Head, canonical, plain
 from medveil.contract import ARRAYS, CONFIG, PACKED, ROUND, RUN_KEY
 from medveil.errors import FormatError
 
-ASKED, ANSWERED, REFUSED = "asked", "answered", "refused"
 LAYOUT = "layout"
 AUDIT = "audit"
 """Name of the record in which the two sides tell each other how far their logs have come."""

@@ -12,11 +12,8 @@ from flwr.app import Context, Message, RecordDict
 
 from fl_client.deployment.config import LimitsConfig, OwnFiles
 from fl_client.site import Site
-from medveil.audit import Head
+from medveil.audit import ANSWERED, ASKED, REFUSED, Head
 from medveil.audit_messages import (
-    ANSWERED,
-    ASKED,
-    REFUSED,
     Carried,
     Trail,
     carried,
