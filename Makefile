@@ -1,6 +1,7 @@
 # MedVeil: two commands do everything, set-up included.
 #   make demo          the main job on drawn DICOM phantoms
 #   make test          lint, types, import contracts, all tests
+#   make test-faults   kill, cut, fill and corrupt a real consortium, and print what happened
 #   make demo-flower   the demo through Flower's own simulation
 #   make bench         speed, as ratios measured in one run
 #   make tools         unpack dciodvfy, which checks DICOM files, below build/tools (Debian; no root)
@@ -10,6 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-run
 REPORT ?= build/test-report.xml
+JOBS   ?= 2
 
 # What keeps Flower and Ray from calling home or installing anything.
 export FLWR_TELEMETRY_ENABLED = 0
@@ -17,7 +19,7 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo demo-flower test lint types contracts tests bench tools format clean
+.PHONY: help demo demo-flower test lint types contracts tests test-faults bench tools format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -66,7 +68,11 @@ contracts: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))
-	@$(BIN)/pytest --junitxml=$(REPORT)
+	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadfile --junitxml=$(REPORT)
+
+test-faults: $(VENV)/.installed-test
+	@echo "== faults"
+	@$(BIN)/pytest tests/e2e -m "fault or faults" --disable-warnings -rN
 
 bench: $(VENV)/.installed
 	@$(BIN)/medveil-sim bench --json bench.json

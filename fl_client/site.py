@@ -70,8 +70,12 @@ class SiteSetup:
         The site's images.
     folder
         Where the site keeps its store and private state.
+    device
+        Where it trains.
     keep_model
         Whether to keep, sealed, the whole model a run ends with: a hospital uses it, a simulation does not.
+    verify
+        Compare an existing store with its checksums before it is used, which reads all of it.
     """
 
     name: str
@@ -84,6 +88,7 @@ class SiteSetup:
     folder: Path
     device: torch.device
     keep_model: bool = False
+    verify: bool = False
 
 
 class Site:
@@ -206,7 +211,13 @@ class Site:
                 cure=f"the run expects {self.run.classes}",
             )
         store = open_store(
-            source, self._parts, self.cipher, self.setup.data, folder=self.setup.folder, seed=self.run.seed
+            source,
+            self._parts,
+            self.cipher,
+            self.setup.data,
+            folder=self.setup.folder,
+            seed=self.run.seed,
+            verify=self.setup.verify,
         )
         self._refuse_changed_images(source)
         if store.rebuilt:

@@ -123,8 +123,17 @@ def load(path: Path) -> Checkpoint:
         raise IntegrityError("is not a whole checkpoint", where=sidecar) from error
 
 
-def load_newest(folder: Path, *, run: str) -> Checkpoint | None:
+def load_newest(folder: Path, *, run: str, skipped: list[str] | None = None) -> Checkpoint | None:
     """The newest checkpoint of a run that is whole; a damaged one is skipped, and the log says so.
+
+    Parameters
+    ----------
+    folder
+        The run's ``checkpoints`` folder.
+    run
+        UUID of the run.
+    skipped
+        What is wrong with each damaged one is added to it.
 
     Returns
     -------
@@ -147,6 +156,8 @@ def load_newest(folder: Path, *, run: str) -> Checkpoint | None:
             found = load(sidecar)
         except (IntegrityError, StorageError) as error:
             _log.warning("skipping a damaged checkpoint: %s", error)
+            if skipped is not None:
+                skipped.append(f"{sidecar.stem} {error.problem}")
             continue
         if found.run != run:
             raise FormatError(f"is of run {found.run}", where=sidecar, cure=f"this is run {run}")

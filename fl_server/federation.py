@@ -149,7 +149,10 @@ class Federation:
     def _start(self, initial: Initial, strategy: Checked) -> None:
         """Start from the initial model, or from the newest whole checkpoint."""
         self._tensors = initial.tensors
-        found = checkpoints.load_newest(self._checkpoints, run=self.config.run) if self.settings.resume else None
+        damaged: list[str] = []
+        found = None
+        if self.settings.resume:
+            found = checkpoints.load_newest(self._checkpoints, run=self.config.run, skipped=damaged)
         if found is None:
             self._recorder.go_back(None)
             return
@@ -162,8 +165,11 @@ class Federation:
         self._left_out = list(found.scalars["left_out"])
         self._seconds_before = float(found.scalars["seconds"])
         self._recorder.go_back(found.scalars["totals"])
-        self._manifest.update(left_out=self._left_out)
-        self._say(f"resuming after round {self._round} of {self.config.rounds}")
+        went_on = f"resuming after round {self._round} of {self.config.rounds}"
+        if damaged:
+            went_on += f"; skipped as damaged: {'; '.join(damaged)}"
+        self._watch.say(went_on)
+        self._manifest.update(left_out=self._left_out, went_on=went_on)
 
     def _train(self, round_: int, strategy: Checked) -> None:
         """One round: train at the sites, check, aggregate, write down, keep."""

@@ -81,6 +81,7 @@ class Manifest:
             "sites": [],
             "left_out": [],
             "resumed": [],
+            "went_on": None,
             "error": None,
         }
         self._write()
@@ -108,6 +109,7 @@ class Manifest:
         kept = {name: value for name, value in to_mapping(settings.server).items() if name not in _MAY_CHANGE}
         self._refuse_other(kept, self.document["server"])
         self.document |= {"status": "running", "stage": "", "process": _this_process(), "ended": None, "error": None}
+        self.document["went_on"] = None
         self.document["server"] = to_mapping(settings.server)
         self.document["resumed"].append(_now())
         self._write()

@@ -130,6 +130,25 @@ def stop(record: Path, *, seconds: float = 20.0) -> bool:
     return True
 
 
+def end(document: Mapping[str, Any], *, where: str | Path, seconds: float = 5.0) -> bool:
+    """End the process in a document with `pid` and `began`: SIGTERM, and after `seconds` SIGKILL; whether it ran.
+
+    Raises
+    ------
+    StorageError
+        It belongs to another user.
+    """
+    pid = is_still(document, where=where)
+    if pid is None:
+        return False
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        _signal(pid, number)
+        until = time.monotonic() + seconds
+        while is_still(document, where=where) is not None and time.monotonic() < until:
+            time.sleep(_POLL_S)
+    return True
+
+
 def attend(record: Path, *, log: Path) -> int:
     """Stay with the recorded process, as a service manager wants it, and end it when this one is ended.
 

@@ -94,6 +94,7 @@ def open_store(
     folder: Path,
     seed: int,
     site: str = "",
+    verify: bool = False,
     progress: Progress | None = None,
 ) -> EncryptedStore:
     """Open a site's store, building it first where it is missing or no longer agrees.
@@ -110,6 +111,8 @@ def open_store(
         Seed of the augmentation.
     site
         Name of the site, where several share the folder.
+    verify
+        Read all of an existing store and compare it with its checksums, as `EncryptedStore.verify` does.
     progress
         Called with (images done, images in all) while building.
 
@@ -134,6 +137,8 @@ def open_store(
     make_folder(place.parent, mode=0o700)
     with locked(place.parent):
         why = _disagreement(place, wanted)
+        if why is None and verify:
+            why = _changed(_load(place, cipher, source, views))
         if why is None:
             return _load(place, cipher, source, views)
         sweep_parts(place.parent)
@@ -231,6 +236,15 @@ def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
     for name, reason in reasons.items():
         if header[name] != wanted[name]:
             return reason.format(old=_said(header[name]), new=_said(wanted[name]))
+    return None
+
+
+def _changed(store: EncryptedStore) -> str | None:
+    """Why the contents of a store cannot be used: None when they can."""
+    try:
+        store.verify()
+    except IntegrityError as error:
+        return f"it was damaged ({error})"
     return None
 
 

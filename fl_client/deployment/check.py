@@ -7,7 +7,6 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fl_client.deployment.approvals import Approvals
@@ -146,9 +145,9 @@ def _tls(files: OwnFiles, greeting: Greeting | MedVeilError) -> Point:
 
 
 def _clock(greeting: Greeting | MedVeilError) -> Point:
-    if isinstance(greeting, MedVeilError) or greeting.clock is None:
+    if isinstance(greeting, MedVeilError) or greeting.ahead is None:
         return Point("clock", WARNING, "the server did not tell its time", "compare it by hand")
-    ahead = (datetime.now(UTC) - greeting.clock).total_seconds()
+    ahead = greeting.ahead
     found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server"
     cure = "set it by NTP: timedatectl set-ntp true"
     if ahead > _AHEAD_S or ahead < -SKEW_S:

@@ -20,11 +20,19 @@ _CURE = "the server must run, its port be open, and 'server' be right; behind a 
 
 @dataclass(frozen=True)
 class Greeting:
-    """What a server's answer tells: until when its certificate is good, the days left, and its time."""
+    """What a server's answer tells.
+
+    Attributes
+    ----------
+    expires, days
+        Until when its certificate is good, and the days left.
+    ahead
+        Seconds this machine's clock is ahead of the server's; answers carry whole seconds.
+    """
 
     expires: str | None
     days: float | None
-    clock: datetime | None
+    ahead: float | None
 
 
 def greet(server: str, authority: Path) -> Greeting:
@@ -49,6 +57,7 @@ def greet(server: str, authority: Path) -> Greeting:
     try:
         connection.request("GET", "/")
         answer = connection.getresponse()
+        now = datetime.now(UTC)
         peer = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
         answer.read()
     except ssl.SSLCertVerificationError as error:
@@ -64,9 +73,9 @@ def greet(server: str, authority: Path) -> Greeting:
     finally:
         connection.close()
     until = str(peer["notAfter"]) if peer else None
-    left = None if until is None else (ssl.cert_time_to_seconds(until) - datetime.now(UTC).timestamp()) / _DAY_S
+    left = None if until is None else (ssl.cert_time_to_seconds(until) - now.timestamp()) / _DAY_S
     date = answer.getheader("date")
-    return Greeting(until, left, parsedate_to_datetime(date) if date else None)
+    return Greeting(until, left, (now - parsedate_to_datetime(date)).total_seconds() if date else None)
 
 
 def _connection(host: str, port: int, context: ssl.SSLContext) -> http.client.HTTPSConnection:

@@ -171,6 +171,8 @@ class OwnHost(Host):
                 folder=self._files.own,
                 device=pick_device(self._files.config.device),
                 keep_model=True,
+                # Once a run: what hashing takes is little beside a round.
+                verify=True,
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))

@@ -7,8 +7,11 @@ for work every so often while there is some (`medveil.flower.run_supernode`).
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import shlex
 import sys
+from typing import NoReturn
 
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.parent import end_with_parent
@@ -93,5 +96,20 @@ def main(argv: list[str] | None = None) -> int:
     return guarded(body)
 
 
+def end_at_once(code: int) -> NoReturn:
+    """End this process, whatever threads are left: a node that gave up is started again only if it is seen to end.
+
+    After a broken TLS handshake Flower 1.41 says that its SuperNode terminated, and a thread of its own keeps it.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        ended = main()
+    except SystemExit as left:
+        ended = left.code if isinstance(left.code, int) else int(left.code is not None)
+    end_at_once(ended)

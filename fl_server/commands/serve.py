@@ -23,12 +23,16 @@ def add_start(commands: Commands) -> argparse.ArgumentParser:
 
 def _do_start(arguments: argparse.Namespace) -> int:
     from fl_server.deployment import superlink  # noqa: PLC0415
+    from fl_server.deployment.runs import end_left_behind  # noqa: PLC0415
     from medveil import processes  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
     if arguments.show:
         print(superlink.shown_commands(consortium))
         return EXIT_OK
+    if processes.running(consortium.record) is None:
+        for name in end_left_behind(consortium):
+            print(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")
     pid = superlink.start(consortium)
     try:
         tell_server(consortium)
@@ -68,7 +72,7 @@ def add_stop(commands: Commands) -> argparse.ArgumentParser:
 
 def _do_stop(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.control import Control  # noqa: PLC0415
-    from fl_server.deployment.runs import find  # noqa: PLC0415
+    from fl_server.deployment.runs import end_left_behind, find  # noqa: PLC0415
     from medveil import processes  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
@@ -80,4 +84,6 @@ def _do_stop(arguments: argparse.Namespace) -> int:
         print(f"stopped run {newest.name}; '{PROG} resume' goes on from its last whole round")
         return EXIT_OK
     print("the server was stopped" if processes.stop(consortium.record) else "the server was not running")
+    for name in end_left_behind(consortium):
+        print(f"ended what was left of run {name}")
     return EXIT_OK

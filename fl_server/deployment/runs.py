@@ -28,6 +28,7 @@ from medveil.paths import run_folder
 FORMAT = "medveil-submission"
 VERSION = 1
 RUNNING, LOST = "running", "lost"
+_TOLD = ("status", "stage", "error", "left_out", "resumed", "went_on")
 _POLL_S = 0.5
 _ASK_FLOWER_S = 20.0
 _GRACE_S = 10.0
@@ -139,21 +140,40 @@ def find(consortium: Consortium, named: str | None) -> Submission:
 
 
 def state_of(submission: Submission, consortium: Consortium) -> dict[str, Any]:
-    """Where a run is: its manifest's status, stage, error and left_out.
+    """Where a run is: its manifest's status, stage, error, left_out, resumed and went_on.
 
     The status is ``running`` only while its process is there, ``lost`` where it went without a word, and ``submitted``
     before it came.
     """
     path = submission.folder(consortium) / "manifest.json"
     if not path.exists():
-        return {"status": "submitted", "stage": "", "error": None, "left_out": [], "resumed": []}
+        return {"status": "submitted", "stage": "", "error": None, "left_out": [], "resumed": [], "went_on": None}
     manifest = read_json(path)
-    state = {name: manifest.get(name) for name in ("status", "stage", "error", "left_out", "resumed")}
+    state = {name: manifest.get(name) for name in _TOLD}
     if state["status"] == RUNNING and processes.is_still(manifest.get("process") or {}, where=path) is None:
         # It may have ended between the two looks.
         state = {name: read_json(path).get(name) for name in state}
         state["status"] = LOST if state["status"] == RUNNING else state["status"]
     return state
+
+
+def end_left_behind(consortium: Consortium) -> list[str]:
+    """End the processes of runs whose server is gone, for they can reach no site any more; returns the runs' names.
+
+    A killed SuperLink takes its runs' processes not with it. Call it only while no server runs.
+
+    Raises
+    ------
+    StorageError
+        A process belongs to another user.
+    """
+    ended = []
+    for each in submissions(consortium):
+        path = each.folder(consortium) / "manifest.json"
+        process = read_json(path).get("process") if path.exists() else None
+        if process and processes.end(process, where=path):
+            ended.append(each.name)
+    return ended
 
 
 def follow(
@@ -177,11 +197,15 @@ def follow(
     FederationError
         It was lost, or Flower ended it.
     """
-    folder, told = submission.folder(consortium), ""
+    folder, told, went_on = submission.folder(consortium), "", ""
     lines, asked = _Lines(folder / "metrics.jsonl"), time.monotonic()
     while True:
         state = state_of(submission, consortium)
         if len(state["resumed"]) >= resumed:
+            # A stage may be over before it was looked at; what a run went on from is always told.
+            if resumed and state["went_on"] and state["went_on"] != went_on:
+                went_on = state["went_on"]
+                say(went_on)
             for line in lines.fresh():
                 say(line)
             if state["stage"] and state["stage"] != told:

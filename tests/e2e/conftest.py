@@ -9,12 +9,18 @@ from pathlib import Path
 
 import pytest
 from consortium_world import PASSPHRASE, World
+from fault_table import FaultTable
 
 from crypto.passphrase import VARIABLE
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 
 HOSPITALS = 3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Print what was done and what happened after a run that had faults in it."""
+    config.pluginmanager.register(FaultTable(), "fault-table")
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +51,16 @@ def world(tmp_path: Path, hospital_images: Path, monkeypatch: pytest.MonkeyPatch
         yield made
     finally:
         made.end()
+
+
+@pytest.fixture
+def consortium(world: World) -> World:
+    """Two hospitals that are connected; a round may be made of one."""
+    world.set_up("policy.least_sites=1")
+    for name in ("mercy", "st-anna"):
+        world.enroll(name, "limits.least_sites=1")
+    assert world("start") == 0
+    for site in world.sites.values():
+        site.start()
+        site.wait_ready()
+    return world

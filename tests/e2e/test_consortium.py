@@ -199,6 +199,10 @@ def node(world: World, name: str, *words: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.fault("an unregistered node connects", "refused, told nothing of the run; let in once it is admitted")
+@pytest.mark.fault("a node trusts another authority (wrong CA)", "the node itself refuses the server")
+@pytest.mark.fault("plain HTTP to the TLS port", "no answer")
+@pytest.mark.fault("a second node with the same key", "refused; the first is not disturbed")
 def test_strangers_are_refused_and_learn_nothing(world: World, tmp_path: Path) -> None:
     world.set_up()
     known, stranger = world.enroll("st-anna"), world.enroll("mercy", admit=False)
@@ -242,6 +246,7 @@ def refusal(site: Hospital) -> str:
     return log.read_text() if log.exists() else ""
 
 
+@pytest.mark.fault("a site is revoked", "cut off and refused; its key never comes back, a new one does")
 def test_a_revoked_site_is_cut_off_for_good(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up()
     site = world.enroll("st-anna")

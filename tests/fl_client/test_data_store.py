@@ -191,6 +191,22 @@ def test_on_the_fly_aes_repeats_in_simulations_and_never_otherwise(tree: Path) -
 # -- rebuilding ------------------------------------------------------------------------------------------------------
 
 
+def test_a_turned_bit_is_found_where_it_is_looked_for(tree: Path) -> None:
+    config = settings(tree)
+    first = opened(config)
+    file = first.folder / "train.npy"
+    data = bytearray(file.read_bytes())
+    wanted = bytes(data)
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert not opened(config).built, "opening reads no image"
+    mended = opened(config, verify=True)
+    assert mended.rebuilt is not None
+    assert "contents are not what the checksum says" in mended.rebuilt
+    assert file.read_bytes() == wanted
+    assert not opened(config, verify=True).built
+
+
 def test_rebuilt_saying_why(tree: Path) -> None:
     config = settings(tree)
     opened(config)

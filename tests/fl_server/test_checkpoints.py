@@ -81,6 +81,9 @@ def test_a_damaged_newest_is_skipped_and_said_so(tmp_path, harm, caplog):
     harm(checkpoints.save(tmp_path, made(2)))
     assert equal(checkpoints.load_newest(tmp_path, run="run-1"), made(1))
     assert "skipping a damaged checkpoint" in caplog.text and "round-0002" in caplog.text
+    skipped = []
+    checkpoints.load_newest(tmp_path, run="run-1", skipped=skipped)
+    assert len(skipped) == 1 and skipped[0].startswith("round-0002 ")
 
 
 def test_tensors_without_their_sidecar_are_no_checkpoint(tmp_path):

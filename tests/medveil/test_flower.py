@@ -26,6 +26,7 @@ from medveil.flower import (
     ShortSleep,
     Tasks,
     be_task,
+    forgetting_ended_runs,
     make_run,
     pull_soon,
     stamp,
@@ -215,6 +216,21 @@ def test_the_waits_for_tensors_are_defaults_of_one_function(monkeypatch: pytest.
     monkeypatch.setattr(utils.pull_objects, "__kwdefaults__", dict(defaults))
     pull_soon()
     assert utils.pull_objects.__kwdefaults__["initial_backoff"] == 0.05
+
+
+def test_a_message_of_an_ended_run_is_forgotten_by_flowers_own_lines() -> None:
+    loop = module("flwr.supernode.start_client_internal")
+    source = inspect.getsource(loop._pull_and_store_message)
+    # What Flower removes a message by is an Exception, and what it says that a run ended by is none.
+    assert "except Exception as err" in source
+    assert not issubclass(loop.RunNotRunningException, Exception)
+
+    def ended(*arguments: object, **settings: object) -> None:
+        raise loop.RunNotRunningException
+
+    with pytest.raises(FederationError, match="the run ended"):
+        forgetting_ended_runs(ended)(["an id"], pull_object_fn=None)
+    assert forgetting_ended_runs(lambda ids: ids)(["an id"]) == ["an id"]
 
 
 def test_a_clientapp_takes_its_message_and_gives_its_reply_as_ours_does() -> None:

@@ -70,6 +70,16 @@ def test_one_that_does_not_listen_is_killed(start: Start, record: Path) -> None:
     assert processes.began(pid) == ""
 
 
+def test_a_process_that_a_document_names_is_ended_if_need_be_by_force(start: Start, record: Path) -> None:
+    start(DEAF)
+    document = json.loads(record.read_text())
+    assert processes.end(document, where=record, seconds=0.3)
+    assert processes.running(record) is None
+    assert not processes.end(document, where=record)
+    another = {**document, "pid": os.getpid()}
+    assert not processes.end(another, where=record), "this very process is another"
+
+
 def test_a_number_that_came_round_again_is_not_ours(start: Start, record: Path) -> None:
     pid = start(SLEEP)
     document = json.loads(record.read_text())

@@ -1,0 +1,131 @@
+"""What happens when a disk is full, and when what lies on it was changed."""
+
+from __future__ import annotations
+
+import pytest
+from consortium_world import World, wait
+from faults import (
+    LONG,
+    asked,
+    assert_same,
+    await_round,
+    damage,
+    fill_disk,
+    left_out,
+    manifest,
+    meanwhile,
+    send,
+    server_app,
+    tensors,
+    trained,
+)
+
+from medveil.errors import EXIT_PARTIAL, FederationError, StorageError
+
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(900)]
+ALONE = {"wait_for_sites": 60, "round_deadline": 120, "min_sites": 1}
+
+
+@pytest.mark.fault(
+    "the server's disk is full at a checkpoint", "the run stops and says so; 'resume' goes on from the last good one"
+)
+def test_a_full_disk_at_the_server_stops_the_run_and_its_checkpoint_loads(
+    consortium: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert consortium("run", consortium.run_file(rounds=2, train=LONG)) == 0
+    whole, first = tensors(consortium, 2), consortium.run_folder()
+
+    def fill_it() -> None:
+        await_round(consortium, 2, after=first)
+        # Room for a manifest, not for a model.
+        fill_disk(server_app(consortium), left=20_000)
+
+    capsys.readouterr()
+    with meanwhile(fill_it):
+        assert consortium("run", consortium.run_file(rounds=2, train=LONG)) == StorageError.exit_code
+    assert "round-0002.safetensors" in capsys.readouterr().err
+    assert manifest(consortium)["status"] == "failed"
+    checkpoints = sorted(path.name for path in (consortium.run_folder() / "checkpoints").iterdir())
+    assert checkpoints == ["round-0001.json", "round-0001.safetensors"], "half a checkpoint was left"
+    assert consortium("resume") == 0
+    assert "resuming after round 1 of 2" in capsys.readouterr().err
+    assert_same(whole, tensors(consortium, 2))
+
+
+@pytest.mark.fault(
+    "a site's disk is full at its store", "it takes no part and says why; the others train; no half store"
+)
+@pytest.mark.fault("a site's disk is full at its stem", "left out of that round by name; the round before counts; back")
+def test_a_full_disk_at_a_site_leaves_it_out(consortium: World, capsys: pytest.CaptureFixture[str]) -> None:
+    site = consortium.sites["mercy"]
+    fill_disk(site.pid("worker"), left=5000)
+    assert consortium("run", consortium.run_file(rounds=1, server=ALONE)) == 0
+    assert [row["site"] for row in manifest(consortium)["sites"]] == ["st-anna"]
+    assert "answered a query message" in site.log
+    assert "StorageError: see the log of the site" in site.log
+    assert not list((site.files.state / "site" / "stores").glob("*/*.npy")), "half a store was left"
+    fill_disk(site.pid("worker"), left=None)
+    before = asked(site)
+
+    def fill_it() -> None:
+        wait("mercy trains", lambda: asked(site) >= before + 2)
+        fill_disk(site.pid("worker"), left=5000)
+        await_round(consortium, 3)
+        fill_disk(site.pid("worker"), left=None)
+
+    with meanwhile(fill_it):
+        assert consortium("run", consortium.run_file(rounds=3, train=LONG, server=ALONE)) == EXIT_PARTIAL
+    assert left_out(consortium) == [(2, "mercy")]
+    assert "left out of round 2: mercy: StorageError: see the log of the site" in capsys.readouterr().err
+    assert (3, "mercy") in trained(consortium)
+    stems = site.files.state / "site" / "stems" / manifest(consortium)["run"]
+    assert sorted(path.name for path in stems.iterdir()) == [f"round-000{r}.sealed" for r in (0, 1, 3)]
+
+
+def broken_off(world: World) -> None:
+    """A run of three rounds whose process was killed in the last of them."""
+
+    def kill_it() -> None:
+        await_round(world, 3)
+        send(server_app(world))
+
+    with meanwhile(kill_it):
+        assert world("run", world.run_file(rounds=3, train=LONG)) == FederationError.exit_code
+
+
+@pytest.mark.fault("a bit of the newest checkpoint is turned", "found by checksum; the one before is used, and said so")
+@pytest.mark.fault("a bit of a site's store is turned", "found by checksum; built anew, and said so; tensors as ever")
+def test_a_damaged_checkpoint_and_store_are_found_and_the_model_is_as_ever(
+    consortium: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = consortium.sites["mercy"]
+    broken_off(consortium)
+    damage(consortium.run_folder() / "checkpoints" / "round-0002.safetensors")
+    assert site("stop") == 0
+    (store,) = (site.files.state / "site" / "stores").glob("*/train.npy")
+    damage(store)
+    site.start()
+    site.wait_ready()
+    capsys.readouterr()
+    assert consortium("resume") == 0
+    said = capsys.readouterr().err
+    assert "resuming after round 1 of 3; skipped as damaged: round-0002 is not what its checksum says" in said
+    assert "built the store anew: it was damaged" in site.log
+    assert "contents are not what the checksum says" in site.log
+    mended, first = tensors(consortium, 3), consortium.run_folder()
+    # An unbroken run of the same seeds ends with the same tensors.
+    assert consortium("run", consortium.run_file(rounds=3, train=LONG)) == 0
+    assert consortium.run_folder() != first
+    assert_same(mended, tensors(consortium, 3))
+
+
+@pytest.mark.fault("a bit of a site's newest stem is turned", "found by its seal; the one before is used, and said so")
+def test_a_damaged_stem_is_found_and_the_one_before_is_used(consortium: World) -> None:
+    site = consortium.sites["mercy"]
+    broken_off(consortium)
+    stem = site.files.state / "site" / "stems" / manifest(consortium)["run"] / "round-0002.sealed"
+    damage(stem)
+    assert consortium("resume") == 0
+    assert f"{stem}: " in site.log
+    assert "using the one before it" in site.log
+    assert (3, "mercy") in trained(consortium)

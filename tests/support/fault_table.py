@@ -1,0 +1,53 @@
+"""A table after a run of the tests: one line a fault, what was done, what happened, passed or not, seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+_OUTCOMES = {"passed": "passed", "failed": "FAILED", "skipped": "not run"}
+
+
+class FaultTable:
+    """Collects tests marked ``@pytest.mark.fault(done, happened)``; a test may carry several."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[tuple[str, str]]] = {}
+        self._seconds: dict[str, float] = {}
+        self._outcomes: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
+        """Count every phase: a test whose processes do not end has not passed."""
+        report: pytest.TestReport = yield  # type: ignore[assignment]
+        marks = [mark.args for mark in item.iter_markers("fault")]
+        if marks:
+            rows = [(done.format(**_given(item)), happened) for done, happened in reversed(marks)]
+            self._rows[item.nodeid] = rows
+            self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + report.duration
+            if report.outcome != "passed" or item.nodeid not in self._outcomes:
+                self._outcomes[item.nodeid] = report.outcome
+        return report  # type: ignore[return-value]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the table."""
+        if not self._rows:
+            return
+        lines = [
+            (done, happened, _OUTCOMES[self._outcomes[test]], f"{self._seconds[test]:.0f}")
+            for test, rows in self._rows.items()
+            for done, happened in rows
+        ]
+        head = ("fault", "what happened", "outcome", "s")
+        widths = [max(len(row[column]) for row in [head, *lines]) for column in range(4)]
+        terminalreporter.section("faults")
+        for row in (head, *lines):
+            cells = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+            terminalreporter.line("  ".join([*cells, row[3].rjust(widths[3])]))
+
+
+def _given(item: pytest.Item) -> dict[str, object]:
+    """The parameters of a test, which its title may name."""
+    called = getattr(item, "callspec", None)
+    return dict(called.params) if called is not None else {}

@@ -1,0 +1,83 @@
+"""A site that is not as it should be: the real supervisor, node and worker, and a worker that answers otherwise.
+
+A script of the tests, started in place of the site's supervisor (`faults.start_odd`). What is odd stands in a JSON
+file that is read anew for every message: ``{"say": {FIELD: VALUE}, "updates": {ROUND: KIND}}``. Every honest update is
+kept beside it, as the site made it, so that a test can compute what the server should have made of them. ``"clock"``
+moves the clock of the node by that many seconds.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def odd(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text()))
+
+
+def be_worker(file: Path, arguments: list[str]) -> int:
+    """The real worker, whose site says and sends what the file says."""
+    from fl_client import app, worker  # noqa: PLC0415
+    from fl_client.site import Site  # noqa: PLC0415
+
+    train, describe, pack = Site.train, Site.describe, app.pack
+    kind = ""
+
+    def odd_describe(self: Site) -> dict[str, Any]:
+        return {**describe(self), **odd(file).get("say", {})}
+
+    def odd_train(self: Site, round_: int, incoming: Any, **settings: Any) -> Any:
+        nonlocal kind
+        tensors, metrics = train(self, round_, incoming, **settings)
+        kind = odd(file).get("updates", {}).get(str(round_), "")
+        kept = {name: np.asarray(array) for name, array in tensors.items()}
+        np.savez(file.with_name(f"{self.run.run}-{round_}.npz"), _n=metrics["num-examples"], **kept)
+        if kind == "nan":
+            tensors = {name: np.full_like(array, np.nan) for name, array in tensors.items()}
+        elif kind == "norm":
+            tensors = {name: incoming[name] + 1000 * (array - incoming[name]) for name, array in tensors.items()}
+        return tensors, metrics
+
+    def odd_pack(arrays: Any) -> Any:
+        flat = pack(arrays)
+        return {"shape": flat[:-1], "dtype": flat.astype("float64")}.get(kind, flat)
+
+    Site.train, Site.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[method-assign,assignment]
+    return worker.main(arguments)
+
+
+def be_node(file: Path, arguments: list[str]) -> int:
+    """The real node, whose clock is off: the moment it signs its messages with is another."""
+    from flwr.supernode import node_auth_http_interceptor as signing  # noqa: PLC0415
+
+    from fl_client.deployment import supernode  # noqa: PLC0415
+
+    right, off = signing.now, datetime.timedelta(seconds=odd(file)["clock"])
+    signing.now = lambda: right() + off
+    return supernode.main(arguments)
+
+
+def be_supervisor(file: Path, arguments: list[str]) -> int:
+    """The real supervisor, with the odd processes for its own."""
+    from fl_client.deployment import supervisor  # noqa: PLC0415
+
+    def instead(role: str, command: list[str]) -> list[str]:
+        # command: python -m MODULE ...
+        return [command[0], __file__, role, str(file), *command[3:]]
+
+    command, worker_command = supervisor.command, supervisor.worker_command
+    supervisor.worker_command = lambda files, *, port: instead("worker", worker_command(files, port=port))
+    if odd(file).get("clock"):
+        supervisor.command = lambda files, *, port, stock: instead("node", command(files, port=port, stock=stock))
+    return supervisor.main(arguments)
+
+
+if __name__ == "__main__":
+    roles = {"supervisor": be_supervisor, "worker": be_worker, "node": be_node}
+    sys.exit(roles[sys.argv[1]](Path(sys.argv[2]), sys.argv[3:]))
