@@ -40,7 +40,9 @@ def add_audit(
         Adds the option that says which consortium or site.
     """
     text = "Look through the audit log; what was changed, cut, moved or put in is named by its line."
-    made = commands.add_parser("audit", help=text, description=text, allow_abbrev=False)
+    made = commands.add_parser(
+        "audit", help=text, description=text, epilog=f"example: {program} audit verify", allow_abbrev=False
+    )
     inner = made.add_subparsers(required=True, metavar="COMMAND")
 
     verify = subcommand(inner, "verify", text=text, example=f"{program} audit verify {heads_option} heads.json")
