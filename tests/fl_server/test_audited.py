@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from fl_server.app import app
 from fl_server.audited import AuditedGrid
 from fl_server.config import ServerConfig, ServerSettings
 from medveil.audit import AuditLog, Head
-from medveil.audit_messages import AUDIT, carried, head_in, put_head
+from medveil.audit_messages import AUDIT, Layout, carried, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.errors import StorageError
@@ -106,7 +107,7 @@ class OneReply:
         return self.nodes
 
     def get_nodes(self):
-        return []
+        return [SimpleNamespace(node_id=5, name="st-anna"), SimpleNamespace(node_id=6, name="")]
 
     def push_messages(self, messages):
         self.pushed = list(messages)
@@ -135,7 +136,7 @@ def test_who_leaves_and_what_could_not_be_sent(make_world, tmp_path):
     grid.nodes = [6]
     audited.get_node_ids()
     audited.get_node_ids()
-    assert [each["node"] for each in records(log.path, "joined")] == ["5", "6"]
+    assert [each["site"] for each in records(log.path, "joined")] == ["st-anna", None]
     assert [each["node"] for each in records(log.path, "left")] == ["5"]
     sent = message(tensors([1.0, 2.0]))
     audited.push_messages([sent])
@@ -184,3 +185,11 @@ def test_a_digest_is_what_a_slow_reading_makes_and_tells_every_part_apart():
     assert carried(tensors([1.0, 2.5])).digest != found.digest
     assert carried(tensors([[1.0, 2.0]])).digest != found.digest
     assert carried(RecordDict()) is None
+
+
+def test_a_flood_of_names_is_counted_and_not_all_kept():
+    rows = [(f"{number:06d}" + "x" * 1000, "float32", (1,)) for number in range(5000)]
+    kept = Layout(rows).details()
+    assert (kept["count"], len(kept["tensors"])) == (5000, 4096)
+    assert max(len(name) for name, _, _ in kept["tensors"]) < 500
+    assert Layout(rows[:-1]).digest != kept["layout"] == Layout(reversed(rows)).digest
