@@ -54,6 +54,15 @@ class SimulatedHost(Host):
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """Anything: a simulation asks its own sites."""
 
+    def asked(self, message: Message, context: Context) -> None:
+        """Nothing: who simulates keeps no record of what was asked."""
+
+    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+        """Nothing."""
+
+    def refusing(self, message: Message, context: Context, error: Exception) -> None:
+        """Nothing."""
+
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
         """All of it, where it comes from a simulation."""
         if SITES_KEY in context.run_config:
@@ -71,6 +80,18 @@ class ChosenHost(Host):
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """As the host that serves here."""
         self._host.allow(site, kind, round_)
+
+    def asked(self, message: Message, context: Context) -> None:
+        """As the host that serves here."""
+        self._host.asked(message, context)
+
+    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+        """As the host that serves here."""
+        self._host.answering(message, context, site, content)
+
+    def refusing(self, message: Message, context: Context, error: Exception) -> None:
+        """As the host that serves here."""
+        self._host.refusing(message, context, error)
 
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
         """As the host that serves here."""
@@ -163,14 +184,28 @@ def _number(message: Message, key: str, default: float | None = None) -> float:
 
 def _answer(host: Host, message: Message, context: Context, work: Callable[[Site], RecordDict]) -> Message:
     try:
-        return Message(content=work(host.site(context)), reply_to=message)
+        host.asked(message, context)
+        site = host.site(context)
+        content = work(site)
+        host.answering(message, context, site, content)
+        return Message(content=content, reply_to=message)
     except MedVeilError as error:
         told, level = host.told(error, context)
         _log.log(level, "%s", error)
+        _note_refusal(host, message, context, error)
         return refusal(message, told)
     except Exception as error:
         _log.exception("an error MedVeil did not expect")
+        _note_refusal(host, message, context, error)
         return refusal(message, kind_of(error))
+
+
+def _note_refusal(host: Host, message: Message, context: Context, error: Exception) -> None:
+    try:
+        host.refusing(message, context, error)
+    except MedVeilError as unwritten:
+        # Nothing of the site's is in a refusal: it may leave unrecorded, and the server waits for it.
+        _log.error("the refusal is not in the audit log: %s", unwritten)
 
 
 def refusal(message: Message, told: str, code: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION) -> Message:

@@ -6,11 +6,16 @@ import argparse
 import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fl_client.commands import join, model, serve
-from fl_client.commands.common import DEFAULT, PROG
+from fl_client.commands.common import DEFAULT, PROG, site_of
+from medveil.audit_commands import add_audit
 from medveil.cli import guarded, parser, start_logging
 from medveil.kits import SITE, add_kit
+
+if TYPE_CHECKING:
+    from medveil.audit import AuditLog
 
 _ADD = (
     join.add_check,
@@ -47,10 +52,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     join.add_enroll(commands)
     for add in _ADD:
-        add(commands).add_argument(
-            "--site", type=Path, default=DEFAULT, metavar="FILE", help=f"the site's file (default: {DEFAULT})"
-        )
+        _choose(add(commands))
+    add_audit(commands, program=PROG, log_of=_audit, heads_option="--countersigned", choose=_choose)
     return made
+
+
+def _choose(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--site", type=Path, default=DEFAULT, metavar="FILE", help=f"the site's file (default: {DEFAULT})"
+    )
+
+
+def _audit(arguments: argparse.Namespace) -> tuple[AuditLog, str]:
+    from medveil.audit_heads import site  # noqa: PLC0415
+
+    files = site_of(arguments)
+    return files.audit, site(files.config.name)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from flwr.app import Context
+from flwr.app import Context, Message, RecordDict
 
 from fl_client.site import Site
 from medveil.errors import MedVeilError
@@ -44,6 +44,30 @@ class Host(ABC):
         MedVeilError
             It is one too many, or of no round of the run.
         """
+
+    @abstractmethod
+    def asked(self, message: Message, context: Context) -> None:
+        """Write down that a message came, before anything is made of it.
+
+        Raises
+        ------
+        MedVeilError
+            It cannot be written down: the message is refused.
+        """
+
+    @abstractmethod
+    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+        """Write down what is about to leave.
+
+        Raises
+        ------
+        MedVeilError
+            It cannot be written down: the reply is refused.
+        """
+
+    @abstractmethod
+    def refusing(self, message: Message, context: Context, error: Exception) -> None:
+        """Write down that a message is about to be refused."""
 
     @abstractmethod
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:

@@ -23,8 +23,9 @@ from flwr.app import Message
 from fl_client.app import make_app, refusal
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, open_keys
+from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.parent import end_with_parent
+from fl_client.deployment.records import SiteRecords
 from medveil import fab
 from medveil.cli import guarded
 from medveil.errors import FederationError, FormatError, MedVeilError, StorageError
@@ -58,7 +59,7 @@ class Worker:
 
     def __init__(self, files: OwnFiles, host: OwnHost, tasks: Tasks) -> None:
         self._files, self._tasks = files, tasks
-        self._approvals = Approvals(files.approvals)
+        self._approvals, self._records = Approvals(files.approvals), SiteRecords(files)
         self._app = make_app(host)
         self._answered = 0
 
@@ -98,7 +99,23 @@ class Worker:
             digest,
             _compared(task.fab),
         )
+        self._note(lambda: self._records.unapproved(task.message, task.context, digest))
         return refusal(task.message, f"the app {digest} is not approved at this site", ErrorCode.INVALID_FAB)
+
+    def started(self, keys: OwnKeys) -> None:
+        """Write down with which keys the site works."""
+        prints = {"own": keys.own.current.fingerprint}
+        if keys.shared is not None:
+            prints["shared"] = keys.shared.current.fingerprint
+        self._note(lambda: self._records.started(app=fab.hash_of(fab.installed_fab()), keys=prints))
+
+    @staticmethod
+    def _note(write: Callable[[], None]) -> None:
+        """Write into the audit log what holds no reply up: where it cannot be written, every message is refused."""
+        try:
+            write()
+        except MedVeilError as error:
+            _log.error("not in the audit log: %s", error)
 
     def _serve(self, task: Task) -> None:
         kind, began = task.message.metadata.message_type, time.monotonic()
@@ -181,6 +198,7 @@ def main(argv: list[str] | None = None) -> int:
         tasks = Tasks(given.address, read_bytes(files.secret))
         worker = Worker(files, OwnHost(files, keys), tasks)
         _log.info("%s is ready, with the key %s", files.config.name, keys.own.current.fingerprint)
+        worker.started(keys)
         worker.run()
 
     signal.signal(signal.SIGTERM, stop)

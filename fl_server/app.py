@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fl_server.audited import AuditedGrid, audit_log
 from fl_server.config import ServerSettings
 from fl_server.federation import Federation
 from fl_server.watch import LogWatcher
+from medveil.audit import AuditLog
+from medveil.audit_messages import digest_of_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.flower import pull_soon
@@ -37,14 +41,39 @@ def main(grid: Grid, context: Context) -> None:
         run.run = run_uuid(run.run, context.run_id)
         run.model["pretrained"] = weights_file(str(run.model.get("pretrained", "false")))
         settings = ServerSettings.from_json(_text(context, SERVER_KEY), where=SERVER_KEY)
-        federation = Federation(grid, run, settings, watch=LogWatcher(reveal=settings.reveal))
-        if not settings.out:
-            print(f"run folder: {federation.folder}", flush=True)
-        federation.run()
+        log = audit_log() if _under_flower(grid) else None
+        if log is None:
+            _federate(grid, run, settings)
+        else:
+            _federate_audited(grid, run, settings, log, context)
     except MedVeilError as error:
         # Whoever runs the app in a process of their own says the error to their user themselves.
         _log.log(logging.ERROR if _under_flower(grid) else logging.DEBUG, "%s", error)
         raise
+
+
+def _federate(grid: Grid, run: RunConfig, settings: ServerSettings) -> None:
+    federation = Federation(grid, run, settings, watch=LogWatcher(reveal=settings.reveal))
+    if isinstance(grid, AuditedGrid):
+        grid.packs(lambda: federation.travelling)
+    if not settings.out:
+        print(f"run folder: {federation.folder}", flush=True)
+    federation.run()
+
+
+def _federate_audited(grid: Grid, run: RunConfig, settings: ServerSettings, log: AuditLog, context: Context) -> None:
+    """The same, with a record of all that passes between server and sites."""
+    about = {"run": run.run, "flower_run": str(context.run_id)}
+    log.append("run-began", **about, config=digest_of_config(context.run_config))
+    outcome = "interrupted"
+    try:
+        _federate(cast("Grid", AuditedGrid(grid, log, run=run.run)), run, settings)
+        outcome = "ended"
+    except Exception as error:
+        outcome = type(error).__name__
+        raise
+    finally:
+        log.append("run-ended", **about, outcome=outcome)
 
 
 def _log_under_flower(grid: Grid) -> None:

@@ -6,11 +6,16 @@ import argparse
 import functools
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fl_server.commands import provision, run, serve
-from fl_server.commands.common import DEFAULT, PROG
+from fl_server.commands.common import DEFAULT, PROG, consortium_of
+from medveil.audit_commands import add_audit
 from medveil.cli import guarded, parser, start_logging
 from medveil.kits import SERVER, add_kit
+
+if TYPE_CHECKING:
+    from medveil.audit import AuditLog
 
 _ADD = (
     provision.add_renew,
@@ -49,9 +54,20 @@ def _parser() -> argparse.ArgumentParser:
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     provision.add_init(commands)
     for add in _ADD:
-        chosen = f"the consortium's file (default: {DEFAULT})"
-        add(commands).add_argument("--consortium", type=Path, default=DEFAULT, metavar="FILE", help=chosen)
+        _choose(add(commands))
+    add_audit(commands, program=PROG, log_of=_audit, heads_option="--heads", choose=_choose)
     return made
+
+
+def _choose(made: argparse.ArgumentParser) -> None:
+    chosen = f"the consortium's file (default: {DEFAULT})"
+    made.add_argument("--consortium", type=Path, default=DEFAULT, metavar="FILE", help=chosen)
+
+
+def _audit(arguments: argparse.Namespace) -> tuple[AuditLog, str]:
+    from medveil.audit_heads import SERVER  # noqa: PLC0415
+
+    return consortium_of(arguments).audit, SERVER
 
 
 if __name__ == "__main__":

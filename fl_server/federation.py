@@ -90,6 +90,11 @@ class Federation:
         self._seconds_before = 0.0
         self._began = time.monotonic()
 
+    @property
+    def travelling(self) -> Tensors:
+        """The tensors that travel, as they are now; none before the sites were asked."""
+        return self._tensors
+
     def run(self) -> dict[str, Any]:
         """Run, or go on from the newest checkpoint.
 

@@ -115,7 +115,8 @@ def _do_approve(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
     from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
 
-    approvals, own = Approvals(site_of(arguments).approvals), hash_of(installed_fab())
+    files = site_of(arguments)
+    approvals, own = Approvals(files.approvals, files.audit), hash_of(installed_fab())
     if arguments.hash is None:
         if arguments.withdraw:
             raise ConfigError("needs HASH", where=f"{PROG} approve --withdraw")

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
+from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError
 from medveil.files import check_format, locked, make_folder, read_json, write_json
 
@@ -21,10 +22,12 @@ class Approvals:
     ----------
     path
         The file; none approves nothing.
+    log
+        Where changes are written down first: what cannot be written down does not count.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, log: AuditLog | None = None) -> None:
+        self._path, self._log = path, log
 
     def all(self) -> dict[str, str]:
         """Hashes, each with the time it was approved.
@@ -46,7 +49,7 @@ class Approvals:
     def approve(self, digest: str) -> None:
         """Let this site run for an app (ConfigError where this is no hash)."""
         _check(digest)
-        self._write({**self.all(), digest: datetime.now(UTC).isoformat(timespec="seconds")})
+        self._write({**self.all(), digest: datetime.now(UTC).isoformat(timespec="seconds")}, "approved", digest)
 
     def withdraw(self, digest: str) -> None:
         """Take an approval back (ConfigError where there is none)."""
@@ -54,11 +57,13 @@ class Approvals:
         approved = self.all()
         if digest not in approved:
             raise ConfigError("was not approved here", where=digest, cure="'medveil-site approve' lists what was")
-        self._write({each: when for each, when in approved.items() if each != digest})
+        self._write({each: when for each, when in approved.items() if each != digest}, "withdrawn", digest)
 
-    def _write(self, approved: dict[str, str]) -> None:
+    def _write(self, approved: dict[str, str], event: str, app: str) -> None:
         make_folder(self._path.parent, mode=0o700)
         with locked(self._path):
+            if self._log is not None:
+                self._log.append(event, app=app)
             document = {"format": FORMAT, "version": VERSION, "approved": dict(sorted(approved.items()))}
             write_json(self._path, document, mode=0o600)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fl_client.data.config import DataConfig
+from medveil.audit import AuditLog
 from medveil.config import load_config
 from medveil.environment import flower_environment
 from medveil.errors import ConfigError
@@ -134,6 +135,11 @@ class OwnFiles:
     def approvals(self) -> Path:
         """The apps this site approved."""
         return self.state / "approvals.json"
+
+    @property
+    def audit(self) -> AuditLog:
+        """The site's audit log."""
+        return AuditLog(self.state / "audit.jsonl", f"site {self.config.name}")
 
     @property
     def weights(self) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from flwr.app import Context
+from flwr.app import Context, Message, RecordDict
 
 from crypto.keyfile import load_keyring
 from crypto.keyring import Keyring, check_real
@@ -18,6 +18,7 @@ from crypto.keys import Key, SiteKey
 from fl_client.data.config import DataConfig
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
+from fl_client.deployment.records import SiteRecords
 from fl_client.host import Host, kind_of
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
@@ -96,6 +97,7 @@ class OwnHost(Host):
         self._files, self._keys = files, keys
         self._limits = files.config.limits
         self._open: OrderedDict[str, Site] = OrderedDict()
+        self._records = SiteRecords(files)
         self._thief = SiteKey.generate("thief")
         if files.config.threads:
             torch.set_num_threads(files.config.threads)
@@ -130,6 +132,19 @@ class OwnHost(Host):
         _told(lambda: check_round(round_, site.run, done=done.get(kind, 0), limits=self._limits))
         counted = {**done, kind: done.get(kind, 0) + 1}
         write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
+
+    def asked(self, message: Message, context: Context) -> None:
+        """Write it down."""
+        self._records.asked(message, context)
+
+    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+        """Write it down, and tell the server how far the log has come."""
+        self._records.answered(message, context, site, content)
+
+    def refusing(self, message: Message, context: Context, error: Exception) -> None:
+        """Write down its kind, and the site's limit where it is one."""
+        kind = error.kind if isinstance(error, ToldError) else type(error).__name__
+        self._records.refused(message, context, kind=kind, about=getattr(error, "where", None))
 
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
         """The reason, where it is made of what the server sent; else only the field of the contract it concerns."""

@@ -75,7 +75,7 @@ def _do_admit(arguments: argparse.Namespace) -> int:
     if arguments.fingerprint not in (None, public.fingerprint):
         cure = "this is not the key the site read out: do not admit it"
         raise ConfigError(f"has the fingerprint {public.fingerprint}", where=arguments.key, cure=cure)
-    Roster(consortium.roster).admit(public)
+    Roster(consortium.roster, consortium.audit).admit(public)
     print(f"admitted {public.name} with the key {public.fingerprint}")
     if arguments.fingerprint is None:
         print("compare it with what the site shows, over another channel than the file")
@@ -100,7 +100,7 @@ def _do_revoke(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.roster import Roster  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
-    gone = Roster(consortium.roster).revoke(arguments.name)
+    gone = Roster(consortium.roster, consortium.audit).revoke(arguments.name)
     print(f"revoked {gone.name} with the key {gone.public.fingerprint}")
     tell_server(consortium)
     return EXIT_OK

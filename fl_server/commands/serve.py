@@ -79,6 +79,7 @@ def _do_stop(arguments: argparse.Namespace) -> int:
     if arguments.run:
         refuse_stopped(consortium)
         newest = find(consortium, None)
+        consortium.audit.append("run-stopped", run=newest.run, name=newest.name, app=newest.fab)
         Control(consortium).stop(newest.flower_runs[-1])
         print(f"stopped run {newest.name}; '{PROG} resume' goes on from its last whole round")
         return EXIT_OK

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, AuditLog
 from medveil.certificates import AUTHORITY_DAYS, SERVER_DAYS
 from medveil.config import load_config
 from medveil.environment import HERE, flower_environment
@@ -156,6 +157,11 @@ class Consortium:
         return self.state / f"{self.config.name}.invitation"
 
     @property
+    def audit(self) -> AuditLog:
+        """The server's audit log."""
+        return AuditLog(self.state / "audit.jsonl", f"server {self.config.name}")
+
+    @property
     def submissions(self) -> Path:
         """Runs as they were submitted, for resuming them."""
         return self.state / "submissions"
@@ -190,7 +196,8 @@ class Consortium:
 
     def environment(self) -> dict[str, str]:
         """The environment of the server's processes; its runs are left below the state folder."""
-        return flower_environment(self.home, MEDVEIL_HOME=str(self.state), **{TASK_POLL: _TASK_POLL_S})
+        audited = {FILE_VARIABLE: str(self.audit.path), OWNER_VARIABLE: self.audit.owner}
+        return flower_environment(self.home, MEDVEIL_HOME=str(self.state), **{TASK_POLL: _TASK_POLL_S}, **audited)
 
 
 def load_consortium(file: Path) -> Consortium:

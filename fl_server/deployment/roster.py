@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError
 from medveil.files import check_format, locked, read_json, write_json
 from medveil.node_keys import PublicKey
@@ -56,10 +57,12 @@ class Roster:
     ----------
     path
         The file; none is an empty list.
+    log
+        Where changes are written down first.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, log: AuditLog | None = None) -> None:
+        self._path, self._log = path, log
 
     def members(self) -> list[Member]:
         """All that were ever admitted, by name and time.
@@ -95,6 +98,7 @@ class Roster:
             for member in members:
                 _refuse_taken(member, public)
             made = Member(public.name, public.encoded, ADMITTED, _now())
+            self._note("site-admitted", made)
             self._write([*members, made])
         return made
 
@@ -113,6 +117,7 @@ class Roster:
                 names = ", ".join(each.name for each in members if each.status == ADMITTED) or "none"
                 raise ConfigError(f"no site '{name}' is admitted", where="revoke", cure=f"admitted: {names}")
             gone = replace(found, status=REVOKED, since=_now())
+            self._note("site-revoked", gone)
             self._write([gone if each == found else each for each in members])
         return gone
 
@@ -120,6 +125,11 @@ class Roster:
         """Note the id by which Flower knows a site's node."""
         with locked(self._path):
             self._write([replace(each, node=node) if each.key == member.key else each for each in self.members()])
+
+    def _note(self, event: str, member: Member) -> None:
+        """Write down what is about to count: what cannot be written down is not done."""
+        if self._log is not None:
+            self._log.append(event, site=member.name, key=member.public.fingerprint)
 
     def _write(self, members: list[Member]) -> None:
         ordered = sorted(members, key=lambda member: (member.name, member.since))

@@ -19,6 +19,7 @@ from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.control import Control
 from fl_server.manifest import ENDED
 from medveil import errors, processes
+from medveil.audit_messages import digest_of_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError, MedVeilError
 from medveil.files import check_format, make_folder, read_bytes, read_json, write_json
@@ -97,6 +98,9 @@ def submit(submission: Submission, consortium: Consortium, control: Control) -> 
     FederationError
         Flower refuses.
     """
+    event = "run-resumed" if submission.flower_runs else "run-submitted"
+    about = {"run": submission.run, "name": submission.name, "app": submission.fab}
+    consortium.audit.append(event, **about, config=digest_of_config(submission.run_config))
     sent = replace(
         submission, flower_runs=(*submission.flower_runs, control.submit(submission.run_config, submission.fab))
     )

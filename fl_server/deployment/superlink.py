@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fl_server.deployment.consortium import Consortium
 from medveil import processes
+from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.errors import ConfigError, FederationError
@@ -25,7 +26,14 @@ from medveil.flower import run_superlink
 
 _START_S = 120.0
 _POLL_S = 0.2
-_SHOWN = ("FLWR_HOME", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK", "MEDVEIL_HOME")
+_SHOWN = (
+    "FLWR_HOME",
+    "FLWR_TELEMETRY_ENABLED",
+    "FLWR_DISABLE_UPDATE_CHECK",
+    "MEDVEIL_HOME",
+    FILE_VARIABLE,
+    OWNER_VARIABLE,
+)
 
 
 def stock_command(consortium: Consortium) -> list[str]:

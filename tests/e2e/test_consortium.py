@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -13,18 +14,21 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
-from consortium_world import PASSPHRASE, Hospital, World, free_port, wait, with_mark
+from consortium_world import CLASSES, PASSPHRASE, Hospital, World, free_port, wait, with_mark
 from safetensors.numpy import load_file
 
 from fl_client.deployment import running
 from fl_client.deployment.own_site import open_keys
 from fl_server.deployment.control import Control
 from medveil import fab, processes
+from medveil.audit import Record
+from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.environment import flower_environment
-from medveil.errors import FederationError
+from medveil.errors import FederationError, IntegrityError
 from medveil.fab import hash_of, installed_fab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
@@ -63,6 +67,7 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert shown.count("online") == 2
     assert "finished" in shown
+    check_audit(world, sites, capsys)
     # Every site keeps the model, and uses it without the server.
     first, out = sites[0], world.folder / "out"
     assert first("export", out / "model") == 0
@@ -81,6 +86,68 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     assert with_mark(f"MEDVEIL_HOME={world.folder}") == []
     assert world("status") == 0
     assert "not running" in capsys.readouterr().out
+
+
+def passed(records: list[Record], event: str, site: str | None = None) -> list[tuple[object, ...]]:
+    """What was sent or came, as one side's audit log has it."""
+    found = [each["details"] for each in records if each["event"] == event]
+    fields = ("run", "kind", "round", "digest", "bytes", "layout")
+    return [tuple(each.get(name) for name in fields) for each in found if not site or each["site"] == site]
+
+
+def check_audit(world: World, sites: list[Hospital], capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides wrote down the same, hold each other's heads, and nothing that is nobody else's business."""
+    server, run = verify(world.consortium.audit.path), world.newest()
+    assert server.whole, server.problems
+    events = [each["event"] for each in server.records]
+    assert events.index("site-admitted") < events.index("run-submitted") < events.index("run-began")
+    submitted = next(each["details"] for each in server.records if each["event"] == "run-submitted")
+    assert (submitted["run"], submitted["app"]) == (run.run, hash_of(installed_fab()))
+    by_server = world.folder / "by-server.json"
+    assert world("audit", "heads", "--out", by_server) == 0
+    order = [("query", None), ("train", 1), ("train", 2), ("evaluate", 2)]
+    for site in sites:
+        own = verify(site.files.audit.path)
+        assert own.whole, own.problems
+        assert [each[1:3] for each in passed(own.records, "asked")] == order
+        for event in ("asked", "answered"):
+            ours = passed(own.records, event)
+            assert ours == passed(server.records, event, site.name), f"{site.name}: {event}"
+            assert all(each[3] for each in ours if each[1] == "train"), "tensors without a digest"
+        submitted_as = {each["details"].get("config") for each in own.records if each["event"] == "asked"}
+        assert submitted_as == {submitted["config"]}
+        by_site = world.folder / f"by-{site.name}.json"
+        assert site("audit", "heads", "--out", by_site) == 0
+        assert world("audit", "verify", "--heads", by_site) == 0
+        assert site("audit", "verify", "--countersigned", by_server) == 0
+    # A tail that was cut is a whole chain still: only the server's heads show it.
+    path = sites[0].files.audit.path
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
+    assert sites[0]("audit", "verify") == 0
+    capsys.readouterr()
+    assert sites[0]("audit", "verify", "--countersigned", by_server) == IntegrityError.exit_code
+    last = len(whole.splitlines())
+    assert f"line {last}: is missing: server veil knows record {last}" in capsys.readouterr().err
+    path.write_bytes(whole)
+    logs = "".join(each.audit.path.read_text() for each in (world.consortium, *(site.files for site in sites)))
+    for canary in canaries(world, sites):
+        assert canary not in logs, canary
+    assert hash_of(installed_fab()) in logs, "the canaries were looked for in nothing"
+
+
+def canaries(world: World, sites: list[Hospital]) -> list[str]:
+    """Texts that no audit log may hold: patients, labels, paths, keys."""
+    found = [*CLASSES, PASSPHRASE, str(world.folder), str(world.images), "hospital-", ".dcm"]
+    for number, site in enumerate(sites, start=1):
+        read = [pydicom.dcmread(path) for path in (world.images / str(number)).rglob("*.dcm")]
+        found += {str(value) for image in read for value in (image.PatientName, image.PatientID, image.SOPInstanceUID)}
+        key = open_keys(site.files, lambda named: PASSPHRASE).own.current
+        for secret in (key._secret, key.subkey("state"), site.file.with_name(f"{site.name}.key").read_bytes()[-64:]):
+            found += [secret.hex(), base64.b64encode(secret).decode().rstrip("=")]
+        found += site.file.with_name(f"{site.name}.node").read_text().splitlines()[1:-1]
+    assert min(map(len, found)) > 3
+    return found
 
 
 def submit_changed(world: World, changes: dict[str, bytes]) -> str:

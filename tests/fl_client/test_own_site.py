@@ -30,10 +30,13 @@ from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, OwnKeys, ToldError, open_keys
 from fl_client.worker import Worker
 from medveil import fab
+from medveil.audit import AuditLog, Head
+from medveil.audit_messages import carried, head_in, put_head
+from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.config import to_mapping
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
-from medveil.errors import ConfigError, KeyMaterialError, StorageError
+from medveil.errors import ConfigError, IntegrityError, KeyMaterialError, StorageError
 from medveil.flower import ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
@@ -434,3 +437,91 @@ def test_the_commands_shown_keep_secrets_out_of_arguments(files: OwnFiles, capsy
     shown = capsys.readouterr().out
     assert "runs the app the SERVER sends" in shown
     assert "--isolation subprocess" in shown
+
+
+# -- the audit log -----------------------------------------------------------------------------------------------------
+
+
+def records(files: OwnFiles, event: str) -> list[dict[str, Any]]:
+    found = verify(files.audit.path)
+    assert found.whole, found.problems
+    return [each["details"] for each in found.records if each["event"] == event]
+
+
+def test_what_comes_and_what_leaves_is_written_down(host: OwnHost, files: OwnFiles, images: Path) -> None:
+    serving, server = make_app(host), f"{'a' * 32}:7:{'b' * 64}"
+    serving(query(), context(run()))
+    sent = train(host, run())
+    put_head(sent.content, Head.parse(server))
+    reply = serving(sent, context(run()))
+    asked, answered = records(files, "asked"), records(files, "answered")
+    assert [(each["kind"], each["round"], each["head"]) for each in asked] == [
+        ("query", None, None),
+        ("train", 1, server),
+    ]
+    came, left = carried(sent.content), carried(reply.content)
+    assert came is not None
+    assert left is not None
+    assert (asked[1]["digest"], asked[1]["bytes"]) == (came.digest, came.bytes)
+    assert (answered[1]["digest"], answered[1]["bytes"]) == (left.digest, left.bytes)
+    site = host.site_for({RUN_KEY: run().to_json()})
+    layouts = {each["layout"]: each["tensors"] for each in records(files, "layout")}
+    assert [name for name, _, _ in layouts[answered[1]["packed"]]] == sorted(site.travelling)
+    assert {each["fingerprint"] for each in answered} == {open_keys(files, read).own.current.fingerprint}
+    # The reply carries the head of the log with its own record in it.
+    assert head_in(reply.content) == str(files.audit.head())
+    # Every record is of this run, and none says anything of its images, labels, folders or keys.
+    assert {each["run"] for each in asked + answered} == {run().run}
+    text = files.audit.path.read_text()
+    secret = open_keys(files, read).own.current.subkey("state").hex()
+    for private in ("none", "mass", str(images), str(files.file.parent), "hospital-1", "accuracy", WORD, secret):
+        assert private not in text, private
+
+
+def test_a_refusal_is_written_down_with_the_limit_and_no_text(tmp_path: Path, images: Path) -> None:
+    files = enrolled(tmp_path, images, "limits.most_rounds=2")
+    refusal(OwnHost(files, open_keys(files, read)), run())
+    values = yaml.safe_load(files.file.read_text())
+    values["limits"]["most_rounds"], values["data"]["path"] = 9, "/no/such/patient"
+    files.file.write_text(yaml.safe_dump(values))
+    refusal(OwnHost(load_site(files.file), open_keys(files, read)), run())
+    found = [(each["error"], each["limit"]) for each in records(files, "refused")]
+    assert found == [("ConfigError", "limits.most_rounds"), ("DataError", None)]
+    assert "patient" not in files.audit.path.read_text()
+
+
+def test_nothing_leaves_where_it_cannot_be_written_down(
+    host: OwnHost, files: OwnFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_app(host)(query(), context(run()))
+    before = files.audit.path.read_bytes()
+    files.audit.path.write_bytes(before.replace(b'"kind":"query"', b'"kind":"other"'))
+    assert refusal(host, run()) == "IntegrityError: see the log of the site"
+    files.audit.path.write_bytes(before)
+    append = AuditLog.append_all
+
+    def full(log: AuditLog, given: Any) -> Any:
+        if given[-1][0] == "answered":
+            raise StorageError("the disk is full", where=log.path)
+        return append(log, given)
+
+    monkeypatch.setattr(AuditLog, "append_all", full)
+    assert refusal(host, run()) == "StorageError: see the log of the site"
+    assert [each["error"] for each in records(files, "refused")] == ["StorageError"]
+
+
+def test_approvals_and_unapproved_apps_are_written_down(files: OwnFiles, host: OwnHost) -> None:
+    given = ["--site", str(files.file)]
+    assert main(["approve", "0" * 64, *given]) == 0
+    assert main(["approve", "0" * 64, "--withdraw", *given]) == 0
+    assert [each["app"] for each in records(files, "approved") + records(files, "withdrawn")] == ["0" * 64] * 2
+    worker = Worker(files, host, None)  # type: ignore[arg-type]
+    worker.started(open_keys(files, read))
+    worker.answer(Task(query(), context(run()), b"changed", lambda reply: None))
+    (unknown,) = records(files, "unapproved-app")
+    assert (unknown["app"], unknown["kind"]) == (fab.hash_of(b"changed"), "query")
+    assert records(files, "started")[0]["keys"] == {"own": open_keys(files, read).own.current.fingerprint}
+    # What cannot be written down does not count.
+    files.audit.path.write_text("not ours\n")
+    assert main(["approve", "1" * 64, *given]) == IntegrityError.exit_code
+    assert "1" * 64 not in Approvals(files.approvals).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from fl_server.deployment.plan import CipherChoice, RunFile, make_run
 from fl_server.deployment.provision import init
 from fl_server.deployment.runs import Submission, find, new_submission, resumed, state_of
 from medveil import processes
+from medveil.audit_verify import verify
 from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
@@ -162,6 +164,13 @@ def test_runs_are_found_again(submission: Submission, consortium: Consortium) ->
     sent = submit(submission, consortium, FakeControl())  # type: ignore[arg-type]
     assert submissions(consortium) == [sent]
     assert sent.flower_runs == (7,)
+    submit(sent, consortium, FakeControl())  # type: ignore[arg-type]
+    noted = verify(consortium.audit.path).records[1:]
+    assert [each["event"] for each in noted] == ["run-submitted", "run-resumed"]
+    about = {"run": submission.run, "name": submission.name, "app": submission.fab}
+    text = submission.run_config[RUN_KEY].encode()
+    assert noted[0]["details"] == {**about, "config": hashlib.sha256(text).hexdigest()}
+    sent = submissions(consortium)[0]
     for word in (None, "demo", submission.run[:8], str(sent.folder(consortium))):
         assert find(consortium, word) == sent
     with pytest.raises(ConfigError, match="no such run"):

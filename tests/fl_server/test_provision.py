@@ -12,6 +12,7 @@ from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.provision import init, renew, warnings
 from fl_server.deployment.roster import Roster
 from medveil import node_keys
+from medveil.audit_verify import verify
 from medveil.certificates import issue, load_certificate, load_issued, names_of
 from medveil.errors import ConfigError, IntegrityError
 from medveil.invitation import load_invitation
@@ -159,6 +160,29 @@ def test_a_broken_list_is_no_empty_list(consortium: Consortium) -> None:
     consortium.roster.write_text('{"format": "medveil-roster", "version": 1, "sites": [{}]}')
     with pytest.raises(IntegrityError, match="is not a list of sites"):
         Roster(consortium.roster).members()
+
+
+def test_who_was_let_in_and_cut_off_is_written_down_first(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, key = tmp_path / "st-anna.pub", public()
+    path.write_text(key.line())
+    for words in (("admit", path), ("revoke", "st-anna")):
+        assert run(*words, folder=tmp_path) == 0
+    assert run("revoke", "st-anna", folder=tmp_path) == 2
+    found = verify(consortium.audit.path)
+    assert found.whole
+    noted = [(each["event"], each["details"]) for each in found.records[1:]]
+    who = {"site": "st-anna", "key": key.fingerprint}
+    assert noted == [("site-admitted", who), ("site-revoked", who)]
+    # What cannot be written down does not count.
+    consortium.audit.path.write_text("not ours\n")
+    path.write_text(public("mercy").line())
+    assert run("admit", path, folder=tmp_path) == IntegrityError.exit_code
+    assert Roster(consortium.roster).admitted() == []
+    capsys.readouterr()
+    assert run("audit", "verify", folder=tmp_path) == IntegrityError.exit_code
+    assert "line 1: is no record" in capsys.readouterr().err
 
 
 def test_the_commands_are_flowers_own(

@@ -1,0 +1,113 @@
+"""What a site writes down of its work, in its own audit log: before it works, and before a reply leaves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+
+from fl_client.deployment.config import LimitsConfig, OwnFiles
+from fl_client.site import Site
+from medveil.audit import ANSWERED, ASKED, REFUSED, Head
+from medveil.audit_messages import (
+    Carried,
+    Trail,
+    carried,
+    digest_of_config,
+    head_in,
+    packed_layout,
+    put_head,
+    subject,
+)
+from medveil.contract import PACKED, RUN_KEY
+
+_RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONGEST = 1 << 20
+_LIMITS = {f"limits.{each.name}" for each in fields(LimitsConfig)}
+
+
+class SiteRecords:
+    """A site's audit log, in the words of its work. Every method raises StorageError where the log cannot be written.
+
+    Parameters
+    ----------
+    files
+        The site.
+    """
+
+    def __init__(self, files: OwnFiles) -> None:
+        self._trail = Trail(files.audit)
+
+    def started(self, *, app: str, keys: Mapping[str, str]) -> None:
+        """The worker opened its keys.
+
+        Parameters
+        ----------
+        app
+            Hash of the installed app.
+        keys
+            Fingerprint of each key, by what it is for.
+        """
+        self._trail.append([("started", {"app": app, "keys": dict(keys)})])
+
+    def asked(self, message: Message, context: Context) -> None:
+        """A message came, and with it the head of the server's log."""
+        tensors = carried(message.content)
+        details = {**_about(message, context), **({} if tensors is None else tensors.details())}
+        details |= {"config": digest_of_config(context.run_config), "head": head_in(message.content)}
+        self._append(ASKED, details, tensors)
+
+    def answered(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+        """A reply is about to leave; it is given the head of the log, with this record in it."""
+        tensors = carried(content)
+        details = _about(message, context)
+        layouts = []
+        if tensors is not None:
+            details |= tensors.details()
+            shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
+            inside = packed_layout(tensors, shapes)
+            if inside is not None:
+                details[PACKED] = inside.digest
+                layouts.append(inside)
+        details["fingerprint"] = site.cipher.fingerprint
+        put_head(content, self._append(ANSWERED, details, tensors, *layouts))
+
+    def refused(self, message: Message, context: Context, *, kind: str, about: str | None) -> None:
+        """A message is about to be refused.
+
+        Parameters
+        ----------
+        kind
+            Class of the error.
+        about
+            The limit it concerns; anything else is not written down.
+        """
+        limit = about if about in _LIMITS else None
+        self._append(REFUSED, {**_about(message, context), "error": kind, "limit": limit})
+
+    def unapproved(self, message: Message, context: Context, app: str) -> None:
+        """A message of an app that the site did not approve is about to be refused."""
+        self._append("unapproved-app", {**_about(message, context), "app": app})
+
+    def _append(self, event: str, details: Mapping[str, Any], tensors: Carried | None = None, *more: Any) -> Head:
+        layouts = [*([] if tensors is None else [tensors.layout]), *more]
+        return self._trail.append([(event, details)], run=str(details["run"]), layouts=layouts)
+
+
+def _about(message: Message, context: Context) -> dict[str, Any]:
+    return {"run": _run(context), "flower_run": str(context.run_id), **subject(message)}
+
+
+def _run(context: Context) -> str | None:
+    """The identity a server gave its run; it was not judged yet."""
+    text = str(context.run_config.get(RUN_KEY))
+    try:
+        document = json.loads(text) if len(text) <= _LONGEST else None
+    except (ValueError, RecursionError):
+        return None
+    run = document.get("run") if isinstance(document, dict) else None
+    return run if isinstance(run, str) and _RUN.fullmatch(run) else None

@@ -1,0 +1,166 @@
+"""A grid that writes down every message before it goes, and every reply before anybody reads it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fl_server.collect import said
+from medveil.audit import ANSWERED, ASKED, FILE_VARIABLE, OWNER_VARIABLE, REFUSED, AuditLog, Details
+from medveil.audit_messages import (
+    AUDIT,
+    Carried,
+    Layout,
+    Trail,
+    carried,
+    head_in,
+    packed_layout,
+    put_head,
+    subject,
+)
+from medveil.contract import PACKED, SITE
+from medveil.flower import NodeInfo
+from medveil.wire import Tensors
+
+_KIND = re.compile(r"([A-Za-z]{1,40}Error)(?:: (limits\.[a-z_]{1,40})\b)?")
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
+
+
+def audit_log() -> AuditLog | None:
+    """The log of the consortium whose process this is; None in a simulation."""
+    file = os.environ.get(FILE_VARIABLE)
+    return AuditLog(Path(file), os.environ.get(OWNER_VARIABLE, "server")) if file else None
+
+
+class AuditedGrid:
+    """As much of a grid as a federation asks, with a record of all that passes.
+
+    It has no other method of a grid's: nothing goes past the record. Where the log cannot be written, nothing is sent.
+
+    Parameters
+    ----------
+    grid
+        Flower's grid.
+    log
+        The server's log.
+    run
+        Identity of the run.
+    """
+
+    def __init__(self, grid: Grid, log: AuditLog, *, run: str) -> None:
+        self._grid, self._trail, self._run = grid, Trail(log), run
+        self._names: dict[int, str] = {}
+        self._here: set[int] = set()
+        self._open: dict[str, Details] = {}
+        self._inside: Callable[[], Tensors] = dict
+
+    def packs(self, inside: Callable[[], Tensors]) -> None:
+        """Learn what is in the one array of a run that packs them: `inside` is asked when such an array passes."""
+        self._inside = inside
+
+    def get_nodes(self) -> list[NodeInfo]:
+        """As the grid."""
+        return list(self._grid.get_nodes())
+
+    def get_node_ids(self) -> list[int]:
+        """As the grid; who came and went since the last look is written down."""
+        nodes = list(self._grid.get_node_ids())
+        here = set(nodes)
+        if here != self._here:
+            self._learn()
+            changes = [("joined", here - self._here), ("left", self._here - here)]
+            self._trail.append([(event, self._who(node)) for event, which in changes for node in sorted(which)])
+            self._here = here
+        return nodes
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        """As the grid; each message carries the head of the log, with itself in it."""
+        outgoing = list(messages)
+        if not outgoing:
+            return []
+        self._learn()
+        # What goes to several sites is one record: its digest is made once.
+        described: dict[tuple[int, ...], Carried | None] = {}
+        about: list[dict[str, Any]] = []
+        records: list[tuple[str, Details]] = []
+        for message in outgoing:
+            same = tuple(id(record) for record in message.content.array_records.values())
+            if same not in described:
+                described[same] = carried(message.content)
+            about.append({"run": self._run, **self._who(message.metadata.dst_node_id), **subject(message)})
+            records.append((ASKED, {**about[-1], **self._sent(described[same])}))
+        head = self._trail.append(records, run=self._run, layouts=self._layouts(described.values()))
+        for message in outgoing:
+            put_head(message.content, head)
+        sent = list(self._grid.push_messages(outgoing))
+        went = set(sent)
+        unsent = []
+        for message, each in zip(outgoing, about, strict=True):
+            if message.metadata.message_id in went:
+                self._open[message.metadata.message_id] = each
+            else:
+                unsent.append(("unsent", each))
+        if unsent:
+            self._trail.append(unsent)
+        return sent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        """As the grid; a reply leaves here without the head its site put in."""
+        arrived = list(self._grid.pull_messages(message_ids))
+        records: list[tuple[str, Details]] = []
+        contents: list[Carried | None] = []
+        for message in arrived:
+            nobody = {"run": self._run, **self._who(message.metadata.src_node_id)}
+            about = self._open.pop(message.metadata.reply_to_message_id, nobody)
+            if message.has_error():
+                records.append((REFUSED, {**about, "code": message.error.code, **_kind(message.error.reason)}))
+                continue
+            contents.append(carried(message.content))
+            head = head_in(message.content)
+            records.append((ANSWERED, {**about, **self._sent(contents[-1]), **_key(message), "head": head}))
+            message.content.config_records.pop(AUDIT, None)
+        if records:
+            self._trail.append(records, run=self._run, layouts=self._layouts(contents))
+        return arrived
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _learn(self) -> None:
+        self._names |= {info.node_id: info.name for info in self._grid.get_nodes() if info.name}
+
+    def _who(self, node: int) -> dict[str, Any]:
+        # Flower's ids have 64 bits: as a number they would be rounded by most readers of JSON.
+        return {"site": self._names.get(node), "node": str(node)}
+
+    def _sent(self, tensors: Carried | None) -> dict[str, Any]:
+        if tensors is None:
+            return {}
+        inside = self._packed(tensors)
+        return {**tensors.details(), **({} if inside is None else {PACKED: inside.digest})}
+
+    def _layouts(self, sent: Iterable[Carried | None]) -> list[Layout]:
+        found = [each for each in sent if each is not None]
+        inside = [self._packed(each) for each in found]
+        return [*(each.layout for each in found), *(each for each in inside if each is not None)]
+
+    def _packed(self, tensors: Carried) -> Layout | None:
+        return packed_layout(tensors, {name: tuple(each.shape) for name, each in self._inside().items()})
+
+
+def _kind(reason: str | None) -> dict[str, Any]:
+    """The kind of a site's error, and the limit it names: nothing else of its text."""
+    found = _KIND.match(said(reason))
+    return {"error": found[1] if found else None, "limit": found[2] if found else None}
+
+
+def _key(message: Message) -> dict[str, Any]:
+    """The fingerprint of the key that a site says it has."""
+    record = message.content.config_records.get(SITE)
+    said_ = "" if record is None else str(record.get("fingerprint"))
+    return {"fingerprint": said_} if _FINGERPRINT.fullmatch(said_) else {}

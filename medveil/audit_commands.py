@@ -1,0 +1,117 @@
+"""`audit`, as `medveil-server` and `medveil-site` have it: looking through one's own log, and handing over heads."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, ConfigError, IntegrityError
+
+if TYPE_CHECKING:
+    from medveil.audit import AuditLog
+
+LogOf = Callable[[argparse.Namespace], "tuple[AuditLog, str]"]
+"""The log that a command's arguments mean, and what others file its heads under."""
+
+
+def add_audit(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    *,
+    program: str,
+    log_of: LogOf,
+    heads_option: str,
+    choose: Callable[[argparse.ArgumentParser], object],
+) -> None:
+    """Add `audit verify`, `audit head` and `audit heads` to a program.
+
+    Parameters
+    ----------
+    program
+        As typed.
+    log_of
+        Finds the log.
+    heads_option
+        Option of `verify` that names a file of heads.
+    choose
+        Adds the option that says which consortium or site.
+    """
+    text = "Look through the audit log; what was changed, cut, moved or put in is named by its line."
+    made = commands.add_parser(
+        "audit", help=text, description=text, epilog=f"example: {program} audit verify", allow_abbrev=False
+    )
+    inner = made.add_subparsers(required=True, metavar="COMMAND")
+
+    verify = subcommand(inner, "verify", text=text, example=f"{program} audit verify {heads_option} heads.json")
+    verify.add_argument(
+        heads_option,
+        dest="heads",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="heads of this log that others kept, as their 'audit heads' wrote them: they show a cut or rewritten end",
+    )
+    verify.add_argument(
+        "--log", dest="logs", type=Path, action="append", default=[], metavar="FILE", help="a log that was moved away"
+    )
+    verify.add_argument("--json", action="store_true", help="print JSON")
+    verify.set_defaults(command=lambda arguments: _verify(arguments, log_of))
+
+    text = "Print how far the log has come: LOG:NUMBER:DIGEST."
+    head = subcommand(inner, "head", text=text, example=f"{program} audit head")
+    head.set_defaults(command=lambda arguments: _head(arguments, log_of))
+
+    text = "Write the heads of others that this log holds; it must be whole."
+    heads = subcommand(inner, "heads", text=text, example=f"{program} audit heads --out heads.json")
+    heads.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON; nothing in it is secret")
+    heads.set_defaults(command=lambda arguments: _heads(arguments, log_of))
+    for each in (verify, head, heads):
+        choose(each)
+
+
+def _verify(arguments: argparse.Namespace, log_of: LogOf) -> int:
+    from medveil.audit_heads import load_heads  # noqa: PLC0415
+    from medveil.audit_verify import compare, verify  # noqa: PLC0415
+
+    log, filed = log_of(arguments)
+    found = [verify(path) for path in (log.path, *arguments.logs)]
+    for path in arguments.heads:
+        kept_by, heads = load_heads(path, owner=filed)
+        compare(found, heads, kept_by=kept_by)
+    if arguments.json:
+        print(json.dumps([each.as_data() for each in found], indent=2))
+    else:
+        print("\n".join(each.as_text() for each in found))
+    broken = next((each for each in found if not each.whole), None)
+    if broken is not None:
+        cure = "keep the file as it is, and find out who could write it"
+        raise IntegrityError(f"is not whole: {broken.problems[0]}", where=broken.path, cure=cure)
+    return EXIT_OK
+
+
+def _head(arguments: argparse.Namespace, log_of: LogOf) -> int:
+    log, _ = log_of(arguments)
+    head = log.head()
+    if head is None:
+        raise ConfigError("nothing was written down yet", where=log.path)
+    print(head)
+    return EXIT_OK
+
+
+def _heads(arguments: argparse.Namespace, log_of: LogOf) -> int:
+    from medveil.audit_heads import kept_in, save_heads  # noqa: PLC0415
+    from medveil.audit_verify import verify  # noqa: PLC0415
+
+    log, _ = log_of(arguments)
+    found = verify(log.path)
+    if not found.whole:
+        raise IntegrityError(f"is not whole: {found.problems[0]}", where=log.path, cure="it can vouch for nobody")
+    kept = kept_in(found.records)
+    save_heads(arguments.out, kept, kept_by=log.owner)
+    for owner, heads in sorted(kept.items()):
+        print(f"{owner}: {len(heads)} heads, the newest of record {heads[-1].sequence}")
+    return EXIT_OK

@@ -1,0 +1,138 @@
+"""`audit verify`, `head` and `heads`, as an auditor of a server and of a site types them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from medveil.audit import AuditLog, Head
+from medveil.audit_commands import add_audit
+from medveil.audit_heads import SERVER, kept_in, load_heads, save_heads, site
+from medveil.audit_verify import verify
+from medveil.cli import guarded, parser
+from medveil.errors import ConfigError, FormatError, IntegrityError
+
+
+class Side:
+    """One side of a consortium, with its commands."""
+
+    def __init__(self, path: Path, owner: str, filed: str, option: str) -> None:
+        self.log, self.filed, self.option = AuditLog(path, owner), filed, option
+
+    def __call__(self, *words: str | Path) -> int:
+        made = parser("medveil-test", "text", "example")
+        commands = made.add_subparsers(required=True)
+        add_audit(
+            commands,
+            program="medveil-test",
+            log_of=lambda _: (self.log, self.filed),
+            heads_option=self.option,
+            choose=lambda each: each.add_argument("--which"),
+        )
+
+        def body() -> int:
+            arguments: argparse.Namespace = made.parse_args(["audit", *map(str, words)])
+            return int(arguments.command(arguments))
+
+        return guarded(body)
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> tuple[Side, Side]:
+    """A server and a site after three messages, each with the other's heads in its log."""
+    server = Side(tmp_path / "server" / "audit.jsonl", "server veil", SERVER, "--heads")
+    anna = Side(tmp_path / "anna" / "audit.jsonl", "site st-anna", site("st-anna"), "--countersigned")
+    for round_ in range(3):
+        head = server.log.append("asked", site="st-anna", round=round_)
+        anna.log.append("asked", round=round_, head=str(head))
+        head = anna.log.append("answered", round=round_)
+        server.log.append("answered", site="st-anna", round=round_, head=str(head))
+    return server, anna
+
+
+def test_whole_logs_fit_each_others_heads(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    assert server("heads", "--out", tmp_path / "by-server.json") == 0
+    assert "site st-anna: 3 heads, the newest of record 7" in capsys.readouterr().out
+    assert anna("heads", "--out", tmp_path / "by-anna.json") == 0
+    assert anna("verify", "--countersigned", tmp_path / "by-server.json") == 0
+    assert server("verify", "--heads", tmp_path / "by-anna.json", "--json") == 0
+    said = capsys.readouterr().out
+    assert f"{anna.log.path}: whole, 7 records" in said
+    assert anna("head") == 0
+    assert Head.parse(capsys.readouterr().out.strip()) == anna.log.head()
+
+
+def test_a_cut_tail_is_found_by_the_other_side_alone(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    server("heads", "--out", tmp_path / "kept.json")
+    lines = anna.log.path.read_text().splitlines(keepends=True)
+    anna.log.path.write_text("".join(lines[:-2]))
+    assert anna("verify") == 0
+    capsys.readouterr()
+    assert anna("verify", "--countersigned", tmp_path / "kept.json") == IntegrityError.exit_code
+    said = capsys.readouterr()
+    assert "line 7: is missing: server veil knows record 7; it ends at 5" in said.err
+    assert "NOT whole" in said.out
+
+
+def test_an_end_rewritten_before_the_newest_head_is_found_by_an_older_one(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    lines = anna.log.path.read_text().splitlines(keepends=True)
+    anna.log.path.write_text("".join(lines[:-2]))
+    for _ in range(2):
+        anna.log.append("asked", round=9)
+    head = anna.log.append("answered", round=9)
+    server.log.append("answered", site="st-anna", round=9, head=str(head))
+    server("heads", "--out", tmp_path / "kept.json")
+    assert anna("verify", "--countersigned", tmp_path / "kept.json") == IntegrityError.exit_code
+    assert "line 7: is not the record that server veil knows" in capsys.readouterr().err
+
+
+def test_a_log_moved_away_is_named(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    server("heads", "--out", tmp_path / "kept.json")
+    moved = anna.log.path.rename(tmp_path / "old.jsonl")
+    anna.log.append("started")
+    given = ["verify", "--countersigned", tmp_path / "kept.json"]
+    assert anna(*given) == IntegrityError.exit_code
+    assert "name the file it was moved to with --log" in capsys.readouterr().err
+    assert anna(*given, "--log", moved) == 0
+
+
+def test_a_changed_line_is_named_and_such_a_log_vouches_for_nobody(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, _ = sides
+    text = server.log.path.read_text()
+    server.log.path.write_text(text.replace('"round":1', '"round":2'))
+    assert server("verify", "--json") == IntegrityError.exit_code
+    said = capsys.readouterr()
+    assert "line 4: was changed" in said.err
+    assert json.loads(said.out)[0]["whole"] is False
+    assert server("heads", "--out", tmp_path / "kept.json") == IntegrityError.exit_code
+    assert not (tmp_path / "kept.json").exists()
+
+
+def test_files_that_are_no_heads_of_this_log(sides: tuple[Side, Side], tmp_path: Path) -> None:
+    server, _ = sides
+    save_heads(tmp_path / "kept.json", kept_in(verify(server.log.path).records), kept_by="server veil")
+    with pytest.raises(ConfigError, match="holds no head of site mercy; it holds site st-anna"):
+        load_heads(tmp_path / "kept.json", owner=site("mercy"))
+    for document in ({"format": "medveil-heads", "version": 1}, {"format": "other", "version": 1}):
+        (tmp_path / "odd.json").write_text(json.dumps(document))
+        with pytest.raises(FormatError):
+            load_heads(tmp_path / "odd.json", owner=SERVER)
+    with pytest.raises(ConfigError, match="holds no heads of others yet"):
+        save_heads(tmp_path / "none.json", {}, kept_by="server veil")
