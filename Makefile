@@ -68,7 +68,7 @@ contracts: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))
-	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadgroup --junitxml=$(REPORT)
+	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadfile --junitxml=$(REPORT)
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"

@@ -32,17 +32,6 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file on one core, where several work; those with a consortium of their own go one by one.
-
-    Tests of a file may share what is slow to make, and look at what a former one left. Those that start servers and
-    sites mostly wait, and are the longest.
-    """
-    for item in items:
-        if "world" not in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
-
-
 @pytest.fixture(autouse=True)
 def fresh_log() -> Iterator[None]:
     """Commands set up MedVeil's log for their process: give it back as it was."""
