@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from fl_client.data.store import EncryptedStore, open_store
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.kept import MODELS, KeptModel, keep
 from fl_client.measures import majority_rate, measure
+from fl_client.site_files import refuse_changed_images, write_description, write_predictions
 from fl_client.stems import StemVault
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
 from fl_client.training import RoundPlan, predict, train_round
@@ -35,7 +35,6 @@ from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import NUM_EXAMPLES, SECONDS, RunConfig, measure_key
 from medveil.errors import ConfigError, DataError, StorageError
-from medveil.files import make_folder, read_json, write_bytes, write_json
 from medveil.log import logger
 from medveil.versions import medveil_version
 from medveil.wire import Tensors
@@ -180,7 +179,7 @@ class Site:
         whole = tensors(model, model.state_dict()) if self.setup.keep_model else {}
         part, validation = self.store.part("test"), self.store.part("validation")
         probabilities = predict(model, part, self.train_config)
-        self._keep_predictions(part.ids, part.labels, probabilities)
+        write_predictions(self.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities)
         validated = predict(model, validation, self.train_config)
         metrics = measure(validation.labels, validated).as_metrics("validation")
         metrics |= measure(part.labels, probabilities).as_metrics("test")
@@ -219,7 +218,7 @@ class Site:
             seed=self.run.seed,
             verify=self.setup.verify,
         )
-        self._refuse_changed_images(source)
+        refuse_changed_images(self.setup.folder, run=self.run.run, source=source.identity(), site=self.setup.name)
         if store.rebuilt:
             _log.warning("%s: built the store anew: %s", self.setup.name, store.rebuilt)
         for skipped in self._skipped(store):
@@ -230,15 +229,6 @@ class Site:
             _log.warning("%s has no training image of %s", self.setup.name, ", ".join(self._parts.missing_classes))
         self._keep_description(store)
         return store
-
-    def _refuse_changed_images(self, source: Source) -> None:
-        """A run that goes on over other images would train on what it was to be tested on."""
-        path = self.setup.folder / "site.json"
-        if not path.is_file():
-            return
-        recorded = read_json(path)
-        if recorded.get("run") == self.run.run and recorded.get("source") != source.identity():
-            raise DataError("the images changed since the run began", where=self.setup.name, cure="start a new run")
 
     def _skipped(self, store: EncryptedStore) -> tuple[Skipped, ...]:
         """Files left out at this site; of a data set that several share, only those of its own share."""
@@ -315,11 +305,6 @@ class Site:
         size = self.cipher.padded
         return metrics | with_public_stem(model, loot, self.bench.public, size, self.train_config)
 
-    def _keep_predictions(self, ids: Any, labels: Any, probabilities: Any) -> None:
-        packed = io.BytesIO()
-        np.savez(packed, ids=np.asarray(ids, dtype=str), labels=labels, probabilities=probabilities, split="test")
-        write_bytes(self.setup.folder / "predictions.npz", packed.getvalue(), mode=0o600)
-
     def _keep_model(self, round_: int, whole: dict[str, Tensor], metrics: dict[str, float], said: Predicted) -> None:
         made = KeptModel(whole, facts_of(self, round_, metrics, said))
         try:
@@ -329,12 +314,9 @@ class Site:
             _log.error("%s: the model of round %d was not kept: %s", self.setup.name, round_, error)
 
     def _keep_description(self, store: EncryptedStore) -> None:
-        make_folder(self.setup.folder, mode=0o700)
-        write_json(
-            self.setup.folder / "site.json",
+        write_description(
+            self.setup.folder,
             {
-                "format": "medveil-site",
-                "version": 1,
                 "site": self.setup.name,
                 "run": self.run.run,
                 "source": self._source.identity(),
@@ -344,7 +326,6 @@ class Site:
                 "skipped": [each._asdict() for each in self._skipped(store)],
                 "shared_skipped": [] if self.setup.sites == 1 else [each._asdict() for each in self._source.skipped],
             },
-            mode=0o600,
         )
 
 
