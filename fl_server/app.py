@@ -65,15 +65,17 @@ def _federate_audited(grid: Grid, run: RunConfig, settings: ServerSettings, log:
     """The same, with a record of all that passes between server and sites."""
     about = {"run": run.run, "flower_run": str(context.run_id)}
     log.append("run-began", **about, config=digest_of_config(context.run_config))
-    outcome = "interrupted"
     try:
         _federate(cast("Grid", AuditedGrid(grid, log, run=run.run)), run, settings)
-        outcome = "ended"
-    except Exception as error:
-        outcome = type(error).__name__
+    except BaseException as error:
+        outcome = type(error).__name__ if isinstance(error, Exception) else "interrupted"
+        try:
+            log.append("run-ended", **about, outcome=outcome)
+        except MedVeilError as unwritten:
+            # Why the run failed matters more, and a full disk may be behind both.
+            _log.error("the end of the run is not in the audit log: %s", unwritten)
         raise
-    finally:
-        log.append("run-ended", **about, outcome=outcome)
+    log.append("run-ended", **about, outcome="ended")
 
 
 def _log_under_flower(grid: Grid) -> None:

@@ -24,7 +24,7 @@ from faults import (
     trained,
 )
 
-from fl_client.deployment import check, running
+from fl_client.deployment import greeting, running
 from fl_client.deployment.supervisor import NODE, read_state
 from medveil.certificates import issue, load_issued
 from medveil.errors import EXIT_PARTIAL, FederationError
@@ -141,7 +141,7 @@ def test_a_clock_ten_minutes_off_is_refused_with_the_cure(
     site = world.enroll("st-anna")
     assert world("start") == 0
     monkeypatch.setattr(_Later, "off", datetime.timedelta(minutes=minutes))
-    monkeypatch.setattr(check, "datetime", _Later)
+    monkeypatch.setattr(greeting, "datetime", _Later)
     capsys.readouterr()
     assert site("check", "--json") == FederationError.exit_code
     clock = next(point for point in json.loads(capsys.readouterr().out) if point["what"] == "clock")

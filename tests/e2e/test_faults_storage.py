@@ -35,10 +35,14 @@ def test_a_full_disk_at_the_server_stops_the_run_and_its_checkpoint_loads(
     assert consortium("run", consortium.run_file(rounds=2, train=LONG)) == 0
     whole, first = tensors(consortium, 2), consortium.run_folder()
 
+    # Room for a manifest and for the audit log, not for a model.
+    model = (first / "checkpoints" / "round-0001.safetensors").stat().st_size
+    log = consortium.consortium.audit.path.stat().st_size
+    assert 3 * log < model, "the log would be what does not fit"
+
     def fill_it() -> None:
         await_round(consortium, 2, after=first)
-        # Room for a manifest, not for a model.
-        fill_disk(server_app(consortium), left=20_000)
+        fill_disk(server_app(consortium), left=model - 1)
 
     capsys.readouterr()
     with meanwhile(fill_it):

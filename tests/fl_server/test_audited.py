@@ -193,3 +193,25 @@ def test_a_flood_of_names_is_counted_and_not_all_kept():
     assert (kept["count"], len(kept["tensors"])) == (5000, 4096)
     assert max(len(name) for name, _, _ in kept["tensors"]) < 500
     assert Layout(rows[:-1]).digest != kept["layout"] == Layout(reversed(rows)).digest
+
+
+def test_why_a_run_failed_is_said_where_its_end_cannot_be_written_down(
+    make_world, tmp_path, audited, monkeypatch, capsys
+):
+    world = make_world(2, rounds=1)
+    under_flower(monkeypatch, world)
+    append = AuditLog.append
+
+    def full(log, event, **details):
+        if event == "run-ended":
+            raise StorageError("the disk is full", where=log.path)
+        return append(log, event, **details)
+
+    def fails(federation):
+        raise StorageError("the disk is full", where="round-0001.safetensors")
+
+    monkeypatch.setattr(AuditLog, "append", full)
+    monkeypatch.setattr("fl_server.federation.Federation.run", fails)
+    with pytest.raises(StorageError, match="round-0001"):
+        app(world.grid, context(world.run, settings(tmp_path / "here")))
+    assert "not in the audit log" in capsys.readouterr().err
