@@ -68,7 +68,7 @@ def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_fleet_that_would_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "_available", lambda: 3e9)
-    with pytest.raises(Exception, match="at most 6 sites"):
+    with pytest.raises(Exception, match="at most 5 sites"):
         fleet.measure_fleet(tmp_path, sites=32)
     assert not list(tmp_path.iterdir()), "it began"
 
