@@ -55,6 +55,10 @@ class ServerConfig:
     )
     min_delta: float = field(default=0.0, metadata={"help": "Smallest gain of the monitored measure that counts."})
     monitor: str = field(default="loss", metadata={"help": f"Validation measure to watch: {', '.join(MONITORS)}."})
+    tensorboard: bool = field(
+        default=False,
+        metadata={"help": "Also write the measures as TensorBoard files (needs the extra: medveil[tensorboard])."},
+    )
 
     def check(self, *, where: str = "server") -> None:
         """Refuse values out of range.

@@ -25,7 +25,8 @@ from fl_server.preflight import SiteRow, check_same_keys, preflight
 from fl_server.recorder import Recorder
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import summarise
-from fl_server.watch import Watcher
+from fl_server.tensorboard import TensorBoardWatcher, check_installed
+from fl_server.watch import Watcher, Watchers
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError
 from medveil.files import read_json, write_json
@@ -42,7 +43,8 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
     Raises
     ------
     ConfigError
-        A setting is out of range, or the strategy's guarantee needs more sites than are expected.
+        A setting is out of range, the strategy's guarantee needs more sites than are expected, or what the settings
+        ask for is not installed.
     """
     run.check()
     settings.check()
@@ -56,6 +58,8 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
             where="server.min_updates",
             cure=f"at least {run.least_sites}",
         )
+    if server.tensorboard:
+        check_installed()
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
 
@@ -79,6 +83,8 @@ class Federation:
         self.config, self.settings, self.server = run, settings, settings.server
         self.folder = run_folder(settings.out, name=run.name, run=run.run)
         self._watch = watch or Watcher()
+        if self.server.tensorboard:
+            self._watch = Watchers(self._watch, TensorBoardWatcher(self.folder))
         self._collector = Collector(grid)
         self._manifest = Manifest(self.folder)
         self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch)
@@ -155,6 +161,7 @@ class Federation:
             found = checkpoints.load_newest(self._checkpoints, run=self.config.run, skipped=damaged)
         if found is None:
             self._recorder.go_back(None)
+            self._watch.goes_on(0)
             return
         if {name: each.shape for name, each in found.tensors.items()} != {
             name: each.shape for name, each in initial.tensors.items()
@@ -165,6 +172,7 @@ class Federation:
         self._left_out = list(found.scalars["left_out"])
         self._seconds_before = float(found.scalars["seconds"])
         self._recorder.go_back(found.scalars["totals"])
+        self._watch.goes_on(self._round)
         went_on = f"resuming after round {self._round} of {self.config.rounds}"
         if damaged:
             went_on += f"; skipped as damaged: {'; '.join(damaged)}"

@@ -31,6 +31,7 @@ _MAY_CHANGE = (
     "round_deadline",
     "keep_checkpoints",
     "patience",
+    "tensorboard",
 )
 """Settings of the server that do not change what a round makes of the updates it gets."""
 _log = logger("server")

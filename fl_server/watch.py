@@ -25,6 +25,9 @@ class Watcher:
     def sites(self, rows: Sequence[SiteRow]) -> None:
         """The sites that take part, before round 1."""
 
+    def goes_on(self, round_: int) -> None:
+        """Training begins after this round (0: from the start); what was heard of later ones no longer counts."""
+
     def phase(self, round_: int, phase: str, sites: Sequence[str]) -> None:
         """Messages of a phase ("train" or "evaluate") are about to go to these sites."""
 
@@ -36,6 +39,48 @@ class Watcher:
 
     def ended(self, summary: dict[str, Any]) -> None:
         """The run is over."""
+
+
+class Watchers(Watcher):
+    """Several who watch, each told the same in the order given."""
+
+    def __init__(self, *watchers: Watcher) -> None:
+        self._watchers = watchers
+
+    def say(self, text: str) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.say(text)
+
+    def sites(self, rows: Sequence[SiteRow]) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.sites(rows)
+
+    def goes_on(self, round_: int) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.goes_on(round_)
+
+    def phase(self, round_: int, phase: str, sites: Sequence[str]) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.phase(round_, phase, sites)
+
+    def line(self, line: dict[str, Any]) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.line(line)
+
+    def left_out(self, round_: int, site: str, reason: str) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.left_out(round_, site, reason)
+
+    def ended(self, summary: dict[str, Any]) -> None:
+        """Tell all."""
+        for each in self._watchers:
+            each.ended(summary)
 
 
 class LogWatcher(Watcher):
