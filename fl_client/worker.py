@@ -32,6 +32,7 @@ from medveil.errors import FederationError, FormatError, MedVeilError, StorageEr
 from medveil.files import read_bytes, write_json
 from medveil.flower import ErrorCode, Task, Tasks
 from medveil.log import logger, set_up_logging
+from medveil.pace import Pace
 
 FORMAT = "medveil-served"
 VERSION = 1
@@ -65,8 +66,9 @@ class Worker:
 
     def run(self, *, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
         """Work until the process is ended; a node that is away for a while is waited for."""
-        away = False
+        away, pace = False, Pace(self._files.config.poll)
         while True:
+            looked = time.monotonic()
             try:
                 task = self._tasks.take()
                 if away:
@@ -79,7 +81,7 @@ class Worker:
                 sleep(_AWAY_S)
                 continue
             if task is None:
-                sleep(self._files.config.poll)
+                sleep(pace.wait(time.monotonic() - looked))
             else:
                 self._serve(task)
 

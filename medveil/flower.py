@@ -26,6 +26,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from medveil.doors import FleetOnly, listening
 from medveil.errors import FederationError
+from medveil.pace import Pace
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
 
@@ -156,22 +157,32 @@ def forgetting_ended_runs(pull: Callable[..., Any]) -> Callable[..., Any]:
 class ShortSleep:
     """The sleep of a SuperNode's loop, which is 3 s where it found no work and half a second while it waits for some.
 
-    Short sleeps would make many idle sites a burden to their server: after two minutes without work they end.
+    Short sleeps would make many idle sites a burden to their server: after two minutes without work they end, and
+    before that they follow the server's pace.
     """
 
-    def __init__(self, poll: float, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._poll, self._sleep, self._idle = poll, sleep, 0.0
+    def __init__(
+        self,
+        poll: float,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._poll, self._pace = poll, Pace(poll)
+        self._sleep, self._clock = sleep, clock
+        self._idle, self._woke = 0.0, clock()
 
     def __call__(self, seconds: float) -> None:
         """Sleep for `seconds` at most."""
         if seconds < _IDLE_S:
+            # It waits for the worker's reply, and asks nobody.
             self._idle = 0.0
-        elif self._idle >= _EAGER_S:
-            self._sleep(seconds)
-            return
+            self._sleep(min(seconds, self._poll))
         else:
-            self._idle += self._poll
-        self._sleep(min(seconds, self._poll))
+            wanted = min(seconds, self._pace.wait(self._clock() - self._woke))
+            self._sleep(seconds if self._idle >= _EAGER_S else wanted)
+            self._idle += wanted
+        self._woke = self._clock()
 
 
 # -- a worker's process ------------------------------------------------------------------------------------------------

@@ -204,6 +204,23 @@ def test_short_sleeps_end_when_there_is_no_work() -> None:
     assert slept == [3, 0.25, 0.25], "not eager again after work"
 
 
+def test_a_server_that_is_slow_to_answer_is_asked_less_often() -> None:
+    now, slept = [0.0], []
+
+    def later(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    sleep = ShortSleep(0.25, sleep=later, clock=lambda: now[0])
+    for took, wanted in ((0.01, 0.25), (9.0, 0.25), (0.1, 0.25), (0.1, 1.0), (0.4, 1.0), (2.0, 1.0), (2.0, 3.0)):
+        now[0] += took
+        sleep(3)
+        assert slept.pop() == pytest.approx(wanted), f"after a look that took {took} s"
+    now[0] += 2.0
+    sleep(0.5)
+    assert slept == [0.25], "waiting for the worker asks nothing of the server"
+
+
 # -- a worker's process ------------------------------------------------------------------------------------------------
 
 
