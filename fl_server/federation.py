@@ -260,7 +260,8 @@ class Federation:
         names = [self._collector.name(node) for node in down]
         self._watch.phase(round_, kind, names)
         of = f"round {round_} of {self.config.rounds}" if kind == "train" else "measuring the final model"
-        self._manifest.update(stage=f"{of}: at {', '.join(names)}")
+        phase = {"kind": kind, "round": round_, "sites": names}
+        self._manifest.update(stage=f"{of}: at {', '.join(names)}", phase=phase)
         self._recorder.open()
         self._recorder.sent(sum(down.values()))
         return self._collector.collect(

@@ -71,6 +71,7 @@ class Manifest:
             "seed": run.seed,
             "status": "running",
             "stage": "",
+            "phase": None,
             "process": _this_process(),
             "started": _now(),
             "ended": None,
@@ -110,7 +111,7 @@ class Manifest:
         kept = {name: value for name, value in to_mapping(settings.server).items() if name not in _MAY_CHANGE}
         self._refuse_other(kept, self.document["server"])
         self.document |= {"status": "running", "stage": "", "process": _this_process(), "ended": None, "error": None}
-        self.document["went_on"] = None
+        self.document |= {"went_on": None, "phase": None}
         self.document["server"] = to_mapping(settings.server)
         self.document["resumed"].append(_now())
         self._write()
@@ -123,7 +124,7 @@ class Manifest:
 
     def end(self, status: str, *, error: str | None = None) -> None:
         """Write how the run ended."""
-        self.update(status=status, ended=_now(), error=error)
+        self.update(status=status, ended=_now(), error=error, phase=None)
 
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:

@@ -50,6 +50,12 @@ class MetricsLog:
         self.count = len(kept)
 
 
+def read_lines(path: Path) -> list[Line]:
+    """The whole lines of a file, whose last one may still be in the writing; none where it is not there yet."""
+    text = read_bytes(path) if path.exists() else b""
+    return [json.loads(line) for line in text.split(b"\n")[:-1]]
+
+
 def metrics_of(message: Message) -> dict[str, float | None]:
     """The plain numbers of a reply's metrics; None where undefined (NaN, or no number at all)."""
     records = message.content.metric_records

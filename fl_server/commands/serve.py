@@ -47,9 +47,13 @@ def _do_start(arguments: argparse.Namespace) -> int:
 def add_status(commands: Commands) -> argparse.ArgumentParser:
     """Add `status`."""
     made = subcommand(
-        commands, "status", text="Show the server, its certificates, sites and runs.", example=f"{PROG} status"
+        commands,
+        "status",
+        text="Show the server, its certificates, sites and runs: rounds, losses, who is there and who was left out.",
+        example=f"{PROG} status --watch",
     )
-    made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--json", action="store_true", help="print JSON; with --watch a line for each change")
+    made.add_argument("--watch", action="store_true", help="stay, and show what changes until Ctrl-C")
     made.set_defaults(command=_do_status)
     return made
 
@@ -57,7 +61,13 @@ def add_status(commands: Commands) -> argparse.ArgumentParser:
 def _do_status(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.status import as_text, status  # noqa: PLC0415
 
-    found = status(consortium_of(arguments))
+    consortium = consortium_of(arguments)
+    if arguments.watch:
+        from fl_server.deployment.live import looks, watch  # noqa: PLC0415
+
+        watch(looks(consortium), as_json=arguments.json)
+        return EXIT_OK
+    found = status(consortium)
     print(json.dumps(found, indent=2) if arguments.json else as_text(found))
     return EXIT_OK
 

@@ -18,11 +18,12 @@ from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.control import Control
 from fl_server.manifest import ENDED
+from fl_server.metrics import ALL, read_lines
 from medveil import errors, processes
 from medveil.audit_messages import digest_of_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError, MedVeilError
-from medveil.files import check_format, make_folder, read_bytes, read_json, write_json
+from medveil.files import check_format, make_folder, read_json, write_json
 from medveil.paths import run_folder
 
 FORMAT = "medveil-submission"
@@ -261,18 +262,14 @@ class _Lines:
         self._path, self._seen = path, 0
 
     def fresh(self) -> Iterator[str]:
-        if not self._path.exists():
-            return
-        # The last line may still be in the writing.
-        whole = read_bytes(self._path).split(b"\n")[:-1]
-        self._seen = min(self._seen, len(whole))
-        for line in whole[self._seen :]:
-            values: Mapping[str, Any] = json.loads(line)
-            if values.get("site") == "all" and values.get("loss") is not None:
-                accuracy = values.get("accuracy")
+        lines = read_lines(self._path)
+        self._seen = min(self._seen, len(lines))
+        for values in lines[self._seen :]:
+            if values["site"] == ALL and values["loss"] is not None:
+                accuracy = values["accuracy"]
                 shown = "" if accuracy is None else f", accuracy {accuracy:.4f}"
                 yield f"round {values['round']}: {values['phase']} loss {values['loss']:.4f}{shown}"
-        self._seen = len(whole)
+        self._seen = len(lines)
 
 
 def _read(path: Path) -> Submission:

@@ -66,7 +66,7 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     assert world("status") == 0
     shown = capsys.readouterr().out
     assert shown.count("online") == 2
-    assert "finished" in shown
+    assert "finished after 2 of 2 rounds" in shown
     check_audit(world, sites, capsys)
     # Every site keeps the model, and uses it without the server.
     first, out = sites[0], world.folder / "out"

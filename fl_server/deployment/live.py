@@ -1,0 +1,146 @@
+"""A server's status as it changes: one screen drawn anew on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from fl_server.deployment.consortium import Consortium
+from fl_server.deployment.progress import ANSWERED, number
+from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
+from medveil.errors import FederationError
+
+LOOK_S = 1.0
+"""Seconds between two looks at the run's folder."""
+ASK_S = 15.0
+"""Seconds between two questions to Flower, each of which is a process of its own."""
+_ASKING = "asking Flower for its nodes"
+Asked = tuple[Nodes, str | None]
+
+
+def looks(
+    consortium: Consortium, *, ask: Callable[[Consortium], Asked] = ask_nodes, seconds: float = LOOK_S
+) -> Iterator[dict[str, Any]]:
+    """The server's `status` again and again; Flower is asked for its nodes beside it, for that takes seconds.
+
+    Parameters
+    ----------
+    consortium
+        Whose server.
+    ask
+        Lists its nodes.
+    seconds
+        Between two looks.
+    """
+    asked: list[Asked] = [({}, _ASKING)]
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.is_set():
+            try:
+                asked[0] = ask(consortium)
+            except FederationError as error:
+                asked[0] = (asked[0][0], str(error))
+            ended.wait(ASK_S)
+
+    threading.Thread(target=follow, name="nodes", daemon=True).start()
+    try:
+        while True:
+            yield status(consortium, asked[0])
+            time.sleep(seconds)
+    finally:
+        ended.set()
+
+
+def watch(found: Iterator[dict[str, Any]], *, as_json: bool = False, console: Console | None = None) -> None:
+    """Show what `looks` finds until Ctrl-C: on a terminal as one screen, elsewhere as a line for each change.
+
+    Parameters
+    ----------
+    found
+        What each look finds.
+    as_json
+        A line of JSON for every look that found something new.
+    console
+        Where to show it; by default stdout.
+    """
+    console = console or Console(highlight=False)
+    try:
+        if as_json:
+            _print_json(found, console)
+        elif console.is_terminal:
+            _draw(found, console)
+        else:
+            _print_changes(found, console)
+    except KeyboardInterrupt:
+        # It is how one stops watching: what is watched goes on.
+        pass
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """A sentence for each thing that changed between two looks."""
+    if before["server"]["answers"] != now["server"]["answers"]:
+        yield "the server answers" if now["server"]["answers"] else "the server does not answer"
+    known = {site["site"]: site["status"] for site in before["sites"]}
+    for site in now["sites"]:
+        if known.get(site["site"]) != site["status"]:
+            yield f"{site['site']}: {site['status']}"
+    if now["run"] is not None:
+        same = before["run"] is not None and before["run"]["run"] == now["run"]["run"]
+        yield from _changes_of_run(before["run"] if same else None, now["run"])
+
+
+def _changes_of_run(before: dict[str, Any] | None, now: dict[str, Any]) -> Iterator[str]:
+    """What happened first comes first: a round's answers, the round, then where the run is."""
+    known = {} if before is None else {site["site"]: site for site in before["sites"]}
+    for site in now["sites"]:
+        was = known.get(site["site"])
+        if site["round"] is not None and (was is None or was["round"] != site["round"]):
+            yield f"round {site['round']}: {site['site']} {ANSWERED}: train loss {number(site['train_loss'])}"
+        if site["left_out"] > (0 if was is None else was["left_out"]):
+            yield f"{site['site']} was left out: {site['why']}"
+    for row in now["history"][0 if before is None else before["round"] :]:
+        yield f"round {row['round']}: train loss {number(row['train_loss'])}, {row['seconds']:.1f} s"
+    if now["test"] is not None and (before is None or before["test"] is None):
+        yield "test: " + ", ".join(f"{name} {number(value)}" for name, value in now["test"].items())
+    if before is None or before["status"] != now["status"]:
+        yield f"run {now['run']}: {now['status']}"
+    if now["stage"] and (before is None or before["stage"] != now["stage"]):
+        yield str(now["stage"])
+
+
+def _draw(found: Iterator[dict[str, Any]], console: Console) -> None:
+    with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+        for each in found:
+            head = f"{datetime.now(UTC).isoformat(sep=' ', timespec='seconds')}  Ctrl-C stops watching"
+            live.update(Text(f"{head}\n\n{as_text(each)}", no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def _print_changes(found: Iterator[dict[str, Any]], console: Console) -> None:
+    before: dict[str, Any] | None = None
+    for each in found:
+        if before is None:
+            console.print(as_text(each), markup=False, soft_wrap=True)
+        else:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            for line in changes(before, each):
+                console.print(f"{at} {line}", markup=False, soft_wrap=True)
+        before = each
+
+
+def _print_json(found: Iterator[dict[str, Any]], console: Console) -> None:
+    told = ""
+    for each in found:
+        line = json.dumps(each)
+        if line != told:
+            console.file.write(f"{line}\n")
+            console.file.flush()
+            told = line
