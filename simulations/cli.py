@@ -224,7 +224,9 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     made.add_argument("--deployment", action="store_true", help="real servers and sites on this machine, on its CPU")
     made.add_argument("--parts", metavar="LIST", help="of overhead,bytes,fleet, for --deployment (default: all)")
-    made.add_argument("--models", metavar="LIST", help="timm names for the part bytes (default: ViT-Ti and ViT-B)")
+    made.add_argument(
+        "--models", metavar="LIST", help="timm names: all for bytes, the first for overhead (default: ViT-Ti, ViT-B)"
+    )
     made.add_argument("--sites", type=int, default=32, metavar="N", help="sites of the part fleet (default: 32)")
     made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured for overhead (default: 4)")
     made.add_argument("--images", type=int, default=48, metavar="N", help="images a site for overhead (default: 48)")
@@ -241,7 +243,7 @@ def _do_bench(arguments: argparse.Namespace) -> int:
 
         parts = PARTS if arguments.parts is None else arguments.parts.split(",")
         models = (SMALL, LARGE) if arguments.models is None else arguments.models.split(",")
-        work = Work({"name": SMALL}, rounds=arguments.rounds, images=arguments.images)
+        work = Work({"name": models[0]}, rounds=arguments.rounds, images=arguments.images)
         found = bench_deployment(parts, work=work, models=models, sites=arguments.sites)
         print_tables(found)
         if arguments.json is not None:
