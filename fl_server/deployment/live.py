@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from fl_server.deployment.consortium import Consortium
-from fl_server.deployment.progress import ANSWERED, number
+from fl_server.deployment.progress import ANSWERED, number, numbers
 from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
 from medveil.errors import FederationError
 
@@ -107,10 +107,17 @@ def _changes_of_run(before: dict[str, Any] | None, now: dict[str, Any]) -> Itera
             yield f"round {site['round']}: {site['site']} {ANSWERED}: train loss {number(site['train_loss'])}"
         if site["left_out"] > (0 if was is None else was["left_out"]):
             yield f"{site['site']} was left out: {site['why']}"
-    for row in now["history"][0 if before is None else before["round"] :]:
-        yield f"round {row['round']}: train loss {number(row['train_loss'])}, {row['seconds']:.1f} s"
+    rounds = {} if before is None else {row["round"]: row for row in before["history"]}
+    for row in now["history"]:
+        was = rounds.get(row["round"])
+        if was is None:
+            yield f"round {row['round']}: train loss {number(row['train_loss'])}, {row['seconds']:.1f} s"
+        # The validation of a round comes with the training of the next.
+        measured = {name: row[f"validation_{name}"] for name in ("loss", "accuracy", "auroc")}
+        if measured["loss"] is not None and (was is None or was["validation_loss"] is None):
+            yield f"round {row['round']}: validation {numbers(measured)}"
     if now["test"] is not None and (before is None or before["test"] is None):
-        yield "test: " + ", ".join(f"{name} {number(value)}" for name, value in now["test"].items())
+        yield f"test: {numbers(now['test'])}"
     if before is None or before["status"] != now["status"]:
         yield f"run {now['run']}: {now['status']}"
     if now["stage"] and (before is None or before["stage"] != now["stage"]):

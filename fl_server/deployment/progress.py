@@ -128,7 +128,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     head = f"run {found['run']}: {found['status']}"
     if found["rounds"] is not None:
         head += f" after {found['round']} of {found['rounds']} rounds"
-    if found["seconds_left"] is not None:
+    if found["seconds_left"]:
         head += f", about {span(found['seconds_left'])} left"
     parts = [head]
     if found["stage"] and found["status"] not in {"finished", "stopped-early"}:
@@ -138,8 +138,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     if found["history"]:
         parts += ["", plain_table([_round_cells(row) for row in found["history"][-_SHOWN_ROUNDS:]])]
     if found["test"] is not None:
-        measured = [f"{name} {number(value)}" for name, value in found["test"].items() if value is not None]
-        parts += ["", f"test: {', '.join(measured) or 'not measured'}"]
+        parts += ["", f"test: {numbers(found['test'])}"]
     return "\n".join(parts)
 
 
@@ -179,3 +178,9 @@ def _cells(row: Mapping[str, Any]) -> dict[str, str]:
 def number(value: float | None) -> str:
     """A measure for people; nothing where there is none."""
     return "" if value is None else f"{value:.4f}"
+
+
+def numbers(measures: Mapping[str, float | None]) -> str:
+    """Measures for people, by name; those that are not known are left out."""
+    known = [f"{name} {number(value)}" for name, value in measures.items() if value is not None]
+    return ", ".join(known) or "not measured"

@@ -168,7 +168,12 @@ def test_watching_without_a_terminal_says_each_change_once(make_world, consortiu
     closed = [line.partition(", ")[0] for line in said if line.endswith(" s")]
     assert closed == ["round 1: train loss 0.5000", "round 2: train loss 0.5000"]
     assert said.count(f"run {submission.folder(consortium).name}: finished") == 1
-    assert "test: loss 0.2500, accuracy 0.8000, auroc " in said
+    assert "test: loss 0.2500, accuracy 0.8000" in said
+    validated = [line for line in said if ": validation " in line]
+    assert validated == [
+        "round 1: validation loss 0.5000, accuracy 0.8000",
+        "round 2: validation loss 0.3333, accuracy 0.8000",
+    ]
     assert not list(changes(found[-1], found[-1]))
 
 
