@@ -150,6 +150,9 @@ class Collector:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
                 if node is not None:
                     yield self._reply(node, message)
+            # That a node was away shows only until it is back: whoever asks between rounds alone may never learn that a
+            # reply it owed was lost with it, and would ask it nothing more in this run.
+            self._forgive()
             left = end - time.monotonic()
             if left <= 0:
                 return

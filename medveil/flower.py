@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,7 @@ _EAGER_S = 120.0
 _IDLE_S = 3.0
 _TRIES = 5
 _PULL_S, _PULL_MOST_S = 0.05, 1.0
+_NOTED_S = 2.0
 
 
 def be_task(*, run_id: int, node_id: int, task_id: int = 1) -> None:
@@ -120,11 +122,24 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int]) -> None:
 # -- a node's process --------------------------------------------------------------------------------------------------
 
 
-def run_supernode(arguments: Sequence[str], *, poll: float) -> None:
-    """Be a ``flower-supernode`` that looks for work every `poll` seconds while there is some."""
+def run_supernode(arguments: Sequence[str], *, poll: float, answered: Path | None = None) -> None:
+    """Be a ``flower-supernode`` that looks for work every `poll` seconds while there is some.
+
+    Parameters
+    ----------
+    arguments
+        Of ``flower-supernode``.
+    poll
+        Seconds between two looks.
+    answered
+        A file whose time is when the server answered last.
+    """
     from flwr.supernode.cli.flower_supernode import flower_supernode  # noqa: PLC0415
 
     loop = cast("Any", importlib.import_module("flwr.supernode.start_client_internal"))
+    if answered is not None:
+        connection = cast("Any", importlib.import_module("flwr.supernode.fleet_http_connection"))
+        connection.FleetHttpClient = noting_answers(connection.FleetHttpClient, LastAnswer(answered))
     loop.time = SimpleNamespace(sleep=ShortSleep(poll))
     pull_soon()
     loop.pull_objects = forgetting_ended_runs(loop.pull_objects)
@@ -152,6 +167,54 @@ def forgetting_ended_runs(pull: Callable[..., Any]) -> Callable[..., Any]:
             raise FederationError("the run ended before all of a message had come") from error
 
     return pulled
+
+
+def noting_answers(client: Any, note: Callable[[], None]) -> Any:
+    """Make a SuperNode's client that says when its server has answered.
+
+    While its server is away Flower's node tries one call again without end, and its log goes on saying that it was let
+    in. While it trains it asks for nothing; then its heartbeats are answered, every 23 s at the latest.
+
+    Parameters
+    ----------
+    client
+        Flower's `FleetHttpClient`.
+    note
+        Called after each call that succeeded.
+    """
+
+    class Noting(client):
+        def _unary_unary(self, **call: Any) -> Any:
+            response = super()._unary_unary(**call)
+            note()
+            return response
+
+    return Noting
+
+
+class LastAnswer:
+    """Keeps the time of the last answer as that of a file, at most every two seconds.
+
+    Parameters
+    ----------
+    path
+        The file; empty, made by the first answer.
+    clock
+        Seconds that only grow.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock, self._noted = path, clock, float("-inf")
+
+    def __call__(self) -> None:
+        """Note an answer."""
+        now = self._clock()
+        if now - self._noted < _NOTED_S:
+            return
+        self._noted = now
+        # A node whose disk is full goes on.
+        with suppress(OSError):
+            self._path.touch(mode=0o600)
 
 
 class ShortSleep:

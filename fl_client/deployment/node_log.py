@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 BEGINS = "Starting Flower SuperNode"
 CONNECTED = "SuperNode ID:"
+_CONNECTED = CONNECTED.encode()
 NOTHING = "it said nothing"
 _LONGEST_TAIL = 65536
+_PIECE = 2**20
 _COLOURS = ("\x1b[91m", "\x1b[92m", "\x1b[93m", "\x1b[94m", "\x1b[0m")
 _KNOWN = (
     (
@@ -27,13 +30,69 @@ _KNOWN = (
 _CUT_OFF = "the server cut it off"
 
 
+class Follower:
+    """Follows what a node says from where its life began, so that nothing of it is missed and little is read.
+
+    A log that shrank was cut by its rotation: what it holds then is read from its beginning, and what was heard before
+    still holds.
+
+    Parameters
+    ----------
+    log
+        The node's log; it need not exist yet.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self.begin()
+
+    def begin(self) -> None:
+        """A node is about to be started: what the log holds so far was another's."""
+        self._offset, self._rest, self._let_in = self._size(), b"", False
+
+    def look(self) -> bool:
+        """Whether this node was let in; reads a piece of what it said since the last look, until it was."""
+        if self._let_in:
+            return True
+        size = self._size()
+        if size < self._offset:
+            self._offset, self._rest = 0, b""
+        if size > self._offset:
+            self._read()
+        return self._let_in
+
+    def _read(self) -> None:
+        with suppress(OSError), self._log.open("rb") as stream:
+            stream.seek(self._offset)
+            piece = stream.read(_PIECE)
+            self._offset += len(piece)
+            said = self._rest + piece
+            self._let_in = _CONNECTED in said
+            # The words may have come in part.
+            self._rest = said[1 - len(_CONNECTED) :]
+
+    def _size(self) -> int:
+        try:
+            return self._log.stat().st_size
+        except OSError:
+            return 0
+
+
 def is_connected(log: Path) -> bool:
-    """Whether the node whose words come last was let in."""
+    """Whether the node whose words come last was let in, as far as the end of its log still says so."""
     return any(CONNECTED in line for line in _last_life(log))
 
 
-def why_it_ended(log: Path) -> str:
-    """Why the last node ended, in our words where they are known, else in its own."""
+def why_it_ended(log: Path, *, let_in: bool = False) -> str:
+    """Why the last node ended, in our words where they are known, else in its own.
+
+    Parameters
+    ----------
+    log
+        What it said.
+    let_in
+        Whether it is known to have been let in, which the log's end may no longer say.
+    """
     life = _last_life(log)
     text = " ".join(life)
     for mark, meaning in _KNOWN:
@@ -42,7 +101,7 @@ def why_it_ended(log: Path) -> str:
     errors = [line for line in life if line.startswith("ERROR")]
     if errors:
         return " ".join(life[life.index(errors[-1]) :][:3])
-    return _CUT_OFF if any(CONNECTED in line for line in life) else last_words(log)
+    return _CUT_OFF if let_in or any(CONNECTED in line for line in life) else last_words(log)
 
 
 def last_words(log: Path) -> str:

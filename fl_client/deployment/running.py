@@ -6,11 +6,13 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.supernode import answered_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
@@ -20,6 +22,7 @@ from medveil.files import make_folder, read_json
 _CONNECT_S = 30.0
 _POLL_S = 0.25
 _STOP_S = 45.0
+_SILENT_S = 30.0
 
 
 def refuse_running(files: OwnFiles) -> None:
@@ -70,8 +73,34 @@ def wait_connected(files: OwnFiles, *, seconds: float = _CONNECT_S) -> tuple[boo
 
 
 def is_connected(files: OwnFiles) -> bool:
-    """Whether the node runs and was let in since it was started."""
-    return processes.running(files.record(NODE)) is not None and node_log.is_connected(files.node_log)
+    """Whether the node runs, was let in since it was started and, where it keeps that, was answered just now."""
+    return _was_let_in(files) and not is_silent(last_answer(files))
+
+
+def last_answer(files: OwnFiles) -> datetime | None:
+    """When the server last answered the running node; None where that is not known: a stock node does not keep it."""
+    try:
+        return datetime.fromtimestamp(answered_file(files).stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
+
+
+def is_silent(answered: datetime | None) -> bool:
+    """Whether the last answer is so old that the server must be away: a node's heartbeats are up to 23 s apart."""
+    return answered is not None and _age(answered) > _SILENT_S
+
+
+def _was_let_in(files: OwnFiles) -> bool:
+    if processes.running(files.record(NODE)) is None:
+        return False
+    state = read_state(files)
+    # A supervisor of an earlier MedVeil does not say.
+    return bool(state["connected"]) if "connected" in state else node_log.is_connected(files.node_log)
+
+
+def _age(answered: datetime) -> float:
+    # A clock that was set back must not give an answer from the time to come.
+    return max(0.0, (datetime.now(UTC) - answered).total_seconds())
 
 
 def stop(files: OwnFiles) -> bool:
@@ -88,10 +117,14 @@ def status(files: OwnFiles) -> dict[str, Any]:
     state = read_state(files)
     alive = {name: processes.running(files.record(name)) for name in (SUPERVISOR, NODE, WORKER)}
     authority = files.path(files.config.ca)
+    let_in = _was_let_in(files)
+    answered = last_answer(files) if let_in else None
     return {
         "site": files.config.name,
         "server": files.config.server,
-        "connected": is_connected(files),
+        "let_in": let_in,
+        "connected": let_in and not is_silent(answered),
+        "answered": None if answered is None else _told(answered),
         "processes": alive,
         "children": state.get("children", {}) if alive[SUPERVISOR] is not None else {},
         "stock": bool(state.get("stock")) if alive[SUPERVISOR] is not None else False,
@@ -123,7 +156,16 @@ def as_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _told(answered: datetime) -> dict[str, Any]:
+    return {"at": answered.isoformat(timespec="seconds"), "seconds_ago": round(_age(answered), 1)}
+
+
 def _connection(found: dict[str, Any]) -> str:
+    answered = found["answered"]
     if found["connected"]:
-        return f"connected to {found['server']}"
+        if answered is None:
+            return f"connected to {found['server']} when its node began; whether the server still answers is not known"
+        return f"connected to {found['server']}; the server answered {answered['seconds_ago']:.0f} s ago"
+    if found["let_in"]:
+        return f"no answer from {found['server']} since {answered['at']}; the node tries on"
     return f"not connected to {found['server']}: {found['node_says']}"

@@ -1,7 +1,8 @@
 """Flower's SuperNode as a process of the site's.
 
-``python -m fl_client.deployment.supernode --poll SECONDS -- ARGUMENTS`` is ``flower-supernode ARGUMENTS`` that looks
-for work every so often while there is some (`medveil.flower.run_supernode`).
+``python -m fl_client.deployment.supernode --poll SECONDS --answered FILE -- ARGUMENTS`` is ``flower-supernode
+ARGUMENTS`` that looks for work every so often while there is some, and leaves the time of the server's last answer
+(`medveil.flower.run_supernode`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import shlex
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from fl_client.deployment.config import OwnFiles
@@ -48,8 +50,13 @@ def command(files: OwnFiles, *, port: int, stock: bool = False) -> list[str]:
     """What the site starts: Flower's own command, or the same with shorter polls and the site's own worker."""
     if stock:
         return stock_command(files, port=port, isolated=False)
-    own = [sys.executable, "-m", "fl_client.deployment.supernode", "--poll", f"{files.config.poll:g}", "--"]
-    return [*own, *stock_command(files, port=port)[1:]]
+    own = [sys.executable, "-m", "fl_client.deployment.supernode", "--poll", f"{files.config.poll:g}"]
+    return [*own, "--answered", str(answered_file(files)), "--", *stock_command(files, port=port)[1:]]
+
+
+def answered_file(files: OwnFiles) -> Path:
+    """An empty file whose time is when the server last answered the node; a stock node keeps none."""
+    return files.state / "supernode.answered"
 
 
 def worker_command(files: OwnFiles, *, port: int) -> list[str]:
@@ -84,13 +91,14 @@ def main(argv: list[str] | None = None) -> int:
     """Be the SuperNode's process."""
     parser = argparse.ArgumentParser(prog="python -m fl_client.deployment.supernode")
     parser.add_argument("--poll", required=True, type=float)
+    parser.add_argument("--answered", type=Path, help="file whose time is when the server answered last")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
     arguments = given.arguments[1:] if given.arguments[:1] == ["--"] else given.arguments
 
     def body() -> int:
         end_with_parent()
-        run_supernode(arguments, poll=given.poll)
+        run_supernode(arguments, poll=given.poll, answered=given.answered)
         return 0
 
     return guarded(body)

@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
-from fl_client.deployment.node_log import last_words, why_it_ended
+from fl_client.deployment.node_log import Follower, last_words, why_it_ended
 from fl_client.deployment.parent import end_with_parent
-from fl_client.deployment.supernode import command, worker_command
+from fl_client.deployment.supernode import answered_file, command, worker_command
 from medveil import processes
 from medveil.cli import guarded
 from medveil.environment import HERE
+from medveil.errors import StorageError
 from medveil.files import check_format, make_folder, read_json, write_bytes, write_json
 from medveil.log import logger, set_up_logging
 
@@ -79,6 +80,7 @@ class Supervisor:
     def __init__(self, files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool = False) -> None:
         self._files, self._passphrases, self._stock = files, dict(passphrases), stock
         self._port = files.config.port or _free_port()
+        self._said, self._let_in, self._told = Follower(files.node_log), False, False
         self._children = [Child(NODE, self._begin_node, files.config.retry)]
         if not stock:
             self._children.insert(0, Child(WORKER, self._begin_worker, _WORKER_RETRY_S))
@@ -88,6 +90,8 @@ class Supervisor:
         make_folder(self._files.state / "work", mode=0o700)
         make_folder(self._files.weights, mode=0o700)
         write_bytes(self._files.secret, secrets.token_bytes(32), mode=0o600)
+        # What an earlier supervisor told of its node no longer counts.
+        self._tell()
         for child in self._children:
             # What a killed supervisor left behind would hold the port, and the key at the server.
             processes.stop(self._files.record(child.name))
@@ -96,6 +100,7 @@ class Supervisor:
             while True:
                 for child in self._children:
                     self._look_after(child)
+                self._listen()
                 time.sleep(_LOOK_S)
         finally:
             self.stop()
@@ -113,6 +118,13 @@ class Supervisor:
         child.state = "running"
         self._tell()
 
+    def _listen(self) -> None:
+        """Tell once that the node was let in, and again what could not be told."""
+        heard = not self._let_in and self._said.look()
+        self._let_in = self._let_in or heard
+        if heard or not self._told:
+            self._tell()
+
     def _look_after(self, child: Child) -> None:
         now = time.monotonic()
         if child.state == "waiting":
@@ -124,13 +136,18 @@ class Supervisor:
         _reap()
         child.next, child.state, child.ended = now + child.retry, "waiting", child.ended + 1
         if child.name == NODE:
-            child.why = why_it_ended(self._files.node_log)
+            # It may have been let in and ended between two looks.
+            child.why = why_it_ended(self._files.node_log, let_in=self._said.look())
+            self._let_in = False
         else:
             child.why = last_words(self._files.log.with_name("worker.out"))
         _log.warning("the %s ended: %s; starting it again in %.0f s", child.name, child.why, child.retry)
         self._tell()
 
     def _begin_node(self) -> None:
+        answered_file(self._files).unlink(missing_ok=True)
+        self._said.begin()
+        self._let_in = False
         own = {SITE_VARIABLE: str(self._files.file), "MEDVEIL_PASSPHRASE": self._passphrase()} if self._stock else {}
         processes.start(
             command(self._files, port=self._port, stock=self._stock),
@@ -165,9 +182,19 @@ class Supervisor:
             }
             for child in self._children
         }
-        document = {"format": FORMAT, "version": VERSION, "at": _now(), "stock": self._stock, "children": children}
-        with suppress(OSError):
+        document = {
+            "format": FORMAT,
+            "version": VERSION,
+            "at": _now(),
+            "stock": self._stock,
+            "connected": self._let_in,
+            "children": children,
+        }
+        self._told = False
+        # A full disk must not end what keeps the site running: it is told again.
+        with suppress(StorageError):
             write_json(state_file(self._files), document, mode=0o600)
+            self._told = True
 
 
 def state_file(files: OwnFiles) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from consortium_world import PASSPHRASE, World
 from fault_table import FaultTable
+from full_disk import Disks, all_taken_away
 
 from crypto.passphrase import VARIABLE
 from fl_client.data.config import PhantomConfig
@@ -40,6 +41,13 @@ def hospital_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 [row["path"], row["label"]] for row in rows if row["path"].startswith(f"hospital-{number}/")
             )
     return folder
+
+
+@pytest.fixture
+def disks(request: pytest.FixtureRequest) -> Iterator[Disks]:
+    """Small disks; asked for before the consortium, they are taken away after its processes have ended."""
+    with all_taken_away(request) as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import datetime
 import json
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from consortium_world import World, wait
@@ -17,6 +18,7 @@ from faults import (
     assert_made_of,
     await_round,
     begun,
+    hold,
     left_out,
     manifest,
     meanwhile,
@@ -92,28 +94,65 @@ def cut(world: World) -> Iterator[Proxy]:
 
 
 @pytest.mark.faults
-@pytest.mark.fault("a site's connection is cut for 60 s, then back", "it reconnects by itself; nothing counted twice")
+@pytest.mark.fault(
+    "a site's connection is cut for 60 s, then back", "it reconnects by itself; trains in the same run; nothing twice"
+)
 def test_a_cut_connection_comes_back_and_nothing_is_counted_twice(world: World, cut: Proxy) -> None:
     sites = odd_consortium(world, proxied="mercy", proxy=cut)
     site = sites["mercy"].site
-    seconds = 60
+    seconds, rounds = 60, 8
 
     def cut_it() -> None:
         wait("mercy trains", lambda: asked(site) >= 2)
         cut.cut(seconds)
+        hold(sites["st-anna"].site, until=lambda: begun(site) >= 3, seconds=12, rounds=range(3, rounds))
 
     server = {"wait_for_sites": 120, "round_deadline": 150}
     with meanwhile(cut_it):
-        code = world("run", world.run_file(rounds=5, train=LONG, server=server))
+        code = world("run", world.run_file(rounds=rounds, train=LONG, server=server))
     assert code in {0, EXIT_PARTIAL}
     assert cut.refused, "the node never tried while it was cut off"
     assert manifest(world)["status"] == "finished"
-    for round_ in range(1, 6):
+    for round_ in range(1, rounds + 1):
         assert_made_of(world, sites, round_)
     # Flower's node tries again, or gives up and is started again by its supervisor.
-    wait("mercy is back", lambda: running.is_connected(site.files))
-    assert world("run", world.run_file(rounds=1, server={"wait_for_sites": 120})) == 0
-    assert (1, "mercy") in trained(world)
+    assert (rounds, "mercy") in trained(world), "it never took part again"
+    assert all(name == "mercy" for _, name in left_out(world))
+
+
+@pytest.mark.faults
+@pytest.mark.fault(
+    "the server is stopped for 35 s", "the site says since when it has had no answer; connected when it is back"
+)
+def test_a_site_says_that_its_server_is_away(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up()
+    site = world.enroll("st-anna")
+    assert world("start") == 0
+    site.start()
+    node = site.pid("supernode")
+
+    def shown() -> tuple[str, dict[str, Any]]:
+        capsys.readouterr()
+        assert site("status") == 0
+        text = capsys.readouterr().out
+        assert site("status", "--json") == 0
+        return text, json.loads(capsys.readouterr().out)
+
+    text, found = shown()
+    assert f"connected to {found['server']}; the server answered " in text
+    assert found["connected"]
+    assert found["answered"]["seconds_ago"] < 30
+    assert world("stop") == 0
+    wait("the site sees it", lambda: not running.is_connected(site.files), seconds=45)
+    text, found = shown()
+    assert f"no answer from {found['server']} since {found['answered']['at']}" in text
+    assert (found["let_in"], found["connected"]) == (True, False)
+    assert found["answered"]["seconds_ago"] > 30
+    assert world("start") == 0
+    wait("the site is back", lambda: running.is_connected(site.files), seconds=60)
+    text, found = shown()
+    assert "; the server answered " in text
+    assert site.pid("supernode") == node, "the node was restarted"
 
 
 class _Later(datetime.datetime):

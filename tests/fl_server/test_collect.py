@@ -88,6 +88,24 @@ def test_a_node_that_owes_a_reply_is_not_online_until_it_has_paid(world):
     assert collector.online() == [100, 101, 102]
 
 
+def test_a_node_that_was_away_only_while_another_was_waited_for_may_be_asked_again(world):
+    # As at Flower: that a reply is lost shows while its node is away, and no more once it is back.
+    shows, pulls = [False], [0]
+    world.sites[1].silent = lambda *_: not shows[0]
+    collector = Collector(world.grid)
+    collector.collect(queries(world), seconds=0.2)
+
+    def slow(*_):
+        pulls[0] += 1
+        shows[0] = pulls[0] == 2
+        return pulls[0] < 4
+
+    world.sites[0].silent = slow
+    collector.collect(queries(world)[:1], seconds=5)
+    assert not shows[0]
+    assert collector.online() == [100, 101, 102]
+
+
 def test_only_known_nodes_take_part_once_names_are_known(world):
     collector = Collector(world.grid)
     collector.know({102: "a", 100: "b"})

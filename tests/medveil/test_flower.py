@@ -6,6 +6,7 @@ import ast
 import asyncio
 import importlib
 import inspect
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,12 +23,14 @@ from medveil.flower import (
     TASK_POLL,
     AppExitException,
     ErrorCode,
+    LastAnswer,
     NodeInfo,
     ShortSleep,
     Tasks,
     be_task,
     forgetting_ended_runs,
     make_run,
+    noting_answers,
     pull_soon,
     stamp,
 )
@@ -219,6 +222,56 @@ def test_a_server_that_is_slow_to_answer_is_asked_less_often() -> None:
     now[0] += 2.0
     sleep(0.5)
     assert slept == [0.25], "waiting for the worker asks nothing of the server"
+
+
+def test_all_that_a_supernode_asks_goes_through_one_function_of_its_client() -> None:
+    client = module("flwr.supernode.fleet_http_client").FleetHttpClient
+    assert module("flwr.supernode.fleet_http_connection").FleetHttpClient is client
+    own = {name: each for name, each in vars(client).items() if inspect.isfunction(each)}
+    assert {"PullMessages", "SendNodeHeartbeat", "PushObject"} <= set(own)
+    assert all("return self._unary_unary(" in inspect.getsource(each) for each in own.values())
+    assert set(inspect.signature(client._unary_unary).parameters) >= {"path", "request", "timeout"}
+
+
+def test_a_supernode_tries_for_ever_and_its_heartbeats_are_less_than_half_a_minute_apart() -> None:
+    invoker = module("flwr.supercore.retry").make_simple_http_retry_invoker()
+    assert (invoker.max_tries, invoker.max_time) == (None, None), "a node whose server is away may end by itself now"
+    constant = module("flwr.common.constant")
+    longest = constant.HEARTBEAT_BASE_MULTIPLIER + max(constant.HEARTBEAT_RANDOM_RANGE)
+    assert (constant.HEARTBEAT_DEFAULT_INTERVAL - constant.HEARTBEAT_CALL_TIMEOUT) * longest < 25
+
+
+def test_only_calls_that_succeed_are_noted_as_answers() -> None:
+    class Client:
+        away = False
+
+        def _unary_unary(self, **call: Any) -> Any:
+            if self.away:
+                raise ConnectionError
+            return call
+
+    noted: list[int] = []
+    client = noting_answers(Client, lambda: noted.append(1))()
+    assert client._unary_unary(path="/v1/fleet/x") == {"path": "/v1/fleet/x"}
+    client.away = True
+    with pytest.raises(ConnectionError):
+        client._unary_unary(path="/v1/fleet/x")
+    assert noted == [1]
+
+
+def test_the_last_answer_is_the_time_of_a_file_which_is_touched_now_and_then(tmp_path: Path) -> None:
+    path, now = tmp_path / "answered", [0.0]
+    note = LastAnswer(path, clock=lambda: now[0])
+    note()
+    os.utime(path, (1, 1))
+    now[0] = 1.9
+    note()
+    assert path.stat().st_mtime == 1, "touched for every answer"
+    now[0] = 2.0
+    note()
+    assert path.stat().st_mtime > 1
+    assert path.stat().st_mode & 0o077 == 0
+    LastAnswer(tmp_path / "none" / "answered")()
 
 
 # -- a worker's process ------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class FaultTable:
         report: pytest.TestReport = yield  # type: ignore[assignment]
         marks = [mark.args for mark in item.iter_markers("fault")]
         if marks:
-            rows = [(done.format(**_given(item)), happened) for done, happened in reversed(marks)]
+            rows = [(done.format_map(_given(item)), happened) for done, happened in reversed(marks)]
             self._rows[item.nodeid] = rows
             self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + report.duration
             # What was only set up, and then interrupted, did not pass.
@@ -48,7 +48,12 @@ class FaultTable:
             terminalreporter.line("  ".join([*cells, row[3].rjust(widths[3])]))
 
 
-def _given(item: pytest.Item) -> dict[str, object]:
-    """The parameters of a test, which its title may name."""
+class _Given(dict[str, object]):
+    def __missing__(self, name: str) -> str:
+        return "not set up"
+
+
+def _given(item: pytest.Item) -> _Given:
+    """What a title may name: the parameters of a test, and what it has recorded as its properties."""
     called = getattr(item, "callspec", None)
-    return dict(called.params) if called is not None else {}
+    return _Given({**(called.params if called is not None else {}), **dict(item.user_properties)})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -106,6 +105,18 @@ def tensors(world: World, round_: int) -> Tensors:
     return dict(load_file(world.run_folder() / "checkpoints" / f"round-{round_:04d}.safetensors"))
 
 
+def assert_took_part_but_for_a_while(world: World, name: str, *, since: int, rounds: int) -> None:
+    """Every other site's update was counted in every round; this one's too, but for some rounds from `since` on."""
+    counted = trained(world)
+    assert len(counted) == len(set(counted)), "counted twice"
+    names = [row["site"] for row in manifest(world)["sites"]]
+    everyone = {(round_, site) for round_ in range(1, rounds + 1) for site in names}
+    missed = sorted(everyone - set(counted))
+    assert missed, "it was there all the time"
+    assert missed == [(round_, name) for round_ in range(since, since + len(missed))], missed
+    assert missed[-1][0] < rounds, "it never took part again"
+
+
 def assert_same(left: Tensors, right: Tensors) -> None:
     assert left.keys() == right.keys()
     for name, tensor in left.items():
@@ -120,16 +131,24 @@ def send(pid: int | None, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(pid, number)
 
 
+def hold(site: Hospital, *, until: Callable[[], bool], seconds: float, rounds: range) -> None:
+    """Stop a site's worker for some seconds in each of its first run's rounds, until something has happened."""
+    for round_ in rounds:
+        wait(f"{site.name} trains", lambda number=round_: until() or begun(site) >= number)  # type: ignore[misc]
+        if until():
+            return
+        end, worker = time.monotonic() + seconds, site.pid("worker")
+        send(worker, signal.SIGSTOP)
+        try:
+            while not until() and time.monotonic() < end:
+                time.sleep(0.1)
+        finally:
+            send(worker, signal.SIGCONT)
+
+
 def server_app(world: World) -> int:
     """The process of the newest run."""
     return int(manifest(world)["process"]["pid"])
-
-
-def fill_disk(pid: int | None, *, left: int | None) -> None:
-    """Let a running process write no file beyond `left` bytes, as if its disk were full; None: as before."""
-    assert pid is not None
-    hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)[1]
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard if left is None else left, hard))
 
 
 def damage(path: Path) -> None:
