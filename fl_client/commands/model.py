@@ -12,9 +12,11 @@ from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 
 if TYPE_CHECKING:
+    from fl_client.data.base import Skipped
     from fl_client.deployment.config import OwnFiles
     from fl_client.deployment.own_site import OwnKeys
     from fl_client.export.kept import KeptModel
+    from fl_client.export.ready import Ready
 
 _SHOWN = 3
 
@@ -66,32 +68,61 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
-    _add_run(made)
+    chosen = made.add_mutually_exclusive_group()
+    _add_run(chosen)
+    chosen.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="an exported model instead: any site's plain one, or this site's hidden",
+    )
     made.set_defaults(command=_do_predict)
     return made
 
 
 def _do_predict(arguments: argparse.Namespace) -> int:
-    from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.export.predicting import predict_files, write_answers  # noqa: PLC0415
     from fl_client.workbench import pick_device  # noqa: PLC0415
 
     files = site_of(arguments)
-    kept, keys = _opened(files, Passphrases(read_passphrase), arguments.run)
-    answers = predict_files(kept, keys, arguments.images, device=pick_device(files.config.device))
-    beside = write_answers(answers, kept.run.classes, arguments.out)
-    n, missed = len(answers.ids), answers.skipped
+    ready, model = _ready(files, arguments)
+    answers = predict_files(ready, arguments.images, device=pick_device(files.config.device))
+    beside = write_answers(answers, ready.described.classes, arguments.out)
+    _tell(answers.skipped, "could not be read", beside)
+    _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)
+    if not answers.ids:
+        missed = len(answers.skipped)
+        problem = f"none of {missed} images could be read" if missed else "holds no image"
+        raise DataError(problem, where=arguments.images, cure=f"see {beside}")
+    print(f"{arguments.out}: {len(answers.ids)} images, by {model}")
+    return EXIT_PARTIAL if answers.skipped else EXIT_OK
+
+
+def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
+    """The model that is asked for, and its name."""
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.export.kept import MODELS, find_kept, open_kept  # noqa: PLC0415
+    from fl_client.export.ready import LazyKeys, from_folder, from_kept  # noqa: PLC0415
+
+    keys = LazyKeys(lambda: open_keys(files, Passphrases(read_passphrase)))
+    if arguments.model is not None:
+        ready = from_folder(arguments.model, keys)
+        beside = f" in {arguments.model}"
+    else:
+        path = find_kept(files.own / MODELS, arguments.run)
+        ready, beside = from_kept(open_kept(path, keys().own), keys), ""
+    return ready, f"the model of round {ready.described.round} of {ready.described.name}{beside}"
+
+
+def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
     for each in missed[:_SHOWN]:
         print(f"{each.path}: {each.reason}", file=sys.stderr)
     if missed:
-        print(f"{len(missed)} could not be read; {beside} says why", file=sys.stderr)
-    if not n:
-        raise DataError(f"none of {len(missed)} could be read", where=arguments.images, cure=f"see {beside}")
-    print(f"{arguments.out}: {n} images, by the model of round {kept.facts['round']} of {kept.run.name}")
-    return EXIT_PARTIAL if missed else EXIT_OK
+        print(f"{len(missed)} {what}; {beside} says why", file=sys.stderr)
 
 
-def _add_run(made: argparse.ArgumentParser) -> None:
+def _add_run(made: argparse._ActionsContainer) -> None:
     made.add_argument("--run", metavar="RUN", help="first characters of the run's identity (default: the newest kept)")
 
 

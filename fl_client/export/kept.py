@@ -26,6 +26,7 @@ FORMAT = "medveil-kept-model"
 VERSION = 1
 MODELS = "models"
 """Folder of them, in the site's own."""
+_ANOTHER = "another site's plain export serves here too: 'medveil-site predict IMAGES --model DIR --out FILE'"
 SUFFIX = ".sealed"
 
 
@@ -76,9 +77,8 @@ def find_kept(folder: Path, named: str | None) -> Path:
     held = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
     found = held if named is None else [path for path in held if path.name.startswith(named)]
     if not found:
-        cure = "a model is kept when a run ends and this site measures it; --run names one of " + (
-            ", ".join(path.stem for path in held) or "none so far"
-        )
+        cure = "a model is kept when a run ends and this site measures it; "
+        cure += f"--run names one of {', '.join(path.stem for path in held)}" if held else _ANOTHER
         raise ConfigError("no such model is kept here" if held else "no model is kept here", where=folder, cure=cure)
     if named is not None and len(found) > 1:
         listed = ", ".join(path.stem for path in found)
