@@ -1,8 +1,9 @@
-"""Using the model of a run: exporting it, and asking it about images."""
+"""Using the models of runs: listing, exporting, and asking them about images."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,8 @@ def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
     """The model that is asked for, and its name."""
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
-    from fl_client.export.kept import MODELS, find_kept, open_kept  # noqa: PLC0415
+    from fl_client.export.held import MODELS, find_kept  # noqa: PLC0415
+    from fl_client.export.kept import open_kept  # noqa: PLC0415
     from fl_client.export.ready import LazyKeys, from_folder, from_kept  # noqa: PLC0415
 
     keys = LazyKeys(lambda: open_keys(files, Passphrases(read_passphrase)))
@@ -122,13 +124,66 @@ def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
         print(f"{len(missed)} {what}; {beside} says why", file=sys.stderr)
 
 
+def add_models(commands: Commands) -> argparse.ArgumentParser:
+    """Add `models`."""
+    made = subcommand(
+        commands,
+        "models",
+        text="List the models this site kept of its runs, or remove one; nothing else ever removes them.",
+        example=f"{PROG} models --remove 0f2c7cf0",
+    )
+    made.add_argument("--remove", metavar="RUN", help="first characters of the run whose model is to go, for good")
+    made.add_argument("--yes", action="store_true", help="do not ask before removing")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(command=_do_models)
+    return made
+
+
+def _do_models(arguments: argparse.Namespace) -> int:
+    from fl_client.export.held import MODELS, find_one, held, megabytes, remove, said  # noqa: PLC0415
+    from medveil.tables import plain_table  # noqa: PLC0415
+
+    files = site_of(arguments)
+    folder = files.own / MODELS
+    if arguments.remove is not None:
+        model = find_one(folder, arguments.remove, option="--remove")
+        named = f"the model of run {model.run}, kept {model.kept:%Y-%m-%d %H:%M} UTC, {megabytes(model.size)}"
+        if not arguments.yes:
+            _ask(f"remove {named}, for good?")
+        # First what is to be done, then doing it: a removal that cannot be written down does not happen.
+        files.audit.append("model-removed", run=model.run)
+        remove(model)
+        print(f"removed: {named}")
+        return EXIT_OK
+    models = [each.plain() for each in held(folder)]
+    if arguments.json:
+        print(json.dumps(models, indent=2))
+        return EXIT_OK
+    if models:
+        rows = [{"run": each["run"], "kept": each["kept"], "size": megabytes(each["bytes"])} for each in models]
+        print(plain_table(rows))
+    print(said(models))
+    return EXIT_OK
+
+
+def _ask(question: str) -> None:
+    """Let a person say yes; without one there must be `--yes`."""
+    if not sys.stdin.isatty():
+        cure = "--yes removes it without being asked"
+        raise ConfigError("there is no terminal to ask on", where=f"{PROG} models --remove", cure=cure)
+    print(f"{question} [y/N] ", end="", flush=True, file=sys.stderr)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ConfigError("nothing was removed", where=f"{PROG} models --remove", cure="answer y to remove it")
+
+
 def _add_run(made: argparse._ActionsContainer) -> None:
     made.add_argument("--run", metavar="RUN", help="first characters of the run's identity (default: the newest kept)")
 
 
 def _opened(files: OwnFiles, passphrases: Passphrases, run: str | None) -> tuple[KeptModel, OwnKeys]:
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
-    from fl_client.export.kept import MODELS, find_kept, open_kept  # noqa: PLC0415
+    from fl_client.export.held import MODELS, find_kept  # noqa: PLC0415
+    from fl_client.export.kept import open_kept  # noqa: PLC0415
 
     path = find_kept(files.own / MODELS, run)
     keys = open_keys(files, passphrases)

@@ -31,7 +31,8 @@ from fl_client.deployment.own_site import OwnKeys
 from fl_client.export import calibration, onnx_file
 from fl_client.export.domain import cipher_of, model_of, restored
 from fl_client.export.fields import SEALED
-from fl_client.export.kept import MODELS, KeptModel, find_kept, open_kept
+from fl_client.export.held import MODELS, find_kept
+from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.onnx_file import onnx_bytes
 from fl_client.export.predicting import logits_of, predict_files
 from fl_client.export.ready import from_kept

@@ -30,7 +30,8 @@ from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.export.described import identity_of
 from fl_client.export.fields import SEALED, WEIGHTS
-from fl_client.export.kept import MODELS, KeptModel, find_kept, open_kept
+from fl_client.export.held import MODELS, find_kept
+from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.predicting import Answers, predict_files
 from fl_client.export.ready import from_folder, from_kept
 from fl_client.export.write import CONFIG, export_hidden, export_plain
@@ -413,7 +414,7 @@ def test_no_pickle_pipe_or_missing_file_is_waited_for(tmp_path: Path, plain: Pat
 
 
 SMALL = settings(
-    max_examples=int(os.environ.get("MEDVEIL_EXAMPLES", "50")),
+    max_examples=50,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
