@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,7 +88,10 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
     files = site_of(arguments)
     ready, model = _ready(files, arguments)
-    answers = predict_files(ready, arguments.images, device=pick_device(files.config.device))
+    with warnings.catch_warnings():
+        # What pydicom warns of in files it reads all the same; it would stand between our own lines.
+        warnings.simplefilter("ignore")
+        answers = predict_files(ready, arguments.images, device=pick_device(files.config.device))
     beside = write_answers(answers, ready.described.classes, arguments.out)
     _tell(answers.skipped, "could not be read", beside)
     _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)
@@ -119,7 +123,9 @@ def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
 
 def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
     for each in missed[:_SHOWN]:
-        print(f"{each.path}: {each.reason}", file=sys.stderr)
+        # A file may be called anything, and this goes to a terminal.
+        said = f"{each.path}: {each.reason}"
+        print("".join(letter if letter.isprintable() else "?" for letter in said), file=sys.stderr)
     if missed:
         print(f"{len(missed)} {what}; {beside} says why", file=sys.stderr)
 

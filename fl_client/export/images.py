@@ -107,7 +107,7 @@ class Reader:
             if header is not None:
                 self._check_hidden(kind, path, header)
         except MedVeilError as error:
-            yield Skipped(name, error.problem)
+            yield _skipped(name, error)
             return
         for frame in range(frames):
             each = name if frames == 1 else f"{name}#{frame}"
@@ -119,7 +119,7 @@ class Reader:
                 else:
                     yield Asked(each, self._ciphertext(kind, path, frame))
             except MedVeilError as error:
-                yield Skipped(each, error.problem)
+                yield _skipped(each, error)
 
     def _of_plain(self, kind: FileKind, path: Path, frame: int | None) -> Pixels:
         made = self._made
@@ -190,6 +190,11 @@ class Reader:
     def _ring(self) -> Keyring:
         keys = self._keys()
         return keys.shared if self._made.policy.keys == "shared" and keys.shared is not None else keys.own
+
+
+def _skipped(name: str, error: MedVeilError) -> Skipped:
+    """An image that could not be read; what decoders say of it can run over several lines."""
+    return Skipped(name, " ".join(error.problem.split()))
 
 
 def _no_image(path: Path, name: str) -> Skipped:

@@ -502,3 +502,48 @@ def test_a_site_without_a_model_predicts_with_anothers(
     assert main(["predict", str(asked), "--model", str(plain), "--run", "0f", "--out", str(out), *at]) == 2
     assert main(["predict", str(asked), "--model", str(tmp_path), "--out", str(out), *at]) == 3
     assert capsys.readouterr().err.count("error: ") == 2
+
+
+def test_what_is_no_image_is_told_apart_from_what_was_missed(
+    tmp_path: Path,
+    asked: Path,
+    plain: Path,
+    at: list[str],
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, out = tmp_path / "new", tmp_path / "p.csv"
+    shutil.copytree(asked, folder)
+    (folder / "labels.csv").write_text("path,label\n")
+    (folder / "README").write_text("about")
+    (folder / ".DS_Store").write_bytes(b"hidden, as a source of training has it")
+    os.mkfifo(folder / "pipe")
+    predict = ["predict", str(folder), "--model", str(plain), "--out", str(out), *at]
+    assert main(predict) == 0
+    said = capsys.readouterr()
+    assert "3 files are no images" in said.err
+    assert "could not be read" not in said.err
+    assert [line.split(",")[0] for line in out.with_name("p.unreadable.csv").read_text().splitlines()[1:]] == [
+        "README",
+        "labels.csv",
+        "pipe",
+    ]
+    # By its name an image, or of a sort that is not read: something was missed.
+    (folder / "a\x1b[2J\n.png").write_bytes(b"")
+    (folder / "scan.nii.gz").write_bytes(b"\x1f\x8b")
+
+    def several_lines(path: Path, **_: Any) -> NoReturn:
+        raise MedVeilError("cannot be decoded:\n  by one\n  by another")
+
+    monkeypatch.setattr("fl_client.export.images.image_to_bytes", several_lines)
+    (folder / "0.png").rename(folder / "b.png")
+    monkeypatch.setattr("fl_client.commands.model._SHOWN", 100)
+    assert main(predict) == 3
+    said = capsys.readouterr()
+    assert "a?[2J?.png: is empty" in said.err
+    assert "scan.nii.gz: is of a sort that is not read; convert it to DICOM, PNG or TIFF" in said.err
+    assert "b.png: cannot be decoded: by one by another" in said.err
+    assert "7 could not be read" in said.err
+    monkeypatch.undo()
+    assert main(predict) == 6
