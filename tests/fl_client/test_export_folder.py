@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -48,8 +49,8 @@ KEYS = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("s
 FIXTURES = Path(__file__).parent / "fixtures"
 FIXTURE_KEYS = OwnKeys(Keyring(SiteKey(bytes(range(32)), "st-anna")))
 CPU = torch.device("cpu")
-PLAIN_TOLERANCE = 1e-5
-"""float32: the stem's sums run in another order. The logits of these models differ by some 1e-6."""
+PLAIN_TOLERANCE = 1e-6
+"""float32: the stem's sums run in another order. These probabilities were found 1e-8 apart, and are written to 1e-6."""
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +114,10 @@ def kept_by(
     )
     site = Site(run, setup)
     site.evaluate(1, site.train(1, {name: site.bench.public[name].numpy().copy() for name in site.travelling})[0])
-    return open_kept(find_kept(folder / MODELS, None), KEYS.own)
+    kept = open_kept(find_kept(folder / MODELS, None), KEYS.own)
+    # Too few validation images fit no temperature, and one of 1 would show nothing when it is lost.
+    calibration = {**kept.facts["calibration"], "temperature": 0.4}
+    return replace(kept, facts={**kept.facts, "calibration": calibration})
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +182,7 @@ def test_kept_plain_and_hidden_give_the_same_answers(
     export_hidden(kept, KEYS, tmp_path / "hidden")
     assert np.ptp(own.probabilities[:, 0]) > 1e-3, "the model answers all images alike: nothing was compared"
     # Under `orthogonal` the hidden image is rounded to 16 bits, which the plain one is not.
-    tolerance = 1e-4 if "cipher" in changes and changes["cipher"]["scheme"] == "orthogonal" else PLAIN_TOLERANCE
+    tolerance = 1e-5 if "cipher" in changes and changes["cipher"]["scheme"] == "orthogonal" else PLAIN_TOLERANCE
     np.testing.assert_allclose(by_folder(tmp_path / "plain", asked).probabilities, own.probabilities, atol=tolerance)
     # The same tensors by the same way: equal to the bit.
     again = by_folder(tmp_path / "hidden", asked, lambda: KEYS)
@@ -411,6 +415,16 @@ def test_no_pickle_pipe_or_missing_file_is_waited_for(tmp_path: Path, plain: Pat
     (folder / CONFIG).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     with pytest.raises(IntegrityError, match="is no whole safetensors file"):
         from_folder(folder, no_keys)
+
+
+@pytest.mark.parametrize("new", [b'\t"temperature"', b'  "temperature": 9,\n  "temperature"'])
+def test_a_config_that_means_the_same_is_still_not_as_it_was_written(tmp_path: Path, plain: Path, new: bytes) -> None:
+    """Two readers may take a key that is there twice for different values."""
+    shutil.copytree(plain, tmp_path / "copy")
+    data = (plain / CONFIG).read_bytes()
+    (tmp_path / "copy" / CONFIG).write_bytes(data.replace(b'  "temperature"', new))
+    with pytest.raises(IntegrityError, match="is not as it was written"):
+        from_folder(tmp_path / "copy", no_keys)
 
 
 SMALL = settings(
