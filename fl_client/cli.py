@@ -25,6 +25,7 @@ _ADD = (
     serve.add_stop,
     model.add_predict,
     model.add_export,
+    model.add_models,
     functools.partial(add_kit, role=SITE, chosen="site"),
 )
 

@@ -24,7 +24,8 @@ from fl_client.data.partition import site_parts
 from fl_client.data.source import Skipped, Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store
 from fl_client.export.facts import Predicted, facts_of
-from fl_client.export.kept import MODELS, KeptModel, keep
+from fl_client.export.held import MODELS
+from fl_client.export.kept import KeptModel, keep
 from fl_client.measures import majority_rate, measure
 from fl_client.site_files import refuse_changed_images, write_description, write_predictions
 from fl_client.stems import StemVault

@@ -1,9 +1,11 @@
-"""Using the model of a run: exporting it, and asking it about images."""
+"""Using the models of runs: listing, exporting, and asking them about images."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 
 if TYPE_CHECKING:
+    from fl_client.data.base import Skipped
     from fl_client.deployment.config import OwnFiles
     from fl_client.deployment.own_site import OwnKeys
     from fl_client.export.kept import KeptModel
+    from fl_client.export.ready import Ready
 
 _SHOWN = 3
 
@@ -66,38 +70,126 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
-    _add_run(made)
+    chosen = made.add_mutually_exclusive_group()
+    _add_run(chosen)
+    chosen.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="an exported model instead: any site's plain one, or this site's hidden",
+    )
     made.set_defaults(command=_do_predict)
     return made
 
 
 def _do_predict(arguments: argparse.Namespace) -> int:
-    from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.export.predicting import predict_files, write_answers  # noqa: PLC0415
     from fl_client.workbench import pick_device  # noqa: PLC0415
 
     files = site_of(arguments)
-    kept, keys = _opened(files, Passphrases(read_passphrase), arguments.run)
-    answers = predict_files(kept, keys, arguments.images, device=pick_device(files.config.device))
-    beside = write_answers(answers, kept.run.classes, arguments.out)
-    n, missed = len(answers.ids), answers.skipped
+    ready, model = _ready(files, arguments)
+    with warnings.catch_warnings():
+        # What pydicom warns of in files it reads all the same; it would stand between our own lines.
+        warnings.simplefilter("ignore")
+        answers = predict_files(ready, arguments.images, device=pick_device(files.config.device))
+    beside = write_answers(answers, ready.described.classes, arguments.out)
+    _tell(answers.skipped, "could not be read", beside)
+    _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)
+    if not answers.ids:
+        missed = len(answers.skipped)
+        problem = f"none of {missed} images could be read" if missed else "holds no image"
+        raise DataError(problem, where=arguments.images, cure=f"see {beside}")
+    print(f"{arguments.out}: {len(answers.ids)} images, by {model}")
+    return EXIT_PARTIAL if answers.skipped else EXIT_OK
+
+
+def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
+    """The model that is asked for, and its name."""
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.export.held import MODELS, find_kept  # noqa: PLC0415
+    from fl_client.export.kept import open_kept  # noqa: PLC0415
+    from fl_client.export.ready import LazyKeys, from_folder, from_kept  # noqa: PLC0415
+
+    keys = LazyKeys(lambda: open_keys(files, Passphrases(read_passphrase)))
+    if arguments.model is not None:
+        ready = from_folder(arguments.model, keys)
+        beside = f" in {arguments.model}"
+    else:
+        path = find_kept(files.own / MODELS, arguments.run)
+        ready, beside = from_kept(open_kept(path, keys().own), keys), ""
+    return ready, f"the model of round {ready.described.round} of {ready.described.name}{beside}"
+
+
+def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
     for each in missed[:_SHOWN]:
-        print(f"{each.path}: {each.reason}", file=sys.stderr)
+        # A file may be called anything, and this goes to a terminal.
+        said = f"{each.path}: {each.reason}"
+        print("".join(letter if letter.isprintable() else "?" for letter in said), file=sys.stderr)
     if missed:
-        print(f"{len(missed)} could not be read; {beside} says why", file=sys.stderr)
-    if not n:
-        raise DataError(f"none of {len(missed)} could be read", where=arguments.images, cure=f"see {beside}")
-    print(f"{arguments.out}: {n} images, by the model of round {kept.facts['round']} of {kept.run.name}")
-    return EXIT_PARTIAL if missed else EXIT_OK
+        print(f"{len(missed)} {what}; {beside} says why", file=sys.stderr)
 
 
-def _add_run(made: argparse.ArgumentParser) -> None:
+def add_models(commands: Commands) -> argparse.ArgumentParser:
+    """Add `models`."""
+    made = subcommand(
+        commands,
+        "models",
+        text="List the models this site kept of its runs, or remove one; nothing else ever removes them.",
+        example=f"{PROG} models --remove 0f2c7cf0",
+    )
+    made.add_argument("--remove", metavar="RUN", help="first characters of the run whose model is to go, for good")
+    made.add_argument("--yes", action="store_true", help="do not ask before removing")
+    made.add_argument("--json", action="store_true", help="print JSON")
+    made.set_defaults(command=_do_models)
+    return made
+
+
+def _do_models(arguments: argparse.Namespace) -> int:
+    from fl_client.export.held import MODELS, find_one, held, megabytes, remove, said  # noqa: PLC0415
+    from medveil.tables import plain_table  # noqa: PLC0415
+
+    files = site_of(arguments)
+    folder = files.own / MODELS
+    if arguments.remove is not None:
+        model = find_one(folder, arguments.remove, option="--remove")
+        named = f"the model of run {model.run}, kept {model.kept:%Y-%m-%d %H:%M} UTC, {megabytes(model.size)}"
+        if not arguments.yes:
+            _ask(f"remove {named}, for good?")
+        # First what is to be done, then doing it: a removal that cannot be written down does not happen.
+        files.audit.append("model-removed", run=model.run)
+        remove(model)
+        print(f"removed: {named}")
+        return EXIT_OK
+    models = [each.plain() for each in held(folder)]
+    if arguments.json:
+        print(json.dumps(models, indent=2))
+        return EXIT_OK
+    if models:
+        rows = [{"run": each["run"], "kept": each["kept"], "size": megabytes(each["bytes"])} for each in models]
+        print(plain_table(rows))
+    print(said(models))
+    return EXIT_OK
+
+
+def _ask(question: str) -> None:
+    """Let a person say yes; without one there must be `--yes`."""
+    if not sys.stdin.isatty():
+        cure = "--yes removes it without being asked"
+        raise ConfigError("there is no terminal to ask on", where=f"{PROG} models --remove", cure=cure)
+    print(f"{question} [y/N] ", end="", flush=True, file=sys.stderr)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ConfigError("nothing was removed", where=f"{PROG} models --remove", cure="answer y to remove it")
+
+
+def _add_run(made: argparse._ActionsContainer) -> None:
     made.add_argument("--run", metavar="RUN", help="first characters of the run's identity (default: the newest kept)")
 
 
 def _opened(files: OwnFiles, passphrases: Passphrases, run: str | None) -> tuple[KeptModel, OwnKeys]:
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
-    from fl_client.export.kept import MODELS, find_kept, open_kept  # noqa: PLC0415
+    from fl_client.export.held import MODELS, find_kept  # noqa: PLC0415
+    from fl_client.export.kept import open_kept  # noqa: PLC0415
 
     path = find_kept(files.own / MODELS, run)
     keys = open_keys(files, passphrases)

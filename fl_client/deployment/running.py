@@ -14,6 +14,7 @@ from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.supernode import answered_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
+from fl_client.export.held import MODELS, held, said
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
 from medveil.errors import ConfigError, FederationError
@@ -131,6 +132,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "node_says": node_log.why_it_ended(files.node_log),
         "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
         "approvals": sorted(Approvals(files.approvals).all()),
+        "models": [each.plain() for each in held(files.own / MODELS)],
         "served": read_json(files.served) if files.served.exists() else None,
     }
 
@@ -148,6 +150,7 @@ def as_text(found: dict[str, Any]) -> str:
             lines.append(f"the {name} ended {child['ended']} times, the last time because: {child['why']}")
     approvals = ", ".join(digest[:12] for digest in found["approvals"]) or "none: medveil-site approve HASH"
     lines.append(f"approved apps: {approvals}")
+    lines.append(said(found["models"]))
     if found["served"] is not None:
         last = found["served"]["last"]
         lines.append(f"last message: {last['kind']} at {last['at']}, {last['seconds']:g} s: {last['outcome']}")

@@ -54,23 +54,28 @@ def model_of(kept: KeptModel) -> VisionTransformer:
 
 
 def cipher_of(kept: KeptModel, keys: OwnKeys) -> ImageCipher:
-    """The cipher of the images the model reads.
+    """The cipher of the images a kept model reads (KeyMaterialError where the site no longer holds its key)."""
+    run = kept.run
+    config = from_mapping(CipherConfig, run.cipher, where="cipher")
+    key = key_of(run.keys, kept.facts["fingerprint"], keys)
+    return make_cipher(config, key, channels=run.channels, height=run.image_size, width=run.image_size)
+
+
+def key_of(policy: str, fingerprint: str, keys: OwnKeys) -> Key | None:
+    """The site's key of a fingerprint, by who holds the run's keys; None where there are none.
 
     Raises
     ------
     KeyMaterialError
-        The site no longer holds its key.
+        The site does not hold it, or no longer.
     """
-    run = kept.run
-    config = from_mapping(CipherConfig, run.cipher, where="cipher")
-    key: Key | None = None
-    if run.keys != "none":
-        ring = keys.own if run.keys == "per-site" else keys.shared
-        if ring is None:
-            cure = "set 'shared_key' to its file"
-            raise KeyMaterialError(f"is of a run with the shared key {kept.facts['fingerprint']}", cure=cure)
-        key = ring.find(kept.facts["fingerprint"])
-    return make_cipher(config, key, channels=run.channels, height=run.image_size, width=run.image_size)
+    if policy == "none":
+        return None
+    ring = keys.own if policy == "per-site" else keys.shared
+    if ring is None:
+        cure = "set 'shared_key' to its file"
+        raise KeyMaterialError(f"is of a run with the shared key {fingerprint}", cure=cure)
+    return ring.find(fingerprint)
 
 
 def check_restorable(kept: KeptModel) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,28 @@ import pydicom
 from crypto.base import ImageCipher
 from crypto.dicom.kind import DICOM
 from crypto.files.header import HiddenHeader
+from crypto.files.hiding import nonces_of
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
-from crypto.files.registry import IMAGE_SUFFIXES, kind_of
+from crypto.files.registry import IMAGE_SUFFIXES, OTHER_IMAGES, kind_of
 from crypto.files.sealing import SealedFile
 from crypto.imaging.dicom_pixels import frame_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
+from crypto.keys import SiteKey
 from fl_client.data.base import Skipped
 from fl_client.data.folders import walk
 from fl_client.data.images import image_to_bytes
-from fl_client.export.kept import KeptModel
-from medveil.errors import DataError, FormatError, MedVeilError
+from fl_client.export.plain_images import PlainImages
+from fl_client.export.ready import Ready
+from medveil.errors import DataError, FormatError, KeyMaterialError, MedVeilError
+
+if TYPE_CHECKING:
+    from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 _MOST_FRAMES = 2**16
+NOT_AN_IMAGE = "not an image file"
 
 
 @dataclass(frozen=True)
@@ -39,21 +46,32 @@ class Asked:
     pixels: Pixels
 
 
+class NoImage(Skipped):
+    """A file that is no image by its name and its content: nothing was missed."""
+
+
 class Reader:
-    """Reads files as a kept model was trained to see them.
+    """Reads files as a model was trained to see them.
+
+    Plain images are hidden in memory for a model that reads hidden ones. Images this site hid are shown in memory for
+    one that reads plain ones, where the site holds their key: they were plain here before they were hidden, and nothing
+    but probabilities is written.
 
     Parameters
     ----------
-    kept
+    ready
         The model.
-    cipher
-        Hides plain images for it.
-    keys
-        Prove hidden files whole, where they hold their key.
     """
 
-    def __init__(self, kept: KeptModel, cipher: ImageCipher, keys: Keyring | None) -> None:
-        self._run, self._facts, self._cipher, self._keys = kept.run, kept.facts, cipher, keys
+    def __init__(self, ready: Ready) -> None:
+        self._made, self._cipher, self._keys = ready.described, ready.cipher, ready.keys
+        made = self._made
+        self._plain = PlainImages(
+            channels=made.channels,
+            image_size=made.image_size,
+            padded_size=made.padded_size if made.reads_plain else made.image_size,
+        )
+        self._shown: dict[tuple[object, ...], ImageCipher] = {}
 
     def read(self, root: Path) -> Iterator[Asked | Skipped]:
         """Every image of a file or below a folder, in the order of names; what cannot be read, with the reason.
@@ -65,78 +83,138 @@ class Reader:
         """
         if not root.exists():
             raise DataError("no such file or folder", where=root)
-        files = [root] if root.is_file() else list(walk(root))
+        files = list(walk(root)) if root.is_dir() else [root]
         if not files:
             raise DataError("the folder is empty", where=root)
         for path in files:
-            name = path.name if root.is_file() else path.relative_to(root).as_posix()
+            name = path.relative_to(root).as_posix() if root.is_dir() else path.name
             # Linux allows names of any bytes, and a CSV is text.
             name = name.encode("utf-8", "backslashreplace").decode()
             yield from self._of_file(path, name)
 
     def _of_file(self, path: Path, name: str) -> Iterator[Asked | Skipped]:
         try:
+            if path.exists() and not path.is_file():
+                # Opening a pipe would wait for its writer for ever.
+                yield NoImage(name, "is a pipe, a socket or a device")
+                return
             kind = kind_of(path)
             if kind is None:
-                yield Skipped(name, "is no image" if path.suffix.lower() in IMAGE_SUFFIXES else "not an image file")
+                yield _no_image(path, name)
                 return
             header = _header(kind, path)
             frames = _frames(kind, path) if header is None else header.frames
             if header is not None:
-                self._check_hidden(header)
-                if self._keys is not None and header.fingerprint == self._cipher.fingerprint:
-                    kind.verify(path, self._keys)
+                self._check_hidden(kind, path, header)
         except MedVeilError as error:
-            yield Skipped(name, error.problem)
+            yield _skipped(name, error)
             return
         for frame in range(frames):
             each = name if frames == 1 else f"{name}#{frame}"
             try:
-                if header is not None:
-                    yield Asked(each, self._ciphertext(kind, path, frame))
+                if header is None:
+                    yield Asked(each, self._of_plain(kind, path, frame if frames > 1 else None))
+                elif self._made.reads_plain:
+                    yield Asked(each, self._show(kind, path, header, frame))
                 else:
-                    yield Asked(each, self._plain(kind, path, frame if frames > 1 else None))
+                    yield Asked(each, self._ciphertext(kind, path, frame))
             except MedVeilError as error:
-                yield Skipped(each, error.problem)
+                yield _skipped(each, error)
 
-    def _plain(self, kind: FileKind, path: Path, frame: int | None) -> Pixels:
-        if self._facts["hidden_source"] is not None:
-            fingerprint = self._facts["hidden_source"]["fingerprint"]
+    def _of_plain(self, kind: FileKind, path: Path, frame: int | None) -> Pixels:
+        made = self._made
+        if made.hidden_source is not None:
+            fingerprint = made.hidden_source.fingerprint
             raise DataError(f"is a plain image, and the model reads images hidden under {fingerprint}")
-        data = self._facts["data"]
-        if kind is DICOM:
-            pixels = _dicom_pixels(path, frame, data["window"])
-        else:
-            pixels = image_to_bytes(path, window=data["window"])
-        if min(pixels.shape[:2]) < data["min_side"]:
-            raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {data['min_side']}")
-        square = to_square(pixels, size=self._run.image_size, channels=self._run.channels)
+        window = None if made.window is None else list(made.window)
+        pixels = _dicom_pixels(path, frame, window) if kind is DICOM else image_to_bytes(path, window=window)
+        if min(pixels.shape[:2]) < made.min_side:
+            raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {made.min_side}")
+        square = to_square(pixels, size=made.image_size, channels=made.channels)
+        if self._cipher is None:
+            return self._plain.fill(square)
         nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
         return self._cipher.encrypt(square, nonce)
 
     def _ciphertext(self, kind: FileKind, path: Path, frame: int) -> Pixels:
         found: npt.NDArray[Any] = kind.ciphertext(path, frame)
-        wanted = (self._run.channels, *self._facts["padded"])
-        if found.shape != wanted:
-            raise DataError(f"is hidden in the shape {found.shape}, and the model reads {wanted}")
+        wanted = (self._made.channels, self._made.padded_size, self._made.padded_size)
+        dtype = np.dtype(np.uint8) if self._cipher is None else self._cipher.hidden_dtype(np.uint8)
+        if found.shape != wanted or found.dtype != dtype:
+            raise DataError(f"is hidden as {found.dtype} {found.shape}, and the model reads {dtype} {wanted}")
         return found
 
-    def _check_hidden(self, header: HiddenHeader) -> None:
+    def _show(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
+        """An image this site hid, as it was before; its MAC was checked."""
+        known = (header.scheme, header.block, header.negate, header.fingerprint)
+        if known not in self._shown:
+            self._shown[known] = header.cipher(_held(self._keys(), header))
+        cipher = self._shown[known]
+        found: npt.NDArray[Any] = kind.ciphertext(path, frame)
+        shown: npt.NDArray[Any] = cipher.decrypt(found, nonces_of(header, frame))
+        return self._plain.fill(shown.astype(np.uint8))
+
+    def _check_hidden(self, kind: FileKind, path: Path, header: HiddenHeader) -> None:
         if header.purpose != TRAINING:
             raise DataError("is hidden as an archive: it must be decrypted first")
-        source, cipher = self._facts["hidden_source"], self._run.cipher
-        if source is None and self._run.keys == "none":
-            raise DataError(f"is hidden under {header.fingerprint}, and the model reads plain images")
+        if self._made.reads_plain:
+            self._check_shown(kind, path, header)
+            return
+        source, cipher = self._made.hidden_source, self._made.cipher
         wanted = (
-            (source["scheme"], source["block"], source["fingerprint"])
-            if source is not None
-            else (self._cipher.scheme, int(cipher["block"]), self._facts["fingerprint"])
+            (cipher.scheme, cipher.block, self._made.fingerprint)
+            if source is None
+            else (source.scheme, source.block, source.fingerprint)
         )
         found = (header.scheme, header.block, header.fingerprint)
         if found != wanted:
             raise DataError(f"is hidden with {_said(found)}, and the model reads {_said(wanted)}")
-        if source is None and header.negate != bool(cipher.get("negate", False)):
+        if self._cipher is None:
+            return
+        if header.negate != self._cipher.config.negate:
             raise DataError("is hidden with another 'negate' than the model reads")
+        kind.verify(path, self._ring())
+
+    def _check_shown(self, kind: FileKind, path: Path, header: HiddenHeader) -> None:
+        reads = f"is hidden under {header.fingerprint}, and the model reads plain images"
+        try:
+            key = _held(self._keys(), header)
+        except MedVeilError as error:
+            raise DataError(f"{reads}; to show it: {error.problem}") from None
+        size = self._made.image_size
+        found, wanted = (header.channels, header.height, header.width), (self._made.channels, size, size)
+        if found != wanted or header.bits != 8 or header.signed:
+            raise DataError(f"{reads} of {wanted}, this one has {found} and {header.bits} bits")
+        kind.verify(path, Keyring(key))
+
+    def _ring(self) -> Keyring:
+        keys = self._keys()
+        return keys.shared if self._made.policy.keys == "shared" and keys.shared is not None else keys.own
+
+
+def _skipped(name: str, error: MedVeilError) -> Skipped:
+    """An image that could not be read; what decoders say of it can run over several lines."""
+    return Skipped(name, " ".join(error.problem.split()))
+
+
+def _no_image(path: Path, name: str) -> Skipped:
+    """A file whose content is no image: missed where its name promises one, as `medveil-crypto` has it."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    last, last_two = "".join(suffixes[-1:]), "".join(suffixes[-2:])
+    if last in IMAGE_SUFFIXES:
+        return Skipped(name, "is empty" if path.stat().st_size == 0 else "is named like an image and is none")
+    if {last, last_two} & OTHER_IMAGES:
+        return Skipped(name, "is of a sort that is not read; convert it to DICOM, PNG or TIFF")
+    return NoImage(name, NOT_AN_IMAGE)
+
+
+def _held(keys: OwnKeys, header: HiddenHeader) -> SiteKey:
+    """The site's own or shared key that hid a file (KeyMaterialError where it holds neither)."""
+    for ring in (keys.own, keys.shared):
+        for key in ring or ():
+            if key.fingerprint == header.fingerprint:
+                return key
+    raise KeyMaterialError("this site does not hold its key")
 
 
 def _header(kind: FileKind, path: Path) -> HiddenHeader | None:

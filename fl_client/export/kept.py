@@ -18,15 +18,13 @@ from torch import Tensor
 from crypto.keyring import Keyring
 from crypto.keys import Key
 from crypto.sealed import seal, unseal
+from fl_client.export.held import SUFFIX
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError, IntegrityError
+from medveil.errors import IntegrityError
 from medveil.files import check_format, make_folder, read_bytes, write_bytes
 
 FORMAT = "medveil-kept-model"
 VERSION = 1
-MODELS = "models"
-"""Folder of them, in the site's own."""
-SUFFIX = ".sealed"
 
 
 @dataclass(frozen=True)
@@ -63,27 +61,6 @@ def keep(folder: Path, key: Key, kept: KeptModel) -> Path:
     path = folder / f"{run}{SUFFIX}"
     write_bytes(path, seal(key.subkey("state"), plain, associated=_bound(run)), mode=0o600)
     return path
-
-
-def find_kept(folder: Path, named: str | None) -> Path:
-    """The kept model of a run by the first characters of its identity; the newest without a name.
-
-    Raises
-    ------
-    ConfigError
-        There is none, or the name fits several.
-    """
-    held = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime) if folder.is_dir() else []
-    found = held if named is None else [path for path in held if path.name.startswith(named)]
-    if not found:
-        cure = "a model is kept when a run ends and this site measures it; --run names one of " + (
-            ", ".join(path.stem for path in held) or "none so far"
-        )
-        raise ConfigError("no such model is kept here" if held else "no model is kept here", where=folder, cure=cure)
-    if named is not None and len(found) > 1:
-        listed = ", ".join(path.stem for path in found)
-        raise ConfigError(f"'{named}' fits several", where="--run", cure=f"one of {listed}")
-    return found[-1]
 
 
 def open_kept(path: Path, keys: Keyring) -> KeptModel:

@@ -1,13 +1,13 @@
-"""What a kept model says of images: calibrated class probabilities, and what could not be read."""
+"""What a model says of images: calibrated class probabilities, and what could not be read."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,53 +16,46 @@ from torch import Tensor, nn
 from crypto.base import Reading
 from fl_client.data.base import Skipped
 from fl_client.export.calibration import Logits, probabilities_of
-from fl_client.export.domain import cipher_of, model_of
-from fl_client.export.images import Asked, Reader
-from fl_client.export.kept import KeptModel
+from fl_client.export.images import Asked, NoImage, Reader
+from fl_client.export.ready import Ready
 from medveil.files import write_text
 from models.vit import normalise
-
-if TYPE_CHECKING:
-    from fl_client.deployment.own_site import OwnKeys
 
 BATCH = 32
 _DECIMALS = 6
 
 
 class Answers(NamedTuple):
-    """Ids and calibrated class probabilities (n, K) of images, and what could not be read."""
+    """Ids and calibrated class probabilities (n, K) of images, and what could not be read: images, and other files."""
 
     ids: list[str]
     probabilities: Logits
     skipped: list[Skipped]
+    no_images: list[Skipped]
 
 
-def predict_files(kept: KeptModel, keys: OwnKeys, images: Path, *, device: torch.device) -> Answers:
-    """Ask the kept model about every image of a file or folder.
+def predict_files(ready: Ready, images: Path, *, device: torch.device) -> Answers:
+    """Ask a model about every image of a file or folder.
 
-    Plain images are hidden in memory on the way, so that the model sees what it was trained on; hidden ones are read as
-    they are.
+    Plain images are hidden in memory on the way to a model that reads hidden ones, so that it sees what it was trained
+    on; hidden ones are read as they are.
 
     Raises
     ------
     DataError
         There is nothing there.
-    KeyMaterialError
-        The site no longer holds the model's key.
     """
-    cipher = cipher_of(kept, keys)
-    ring = keys.shared if kept.run.keys == "shared" else keys.own
-    model = model_of(kept).to(device)
+    model = ready.model.to(device)
     ids: list[str] = []
-    skipped: list[Skipped] = []
-    rows: list[Logits] = [np.zeros((0, len(kept.run.classes)))]
-    found = _sorted(Reader(kept, cipher, ring).read(images), skipped)
+    answers = Answers(ids, np.zeros((0, len(ready.described.classes))), [], [])
+    rows: list[Logits] = [answers.probabilities]
+    found = _sorted(Reader(ready).read(images), answers)
     while batch := list(islice(found, BATCH)):
         numbers = torch.from_numpy(np.stack([each.pixels for each in batch]))
-        logits = logits_of(model, numbers.to(device), cipher.reading)
-        rows.append(probabilities_of(logits.cpu().numpy(), kept.temperature))
+        logits = logits_of(model, numbers.to(device), ready.reading)
+        rows.append(probabilities_of(logits.cpu().numpy(), ready.described.temperature))
         ids += [each.id for each in batch]
-    return Answers(ids, np.concatenate(rows), skipped)
+    return answers._replace(probabilities=np.concatenate(rows))
 
 
 @torch.no_grad()
@@ -74,7 +67,7 @@ def logits_of(model: nn.Module, pixels: Tensor, reading: Reading) -> Tensor:
     return made
 
 
-def write_answers(answers: Answers, classes: list[str], out: Path) -> Path:
+def write_answers(answers: Answers, classes: Sequence[str], out: Path) -> Path:
     """Write the predictions, one row an image, and beside them what could not be read and why.
 
     Returns
@@ -91,16 +84,18 @@ def write_answers(answers: Answers, classes: list[str], out: Path) -> Path:
     head = ["image", *(f"p({name})" for name in classes), "class"]
     made = [[each, *(f"{p:.{_DECIMALS}f}" for p in said), classes[int(np.argmax(said))]] for each, said in rows]
     beside = out.with_name(f"{out.stem}.unreadable.csv")
-    write_text(beside, _csv([["image", "reason"], *answers.skipped]), mode=0o600)
+    write_text(beside, _csv([["image", "reason"], *sorted([*answers.skipped, *answers.no_images])]), mode=0o600)
     write_text(out, _csv([head, *made]), mode=0o600)
     return beside
 
 
-def _sorted(found: Iterable[Asked | Skipped], skipped: list[Skipped]) -> Iterator[Asked]:
-    """The images; what could not be read goes to `skipped`."""
+def _sorted(found: Iterable[Asked | Skipped], answers: Answers) -> Iterator[Asked]:
+    """The images; what could not be read goes into the answers."""
     for each in found:
-        if isinstance(each, Skipped):
-            skipped.append(each)
+        if isinstance(each, NoImage):
+            answers.no_images.append(each)
+        elif isinstance(each, Skipped):
+            answers.skipped.append(each)
         else:
             yield each
 

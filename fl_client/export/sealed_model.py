@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crypto.files.sealing import private_folder, seal_file, unseal_file
+from crypto.files.sealing import CHUNK_BYTES, HEADER_BYTES, TAG_BYTES, private_folder, seal_file, unseal_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.files import read_bytes, write_bytes
@@ -24,3 +24,8 @@ def open_sealed(path: Path, keys: Keyring) -> bytes:
     with private_folder() as folder:
         unseal_file(path, folder / "weights", keys)
         return read_bytes(folder / "weights")
+
+
+def sealed_bytes(plain: int) -> int:
+    """How large so many bytes are when sealed."""
+    return HEADER_BYTES + plain + (plain // CHUNK_BYTES + 1) * TAG_BYTES

@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import save
 
 from fl_client.export.cards import data_card, model_card
+from fl_client.export.described import HIDDEN, PLAIN, Description, describe, document_of, written
 from fl_client.export.domain import cipher_of, model_of, restored
+from fl_client.export.fields import ONNX, SEALED, WEIGHTS
 from fl_client.export.kept import KeptModel
 from fl_client.export.onnx_file import check_onnx, onnx_bytes
-from fl_client.export.sealed_model import LABEL, save_sealed
+from fl_client.export.sealed_model import save_sealed
 from medveil.errors import ConfigError, StorageError
-from medveil.files import new_folder, write_bytes, write_json, write_text
+from medveil.files import new_folder, write_bytes, write_text
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from fl_client.deployment.own_site import OwnKeys
 
-FORMAT = "medveil-model"
-VERSION = 1
-WEIGHTS, SEALED, ONNX = "model.safetensors", "KEY-BEARING.safetensors.mvseal", "model.onnx"
 CONFIG, MODEL_CARD, DATA_CARD = "config.json", "MODEL_CARD.md", "DATA_CARD.md"
 
 
@@ -44,14 +43,14 @@ def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = F
     if onnx:
         check_onnx()
     model = restored(kept, cipher_of(kept, keys))
-    weights = _weights(model)
-    files = {WEIGHTS: weights}
+    described = describe(kept, domain=PLAIN, arguments=arguments_of(kept, model))
+    files = {WEIGHTS: _weights(model, described)}
     if onnx:
         files[ONNX] = onnx_bytes(model, channels=kept.run.channels, side=kept.facts["padded"][0])
     with new_folder(folder) as made:
         for name, data in files.items():
             write_bytes(made / name, data)
-        _write_papers(made, kept, model, domain="plain", files=files)
+        _write_papers(made, kept, described, files)
 
 
 def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
@@ -66,56 +65,30 @@ def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
     """
     _refuse_folder(folder)
     model = model_of(kept)
+    described = describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model))
     with new_folder(folder, mode=0o700) as made:
-        save_sealed(made / SEALED, _weights(model), keys.own.current)
+        save_sealed(made / SEALED, _weights(model, described), keys.own.current)
         files = {SEALED: (made / SEALED).read_bytes()}
-        _write_papers(made, kept, model, domain="hidden", files=files)
+        _write_papers(made, kept, described, files)
 
 
-def _write_papers(
-    folder: Path, kept: KeptModel, model: VisionTransformer, *, domain: str, files: dict[str, bytes]
-) -> None:
+def _write_papers(folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes]) -> None:
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    write_json(folder / CONFIG, _config(kept, model, domain=domain, digests=digests))
-    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=domain))
+    write_bytes(folder / CONFIG, written(made, digests))
+    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain))
     write_text(folder / DATA_CARD, data_card(kept.facts))
 
 
-def _config(kept: KeptModel, model: VisionTransformer, *, domain: str, digests: dict[str, str]) -> dict[str, Any]:
-    """What it takes to use the weights without MedVeil."""
-    run, data, size = kept.run, kept.facts["data"], kept.facts["padded"][0]
-    label = {"label": LABEL, "fingerprint": kept.facts["fingerprint"]} if domain == "hidden" else {}
+def arguments_of(kept: KeptModel, model: VisionTransformer) -> dict[str, int]:
+    """What timm makes the model with."""
     return {
-        "format": FORMAT,
-        "version": VERSION,
-        **label,
-        "architecture": run.model["name"],
-        "library": "timm",
-        "arguments": {
-            "img_size": size,
-            "patch_size": model.patch_embed.patch_size[0],
-            "in_chans": run.channels,
-            "num_classes": len(run.classes),
-            "embed_dim": model.embed_dim,
-            "depth": len(model.blocks),
-            "num_heads": _heads(model),
-        },
-        "classes": list(run.classes),
-        "domain": domain,
-        "input": {
-            "channels": run.channels,
-            "image_size": run.image_size,
-            "padded_size": size,
-            "window": data["window"],
-            "numbers": "(2 v - 255) / 255 of 8-bit pixels v" if domain == "plain" else "see medveil-site predict",
-        },
-        "temperature": kept.temperature,
-        "policy": {"keys": run.keys, "stem_init": run.stem_init, "stem_train": run.stem_train},
-        "cipher": dict(run.cipher),
-        "run": run.run,
-        "round": kept.facts["round"],
-        "medveil": kept.facts["environment"]["medveil"],
-        "sha256": digests,
+        "img_size": kept.facts["padded"][0],
+        "patch_size": model.patch_embed.patch_size[0],
+        "in_chans": kept.run.channels,
+        "num_classes": len(kept.run.classes),
+        "embed_dim": model.embed_dim,
+        "depth": len(model.blocks),
+        "num_heads": _heads(model),
     }
 
 
@@ -124,9 +97,9 @@ def _heads(model: VisionTransformer) -> int:
     return int(block.attn.num_heads)
 
 
-def _weights(model: VisionTransformer) -> bytes:
+def _weights(model: VisionTransformer, made: Description) -> bytes:
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    return save(tensors, metadata={"format": "pt", "medveil": json.dumps({"format": FORMAT, "version": VERSION})})
+    return save(tensors, metadata={"format": "pt", "medveil": json.dumps(document_of(made), allow_nan=False)})
 
 
 def _refuse_folder(folder: Path) -> None:

@@ -30,11 +30,14 @@ from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.export import calibration, onnx_file
 from fl_client.export.domain import cipher_of, model_of, restored
-from fl_client.export.kept import MODELS, KeptModel, find_kept, open_kept
+from fl_client.export.fields import SEALED
+from fl_client.export.held import MODELS, find_kept
+from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.onnx_file import onnx_bytes
 from fl_client.export.predicting import logits_of, predict_files
+from fl_client.export.ready import from_kept
 from fl_client.export.sealed_model import open_sealed
-from fl_client.export.write import SEALED, export_hidden, export_plain
+from fl_client.export.write import export_hidden, export_plain
 from fl_client.site import Site, SiteSetup
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
@@ -336,8 +339,8 @@ def test_plain_and_hidden_images_get_the_same_answers(tmp_path: Path, images: Pa
         kind = kind_of(path)
         assert kind is not None
         kind.hide(path, hidden / path.name, recipe, KEYS.own.current)
-    open_ = predict_files(kept, KEYS, plain, device=torch.device("cpu"))
-    closed = predict_files(kept, KEYS, hidden, device=torch.device("cpu"))
+    open_ = predict_files(from_kept(kept, lambda: KEYS), plain, device=torch.device("cpu"))
+    closed = predict_files(from_kept(kept, lambda: KEYS), hidden, device=torch.device("cpu"))
     assert not open_.skipped
     assert not closed.skipped
     by_name = {Path(each).name: row for each, row in zip(open_.ids, open_.probabilities, strict=True)}
@@ -350,21 +353,22 @@ def test_plain_and_hidden_images_get_the_same_answers(tmp_path: Path, images: Pa
     other.mkdir()
     path = next(plain.rglob("*.dcm"))
     kind_of(path).hide(path, other / "x.dcm", recipe, SiteKey.generate("st-anna"))  # type: ignore[union-attr]
-    answers = predict_files(kept, KEYS, other, device=torch.device("cpu"))
+    answers = predict_files(from_kept(kept, lambda: KEYS), other, device=torch.device("cpu"))
     assert not answers.ids
     assert "the model reads block-pixel, block 8, under " + kept.facts["fingerprint"] in answers.skipped[0].reason
 
 
 def test_answers_are_the_calibrated_ones_of_the_store(images: Path, adapted: Site) -> None:
     kept, part = kept_of(adapted), adapted.store.part("test")
-    answers = predict_files(kept, KEYS, images, device=torch.device("cpu"))
+    answers = predict_files(from_kept(kept, lambda: KEYS), images, device=torch.device("cpu"))
     by_id = dict(zip(answers.ids, answers.probabilities, strict=True))
     written = np.load(adapted.setup.folder / "predictions.npz")
     for each, said in zip(written["ids"], written["probabilities"], strict=True):
         scaled = said.astype(np.float64) ** (1 / kept.temperature)
         np.testing.assert_allclose(by_id[each], scaled / scaled.sum(), atol=1e-4)
     assert len(part) == len(written["ids"])
-    assert [each.path for each in answers.skipped] == ["labels.csv", "phantoms.json"]
+    assert [each.path for each in answers.no_images] == ["labels.csv", "phantoms.json"]
+    assert not answers.skipped
 
 
 def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path, images: Path, adapted: Site) -> None:
@@ -376,14 +380,15 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path, images: P
     (folder / "notes.txt").write_text("no image")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "tiny.png")
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(folder / "good.png")
-    answers = predict_files(kept, KEYS, folder, device=torch.device("cpu"))
+    answers = predict_files(from_kept(kept, lambda: KEYS), folder, device=torch.device("cpu"))
     assert answers.ids == ["good.png"]
     reasons = {each.path: each.reason for each in answers.skipped}
-    assert reasons.keys() == {"cut.dcm", "text.dcm", "notes.txt", "tiny.png"}
+    assert reasons.keys() == {"cut.dcm", "text.dcm", "tiny.png"}
+    assert answers.no_images == [("notes.txt", "not an image file")]
     assert "4x4 pixels" in reasons["tiny.png"]
-    assert reasons["text.dcm"] == "is no image"
+    assert reasons["text.dcm"] == "is named like an image and is none"
     with pytest.raises(DataError, match="no such file"):
-        predict_files(kept, KEYS, tmp_path / "nowhere", device=torch.device("cpu"))
+        predict_files(from_kept(kept, lambda: KEYS), tmp_path / "nowhere", device=torch.device("cpu"))
 
 
 # -- the commands ------------------------------------------------------------------------------------------------------
@@ -413,10 +418,14 @@ def test_the_commands_export_and_predict(
     assert list(rows[0]) == ["image", "p(none)", "p(mass)", "class"]
     assert all(float(row["p(none)"]) + float(row["p(mass)"]) == pytest.approx(1, abs=2e-6) for row in rows)
     assert list(csv.reader((tmp_path / "p.unreadable.csv").open())) == [["image", "reason"]]
-    # With labels.csv among them, one file is no image.
+    # A table among them is listed, and nothing was missed.
     capsys.readouterr()
-    assert main(["predict", str(images), "--out", str(tmp_path / "p.csv"), *at]) == 6
-    assert "labels.csv: not an image file" in capsys.readouterr().err
+    assert main(["predict", str(images), "--out", str(tmp_path / "p.csv"), *at]) == 0
+    said = capsys.readouterr().err
+    assert "labels.csv: not an image file" in said
+    assert "2 files are no images" in said
+    listed = dict(csv.reader((tmp_path / "p.unreadable.csv").open()))
+    assert listed == {"image": "reason", "labels.csv": "not an image file", "phantoms.json": "not an image file"}
     assert main(["predict", str(images / "labels.csv"), "--out", str(tmp_path / "p.csv"), *at]) == 3
     assert main(["export", str(tmp_path / "model"), *at]) == 0
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [

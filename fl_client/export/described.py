@@ -1,0 +1,257 @@
+"""What a model folder says of its model (``config.json``): written by export, and read as a stranger's.
+
+A folder may come from anyone, so that nothing in it is taken on trust: every field must be there, be known, be of its
+type and within its bounds. The checksum finds damage, not malice: whoever changes a folder on purpose can make it anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crypto.config import CipherConfig, resolve
+from crypto.documents import check_checksum, checksum
+from crypto.imaging import preprocess
+from fl_client.data.base import HiddenUnder
+from fl_client.export.fields import FIELDS, FIELDS_1, check_fields
+from fl_client.export.kept import KeptModel
+from fl_client.export.sealed_model import LABEL
+from medveil.errors import FormatError, IntegrityError
+from medveil.files import check_format
+from models.policy import POLICIES, Policy
+
+FORMAT = "medveil-model"
+VERSION = 2
+"""Version 2 added a checksum, and to the input the shortest side, how images are prepared and who else hid them."""
+PLAIN, HIDDEN = "plain", "hidden"
+_EARLIEST_SIDE = 16
+_WRITTEN = "export the model anew, or ask who sent it for a whole copy"
+_OWN = ("sha256", "checksum")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A model, and how images are brought to it.
+
+    Parameters
+    ----------
+    architecture, arguments
+        The timm model: its name, and what it is made with.
+    domain
+        ``"plain"``: it reads plain images; ``"hidden"``: it reads them as the site's run had them.
+    channels, image_size, padded_size
+        Of an image, before and after it was padded to whole blocks.
+    window, min_side, preparation
+        How a file becomes such an image; `preparation` is the version of `crypto.imaging.preprocess`.
+    temperature
+        What the logits are divided by.
+    cipher, policy, fingerprint
+        Of the run; the fingerprint only where the domain is hidden, and empty without a key.
+    hidden_source
+        How another party hid the images it learned from.
+    """
+
+    architecture: str
+    arguments: dict[str, int]
+    classes: tuple[str, ...]
+    domain: str
+    channels: int
+    image_size: int
+    padded_size: int
+    window: tuple[float, float] | None
+    min_side: int
+    preparation: int
+    temperature: float
+    policy: Policy
+    cipher: CipherConfig
+    fingerprint: str
+    hidden_source: HiddenUnder | None
+    run: str
+    name: str
+    site: str
+    round: int
+    medveil: str
+
+    @property
+    def reads_plain(self) -> bool:
+        """Whether the model itself reads plain images."""
+        return self.domain == PLAIN or (self.policy.keys == "none" and self.hidden_source is None)
+
+
+def describe(kept: KeptModel, *, domain: str, arguments: dict[str, int]) -> Description:
+    """The description of a kept model, in the domain it is to be used in."""
+    run, facts, data = kept.run, kept.facts, kept.facts["data"]
+    config = resolve(CipherConfig(**run.cipher))
+    source = facts["hidden_source"]
+    return Description(
+        architecture=run.model["name"],
+        arguments=arguments,
+        classes=tuple(run.classes),
+        domain=domain,
+        channels=run.channels,
+        image_size=run.image_size,
+        padded_size=facts["padded"][0],
+        window=None if data["window"] is None else (data["window"][0], data["window"][1]),
+        min_side=data["min_side"],
+        preparation=preprocess.VERSION,
+        temperature=kept.temperature,
+        policy=Policy(run.keys, run.stem_init, run.stem_train),
+        cipher=config,
+        fingerprint=facts["fingerprint"] if domain == HIDDEN else "",
+        hidden_source=None if source is None else HiddenUnder(**source),
+        run=run.run,
+        name=run.name,
+        site=facts["site"],
+        round=facts["round"],
+        medveil=facts["environment"]["medveil"],
+    )
+
+
+def document_of(made: Description) -> dict[str, Any]:
+    """A description as plain data: all of ``config.json`` but the digests."""
+    hidden = made.domain == HIDDEN
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **({"label": LABEL, "fingerprint": made.fingerprint} if hidden else {}),
+        "architecture": made.architecture,
+        "library": "timm",
+        "arguments": dict(made.arguments),
+        "classes": list(made.classes),
+        "domain": made.domain,
+        "input": {
+            "channels": made.channels,
+            "image_size": made.image_size,
+            "padded_size": made.padded_size,
+            "window": None if made.window is None else list(made.window),
+            "min_side": made.min_side,
+            "preparation": made.preparation,
+            "hidden_source": None if made.hidden_source is None else made.hidden_source._asdict(),
+            "numbers": "see medveil-site predict" if hidden else "(2 v - 255) / 255 of 8-bit pixels v",
+        },
+        "temperature": made.temperature,
+        "policy": {"keys": made.policy.keys, "stem_init": made.policy.init, "stem_train": made.policy.train},
+        "cipher": asdict(made.cipher),
+        "run": made.run,
+        "name": made.name,
+        "site": made.site,
+        "round": made.round,
+        "medveil": made.medveil,
+    }
+
+
+def written(made: Description, digests: dict[str, str]) -> bytes:
+    """The bytes of ``config.json``.
+
+    Parameters
+    ----------
+    digests
+        SHA-256 of the files beside it, by name.
+    """
+    document = {**document_of(made), "sha256": digests}
+    return _text({**document, "checksum": checksum(document)})
+
+
+def parsed(data: bytes, *, where: Path) -> tuple[Description, dict[str, Any]]:
+    """Read a ``config.json`` from anyone; also gives the document.
+
+    Raises
+    ------
+    FormatError
+        It is no description of a model, or of a newer version; or a field is missing, unknown, of another type or out
+        of its bounds: it is named.
+    IntegrityError
+        It is cut short, or was changed after it was written.
+    """
+    try:
+        document = json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise IntegrityError("is cut short or damaged: it is not JSON", where=where, cure=_WRITTEN) from None
+    version = check_format(document, name=FORMAT, newest=VERSION, where=where)
+    if version > 1 and isinstance(document.get("checksum"), str):
+        check_checksum(document, where=where)
+        if _text(document) != data:
+            raise IntegrityError("is not as it was written", where=where, cure=_WRITTEN)
+    fields = dict(FIELDS_1 if version == 1 else FIELDS)
+    hidden = document.get("domain") == HIDDEN
+    if not hidden:
+        del fields["label"], fields["fingerprint"]
+    check_fields(document, fields, where=where)
+    made = _read(document)
+    _check(made, version, where)
+    return made, document
+
+
+def identity_of(document: dict[str, Any]) -> dict[str, Any]:
+    """What the weights carry of a document, so that neither goes with another: all but the digests."""
+    return {name: value for name, value in document.items() if name not in _OWN}
+
+
+def _read(document: dict[str, Any]) -> Description:
+    given, policy, window = document["input"], document["policy"], document["input"]["window"]
+    source = given.get("hidden_source")
+    return Description(
+        architecture=document["architecture"],
+        arguments=dict(document["arguments"]),
+        classes=tuple(document["classes"]),
+        domain=document["domain"],
+        channels=given["channels"],
+        image_size=given["image_size"],
+        padded_size=given["padded_size"],
+        window=None if window is None else (float(window[0]), float(window[1])),
+        # Version 1 did not say; it is the smallest that a site takes in such a run.
+        min_side=given.get("min_side", max(_EARLIEST_SIDE, document["cipher"]["block"])),
+        preparation=given.get("preparation", 1),
+        temperature=float(document["temperature"]),
+        policy=Policy(policy["keys"], policy["stem_init"], policy["stem_train"]),
+        cipher=resolve(CipherConfig(**{"negate": False, **document["cipher"]})),
+        fingerprint=document.get("fingerprint", ""),
+        hidden_source=None if source is None else HiddenUnder(**source),
+        run=document["run"],
+        name=document.get("name", document["run"]),
+        site=document.get("site", ""),
+        round=document["round"],
+        medveil=document["medveil"],
+    )
+
+
+def _check(made: Description, version: int, where: Path) -> None:
+    """Refuse fields that are each possible and not together."""
+    if made.policy not in POLICIES:
+        raise FormatError(f"its field 'policy' is {made.policy}, which no run has", where=where)
+    if made.preparation > preprocess.VERSION:
+        problem = (
+            f"its images are prepared in the way {made.preparation}; this MedVeil knows up to {preprocess.VERSION}"
+        )
+        raise FormatError(problem, where=where, cure="upgrade MedVeil")
+    patch, arguments = made.arguments["patch_size"], made.arguments
+    pairs = {
+        "input.padded_size": (made.padded_size, -(-made.image_size // patch) * patch),
+        "arguments.img_size": (arguments["img_size"], made.padded_size),
+        "arguments.in_chans": (arguments["in_chans"], made.channels),
+        "arguments.num_classes": (arguments["num_classes"], len(made.classes)),
+    }
+    for name, (found, wanted) in pairs.items():
+        if found != wanted:
+            raise FormatError(f"its field '{name}' is {found}", where=where, cure=f"{wanted}, by its other fields")
+    if made.domain == PLAIN and made.hidden_source is not None:
+        raise FormatError("its field 'input.hidden_source' is set, and its model reads plain images", where=where)
+    keyed = made.policy.keys != "none"
+    if made.domain == HIDDEN and bool(made.fingerprint) != keyed:
+        problem = f"its field 'fingerprint' is '{made.fingerprint}', and the policy's keys are {made.policy.keys}"
+        raise FormatError(problem, where=where)
+    if keyed and made.cipher.block != patch:
+        raise FormatError(f"its field 'cipher.block' is {made.cipher.block}", where=where, cure=f"{patch}, the patch")
+    if version == 1 and made.domain == HIDDEN and not keyed:
+        raise FormatError("is of version 1, which does not say what images it reads", where=where, cure=_WRITTEN)
+
+
+def _text(document: dict[str, Any]) -> bytes:
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)

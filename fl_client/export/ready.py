@@ -1,0 +1,101 @@
+"""A model that is ready to be asked about images, wherever it came from: kept at home, or exported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crypto.base import PLAIN as READ_PLAIN
+from crypto.base import ImageCipher, Reading
+from crypto.cipher import make_cipher
+from fl_client.export.described import HIDDEN, Description, describe
+from fl_client.export.domain import key_of, model_of
+from fl_client.export.folder import open_folder
+from fl_client.export.kept import KeptModel
+from fl_client.export.write import arguments_of
+from medveil.errors import MedVeilError
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+    from fl_client.deployment.own_site import OwnKeys
+
+
+class LazyKeys:
+    """Opens the site's keys when they are first asked for, once; a failure stays one.
+
+    Parameters
+    ----------
+    read
+        Opens them.
+    """
+
+    def __init__(self, read: Callable[[], OwnKeys]) -> None:
+        self._read = read
+        self._found: OwnKeys | MedVeilError | None = None
+
+    def __call__(self) -> OwnKeys:
+        """The keys; errors as of what opens them."""
+        if self._found is None:
+            try:
+                self._found = self._read()
+            except MedVeilError as error:
+                self._found = error
+        if isinstance(self._found, MedVeilError):
+            raise self._found
+        return self._found
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A model, what it is, and the keys that bring images to it.
+
+    Parameters
+    ----------
+    described
+        What it is.
+    model
+        float32, on the CPU, in evaluation mode.
+    cipher
+        Hides plain images for it; None where it reads plain ones.
+    keys
+        Opens the site's keys.
+    """
+
+    described: Description
+    model: VisionTransformer
+    cipher: ImageCipher | None
+    keys: Callable[[], OwnKeys]
+
+    @property
+    def reading(self) -> Reading:
+        """How the model reads pixels."""
+        return READ_PLAIN if self.cipher is None else self.cipher.reading
+
+
+def from_kept(kept: KeptModel, keys: Callable[[], OwnKeys]) -> Ready:
+    """A model this site kept.
+
+    Raises
+    ------
+    KeyMaterialError
+        The site no longer holds its key.
+    """
+    model = model_of(kept)
+    return _ready(describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model)), model, keys)
+
+
+def from_folder(folder: Path, keys: Callable[[], OwnKeys]) -> Ready:
+    """An exported model, from anyone; errors as `fl_client.export.folder.open_folder`."""
+    described, model = open_folder(folder, keys)
+    return _ready(described, model, keys)
+
+
+def _ready(made: Description, model: VisionTransformer, keys: Callable[[], OwnKeys]) -> Ready:
+    if made.reads_plain or made.hidden_source is not None:
+        return Ready(made, model, None, keys)
+    key = key_of(made.policy.keys, made.fingerprint, keys())
+    size = made.image_size
+    return Ready(made, model, make_cipher(made.cipher, key, channels=made.channels, height=size, width=size), keys)
