@@ -69,8 +69,17 @@ def _find(file: str | Path | None, *, confirm: bool) -> str:
 def _credential() -> Path | None:
     """The credential ``medveil-passphrase`` (systemd.exec(5), LoadCredential=), if this unit was given one."""
     folder = os.environ.get(CREDENTIALS)
-    found = Path(folder, CREDENTIAL) if folder else None
-    return found if found is not None and os.path.lexists(found) else None
+    if not folder:
+        return None
+    found = Path(folder, CREDENTIAL)
+    try:
+        found.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        # Opening it says why it cannot be had.
+        return found
+    return found
 
 
 def _from_file(file: str | Path, *, private: bool) -> str:

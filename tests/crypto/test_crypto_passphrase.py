@@ -72,10 +72,13 @@ def test_a_credential_that_cannot_be_read_is_an_error_and_no_reason_to_look_else
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / CREDENTIAL).mkdir()
-    monkeypatch.setenv(CREDENTIALS, str(tmp_path))
+    # A loop is what root cannot pass either.
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     monkeypatch.setenv(VARIABLE, "from the environment")
-    with pytest.raises(StorageError, match="cannot read the file"):
-        read_passphrase()
+    for folder in (tmp_path, tmp_path / "loop"):
+        monkeypatch.setenv(CREDENTIALS, str(folder))
+        with pytest.raises(StorageError, match="cannot read the file"):
+            read_passphrase()
 
 
 @pytest.mark.parametrize(
