@@ -115,8 +115,8 @@ def test_the_logs_that_are_rotated_are_those_that_are_written(kit_of, role: str,
     text = (kit_of(role) / "logrotate.conf").read_text()
     named = {Path(path) for path in re.findall(r'"(/[^"]+)"', text)}
     if role == SITE:
-        log = OwnFiles(SiteConfig(), tmp_path / "site.yaml").log
-        assert named == {log.with_name("worker.out"), log.with_name("supervisor.out")}
+        files = OwnFiles(SiteConfig(), tmp_path / "site.yaml")
+        assert named == {files.node_log, *(files.log.with_name(f"{name}.out") for name in ("worker", "supervisor"))}
     else:
         consortium = Consortium(ConsortiumConfig(), tmp_path / "consortium.yaml")
         assert named == {consortium.log.with_suffix(".out")}
