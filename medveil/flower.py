@@ -12,7 +12,6 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +26,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from medveil.doors import FleetOnly, listening
 from medveil.errors import FederationError
-from medveil.pace import Pace
+from medveil.pace import LastAnswer, ShortSleep
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
 
@@ -43,11 +42,8 @@ TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
 """Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
 SKEW_S = 300.0
 """Seconds a node's clock may be behind its SuperLink's before its signature is refused; ahead it may be 5 s."""
-_EAGER_S = 120.0
-_IDLE_S = 3.0
 _TRIES = 5
 _PULL_S, _PULL_MOST_S = 0.05, 1.0
-_NOTED_S = 2.0
 
 
 def be_task(*, run_id: int, node_id: int, task_id: int = 1) -> None:
@@ -190,62 +186,6 @@ def noting_answers(client: Any, note: Callable[[], None]) -> Any:
             return response
 
     return Noting
-
-
-class LastAnswer:
-    """Keeps the time of the last answer as that of a file, at most every two seconds.
-
-    Parameters
-    ----------
-    path
-        The file; empty, made by the first answer.
-    clock
-        Seconds that only grow.
-    """
-
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path, self._clock, self._noted = path, clock, float("-inf")
-
-    def __call__(self) -> None:
-        """Note an answer."""
-        now = self._clock()
-        if now - self._noted < _NOTED_S:
-            return
-        self._noted = now
-        # A node whose disk is full goes on.
-        with suppress(OSError):
-            self._path.touch(mode=0o600)
-
-
-class ShortSleep:
-    """The sleep of a SuperNode's loop, which is 3 s where it found no work and half a second while it waits for some.
-
-    Short sleeps would make many idle sites a burden to their server: after two minutes without work they end, and
-    before that they follow the server's pace.
-    """
-
-    def __init__(
-        self,
-        poll: float,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._poll, self._pace = poll, Pace(poll)
-        self._sleep, self._clock = sleep, clock
-        self._idle, self._woke = 0.0, clock()
-
-    def __call__(self, seconds: float) -> None:
-        """Sleep for `seconds` at most."""
-        if seconds < _IDLE_S:
-            # It waits for the worker's reply, and asks nobody.
-            self._idle = 0.0
-            self._sleep(min(seconds, self._poll))
-        else:
-            wanted = min(seconds, self._pace.wait(self._clock() - self._woke))
-            self._sleep(seconds if self._idle >= _EAGER_S else wanted)
-            self._idle += wanted
-        self._woke = self._clock()
 
 
 # -- a worker's process ------------------------------------------------------------------------------------------------

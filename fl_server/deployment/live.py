@@ -16,7 +16,7 @@ from rich.text import Text
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.progress import ANSWERED, number, numbers
 from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
-from medveil.errors import FederationError
+from medveil.errors import MedVeilError
 
 LOOK_S = 1.0
 """Seconds between two looks at the run's folder."""
@@ -47,7 +47,7 @@ def looks(
         while not ended.is_set():
             try:
                 asked[0] = ask(consortium)
-            except FederationError as error:
+            except MedVeilError as error:
                 asked[0] = (asked[0][0], str(error))
             ended.wait(ASK_S)
 

@@ -22,6 +22,7 @@ from fl_server.deployment.runs import Submission, new_submission
 from fl_server.deployment.status import as_text as status_text
 from fl_server.deployment.status import status
 from fl_server.watch import Watcher
+from medveil.errors import IntegrityError
 from medveil.files import make_folder, write_json
 from medveil.node_keys import generate, public_half
 
@@ -199,7 +200,7 @@ def test_flower_is_asked_beside_the_looks_and_its_failure_is_told(consortium):
 
     def ask(of: Consortium) -> Any:
         asked.append(of)
-        return {}, "Flower said no"
+        raise IntegrityError("Flower said no")
 
     found = looks(consortium, ask=ask, seconds=0.05)
     troubles = [next(found)["server"]["trouble"] for _ in range(5)]

@@ -23,9 +23,7 @@ from medveil.flower import (
     TASK_POLL,
     AppExitException,
     ErrorCode,
-    LastAnswer,
     NodeInfo,
-    ShortSleep,
     Tasks,
     be_task,
     forgetting_ended_runs,
@@ -34,6 +32,7 @@ from medveil.flower import (
     pull_soon,
     stamp,
 )
+from medveil.pace import LastAnswer, ShortSleep
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
