@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_site import SIZE, evaluated
 from PIL import Image
 from safetensors.torch import load, load_file
 from scipy.special import softmax
@@ -25,7 +26,7 @@ from crypto.files.registry import kind_of
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from fl_client.cli import main
-from fl_client.data.config import DataConfig, PhantomConfig
+from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.export import calibration, onnx_file
@@ -38,16 +39,10 @@ from fl_client.export.predicting import logits_of, predict_files
 from fl_client.export.ready import from_kept
 from fl_client.export.sealed_model import open_sealed
 from fl_client.export.write import export_hidden, export_plain
-from fl_client.site import Site, SiteSetup
-from medveil.config import to_mapping
-from medveil.contract import RunConfig
+from fl_client.site import Site
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, PolicyError
-from medveil.training import TrainConfig
-from models.config import ModelConfig
 from models.vit import normalise
 
-CLASSES = ["none", "mass"]
-SIZE = 32
 KEYS = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("shared")))
 
 
@@ -64,51 +59,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluated(folder: Path, images: Path, *, keep_model: bool = True, **changes: Any) -> Site:
-    """A site that trained one round and was evaluated."""
-    model = ModelConfig(image_size=SIZE, patch=8, channels=1, classes=2, width=24, depth=2, heads=2)
-    values: dict[str, Any] = {
-        "run": "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab",
-        "name": "trial|one",
-        "classes": CLASSES,
-        "image_size": SIZE,
-        "model": to_mapping(model),
-        "train": to_mapping(TrainConfig(batch_size=8, lr=0.003)),
-        "cipher": {"scheme": "block-pixel", "block": 8, "negate": True},
-        "keys": "per-site",
-        "stem_init": "adapted",
-        "stem_train": "local",
-    }
-    run = RunConfig(**{**values, **changes})
-    key = {"none": None, "per-site": KEYS.own.current, "shared": KEYS.shared and KEYS.shared.current}[run.keys]
-    data = DataConfig(
-        source="dicom", path=str(images), labels="labels.csv", image_size=SIZE, classes=CLASSES, channels=1
-    )
-    setup = SiteSetup(
-        name="st-anna",
-        index=0,
-        sites=1,
-        key=KEYS.own.current,
-        cipher_key=key,
-        thief_key=SiteKey.generate("thief"),
-        data=data,
-        folder=folder,
-        device=torch.device("cpu"),
-        keep_model=keep_model,
-    )
-    site = Site(run, setup)
-    incoming = {name: site.bench.public[name].numpy().copy() for name in site.travelling}
-    site.evaluate(1, site.train(1, incoming)[0])
-    return site
-
-
 def kept_of(site: Site) -> KeptModel:
     return open_kept(find_kept(site.setup.folder / MODELS, None), KEYS.own)
 
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Site:
-    return evaluated(tmp_path_factory.mktemp("site"), images)
+    return evaluated(tmp_path_factory.mktemp("site"), images, KEYS, name="trial|one")
 
 
 def some(n: int = 6) -> np.ndarray:
@@ -130,7 +87,7 @@ def timm_model(folder: Path) -> torch.nn.Module:
 
 @pytest.mark.parametrize("negate", [True, False])
 def test_exported_on_plain_images_is_the_sites_model_on_ciphertexts(tmp_path: Path, images: Path, negate: bool) -> None:
-    site = evaluated(tmp_path / "site", images, cipher={"scheme": "block-pixel", "block": 8, "negate": negate})
+    site = evaluated(tmp_path / "site", images, KEYS, cipher={"scheme": "block-pixel", "block": 8, "negate": negate})
     kept = kept_of(site)
     export_plain(kept, KEYS, tmp_path / "out")
     plain = some()
@@ -189,7 +146,7 @@ def test_onnx_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyP
 def test_what_would_give_more_than_a_model_leaves_sealed_only(
     tmp_path: Path, images: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    kept = kept_of(evaluated(tmp_path / "site", images, **changes))
+    kept = kept_of(evaluated(tmp_path / "site", images, KEYS, **changes))
     with pytest.raises(PolicyError, match=f"{reason}.*--hidden"):
         export_plain(kept, KEYS, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -199,7 +156,7 @@ def test_what_would_give_more_than_a_model_leaves_sealed_only(
 
 def test_moving_a_public_stem_back_would_give_the_key(tmp_path: Path, images: Path) -> None:
     """The reason of the refusal above, shown: columns of the moved stem match the public ones in the key's order."""
-    site = evaluated(tmp_path / "site", images, stem_init="public")
+    site = evaluated(tmp_path / "site", images, KEYS, stem_init="public")
     kept, moves = kept_of(site), site.cipher.stem_permutation()
     public = site.bench.public["patch_embed.proj.weight"].flatten(1)
     moved = kept.tensors["patch_embed.proj.weight"].flatten(1) * (1 - 2 * torch.from_numpy(moves.mask).float())
@@ -208,7 +165,7 @@ def test_moving_a_public_stem_back_would_give_the_key(tmp_path: Path, images: Pa
     match = (unit(moved, dim=0).T @ unit(public, dim=0)).abs().argmax(0)
     assert (match.numpy() == moves.rho).mean() > 0.9
     # What adapted exports does not: its columns match the public ones in their own places.
-    twin = kept_of(evaluated(tmp_path / "adapted", images))
+    twin = kept_of(evaluated(tmp_path / "adapted", images, KEYS))
     open_ = restored(twin, cipher_of(twin, KEYS)).patch_embed.proj.weight.detach().flatten(1)
     match = (unit(open_, dim=0).T @ unit(public, dim=0)).abs().argmax(0)
     assert (match.numpy() == np.arange(len(match))).mean() > 0.9
@@ -245,7 +202,7 @@ def test_a_kept_model_opens_with_its_own_key_and_with_a_rotated_one(tmp_path: Pa
 
 
 def test_a_simulated_site_keeps_no_model(tmp_path: Path, images: Path) -> None:
-    evaluated(tmp_path, images, keep_model=False)
+    evaluated(tmp_path, images, KEYS, keep_model=False)
     assert not (tmp_path / MODELS).exists()
 
 
@@ -411,7 +368,7 @@ def test_the_commands_export_and_predict(
     files = load_site(site_file)
     ring = load_keyring(files.path(files.config.key), "seven horses")
     monkeypatch.setitem(globals(), "KEYS", OwnKeys(ring))
-    evaluated(files.own, images)
+    evaluated(files.own, images, KEYS)
     assert main(["predict", str(images / "hospital-1"), "--out", str(tmp_path / "p.csv"), *at]) == 0
     rows = list(csv.DictReader((tmp_path / "p.csv").open()))
     assert len(rows) == 80

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from one_site import BLOCK, SIZE, evaluated
 from PIL import Image
 from safetensors.torch import load, save
 
@@ -26,7 +27,7 @@ from crypto.files.registry import kind_of
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from fl_client.cli import main
-from fl_client.data.config import DataConfig, PhantomConfig
+from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.export.described import identity_of
@@ -36,15 +37,8 @@ from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.predicting import Answers, predict_files
 from fl_client.export.ready import from_folder, from_kept
 from fl_client.export.write import CONFIG, export_hidden, export_plain
-from fl_client.site import Site, SiteSetup
-from medveil.config import to_mapping
-from medveil.contract import RunConfig
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, MedVeilError, StorageError
-from medveil.training import TrainConfig
-from models.config import ModelConfig
 
-CLASSES = ["none", "mass"]
-SIZE, BLOCK = 32, 8
 KEYS = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("shared")))
 FIXTURES = Path(__file__).parent / "fixtures"
 FIXTURE_KEYS = OwnKeys(Keyring(SiteKey(bytes(range(32)), "st-anna")))
@@ -77,43 +71,9 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def kept_by(
-    folder: Path, images: Path, *, size: int = SIZE, train: dict[str, Any] | None = None, **changes: Any
-) -> Any:
+def kept_by(folder: Path, images: Path, **changes: Any) -> Any:
     """A model kept after one round under a policy."""
-    padded = -(-size // BLOCK) * BLOCK
-    model = ModelConfig(image_size=padded, patch=BLOCK, channels=1, classes=2, width=16, depth=1, heads=2)
-    values: dict[str, Any] = {
-        "run": "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab",
-        "name": "trial",
-        "classes": CLASSES,
-        "image_size": size,
-        "model": to_mapping(model),
-        "train": to_mapping(TrainConfig(batch_size=8, lr=0.003, **(train or {}))),
-        "cipher": {"scheme": "block-pixel", "block": BLOCK, "negate": True},
-        "keys": "per-site",
-        "stem_init": "adapted",
-        "stem_train": "local",
-    }
-    run = RunConfig(**{**values, **changes})
-    key = {"none": None, "per-site": KEYS.own.current, "shared": KEYS.shared and KEYS.shared.current}[run.keys]
-    data = DataConfig(
-        source="dicom", path=str(images), labels="labels.csv", image_size=size, classes=CLASSES, channels=1
-    )
-    setup = SiteSetup(
-        name="st-anna",
-        index=0,
-        sites=1,
-        key=KEYS.own.current,
-        cipher_key=key,
-        thief_key=SiteKey.generate("thief"),
-        data=data,
-        folder=folder,
-        device=CPU,
-        keep_model=True,
-    )
-    site = Site(run, setup)
-    site.evaluate(1, site.train(1, {name: site.bench.public[name].numpy().copy() for name in site.travelling})[0])
+    evaluated(folder, images, KEYS, width=16, depth=1, **changes)
     kept = open_kept(find_kept(folder / MODELS, None), KEYS.own)
     # Too few validation images fit no temperature, and one of 1 would show nothing when it is lost.
     calibration = {**kept.facts["calibration"], "temperature": 0.4}
