@@ -83,11 +83,13 @@ class RequestError(Exception):
         In our words, never in the sender's.
     name
         Who sent it, where that is known.
+    body
+        JSON that a client of Flower's understands.
     """
 
-    def __init__(self, status: int, why: str, name: str = "") -> None:
+    def __init__(self, status: int, why: str, name: str = "", body: bytes = b"") -> None:
         super().__init__(why)
-        self.status, self.why, self.name = status, why, name
+        self.status, self.why, self.name, self.body = status, why, name, body
 
 
 Gate = Callable[[Scope], Awaitable[Caller]]
@@ -131,7 +133,7 @@ class Door:
                 await self._app(scope, _replaying(body, receive), _saying(send, caller.headers))
         except RequestError as refused:
             self._note(refused.name, refused.why)
-            await _refuse(send, refused.status)
+            await _refuse(send, refused)
 
     async def _caller(self, scope: Scope, length: int) -> Caller:
         server = scope.get("server")
@@ -248,8 +250,9 @@ def _saying(send: Send, headers: Headers) -> Send:
     return sent
 
 
-async def _refuse(send: Send, status: int) -> None:
+async def _refuse(send: Send, refused: RequestError) -> None:
     """An answer without a word of what was sent; the connection ends, for a body may still be on its way."""
-    head = [(b"content-length", b"0"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": head})
-    await send({"type": "http.response.body", "body": b""})
+    length = str(len(refused.body)).encode()
+    head = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refused.status, "headers": head})
+    await send({"type": "http.response.body", "body": refused.body})

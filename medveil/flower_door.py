@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from medveil.door_sessions import OTHERS_HEADER, SECOND_SESSION, SESSION_HEADER,
 from medveil.doors import FLEET, SMALL, Caller, Noted, RequestError, Scope, header
 from medveil.flower_fleet import Fleet
 
-ACTIVATE = "activate-node"
+ACTIVATE, REGISTER = "activate-node", "register-node"
 FLEET_ASKED = frozenset(
     {
         *(ACTIVATE, "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages", "get-run"),
@@ -24,6 +25,8 @@ FLEET_ASKED = frozenset(
     }
 )
 """What a SuperNode with a key asks for. Registering is the coordinator's, through the control side."""
+UNREGISTERED, REFUSED = "FLEET_SUPERNODE_REGISTRATION_DISABLED", "FLEET_NODE_ACTIVATION_FAILED"
+"""Flower's names of what it answers a node without a key, and one whose key it does not take: both say so then."""
 _KNOWN_S = 30.0
 _SESSION = re.compile(r"[0-9a-f]{64}")
 
@@ -50,12 +53,14 @@ class FleetGate:
     async def __call__(self, scope: Scope) -> Caller:
         """Who sent a request, if it may pass."""
         asked = scope["path"].removeprefix(FLEET)
+        if asked == REGISTER:
+            raise RequestError(412, "tried to register a node", body=flowers_answer(UNREGISTERED))
         if scope["method"] != "POST" or scope["path"] != FLEET + asked or asked not in FLEET_ASKED:
             raise RequestError(404, "asked for what is not served to sites")
         check_content(scope)
         from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
 
-        node, name = await run_in_threadpool(self._known, scope)
+        node, name = await run_in_threadpool(self._known, scope, activates=asked == ACTIVATE)
         session = header(scope, SESSION_HEADER) or ""
         if session and not _SESSION.fullmatch(session):
             raise RequestError(400, "said a session that is none", name)
@@ -74,13 +79,16 @@ class FleetGate:
         if certain:
             self._note(name, SECOND_SESSION)
 
-    def _known(self, scope: Scope) -> tuple[int, str]:
+    def _known(self, scope: Scope, *, activates: bool) -> tuple[int, str]:
         """The node whose key signed a request, and what the coordinator calls it."""
         try:
             key = base64.b64decode(header(scope, _key_header()) or "", validate=True)
         except binascii.Error:
             key = b""
         known = self._named(key) if key else None
+        if known is None and activates:
+            # A node that hears 401 ends without a word; this it says.
+            raise RequestError(412, "showed no key that is admitted", body=flowers_answer(REFUSED))
         if known is None or not is_signed(scope, key):
             raise RequestError(401, "showed no key that is admitted")
         return known
@@ -112,6 +120,15 @@ def is_signed(scope: Scope, key: bytes) -> bool:
     except HTTPException:
         return False
     return True
+
+
+def flowers_answer(named: str) -> bytes:
+    """What Flower answers for one of its errors."""
+    from flwr.supercore.error import ApiErrorCode, FlowerError  # noqa: PLC0415
+    from flwr.supercore.error.catalog import API_ERROR_MAP  # noqa: PLC0415
+
+    code = ApiErrorCode[named]
+    return json.dumps(FlowerError(code, "").to_json(API_ERROR_MAP[code].public_message)).encode()
 
 
 def check_content(scope: Scope) -> None:

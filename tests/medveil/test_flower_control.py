@@ -43,8 +43,8 @@ def ask(link: SuperLinkHere, path: str, request: Message, **headers: str) -> int
 def test_a_command_shows_the_secret_of_the_servers_account(link: SuperLinkHere) -> None:
     path = "/v1/control/list-nodes"
     assert ask(link, path, ListNodesRequest()) == 401
-    for wrong in ("Bearer", f"Bearer {'0' * 64}", f"Basic {link.secret}", f"Bearer {link.secret[:-1]}", "Bearer é"):
-        assert ask(link, path, ListNodesRequest(), authorization=wrong.encode().decode("latin-1")) == 401, wrong
+    for wrong in ("Bearer", f"Bearer {'0' * 64}", f"Basic {link.secret}", f"Bearer {link.secret[:-1]}"):
+        assert ask(link, path, ListNodesRequest(), authorization=wrong) == 401, wrong
     assert ask(link, path, ListNodesRequest(), authorization=f"Bearer {link.secret}") == 200
     for asked in sorted(CONTROL_ASKED):
         assert ask(link, CONTROL + asked, ListNodesRequest()) == 401, asked
@@ -100,7 +100,7 @@ def test_no_other_app_is_run(link: SuperLinkHere) -> None:
 def test_the_installed_app_is_run_without_connectors() -> None:
     content = b"the app"
     handed: list[Any] = []
-    handlers = SimpleNamespace(start_run=lambda request: handed.append(request), list_runs="as it is")
+    handlers = SimpleNamespace(start_run=handed.append, list_runs="as it is")
     control = Control(handlers, lambda: hashlib.sha256(content).hexdigest())
     right = StartRunRequest(fab=Fab(content=content))
     control.start_run(right)

@@ -311,10 +311,13 @@ def test_without_a_login_nothing_is_read(link: SuperLinkHere) -> None:
     assert raw(link, "/v1/fleet/push-object", content_length="100000000000") == 401
     assert raw(link, "/v1/fleet/push-object", content_length="1" * 18) == 411
     assert raw(link, "/v1/fleet/push-object", content_length="-1") == 400
-    for asked in sorted(FLEET_ASKED):
+    for asked in sorted(FLEET_ASKED - {"activate-node"}):
         assert raw(link, FLEET + asked, content_length="0") == 401, asked
+    # These two say in a node's log why it is refused.
+    assert raw(link, "/v1/fleet/activate-node", content_length="0") == 412
+    assert raw(link, "/v1/fleet/register-node", content_length="0") == 412
     stranger = RawNode(f"127.0.0.1:{link.fleet}", ec.generate_private_key(ec.SECP384R1()))
-    refused(stranger.activate, status=401)
+    refused(stranger.activate, status=412)
     # A key that is admitted, and a signature of another's.
     stranger.key = link.admit("kosmas").key
     public = base64.b64encode(stranger.public).decode()
@@ -325,7 +328,7 @@ def test_without_a_login_nothing_is_read(link: SuperLinkHere) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/v1/fleet/register-node", "/v1/fleet/unregister-node", "/v1/fleet/x", "/v1/fleet", "/", "/docs", "/health"),
+        *("/v1/fleet/unregister-node", "/v1/fleet/x", "/v1/fleet", "/", "/docs", "/health"),
         *("//v1/fleet/pull-messages", "/v1/fleet/../control/start-run", "/v1/control/start-run", "/openapi.json"),
         *("/v1/runtime/acquire-task", "/v1/fleet/pull-messages/", "/V1/fleet/pull-messages"),
     ],
