@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import OrderedDict
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +28,8 @@ IDLE_S = 10
 """Seconds a connection may be kept without a request."""
 LARGEST_HEAD = 16 * 2**10
 """Bytes of the head of a request."""
+LEAVE_S = 5
+"""Seconds for requests that are open when the server ends."""
 MOST_STRANGERS = 192
 """Connections without a login."""
 MOST_OF_ADDRESS = 32
@@ -139,17 +141,51 @@ class DoorProtocol(H11Protocol):
             self._waiting = None
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class DoorLoop(asyncio.SelectorEventLoop):
     """An event loop whose servers wait for a handshake only so long."""
 
     async def create_server(self, *arguments: Any, **settings: Any) -> Any:
+        """Begin to listen."""
         if settings.get("ssl") is not None:
             settings = {**settings, "ssl_handshake_timeout": HANDSHAKE_S}
         return await super().create_server(*arguments, **settings)
 
 
-def serve(app: App, sockets: Sequence[socket.socket], **options: Any) -> None:
-    """Serve an app on sockets that listen, until the process is told to end.
+class DoorServer(uvicorn.Server):
+    """A server that does what is left to do before its process takes the signal that ended it.
+
+    Parameters
+    ----------
+    config
+        Uvicorn's.
+    doors
+        Where it listens.
+    ended
+        Called when its connections have ended.
+    """
+
+    def __init__(self, config: uvicorn.Config, doors: Sequence[DoorSocket], ended: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._doors, self._ended = list(doors), ended
+
+    async def begin(self) -> None:
+        """Serve until told to end."""
+        await self.serve(sockets=cast("list[socket.socket]", self._doors))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        await super().shutdown(sockets)
+        await asyncio.to_thread(self._ended)
+
+
+def serve(app: App, sockets: Sequence[socket.socket], ended: Callable[[], None], **options: Any) -> None:
+    """Serve an app until the process is told to end; see `door_server`."""
+    with asyncio.Runner(loop_factory=DoorLoop) as runner:
+        runner.run(door_server(app, sockets, ended, **options).begin())
+
+
+def door_server(app: App, sockets: Sequence[socket.socket], ended: Callable[[], None], **options: Any) -> DoorServer:
+    """A server of an app on sockets that listen, to be run in a `DoorLoop`.
 
     Parameters
     ----------
@@ -157,15 +193,11 @@ def serve(app: App, sockets: Sequence[socket.socket], **options: Any) -> None:
         An ASGI app; it finds under `KNOWN` of a request what to call once it knows whose that is.
     sockets
         Where to listen.
+    ended
+        Called when all connections have ended.
     **options
         Of `uvicorn.Config`, beside those that are settled here.
     """
-    with asyncio.Runner(loop_factory=_Loop) as runner:
-        runner.run(server(app, sockets, **options))
-
-
-def server(app: App, sockets: Sequence[socket.socket], **options: Any) -> Coroutine[Any, Any, None]:
-    """What `serve` runs, for a loop that is there."""
     doors = {each.getsockname()[1]: DoorSocket(each) for each in sockets}
 
     async def telling(scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,7 +211,8 @@ def server(app: App, sockets: Sequence[socket.socket], **options: Any) -> Corout
         "ws": "none",
         "h11_max_incomplete_event_size": LARGEST_HEAD,
         "timeout_keep_alive": IDLE_S,
+        "timeout_graceful_shutdown": LEAVE_S,
         # A line for every poll of every site would bury what matters, and fill the disk.
         "access_log": False,
     }
-    return uvicorn.Server(uvicorn.Config(telling, **{**options, **settled})).serve(sockets=list(doors.values()))
+    return DoorServer(uvicorn.Config(telling, **{**options, **settled}), list(doors.values()), ended)

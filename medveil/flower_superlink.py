@@ -10,7 +10,6 @@ import importlib
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,10 +75,14 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: P
         app.state.superexec_auth_secret = superexec
         command._get_superexec_command = _showing(command._get_superexec_command, places.superexec)
         notes = DoorNotes(places.refusals, audit, warn)
-        with closing(Behind(app, places.database)) as behind:
-            gates = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate(notes)}
-            serve(Door(app, gates, notes), sockets, host=host, port=port, **options)
+        behind = Behind(app, places.database)
+        gates = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate(notes)}
+
+        def ended() -> None:
+            behind.close()
             notes.flush()
+
+        serve(Door(app, gates, notes), sockets, ended, host=host, port=port, **options)
 
     command.uvicorn = SimpleNamespace(run=run)
     sys.argv = ["flower-superlink", *arguments]

@@ -76,7 +76,7 @@ class Wiper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and wipe once more."""
+        """End, and wipe once more; a second call does nothing."""
         self._ended.set()
         self._wake.set()
         self._thread.join(timeout=2 * _BUSY_S)
@@ -92,12 +92,16 @@ class Wiper:
             if asked:
                 # Answers come together: one emptying for all.
                 self._ended.wait(LOOK_S)
-            try:
-                self.clean_up()
-                self.empty_log()
-            except (MedVeilError, sqlite3.Error) as error:
-                self._say(f"could not wipe what was deleted: {error}")
-                self._wake.set()
+            self._wipe()
+        self._wipe()
+
+    def _wipe(self) -> None:
+        try:
+            self.clean_up()
+            self.empty_log()
+        except (MedVeilError, sqlite3.Error) as error:
+            self._say(f"could not wipe what was deleted: {error}")
+            self._wake.set()
 
     def clean_up(self) -> None:
         """Delete all messages of runs that are over, answered or not."""

@@ -161,29 +161,27 @@ class Serving:
     def __init__(self, **options: Any) -> None:
         self._socket = listening("127.0.0.1", 0)
         self.port = self._socket.getsockname()[1]
-        self._options = options
-        self._loop: Any = None
+        self.ended: list[bool] = []
+        door = Door(echo, {self.port: self._gate}, lambda name, why: None)
+        told = {"log_level": "critical", "lifespan": "off", **options}
+        self._server = door_connections.door_server(door, [self._socket], lambda: self.ended.append(True), **told)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         time.sleep(0.5)
 
+    @staticmethod
+    async def _gate(scope: Any) -> Caller:
+        if not scope["path"].startswith("/in"):
+            raise RequestError(401, "has no login")
+        return Caller(scope["path"])
+
     def _run(self) -> None:
-        async def gate(scope: Any) -> Caller:
-            if not scope["path"].startswith("/in"):
-                raise RequestError(401, "has no login")
-            return Caller(scope["path"])
-
-        async def main() -> None:
-            self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
-            door = Door(echo, {self.port: gate}, lambda name, why: None)
-            await door_connections.server(door, [self._socket], log_level="critical", lifespan="off", **self._options)
-
-        with asyncio.Runner(loop_factory=door_connections._Loop) as runner, contextlib.suppress(asyncio.CancelledError):
-            runner.run(main())
+        with asyncio.Runner(loop_factory=door_connections.DoorLoop) as runner:
+            runner.run(self._server.begin())
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(10)
+        self._server.should_exit = True
+        self._thread.join(20)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
@@ -231,6 +229,18 @@ def test_a_head_that_never_ends_is_cut_off(serving: Serving) -> None:
     assert b"200" in post(again, "/in")
     again.sendall(b"POST ")
     assert ended(again)
+
+
+def test_what_is_left_to_do_is_done_when_it_ends_whoever_holds_a_connection(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_connections, "HEAD_S", 60)
+    connection = serving.connect()
+    connection.sendall(b"POST /in HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")
+    began = time.monotonic()
+    serving.stop()
+    assert serving.ended == [True]
+    assert time.monotonic() - began < 3 * door_connections.LEAVE_S
 
 
 def test_a_head_has_a_largest_size(serving: Serving) -> None:

@@ -28,7 +28,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from raw_node import SERVER, RawNode
 
 from medveil.audit import AuditLog
-from medveil.door_connections import server
+from medveil.door_connections import DoorLoop, door_server
 from medveil.door_notes import DoorNotes
 from medveil.doors import Door, listening
 from medveil.flower_control import InnerGate, draw_secrets
@@ -64,19 +64,14 @@ class SuperLinkHere:
             self.fleet: self.behind.fleet_gate(self.notes),
         }
         self.state = self.behind.state()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server = door_server(
+            Door(self.app, self.gates, self.notes), self._sockets, self.behind.close, log_level="warning"
+        )
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def _serve(self) -> None:
-        from medveil.door_connections import _Loop  # noqa: PLC0415
-
-        async def run() -> None:
-            self._loop = asyncio.get_running_loop()
-            self._task = asyncio.current_task()
-            await server(Door(self.app, self.gates, self.notes), self._sockets, log_level="warning")
-
-        with asyncio.Runner(loop_factory=_Loop) as runner, contextlib.suppress(asyncio.CancelledError):
-            runner.run(run())
+        with asyncio.Runner(loop_factory=DoorLoop) as runner:
+            runner.run(self._server.begin())
 
     def start(self) -> None:
         self._thread.start()
@@ -88,11 +83,9 @@ class SuperLinkHere:
         raise AssertionError("it does not listen")
 
     def stop(self) -> None:
-        assert self._loop is not None
-        assert self._task is not None
-        self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(timeout=20)
-        self.behind.close()
+        self._server.should_exit = True
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
 
     # -- what a coordinator does ---------------------------------------------------------------------------------------
 
@@ -111,7 +104,8 @@ class SuperLinkHere:
             "medveil/medveil", "1", "0" * 64, {}, federation, None, NOOP_FLWR_AID, "flwr-serverapp"
         )
         self.task = self.state.get_run_info(run_ids=[run])[0].primary_task_id
-        assert self.state.claim_task(self.task)
+        self.token = self.state.claim_task(self.task)
+        assert self.token
         assert self.state.activate_task(self.task)
         return int(run)
 
