@@ -8,6 +8,7 @@ cut off. What is behind a login has room of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -108,10 +109,19 @@ class _Connection(socket.socket):
         super().close()
 
 
+_errors = logging.getLogger("uvicorn.error.door")
+_errors.setLevel(logging.ERROR)
+
+
 class DoorProtocol(H11Protocol):
     """Uvicorn's protocol that waits for the head of a request only so long."""
 
     _waiting: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # A line for all that strangers send which is no request would fill the disk.
+        self.logger = _errors
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection began."""

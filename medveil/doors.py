@@ -23,14 +23,16 @@ FLEET, CONTROL, RUNTIME = "/v1/fleet/", "/v1/control/", "/v1/runtime/"
 SMALL = 64 * 2**10
 """Bytes of a request that carries no tensors and no app."""
 IN_FLIGHT = 256 * 2**20
-"""Bytes of all bodies that are held at once."""
+"""Bytes of all bodies that are held at once, beside what is everyone's own."""
 IN_FLIGHT_EACH = 64 * 2**20
 """Bytes of the bodies that one caller has held at once."""
+IN_FLIGHT_OWN = 16 * 2**20
+"""Bytes that a caller has held whatever others have: a node sends two pieces of 5 MiB at once."""
 AT_ONCE_EACH = 16
 """Requests one caller may have open at once: a node has four."""
 BODY_S = 30.0
 """Seconds for the body of a request, beside those for its length."""
-LEAST_RATE = 8 * 2**10
+LEAST_RATE = 32 * 2**10
 """Bytes a second below which a sender counts as one that only holds the door."""
 
 KNOWN = "medveil.known"
@@ -174,7 +176,7 @@ class _Held:
         """Take room for a body; 503 where there is none now, which Flower's clients try again."""
         if self._open[name] >= AT_ONCE_EACH or self._bytes[name] + length > IN_FLIGHT_EACH:
             raise RequestError(503, "has more requests open than it may", name)
-        if self._bytes.total() + length > IN_FLIGHT:
+        if self._bytes[name] + length > IN_FLIGHT_OWN and self._bytes.total() + length > IN_FLIGHT:
             raise RequestError(503, "came while the server held as much as it may", name)
         self._open[name] += 1
         self._bytes[name] += length

@@ -209,6 +209,9 @@ class Fleet:
     def get_fab(self, request: Any, state: Any) -> Any:
         """Give a node the app of a run that it has a message of."""
         self._check_run(request.run_id)
+        # Flower writes into its log what was asked for.
+        if not _OBJECT_ID.fullmatch(request.hash_str):
+            self._refuse("asked for an app by what is no hash")
         return self._handlers.get_fab(request=request, state=state)
 
     def register_node(self, **_: Any) -> Any:

@@ -91,6 +91,7 @@ def test_who_is_slow_over_a_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_bodies_are_bounded_all_together_and_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors, "IN_FLIGHT", 250)
     monkeypatch.setattr(doors, "IN_FLIGHT_EACH", 120)
+    monkeypatch.setattr(doors, "IN_FLIGHT_OWN", 0)
     held: dict[str, int] = {"most": 0}
     statuses: list[int] = []
 
@@ -130,6 +131,16 @@ def test_bodies_are_bounded_all_together_and_for_each(monkeypatch: pytest.Monkey
     asyncio.run(run())
     assert sorted(statuses) == [200, 200, 200, 503, 503, 503]
     assert held["most"] == 3
+
+
+def test_who_sends_little_is_never_kept_out_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "IN_FLIGHT", 2 * doors.IN_FLIGHT_EACH)
+    held = doors._Held()
+    with contextlib.ExitStack() as stack:
+        for name, size in (("a", doors.IN_FLIGHT_EACH), ("b", doors.IN_FLIGHT_EACH), ("c", doors.IN_FLIGHT_OWN)):
+            stack.enter_context(held.taken(name, size))
+        with pytest.raises(RequestError), held.taken("c", 1):
+            pass
 
 
 def test_one_caller_has_so_many_requests_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,6 +260,13 @@ def test_a_head_has_a_largest_size(serving: Serving) -> None:
         connection.sendall(b"POST /in HTTP/1.1\r\nx: " + b"y" * (2 * door_connections.LARGEST_HEAD))
     assert b" 400 " in connection.recv(4096)
     assert ended(connection)
+
+
+def test_what_is_no_request_leaves_no_line(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    connection = serving.connect()
+    connection.sendall(b"\x1b[2J no request\r\n\r\n")
+    assert b" 400 " in connection.recv(4096)
+    assert caplog.text == ""
 
 
 def test_strangers_give_way_and_who_has_a_login_stays(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.message_pb2 import ObjectTree
 from raw_node import SERVER, Pulled, RawNode, answer
 from superlink_here import SuperLinkHere, superlink
@@ -162,6 +163,8 @@ def test_what_was_never_handed_to_a_site_cannot_be_pulled_confirmed_or_asked_abo
     refused(lambda: mercy.confirm(run, pulled.id))
     assert anna.pull_object(run, pulled.id), "another site deleted it"
     refused(lambda: mercy.get_run(run))
+    fab = GetFabRequest(node=anna.node, run_id=run, hash_str="\x1b[2J forged line")
+    refused(lambda: anna.client.GetFab(fab))
     # Nor what st-anna answers.
     reply = answer(pulled.message, source=anna.node.node_id, content=content(seed=5))
     anna.push(reply)
