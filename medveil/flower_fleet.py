@@ -18,7 +18,7 @@ import math
 import re
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, NoReturn
@@ -49,7 +49,8 @@ class Delivery:
     kind: str
     group: str
     objects: frozenset[str]
-    pulled: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    """Bytes of its objects, once the node has said that it has them all."""
     answer: str = ""
     waiting: dict[str, set[str]] = field(default_factory=dict)
     """Objects of the answer that are still to come, by push session."""
@@ -59,7 +60,7 @@ class Delivery:
     @property
     def left(self) -> int:
         """Bytes the answer may still have."""
-        return REPLY_FACTOR * sum(self.pulled.values()) + REPLY_FREE - self.pushed
+        return REPLY_FACTOR * self.size + REPLY_FREE - self.pushed
 
     def takes(self, about: Any) -> bool:
         """Whether an answer is to this message; the same again is: its sender did not hear that it had come."""
@@ -184,14 +185,9 @@ class Fleet:
 
     def pull_object(self, request: Any, state: Any) -> Any:
         """Hand a node an object of a message it was handed."""
-        delivery = self._found(lambda each: each.run == request.run_id and request.object_id in each.objects)
-        if delivery is None:
+        if self._found(lambda each: each.run == request.run_id and request.object_id in each.objects) is None:
             self._refuse("asked for an object of no message of its own")
-        response = self._handlers.pull_object(request=request, state=state)
-        with self._lock:
-            if response.object_available:
-                delivery.pulled[request.object_id] = len(response.object_content)
-        return response
+        return self._handlers.pull_object(request=request, state=state)
 
     def confirm_message_received(self, request: Any, state: Any, store: Any) -> Any:
         """Let a node say that it has a message; Flower then deletes what is named, whosever it is."""
@@ -199,6 +195,8 @@ class Fleet:
             delivery = self._of(CALLER.get().node).get(request.message_object_id)
         if delivery is None or delivery.run != request.run_id:
             self._refuse("confirmed a message that is not its own")
+        # A node pulls only what it has not from another message: what it was sent is counted here, not there.
+        delivery.size = max(delivery.size, stored_bytes(store, delivery.objects))
         return self._handlers.confirm_message_received(request=request, state=state, store=store)
 
     def get_run(self, request: Any, state: Any) -> Any:
@@ -313,6 +311,16 @@ def is_flowers_refusal(error: Exception) -> bool:
     from flwr.supercore.error import FlowerError  # noqa: PLC0415
 
     return isinstance(error, FlowerError)
+
+
+def stored_bytes(store: Any, ids: Collection[str]) -> int:
+    """Bytes of the objects of these ids in Flower's store."""
+    from flwr.supercore.state.schema.objectstore_models import StoredObject  # noqa: PLC0415
+    from sqlalchemy import func, select  # noqa: PLC0415
+
+    asked = select(func.sum(func.length(StoredObject.content))).where(StoredObject.object_id.in_(ids))
+    with store.session() as session:
+        return int(session.scalar(asked) or 0)
 
 
 def _stored() -> Any:

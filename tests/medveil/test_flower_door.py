@@ -57,13 +57,18 @@ def content(size: int = 16, *, seed: int = 0) -> RecordDict:
     return RecordDict({"arrays": ArrayRecord({"w": Array(made)})})
 
 
-def handed(link: SuperLinkHere, node: RawNode, *, run: int | None = None, size: int = 16) -> tuple[int, Pulled]:
+def handed(
+    link: SuperLinkHere, node: RawNode, *, run: int | None = None, size: int = 16, confirm: bool = True
+) -> tuple[int, Pulled]:
     """A node with a message that it has whole."""
     run = link.run() if run is None else run
     link.send(run, node.node.node_id, content(size))
     pulled = node.pull()
     assert pulled is not None
-    node.pull_all(pulled)
+    objects = node.pull_all(pulled)
+    if confirm:
+        node.confirm(run, pulled.id)
+        assert all(len(each) for each in objects.values())
     return run, pulled
 
 
@@ -157,7 +162,7 @@ def test_what_was_never_handed_to_a_site_cannot_be_pulled_confirmed_or_asked_abo
     link: SuperLinkHere, pair: tuple[RawNode, RawNode]
 ) -> None:
     mercy, anna = pair
-    run, pulled = handed(link, anna)
+    run, pulled = handed(link, anna, confirm=False)
     for name in {pulled.id, *(child.object_id for child in pulled.tree.children)}:
         refused(lambda name=name: mercy.pull_object(run, name))  # type: ignore[misc]
     refused(lambda: mercy.confirm(run, pulled.id))
@@ -245,6 +250,17 @@ def test_what_a_site_may_send_grows_with_what_it_is_sent(link: SuperLinkHere, pa
     run, pulled = handed(link, mercy, size=size)
     assert mercy.push(answer(pulled.message, source=mercy.node.node_id, content=content(size, seed=1)))
     assert len(link.answers(run, pulled.id)) == 1
+
+
+def test_what_a_site_already_had_counts_as_sent_to_it(link: SuperLinkHere, pair: tuple[RawNode, RawNode]) -> None:
+    """A SuperNode does not pull again what it has of an earlier message: the same model, sent a second time."""
+    mercy, _ = pair
+    run, size = link.run(), 10**6
+    link.send(run, mercy.node.node_id, content(size))
+    pulled = mercy.pull()
+    assert pulled is not None
+    mercy.confirm(run, pulled.id)
+    assert mercy.push(answer(pulled.message, source=mercy.node.node_id, content=content(size, seed=1)))
 
 
 def test_many_small_objects_come_to_the_same_bound(link: SuperLinkHere, pair: tuple[RawNode, RawNode]) -> None:
