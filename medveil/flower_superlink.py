@@ -7,6 +7,7 @@ processes of its runs, and sites reach a second one; before both stands a `medve
 from __future__ import annotations
 
 import importlib
+import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: P
     # A function of the same name hides the module from an import statement.
     command = cast("Any", importlib.import_module("flwr.superlink.cli.flower_superlink"))
     _allow_files()
+    shut_other_doors()
     compact(places.database)
     zero_what_is_deleted()
 
@@ -126,6 +128,14 @@ def warn(text: str) -> None:
     from flwr.supercore import log  # noqa: PLC0415
 
     log(WARNING, "%s", text)
+
+
+def shut_other_doors() -> None:
+    """Have Flower serve nothing over gRPC beside the doors, as two variables of its own would have it do."""
+    from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API  # noqa: PLC0415
+
+    for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
+        os.environ.pop(name, None)
 
 
 def _showing(made: Callable[..., list[str]], secret: Path) -> Callable[..., list[str]]:

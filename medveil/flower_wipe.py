@@ -69,6 +69,7 @@ class Wiper:
         self._database, self._state, self._say = database, state, say
         self._wake, self._ended = threading.Event(), threading.Event()
         self._cleaned: set[int] = set()
+        self._failed = ""
         self._thread = threading.Thread(target=self._run, name="wiper", daemon=True)
 
     def start(self) -> None:
@@ -100,8 +101,12 @@ class Wiper:
             self.clean_up()
             self.empty_log()
         except (MedVeilError, sqlite3.Error) as error:
-            self._say(f"could not wipe what was deleted: {error}")
-            self._wake.set()
+            # It is tried again with the next look, and said again when something else is wrong.
+            if str(error) != self._failed:
+                self._say(f"could not wipe what was deleted: {error}")
+            self._failed = str(error)
+        else:
+            self._failed = ""
 
     def clean_up(self) -> None:
         """Delete all messages of runs that are over, answered or not."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -29,6 +31,19 @@ def test_the_superexec_is_started_with_its_secret() -> None:
     assert shown[-2:] == ["--superexec-auth-secret-file", "/secret"]
     given = parser._parse_args().parse_args(shown[1:])
     assert given.superexec_auth_secret_file == "/secret", "flower-superexec takes no secret"
+
+
+def test_nothing_is_served_beside_the_doors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower begins other servers, without our rules, where these variables are set."""
+    command = import_module("flwr.superlink.cli.flower_superlink")
+    source = inspect.getsource(command.SuperLinkLifespan.startup)
+    names = re.findall(r"os.getenv\((\w+)\)", source)
+    assert len(names) == 2, "Flower asks for another variable"
+    variables = [getattr(command, name) for name in names]
+    for each in variables:
+        monkeypatch.setenv(each, "1")
+    flower_superlink.shut_other_doors()
+    assert not any(each in os.environ for each in variables)
 
 
 def test_flowers_app_asks_for_what_we_put_there() -> None:
