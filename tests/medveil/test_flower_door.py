@@ -26,7 +26,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from raw_node import SERVER, Pulled, RawNode, answer
 from superlink_here import SuperLinkHere, superlink
 
-from medveil import flower_fleet
+from medveil import door_replies, flower_fleet
 from medveil.audit_verify import verify
 from medveil.door_notes import refusals
 from medveil.door_sessions import SECOND_SESSION
@@ -220,11 +220,11 @@ def test_trees_of_objects_are_bounded() -> None:
             tree = ObjectTree(object_id=f"{level:064x}", children=[tree])
         return tree
 
-    assert flower_fleet._malformed_tree(chain(flower_fleet.DEEPEST)) is None
-    assert "too deep" in str(flower_fleet._malformed_tree(chain(flower_fleet.DEEPEST + 1)))
+    assert door_replies.malformed_tree(chain(door_replies.DEEPEST)) is None
+    assert "too deep" in str(door_replies.malformed_tree(chain(door_replies.DEEPEST + 1)))
     twice = ObjectTree(object_id="0" * 64, children=[ObjectTree(object_id="1" * 64)] * 2)
     for tree in (twice, ObjectTree(object_id="x" * 64), ObjectTree(object_id="../" * 10), ObjectTree()):
-        assert "none" in str(flower_fleet._malformed_tree(tree))
+        assert "none" in str(door_replies.malformed_tree(tree))
 
 
 def test_an_answer_has_no_more_objects_than_it_needs(link: SuperLinkHere, pair: tuple[RawNode, RawNode]) -> None:
@@ -377,7 +377,7 @@ def test_flowers_fleet_serves_what_the_door_knows_and_no_more() -> None:
     }
     assert used == {name for name in vars(flower_fleet.Fleet) if not name.startswith("_")} - {"largest", "is_impatient"}
     chunk = import_module("flwr.common.constant").FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
-    assert chunk * 1.5 < flower_fleet.LARGEST_OBJECT, "Flower sends larger pieces than pass"
+    assert chunk * 1.5 < door_replies.LARGEST_OBJECT, "Flower sends larger pieces than pass"
 
 
 # -- sessions ----------------------------------------------------------------------------------------------------------
