@@ -223,7 +223,7 @@ def test_large_requests_cost_a_server_little(world: World) -> None:
     own = raw_node(world, "st-anna")
     own.activate(seconds=90)
     before = resident(world)
-    huge = RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(75 * MIB, np.float32))})})
+    huge = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(75 * MIB, dtype=np.float32))})})
     pulled: list[Pulled] = []
 
     def attack() -> None:
