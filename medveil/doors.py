@@ -1,62 +1,157 @@
-"""The doors of a server: which requests from outside may pass."""
+"""The doors of a server: which requests may pass, and how much of one is read.
+
+`Door` stands before Flower's app. A `Gate` looks at the head of a request and says who sent it and how long its body
+may be, or refuses it; only then is a byte of the body read, within a time and within what all requests together may
+take. What the gates know of Flower is in `medveil.flower_door`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from medveil.errors import FederationError
 
-FLEET = "/v1/fleet/"
-"""Where a SuperLink serves SuperNodes. Control and runtime lie beside it, on the same port, and ask for no login."""
-LARGEST_REQUEST = 64 * 2**20
-"""Bytes of one request from outside: Flower sends tensors in pieces of 5 MiB."""
+FLEET, CONTROL, RUNTIME = "/v1/fleet/", "/v1/control/", "/v1/runtime/"
+"""Where a SuperLink serves SuperNodes, its own commands, and the processes of its runs: all on one port."""
+SMALL = 64 * 2**10
+"""Bytes of a request that carries no tensors and no app."""
+IN_FLIGHT = 256 * 2**20
+"""Bytes of all bodies that are held at once, beside what is everyone's own."""
+IN_FLIGHT_EACH = 64 * 2**20
+"""Bytes of the bodies that one caller has held at once."""
+IN_FLIGHT_OWN = 16 * 2**20
+"""Bytes that a caller has held whatever others have: a node sends two pieces of 5 MiB at once."""
+AT_ONCE_EACH = 16
+"""Requests one caller may have open at once: a node has four."""
+BODY_S = 30.0
+"""Seconds for the body of a request, beside those for its length."""
+LEAST_RATE = 32 * 2**10
+"""Bytes a second below which a sender counts as one that only holds the door."""
+
+KNOWN = "medveil.known"
+"""Where a request may hold what is called with the name of its sender once that is known."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Scope]]
 Send = Callable[[Scope], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
 
 
-class FleetOnly:
-    """An ASGI app that shows requests from outside the fleet's interface, and nothing else.
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    Parameters
+    ----------
+    name
+        What it is called: a site's name, or what it is to this machine.
+    node
+        Flower's id of a site's node; 0 for anyone else.
+    session
+        What tells one life of a node from another.
+    largest
+        Bytes this request may have.
+    headers
+        What its answer says beside the answer.
+    """
+
+    name: str
+    node: int = 0
+    session: str = ""
+    largest: int = SMALL
+    headers: Headers = ()
+
+
+CALLER: ContextVar[Caller] = ContextVar("CALLER")
+"""Who sent the request that is being handled."""
+
+
+class RequestError(Exception):
+    """A request that may not pass.
+
+    Parameters
+    ----------
+    status
+        What it is answered.
+    why
+        In our words, never in the sender's.
+    name
+        Who sent it, where that is known.
+    body
+        JSON that a client of Flower's understands.
+    """
+
+    def __init__(self, status: int, why: str, name: str = "", body: bytes = b"") -> None:
+        super().__init__(why)
+        self.status, self.why, self.name, self.body = status, why, name, body
+
+
+Gate = Callable[[Scope], Awaitable[Caller]]
+Noted = Callable[[str, str], None]
+
+
+class Door:
+    """An ASGI app that shows another only requests that a gate lets pass, each with its whole body.
 
     Parameters
     ----------
     app
         Flower's app.
-    inner
-        The port whose requests may reach all of it; a request on any other port comes from outside.
+    gates
+        By the port a request came in on; a request on any other is not answered.
+    note
+        Hears who was refused and why.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], *, inner: int) -> None:
-        self._app, self._inner = app, inner
+    def __init__(self, app: App, gates: Mapping[int, Gate], note: Noted) -> None:
+        self._app, self._gates, self._note = app, gates, note
+        self._held = _Held()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
-        refused = None if scope["type"] == "lifespan" or self._is_inner(scope) else _refusal(scope)
-        if refused is None:
+        """Serve one request."""
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await send({"type": "http.response.start", "status": refused, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b""})
+            await self._serve(scope, receive, send)
         else:
             await send({"type": "websocket.close"})
 
-    def _is_inner(self, scope: Scope) -> bool:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            length = _length(scope)
+            caller = await self._caller(scope, length)
+            scope.pop(KNOWN, _nobody_asks)(caller.name)
+            with self._held.taken(caller.name, length):
+                CALLER.set(caller)
+                body = await _body(receive, length, caller.name)
+                await self._app(scope, _replaying(body, receive), _saying(send, caller.headers))
+        except RequestError as refused:
+            self._note(refused.name, refused.why)
+            await _refuse(send, refused)
+
+    async def _caller(self, scope: Scope, length: int) -> Caller:
         server = scope.get("server")
-        return server is not None and server[1] == self._inner
+        gate = self._gates.get(server[1]) if server is not None else None
+        if gate is None:
+            raise RequestError(404, "came in by no door")
+        caller = await gate(scope)
+        if length > caller.largest:
+            raise RequestError(413, "sent more than it may", caller.name)
+        return caller
 
 
-def _refusal(scope: Scope) -> int | None:
-    """The HTTP status that a request from outside is refused with; None where it may pass."""
-    if scope["type"] != "http" or not scope["path"].startswith(FLEET):
-        return 404
-    # Flower reads a whole request before it asks who sent it, and always says how long one is.
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    if not length.isdigit():
-        return 411
-    return None if int(length) <= LARGEST_REQUEST else 413
+def header(scope: Scope, name: str) -> str | None:
+    """The one value of a header; None where it is missing, given twice, or not plain ASCII."""
+    found = [value for each, value in scope["headers"] if each == name.lower().encode()]
+    return found[0].decode("ascii") if len(found) == 1 and found[0].isascii() else None
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -67,3 +162,99 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         problem = f"cannot listen there: {(error.strerror or str(error)).lower()}"
         raise FederationError(problem, where=f"{host}:{port}", cure="choose another address or port") from error
+
+
+class _Held:
+    """What the bodies of all open requests take, all together and of each caller."""
+
+    def __init__(self) -> None:
+        self._bytes: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def taken(self, name: str, length: int) -> Iterator[None]:
+        """Take room for a body; 503 where there is none now, which Flower's clients try again."""
+        if self._open[name] >= AT_ONCE_EACH or self._bytes[name] + length > IN_FLIGHT_EACH:
+            raise RequestError(503, "has more requests open than it may", name)
+        if self._bytes[name] + length > IN_FLIGHT_OWN and self._bytes.total() + length > IN_FLIGHT:
+            raise RequestError(503, "came while the server held as much as it may", name)
+        self._open[name] += 1
+        self._bytes[name] += length
+        try:
+            yield
+        finally:
+            for counter, by in ((self._open, 1), (self._bytes, length)):
+                counter[name] -= by
+                if not counter[name]:
+                    del counter[name]
+
+
+def _nobody_asks(name: str) -> None:
+    """A server that does not count its connections."""
+
+
+def _length(scope: Scope) -> int:
+    """How long the body is said to be. Flower's clients always say, and compress nothing."""
+    if header(scope, "content-encoding") is not None or _has(scope, b"transfer-encoding"):
+        raise RequestError(415, "sent a body that is encoded, or does not say how long it is")
+    if scope["method"] == "GET" and not _has(scope, b"content-length"):
+        return 0
+    length = header(scope, "content-length") or ""
+    if not (length.isdigit() and len(length) <= 12):
+        raise RequestError(411, "does not say how long its request is")
+    return int(length)
+
+
+def _has(scope: Scope, name: bytes) -> bool:
+    return any(each == name for each, _ in scope["headers"])
+
+
+async def _body(receive: Receive, length: int, name: str) -> bytes:
+    """The whole body; a sender that takes too long over it is refused."""
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_S + length / LEAST_RATE):
+            while True:
+                event = await receive()
+                if event["type"] != "http.request":
+                    raise RequestError(400, "left in the middle of a request", name)
+                pieces.append(event.get("body", b""))
+                size += len(pieces[-1])
+                if size > length:
+                    raise RequestError(413, "sent more than it said", name)
+                if not event.get("more_body", False):
+                    return b"".join(pieces)
+    except TimeoutError:
+        raise RequestError(408, "was too slow over a request", name) from None
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """Receive a body that was read, and then whatever comes after it."""
+    events = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def received() -> Scope:
+        event: Scope | None = next(events, None)
+        return await receive() if event is None else event
+
+    return received
+
+
+def _saying(send: Send, headers: Headers) -> Send:
+    """Send an answer with headers of ours."""
+    if not headers:
+        return send
+
+    async def sent(event: Scope) -> None:
+        if event["type"] == "http.response.start":
+            event = {**event, "headers": [*event.get("headers", ()), *headers]}
+        await send(event)
+
+    return sent
+
+
+async def _refuse(send: Send, refused: RequestError) -> None:
+    """An answer without a word of what was sent; the connection ends, for a body may still be on its way."""
+    length = str(len(refused.body)).encode()
+    head = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": refused.status, "headers": head})
+    await send({"type": "http.response.body", "body": refused.body})

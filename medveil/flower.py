@@ -24,8 +24,8 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from medveil.doors import FleetOnly, listening
 from medveil.errors import FederationError
+from medveil.flower_session import in_session, keep_others
 from medveil.pace import LastAnswer, ShortSleep
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
@@ -82,43 +82,12 @@ def build_fab(folder: Path) -> bytes:
     return build_fab_from_disk(folder)
 
 
-# -- a server's process ------------------------------------------------------------------------------------------------
-
-
-def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int]) -> None:
-    """Be a ``flower-superlink`` with two doors: all of it on its own address, and the fleet alone on another.
-
-    Flower 1.41 serves all its interfaces on one port, and whoever reaches control or runtime can submit apps and take
-    a server's work. So its own address stays on this machine, and sites reach a second one.
-
-    Parameters
-    ----------
-    arguments
-        Of ``flower-superlink``; ``--host`` and ``--port`` name the inner address.
-    fleet
-        Host and port for SuperNodes.
-    """
-    import uvicorn  # noqa: PLC0415
-
-    # A function of the same name hides the module from an import statement.
-    command = cast("Any", importlib.import_module("flwr.superlink.cli.flower_superlink"))
-
-    def run(app: Any, *, host: str, port: int, **options: Any) -> None:
-        sockets = [listening(host, port), listening(*fleet)]
-        # A line for every poll of every site would bury what matters, and fill the disk.
-        quiet = {**options, "access_log": False}
-        config = uvicorn.Config(FleetOnly(app, inner=port), host=host, port=port, **quiet)
-        uvicorn.Server(config).run(sockets=sockets)
-
-    command.uvicorn = SimpleNamespace(run=run)
-    sys.argv = ["flower-superlink", *arguments]
-    command.flower_superlink()
-
-
 # -- a node's process --------------------------------------------------------------------------------------------------
 
 
-def run_supernode(arguments: Sequence[str], *, poll: float, answered: Path | None = None) -> None:
+def run_supernode(
+    arguments: Sequence[str], *, poll: float, answered: Path | None = None, others: Path | None = None
+) -> None:
     """Be a ``flower-supernode`` that looks for work every `poll` seconds while there is some.
 
     Parameters
@@ -129,13 +98,17 @@ def run_supernode(arguments: Sequence[str], *, poll: float, answered: Path | Non
         Seconds between two looks.
     answered
         A file whose time is when the server answered last.
+    others
+        A file that tells of other sessions with this node's key.
     """
     from flwr.supernode.cli.flower_supernode import flower_supernode  # noqa: PLC0415
 
     loop = cast("Any", importlib.import_module("flwr.supernode.start_client_internal"))
+    connection = cast("Any", importlib.import_module("flwr.supernode.fleet_http_connection"))
     if answered is not None:
-        connection = cast("Any", importlib.import_module("flwr.supernode.fleet_http_connection"))
         connection.FleetHttpClient = noting_answers(connection.FleetHttpClient, LastAnswer(answered))
+    if others is not None:
+        connection.FleetHttpClient = in_session(connection.FleetHttpClient, keep_others(others))
     loop.time = SimpleNamespace(sleep=ShortSleep(poll))
     pull_soon()
     loop.pull_objects = forgetting_ended_runs(loop.pull_objects)

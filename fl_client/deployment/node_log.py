@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 BEGINS = "Starting Flower SuperNode"
 CONNECTED = "SuperNode ID:"
@@ -17,7 +19,12 @@ _KNOWN = (
     (
         "[code: 2004]",
         "the server refuses this site's key: not admitted yet, revoked, or still taken by a node that was killed less "
-        "than a minute ago",
+        "than a minute ago, or by another that has a copy of the key",
+    ),
+    (
+        "409 Conflict",
+        "another node with this site's key is in session at the server: if this site did not start it, the key was "
+        "stolen; have the coordinator revoke it, and enroll anew",
     ),
     ("[code: 2001]", "the server lets in known keys only, and this node has none"),
     (
@@ -102,6 +109,14 @@ def why_it_ended(log: Path, *, let_in: bool = False) -> str:
     if errors:
         return " ".join(life[life.index(errors[-1]) :][:3])
     return _CUT_OFF if let_in or any(CONNECTED in line for line in life) else last_words(log)
+
+
+def of_others(found: Mapping[str, Any]) -> str:
+    """A sentence for what `medveil.flower_session.others` found."""
+    return (
+        f"the server refused another node with this site's key, {found['count']} times, the last at {found['at']}: if "
+        "this site did not start it, the key was stolen; have the coordinator revoke it, and enroll anew"
+    )
 
 
 def last_words(log: Path) -> str:

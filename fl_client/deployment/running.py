@@ -12,13 +12,14 @@ from typing import Any
 from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
-from fl_client.deployment.supernode import answered_file
+from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from fl_client.export.held import MODELS, held, said
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
 from medveil.errors import ConfigError, FederationError
 from medveil.files import make_folder, read_json
+from medveil.flower_session import others
 
 _CONNECT_S = 30.0
 _POLL_S = 0.25
@@ -129,6 +130,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "processes": alive,
         "children": state.get("children", {}) if alive[SUPERVISOR] is not None else {},
         "stock": bool(state.get("stock")) if alive[SUPERVISOR] is not None else False,
+        "others": others(others_file(files)) if let_in else None,
         "node_says": node_log.why_it_ended(files.node_log),
         "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
         "approvals": sorted(Approvals(files.approvals).all()),
@@ -145,6 +147,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += ["running the SERVER's code (--stock)"] if found["stock"] else []
     if alive[SUPERVISOR] is not None:
         lines.append(_connection(found))
+    if found["others"] is not None:
+        lines.append(node_log.of_others(found["others"]))
     for name, child in found["children"].items():
         if child["state"] == "waiting":
             lines.append(f"the {name} ended {child['ended']} times, the last time because: {child['why']}")

@@ -1,8 +1,8 @@
 """Flower's SuperNode as a process of the site's.
 
-``python -m fl_client.deployment.supernode --poll SECONDS --answered FILE -- ARGUMENTS`` is ``flower-supernode
-ARGUMENTS`` that looks for work every so often while there is some, and leaves the time of the server's last answer
-(`medveil.flower.run_supernode`).
+``python -m fl_client.deployment.supernode --poll SECONDS --answered FILE --others FILE -- ARGUMENTS`` is
+``flower-supernode ARGUMENTS`` that looks for work every so often while there is some, leaves the time of the server's
+last answer, and tells of others with its key (`medveil.flower.run_supernode`).
 """
 
 from __future__ import annotations
@@ -51,12 +51,18 @@ def command(files: OwnFiles, *, port: int, stock: bool = False) -> list[str]:
     if stock:
         return stock_command(files, port=port, isolated=False)
     own = [sys.executable, "-m", "fl_client.deployment.supernode", "--poll", f"{files.config.poll:g}"]
-    return [*own, "--answered", str(answered_file(files)), "--", *stock_command(files, port=port)[1:]]
+    told = ["--answered", str(answered_file(files)), "--others", str(others_file(files))]
+    return [*own, *told, "--", *stock_command(files, port=port)[1:]]
 
 
 def answered_file(files: OwnFiles) -> Path:
     """An empty file whose time is when the server last answered the node; a stock node keeps none."""
     return files.state / "supernode.answered"
+
+
+def others_file(files: OwnFiles) -> Path:
+    """What tells of other sessions with the node's key; none while there was none, and a stock node keeps none."""
+    return files.state / "supernode.others"
 
 
 def worker_command(files: OwnFiles, *, port: int) -> list[str]:
@@ -92,13 +98,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fl_client.deployment.supernode")
     parser.add_argument("--poll", required=True, type=float)
     parser.add_argument("--answered", type=Path, help="file whose time is when the server answered last")
+    parser.add_argument("--others", type=Path, help="file that tells of other sessions with the node's key")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
     arguments = given.arguments[1:] if given.arguments[:1] == ["--"] else given.arguments
 
     def body() -> int:
         end_with_parent()
-        run_supernode(arguments, poll=given.poll, answered=given.answered)
+        run_supernode(arguments, poll=given.poll, answered=given.answered, others=given.others)
         return 0
 
     return guarded(body)

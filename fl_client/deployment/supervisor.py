@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
-from fl_client.deployment.node_log import Follower, last_words, why_it_ended
+from fl_client.deployment.node_log import Follower, last_words, of_others, why_it_ended
 from fl_client.deployment.parent import end_with_parent
-from fl_client.deployment.supernode import answered_file, command, worker_command
+from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.errors import StorageError
 from medveil.files import check_format, make_folder, read_json, write_bytes, write_json
+from medveil.flower_session import others
 from medveil.log import logger, set_up_logging
 
 FORMAT = "medveil-site-state"
@@ -81,6 +82,7 @@ class Supervisor:
         self._files, self._passphrases, self._stock = files, dict(passphrases), stock
         self._port = files.config.port or _free_port()
         self._said, self._let_in, self._told = Follower(files.node_log), False, False
+        self._others = 0
         self._children = [Child(NODE, self._begin_node, files.config.retry)]
         if not stock:
             self._children.insert(0, Child(WORKER, self._begin_worker, _WORKER_RETRY_S))
@@ -124,6 +126,11 @@ class Supervisor:
         self._let_in = self._let_in or heard
         if heard or not self._told:
             self._tell()
+        found = others(others_file(self._files))
+        # The first is said at once; a thousand are not said a thousand times.
+        if found is not None and found["count"] > 2 * self._others:
+            self._others = found["count"]
+            _log.warning("%s", of_others(found))
 
     def _look_after(self, child: Child) -> None:
         now = time.monotonic()
@@ -146,6 +153,8 @@ class Supervisor:
 
     def _begin_node(self) -> None:
         answered_file(self._files).unlink(missing_ok=True)
+        others_file(self._files).unlink(missing_ok=True)
+        self._others = 0
         self._said.begin()
         self._let_in = False
         own = {SITE_VARIABLE: str(self._files.file), "MEDVEIL_PASSPHRASE": self._passphrase()} if self._stock else {}

@@ -32,7 +32,7 @@ class FleetConfig:
 
 @dataclass
 class ControlConfig:
-    """The door that only this machine reaches: it asks for no login."""
+    """The door that only this machine reaches; its commands show a secret of the server's account."""
 
     port: int = field(default=9093, metadata={"help": "Port on 127.0.0.1; never open it to anyone."})
 
@@ -145,6 +145,16 @@ class Consortium:
     def record(self) -> Path:
         """Who the SuperLink's process is."""
         return self.state / "superlink.process"
+
+    @property
+    def superexec_secret(self) -> Path:
+        """What the process that starts runs shows the SuperLink; drawn anew with every start."""
+        return self.state / "superexec.secret"
+
+    @property
+    def refusals(self) -> Path:
+        """What the doors refused since the SuperLink was started."""
+        return self.state / "door.json"
 
     @property
     def roster(self) -> Path:

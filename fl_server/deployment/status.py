@@ -12,6 +12,7 @@ from fl_server.deployment.runs import Submission, state_of, submissions
 from fl_server.deployment.superlink import is_up
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
+from medveil.door_notes import refusals
 from medveil.errors import FederationError
 from medveil.tables import plain_table
 
@@ -47,6 +48,7 @@ def status(consortium: Consortium, nodes: tuple[Nodes, str | None] | None = None
             "server_days_left": int(days_left(load_certificate(consortium.certificate[1]))),
         },
         "sites": [_site(member, known.get(member.node)) for member in Roster(consortium.roster).members()],
+        "refused": refusals(consortium.refusals)[:_NEWEST] if pid is not None else [],
         "run": progress.progress(runs[-1], consortium) if runs else None,
         "runs": [_run(each, consortium) for each in reversed(runs)],
     }
@@ -72,6 +74,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [server["trouble"]] if server["trouble"] else []
     lines += [f"certificates: server {days['server_days_left']} days, authority {days['authority_days_left']} days"]
     lines += ["", plain_table(_headed(found["sites"])) if found["sites"] else "no site was admitted yet"]
+    for row in found["refused"]:
+        lines.append(f"refused {row['count']} times, the last at {row['at']}: {row['site']} {row['why']}")
     if found["run"] is None:
         return "\n".join([*lines, "", "no run was submitted yet"])
     lines += ["", progress.as_text(found["run"])]

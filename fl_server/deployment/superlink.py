@@ -1,7 +1,7 @@
 """Flower's SuperLink as a process of the consortium's: started, waited for, ended by its recorded id.
 
-``python -m fl_server.deployment.superlink --fleet-host HOST --fleet-port PORT -- ARGUMENTS`` is ``flower-superlink
-ARGUMENTS`` with a second door that shows the sites' interface alone (`medveil.flower.run_superlink`).
+``python -m fl_server.deployment.superlink CONSORTIUM -- ARGUMENTS`` is ``flower-superlink ARGUMENTS`` with two doors of
+ours: one for its own commands, which show a secret, and one for sites (`medveil.flower_superlink.run_superlink`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from fl_server.deployment.consortium import Consortium
+from fl_server.deployment.consortium import Consortium, load_consortium
 from medveil import processes
 from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.errors import ConfigError, FederationError
 from medveil.files import make_folder
-from medveil.flower import run_superlink
+from medveil.flower_superlink import Places, run_superlink
 
 _START_S = 120.0
 _POLL_S = 0.2
@@ -52,10 +52,9 @@ def stock_command(consortium: Consortium) -> list[str]:
 
 
 def command(consortium: Consortium) -> list[str]:
-    """The same with the sites' door beside it."""
-    fleet = consortium.config.fleet
-    door = ["--fleet-host", fleet.host, "--fleet-port", str(fleet.port)]
-    return [sys.executable, "-m", "fl_server.deployment.superlink", *door, "--", *stock_command(consortium)[1:]]
+    """The same with a login at that port, and the sites' door beside it."""
+    own = [sys.executable, "-m", "fl_server.deployment.superlink", str(consortium.file)]
+    return [*own, "--", *stock_command(consortium)[1:]]
 
 
 def shown_commands(consortium: Consortium) -> str:
@@ -64,10 +63,16 @@ def shown_commands(consortium: Consortium) -> str:
     lines = [f"export {name}={shlex.quote(environment[name])}" for name in _SHOWN]
     lines += [
         "",
-        "# Flower's own command. All its interfaces share one port and ask for no login: keep it on this machine,",
+        "# Flower's own command. All its interfaces share one port and ask for no login: any account of this machine",
     ]
-    lines += ["# and let sites in through a reverse proxy that passes /v1/fleet/ and nothing else."]
-    lines += [shlex.join(stock_command(consortium)), "", "# The same with that second door built in:"]
+    lines += [
+        "# can submit an app that runs as this one, and a site can speak in another's name. For a trial, by hand:"
+    ]
+    lines += [
+        shlex.join(stock_command(consortium)),
+        "",
+        "# The same as 'medveil-server start' runs it, with two doors:",
+    ]
     return "\n".join([*lines, shlex.join(command(consortium))])
 
 
@@ -143,14 +148,16 @@ def _last_words(output: Path, began: int, *, lines: int = 3) -> str:
 def main() -> int:
     """Be the SuperLink's process."""
     parser = argparse.ArgumentParser(prog="python -m fl_server.deployment.superlink")
-    parser.add_argument("--fleet-host", required=True)
-    parser.add_argument("--fleet-port", required=True, type=int)
+    parser.add_argument("consortium", type=Path)
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     arguments = given.arguments[1:] if given.arguments[:1] == ["--"] else given.arguments
 
     def body() -> int:
-        run_superlink(arguments, fleet=(given.fleet_host, given.fleet_port))
+        consortium = load_consortium(given.consortium)
+        fleet = consortium.config.fleet
+        places = Places(consortium.home, consortium.database, consortium.superexec_secret, consortium.refusals)
+        run_superlink(arguments, fleet=(fleet.host, fleet.port), places=places, audit=consortium.audit)
         return 0
 
     return guarded(body)

@@ -17,6 +17,7 @@ import numpy as np
 import pydicom
 import pytest
 from consortium_world import CLASSES, PASSPHRASE, Hospital, World, free_port, wait, with_mark
+from other_server import run_in_database
 from safetensors.numpy import load_file
 
 from fl_client.deployment import running
@@ -152,27 +153,29 @@ def canaries(world: World, sites: list[Hospital]) -> list[str]:
 
 
 def submit_changed(world: World, changes: dict[str, bytes]) -> str:
-    """Submit the app with files changed, as a coordinator could who changed the code; returns its hash."""
+    """Run the app with files changed, as a coordinator could whose server is not ours; returns its hash."""
+    import tomli_w  # noqa: PLC0415
+
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
     from medveil.config import load_config  # noqa: PLC0415
+    from medveil.flower import build_fab  # noqa: PLC0415
 
     app = fab.stage(world.folder / "changed")
     for name, added in changes.items():
         path = app / name
         path.write_bytes((path.read_bytes() if path.exists() else b"") + added)
-    from medveil.flower import build_fab  # noqa: PLC0415
-
-    digest = hash_of(build_fab(app))
+    content = build_fab(app)
     run, settings = make_run(load_config(RunFile, world.run_file()), world.consortium, admitted=2)
     settings.server.wait_for_sites = 5
+    config = {RUN_KEY: run.to_json(), SERVER_KEY: settings.to_json()}
     toml = world.folder / "changed.toml"
-    import tomli_w  # noqa: PLC0415
-
-    toml.write_text(tomli_w.dumps({RUN_KEY: run.to_json(), SERVER_KEY: settings.to_json()}))
-    said = Control(world.consortium)._flwr("run", str(app), "medveil", "-c", str(toml))
+    toml.write_text(tomli_w.dumps(config))
     control = Control(world.consortium)
-    wait("the changed app ends", lambda: str(control.run(int(said["run-id"]))["status"]).startswith("finished"))
-    return digest
+    with pytest.raises(FederationError, match="this server runs the installed MedVeil, and no other app"):
+        control._flwr("run", str(app), "medveil", "-c", str(toml))
+    flower_run = run_in_database(world.consortium.database, content, config)
+    wait("the changed app ends", lambda: str(control.run(flower_run)["status"]).startswith("finished"))
+    return hash_of(content)
 
 
 def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureFixture[str]) -> None:

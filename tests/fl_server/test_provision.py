@@ -195,6 +195,6 @@ def test_the_commands_are_flowers_own(
     assert "--enable-supernode-auth" in stock
     assert "0.0.0.0" not in stock
     own = shown[-1]
-    assert "--fleet-host 0.0.0.0 --fleet-port 9092" in own
+    assert f"fl_server.deployment.superlink {consortium.file} -- " in own
     assert own.endswith(stock.removeprefix("flower-superlink "))
     assert f"export FLWR_HOME={consortium.home}" in shown

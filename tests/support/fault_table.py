@@ -1,4 +1,4 @@
-"""A table after a run of the tests: one line a fault, what was done, what happened, passed or not, seconds."""
+"""A table after a run of the tests: a fault's kind, what was done, what happened, passed or not, seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FaultTable:
     """Collects tests marked ``@pytest.mark.fault(done, happened)``; a test may carry several."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, list[tuple[str, str]]] = {}
+        self._rows: dict[str, list[tuple[str, str, str]]] = {}
         self._seconds: dict[str, float] = {}
         self._outcomes: dict[str, str] = {}
 
@@ -23,7 +23,7 @@ class FaultTable:
         report: pytest.TestReport = yield  # type: ignore[assignment]
         marks = [mark.args for mark in item.iter_markers("fault")]
         if marks:
-            rows = [(done.format_map(_given(item)), happened) for done, happened in reversed(marks)]
+            rows = [(_kind(item), done.format_map(_given(item)), happened) for done, happened in reversed(marks)]
             self._rows[item.nodeid] = rows
             self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + report.duration
             # What was only set up, and then interrupted, did not pass.
@@ -36,16 +36,21 @@ class FaultTable:
         if not self._rows:
             return
         lines = [
-            (done, happened, _OUTCOMES[self._outcomes.get(test, "skipped")], f"{self._seconds[test]:.0f}")
+            (kind, done, happened, _OUTCOMES[self._outcomes.get(test, "skipped")], f"{self._seconds[test]:.0f}")
             for test, rows in self._rows.items()
-            for done, happened in rows
+            for kind, done, happened in rows
         ]
-        head = ("fault", "what happened", "outcome", "s")
-        widths = [max(len(row[column]) for row in [head, *lines]) for column in range(4)]
+        head = ("kind", "fault", "what happened", "outcome", "s")
+        widths = [max(len(row[column]) for row in [head, *lines]) for column in range(len(head))]
         terminalreporter.section("faults")
         for row in (head, *lines):
-            cells = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-            terminalreporter.line("  ".join([*cells, row[3].rjust(widths[3])]))
+            cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
+            terminalreporter.line("  ".join([*cells, row[-1].rjust(widths[-1])]))
+
+
+def _kind(item: pytest.Item) -> str:
+    """What kind of fault a test is of: the name of its file without what all have in common."""
+    return item.path.stem.removeprefix("test_").removeprefix("faults_")
 
 
 class _Given(dict[str, object]):

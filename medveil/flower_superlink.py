@@ -1,0 +1,153 @@
+"""A ``flower-superlink`` whose doors are ours. Private interfaces of Flower 1.41.
+
+Flower serves all its interfaces on one port. Here its own address stays on this machine, for its commands and the
+processes of its runs, and sites reach a second one; before both stands a `medveil.doors.Door`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from medveil.audit import AuditLog
+from medveil.door_notes import DoorNotes
+from medveil.door_sessions import Sessions
+from medveil.doors import Door, listening
+from medveil.flower_control import InnerGate, draw_secrets, guard_control
+from medveil.flower_door import FleetGate
+from medveil.flower_fleet import Fleet, flowers_handlers, guard
+from medveil.flower_wipe import Runs, Wiper, compact, zero_what_is_deleted
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a SuperLink's own things lie, all below a folder of the server's account alone.
+
+    Parameters
+    ----------
+    home
+        Flower's home: its commands find their secret there.
+    database
+        Flower's database.
+    superexec
+        File for the secret of the SuperExec.
+    refusals
+        File for what the doors refused.
+    """
+
+    home: Path
+    database: Path
+    superexec: Path
+    refusals: Path
+
+
+def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: Places, audit: AuditLog) -> None:
+    """Be a ``flower-superlink`` with two doors: commands and runs at its own address, and the fleet alone at another.
+
+    Parameters
+    ----------
+    arguments
+        Of ``flower-superlink``; ``--host`` and ``--port`` name the inner address.
+    fleet
+        Host and port for SuperNodes.
+    places
+        Where its things lie.
+    audit
+        The server's log.
+    """
+    # A function of the same name hides the module from an import statement.
+    command = cast("Any", importlib.import_module("flwr.superlink.cli.flower_superlink"))
+    _allow_files()
+    shut_other_doors()
+    compact(places.database)
+    zero_what_is_deleted()
+
+    def run(app: Any, *, host: str, port: int, **options: Any) -> None:
+        from medveil.door_connections import serve  # noqa: PLC0415
+
+        sockets = [listening(host, port), listening(*fleet)]
+        secret, superexec = draw_secrets(places.home, f"{host}:{port}", places.superexec)
+        app.state.superexec_auth_secret = superexec
+        command._get_superexec_command = _showing(command._get_superexec_command, places.superexec)
+        notes = DoorNotes(places.refusals, audit, warn)
+        behind = Behind(app, places.database)
+        gates = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate(notes)}
+
+        def ended() -> None:
+            behind.close()
+            notes.flush()
+
+        serve(Door(app, gates, notes), sockets, ended, host=host, port=port, **options)
+
+    command.uvicorn = SimpleNamespace(run=run)
+    sys.argv = ["flower-superlink", *arguments]
+    command.flower_superlink()
+
+
+class Behind:
+    """What is put behind the doors: rules in place of Flower's handlers, and a `Wiper` of what was deleted.
+
+    Parameters
+    ----------
+    app
+        Flower's app.
+    database
+        Its database.
+    """
+
+    def __init__(self, app: Any, database: Path) -> None:
+        self.state: Callable[[], Any] = app.state.linkstate_factory.state
+        self._wiper = Wiper(database, self.state, warn)
+        app.state.runtime_handlers = Runs(app.state.runtime_handlers, self._wiper)
+        guard_control()
+        self._wiper.start()
+
+    def fleet_gate(self, notes: DoorNotes) -> FleetGate:
+        """The gate of the sites' door."""
+        sessions = Sessions()
+        fleet = Fleet(flowers_handlers(), sessions, notes)
+        guard(fleet)
+        return FleetGate(self.state, fleet, sessions, notes)
+
+    def close(self) -> None:
+        """Wipe what is left to wipe."""
+        self._wiper.stop()
+
+
+def warn(text: str) -> None:
+    """Say something in Flower's log."""
+    from logging import WARNING  # noqa: PLC0415
+
+    from flwr.supercore import log  # noqa: PLC0415
+
+    log(WARNING, "%s", text)
+
+
+def shut_other_doors() -> None:
+    """Have Flower serve nothing over gRPC beside the doors, as two variables of its own would have it do."""
+    from flwr.common.constant import FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API  # noqa: PLC0415
+
+    for name in (FLWR_INTERNAL_GRPC_CONTROL_API, FLWR_INTERNAL_GRPC_FLEET_API):
+        os.environ.pop(name, None)
+
+
+def _showing(made: Callable[..., list[str]], secret: Path) -> Callable[..., list[str]]:
+    """The command of the SuperExec that a SuperLink starts, with its secret: Flower leaves that to others."""
+
+    def shown(*arguments: Any, **settings: Any) -> list[str]:
+        return [*made(*arguments, **settings), "--superexec-auth-secret-file", str(secret)]
+
+    return shown
+
+
+def _allow_files() -> None:
+    """Let this process have as many connections as the machine allows: strangers must not take the last."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

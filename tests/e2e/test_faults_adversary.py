@@ -1,0 +1,301 @@
+"""What happens when somebody means harm: a site with its own key, a thief of one, a stranger, a neighbour."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from consortium_world import HERE, Hospital, World, wait
+from faults import OddSite, await_round, meanwhile, stage
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.proto.node_pb2 import Node
+from raw_node import SERVER, Pulled, RawNode, answer, load_key
+
+from fl_server.deployment.superlink import is_up
+from medveil import processes
+from medveil.audit_verify import verify
+from medveil.errors import EXIT_PARTIAL, FederationError
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+MIB = 2**20
+
+
+def raw_node(world: World, name: str) -> RawNode:
+    """Somebody with a site's node key, who speaks to the door by hand."""
+    key = load_key(world.sites[name].file.with_name(f"{name}.node"))
+    return RawNode(f"{HERE}:{world.consortium.config.fleet.port}", key, world.consortium.authority[1])
+
+
+def code(ask: object) -> int:
+    """The status that a request of a node is refused with."""
+    assert callable(ask)
+    with pytest.raises(httpx.HTTPStatusError) as caught:
+        ask()
+    return caught.value.response.status_code
+
+
+def one_honest(world: World) -> Hospital:
+    """A consortium of a site that serves, and of mercy, whose key somebody else uses."""
+    world.set_up("policy.least_sites=1")
+    for name in ("mercy", "st-anna"):
+        world.enroll(name, "limits.least_sites=1")
+    assert world("start") == 0
+    honest = world.sites["st-anna"]
+    honest.start()
+    honest.wait_ready()
+    return honest
+
+
+def node_id(world: World, name: str) -> int:
+    """What a site's own log says its node is called: whoever has its key file may have that too."""
+    found = re.findall(r"SuperNode ID: (\d+)", world.sites[name].files.node_log.read_text())
+    return int(found[-1])
+
+
+@contextlib.contextmanager
+def beating(node: RawNode) -> Iterator[None]:
+    """Keep a node listed as online."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(10):
+            node.beat()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.fault("a site instructs another in the server's name", "refused at the door; said with its name")
+@pytest.mark.fault("a site answers in another's name", "refused; the run's word on the other is its own")
+@pytest.mark.fault(
+    "a site guesses the messages of others", "30 guesses, then it waits a minute; the log says it thrice"
+)
+@pytest.mark.fault("a site asks for others' objects, or deletes them", "refused; the other's message is whole")
+def test_a_site_speaks_for_nobody_else(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    honest = one_honest(world)
+    mercy = raw_node(world, "mercy")
+    mercy.activate()
+    other, done = node_id(world, "st-anna"), []
+
+    def attack() -> None:
+        wait("mercy is asked", lambda: bool(done) or _pulled(mercy, done) is not None)
+        pulled: Pulled = done[0]
+        mercy.pull_all(pulled)
+        about = pulled.message
+        content = RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(4, np.float32))})})
+        forged = {"reply_to_message_id": "", "dst_node_id": other, "content": content, "message_type": "evaluate"}
+        refused = [code(lambda each=each: mercy.push(answer(about, source=each, **forged))) for each in (SERVER, other)]
+        refused += [code(lambda: mercy.push(answer(about, source=other)))]
+        refused += [code(lambda: mercy.pull_object(about.metadata.run_id, "0" * 64))]
+        refused += [code(lambda: mercy.confirm(about.metadata.run_id, "0" * 64))]
+        assert set(refused) == {403}
+        own = mercy.node.node_id
+        guesses = [
+            code(lambda n=n: mercy.push(answer(about, source=own, reply_to_message_id=f"{n:064x}"))) for n in range(60)
+        ]
+        assert guesses[-1] == 429
+
+    with beating(mercy), meanwhile(attack):
+        settings = {"wait_for_sites": 60, "prepare_deadline": 20, "round_deadline": 60}
+        ended = world("run", world.run_file(rounds=1, server=settings))
+    said = capsys.readouterr().err
+    assert ended in {FederationError.exit_code, EXIT_PARTIAL}, said
+    assert "mercy" in said
+    assert not [line for line in said.splitlines() if "st-anna" in line and "written by another" in line]
+    assert "evaluate" not in honest.files.node_log.read_text(), "the honest site was instructed"
+    assert world("status") == 0
+    shown = capsys.readouterr().out
+    for why in ("pushed an instruction", "pushed a message in another's name", "asked for an object of no message"):
+        assert f"mercy {why}" in shown
+    log = world.consortium.log.read_text()
+    assert log.count("refused: mercy answered a message that it was never sent") <= 4
+    verify(world.consortium.audit.path)
+    assert '"door-refused"' in world.consortium.audit.path.read_text()
+
+
+def _pulled(node: RawNode, done: list[Pulled]) -> Pulled | None:
+    found = node.pull()
+    if found is not None:
+        done.append(found)
+    return found
+
+
+@pytest.mark.fault("a stolen node key is used beside its node", "refused; said at once at the server and at the site")
+def test_a_stolen_key_is_of_no_use_beside_its_node(consortium: World, capsys: pytest.CaptureFixture[str]) -> None:
+    site = consortium.sites["mercy"]
+    thief = raw_node(consortium, "mercy")
+    assert code(thief.activate) == 412
+    thief.node = Node(node_id=node_id(consortium, "mercy"))
+    assert {code(ask) for ask in (thief.pull, thief.beat, thief.deactivate)} == {409}
+    capsys.readouterr()
+    supervisor = site.files.log.with_name("supervisor.log")
+    wait("the site says so", lambda: "another node with this site's key" in supervisor.read_text(), seconds=60)
+    assert consortium("status") == 0
+    assert "mercy has two nodes with its key" in capsys.readouterr().out
+    assert site("status") == 0
+    assert "the server refused another node with this site's key" in capsys.readouterr().out
+    # The node itself is not disturbed.
+    assert consortium("run", consortium.run_file(rounds=1)) == 0
+
+
+class _Flood:
+    """Strangers who send large bodies, slowly, and never end."""
+
+    def __init__(self, world: World, count: int) -> None:
+        self._port = world.consortium.config.fleet.port
+        self._context = ssl.create_default_context(cafile=str(world.consortium.authority[1]))
+        self.sent = 0
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=self._send, daemon=True) for _ in range(count)]
+
+    def __enter__(self) -> _Flood:
+        for each in self._threads:
+            each.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for each in self._threads:
+            each.join(timeout=20)
+
+    def _send(self) -> None:
+        piece = b"x" * MIB
+        while not self._ended.is_set():
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPSConnection(HERE, self._port, timeout=5, context=self._context)
+                connection.putrequest("POST", "/v1/fleet/push-object")
+                connection.putheader("content-type", "application/protobuf")
+                connection.putheader("content-length", str(60 * MIB))
+                connection.endheaders()
+                for _ in range(60):
+                    connection.send(piece)
+                    self.sent += 1
+
+
+def resident(world: World) -> float:
+    """MiB of the SuperLink."""
+    pid = processes.running(world.consortium.record)
+    assert pid is not None
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+@pytest.mark.fault("16 strangers send 60 MiB each, again and again", "nothing is read; a run goes on and finishes")
+@pytest.mark.fault("a site sends 300 MiB for a model of some kB", "refused by its length, before it is read")
+def test_large_requests_cost_a_server_little(world: World) -> None:
+    honest = one_honest(world)
+    assert world("revoke", "mercy") == 0
+    before, most = resident(world), [0.0]
+    with _Flood(world, 16) as flood:
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.2):
+                most[0] = max(most[0], resident(world))
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            assert world("run", world.run_file(rounds=1)) == 0
+        finally:
+            ended.set()
+            watcher.join()
+        assert flood.sent > 16
+    print(f"SuperLink: {before:.0f} MiB, at most {most[0]:.0f} MiB while 16 strangers sent {flood.sent} MiB")
+    assert most[0] - before < 150
+    assert is_up(world.consortium)
+    # The same from a site that is admitted: its own node ends first, for a second one would be refused.
+    assert honest("stop") == 0
+    own = raw_node(world, "st-anna")
+    own.activate(seconds=90)
+    before = resident(world)
+    huge = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(75 * MIB, dtype=np.float32))})})
+    pulled: list[Pulled] = []
+
+    def attack() -> None:
+        wait("it is asked", lambda: bool(pulled) or _pulled(own, pulled) is not None)
+        own.pull_all(pulled[0])
+        assert code(lambda: own.push(answer(pulled[0].message, source=own.node.node_id, content=huge))) in {403, 413}
+
+    with beating(own), meanwhile(attack):
+        settings = {"wait_for_sites": 60, "prepare_deadline": 20, "round_deadline": 30}
+        assert world("run", world.run_file(rounds=1, server=settings)) == FederationError.exit_code
+    after = resident(world)
+    print(f"SuperLink: {before:.0f} MiB before an update of 300 MiB, {after:.0f} MiB after")
+    assert after - before < 100
+
+
+@pytest.mark.fault("another account submits an app at the control port", "refused without the server's secret")
+def test_a_neighbour_on_the_servers_machine_gets_nothing_run(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.set_up()
+    assert world("start") == 0
+    control = world.consortium.config.control.port
+    context = ssl.create_default_context(cafile=str(world.consortium.authority[1]))
+    codes = {}
+    for path in ("/v1/control/start-run", "/v1/control/list-nodes", "/v1/runtime/acquire-task", "/v1/fleet/get-run"):
+        connection = http.client.HTTPSConnection(HERE, control, timeout=20, context=context)
+        connection.request("POST", path, body=b"", headers={"content-type": "application/protobuf"})
+        codes[path] = connection.getresponse().status
+    # Flower itself asks the SuperExec for its signature, once its door is told to.
+    assert codes.pop("/v1/runtime/acquire-task") in {401, 403}
+    assert list(codes.values()) == [401, 401, 404], codes
+    for path in (world.consortium.home / "credentials.yaml", world.consortium.superexec_secret):
+        assert path.stat().st_mode & 0o077 == 0
+    assert world.consortium.state.stat().st_mode & 0o077 == 0
+    # The server's own commands are let in.
+    assert world("status") == 0
+
+
+def holding(folder: Path, tensors: dict[str, np.ndarray]) -> set[str]:
+    """The files below a folder with 64 bytes of an update in them."""
+    pieces = [each.tobytes()[:64] for each in tensors.values() if each.nbytes >= 64]
+    assert pieces
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(folder))
+        for path in files
+        for data in [path.read_bytes()]
+        if any(p in data for p in pieces)
+    }
+
+
+@pytest.mark.fault("somebody reads the server's files after a round", "no site's single update is in any of them")
+def test_single_updates_are_in_no_file_of_the_server(world: World) -> None:
+    world.set_up("policy.least_sites=1")
+    sites = {name: OddSite(world.enroll(name, "limits.least_sites=1")) for name in ("mercy", "st-anna")}
+    assert world("start") == 0
+    for site in sites.values():
+        site.start()
+    state, found = world.consortium.state, []
+
+    def look() -> None:
+        await_round(world, 2)
+        wait("round 3", lambda: "round 3" in stage(world) or "finished" in stage(world), seconds=120)
+        time.sleep(5)
+        run = world.newest().run
+        found.extend(holding(state, site.update(run, 1)[1]) for site in sites.values())
+
+    with meanwhile(look):
+        assert world("run", world.run_file(rounds=3)) == 0
+    run = world.newest().run
+    for site in sites.values():
+        assert holding(site.file.parent, site.update(run, 1)[1]), "the search finds nothing where there is something"
+    assert found == [set(), set()]
+    time.sleep(5)
+    for site in sites.values():
+        for round_ in (1, 2, 3):
+            assert holding(state, site.update(run, round_)[1]) == set()
