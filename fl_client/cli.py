@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from medveil.audit import AuditLog
 
 _ADD = (
+    join.add_rejoin,
     join.add_check,
     join.add_approve,
     serve.add_start,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from medveil.audit import ANSWERED, ASKED, Head, Record
+from medveil.audit import ANSWERED, ASKED, REFUSED, Head, Record
 from medveil.errors import ConfigError, FormatError
 from medveil.files import check_format, read_json, write_json
 
@@ -37,7 +37,7 @@ def kept_in(records: Iterable[Record]) -> Kept:
             continue
         if record["event"] == ASKED:
             owner = SERVER
-        elif record["event"] == ANSWERED and isinstance(details.get("site"), str):
+        elif record["event"] in {ANSWERED, REFUSED} and isinstance(details.get("site"), str):
             owner = site(details["site"])
         else:
             continue
