@@ -37,6 +37,7 @@ from medveil.signed_messages import (
 from medveil.signing import Signed, SigningKey, fingerprint, load_signing_key
 
 NOT_ITS_OWN = "no answer: what came was not signed by this site, and may not be from it"
+_REVOKED = "no answer: its site was revoked"
 _ANY = "no answer: an error came that nobody signed; if it is the site's, its own log says more"
 _TEXTS: dict[int, str] = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "no answer: its node could not load the app",
@@ -152,7 +153,7 @@ class ServerSignatures:
             raise SignatureError("answers nothing that was asked", reason="order")
         member = self._members().get(asked.node)
         if member is None or not member.identity or fingerprint(member.identity) != asked.order.identity:
-            raise SignatureError("its site is no longer admitted", reason="identity")
+            raise SignatureError("its site is no longer admitted", reason="revoked")
         signed = signed_in(reply)
         answer = answer_in(signed, member.identity)
         wanted = answer_to(asked.order, asked.signed, content=answer.content, head=answer.head)
@@ -198,4 +199,4 @@ def silence(reply: Message, reason: str) -> None:
         code = reply.error.code
         reply.error = Error(code, _TEXTS.get(code, _ANY))
     else:
-        reply.content = refusal_record(NOT_ITS_OWN if reason != "identity" else "no answer: its site was revoked", 0)
+        reply.content = refusal_record(_REVOKED if reason == "revoked" else NOT_ITS_OWN, 0)

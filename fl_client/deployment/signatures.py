@@ -183,7 +183,8 @@ class SiteSignatures:
         return (order.site, order.identity, order.consortium) == own
 
     def _check_time(self, order: Order) -> None:
-        now, skew = self._clock() * _MS, SKEW_S * _MS
+        # Whole numbers: a server may sign one that no float holds.
+        now, skew = int(self._clock() * _MS), int(SKEW_S * _MS)
         cure = "compare this machine's clock with the server's: medveil-site check"
         if now > order.expires + skew:
             raise SignatureError("came after its time", reason="expired", cure=cure)

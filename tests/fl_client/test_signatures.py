@@ -373,7 +373,14 @@ def test_mutated_signature_records_end_in_our_own_error(data: st.DataObject, fil
 @given(
     fields=st.dictionaries(
         st.sampled_from(["round", "kind", "site", "created", "expires", "head", "run", "nonce", "more", "domain"]),
-        st.one_of(st.none(), st.integers(), st.floats(allow_nan=False), st.text(max_size=20), st.booleans()),
+        st.one_of(
+            st.none(),
+            st.integers(),
+            st.just(10**3000),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.text(max_size=20),
+            st.booleans(),
+        ),
         min_size=1,
     )
 )

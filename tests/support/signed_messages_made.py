@@ -83,7 +83,7 @@ def through_signatures(app: Callable[..., Message], *, site: str, identity: str)
 
 
 def signed_reply(
-    message: Message, content: RecordDict, identity: SigningKey, *, head: Head | None = None, **changes: Any
+    message: Message, content: RecordDict, key: SigningKey, /, *, head: Head | None = None, **changes: Any
 ) -> Message:
     """A site's reply to an order, signed; `changes` are of what it signs."""
     signed = signed_in(message)
@@ -96,7 +96,7 @@ def signed_reply(
         content=content_digest(content, carried(content)),
         head=None if head is None else str(head),
     )
-    sign(content, type(said)(**{**vars(said), **changes}), identity)
+    sign(content, type(said)(**{**vars(said), **changes}), key)
     return Message(content, reply_to=message)
 
 
