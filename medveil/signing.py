@@ -27,7 +27,7 @@ from medveil.certificates import refuse_open_key
 from medveil.errors import FormatError, SignatureError
 from medveil.files import read_bytes, write_bytes
 
-SECRET_BYTES = 32
+SECRET_BYTES, SIGNATURE_BYTES = 32, 64
 LONGEST = 4096
 """Characters of a statement: the longest of ours has some 900."""
 _DOMAIN, _VERSION = "domain", "version"
@@ -129,7 +129,7 @@ def fingerprint(public: str) -> str:
 
 def is_public(text: object) -> bool:
     """Whether a text is a public key, in the one way it is written."""
-    return isinstance(text, str) and len(text) <= LONGEST and _bytes(text, SECRET_BYTES) is not None
+    return isinstance(text, str) and _bytes(text, SECRET_BYTES) is not None
 
 
 def verified(signed: Signed, public: str, *, domain: str, newest: int) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def verified(signed: Signed, public: str, *, domain: str, newest: int) -> dict[s
     SignatureError
         It was not signed by that key, or is for something else.
     """
-    signature = _bytes(signed.signature, 64)
+    signature = _bytes(signed.signature, SIGNATURE_BYTES)
     if signature is None or len(signed.statement) > LONGEST or not signed.statement.isascii():
         raise SignatureError("bears no signature", reason="unsigned")
     try:
@@ -172,6 +172,9 @@ def verified(signed: Signed, public: str, *, domain: str, newest: int) -> dict[s
 
 def _bytes(text: str, count: int) -> bytes | None:
     """So many bytes from base64, in the one way they are written; None where it is something else."""
+    if len(text) > LONGEST:
+        # It may be as long as a message: no copy of it is made.
+        return None
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error, ValueError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import stat
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ def test_any_text_is_refused_by_our_own_error(statement: str, signature: str) ->
 
 def test_a_statement_is_bounded_before_it_is_read() -> None:
     assert reason(KEY.sign("a", 1, {"long": "x" * LONGEST})) == "unsigned"
+    long = "A" * 2**26
+    tracemalloc.start()
+    try:
+        assert reason(Signed("{}", long)) == reason(Signed(long, SIGNED_ONCE.signature)) == "unsigned"
+        assert tracemalloc.get_traced_memory()[1] < 2**20, "it was copied to be judged"
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_key_file_is_its_owners_alone_and_of_our_kind(tmp_path: Path) -> None:
