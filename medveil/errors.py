@@ -108,6 +108,9 @@ class SignatureError(FederationError):
         super().__init__(problem, where=where, cure=cure)
         self.reason = reason
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"reason": self.reason})
+
 
 class PartialError(MedVeilError):
     """Work that ended with some of its parts failed."""

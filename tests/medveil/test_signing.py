@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import stat
 import tracemalloc
 from pathlib import Path
@@ -96,6 +97,12 @@ def test_a_statement_is_bounded_before_it_is_read() -> None:
         assert tracemalloc.get_traced_memory()[1] < 2**20, "it was copied to be judged"
     finally:
         tracemalloc.stop()
+
+
+def test_the_word_for_it_survives_pickling() -> None:
+    error = SignatureError("bears no signature", where="a reply", reason="unsigned")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.reason, str(again)) == ("unsigned", str(error))
 
 
 def test_a_key_file_is_its_owners_alone_and_of_our_kind(tmp_path: Path) -> None:
