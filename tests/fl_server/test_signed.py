@@ -119,13 +119,16 @@ def test_an_order_is_of_one_site_and_of_its_own_message(server: Server) -> None:
 
 
 def test_what_the_site_signed_is_taken_and_loses_what_is_ours(server: Server) -> None:
-    (taken,) = server.take(good(server))
+    first, second = good(server), good(server)
+    (taken,) = server.take(first)
     assert set(taken.content) == {"arrays", "metrics"}
     assert server.events("answered")[0]["site"] == "st-anna"
     assert server.events("answered")[0]["head"] == str(HEAD)
     # The same reply a second time answers nothing that is open.
-    again = server.take(good(server))
-    assert not again or again[0].content.config_records
+    (left,) = server.take(second)
+    assert set(left.content) == {"refused"}
+    assert [each["reason"] for each in server.events("unsigned-reply")] == ["order"]
+    assert len(server.events("answered")) == 1
 
 
 def altered(change: Callable[[RecordDict], object]) -> Callable[[Server], Message]:
