@@ -14,19 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
 from fl_client.deployment.config import SITE_VARIABLE
-from fl_client.host import Host, kind_of
+from fl_client.host import RAISED, Host, kind_of, refusal
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
-from medveil.flower import ErrorCode
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
 from medveil.wire import Tensors, decode, delta, encode, pack, unpack
@@ -92,6 +91,14 @@ class ChosenHost(Host):
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
         """As the host that serves here."""
         self._host.refusing(message, context, error)
+
+    def refused(self, message: Message, told: str, code: int = RAISED) -> Message:
+        """As the host that serves here."""
+        try:
+            return self._host.refused(message, told, code)
+        except MedVeilError:
+            # No site can be opened, and so no key that signs.
+            return refusal(message, told, code)
 
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
         """As the host that serves here."""
@@ -193,11 +200,11 @@ def _answer(host: Host, message: Message, context: Context, work: Callable[[Site
         told, level = host.told(error, context)
         _log.log(level, "%s", error)
         _note_refusal(host, message, context, error)
-        return refusal(message, told)
+        return host.refused(message, told)
     except Exception as error:
         _log.exception("an error MedVeil did not expect")
         _note_refusal(host, message, context, error)
-        return refusal(message, kind_of(error))
+        return host.refused(message, kind_of(error))
 
 
 def _note_refusal(host: Host, message: Message, context: Context, error: Exception) -> None:
@@ -206,11 +213,6 @@ def _note_refusal(host: Host, message: Message, context: Context, error: Excepti
     except MedVeilError as unwritten:
         # Nothing of the site's is in a refusal: it may leave unrecorded, and the server waits for it.
         _log.error("the refusal is not in the audit log: %s", unwritten)
-
-
-def refusal(message: Message, told: str, code: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION) -> Message:
-    """An error reply with a text of ours: of a raised exception Flower sends the text, Ray the whole traceback."""
-    return Message(Error(code, told), reply_to=message)
 
 
 @functools.lru_cache(maxsize=1)

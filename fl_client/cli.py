@@ -16,8 +16,11 @@ from medveil.kits import SITE, add_kit
 
 if TYPE_CHECKING:
     from medveil.audit import AuditLog
+    from medveil.audit_heads import KeysOf
+    from medveil.signing import SigningKey
 
 _ADD = (
+    join.add_rejoin,
     join.add_check,
     join.add_approve,
     serve.add_start,
@@ -54,7 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     join.add_enroll(commands)
     for add in _ADD:
         _choose(add(commands))
-    add_audit(commands, program=PROG, log_of=_audit, heads_option="--countersigned", choose=_choose)
+    add_audit(
+        commands,
+        program=PROG,
+        log_of=_audit,
+        key_of=_key,
+        known_to=_known,
+        heads_option="--countersigned",
+        choose=_choose,
+    )
     return made
 
 
@@ -69,6 +80,21 @@ def _audit(arguments: argparse.Namespace) -> tuple[AuditLog, str]:
 
     files = site_of(arguments)
     return files.audit, site(files.config.name)
+
+
+def _key(arguments: argparse.Namespace) -> SigningKey:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.commands.common import Passphrases  # noqa: PLC0415
+    from fl_client.deployment.signatures import open_identity, refuse_unsigned  # noqa: PLC0415
+
+    files = site_of(arguments)
+    refuse_unsigned(files)
+    return open_identity(files, Passphrases(read_passphrase))
+
+
+def _known(arguments: argparse.Namespace) -> KeysOf:
+    key = site_of(arguments).config.server_key
+    return lambda owner: [key] if key and owner.startswith("server ") else []
 
 
 if __name__ == "__main__":

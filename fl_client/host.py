@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 
 from fl_client.site import Site
 from medveil.errors import MedVeilError
+from medveil.flower import ErrorCode
+from medveil.signed_messages import refusal_in
+
+RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+"""Flower's code for an app that refuses."""
 
 
 class Host(ABC):
@@ -47,12 +52,12 @@ class Host(ABC):
 
     @abstractmethod
     def asked(self, message: Message, context: Context) -> None:
-        """Write down that a message came, before anything is made of it.
+        """Judge whose message it is and write down that it came, before anything is made of it.
 
         Raises
         ------
         MedVeilError
-            It cannot be written down: the message is refused.
+            It is not the server's, or cannot be written down: the message is refused.
         """
 
     @abstractmethod
@@ -69,9 +74,34 @@ class Host(ABC):
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
         """Write down that a message is about to be refused."""
 
+    def refused(self, message: Message, told: str, code: int = RAISED) -> Message:
+        """The reply that refuses a message; called last.
+
+        Parameters
+        ----------
+        told
+            What the server is told, as `told` gave it.
+        code
+            Flower's code for it.
+        """
+        return refusal(message, told, code)
+
     @abstractmethod
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
         """What the server hears of an error, kind first, and the level at which the site logs all of it."""
+
+
+def refusal(message: Message, told: str, code: int = RAISED) -> Message:
+    """An error reply with a text of ours: of a raised exception Flower sends the text, Ray the whole traceback."""
+    return Message(Error(code, told), reply_to=message)
+
+
+def outcome(reply: Message) -> str:
+    """What a reply comes to, for a log: "ok", or the text of its refusal, signed or not."""
+    if reply.has_error():
+        return reply.error.reason or "no reason given"
+    found = refusal_in(reply)
+    return "ok" if found is None else found[0]
 
 
 def kind_of(error: Exception, field: str = "") -> str:

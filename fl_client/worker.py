@@ -20,12 +20,13 @@ from typing import Any, NoReturn
 
 from flwr.app import Message
 
-from fl_client.app import make_app, refusal
+from fl_client.app import make_app
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.records import SiteRecords
+from fl_client.host import outcome, refusal
 from medveil import fab
 from medveil.cli import guarded
 from medveil.errors import FederationError, FormatError, MedVeilError, StorageError
@@ -61,7 +62,7 @@ class Worker:
     def __init__(self, files: OwnFiles, host: OwnHost, tasks: Tasks) -> None:
         self._files, self._tasks = files, tasks
         self._approvals, self._records = Approvals(files.approvals), SiteRecords(files)
-        self._app = make_app(host)
+        self._host, self._app = host, make_app(host)
         self._answered = 0
 
     def run(self, *, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
@@ -126,8 +127,8 @@ class Worker:
             reply = self.answer(task)
         except _StopError:
             stopped = True
-            reply = refusal(task.message, "the site was stopped", ErrorCode.CLIENT_APP_CRASHED)
-        said = reply.error.reason if reply.has_error() else "ok"
+            reply = self._host.refused(task.message, "the site was stopped", ErrorCode.CLIENT_APP_CRASHED)
+        said = outcome(reply)
         try:
             task.answer(reply)
         except FederationError as error:

@@ -11,12 +11,14 @@ from flwr.serverapp import Grid, ServerApp
 from fl_server.audited import AuditedGrid, audit_log
 from fl_server.config import ServerSettings
 from fl_server.federation import Federation
+from fl_server.signed import ServerSignatures, server_signatures
 from fl_server.watch import LogWatcher
-from medveil.audit import AuditLog
+from medveil.audit import FILE_VARIABLE, AuditLog
 from medveil.audit_messages import digest_of_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.flower import pull_soon
+from medveil.flower_grids import is_simulated
 from medveil.log import logger, set_up_logging
 from medveil.paths import run_uuid, weights_file
 
@@ -41,11 +43,14 @@ def main(grid: Grid, context: Context) -> None:
         run.run = run_uuid(run.run, context.run_id)
         run.model["pretrained"] = weights_file(str(run.model.get("pretrained", "false")))
         settings = ServerSettings.from_json(_text(context, SERVER_KEY), where=SERVER_KEY)
+        signatures = _signatures(grid, run, context)
         log = audit_log() if _under_flower(grid) else None
-        if log is None:
+        if log is not None:
+            _federate_audited(grid, run, settings, log=log, context=context, signatures=signatures)
+        elif signatures is None:
             _federate(grid, run, settings)
         else:
-            _federate_audited(grid, run, settings, log, context)
+            raise ConfigError("a run of real sites is written down", where=FILE_VARIABLE, cure="medveil-server start")
     except MedVeilError as error:
         # Whoever runs the app in a process of their own says the error to their user themselves.
         _log.log(logging.ERROR if _under_flower(grid) else logging.DEBUG, "%s", error)
@@ -61,12 +66,28 @@ def _federate(grid: Grid, run: RunConfig, settings: ServerSettings) -> None:
     federation.run()
 
 
-def _federate_audited(grid: Grid, run: RunConfig, settings: ServerSettings, log: AuditLog, context: Context) -> None:
+def _signatures(grid: Grid, run: RunConfig, context: Context) -> ServerSignatures | None:
+    """What real sites are asked with; None where none is: in a simulation, ours or Flower's."""
+    if not _under_flower(grid) or is_simulated(grid):
+        return None
+    config = digest_of_config(context.run_config)
+    return server_signatures(run=run.run, flower_run=str(context.run_id), config=config)
+
+
+def _federate_audited(
+    grid: Grid,
+    run: RunConfig,
+    settings: ServerSettings,
+    *,
+    log: AuditLog,
+    context: Context,
+    signatures: ServerSignatures | None,
+) -> None:
     """The same, with a record of all that passes between server and sites."""
     about = {"run": run.run, "flower_run": str(context.run_id)}
     log.append("run-began", **about, config=digest_of_config(context.run_config))
     try:
-        _federate(cast("Grid", AuditedGrid(grid, log, run=run.run)), run, settings)
+        _federate(cast("Grid", AuditedGrid(grid, log, run=run.run, signatures=signatures)), run, settings)
     except BaseException as error:
         outcome = type(error).__name__ if isinstance(error, Exception) else "interrupted"
         try:

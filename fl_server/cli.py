@@ -16,6 +16,8 @@ from medveil.kits import SERVER, add_kit
 
 if TYPE_CHECKING:
     from medveil.audit import AuditLog
+    from medveil.audit_heads import KeysOf
+    from medveil.signing import SigningKey
 
 _ADD = (
     provision.add_renew,
@@ -55,7 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     provision.add_init(commands)
     for add in _ADD:
         _choose(add(commands))
-    add_audit(commands, program=PROG, log_of=_audit, heads_option="--heads", choose=_choose)
+    add_audit(
+        commands,
+        program=PROG,
+        log_of=_audit,
+        key_of=_key,
+        known_to=_known,
+        heads_option="--heads",
+        choose=_choose,
+    )
     return made
 
 
@@ -68,6 +78,21 @@ def _audit(arguments: argparse.Namespace) -> tuple[AuditLog, str]:
     from medveil.audit_heads import SERVER  # noqa: PLC0415
 
     return consortium_of(arguments).audit, SERVER
+
+
+def _key(arguments: argparse.Namespace) -> SigningKey:
+    from medveil.signing import load_signing_key  # noqa: PLC0415
+
+    return load_signing_key(consortium_of(arguments).signing_key)
+
+
+def _known(arguments: argparse.Namespace) -> KeysOf:
+    from fl_server.deployment.roster import Roster  # noqa: PLC0415
+    from medveil.audit_heads import site  # noqa: PLC0415
+
+    # Of a site that was revoked and came back, each identity it ever had: its old heads count as well.
+    members = Roster(consortium_of(arguments).roster).members()
+    return lambda owner: [each.identity for each in members if each.identity and site(each.name) == owner]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from medveil.log import logger
+from medveil.signed_messages import refusal_in
 
 _POLL_SECONDS = 0.1
 _RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
@@ -124,7 +125,12 @@ class Collector:
         """
         outgoing = list(messages)
         sent = set(self._grid.push_messages(outgoing))
-        waiting = {message.metadata.message_id: message.metadata.dst_node_id for message in outgoing}
+        went = [message.metadata.message_id in sent for message in outgoing]
+        waiting = {
+            message.metadata.message_id: message.metadata.dst_node_id
+            for message, did in zip(outgoing, went, strict=True)
+            if did
+        }
         replies: list[Reply] = []
 
         def took(reply: Reply) -> None:
@@ -132,8 +138,9 @@ class Collector:
             if on_reply is not None:
                 on_reply(reply)
 
-        for unsent in [each for each in waiting if each not in sent]:
-            took(self._failed(waiting.pop(unsent), "the message could not be sent"))
+        for message, did in zip(outgoing, went, strict=True):
+            if not did:
+                took(self._failed(message.metadata.dst_node_id, "the message could not be sent"))
         for reply in self._arrivals(waiting, seconds):
             took(reply)
         for late, node in waiting.items():
@@ -165,6 +172,9 @@ class Collector:
             return self._failed(node, message.error.reason or f"error code {message.error.code}")
         if message.metadata.src_node_id != node:
             return self._failed(node, f"node {message.metadata.src_node_id} replied in its place")
+        refused = refusal_in(message)
+        if refused is not None:
+            return self._failed(node, refused[0])
         return Reply(node, self.name(node), message=message)
 
     def _failed(self, node: int, problem: str) -> Reply:

@@ -34,6 +34,8 @@ ASKED, ANSWERED, REFUSED = "asked", "answered", "refused"
 LONGEST_TEXT = 400
 FILE_VARIABLE, OWNER_VARIABLE = "MEDVEIL_AUDIT", "MEDVEIL_AUDIT_OWNER"
 """Environment variables of a server's processes: the file of its log, and whose it is."""
+SIGNING_VARIABLE, ROSTER_VARIABLE = "MEDVEIL_SIGNING_KEY", "MEDVEIL_ROSTER"
+"""Environment variables of a server's processes: the file of its signing key, and that of the sites it admitted."""
 _HEAD = re.compile(r"([0-9a-f]{32}):([1-9][0-9]{0,14}):([0-9a-f]{64})")
 _BLOCK = 65536
 

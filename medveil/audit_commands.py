@@ -13,9 +13,15 @@ from medveil.errors import EXIT_OK, ConfigError, IntegrityError
 
 if TYPE_CHECKING:
     from medveil.audit import AuditLog
+    from medveil.audit_heads import KeysOf
+    from medveil.signing import SigningKey
 
 LogOf = Callable[[argparse.Namespace], "tuple[AuditLog, str]"]
 """The log that a command's arguments mean, and what others file its heads under."""
+KeyOf = Callable[[argparse.Namespace], "SigningKey"]
+"""The key that signs for the owner of that log."""
+KnownTo = Callable[[argparse.Namespace], "KeysOf"]
+"""By which keys others are known to that owner."""
 
 
 def add_audit(
@@ -23,6 +29,8 @@ def add_audit(
     *,
     program: str,
     log_of: LogOf,
+    key_of: KeyOf,
+    known_to: KnownTo,
     heads_option: str,
     choose: Callable[[argparse.ArgumentParser], object],
 ) -> None:
@@ -34,6 +42,8 @@ def add_audit(
         As typed.
     log_of
         Finds the log.
+    key_of, known_to
+        What signs its heads of others, and what verifies others' heads of it.
     heads_option
         Option of `verify` that names a file of heads.
     choose
@@ -59,29 +69,30 @@ def add_audit(
         "--log", dest="logs", type=Path, action="append", default=[], metavar="FILE", help="a log that was moved away"
     )
     verify.add_argument("--json", action="store_true", help="print JSON")
-    verify.set_defaults(command=lambda arguments: _verify(arguments, log_of))
+    verify.set_defaults(command=lambda arguments: _verify(arguments, log_of, known_to))
 
     text = "Print how far the log has come: LOG:NUMBER:DIGEST."
     head = subcommand(inner, "head", text=text, example=f"{program} audit head")
     head.set_defaults(command=lambda arguments: _head(arguments, log_of))
 
-    text = "Write the heads of others that this log holds; it must be whole."
+    text = "Write the heads of others that this log holds, signed; it must be whole."
     heads = subcommand(inner, "heads", text=text, example=f"{program} audit heads --out heads.json")
     heads.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON; nothing in it is secret")
-    heads.set_defaults(command=lambda arguments: _heads(arguments, log_of))
+    heads.set_defaults(command=lambda arguments: _heads(arguments, log_of, key_of))
     for each in (verify, head, heads):
         choose(each)
 
 
-def _verify(arguments: argparse.Namespace, log_of: LogOf) -> int:
+def _verify(arguments: argparse.Namespace, log_of: LogOf, known_to: KnownTo) -> int:
     from medveil.audit_heads import load_heads  # noqa: PLC0415
     from medveil.audit_verify import compare, verify  # noqa: PLC0415
 
     log, filed = log_of(arguments)
     found = [verify(path) for path in (log.path, *arguments.logs)]
     for path in arguments.heads:
-        kept_by, heads = load_heads(path, owner=filed)
-        compare(found, heads, kept_by=kept_by)
+        kept = load_heads(path, owner=filed, keys_of=known_to(arguments))
+        compare(found, kept.heads, kept_by=kept.kept_by)
+        found[0].notes.append(kept.note)
     if arguments.json:
         print(json.dumps([each.as_data() for each in found], indent=2))
     else:
@@ -102,7 +113,7 @@ def _head(arguments: argparse.Namespace, log_of: LogOf) -> int:
     return EXIT_OK
 
 
-def _heads(arguments: argparse.Namespace, log_of: LogOf) -> int:
+def _heads(arguments: argparse.Namespace, log_of: LogOf, key_of: KeyOf) -> int:
     from medveil.audit_heads import kept_in, save_heads  # noqa: PLC0415
     from medveil.audit_verify import verify  # noqa: PLC0415
 
@@ -111,7 +122,7 @@ def _heads(arguments: argparse.Namespace, log_of: LogOf) -> int:
     if not found.whole:
         raise IntegrityError(f"is not whole: {found.problems[0]}", where=log.path, cure="it can vouch for nobody")
     kept = kept_in(found.records)
-    save_heads(arguments.out, kept, kept_by=log.owner)
+    save_heads(arguments.out, kept, kept_by=log.owner, key=key_of(arguments))
     for owner, heads in sorted(kept.items()):
         print(f"{owner}: {len(heads)} heads, the newest of record {heads[-1].sequence}")
     return EXIT_OK

@@ -70,7 +70,7 @@ class Carried:
 def carried(content: RecordDict) -> Carried | None:
     """Describe the tensors of a message; None where it has none."""
     hashed, rows, total = hashlib.sha256(), [], 0
-    for name, array in sorted(_arrays(content), key=lambda each: each[0]):
+    for name, _, array in sorted(_arrays(content), key=lambda each: each[:2]):
         row = (name, str(array.dtype), tuple(int(size) for size in array.shape))
         hashed.update(canonical([*row, len(array.data)]) + b"\n")
         hashed.update(array.data)
@@ -155,7 +155,8 @@ class Trail:
         return head
 
 
-def _arrays(content: RecordDict) -> Iterator[tuple[str, Array]]:
+def _arrays(content: RecordDict) -> Iterator[tuple[str, str, Array]]:
+    """Name, record and tensor; the record orders two that the names alone would not tell apart."""
     for key, record in content.array_records.items():
         for name, array in record.items():
-            yield (name if key == ARRAYS else f"{key}/{name}"), array
+            yield (name if key == ARRAYS else f"{key}/{name}"), key, array

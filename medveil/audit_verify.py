@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medveil.audit import RECOVERED, ZERO, Head, Record, check_opening, parsed
+from medveil.audit import ANSWERED, ASKED, RECOVERED, ZERO, Head, Record, check_opening, parsed
 from medveil.errors import ConfigError, StorageError
 from medveil.files import locked, read_bytes
 
@@ -107,6 +107,7 @@ def verify(path: Path) -> Verified:
         found.problems.append("line 1: is missing: the log is empty")
     if found.records and log:
         found.head = Head(log, found.records[-1]["sequence"], found.records[-1]["digest"])
+    found.notes += _unheaded(found.records)
     return found
 
 
@@ -148,6 +149,24 @@ def compare(logs: Sequence[Verified], heads: Sequence[Head], *, kept_by: str) ->
         logs[0].problems.append(
             f"line 1: begins another log: {kept_by} knows {sequence} records of log {identity}; {cure}"
         )
+
+
+def _unheaded(records: Sequence[Record]) -> list[str]:
+    """Notes on messages of others that came without a head of theirs: nothing they signed, and nothing to compare.
+
+    A server writes no head beside what it asks, and a site none beside what it answers: these are in their own logs.
+    """
+    notes = []
+    for event, what in ((ASKED, "messages without a head of the server's log"), (ANSWERED, "replies without a head")):
+        bare = [
+            each["sequence"]
+            for each in records
+            if each["event"] == event and isinstance(each["details"], dict) and each["details"].get("head", "") is None
+        ]
+        if bare:
+            shown = ", ".join(map(str, bare[:_SHOWN])) + (", ..." if len(bare) > _SHOWN else "")
+            notes.append(f"{len(bare)} {what}, in lines {shown}: not of a MedVeil that signs, and not to be held to")
+    return notes
 
 
 def _out_of_place(record: Record, expected: int, previous: str) -> str | None:

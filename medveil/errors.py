@@ -92,6 +92,26 @@ class FederationError(MedVeilError):
     exit_code = 5
 
 
+class SignatureError(FederationError):
+    """A message, a reply or a file that bears no signature of whom it should be from, or not for what it is used as.
+
+    Parameters
+    ----------
+    reason
+        One word for it, for an audit log: ``unsigned``, ``forged``, ``version``, ``expired``, ``replayed``,
+        ``unheaded``, or the field of the statement that is of something else.
+    """
+
+    def __init__(
+        self, problem: str, *, where: str | Path | None = None, cure: str | None = None, reason: str = "forged"
+    ) -> None:
+        super().__init__(problem, where=where, cure=cure)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"reason": self.reason})
+
+
 class PartialError(MedVeilError):
     """Work that ended with some of its parts failed."""
 

@@ -13,6 +13,8 @@ from medveil.errors import EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
     from fl_client.deployment.check import Point
+    from fl_client.deployment.enroll import Enrolled
+    from medveil.invitation import Invitation
 
 
 def add_enroll(commands: Commands) -> None:
@@ -20,16 +22,16 @@ def add_enroll(commands: Commands) -> None:
     made = subcommand(
         commands,
         "enroll",
-        text="Make this site's own keys and its configuration. Only the .pub file leaves.",
+        text="Make this site's own keys, its identity and its configuration. Only the .pub file leaves.",
         example=f"{PROG} enroll --name st-anna --invitation veil.invitation --out e data.source=dicom data.path=/dicom",
     )
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for the configuration")
     made.add_argument("--name", required=True, help="name of the site")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for it, new or without such files")
     made.add_argument("--invitation", type=Path, metavar="FILE", help="what the coordinator handed out")
-    made.add_argument("--fingerprint", metavar="HEX", help="refuse another authority than the coordinator read out")
+    made.add_argument("--fingerprint", metavar="HEX", help="refuse another server than the coordinator read out")
     made.add_argument("--key", type=Path, metavar="FILE", help="a key file the site has already; otherwise one is made")
-    made.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the new key file's passphrase")
+    made.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the key file's passphrase")
     made.set_defaults(command=_do_enroll)
 
 
@@ -41,14 +43,10 @@ def _do_enroll(arguments: argparse.Namespace) -> int:
 
     check_name(arguments.name)
     invitation = None if arguments.invitation is None else load_invitation(arguments.invitation)
-    wanted = (arguments.fingerprint or "").replace(":", "").lower()
-    if wanted and (invitation is None or invitation.fingerprint != wanted):
-        found = "no invitation was given" if invitation is None else f"its authority is {invitation.fingerprint}"
-        cure = "this is not what the coordinator read out: do not use it"
-        raise ConfigError(found, where=arguments.invitation, cure=cure)
-    passphrase = None if arguments.key is not None else read_passphrase(arguments.passphrase_file, confirm=True)
+    _compare(arguments, invitation)
+    passphrase = read_passphrase(arguments.passphrase_file, confirm=arguments.key is None)
     overrides = list(arguments.overrides)
-    if arguments.passphrase_file is not None and arguments.key is None:
+    if arguments.passphrase_file is not None:
         overrides.append(f"passphrase_file={json.dumps(str(arguments.passphrase_file.resolve()))}")
     made = enroll(
         arguments.name,
@@ -59,11 +57,51 @@ def _do_enroll(arguments: argparse.Namespace) -> int:
         overrides=overrides,
     )
     print(f"{made.folder} holds this site's keys and site.yaml; keep it")
+    _say_next(arguments, made, invitation)
+    return EXIT_OK
+
+
+def add_rejoin(commands: Commands) -> argparse.ArgumentParser:
+    """Add `rejoin`."""
+    made = subcommand(
+        commands,
+        "rejoin",
+        text="Take a new invitation of this site's consortium; keys, settings and state stay.",
+        example=f"{PROG} rejoin --invitation veil.invitation",
+    )
+    made.add_argument("--invitation", type=Path, required=True, metavar="FILE", help="what the coordinator handed out")
+    made.add_argument("--fingerprint", metavar="HEX", help="refuse another server than the coordinator read out")
+    made.set_defaults(command=_do_rejoin)
+    return made
+
+
+def _do_rejoin(arguments: argparse.Namespace) -> int:
+    from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.deployment.enroll import rejoin  # noqa: PLC0415
+    from medveil.invitation import load_invitation  # noqa: PLC0415
+
+    files, invitation = site_of(arguments), load_invitation(arguments.invitation)
+    _compare(arguments, invitation)
+    made = rejoin(files, invitation, Passphrases(read_passphrase))
+    print(f"{files.file} trusts the new invitation; what it was before is in {files.file.name}.old")
+    _say_next(arguments, made, invitation)
+    return EXIT_OK
+
+
+def _compare(arguments: argparse.Namespace, invitation: Invitation | None) -> None:
+    """Refuse an invitation that is not what was read out."""
+    wanted = (arguments.fingerprint or "").replace(":", "").lower()
+    if wanted and (invitation is None or invitation.fingerprint != wanted):
+        found = "no invitation was given" if invitation is None else f"its fingerprint is {invitation.fingerprint}"
+        cure = "this is not what the coordinator read out: do not use it"
+        raise ConfigError(found, where=arguments.invitation, cure=cure)
+
+
+def _say_next(arguments: argparse.Namespace, made: Enrolled, invitation: Invitation | None) -> None:
     print(f"send the coordinator {made.public}, and nothing else of it")
     print(f"and read out over another channel: {made.key.fingerprint}")
-    if invitation is not None and not wanted:
-        print(f"compare the authority with what the coordinator reads out: {invitation.fingerprint}")
-    return EXIT_OK
+    if invitation is not None and not arguments.fingerprint:
+        print(f"compare the server with what the coordinator reads out: {invitation.fingerprint}")
 
 
 def add_check(commands: Commands) -> argparse.ArgumentParser:

@@ -111,7 +111,7 @@ def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
     from fl_client.export.kept import open_kept  # noqa: PLC0415
     from fl_client.export.ready import LazyKeys, from_folder, from_kept  # noqa: PLC0415
 
-    keys = LazyKeys(lambda: open_keys(files, Passphrases(read_passphrase)))
+    keys = LazyKeys(lambda: open_keys(files, Passphrases(read_passphrase), serving=False))
     if arguments.model is not None:
         ready = from_folder(arguments.model, keys)
         beside = f" in {arguments.model}"
@@ -192,5 +192,5 @@ def _opened(files: OwnFiles, passphrases: Passphrases, run: str | None) -> tuple
     from fl_client.export.kept import open_kept  # noqa: PLC0415
 
     path = find_kept(files.own / MODELS, run)
-    keys = open_keys(files, passphrases)
+    keys = open_keys(files, passphrases, serving=False)
     return open_kept(path, keys.own), keys

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, greet
 from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.signatures import open_identity, refuse_unsigned
 from medveil import fab, node_keys
 from medveil.certificates import WARN_DAYS, days_left, expiry_warning, load_certificate
 from medveil.errors import ConfigError, DataError, FederationError, MedVeilError, StorageError
@@ -58,6 +60,8 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("key", lambda: _key(files, read)),
         ("model", lambda: _model(files)),
         ("node key", lambda: _node_key(files)),
+        ("identity", lambda: _identity(files, read)),
+        ("server key", lambda: _server_key(files)),
         ("authority", lambda: _authority(files)),
         ("TLS", lambda: _tls(files, greeted)),
         ("clock", lambda: _clock(greeted)),
@@ -98,7 +102,7 @@ def _data(files: OwnFiles) -> Point:
 
 
 def _key(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
-    keys = open_keys(files, read)
+    keys = open_keys(files, read, serving=False)
     shared = "" if keys.shared is None else f"; shared {keys.shared.current.fingerprint}"
     return Point("key", OK, f"opens: {keys.own.current.fingerprint}{shared}")
 
@@ -122,6 +126,25 @@ def _node_key(files: OwnFiles) -> Point:
     if public.exists() and node_keys.load_public(public).encoded != half.encoded:
         raise ConfigError(f"{public.name} is another key's half", where=path, cure="send the half that belongs to it")
     return Point("node key", OK, f"P-384, {half.fingerprint}")
+
+
+def _identity(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
+    refuse_unsigned(files)
+    identity, config = open_identity(files, read), files.config
+    # What is wrong with the node key is its own point's.
+    public = files.path(config.node_key).with_suffix(".pub")
+    if not public.exists():
+        return Point("identity", OK, f"opens: {identity.fingerprint}")
+    halves = node_keys.load_public(public)
+    if halves.identity != identity.public:
+        cure = "'medveil-site rejoin' writes the right one; the coordinator admits it"
+        raise ConfigError(f"{public.name} names another identity", where=files.path(config.identity), cure=cure)
+    return Point("identity", OK, f"opens; node key and identity together are {halves.fingerprint}")
+
+
+def _server_key(files: OwnFiles) -> Point:
+    refuse_unsigned(files)
+    return Point("server key", OK, f"what it signs counts; authority and key together are {server_fingerprint(files)}")
 
 
 def _authority(files: OwnFiles) -> Point:

@@ -12,6 +12,7 @@ from medveil.environment import flower_environment
 from medveil.errors import ConfigError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
+from medveil.signing import is_public
 from models.policy import KEYS, POLICIES
 
 CONFIG_FILE = "site.yaml"
@@ -59,11 +60,18 @@ class SiteConfig:
     name: str = field(default="", metadata={"help": "Name of the site, as it was enrolled."})
     server: str = field(default="", metadata={"help": "Where the server is: host:port."})
     ca: str = field(default="ca.crt", metadata={"help": "Certificate of the consortium's authority; no other counts."})
+    server_key: str = field(
+        default="", metadata={"help": "The server's signing key, from the invitation: what it did not sign is refused."}
+    )
     node_key: str = field(default="", metadata={"help": "Private key of this site's node; it never leaves."})
+    identity: str = field(default="", metadata={"help": "Sealed file of the key that signs this site's replies."})
     key: str = field(default="", metadata={"help": "Sealed key file that hides this site's images."})
     passphrase_file: str | None = field(
         default=None,
         metadata={"help": "File with its passphrase; null: systemd credential, MEDVEIL_PASSPHRASE or the terminal."},
+    )
+    identity_passphrase_file: str | None = field(
+        default=None, metadata={"help": "File with the passphrase of identity; null: the same as that of key."}
     )
     shared_key: str | None = field(
         default=None, metadata={"help": "Key file of the key all sites hold, for runs with keys 'shared'."}
@@ -100,6 +108,9 @@ class SiteConfig:
         for name in ("ca", "node_key", "key"):
             if not getattr(self, name):
                 raise ConfigError(f"'{name}' {_UNSET}", where=where, cure="'medveil-site enroll' fills it in")
+        # Sites of an earlier MedVeil have none yet: they are read, and told when they start (`signing_of`).
+        right = not self.server_key or is_public(self.server_key)
+        _check(right, "server_key", self.server_key[:64], "as in the invitation", where)
         _check(self.data.source != "phantoms", "data.source", "phantoms", "a site brings its own images", where)
         _check(bool(self.data.path), "data.path", self.data.path, "the folder or file of the images", where)
         _check(0 <= self.port <= 65535, "port", self.port, "0 to 65535", where)

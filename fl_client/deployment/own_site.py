@@ -19,12 +19,16 @@ from fl_client.data.config import DataConfig
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
 from fl_client.deployment.records import SiteRecords
-from fl_client.host import Host, kind_of
+from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
+from fl_client.host import RAISED, Host, kind_of
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
+from medveil.audit import Head
+from medveil.audit_messages import carried
 from medveil.contract import RUN_KEY, RunConfig
-from medveil.errors import ConfigError, MedVeilError
+from medveil.errors import ConfigError, MedVeilError, SignatureError
 from medveil.files import check_format, make_folder, read_json, write_json
+from medveil.signing import SigningKey
 
 FORMAT = "medveil-served-run"
 VERSION = 1
@@ -36,13 +40,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class OwnKeys:
-    """The keys a site opened: its own, and the one all sites hold, if it has that."""
+    """The keys a site opened: its own, the one all sites hold, if it has that, and the one that signs its replies."""
 
     own: Keyring
     shared: Keyring | None = None
+    identity: SigningKey | None = None
 
 
-def open_keys(files: OwnFiles, read: Callable[[Path | None], str]) -> OwnKeys:
+def open_keys(files: OwnFiles, read: Callable[[Path | None], str], *, serving: bool = True) -> OwnKeys:
     """Open a site's key files.
 
     Parameters
@@ -51,17 +56,23 @@ def open_keys(files: OwnFiles, read: Callable[[Path | None], str]) -> OwnKeys:
         The site.
     read
         Gives the passphrase of a file that is named, or of none; as `crypto.passphrase.read_passphrase`.
+    serving
+        For serving runs: then the site needs an identity and a server's key, and the identity is opened too.
 
     Raises
     ------
+    ConfigError
+        It is for serving, and the site was enrolled before messages were signed.
     KeyMaterialError
         There is no passphrase, it is wrong, or a key is a simulated one.
     StorageError, FormatError, IntegrityError
         A key file is missing or is none.
     """
     config = files.config
+    if serving:
+        refuse_unsigned(files)
     named = None if config.passphrase_file is None else files.path(config.passphrase_file)
-    passphrase = read(named)
+    first = passphrase = read(named)
     own, shared = load_keyring(files.path(config.key), passphrase), None
     if config.shared_key is not None:
         if config.shared_passphrase_file is not None:
@@ -69,7 +80,9 @@ def open_keys(files: OwnFiles, read: Callable[[Path | None], str]) -> OwnKeys:
         shared = load_keyring(files.path(config.shared_key), passphrase)
     for ring in (own, shared):
         check_real(ring or (), "used by a real site")
-    return OwnKeys(own, shared)
+    if not serving:
+        return OwnKeys(own, shared)
+    return OwnKeys(own, shared, open_identity(files, lambda other: first if other == named else read(other)))
 
 
 class ToldError(MedVeilError):
@@ -98,6 +111,8 @@ class OwnHost(Host):
         self._limits = files.config.limits
         self._open: OrderedDict[str, Site] = OrderedDict()
         self._records = SiteRecords(files)
+        self._signatures = SiteSignatures(files, keys.identity)
+        self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
         if files.config.threads:
             torch.set_num_threads(files.config.threads)
@@ -134,17 +149,33 @@ class OwnHost(Host):
         write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
 
     def asked(self, message: Message, context: Context) -> None:
-        """Write it down."""
-        self._records.asked(message, context)
+        """Refuse what this site's server did not sign for it, and write down what it did."""
+        self._refused = None
+        signed = self._signatures.authentic(message)
+        tensors = carried(message.content)
+        self._signatures.check(signed, message, context, tensors)
+        self._records.asked(message, context, tensors)
 
     def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
-        """Write it down, and tell the server how far the log has come."""
-        self._records.answered(message, context, site, content)
+        """Write it down, tell the server how far the log has come, and sign both."""
+        tensors = carried(content)
+        head = self._records.answered(message, context, site, content, tensors)
+        self._signatures.sign(message, content, tensors, head)
 
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
         """Write down its kind, and the site's limit where it is one."""
         kind = error.kind if isinstance(error, ToldError) else type(error).__name__
-        self._records.refused(message, context, kind=kind, about=getattr(error, "where", None))
+        reason = error.reason if isinstance(error, SignatureError) else None
+        about = getattr(error, "where", None)
+        self._refused = self._records.refused(message, context, kind=kind, about=about, reason=reason)
+
+    def refused(self, message: Message, told: str, code: int = RAISED) -> Message:
+        """The reply that refuses, signed; unsigned where no order of the server's came.
+
+        Whoever sent that hears that it was refused: a site's signature answers an order, and there is none.
+        """
+        head, self._refused = self._refused, None
+        return self._signatures.refusal(message, told, code, head) or super().refused(message, told, code)
 
     def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
         """The reason, where it is made of what the server sent; else only the field of the contract it concerns."""

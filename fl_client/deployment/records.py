@@ -16,7 +16,6 @@ from medveil.audit import ANSWERED, ASKED, REFUSED, Head
 from medveil.audit_messages import (
     Carried,
     Trail,
-    carried,
     digest_of_config,
     head_in,
     packed_layout,
@@ -54,16 +53,22 @@ class SiteRecords:
         """
         self._trail.append([("started", {"app": app, "keys": dict(keys)})])
 
-    def asked(self, message: Message, context: Context) -> None:
-        """A message came, and with it the head of the server's log."""
-        tensors = carried(message.content)
+    def asked(self, message: Message, context: Context, tensors: Carried | None) -> None:
+        """A message of the server's came, and with it the head of the server's log.
+
+        Parameters
+        ----------
+        tensors
+            What `medveil.audit_messages.carried` says of it.
+        """
         details = {**_about(message, context), **({} if tensors is None else tensors.details())}
         details |= {"config": digest_of_config(context.run_config), "head": head_in(message.content)}
         self._append(ASKED, details, tensors)
 
-    def answered(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
-        """A reply is about to leave; it is given the head of the log, with this record in it."""
-        tensors = carried(content)
+    def answered(
+        self, message: Message, context: Context, site: Site, content: RecordDict, tensors: Carried | None
+    ) -> Head:
+        """A reply is about to leave; it is given the head of the log, with this record in it, which is returned."""
         details = _about(message, context)
         layouts = []
         if tensors is not None:
@@ -74,9 +79,13 @@ class SiteRecords:
                 details[PACKED] = inside.digest
                 layouts.append(inside)
         details["fingerprint"] = site.cipher.fingerprint
-        put_head(content, self._append(ANSWERED, details, tensors, *layouts))
+        head = self._append(ANSWERED, details, tensors, *layouts)
+        put_head(content, head)
+        return head
 
-    def refused(self, message: Message, context: Context, *, kind: str, about: str | None) -> None:
+    def refused(
+        self, message: Message, context: Context, *, kind: str, about: str | None, reason: str | None = None
+    ) -> Head:
         """A message is about to be refused.
 
         Parameters
@@ -85,9 +94,12 @@ class SiteRecords:
             Class of the error.
         about
             The limit it concerns; anything else is not written down.
+        reason
+            What is wrong with its signature, where that is why.
         """
         limit = about if about in _LIMITS else None
-        self._append(REFUSED, {**_about(message, context), "error": kind, "limit": limit})
+        why = {} if reason is None else {"reason": reason}
+        return self._append(REFUSED, {**_about(message, context), "error": kind, "limit": limit, **why})
 
     def unapproved(self, message: Message, context: Context, app: str) -> None:
         """A message of an app that the site did not approve is about to be refused."""
@@ -99,10 +111,10 @@ class SiteRecords:
 
 
 def _about(message: Message, context: Context) -> dict[str, Any]:
-    return {"run": _run(context), "flower_run": str(context.run_id), **subject(message)}
+    return {"run": run_in(context), "flower_run": str(context.run_id), **subject(message)}
 
 
-def _run(context: Context) -> str | None:
+def run_in(context: Context) -> str | None:
     """The identity a server gave its run; it was not judged yet."""
     text = str(context.run_config.get(RUN_KEY))
     try:

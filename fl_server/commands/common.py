@@ -29,6 +29,16 @@ def consortium_of(arguments: argparse.Namespace) -> Consortium:
     return found
 
 
+def say_new_key(consortium: Consortium) -> None:
+    """Make the signing key of a consortium of an earlier MedVeil, and say what its sites need then."""
+    from fl_server.deployment.provision import begin_signing, server_fingerprint  # noqa: PLC0415
+
+    if begin_signing(consortium):
+        print(f"messages are signed from now on; hand every site again: {consortium.invitation}")
+        print("each takes it with 'medveil-site rejoin' and sends its .pub, which is admitted once more")
+        print(f"read out to each, over another channel: {server_fingerprint(consortium)}")
+
+
 def tell_server(consortium: Consortium) -> None:
     """Tell a running server what changed; a stopped one learns it when it starts."""
     from fl_server.deployment.control import Control, sync  # noqa: PLC0415

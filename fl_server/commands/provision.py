@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, show, tell_server
+from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, say_new_key, show, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
 
@@ -15,7 +15,7 @@ def add_init(commands: Commands) -> None:
     made = subcommand(
         commands,
         "init",
-        text="Set up a consortium: certificate authority, server certificate, state folder, invitation for the sites.",
+        text="Set up a consortium: certificate authority, server certificate, signing key, invitation for the sites.",
         example=f"{PROG} init consortium.yaml fleet.host=0.0.0.0 'certificates.names=[veil.example.org]'",
     )
     made.add_argument("file", type=Path, nargs="?", default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
@@ -24,13 +24,13 @@ def add_init(commands: Commands) -> None:
 
 
 def _do_init(arguments: argparse.Namespace) -> int:
-    from fl_server.deployment.provision import authority_fingerprint, init  # noqa: PLC0415
+    from fl_server.deployment.provision import init, server_fingerprint  # noqa: PLC0415
 
     made = init(arguments.file, arguments.overrides)
     print(f"consortium '{made.config.name}': {made.file}, state in {made.state}")
     print(f"sites reach it at {made.address}; its certificate is good for {', '.join(made.names)}")
     print(f"hand every site: {made.invitation}")
-    print(f"and read out to each, over another channel: {authority_fingerprint(made)}")
+    print(f"and read out to each, over another channel: {server_fingerprint(made)}")
     return EXIT_OK
 
 
@@ -50,6 +50,7 @@ def _do_renew(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.provision import renew  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
+    say_new_key(consortium)
     renew(consortium)
     print(f"new certificate for {', '.join(consortium.names)}; it counts from the next '{PROG} start'")
     return EXIT_OK
@@ -115,13 +116,21 @@ def add_list(commands: Commands) -> argparse.ArgumentParser:
 
 
 def _do_list(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.provision import server_fingerprint  # noqa: PLC0415
     from fl_server.deployment.roster import Roster  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
     members = Roster(consortium.roster).members()
     rows = [
-        {"site": each.name, "status": each.status, "since": each.since, "key": each.public.fingerprint}
+        {
+            "site": each.name,
+            "status": each.status if each.identity else f"{each.status}, no identity",
+            "since": each.since,
+            "key": each.public.fingerprint,
+        }
         for each in members
     ]
+    if not arguments.json and consortium.signing_key.exists():
+        print(f"server {server_fingerprint(consortium)}")
     show(rows, as_json=arguments.json, empty=f"no site was admitted yet: {PROG} admit SITE.pub")
     return EXIT_OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, tell_server
+from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, say_new_key, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
 
@@ -30,6 +30,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
     if arguments.show:
         print(superlink.shown_commands(consortium))
         return EXIT_OK
+    say_new_key(consortium)
     if processes.running(consortium.record) is None:
         for name in end_left_behind(consortium):
             print(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, AuditLog
+from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, ROSTER_VARIABLE, SIGNING_VARIABLE, AuditLog
 from medveil.certificates import AUTHORITY_DAYS, SERVER_DAYS
 from medveil.config import load_config
 from medveil.environment import HERE, flower_environment
@@ -127,6 +127,11 @@ class Consortium:
         return self.state / "pki" / "server.key", self.state / "pki" / "server.crt"
 
     @property
+    def signing_key(self) -> Path:
+        """The key that signs the server's messages."""
+        return self.state / "pki" / "signing.key"
+
+    @property
     def home(self) -> Path:
         """Flower's own folder."""
         return self.state / "flower"
@@ -163,7 +168,7 @@ class Consortium:
 
     @property
     def invitation(self) -> Path:
-        """What sites are handed: the address and the authority's certificate. Nothing in it is secret."""
+        """What sites are handed: address, the authority's certificate, the server's signing key's public half."""
         return self.state / f"{self.config.name}.invitation"
 
     @property
@@ -207,7 +212,9 @@ class Consortium:
     def environment(self) -> dict[str, str]:
         """The environment of the server's processes; its runs are left below the state folder."""
         audited = {FILE_VARIABLE: str(self.audit.path), OWNER_VARIABLE: self.audit.owner}
-        return flower_environment(self.home, MEDVEIL_HOME=str(self.state), **{TASK_POLL: _TASK_POLL_S}, **audited)
+        signed = {SIGNING_VARIABLE: str(self.signing_key), ROSTER_VARIABLE: str(self.roster)}
+        own = {TASK_POLL: _TASK_POLL_S, **audited, **signed}
+        return flower_environment(self.home, MEDVEIL_HOME=str(self.state), **own)
 
 
 def load_consortium(file: Path) -> Consortium:

@@ -1,4 +1,4 @@
-"""Making a consortium: its certificate authority, the server's certificate, the state folder, the invitation."""
+"""Making a consortium: its certificate authority, the server's certificate and signing key, the invitation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import tomli_w
 
 from fl_server.deployment.consortium import CONNECTION, Consortium, ConsortiumConfig, load_consortium
-from medveil.certificates import expiry_warning, fingerprint, issue, load_certificate, load_issued, make_authority
+from medveil.certificates import expiry_warning, issue, load_certificate, load_issued, make_authority
 from medveil.config import commented_yaml, load_config
 from medveil.errors import ConfigError
 from medveil.files import make_folder, write_text
-from medveil.invitation import Invitation
+from medveil.invitation import Invitation, fingerprint_of
+from medveil.signing import SigningKey, load_signing_key
 
 _HEAD = "# A MedVeil consortium, as its coordinator runs it. Set it up with: medveil-server init FILE\n"
 
@@ -49,15 +50,17 @@ def init(file: Path, overrides: Sequence[str]) -> Consortium:
         make_folder(folder, mode=0o700)
     authority.save(*consortium.authority)
     server.save(*consortium.certificate)
+    SigningKey.generate().save(consortium.signing_key)
     write_connection(consortium)
     write_invitation(consortium)
     return consortium
 
 
 def renew(consortium: Consortium) -> None:
-    """Give the server a new key and certificate of the same authority: sites need nothing new.
+    """Give the server a new TLS key and certificate of the same authority: sites need nothing new.
 
-    The names of the configuration go into it. The old ones are kept beside the new ones, until the next renewal.
+    The names of the configuration go into it. The old ones are kept beside the new ones, until the next renewal. The
+    signing key stays: it is what sites know the server by.
 
     Raises
     ------
@@ -70,7 +73,23 @@ def renew(consortium: Consortium) -> None:
     for path in consortium.certificate:
         path.replace(path.with_name(f"{path.name}.old"))
     made.save(*consortium.certificate)
+    if not begin_signing(consortium):
+        write_invitation(consortium)
+
+
+def begin_signing(consortium: Consortium) -> bool:
+    """Make the signing key of a consortium that was set up before messages were signed, and its new invitation.
+
+    Returns
+    -------
+    bool
+        Whether there was none: then every site needs the invitation, and `medveil-site rejoin`.
+    """
+    if consortium.signing_key.exists():
+        return False
+    SigningKey.generate().save(consortium.signing_key)
     write_invitation(consortium)
+    return True
 
 
 def write_connection(consortium: Consortium) -> None:
@@ -82,8 +101,8 @@ def write_connection(consortium: Consortium) -> None:
 
 def write_invitation(consortium: Consortium) -> None:
     """Write what sites are handed."""
-    authority = consortium.authority[1].read_text()
-    Invitation(consortium.config.name, consortium.address, authority).save(consortium.invitation)
+    authority, key = consortium.authority[1].read_text(), load_signing_key(consortium.signing_key)
+    Invitation(consortium.config.name, consortium.address, authority, key.public).save(consortium.invitation)
 
 
 def check_provisioned(consortium: Consortium) -> None:
@@ -114,13 +133,14 @@ def warnings(consortium: Consortium) -> list[str]:
     return [text for text in found if text is not None]
 
 
-def authority_fingerprint(consortium: Consortium) -> str:
-    """Fingerprint of the certificate authority: what sites compare."""
-    return fingerprint(load_certificate(consortium.authority[1]))
+def server_fingerprint(consortium: Consortium) -> str:
+    """What sites compare: one fingerprint over the certificate authority and the server's signing key."""
+    return fingerprint_of(load_certificate(consortium.authority[1]), load_signing_key(consortium.signing_key).public)
 
 
 def _refuse_to_replace(consortium: Consortium) -> None:
-    for path in (*consortium.authority, *consortium.certificate, consortium.roster, consortium.database):
+    made = (*consortium.authority, *consortium.certificate, consortium.signing_key)
+    for path in (*made, consortium.roster, consortium.database):
         if path.exists():
             problem = f"has been set up before: {path} is there"
             cure = "'medveil-server renew' makes a new server certificate; to begin anew move the state folder away"
@@ -128,11 +148,12 @@ def _refuse_to_replace(consortium: Consortium) -> None:
 
 
 __all__ = [
-    "authority_fingerprint",
+    "begin_signing",
     "check_provisioned",
     "init",
     "load_consortium",
     "renew",
+    "server_fingerprint",
     "warnings",
     "write_connection",
     "write_invitation",

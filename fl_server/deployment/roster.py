@@ -1,7 +1,8 @@
-"""The sites of a consortium: who was admitted, under which key, and who was revoked.
+"""The sites of a consortium: who was admitted, under which keys, and who was revoked.
 
-Flower's SuperLink keeps the keys it was told; this list is what it is told from. It is there before a server runs, and
-outlives its database.
+Flower's SuperLink keeps the node keys it was told; this list is what it is told from. It is there before a server runs,
+and outlives its database. A site's replies count only under the identity that is here. Version 1 knew none: its sites
+stay admitted, take part in no run, and are admitted once more with the file that names their identity.
 """
 
 from __future__ import annotations
@@ -16,26 +17,28 @@ from medveil.files import check_format, locked, read_json, write_json
 from medveil.node_keys import PublicKey
 
 FORMAT = "medveil-roster"
-VERSION = 1
+VERSION = 2
 ADMITTED, REVOKED = "admitted", "revoked"
 
 
 @dataclass(frozen=True)
 class Member:
-    """One site's node key, and what became of it.
+    """One site's node key and identity, and what became of them.
 
     Parameters
     ----------
     name
         The site.
     key
-        Its public key, base64.
+        Its node's public key, base64.
     status
         ``admitted`` or ``revoked``.
     since
         When it came to be that, in UTC.
     node
         Flower's id of the node; 0 until a server has been told.
+    identity
+        The public key its replies are signed with, base64; empty until it names one.
     """
 
     name: str
@@ -43,11 +46,12 @@ class Member:
     status: str
     since: str
     node: int = 0
+    identity: str = ""
 
     @property
     def public(self) -> PublicKey:
-        """The key with its name."""
-        return PublicKey(self.name, self.key)
+        """Its keys with its name."""
+        return PublicKey(self.name, self.key, self.identity)
 
 
 class Roster:
@@ -86,20 +90,27 @@ class Roster:
         return [member for member in self.members() if member.status == ADMITTED]
 
     def admit(self, public: PublicKey) -> Member:
-        """Let a site connect.
+        """Let a site connect, or learn the identity of one that had none.
 
         Raises
         ------
         ConfigError
-            Its name or its key is taken, or the key was revoked.
+            It names no identity, its name or one of its keys is taken, or one of them was revoked.
         """
+        if not public.identity:
+            cure = "the site runs this MedVeil's 'medveil-site enroll', or 'rejoin' where it is enrolled, and sends it"
+            raise ConfigError("its .pub file names no identity to sign with", where=public.name, cure=cure)
         with locked(self._path):
             members = self.members()
-            for member in members:
+            known = next((each for each in members if _is_unidentified(each, public)), None)
+            others = [each for each in members if each != known]
+            for member in others:
                 _refuse_taken(member, public)
-            made = Member(public.name, public.encoded, ADMITTED, _now())
+            made = Member(public.name, public.encoded, ADMITTED, _now(), 0, public.identity)
+            if known is not None:
+                made = replace(known, identity=public.identity)
             self._note("site-admitted", made)
-            self._write([*members, made])
+            self._write([*others, made])
         return made
 
     def revoke(self, name: str) -> Member:
@@ -137,12 +148,26 @@ class Roster:
         write_json(self._path, document, mode=0o600)
 
 
+def _is_unidentified(member: Member, public: PublicKey) -> bool:
+    """Whether this is the same site, admitted by its node key before it named an identity."""
+    same = (member.name, member.key) == (public.name, public.encoded)
+    return same and member.status == ADMITTED and not member.identity
+
+
 def _refuse_taken(member: Member, public: PublicKey) -> None:
-    if member.key == public.encoded and member.status == REVOKED:
-        problem = f"this key was revoked on {member.since}, and a revoked key never comes back"
+    same = [
+        what
+        for what, own, new in (
+            ("key", member.key, public.encoded),
+            ("identity", member.identity, public.identity),
+        )
+        if own == new
+    ]
+    if same and member.status == REVOKED:
+        problem = f"this {same[0]} was revoked on {member.since}, and a revoked {same[0]} never comes back"
         raise ConfigError(problem, where=public.name, cure="the site makes a new one with 'medveil-site enroll'")
-    if member.key == public.encoded:
-        raise ConfigError(f"this key is admitted already, as '{member.name}'", where=public.name)
+    if same:
+        raise ConfigError(f"this {same[0]} is admitted already, as '{member.name}'", where=public.name)
     if member.name == public.name and member.status == ADMITTED:
         cure = f"'medveil-server revoke {member.name}' first, if the site lost its key"
         raise ConfigError("a site of this name is admitted already", where=public.name, cure=cure)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fl_server.deployment.consortium import Consortium, load_consortium
 from medveil import processes
-from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE
+from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, ROSTER_VARIABLE, SIGNING_VARIABLE
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.errors import ConfigError, FederationError
@@ -33,6 +33,8 @@ _SHOWN = (
     "MEDVEIL_HOME",
     FILE_VARIABLE,
     OWNER_VARIABLE,
+    SIGNING_VARIABLE,
+    ROSTER_VARIABLE,
 )
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,24 @@ import pytest
 import torch
 import yaml
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from signed_messages_made import SERVER, next_head, through_signatures
 
 from crypto import sealed_file
 from crypto.keyfile import load_keyring, save_key
 from crypto.keyring import Keyring
 from crypto.keys import SimulatedKey, SiteKey
-from fl_client.app import app, make_app
+from fl_client import app as client_app
+from fl_client.app import app
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment import own_site
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, OwnKeys, ToldError, open_keys
+from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.worker import Worker
 from medveil import fab
-from medveil.audit import AuditLog, Head
+from medveil.audit import AuditLog
 from medveil.audit_messages import carried, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
@@ -40,6 +43,7 @@ from medveil.errors import ConfigError, IntegrityError, KeyMaterialError, Storag
 from medveil.flower import ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
+from medveil.signing import fingerprint
 from medveil.training import TrainConfig
 from medveil.wire import pack
 from models.config import ModelConfig
@@ -76,7 +80,8 @@ def enrolled(tmp_path: Path, images: Path, *settings: str) -> OwnFiles:
     authority = make_authority("veil").certificate
     from cryptography.hazmat.primitives.serialization import Encoding  # noqa: PLC0415
 
-    Invitation("veil", "127.0.0.1:9092", authority.public_bytes(Encoding.PEM).decode()).save(invitation)
+    certificate = authority.public_bytes(Encoding.PEM).decode()
+    Invitation("veil", "127.0.0.1:9092", certificate, SERVER.public).save(invitation)
     words = ["data.source=dicom", f"data.path={images}", "data.labels=own.csv", "limits.least_images=16", "device=cpu"]
     given = ["enroll", "--name", "st-anna", "--invitation", str(invitation), "--out", str(tmp_path / "enrol")]
     assert main([*given, *words, "threads=1", *settings]) == 0
@@ -88,6 +93,16 @@ def enrolled(tmp_path: Path, images: Path, *settings: str) -> OwnFiles:
 @pytest.fixture
 def files(tmp_path: Path, images: Path) -> OwnFiles:
     return enrolled(tmp_path, images)
+
+
+def make_app(host: OwnHost) -> Callable[[Message, Context], Message]:
+    """The site's app, as it is asked by its server: every message signed, and a signed refusal read."""
+    return signing(client_app.make_app(host), host._files)
+
+
+def signing(asked: Callable[..., Message], files: OwnFiles) -> Callable[[Message, Context], Message]:
+    identity = load_public(files.file.with_name("st-anna.pub")).identity
+    return through_signatures(asked, site="st-anna", identity=fingerprint(identity))
 
 
 @pytest.fixture
@@ -143,7 +158,8 @@ def test_only_the_public_half_can_leave(tmp_path: Path, images: Path, capsys: py
     folder = files.file.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     secret = {
-        name: stat.S_IMODE((folder / name).stat().st_mode) for name in ("st-anna.node", "st-anna.key", "site.yaml")
+        name: stat.S_IMODE((folder / name).stat().st_mode)
+        for name in ("st-anna.node", "st-anna.key", "st-anna.identity", "site.yaml")
     }
     assert set(secret.values()) == {0o600}
     public = load_public(folder / "st-anna.pub")
@@ -226,7 +242,7 @@ def test_a_shared_run_needs_the_shared_key(files: OwnFiles, tmp_path: Path) -> N
     with pytest.raises(ToldError, match="this site holds no shared key"):
         bare.site_for({RUN_KEY: shared.to_json()})
     key = SiteKey.generate("consortium")
-    keys = OwnKeys(open_keys(files, read).own, Keyring(key))
+    keys = replace(open_keys(files, read), shared=Keyring(key))
     site = OwnHost(files, keys).site_for({RUN_KEY: shared.to_json()})
     assert site.describe()["fingerprint"] == key.fingerprint
     # What is private stays under the site's own key, which no other site holds.
@@ -276,7 +292,8 @@ def test_flowers_own_process_serves_the_site_its_environment_names(
     files: OwnFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(SITE_VARIABLE, str(files.file))
-    reply = app(query(), context(run(), **{SITES_KEY: "{}"}))
+    asked = signing(app, files)
+    reply = asked(query(), context(run(), **{SITES_KEY: "{}"}))
     assert reply.content.config_records[SITE]["site"] == "st-anna"
     monkeypatch.setenv(SITE_VARIABLE, str(files.file.with_name("none.yaml")))
     reply = app(query(), context(run(), **{SITES_KEY: "{}"}))
@@ -368,7 +385,9 @@ def task(bundle: bytes, asked: Message | None = None) -> tuple[Task, list[Messag
 
 
 def worker(files: OwnFiles, host: OwnHost) -> Worker:
-    return Worker(files, host, None)  # type: ignore[arg-type]
+    made = Worker(files, host, None)  # type: ignore[arg-type]
+    made._app = signing(made._app, files)  # type: ignore[assignment]
+    return made
 
 
 def test_an_app_that_was_not_approved_never_reaches_the_site(
@@ -449,15 +468,17 @@ def records(files: OwnFiles, event: str) -> list[dict[str, Any]]:
 
 
 def test_what_comes_and_what_leaves_is_written_down(host: OwnHost, files: OwnFiles, images: Path) -> None:
-    serving, server = make_app(host), f"{'a' * 32}:7:{'b' * 64}"
-    serving(query(), context(run()))
+    serving, first, server = make_app(host), next_head(), next_head()
+    sent = query()
+    put_head(sent.content, first)
+    serving(sent, context(run()))
     sent = train(host, run())
-    put_head(sent.content, Head.parse(server))
+    put_head(sent.content, server)
     reply = serving(sent, context(run()))
     asked, answered = records(files, "asked"), records(files, "answered")
     assert [(each["kind"], each["round"], each["head"]) for each in asked] == [
-        ("query", None, None),
-        ("train", 1, server),
+        ("query", None, str(first)),
+        ("train", 1, str(server)),
     ]
     came, left = carried(sent.content), carried(reply.content)
     assert came is not None

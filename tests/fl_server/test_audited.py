@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from signed_messages_made import SERVER, roster_of, signed_reply
 
 from fl_server.app import app
 from fl_server.audited import AuditedGrid
@@ -18,6 +19,7 @@ from medveil.audit_messages import AUDIT, Layout, carried, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.errors import StorageError
+from medveil.signing import SigningKey
 
 HEAD = f"{'a' * 32}:7:{'b' * 64}"
 
@@ -46,20 +48,37 @@ def audited(monkeypatch, tmp_path):
     return path
 
 
-def under_flower(monkeypatch, world):
+def under_flower(monkeypatch, world, folder=None):
+    """As a SuperLink's process; with `folder` that of a consortium, whose sites sign."""
     monkeypatch.setattr(type(world.grid), "__module__", "flwr.superlink.grid")
     monkeypatch.setattr("fl_server.app.pull_soon", lambda: None)
+    if folder is None:
+        monkeypatch.setattr("fl_server.app.is_simulated", lambda grid: True)
+        return
+    identities = {node: SigningKey.generate() for node in world.grid.sites}
+    named = {node: (world.grid.sites[node].name, key) for node, key in identities.items()}
+    roster_of(folder / "sites.json", named)
+    SERVER.save(folder / "signing.key")
+    monkeypatch.setenv("MEDVEIL_SIGNING_KEY", str(folder / "signing.key"))
+    monkeypatch.setenv("MEDVEIL_ROSTER", str(folder / "sites.json"))
+
+    def answer(site, message):
+        key = identities[message.metadata.dst_node_id]
+        return signed_reply(message, site(message), key, head=Head.parse(HEAD))
+
+    monkeypatch.setattr(world.grid, "_answer", answer)
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_run_is_written_down(make_world, tmp_path, audited, monkeypatch, packed):
     world = make_world(2, rounds=2, packed=packed)
-    under_flower(monkeypatch, world)
+    under_flower(monkeypatch, world, tmp_path)
     app(world.grid, context(world.run, settings(tmp_path / "here")))
     assert json.loads((tmp_path / "here" / "summary.json").read_text())["status"] == "finished"
     asked, answered = records(audited, "asked"), records(audited, "answered")
     order = [("query", None), ("train", 1), ("train", 2), ("evaluate", 2)]
     assert [(each["kind"], each["round"]) for each in asked] == [each for each in order for _ in range(2)]
+    assert {each["head"] for each in answered} == {HEAD}
     assert len(answered) == len(asked)
     assert {each["run"] for each in asked + answered} == {world.run.run}
     joined = records(audited, "joined")

@@ -24,7 +24,8 @@ from fl_server.deployment.status import status
 from fl_server.watch import Watcher
 from medveil.errors import IntegrityError
 from medveil.files import make_folder, write_json
-from medveil.node_keys import generate, public_half
+from medveil.node_keys import generate, public_file
+from medveil.signing import SigningKey
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_a_status_names_who_is_there_and_who_was_last_seen_when(consortium):
     names = ("st-anna", "mercy", "charite")
     roster = Roster(consortium.roster, consortium.audit)
     for number, name in enumerate(names):
-        roster.registered(roster.admit(public_half(generate(), name)), number + 1)
+        roster.registered(roster.admit(public_file(generate(), SigningKey.generate(), name)[0]), number + 1)
     nodes = {
         1: Node(1, "online", "2026-11-24 20:00:00Z", "N/A"),
         2: Node(2, "offline", "2026-11-24 20:00:00Z", "2026-11-24 20:30:00Z"),

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fl_server.cli import main
 from fl_server.deployment.consortium import Consortium, load_consortium
-from fl_server.deployment.provision import init, renew, warnings
+from fl_server.deployment.provision import begin_signing, init, renew, server_fingerprint, warnings
 from fl_server.deployment.roster import Roster
 from medveil import node_keys
 from medveil.audit_verify import verify
-from medveil.certificates import issue, load_certificate, load_issued, names_of
-from medveil.errors import ConfigError, IntegrityError
+from medveil.certificates import fingerprint, issue, load_certificate, load_issued, names_of
+from medveil.errors import ConfigError, FormatError, IntegrityError
 from medveil.invitation import load_invitation
+from medveil.signing import SigningKey, load_signing_key
 
 SETTINGS = ["name=veil", "certificates.names=[veil.example.org]", "fleet.host=0.0.0.0"]
 
@@ -26,7 +29,12 @@ def consortium(tmp_path: Path) -> Consortium:
 
 
 def public(name: str = "st-anna") -> node_keys.PublicKey:
-    return node_keys.public_half(node_keys.generate(), name)
+    return enrolled(name)[0]
+
+
+def enrolled(name: str = "st-anna", identity: SigningKey | None = None) -> tuple[node_keys.PublicKey, str]:
+    """The public halves of a site and the file it sends."""
+    return node_keys.public_file(node_keys.generate(), identity or SigningKey.generate(), name)
 
 
 def run(*words: str | Path, folder: Path) -> int:
@@ -46,7 +54,7 @@ def test_a_consortium_is_set_up_once(consortium: Consortium, tmp_path: Path) -> 
 def test_what_is_secret_is_the_owners_alone(consortium: Consortium) -> None:
     for folder in (consortium.state, consortium.state / "pki", consortium.home):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
-    for key in (consortium.authority[0], consortium.certificate[0]):
+    for key in (consortium.authority[0], consortium.certificate[0], consortium.signing_key):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600, key
 
 
@@ -55,13 +63,16 @@ def test_the_certificate_is_good_for_what_sites_and_this_machine_use(consortium:
     invited = load_invitation(consortium.invitation)
     assert invited.address == "veil.example.org:9092"
     assert invited.authority == consortium.authority[1].read_text()
+    assert invited.server_key == load_signing_key(consortium.signing_key).public
     text = consortium.invitation.read_text() + (consortium.home / "config.toml").read_text()
     assert "PRIVATE" not in text
 
 
 def test_a_renewed_certificate_is_of_the_same_authority(consortium: Consortium) -> None:
     old, authority = load_certificate(consortium.certificate[1]), consortium.authority[1].read_bytes()
+    signing = consortium.signing_key.read_bytes()
     renew(consortium)
+    assert consortium.signing_key.read_bytes() == signing, "sites would no longer know the server"
     new = load_issued(*consortium.certificate).certificate
     assert new.serial_number != old.serial_number
     new.verify_directly_issued_by(load_certificate(consortium.authority[1]))
@@ -118,8 +129,8 @@ def test_nothing_goes_before_init(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_sites_are_admitted_by_their_public_key(
     consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, key = tmp_path / "st-anna.pub", public()
-    path.write_text(key.line())
+    path, (key, text) = tmp_path / "st-anna.pub", enrolled()
+    path.write_text(text)
     assert run("admit", path, "--fingerprint", "SHA256:other", folder=tmp_path) == 2
     assert "do not admit it" in capsys.readouterr().err
     assert Roster(consortium.roster).members() == []
@@ -137,7 +148,7 @@ def test_a_name_and_a_key_are_taken_once(consortium: Consortium) -> None:
     with pytest.raises(ConfigError, match="a site of this name is admitted already"):
         roster.admit(public())
     with pytest.raises(ConfigError, match="this key is admitted already, as 'st-anna'"):
-        roster.admit(node_keys.PublicKey("mercy", key.encoded))
+        roster.admit(replace(key, name="mercy"))
 
 
 def test_a_revoked_key_never_comes_back_and_its_site_may(consortium: Consortium) -> None:
@@ -149,7 +160,7 @@ def test_a_revoked_key_never_comes_back_and_its_site_may(consortium: Consortium)
     with pytest.raises(ConfigError, match="a revoked key never comes back"):
         roster.admit(key)
     with pytest.raises(ConfigError, match="a revoked key never comes back"):
-        roster.admit(node_keys.PublicKey("mercy", key.encoded))
+        roster.admit(replace(key, name="mercy"))
     again = roster.admit(public())
     assert roster.admitted() == [again]
     assert [member.status for member in roster.members()].count("revoked") == 1
@@ -165,8 +176,8 @@ def test_a_broken_list_is_no_empty_list(consortium: Consortium) -> None:
 def test_who_was_let_in_and_cut_off_is_written_down_first(
     consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, key = tmp_path / "st-anna.pub", public()
-    path.write_text(key.line())
+    path, (key, text) = tmp_path / "st-anna.pub", enrolled()
+    path.write_text(text)
     for words in (("admit", path), ("revoke", "st-anna")):
         assert run(*words, folder=tmp_path) == 0
     assert run("revoke", "st-anna", folder=tmp_path) == 2
@@ -177,7 +188,7 @@ def test_who_was_let_in_and_cut_off_is_written_down_first(
     assert noted == [("site-admitted", who), ("site-revoked", who)]
     # What cannot be written down does not count.
     consortium.audit.path.write_text("not ours\n")
-    path.write_text(public("mercy").line())
+    path.write_text(enrolled("mercy")[1])
     assert run("admit", path, folder=tmp_path) == IntegrityError.exit_code
     assert Roster(consortium.roster).admitted() == []
     capsys.readouterr()
@@ -198,3 +209,95 @@ def test_the_commands_are_flowers_own(
     assert f"fl_server.deployment.superlink {consortium.file} -- " in own
     assert own.endswith(stock.removeprefix("flower-superlink "))
     assert f"export FLWR_HOME={consortium.home}" in shown
+
+
+# -- who may sign ------------------------------------------------------------------------------------------------------
+
+
+def test_a_site_is_one_identity(consortium: Consortium) -> None:
+    roster, identity = Roster(consortium.roster), SigningKey.generate()
+    roster.admit(enrolled("st-anna", identity)[0])
+    with pytest.raises(ConfigError, match="this identity is admitted already, as 'st-anna'"):
+        roster.admit(enrolled("mercy", identity)[0])
+    roster.revoke("st-anna")
+    for name in ("st-anna", "mercy"):
+        with pytest.raises(ConfigError, match="a revoked identity never comes back"):
+            roster.admit(enrolled(name, identity)[0])
+
+
+def test_a_site_without_an_identity_is_not_admitted(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.pub"
+    path.write_text(public().line())
+    assert run("admit", path, folder=tmp_path) == 2
+    assert (
+        "names no identity to sign with; the site runs this MedVeil's 'medveil-site enroll'" in capsys.readouterr().err
+    )
+    assert Roster(consortium.roster).members() == []
+
+
+def old_roster(consortium: Consortium, key: node_keys.PublicKey) -> None:
+    """As version 1 wrote it."""
+    member = {"name": key.name, "key": key.encoded, "status": "admitted", "since": "2026-11-01", "node": 7}
+    consortium.roster.write_text(json.dumps({"format": "medveil-roster", "version": 1, "sites": [member]}))
+
+
+def test_a_list_of_version_1_is_read_and_its_sites_name_their_identity_later(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key, _ = enrolled()
+    old_roster(consortium, key)
+    roster = Roster(consortium.roster)
+    (before,) = roster.members()
+    assert (before.name, before.identity) == ("st-anna", "")
+    assert run("list", folder=tmp_path) == 0
+    assert "admitted, no identity" in capsys.readouterr().out
+    # Another node key is another site's, whatever name it comes with.
+    with pytest.raises(ConfigError, match="a site of this name is admitted already"):
+        roster.admit(enrolled()[0])
+    after = roster.admit(key)
+    assert after == replace(before, identity=key.identity)
+    assert roster.members() == [after]
+    with pytest.raises(ConfigError, match="admitted already"):
+        roster.admit(key)
+
+
+def test_a_consortium_of_version_1_begins_to_sign_when_it_starts_or_renews(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    consortium.signing_key.unlink()
+    document = json.loads(consortium.invitation.read_text())
+    del document["server_key"]
+    consortium.invitation.write_text(json.dumps({**document, "version": 1}))
+    old = load_invitation(consortium.invitation)
+    assert old.server_key == ""
+    assert run("list", folder=tmp_path) == 0
+    assert run("renew", folder=tmp_path) == 0
+    said = capsys.readouterr().out
+    new = load_invitation(consortium.invitation)
+    assert new.server_key == load_signing_key(consortium.signing_key).public
+    assert new.fingerprint in said
+    assert "medveil-site rejoin" in said
+    assert new.fingerprint != old.fingerprint == fingerprint(load_certificate(consortium.authority[1]))
+    assert not begin_signing(consortium), "the key was made a second time"
+
+
+@pytest.mark.parametrize("key", [None, "", 7, "AAAA", "A" * 44, "A" * 43 + "B", "\u00e9" * 44, "A" * 10**6])
+def test_an_invitation_without_a_key_is_none(consortium: Consortium, key: object) -> None:
+    document = json.loads(consortium.invitation.read_text())
+    consortium.invitation.write_text(json.dumps({**document, "server_key": key}))
+    with pytest.raises(FormatError):
+        load_invitation(consortium.invitation)
+
+
+def test_the_one_fingerprint_covers_authority_and_key(consortium: Consortium, tmp_path: Path) -> None:
+    invited = load_invitation(consortium.invitation)
+    assert invited.fingerprint == server_fingerprint(consortium)
+    other = init(tmp_path / "other" / "consortium.yaml", SETTINGS)
+    found = {
+        invited.fingerprint,
+        replace(invited, server_key=SigningKey.generate().public).fingerprint,
+        replace(invited, authority=other.authority[1].read_text()).fingerprint,
+    }
+    assert len(found) == 3

@@ -65,6 +65,7 @@ def test_under_flower_nobody_else_says_the_error(make_world, tmp_path, capsys, m
     world = make_world(2)
     world.grid.offline = {101}
     monkeypatch.setattr(type(world.grid), "__module__", "flwr.superlink.grid")
+    monkeypatch.setattr("fl_server.app.is_simulated", lambda grid: True)
     given = {RUN_KEY: world.run.to_json(), SERVER_KEY: settings(tmp_path / "here").to_json()}
     with pytest.raises(FederationError):
         app(world.grid, context(**given))

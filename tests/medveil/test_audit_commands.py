@@ -13,7 +13,8 @@ from medveil.audit_commands import add_audit
 from medveil.audit_heads import SERVER, kept_in, load_heads, save_heads, site
 from medveil.audit_verify import verify
 from medveil.cli import guarded, parser
-from medveil.errors import ConfigError, FormatError, IntegrityError
+from medveil.errors import ConfigError, FormatError, IntegrityError, SignatureError
+from medveil.signing import SigningKey
 
 
 class Side:
@@ -21,6 +22,7 @@ class Side:
 
     def __init__(self, path: Path, owner: str, filed: str, option: str) -> None:
         self.log, self.filed, self.option = AuditLog(path, owner), filed, option
+        self.key, self.knows = SigningKey.generate(), {}
 
     def __call__(self, *words: str | Path) -> int:
         made = parser("medveil-test", "text", "example")
@@ -29,6 +31,8 @@ class Side:
             commands,
             program="medveil-test",
             log_of=lambda _: (self.log, self.filed),
+            key_of=lambda _: self.key,
+            known_to=lambda _: lambda owner: self.knows.get(owner, []),
             heads_option=self.option,
             choose=lambda each: each.add_argument("--which"),
         )
@@ -45,6 +49,7 @@ def sides(tmp_path: Path) -> tuple[Side, Side]:
     """A server and a site after three messages, each with the other's heads in its log."""
     server = Side(tmp_path / "server" / "audit.jsonl", "server veil", SERVER, "--heads")
     anna = Side(tmp_path / "anna" / "audit.jsonl", "site st-anna", site("st-anna"), "--countersigned")
+    server.knows["site st-anna"], anna.knows["server veil"] = [anna.key.public], [server.key.public]
     for round_ in range(3):
         head = server.log.append("asked", site="st-anna", round=round_)
         anna.log.append("asked", round=round_, head=str(head))
@@ -127,12 +132,86 @@ def test_a_changed_line_is_named_and_such_a_log_vouches_for_nobody(
 
 def test_files_that_are_no_heads_of_this_log(sides: tuple[Side, Side], tmp_path: Path) -> None:
     server, _ = sides
-    save_heads(tmp_path / "kept.json", kept_in(verify(server.log.path).records), kept_by="server veil")
-    with pytest.raises(ConfigError, match="holds no head of site mercy; it holds site st-anna"):
-        load_heads(tmp_path / "kept.json", owner=site("mercy"))
+    kept = kept_in(verify(server.log.path).records)
+    save_heads(tmp_path / "kept.json", kept, kept_by="server veil", key=server.key)
+    with pytest.raises(ConfigError, match="holds no head of site mercy; it holds 'site st-anna'"):
+        load_heads(tmp_path / "kept.json", owner=site("mercy"), keys_of=lambda _: [server.key.public])
     for document in ({"format": "medveil-heads", "version": 1}, {"format": "other", "version": 1}):
         (tmp_path / "odd.json").write_text(json.dumps(document))
         with pytest.raises(FormatError):
-            load_heads(tmp_path / "odd.json", owner=SERVER)
+            load_heads(tmp_path / "odd.json", owner=SERVER, keys_of=lambda _: [])
     with pytest.raises(ConfigError, match="holds no heads of others yet"):
-        save_heads(tmp_path / "none.json", {}, kept_by="server veil")
+        save_heads(tmp_path / "none.json", {}, kept_by="server veil", key=server.key)
+
+
+def test_a_verification_says_whose_signature_the_heads_bear(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    path = tmp_path / "kept.json"
+    server("heads", "--out", path)
+    assert anna("verify", "--countersigned", path) == 0
+    said = capsys.readouterr().out
+    assert f"note: the heads kept by server veil are signed by its key {server.key.fingerprint}" in said
+    # A version of before is read, and said to be what it is.
+    old = {**json.loads(path.read_text()), "version": 1}
+    del old["signature"]
+    path.write_text(json.dumps(old))
+    assert anna("verify", "--countersigned", path) == 0
+    assert "note: the heads kept by server veil are not signed" in capsys.readouterr().out
+
+
+def test_heads_that_were_changed_or_are_somebody_elses_are_refused(
+    sides: tuple[Side, Side], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    path = tmp_path / "kept.json"
+    server("heads", "--out", path)
+    whole = json.loads(path.read_text())
+    other = Head("f" * 32, 9, "e" * 64)
+    forged = [
+        {**whole, "heads": {**whole["heads"], "site st-anna": whole["heads"]["site st-anna"][:1]}},
+        {**whole, "heads": {**whole["heads"], "site mercy": [str(other)]}},
+        {**whole, "heads": {"site st-anna": [[]]}},
+        {**whole, "heads": {"site st-anna": [float("nan")]}},
+        {**whole, "signature": anna.key.sign("medveil heads", 2, {}).signature},
+        {**whole, "signature": ""},
+        {**whole, "signature": None},
+        {**whole, "signature": ["x"]},
+        {name: each for name, each in whole.items() if name != "signature"},
+    ]
+    for document in forged:
+        path.write_text(json.dumps(document))
+        code = anna("verify", "--countersigned", path)
+        said = capsys.readouterr().err
+        assert code in {SignatureError.exit_code, FormatError.exit_code}, said
+        assert "was not signed by 'server veil'" in said or "is not a list of heads" in said
+    # Who kept them is part of what is signed, and nobody unknown is believed.
+    path.write_text(json.dumps({**whole, "kept_by": "site mercy"}))
+    assert anna("verify", "--countersigned", path) == ConfigError.exit_code
+    assert "no key of theirs is known here" in capsys.readouterr().err
+    anna.knows["site mercy"] = [server.key.public]
+    assert anna("verify", "--countersigned", path) == SignatureError.exit_code
+
+
+def test_messages_without_a_head_are_noted_in_either_log(
+    sides: tuple[Side, Side], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, anna = sides
+    for side in sides:
+        side("verify")
+        assert "note:" not in capsys.readouterr().out
+    for round_ in range(46):
+        anna.log.append("asked", round=round_, head=None)
+    server.log.append("answered", site="st-anna", head=None)
+    anna("verify", "--json")
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["notes"][0].startswith("46 messages without a head of the server's log, in lines 8, 9, 10")
+    server("verify")
+    assert "note: 1 replies without a head, in lines 8:" in capsys.readouterr().out
+
+
+def test_records_of_an_odd_shape_are_no_traceback() -> None:
+    for details in ([], "text", 7, None):
+        records = [{"sequence": 1, "event": event, "details": details} for event in ("asked", "answered", "refused")]
+        assert kept_in(records) == {}

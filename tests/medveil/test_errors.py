@@ -16,6 +16,7 @@ from medveil.errors import (
     MedVeilError,
     PartialError,
     PolicyError,
+    SignatureError,
     StorageError,
 )
 
@@ -29,6 +30,7 @@ CODES = {
     IntegrityError: 3,
     KeyMaterialError: 4,
     FederationError: 5,
+    SignatureError: 5,
     PartialError: 6,
 }
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medveil import node_keys
 from medveil.errors import ConfigError, FormatError, StorageError
+from medveil.signing import SigningKey
 
 
 @pytest.fixture
@@ -88,6 +92,81 @@ def test_a_key_under_a_passphrase_is_refused(tmp_path: Path) -> None:
 def test_names_that_could_name_no_site(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot name a site"):
         node_keys.check_name(name)
+
+
+# -- the identity beside it --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path) -> tuple[Path, node_keys.PublicKey]:
+    both, text = node_keys.public_file(node_keys.generate(), SigningKey.generate(), "st-anna")
+    path = tmp_path / "both.pub"
+    path.write_text(text)
+    return path, both
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
+def test_the_first_line_is_still_a_key_of_opensshs(enrolled: tuple[Path, node_keys.PublicKey], tmp_path: Path) -> None:
+    path, both = enrolled
+    assert node_keys.load_public(path) == both
+    first = path.read_text().splitlines(keepends=True)[0]
+    assert first == both.line()
+    (tmp_path / "first.pub").write_text(first)
+    words = ["ssh-keygen", "-lf", str(tmp_path / "first.pub")]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert node_keys.load_public(tmp_path / "first.pub").fingerprint in shown
+
+
+def test_one_fingerprint_covers_both_keys(enrolled: tuple[Path, node_keys.PublicKey]) -> None:
+    _, both = enrolled
+    others = [replace(both, identity=""), replace(both, identity=SigningKey.generate().public)]
+    others.append(replace(both, encoded=node_keys.public_half(node_keys.generate(), "a").encoded))
+    assert len({both.fingerprint, *(each.fingerprint for each in others)}) == 4
+
+
+def test_two_keys_that_are_not_bound_to_each_other_are_refused(
+    enrolled: tuple[Path, node_keys.PublicKey], tmp_path: Path
+) -> None:
+    path, _ = enrolled
+    _, text = node_keys.public_file(node_keys.generate(), SigningKey.generate(), "st-anna")
+    mine, others = path.read_text().splitlines(), text.splitlines()
+    own, by_node = mine[1].split()[2:]
+    word, identity = others[1].split()[:2]
+    texts = {
+        # Another site's identity beside the own node key, with any mixture of signatures.
+        "lines of two files": f"{mine[0]}\n{others[1]}\n",
+        "another identity": f"{mine[0]}\n{word} {identity} {own} {by_node}\n",
+        "signed by the identity alone": f"{mine[0]}\n{word} {identity} {others[1].split()[2]} {by_node}\n",
+        "another name": mine[0].replace("st-anna", "mercy") + f"\n{mine[1]}\n",
+        "signatures changed about": f"{mine[0]}\n{word} {mine[1].split()[1]} {by_node} {own}\n",
+    }
+    for what, made in texts.items():
+        path.write_text(made)
+        with pytest.raises(FormatError, match="not of one site"):
+            pytest.fail(f"{what}: {node_keys.load_public(path)}")
+    odd = ["x", f"{mine[1]} more", f"{mine[1]}\n{mine[1]}", mine[1].replace("-v1", "-v2"), mine[1].replace(" ", "  A ")]
+    for line in odd:
+        path.write_text(f"{mine[0]}\n{line}\n")
+        with pytest.raises(FormatError):
+            node_keys.load_public(path)
+
+
+@given(data=st.data())
+def test_a_mutated_file_ends_in_our_own_error_or_is_the_same(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "mutated.pub"
+    cut = data.draw(st.integers(0, len(MADE[1]) - 1))
+    mutated = MADE[1].encode()[:cut] + data.draw(st.binary(max_size=4)) + MADE[1].encode()[cut + 1 :]
+    path.write_bytes(mutated)
+    try:
+        found = node_keys.load_public(path)
+    except (FormatError, ConfigError):
+        return
+    assert found == MADE[0] or not found.identity
+
+
+MADE = node_keys.public_file(node_keys.generate(), SigningKey.generate(), "st-anna")
 
 
 def test_a_public_key_without_a_name_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 A script of the tests, started in place of the site's supervisor (`faults.start_odd`). What is odd stands in a JSON
 file that is read anew for every message: ``{"say": {FIELD: VALUE}, "updates": {ROUND: KIND}}``. Every honest update is
 kept beside it, as the site made it, so that a test can compute what the server should have made of them. ``"clock"``
-moves the clock of the node by that many seconds.
+moves the clock of the node by that many seconds. ``"stolen"`` makes it somebody who has the site's node key and not its
+identity: what it is asked it answers, and signs with a key of its own.
 """
 
 from __future__ import annotations
@@ -48,8 +49,25 @@ def be_worker(file: Path, arguments: list[str]) -> int:
         flat = pack(arrays)
         return {"shape": flat[:-1], "dtype": flat.astype("float64")}.get(kind, flat)
 
+    if odd(file).get("stolen"):
+        be_thief()
     Site.train, Site.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[method-assign,assignment]
     return worker.main(arguments)
+
+
+def be_thief() -> None:
+    """Judge no order, and sign with another key than the site's identity."""
+    from fl_client.deployment.signatures import SiteSignatures  # noqa: PLC0415
+    from medveil.signing import SigningKey  # noqa: PLC0415
+
+    sign, own = SiteSignatures.sign, SigningKey.generate()
+
+    def sign_as_thief(self: SiteSignatures, *given: Any) -> None:
+        self._identity = own
+        sign(self, *given)
+
+    SiteSignatures.check = lambda *_: None  # type: ignore[method-assign]
+    SiteSignatures.sign = sign_as_thief  # type: ignore[method-assign]
 
 
 def be_node(file: Path, arguments: list[str]) -> int:
