@@ -170,7 +170,7 @@ def test_symmetries_are_eight_and_viewing_undoes_them() -> None:
     assert len(seen) == 8
     for each in range(8):
         turned = 255 - symmetries.turned(smooth, each)[:, ::-1]
-        assert symmetries.viewed(turned, smooth, largest=255) == pytest.approx(1.0, abs=1e-3)
+        assert symmetries.viewed(scores.ssim, turned, smooth, largest=255) == pytest.approx(1.0, abs=1e-3)
         places = symmetries.places(16)[each]
         assert np.array_equal(smooth.reshape(3, 3, -1)[..., places], symmetries.turned(smooth, each).reshape(3, 3, -1))
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from crypto.base import Geometry
 from simulations.attacks.blocks import cut
-from simulations.attacks.cases import Hidden
 from simulations.attacks.digits import by_digits
 from simulations.attacks.own_orders import (
     agreement,
@@ -149,6 +148,6 @@ def test_directions_the_pairs_do_not_show_stay_unknown() -> None:
 def test_digits_of_answers_that_follow_no_rule_stay_inside_the_image() -> None:
     shape = Geometry(channels=1, height=8, width=8, block=4)
     noise = np.random.default_rng(0)
-    found = by_digits(lambda images: Hidden(noise.integers(0, 256, images.shape), None), shape, negate=True)
+    found = by_digits(lambda images: noise.integers(0, 256, images.shape), shape, negate=True)
     assert found.source.min() >= 0
     assert found.source.max() < 64

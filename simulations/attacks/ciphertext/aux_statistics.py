@@ -20,7 +20,8 @@ from simulations.attacks.blocks import Flags, Indices, Pixels, cut, signed_permu
 from simulations.attacks.cases import Case, Seen
 from simulations.attacks.ciphertext.covariance import as_key, seams
 from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.schemes import may_negate, one_order_for_all_blocks
+from simulations.attacks.truth import true_key
 
 Floats = npt.NDArray[np.float64]
 
@@ -96,7 +97,7 @@ class AuxStatistics(Attack):
 
     def applies_to(self, target: Target) -> str | None:
         """It is written for one in-block order shared by all blocks."""
-        return one_order_for_all_blocks(target)
+        return one_order_for_all_blocks(target.config)
 
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts as the largest number asks for, or as many as there are."""

@@ -82,7 +82,7 @@ class ChosenPlaintext(Attack):
             helpers = turning_helpers(shape, rng=rng)
             rotation = recover_rotation(helpers, seen.oracle(helpers).images, shape, rng=rng)
             return Found(rotation.decrypt, len(helpers), None, 0, rotation.decrypt(hidden))
-        numbered = by_digits(seen.oracle, shape, negate=negate)
+        numbered = by_digits(lambda images: seen.oracle(images).images, shape, negate=negate)
         count = digits_needed(shape, negate=negate)
         best, fewest = _opener(numbered.decrypt, shape), count
         if kind is Kind.ALIKE:

@@ -16,7 +16,8 @@ from simulations.attacks.bench import Bench
 from simulations.attacks.blocks import Indices, Pixels, cut
 from simulations.attacks.cases import Case, Seen
 from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import blocks_stay, may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.schemes import blocks_stay, may_negate, one_order_for_all_blocks
+from simulations.attacks.truth import true_key
 
 _GUESSES = 8
 """Random layouts that chance is the mean of."""
@@ -82,7 +83,7 @@ class Covariance(Attack):
         """It is written for one in-block order shared by all blocks."""
         if target.scheme == "block-shuffle":
             return "block-shuffle leaves the inside of blocks alone"
-        return one_order_for_all_blocks(target)
+        return one_order_for_all_blocks(target.config)
 
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts as the largest number asks for, or as many as there are."""

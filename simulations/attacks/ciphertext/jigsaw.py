@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from simulations.attacks.cases import Case, Seen
 from simulations.attacks.ciphertext.covariance import as_key, put_right
 from simulations.attacks.controls import BlockShuffle
 from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
+from simulations.attacks.truth import true_key
 
 _GUESSES = 20
 """Random orders that chance is the mean of."""
@@ -79,7 +81,7 @@ class Jigsaw(Attack):
 
     def applies_to(self, target: Target) -> str | None:
         """To blocks that are whole, or that all have one in-block order."""
-        return one_order_for_all_blocks(target)
+        return one_order_for_all_blocks(target.config)
 
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts as the largest number asks for."""
@@ -122,8 +124,8 @@ class Jigsaw(Attack):
             yield {f"ssim_{n}": value for n in self.images}
 
     def _seen(self, images: Pixels, case: Case) -> float:
-        truth = case.targets.pixels[: len(images)]
-        return float(symmetries.viewed(images, truth, largest=case.geometry.largest).mean())
+        truth, largest = case.targets.pixels[: len(images)], case.geometry.largest
+        return float(symmetries.viewed(partial(scores.ssim, largest=largest), images, truth, largest=largest).mean())
 
     def pictures(self, found: dict[int, Found], case: Case) -> list[Picture]:
         """Originals, ciphertexts, and what each number of ciphertexts gives."""

@@ -17,8 +17,8 @@ from simulations.attacks.blocks import Indices, Pixels, SignedPermutation, cut, 
 from simulations.attacks.cases import Case, Seen
 from simulations.attacks.own_orders import agreement, block_states, pixel_states
 from simulations.attacks.pairs import Opened, open_with
-from simulations.attacks.schemes import Kind, kind_of, may_negate, true_key
-from simulations.attacks.truth import true_movement, true_order
+from simulations.attacks.schemes import Kind, kind_of, may_negate
+from simulations.attacks.truth import true_key, true_movement, true_order
 
 
 @dataclass(frozen=True)

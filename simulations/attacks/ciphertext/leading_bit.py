@@ -29,7 +29,7 @@ class LeadingBit(ImageAttack):
 
     def applies_to(self, target: Target) -> str | None:
         """Only to schemes that negate values."""
-        return no_flips(target)
+        return no_flips(target.config)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Fold every value into the dark half."""

@@ -40,7 +40,7 @@ class MinDifference(ImageAttack):
 
     def applies_to(self, target: Target) -> str | None:
         """Only to schemes that negate values."""
-        return no_flips(target)
+        return no_flips(target.config)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Scan all images side by side."""
