@@ -15,7 +15,7 @@ from crypto.cipher import SCHEMES
 from simulations.attacks.blocks import SignedPermutation, cut
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext, decisive_helpers
 from simulations.attacks.digits import by_digits
-from simulations.attacks.measure import measure
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from crypto.cipher import SCHEMES
 from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext, shares_guessed, shares_recovered
 from simulations.attacks.matching import UNKNOWN, match_columns, pair_equals, recover_key, unique_matches
-from simulations.attacks.measure import measure
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

@@ -13,14 +13,15 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from crypto.base import Geometry, StemPermutation
-from simulations.attacks import scores, symmetries
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
-from simulations.attacks.bench import Bench
+from simulations.attacks import symmetries
 from simulations.attacks.blocks import Flags, Indices, Pixels, cut, signed_permutation
-from simulations.attacks.cases import Case, Seen
 from simulations.attacks.ciphertext.covariance import as_key, seams
 from simulations.attacks.layout import Layout, Moments, recover_layout
 from simulations.attacks.schemes import may_negate, one_order_for_all_blocks
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.setting import Bench
 from simulations.attacks.truth import true_key
 
 Floats = npt.NDArray[np.float64]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.attacks.base import Knowledge, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Seen
-from simulations.attacks.image_attack import EITHER, ImageAttack
 from simulations.attacks.schemes import Kind, kind_of, may_negate
-from simulations.attacks.scores import Pixels
+from simulations.attacks.study.attack import Knowledge, Scores
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.image_attack import EITHER, ImageAttack
+from simulations.attacks.study.scores import Pixels
+from simulations.attacks.study.setting import Bench
 
 if TYPE_CHECKING:
     from simulations.attacks.training import Budget, Budgets

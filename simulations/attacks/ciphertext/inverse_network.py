@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.attacks.base import Knowledge
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Seen
-from simulations.attacks.image_attack import SSIM, ImageAttack
-from simulations.attacks.scores import Pixels
+from simulations.attacks.study.attack import Knowledge
+from simulations.attacks.study.cases import Seen
+from simulations.attacks.study.image_attack import SSIM, ImageAttack
+from simulations.attacks.study.scores import Pixels
+from simulations.attacks.study.setting import Bench
 
 if TYPE_CHECKING:
     from simulations.attacks.training import Budget, Budgets

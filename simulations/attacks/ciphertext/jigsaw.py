@@ -9,16 +9,17 @@ from functools import partial
 
 import numpy as np
 
-from simulations.attacks import scores, symmetries
+from simulations.attacks import symmetries
 from simulations.attacks.assembly import assemble, misfits
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
-from simulations.attacks.bench import Bench
 from simulations.attacks.blocks import Indices, Pixels, cut, signed_permutation
-from simulations.attacks.cases import Case, Seen
 from simulations.attacks.ciphertext.covariance import as_key, put_right
-from simulations.attacks.controls import BlockShuffle
 from simulations.attacks.layout import Layout, Moments, recover_layout
 from simulations.attacks.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.controls import BlockShuffle
+from simulations.attacks.study.setting import Bench
 from simulations.attacks.truth import true_key
 
 _GUESSES = 20

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulations.attacks.base import Knowledge, Target
-from simulations.attacks.cases import Seen
-from simulations.attacks.image_attack import EDGES, ImageAttack
 from simulations.attacks.schemes import PIXEL_WISE, no_flips
-from simulations.attacks.scores import Pixels
+from simulations.attacks.study.attack import Knowledge, Target
+from simulations.attacks.study.cases import Seen
+from simulations.attacks.study.image_attack import EDGES, ImageAttack
+from simulations.attacks.study.scores import Pixels
 
 
 class LeadingBit(ImageAttack):

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.measures import auroc
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Labelled, Seen
 from simulations.attacks.schemes import may_negate
 from simulations.attacks.signatures import block_tones, tones
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores
+from simulations.attacks.study.cases import Case, Labelled, Seen
+from simulations.attacks.study.setting import Bench
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
