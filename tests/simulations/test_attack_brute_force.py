@@ -14,7 +14,7 @@ from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import SiteKey
 from simulations.attacks.ciphertext.brute_force import BruteForce, small_secrets
-from simulations.attacks.schemes import log2_arrangements
+from simulations.attacks.solvers.schemes import log2_arrangements
 from simulations.attacks.study.attack import Target
 from simulations.attacks.study.controls import BlockShuffle, IntegerSeeded, PixelShuffle, seeded
 from simulations.attacks.study.measure import measure

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from crypto.base import Geometry
 from crypto.cipher import SCHEMES
-from simulations.attacks.blocks import SignedPermutation, cut
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext, decisive_helpers
-from simulations.attacks.digits import by_digits
+from simulations.attacks.solvers.blocks import SignedPermutation, cut
+from simulations.attacks.solvers.digits import by_digits
 from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]

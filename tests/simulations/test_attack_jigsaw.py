@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from crypto.base import Geometry
 from crypto.config import CipherConfig
-from simulations.attacks import symmetries
-from simulations.attacks.assembly import Misfits, assemble, misfits
-from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.covariance import Covariance
 from simulations.attacks.ciphertext.jigsaw import Jigsaw, laid_right
-from simulations.attacks.layout import Moments, place_on_grid, polarities, recover_layout, split_channels
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.assembly import Misfits, assemble, misfits
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.layout import Moments, place_on_grid, polarities, recover_layout, split_channels
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Target
 from simulations.attacks.study.controls import PixelShuffle

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from crypto.base import Geometry, StemPermutation
-from simulations.attacks.blocks import cut, folded, row_classes, signed_permutation
+from simulations.attacks.solvers.blocks import cut, folded, row_classes, signed_permutation
 from simulations.attacks.study import scores
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import cut
-from simulations.attacks.digits import by_digits
-from simulations.attacks.own_orders import (
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.digits import by_digits
+from simulations.attacks.solvers.own_orders import (
     agreement,
     block_states,
     match_values,
@@ -18,7 +18,7 @@ from simulations.attacks.own_orders import (
     recover_blocks,
     recover_pixels,
 )
-from simulations.attacks.rotation import recover_rotation
+from simulations.attacks.solvers.rotation import recover_rotation
 
 SHAPES = st.builds(
     lambda channels, block: Geometry(channels=channels, height=3 * block, width=4 * block, block=block),

@@ -13,7 +13,7 @@ from crypto.config import CipherConfig
 from fl_client.data.config import DataConfig, PhantomConfig
 from fl_client.data.source import open_source
 from simulations.attacks.ciphertext.utility_leak import UtilityLeak, by_kernel, by_trees
-from simulations.attacks.signatures import block_tones, tones
+from simulations.attacks.solvers.signatures import block_tones, tones
 from simulations.attacks.study.controls import PixelShuffle
 from simulations.attacks.study.material import Material
 from simulations.attacks.study.measure import measure

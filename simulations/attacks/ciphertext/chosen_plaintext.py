@@ -10,11 +10,11 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import Pixels, cut, folded, row_classes
-from simulations.attacks.digits import by_digits, digit_base, digits_needed
-from simulations.attacks.pairs import open_with
-from simulations.attacks.rotation import length_error, plain_vectors, recover_rotation
-from simulations.attacks.schemes import Kind, kind_of, may_negate
+from simulations.attacks.solvers.blocks import Pixels, cut, folded, row_classes
+from simulations.attacks.solvers.digits import by_digits, digit_base, digits_needed
+from simulations.attacks.solvers.pairs import open_with
+from simulations.attacks.solvers.rotation import length_error, plain_vectors, recover_rotation
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, mean_scores
 from simulations.attacks.study.cases import Case, Seen, hide

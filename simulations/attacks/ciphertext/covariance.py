@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from crypto.base import StemPermutation
-from simulations.attacks import symmetries
-from simulations.attacks.assembly import misfits
-from simulations.attacks.blocks import Indices, Pixels, cut
-from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import blocks_stay, may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.assembly import misfits
+from simulations.attacks.solvers.blocks import Indices, Pixels, cut
+from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
+from simulations.attacks.solvers.schemes import blocks_stay, may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers.truth import true_key
 from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.setting import Bench
-from simulations.attacks.truth import true_key
 
 _GUESSES = 8
 """Random layouts that chance is the mean of."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.attacks.schemes import Kind, kind_of, may_negate
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
 from simulations.attacks.study.attack import Knowledge, Scores
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.image_attack import EITHER, ImageAttack

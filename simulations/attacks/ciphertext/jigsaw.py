@@ -9,18 +9,18 @@ from functools import partial
 
 import numpy as np
 
-from simulations.attacks import symmetries
-from simulations.attacks.assembly import assemble, misfits
-from simulations.attacks.blocks import Indices, Pixels, cut, signed_permutation
 from simulations.attacks.ciphertext.covariance import as_key, put_right
-from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.assembly import assemble, misfits
+from simulations.attacks.solvers.blocks import Indices, Pixels, cut, signed_permutation
+from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
+from simulations.attacks.solvers.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers.truth import true_key
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.controls import BlockShuffle
 from simulations.attacks.study.setting import Bench
-from simulations.attacks.truth import true_key
 
 _GUESSES = 20
 """Random orders that chance is the mean of."""

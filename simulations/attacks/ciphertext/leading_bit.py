@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulations.attacks.schemes import PIXEL_WISE, no_flips
+from simulations.attacks.solvers.schemes import PIXEL_WISE, no_flips
 from simulations.attacks.study.attack import Knowledge, Target
 from simulations.attacks.study.cases import Seen
 from simulations.attacks.study.image_attack import EDGES, ImageAttack

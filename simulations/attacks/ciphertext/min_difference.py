@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulations.attacks.ciphertext.leading_bit import leading_bit
-from simulations.attacks.schemes import PIXEL_WISE, no_flips
+from simulations.attacks.solvers.schemes import PIXEL_WISE, no_flips
 from simulations.attacks.study.attack import Knowledge, Target
 from simulations.attacks.study.cases import Seen
 from simulations.attacks.study.image_attack import EDGES, ImageAttack

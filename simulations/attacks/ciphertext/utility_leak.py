@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.measures import auroc
-from simulations.attacks.schemes import may_negate
-from simulations.attacks.signatures import block_tones, tones
+from simulations.attacks.solvers.schemes import may_negate
+from simulations.attacks.solvers.signatures import block_tones, tones
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores
 from simulations.attacks.study.cases import Case, Labelled, Seen
 from simulations.attacks.study.setting import Bench

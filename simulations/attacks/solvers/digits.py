@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import Pixels, SignedPermutation
+from simulations.attacks.solvers.blocks import Pixels, SignedPermutation
 
 
 def by_digits(hide: Callable[[Pixels], Pixels], shape: Geometry, *, negate: bool) -> SignedPermutation:

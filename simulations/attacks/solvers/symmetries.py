@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from simulations.attacks.blocks import Indices, Pixels
+from simulations.attacks.solvers.blocks import Indices, Pixels
 
 Floats = npt.NDArray[np.float64]
 

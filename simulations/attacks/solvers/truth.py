@@ -8,8 +8,8 @@ import numpy as np
 
 from crypto.base import ImageCipher, StemPermutation
 from medveil.errors import ConfigError
-from simulations.attacks.blocks import Indices, SignedPermutation
-from simulations.attacks.digits import by_digits
+from simulations.attacks.solvers.blocks import Indices, SignedPermutation
+from simulations.attacks.solvers.digits import by_digits
 
 
 def true_key(cipher: ImageCipher) -> StemPermutation | None:
