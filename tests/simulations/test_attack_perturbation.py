@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simulations.attacks.diagnostics.perturbation import Perturbation, add_noise, flip_bits
-from simulations.attacks.small_vit import Recipe, fit
+from simulations.attacks.networks.small_vit import Recipe, fit
 from simulations.attacks.study.attack import Chance
 from simulations.attacks.study.measure import measure
 from simulations.attacks.study.result import read_result

@@ -14,7 +14,7 @@ from simulations.attacks.study.scores import Pixels
 from simulations.attacks.study.setting import Bench
 
 if TYPE_CHECKING:
-    from simulations.attacks.training import Budget, Budgets
+    from simulations.attacks.networks.training import Budget, Budgets
 
 
 class Gan(ImageAttack):
@@ -64,7 +64,7 @@ class Gan(ImageAttack):
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Train on all ciphertexts, then open them."""
-        from simulations.attacks.training import translated  # noqa: PLC0415 - torch is slow to import
+        from simulations.attacks.networks.training import translated  # noqa: PLC0415 - torch is slow to import
 
         device, budget = self._budgets().on(self.device)
         hidden, shape = seen.ciphertexts.images, seen.geometry
@@ -85,7 +85,7 @@ class Gan(ImageAttack):
         return super().score(found[: len(case.targets.labels)], case)
 
     def _budgets(self) -> Budgets:
-        from simulations.attacks.training import Budget, Budgets  # noqa: PLC0415
+        from simulations.attacks.networks.training import Budget, Budgets  # noqa: PLC0415
 
         return Budgets(
             cpu=self.budget or Budget(steps=1500, batch_size=16, width=128),

@@ -162,7 +162,7 @@ def by_kernel(values: npt.NDArray[np.float32], labels: Indices, asked: npt.NDArr
 
 
 def _by_vit(images: Pixels, labels: Indices, asked: Pixels, *, block: int, rng: np.random.Generator) -> Floats:
-    from simulations.attacks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
+    from simulations.attacks.networks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
 
     return fit(images, labels, classes=1 + int(labels.max()), block=block, rng=rng).predict(asked)
 

@@ -244,7 +244,7 @@ def add_noise(images: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
 
 def _trained(case: Case, rng: np.random.Generator) -> Classifier:
     """A small ViT trained on other ciphertexts of the key, to be asked about the targets'."""
-    from simulations.attacks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
+    from simulations.attacks.networks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
 
     told = case.seen({Knowledge.LABELLED}).labelled
     classes = 1 + int(max(told.labels.max(), case.targets.labels.max()))
