@@ -239,7 +239,7 @@ def _do_bench(arguments: argparse.Namespace) -> int:
 
     if arguments.deployment:
         from simulations.deployment_bench.bench import LARGE, PARTS, SMALL, bench_deployment, print_tables  # noqa: PLC0415
-        from simulations.deployment_bench.overhead import Work  # noqa: PLC0415
+        from simulations.deployment_bench.work import Work  # noqa: PLC0415
 
         parts = PARTS if arguments.parts is None else arguments.parts.split(",")
         models = (SMALL, LARGE) if arguments.models is None else arguments.models.split(",")

@@ -14,10 +14,10 @@ from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError
 
 if TYPE_CHECKING:
-    from simulations.attacks.base import Attack
     from simulations.attacks.config import AttackConfig, Prepared
-    from simulations.attacks.measure import Outcome
-    from simulations.attacks.result import Measured, Result
+    from simulations.attacks.study.attack import Attack
+    from simulations.attacks.study.measure import Outcome
+    from simulations.attacks.study.result import Measured, Result
 
 _SHOWN = ("target", "control", "chance", "wrong_key")
 
@@ -54,7 +54,7 @@ def _do_attacks(arguments: argparse.Namespace) -> int:
 
 
 def _described(attack: Attack) -> dict[str, Any]:
-    from simulations.attacks.measure import control_name  # noqa: PLC0415
+    from simulations.attacks.study.measure import control_name  # noqa: PLC0415
 
     return {
         "attack": attack.name,
@@ -192,7 +192,7 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     from medveil.files import make_folder  # noqa: PLC0415
-    from simulations.attacks.measure import measure  # noqa: PLC0415
+    from simulations.attacks.study.measure import measure  # noqa: PLC0415
 
     for folder in folders:
         make_folder(folder)
@@ -220,7 +220,7 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
 
 
 def _written(done: Outcome, folders: list[Path]) -> Result:
-    from simulations.attacks.figures import draw  # noqa: PLC0415
+    from simulations.attacks.study.figures import draw  # noqa: PLC0415
 
     result = done.result
     if result.applicable:

@@ -12,8 +12,8 @@ from fl_client.data.config import DataConfig
 from fl_client.data.source import open_source
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
-from simulations.attacks.bench import Bench
-from simulations.attacks.material import Material
+from simulations.attacks.study.material import Material
+from simulations.attacks.study.setting import Bench
 
 _SMALLEST = 11
 

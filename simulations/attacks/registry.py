@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 
 from medveil.errors import ConfigError
-from simulations.attacks.base import Attack
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
@@ -21,6 +20,7 @@ from simulations.attacks.ciphertext.utility_leak import UtilityLeak
 from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
+from simulations.attacks.study.attack import Attack
 
 ATTACKS: dict[str, type[Attack]] = {
     attack.name: attack

@@ -18,8 +18,9 @@ from medveil.errors import ConfigError
 from medveil.files import make_folder
 from medveil.versions import environment
 from simulations.deployment_bench.fleet import measure_fleet
-from simulations.deployment_bench.overhead import Work, measure_overhead
+from simulations.deployment_bench.overhead import measure_overhead
 from simulations.deployment_bench.traffic import measure_traffic
+from simulations.deployment_bench.work import Work
 
 PARTS = ("overhead", "bytes", "fleet")
 SMALL, LARGE = "vit_tiny_patch16_224", "vit_base_patch16_224"

@@ -13,8 +13,9 @@ from fl_server.metrics import ALL
 from medveil import processes
 from medveil.errors import FederationError
 from medveil.files import read_json
-from simulations.deployment_bench.overhead import Work, read_rounds
+from simulations.deployment_bench.overhead import read_rounds
 from simulations.deployment_bench.trial import Trial, write_images
+from simulations.deployment_bench.work import Work
 
 TINY = Work(
     {"name": "vit_tiny_patch16_224", "width": 24, "depth": 2, "heads": 2}, images=24, size=32, block=8, rounds=3

@@ -19,48 +19,10 @@ from typing import Any
 from fl_server.metrics import ALL
 from medveil.files import make_folder, read_json
 from simulations.deployment_bench.plain import run_plain
-from simulations.deployment_bench.trial import CLASSES, Trial, write_images
+from simulations.deployment_bench.trial import Trial, write_images
+from simulations.deployment_bench.work import Work
 
 SITES = 2
-
-
-@dataclass(frozen=True)
-class Work:
-    """What both sides do.
-
-    Parameters
-    ----------
-    model
-        A timm name, or overrides of one, as a run's file has them.
-    images
-        Images of each site; 70 % train.
-    size, block
-        Side of an image and of a patch, in pixels.
-    rounds
-        Rounds measured; one more comes before them.
-    batch_size
-        Images a step.
-    """
-
-    model: dict[str, Any]
-    images: int = 48
-    size: int = 224
-    block: int = 16
-    rounds: int = 4
-    batch_size: int = 8
-    lr: float = 1e-4
-
-    def run_file(self, **more: Any) -> dict[str, Any]:
-        """The run as MedVeil's coordinator writes it."""
-        return {
-            "name": "bench",
-            "rounds": self.rounds + 1,
-            "data": {"classes": CLASSES, "image_size": self.size},
-            "cipher": {"block": self.block, "negate": True},
-            "model": self.model,
-            "train": {"batch_size": self.batch_size, "lr": self.lr, "precision": "fp32"},
-            **more,
-        }
 
 
 @dataclass(frozen=True)

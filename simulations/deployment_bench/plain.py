@@ -8,7 +8,7 @@ import subprocess
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tomli_w
@@ -26,9 +26,7 @@ from medveil.files import make_folder, write_text
 from medveil.flower import TASK_POLL
 from models.config import ModelConfig
 from simulations.deployment_bench.trial import CLASSES, Trial, free_port
-
-if TYPE_CHECKING:
-    from simulations.deployment_bench.overhead import Work
+from simulations.deployment_bench.work import Work
 
 _NODE = "plain-supernode"
 _POLL_S = 0.5

@@ -7,8 +7,9 @@ from typing import Any
 
 from medveil.files import make_folder
 from simulations.config import ExperimentConfig, make_plan
-from simulations.deployment_bench.overhead import Work, read_rounds
+from simulations.deployment_bench.overhead import read_rounds
 from simulations.deployment_bench.trial import write_images
+from simulations.deployment_bench.work import Work
 from simulations.engines.inprocess import run_inprocess
 
 VARIANTS = {

@@ -36,8 +36,8 @@ from medveil.config import from_mapping, load_config
 from medveil.contract import ARRAYS
 from models.config import ModelConfig
 from models.vit import build_vit
-from simulations.attacks.blocks import cut
-from simulations.attacks.matching import recover_key
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.matching import recover_key
 from simulations.config import ExperimentConfig
 from simulations.engines.grid import InProcessGrid
 from simulations.run import run_experiment

@@ -315,8 +315,8 @@ def attack_bench(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
     from crypto.config import CipherConfig  # noqa: PLC0415
     from fl_client.data.config import DataConfig  # noqa: PLC0415
     from fl_client.data.source import open_source  # noqa: PLC0415
-    from simulations.attacks.bench import Bench  # noqa: PLC0415
-    from simulations.attacks.material import Material  # noqa: PLC0415
+    from simulations.attacks.study.material import Material  # noqa: PLC0415
+    from simulations.attacks.study.setting import Bench  # noqa: PLC0415
 
     def make(
         scheme: Any = "block-pixel",

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics, BlockMoments, block_moments, match, named
-from simulations.attacks.layout import Layout
-from simulations.attacks.measure import measure
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.layout import Layout
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

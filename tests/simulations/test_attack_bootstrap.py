@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simulations.attacks.bootstrap import cluster_interval, expanded_tail
+from simulations.attacks.study.bootstrap import cluster_interval, expanded_tail
 
 
 def test_it_is_scipys_percentile_bootstrap_at_widened_levels() -> None:

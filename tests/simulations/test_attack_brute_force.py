@@ -13,11 +13,11 @@ from crypto.base import Geometry
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import SiteKey
-from simulations.attacks.base import Target
 from simulations.attacks.ciphertext.brute_force import BruteForce, small_secrets
-from simulations.attacks.controls import BlockShuffle, IntegerSeeded, PixelShuffle, seeded
-from simulations.attacks.measure import measure
-from simulations.attacks.schemes import log2_arrangements
+from simulations.attacks.solvers.schemes import log2_arrangements
+from simulations.attacks.study.attack import Target
+from simulations.attacks.study.controls import BlockShuffle, IntegerSeeded, PixelShuffle, seeded
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 TINY = BruteForce(space=300, seconds=30.0, secrets_seconds=0.05)
@@ -45,7 +45,7 @@ def test_a_secret_that_is_a_small_number_is_found() -> None:
     size = {"channels": 1, "height": 32, "width": 32}
     cipher = make_cipher(config, SiteKey((5).to_bytes(32, "big"), "lazy"), **size)
     plain = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 32), dtype=np.uint8)
-    from simulations.attacks.cases import Hidden, Pairs  # noqa: PLC0415
+    from simulations.attacks.study.cases import Hidden, Pairs  # noqa: PLC0415
 
     hidden = Hidden(cipher.encrypt(plain), None)
     tried = small_secrets(Pairs(plain[:1], Hidden(hidden.images[:1], None)), config, shape)

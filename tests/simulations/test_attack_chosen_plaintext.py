@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from crypto.base import Geometry
 from crypto.cipher import SCHEMES
-from simulations.attacks.blocks import SignedPermutation, cut
-from simulations.attacks.cases import Hidden
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext, decisive_helpers
-from simulations.attacks.digits import by_digits
-from simulations.attacks.measure import measure
+from simulations.attacks.solvers.blocks import SignedPermutation, cut
+from simulations.attacks.solvers.digits import by_digits
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 
@@ -62,13 +61,13 @@ def test_digits_give_any_signed_permutation_exactly(shape: Geometry, negate: boo
     true = SignedPermutation(rng.permutation(size), rng.random(size) < (0.5 if negate else 0.0))
     asked = 0
 
-    def oracle(images: np.ndarray) -> Hidden:
+    def hide(images: np.ndarray) -> np.ndarray:
         nonlocal asked
         asked += len(images)
         moved = images.reshape(len(images), -1)[:, true.source]
-        return Hidden(np.where(true.flips, 255 - moved, moved).reshape(images.shape), None)
+        return np.where(true.flips, 255 - moved, moved).reshape(images.shape)
 
-    found = by_digits(oracle, shape, negate=negate)
+    found = by_digits(hide, shape, negate=negate)
     assert np.array_equal(found.source, true.source)
     assert np.array_equal(found.flips, true.flips)
     # The fewest: numbers below base**asked cover all values, those below base**(asked - 1) do not.

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from simulations.attacks.registry import ATTACKS
-from simulations.attacks.result import read_result
+from simulations.attacks.study.result import read_result
 from simulations.cli import main
 
 TINY = ["--keys", "2", "--images-per-key", "3", "--block", "8"]

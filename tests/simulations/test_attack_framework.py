@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError
-from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Scores, Target
-from simulations.attacks.cases import Case, Seen
-from simulations.attacks.measure import measure
-from simulations.attacks.result import VERDICTS, Measured, Result, read_result, verdict_of
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores, Target
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.measure import measure
+from simulations.attacks.study.result import VERDICTS, Measured, Result, read_result, verdict_of
 
 Make = Callable[..., Any]
 

@@ -15,7 +15,7 @@ from simulations.attacks.ciphertext.histogram_linkage import (
     jaccard,
     multiset_hashes,
 )
-from simulations.attacks.measure import measure
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

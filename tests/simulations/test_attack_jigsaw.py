@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from crypto.base import Geometry
 from crypto.config import CipherConfig
-from simulations.attacks import scores, symmetries
-from simulations.attacks.assembly import Misfits, assemble, misfits
-from simulations.attacks.base import Target
-from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.covariance import Covariance
 from simulations.attacks.ciphertext.jigsaw import Jigsaw, laid_right
-from simulations.attacks.controls import PixelShuffle
-from simulations.attacks.layout import Moments, place_on_grid, polarities, recover_layout, split_channels
-from simulations.attacks.measure import measure
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.assembly import Misfits, assemble, misfits
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.layout import Moments, place_on_grid, polarities, recover_layout, split_channels
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Target
+from simulations.attacks.study.controls import PixelShuffle
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 
@@ -170,7 +171,7 @@ def test_symmetries_are_eight_and_viewing_undoes_them() -> None:
     assert len(seen) == 8
     for each in range(8):
         turned = 255 - symmetries.turned(smooth, each)[:, ::-1]
-        assert symmetries.viewed(turned, smooth, largest=255) == pytest.approx(1.0, abs=1e-3)
+        assert symmetries.viewed(scores.ssim, turned, smooth, largest=255) == pytest.approx(1.0, abs=1e-3)
         places = symmetries.places(16)[each]
         assert np.array_equal(smooth.reshape(3, 3, -1)[..., places], symmetries.turned(smooth, each).reshape(3, 3, -1))
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from crypto.base import StemPermutation
 from crypto.cipher import SCHEMES
-from simulations.attacks.blocks import cut
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext, shares_guessed, shares_recovered
-from simulations.attacks.matching import UNKNOWN, match_columns, pair_equals, recover_key, unique_matches
-from simulations.attacks.measure import measure
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.matching import UNKNOWN, match_columns, pair_equals, recover_key, unique_matches
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

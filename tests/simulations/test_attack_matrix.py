@@ -25,7 +25,7 @@ from simulations.attacks.matrix.run import Job, Record, check_settings, merged, 
 from simulations.attacks.matrix.table import Table, read_table
 from simulations.attacks.matrix.targets import Column, column_of, columns_of, in_order
 from simulations.attacks.registry import ATTACKS
-from simulations.attacks.result import Measured, Result, read_result, verdict_of
+from simulations.attacks.study.result import Measured, Result, read_result, verdict_of
 from simulations.cli import main
 
 STYLE = Path(page.page.__file__).with_name("matrix.css").read_text()

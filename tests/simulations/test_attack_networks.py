@@ -13,11 +13,11 @@ import torch
 from crypto.base import Geometry
 from simulations.attacks.ciphertext.gan import Gan
 from simulations.attacks.ciphertext.inverse_network import InverseNetwork
-from simulations.attacks.measure import measure
-from simulations.attacks.networks import BlockNet, Critic, Scale, as_numbers, as_pixels
+from simulations.attacks.networks.nets import BlockNet, Critic, Scale, as_numbers, as_pixels
+from simulations.attacks.networks.training import Budget, Budgets
 from simulations.attacks.registry import ATTACKS, chosen
-from simulations.attacks.result import read_result
-from simulations.attacks.training import Budget, Budgets
+from simulations.attacks.study.measure import measure
+from simulations.attacks.study.result import read_result
 from simulations.cli import main
 
 Make = Callable[..., Any]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulations.attacks.base import Chance
 from simulations.attacks.diagnostics.perturbation import Perturbation, add_noise, flip_bits
-from simulations.attacks.measure import measure
-from simulations.attacks.result import read_result
-from simulations.attacks.small_vit import Recipe, fit
+from simulations.attacks.networks.small_vit import Recipe, fit
+from simulations.attacks.study.attack import Chance
+from simulations.attacks.study.measure import measure
+from simulations.attacks.study.result import read_result
 
 Make = Callable[..., Any]
 TINY: dict[str, Any] = {"flips": (0.01, 0.1), "sigmas": (0.05, 0.2), "looked_at": 3}

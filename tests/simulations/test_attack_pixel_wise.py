@@ -12,10 +12,10 @@ import pytest
 from crypto import cipher as registry
 from crypto.base import Geometry, ImageCipher, Nonces, Pixels
 from crypto.config import CipherConfig
-from simulations.attacks.base import Target
 from simulations.attacks.ciphertext.leading_bit import LeadingBit, leading_bit
 from simulations.attacks.ciphertext.min_difference import MinDifference, minimum_difference
-from simulations.attacks.measure import measure
+from simulations.attacks.study.attack import Target
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 BOTH = pytest.mark.parametrize("attack", [LeadingBit(), MinDifference()], ids=lambda each: each.name)

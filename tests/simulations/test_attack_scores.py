@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from crypto.base import Geometry, StemPermutation
-from simulations.attacks import scores
-from simulations.attacks.blocks import cut, folded, row_classes, signed_permutation
+from simulations.attacks.solvers.blocks import cut, folded, row_classes, signed_permutation
+from simulations.attacks.study import scores
 
 
 def _images(n: int = 3, channels: int = 3, size: int = 24, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy import stats
 
 from simulations.attacks.diagnostics import randomness
 from simulations.attacks.diagnostics.statistics import Statistics, one_value_changed
-from simulations.attacks.measure import measure
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

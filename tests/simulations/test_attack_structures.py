@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import cut
-from simulations.attacks.cases import Hidden
-from simulations.attacks.digits import by_digits
-from simulations.attacks.own_orders import (
+from simulations.attacks.solvers.blocks import cut
+from simulations.attacks.solvers.digits import by_digits
+from simulations.attacks.solvers.own_orders import (
     agreement,
     block_states,
     match_values,
@@ -19,7 +18,7 @@ from simulations.attacks.own_orders import (
     recover_blocks,
     recover_pixels,
 )
-from simulations.attacks.rotation import recover_rotation
+from simulations.attacks.solvers.rotation import recover_rotation
 
 SHAPES = st.builds(
     lambda channels, block: Geometry(channels=channels, height=3 * block, width=4 * block, block=block),
@@ -149,6 +148,6 @@ def test_directions_the_pairs_do_not_show_stay_unknown() -> None:
 def test_digits_of_answers_that_follow_no_rule_stay_inside_the_image() -> None:
     shape = Geometry(channels=1, height=8, width=8, block=4)
     noise = np.random.default_rng(0)
-    found = by_digits(lambda images: Hidden(noise.integers(0, 256, images.shape), None), shape, negate=True)
+    found = by_digits(lambda images: noise.integers(0, 256, images.shape), shape, negate=True)
     assert found.source.min() >= 0
     assert found.source.max() < 64

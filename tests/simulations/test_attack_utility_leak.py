@@ -12,12 +12,12 @@ import pytest
 from crypto.config import CipherConfig
 from fl_client.data.config import DataConfig, PhantomConfig
 from fl_client.data.source import open_source
-from simulations.attacks.bench import Bench
 from simulations.attacks.ciphertext.utility_leak import UtilityLeak, by_kernel, by_trees
-from simulations.attacks.controls import PixelShuffle
-from simulations.attacks.material import Material
-from simulations.attacks.measure import measure
-from simulations.attacks.signatures import block_tones, tones
+from simulations.attacks.solvers.signatures import block_tones, tones
+from simulations.attacks.study.controls import PixelShuffle
+from simulations.attacks.study.material import Material
+from simulations.attacks.study.measure import measure
+from simulations.attacks.study.setting import Bench
 
 Make = Callable[..., Any]
 

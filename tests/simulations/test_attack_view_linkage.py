@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simulations.attacks.ciphertext.view_linkage import ViewLinkage, distances, pair_auroc, signatures, top1
-from simulations.attacks.measure import measure
+from simulations.attacks.study.measure import measure
 
 Make = Callable[..., Any]
 

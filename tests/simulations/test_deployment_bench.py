@@ -14,8 +14,9 @@ from medveil.errors import ConfigError
 from simulations import cli
 from simulations.deployment_bench import bench, fleet
 from simulations.deployment_bench.fleet import TINY
-from simulations.deployment_bench.overhead import Work, measure_overhead, read_rounds
+from simulations.deployment_bench.overhead import measure_overhead, read_rounds
 from simulations.deployment_bench.traffic import VARIANTS, measure_traffic
+from simulations.deployment_bench.work import Work
 
 
 def _leave(run: Path, lines: list[dict[str, object]], ends: list[float]) -> None:

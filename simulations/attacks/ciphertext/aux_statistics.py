@@ -13,14 +13,16 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from crypto.base import Geometry, StemPermutation
-from simulations.attacks import scores, symmetries
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
-from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Flags, Indices, Pixels, cut, signed_permutation
-from simulations.attacks.cases import Case, Seen
 from simulations.attacks.ciphertext.covariance import as_key, seams
-from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.blocks import Flags, Indices, Pixels, cut, signed_permutation
+from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
+from simulations.attacks.solvers.schemes import may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers.truth import true_key
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.setting import Bench
 
 Floats = npt.NDArray[np.float64]
 
@@ -96,7 +98,7 @@ class AuxStatistics(Attack):
 
     def applies_to(self, target: Target) -> str | None:
         """It is written for one in-block order shared by all blocks."""
-        return one_order_for_all_blocks(target)
+        return one_order_for_all_blocks(target.config)
 
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts as the largest number asks for, or as many as there are."""

@@ -14,13 +14,13 @@ from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.derivation import SECRET_BYTES
 from crypto.keys import SiteKey
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Scores, Target
-from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Pixels, cut, row_classes, signed_permutation
-from simulations.attacks.cases import Case, Hidden, Pairs, Seen
-from simulations.attacks.controls import IntegerSeeded, seeded_orders
-from simulations.attacks.matching import UNKNOWN, unique_matches
-from simulations.attacks.schemes import log2_arrangements
+from simulations.attacks.solvers.blocks import Pixels, cut, row_classes, signed_permutation
+from simulations.attacks.solvers.matching import UNKNOWN, unique_matches
+from simulations.attacks.solvers.schemes import log2_arrangements
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores, Target
+from simulations.attacks.study.cases import Case, Hidden, Pairs, Seen
+from simulations.attacks.study.controls import IntegerSeeded, seeded_orders
+from simulations.attacks.study.setting import Bench
 
 _LOOK = 1024
 """Keys tried between two looks at the clock."""

@@ -10,14 +10,14 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from crypto.base import Geometry
-from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, mean_scores
-from simulations.attacks.blocks import Pixels, cut, folded, row_classes
-from simulations.attacks.cases import Case, Seen, hide
-from simulations.attacks.digits import by_digits, digit_base, digits_needed
-from simulations.attacks.pairs import open_with
-from simulations.attacks.rotation import length_error, plain_vectors, recover_rotation
-from simulations.attacks.schemes import Kind, kind_of, may_negate
+from simulations.attacks.solvers.blocks import Pixels, cut, folded, row_classes
+from simulations.attacks.solvers.digits import by_digits, digit_base, digits_needed
+from simulations.attacks.solvers.pairs import open_with
+from simulations.attacks.solvers.rotation import length_error, plain_vectors, recover_rotation
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, mean_scores
+from simulations.attacks.study.cases import Case, Seen, hide
 
 _NOISE_IMAGES = 4
 _NOISE_NONCES = 2**34
@@ -82,7 +82,7 @@ class ChosenPlaintext(Attack):
             helpers = turning_helpers(shape, rng=rng)
             rotation = recover_rotation(helpers, seen.oracle(helpers).images, shape, rng=rng)
             return Found(rotation.decrypt, len(helpers), None, 0, rotation.decrypt(hidden))
-        numbered = by_digits(seen.oracle, shape, negate=negate)
+        numbered = by_digits(lambda images: seen.oracle(images).images, shape, negate=negate)
         count = digits_needed(shape, negate=negate)
         best, fewest = _opener(numbered.decrypt, shape), count
         if kind is Kind.ALIKE:

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from crypto.base import StemPermutation
-from simulations.attacks import symmetries
-from simulations.attacks.assembly import misfits
-from simulations.attacks.base import Attack, Knowledge, Metric, Picture, Scores, Target, by_images
-from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut
-from simulations.attacks.cases import Case, Seen
-from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import blocks_stay, may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.assembly import misfits
+from simulations.attacks.solvers.blocks import Indices, Pixels, cut
+from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
+from simulations.attacks.solvers.schemes import blocks_stay, may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers.truth import true_key
+from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.setting import Bench
 
 _GUESSES = 8
 """Random layouts that chance is the mean of."""
@@ -82,7 +83,7 @@ class Covariance(Attack):
         """It is written for one in-block order shared by all blocks."""
         if target.scheme == "block-shuffle":
             return "block-shuffle leaves the inside of blocks alone"
-        return one_order_for_all_blocks(target)
+        return one_order_for_all_blocks(target.config)
 
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts as the largest number asks for, or as many as there are."""

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.attacks.base import Knowledge, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Seen
-from simulations.attacks.image_attack import EITHER, ImageAttack
-from simulations.attacks.schemes import Kind, kind_of, may_negate
-from simulations.attacks.scores import Pixels
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
+from simulations.attacks.study.attack import Knowledge, Scores
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.image_attack import EITHER, ImageAttack
+from simulations.attacks.study.scores import Pixels
+from simulations.attacks.study.setting import Bench
 
 if TYPE_CHECKING:
-    from simulations.attacks.training import Budget, Budgets
+    from simulations.attacks.networks.training import Budget, Budgets
 
 
 class Gan(ImageAttack):
@@ -64,7 +64,7 @@ class Gan(ImageAttack):
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Train on all ciphertexts, then open them."""
-        from simulations.attacks.training import translated  # noqa: PLC0415 - torch is slow to import
+        from simulations.attacks.networks.training import translated  # noqa: PLC0415 - torch is slow to import
 
         device, budget = self._budgets().on(self.device)
         hidden, shape = seen.ciphertexts.images, seen.geometry
@@ -85,7 +85,7 @@ class Gan(ImageAttack):
         return super().score(found[: len(case.targets.labels)], case)
 
     def _budgets(self) -> Budgets:
-        from simulations.attacks.training import Budget, Budgets  # noqa: PLC0415
+        from simulations.attacks.networks.training import Budget, Budgets  # noqa: PLC0415
 
         return Budgets(
             cpu=self.budget or Budget(steps=1500, batch_size=16, width=128),

@@ -10,14 +10,14 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut, folded
-from simulations.attacks.cases import Case, Seen
-from simulations.attacks.pairs import open_with
-from simulations.attacks.rotation import plain_vectors, read, sorted_lengths
-from simulations.attacks.schemes import Kind, kind_of, may_negate
+from simulations.attacks.solvers.blocks import Indices, Pixels, cut, folded
+from simulations.attacks.solvers.pairs import open_with
+from simulations.attacks.solvers.rotation import plain_vectors, read, sorted_lengths
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.setting import Bench
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulations.attacks.base import Knowledge
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Seen
-from simulations.attacks.image_attack import SSIM, ImageAttack
-from simulations.attacks.scores import Pixels
+from simulations.attacks.study.attack import Knowledge
+from simulations.attacks.study.cases import Seen
+from simulations.attacks.study.image_attack import SSIM, ImageAttack
+from simulations.attacks.study.scores import Pixels
+from simulations.attacks.study.setting import Bench
 
 if TYPE_CHECKING:
-    from simulations.attacks.training import Budget, Budgets
+    from simulations.attacks.networks.training import Budget, Budgets
 
 
 class InverseNetwork(ImageAttack):
@@ -55,7 +55,7 @@ class InverseNetwork(ImageAttack):
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Train on what the oracle hides, then open the ciphertexts."""
-        from simulations.attacks.training import inverted  # noqa: PLC0415 - torch is slow to import
+        from simulations.attacks.networks.training import inverted  # noqa: PLC0415 - torch is slow to import
 
         device, budget = self._budgets().on(self.device)
         public = seen.public.pixels
@@ -65,7 +65,7 @@ class InverseNetwork(ImageAttack):
         )
 
     def _budgets(self) -> Budgets:
-        from simulations.attacks.training import Budget, Budgets  # noqa: PLC0415
+        from simulations.attacks.networks.training import Budget, Budgets  # noqa: PLC0415
 
         return Budgets(
             cpu=self.budget or Budget(steps=2000, batch_size=32, width=256),

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from simulations.attacks import scores, symmetries
-from simulations.attacks.assembly import assemble, misfits
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
-from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, cut, signed_permutation
-from simulations.attacks.cases import Case, Seen
 from simulations.attacks.ciphertext.covariance import as_key, put_right
-from simulations.attacks.controls import BlockShuffle
-from simulations.attacks.layout import Layout, Moments, recover_layout
-from simulations.attacks.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks, true_key
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.assembly import assemble, misfits
+from simulations.attacks.solvers.blocks import Indices, Pixels, cut, signed_permutation
+from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
+from simulations.attacks.solvers.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
+from simulations.attacks.solvers.truth import true_key
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.controls import BlockShuffle
+from simulations.attacks.study.setting import Bench
 
 _GUESSES = 20
 """Random orders that chance is the mean of."""
@@ -79,7 +82,7 @@ class Jigsaw(Attack):
 
     def applies_to(self, target: Target) -> str | None:
         """To blocks that are whole, or that all have one in-block order."""
-        return one_order_for_all_blocks(target)
+        return one_order_for_all_blocks(target.config)
 
     def case(self, bench: Bench, key: int) -> Case:
         """As many ciphertexts as the largest number asks for."""
@@ -122,8 +125,8 @@ class Jigsaw(Attack):
             yield {f"ssim_{n}": value for n in self.images}
 
     def _seen(self, images: Pixels, case: Case) -> float:
-        truth = case.targets.pixels[: len(images)]
-        return float(symmetries.viewed(images, truth, largest=case.geometry.largest).mean())
+        truth, largest = case.targets.pixels[: len(images)], case.geometry.largest
+        return float(symmetries.viewed(partial(scores.ssim, largest=largest), images, truth, largest=largest).mean())
 
     def pictures(self, found: dict[int, Found], case: Case) -> list[Picture]:
         """Originals, ciphertexts, and what each number of ciphertexts gives."""

@@ -10,15 +10,15 @@ import numpy as np
 
 from crypto.base import Geometry, StemPermutation
 from crypto.config import CipherConfig
-from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.blocks import Indices, Pixels, SignedPermutation, cut, row_classes
-from simulations.attacks.cases import Case, Seen
-from simulations.attacks.own_orders import agreement, block_states, pixel_states
-from simulations.attacks.pairs import Opened, open_with
-from simulations.attacks.schemes import Kind, kind_of, may_negate, true_key
-from simulations.attacks.truth import true_movement, true_order
+from simulations.attacks.solvers.blocks import Indices, Pixels, SignedPermutation, cut, row_classes
+from simulations.attacks.solvers.own_orders import agreement, block_states, pixel_states
+from simulations.attacks.solvers.pairs import Opened, open_with
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
+from simulations.attacks.solvers.truth import true_key, true_movement, true_order
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
+from simulations.attacks.study.cases import Case, Seen
+from simulations.attacks.study.setting import Bench
 
 
 @dataclass(frozen=True)

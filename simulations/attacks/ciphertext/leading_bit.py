@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulations.attacks.base import Knowledge, Target
-from simulations.attacks.cases import Seen
-from simulations.attacks.image_attack import EDGES, ImageAttack
-from simulations.attacks.schemes import PIXEL_WISE, no_flips
-from simulations.attacks.scores import Pixels
+from simulations.attacks.solvers.schemes import PIXEL_WISE, no_flips
+from simulations.attacks.study.attack import Knowledge, Target
+from simulations.attacks.study.cases import Seen
+from simulations.attacks.study.image_attack import EDGES, ImageAttack
+from simulations.attacks.study.scores import Pixels
 
 
 class LeadingBit(ImageAttack):
@@ -29,7 +29,7 @@ class LeadingBit(ImageAttack):
 
     def applies_to(self, target: Target) -> str | None:
         """Only to schemes that negate values."""
-        return no_flips(target)
+        return no_flips(target.config)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Fold every value into the dark half."""

@@ -7,12 +7,12 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from simulations.attacks.base import Knowledge, Target
-from simulations.attacks.cases import Seen
 from simulations.attacks.ciphertext.leading_bit import leading_bit
-from simulations.attacks.image_attack import EDGES, ImageAttack
-from simulations.attacks.schemes import PIXEL_WISE, no_flips
-from simulations.attacks.scores import Pixels
+from simulations.attacks.solvers.schemes import PIXEL_WISE, no_flips
+from simulations.attacks.study.attack import Knowledge, Target
+from simulations.attacks.study.cases import Seen
+from simulations.attacks.study.image_attack import EDGES, ImageAttack
+from simulations.attacks.study.scores import Pixels
 
 _SHUFFLED = 3
 """Channels that a scheme may shuffle; with any other number of channels only flips are tried."""
@@ -40,7 +40,7 @@ class MinDifference(ImageAttack):
 
     def applies_to(self, target: Target) -> str | None:
         """Only to schemes that negate values."""
-        return no_flips(target)
+        return no_flips(target.config)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Scan all images side by side."""

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.measures import auroc
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Labelled, Seen
-from simulations.attacks.schemes import may_negate
-from simulations.attacks.signatures import block_tones, tones
+from simulations.attacks.solvers.schemes import may_negate
+from simulations.attacks.solvers.signatures import block_tones, tones
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores
+from simulations.attacks.study.cases import Case, Labelled, Seen
+from simulations.attacks.study.setting import Bench
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -162,7 +162,7 @@ def by_kernel(values: npt.NDArray[np.float32], labels: Indices, asked: npt.NDArr
 
 
 def _by_vit(images: Pixels, labels: Indices, asked: Pixels, *, block: int, rng: np.random.Generator) -> Floats:
-    from simulations.attacks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
+    from simulations.attacks.networks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
 
     return fit(images, labels, classes=1 + int(labels.max()), block=block, rng=rng).predict(asked)
 

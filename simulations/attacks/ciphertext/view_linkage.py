@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from fl_client.data.rng import generator
 from fl_client.data.stored import Views
-from simulations.attacks.base import Attack, Knowledge, Metric, Picture, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Hidden, Seen, hide
-from simulations.attacks.schemes import may_negate
-from simulations.attacks.signatures import block_tones, standardised, tones
+from simulations.attacks.solvers.schemes import may_negate
+from simulations.attacks.solvers.signatures import block_tones, standardised, tones
+from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores
+from simulations.attacks.study.cases import Case, Hidden, Seen, hide
+from simulations.attacks.study.setting import Bench
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]

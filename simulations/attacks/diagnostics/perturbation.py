@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from fl_client.data.rng import generator
 from fl_client.measures import majority_rate
-from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Pixels, Seen
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
+from simulations.attacks.study.cases import Case, Pixels, Seen
+from simulations.attacks.study.setting import Bench
 
 Indices = npt.NDArray[np.int64]
 Predict = Callable[[Pixels], Indices]
@@ -244,7 +244,7 @@ def add_noise(images: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
 
 def _trained(case: Case, rng: np.random.Generator) -> Classifier:
     """A small ViT trained on other ciphertexts of the key, to be asked about the targets'."""
-    from simulations.attacks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
+    from simulations.attacks.networks.small_vit import fit  # noqa: PLC0415 - torch is slow to import
 
     told = case.seen({Knowledge.LABELLED}).labelled
     classes = 1 + int(max(told.labels.max(), case.targets.labels.max()))
@@ -254,7 +254,7 @@ def _trained(case: Case, rng: np.random.Generator) -> Classifier:
 
 def _of_run(bench: Bench, key: int) -> Classifier | None:
     """The model of the site of this number; None past the last site, and on the control, for which there is none."""
-    from simulations.attacks.owned import owned_models  # noqa: PLC0415 - flwr is slow to import
+    from simulations.attacks.study.owned import owned_models  # noqa: PLC0415 - flwr is slow to import
 
     assert bench.run is not None
     sites = owned_models(bench.run)

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from simulations.attacks.base import Attack, Chance, Knowledge, Metric, Picture, Scores
-from simulations.attacks.cases import Case, Seen, hide
 from simulations.attacks.diagnostics.randomness import (
     Pixels,
     chi_square,
@@ -23,7 +21,9 @@ from simulations.attacks.diagnostics.randomness import (
     share_within,
     uaci,
 )
-from simulations.attacks.scores import Floats
+from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
+from simulations.attacks.study.cases import Case, Seen, hide
+from simulations.attacks.study.scores import Floats
 
 _CHANGED_NONCES = 2**34
 """Where the nonces of changed images begin."""

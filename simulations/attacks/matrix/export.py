@@ -7,7 +7,7 @@ import io
 
 from simulations.attacks.matrix import words
 from simulations.attacks.matrix.table import Cell, Table
-from simulations.attacks.result import ARMS
+from simulations.attacks.study.result import ARMS
 
 _FIELDS = (
     "scheme",

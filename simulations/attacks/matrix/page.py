@@ -15,7 +15,7 @@ from simulations.attacks.matrix import words
 from simulations.attacks.matrix.export import as_csv, as_markdown
 from simulations.attacks.matrix.picture import draw
 from simulations.attacks.matrix.table import Cell, Row, Table
-from simulations.attacks.result import ARMS, Measured, Result
+from simulations.attacks.study.result import ARMS, Measured, Result
 from simulations.report import figures, page
 
 PAGE, CSV, MARKDOWN, PICTURE = "matrix.html", "matrix.csv", "matrix.md", "matrix.png"

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from medveil.files import write_bytes
-from simulations.attacks.figures import INK, MUTED, PAPER
 from simulations.attacks.matrix import words
 from simulations.attacks.matrix.table import Cell, Table
+from simulations.attacks.study.figures import INK, MUTED, PAPER
 
 _DPI = 150
 _LEGEND = 0.34

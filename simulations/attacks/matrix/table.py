@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from medveil.errors import MedVeilError
-from simulations.attacks.base import Attack, Knowledge
 from simulations.attacks.matrix.targets import in_order
-from simulations.attacks.measure import control_name
 from simulations.attacks.registry import ATTACKS
-from simulations.attacks.result import Measured, Result, read_result
+from simulations.attacks.study.attack import Attack, Knowledge
+from simulations.attacks.study.measure import control_name
+from simulations.attacks.study.result import Measured, Result, read_result
 
 NOT_MEASURED, FAILED, NOT_SCORED = "not measured", "failed", "not scored"
 _RANK = {each: at for at, each in enumerate(Knowledge)}
@@ -39,7 +39,7 @@ class Cell:
 
     @property
     def state(self) -> str:
-        """A verdict of `simulations.attacks.result`; ``"not measured"``, ``"failed"`` or ``"not scored"``.
+        """A verdict of `simulations.attacks.study.result`; ``"not measured"``, ``"failed"`` or ``"not scored"``.
 
         Not scored is a result whose main figure is not defined for the scheme, as where an attack that finds an order
         of blocks meets a scheme without one: that is no failure of the attack at anything.

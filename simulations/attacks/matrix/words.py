@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from simulations.attacks.base import Knowledge
 from simulations.attacks.matrix.table import FAILED, NOT_MEASURED, NOT_SCORED, Cell, Row, Table
-from simulations.attacks.result import FEWEST_IMAGES, FEWEST_KEYS, Measured, Result
+from simulations.attacks.study.attack import Knowledge
+from simulations.attacks.study.result import FEWEST_IMAGES, FEWEST_KEYS, Measured, Result
 
 
 class State(NamedTuple):

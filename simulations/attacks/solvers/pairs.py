@@ -8,11 +8,11 @@ import numpy as np
 
 from crypto.base import Geometry, StemPermutation
 from crypto.config import CipherConfig
-from simulations.attacks.blocks import Pixels, SignedPermutation, cut, signed_permutation
-from simulations.attacks.matching import recover_key
-from simulations.attacks.own_orders import block_states, recover_blocks, recover_pixels
-from simulations.attacks.rotation import Rotation, recover_rotation
-from simulations.attacks.schemes import Kind, kind_of, may_negate
+from simulations.attacks.solvers.blocks import Pixels, SignedPermutation, cut, signed_permutation
+from simulations.attacks.solvers.matching import recover_key
+from simulations.attacks.solvers.own_orders import block_states, recover_blocks, recover_pixels
+from simulations.attacks.solvers.rotation import Rotation, recover_rotation
+from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
 
 
 @dataclass(frozen=True)

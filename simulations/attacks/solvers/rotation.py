@@ -18,7 +18,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import Indices, Pixels, cut
+from simulations.attacks.solvers.blocks import Indices, Pixels, cut
 
 Floats = npt.NDArray[np.float64]
 

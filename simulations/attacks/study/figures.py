@@ -21,8 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from medveil.files import write_bytes
-from simulations.attacks.base import Picture
-from simulations.attacks.result import Measured, Result
+from simulations.attacks.study.attack import Picture
+from simulations.attacks.study.result import Measured, Result
 
 INK, MUTED, RULE, PAPER = "#1b1d20", "#5c6168", "#dfe0dc", "#fdfdfc"
 _DPI = 150

@@ -6,12 +6,14 @@ They are in no registry; no command hides images with them.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from crypto.base import Geometry, ImageCipher, Nonces, Pixels, StemPermutation
 from crypto.config import CipherConfig
 from crypto.derivation import KeyStream, permutation
 from crypto.keys import Key
-from simulations.attacks.blocks import Indices, cut
+
+Indices = npt.NDArray[np.intp]
 
 
 class _Blocks(ImageCipher):
@@ -29,10 +31,10 @@ class _Blocks(ImageCipher):
         raise NotImplementedError
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
-        return self.geometry.join(cut(batch, self.geometry.block)[:, self._pi][..., self._rho])
+        return self.geometry.join(self.geometry.cut(batch)[:, self._pi][..., self._rho])
 
     def _show(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
-        blocks = cut(batch, self.geometry.block)
+        blocks = self.geometry.cut(batch)
         plain = np.empty_like(blocks)
         plain[:, self._pi[:, None], self._rho] = blocks
         return self.geometry.join(plain)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from simulations.attacks.scores import Indices, Pixels
+from simulations.attacks.solvers.blocks import Indices, Pixels
 
 Floats = npt.NDArray[np.float64]
 Place = tuple[int, int]

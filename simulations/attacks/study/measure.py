@@ -11,10 +11,10 @@ import numpy as np
 from crypto.base import ImageCipher
 from fl_client.data.rng import generator
 from medveil.versions import medveil_version
-from simulations.attacks.base import Attack, Chance, Metric, Picture, Scores, Target, best
-from simulations.attacks.bench import Bench
-from simulations.attacks.bootstrap import cluster_interval
-from simulations.attacks.result import ARMS, FEWEST_IMAGES, FEWEST_KEYS, Measured, Result, bounds, verdict_of
+from simulations.attacks.study.attack import Attack, Chance, Metric, Picture, Scores, Target, best
+from simulations.attacks.study.bootstrap import cluster_interval
+from simulations.attacks.study.result import ARMS, FEWEST_IMAGES, FEWEST_KEYS, Measured, Result, bounds, verdict_of
+from simulations.attacks.study.setting import Bench
 
 Progress = Callable[[], None]
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 
 from crypto.base import Geometry, ImageCipher
 from crypto.config import CipherConfig
-from simulations.attacks.bench import Bench
-from simulations.attacks.cases import Case, Knowledge, Seen
-from simulations.attacks.scores import Pixels
+from simulations.attacks.study.cases import Case, Knowledge, Seen
+from simulations.attacks.study.scores import Pixels
+from simulations.attacks.study.setting import Bench
 
 __all__ = ["Attack", "Chance", "Knowledge", "Metric", "Picture", "Scores", "Target", "by_images"]
 

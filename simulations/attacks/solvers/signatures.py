@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from simulations.attacks.blocks import cut
+from simulations.attacks.solvers.blocks import cut
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[Any]

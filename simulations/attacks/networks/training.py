@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from crypto.base import Geometry
 from fl_client.workbench import pick_device
-from simulations.attacks.networks import BlockNet, Critic, Pixels, Scale, as_numbers, opened
+from simulations.attacks.networks.nets import BlockNet, Critic, Pixels, Scale, as_numbers, opened
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crypto.base import Geometry
-from simulations.attacks.blocks import Flags, Indices, Pixels, SignedPermutation, cut
-from simulations.attacks.matching import match_blocks
-from simulations.attacks.symmetries import places
+from simulations.attacks.solvers.blocks import Flags, Indices, Pixels, SignedPermutation, cut
+from simulations.attacks.solvers.matching import match_blocks
+from simulations.attacks.solvers.symmetries import places
 
 PIXEL_STATES = 48
 """Orders of 3 channels times negations: no more is looked up for a pixel."""

@@ -17,8 +17,8 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree, shortest_path
 
-from simulations.attacks import symmetries
-from simulations.attacks.blocks import Flags, Indices, Pixels, cut
+from simulations.attacks.solvers import symmetries
+from simulations.attacks.solvers.blocks import Flags, Indices, Pixels, cut
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from fl_client.data.base import Item, Skipped, Source
 from fl_client.data.rng import generator
 from fl_client.data.splits import Indices, deal, group_items
 from medveil.errors import DataError
-from simulations.attacks.cases import Images
+from simulations.attacks.study.cases import Images
 
 
 class Drawn(NamedTuple):

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 
-from simulations.attacks import scores
-from simulations.attacks.scores import Floats, Indices, Pixels
+from simulations.attacks.solvers.blocks import Indices, Pixels
+
+Floats = npt.NDArray[np.float64]
 
 COUNT = 8
 _TRIED = 8
@@ -35,16 +37,16 @@ def in_any_orientation(score: Callable[[Indices], float], layout: Indices) -> fl
     return max(score(turned(layout, symmetry)) for symmetry in range(COUNT))
 
 
-def viewed(guess: Pixels, truth: Pixels, *, largest: int) -> Floats:
-    """SSIM in grey of each image (n,), as a viewer sees it: in the orientation and polarity that fit best.
+def viewed(score: Callable[[Pixels, Pixels], Floats], guess: Pixels, truth: Pixels, *, largest: int) -> Floats:
+    """Scores in grey of each image (n,), as a viewer sees it: in the orientation and polarity that fit best.
 
     One orientation and one polarity for all images, chosen by the first eight. Channels are averaged, since nobody
     told the attacker which is red.
     """
     ours, theirs = (images.mean(axis=1, keepdims=True) for images in (guess, truth))
     views = [(symmetry, negative) for symmetry in range(COUNT) for negative in (False, True)]
-    tried = [scores.ssim(_view(ours[:_TRIED], *each, largest), theirs[:_TRIED]).mean() for each in views]
-    return scores.ssim(_view(ours, *views[int(np.argmax(tried))], largest), theirs, largest=largest)
+    tried = [score(_view(ours[:_TRIED], *each, largest), theirs[:_TRIED]).mean() for each in views]
+    return score(_view(ours, *views[int(np.argmax(tried))], largest), theirs)
 
 
 def _view(images: Pixels, symmetry: int, negative: bool, largest: int) -> Pixels:

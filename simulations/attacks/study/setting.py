@@ -14,8 +14,8 @@ from crypto.config import CipherConfig, resolve
 from crypto.keys import SimulatedKey
 from fl_client.data.rng import generator
 from medveil.errors import ConfigError
-from simulations.attacks.cases import Case, Images, Pixels
-from simulations.attacks.material import Material
+from simulations.attacks.study.cases import Case, Images, Pixels
+from simulations.attacks.study.material import Material
 
 _PUBLIC = 1000
 """Public images an attacker gets, at most."""

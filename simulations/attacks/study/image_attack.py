@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from simulations.attacks import scores
-from simulations.attacks.base import Attack, Chance, Metric, Picture, Scores, mean_scores
-from simulations.attacks.cases import Case
-from simulations.attacks.scores import Floats, Pixels
+from simulations.attacks.study import scores
+from simulations.attacks.study.attack import Attack, Chance, Metric, Picture, Scores, mean_scores
+from simulations.attacks.study.cases import Case
+from simulations.attacks.study.scores import Floats, Pixels
 
 SSIM = Metric("ssim", "structural similarity of recovered and original", "SSIM", chance=Chance.IMAGE)
 EITHER = Metric("ssim_or_negative", "structural similarity of the image or its negative", "SSIM", chance=Chance.IMAGE)

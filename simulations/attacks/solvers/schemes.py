@@ -8,10 +8,8 @@ from __future__ import annotations
 import math
 from enum import Enum
 
-from crypto.base import Geometry, ImageCipher, StemPermutation
+from crypto.base import Geometry
 from crypto.config import CipherConfig
-from medveil.errors import ConfigError
-from simulations.attacks.base import Target
 
 PIXEL_WISE = "pixel-wise"
 
@@ -55,12 +53,12 @@ def kind_of(config: CipherConfig) -> Kind:
     return _KINDS.get(config.scheme, Kind.UNKNOWN)
 
 
-def one_order_for_all_blocks(target: Target) -> str | None:
+def one_order_for_all_blocks(config: CipherConfig) -> str | None:
     """Why a scheme has no in-block order that all blocks share; None where it has one, or is not known."""
-    kind = kind_of(target.config)
+    kind = kind_of(config)
     if kind in {Kind.ALIKE, Kind.UNKNOWN}:
         return None
-    return f"it looks for one in-block order shared by all blocks; in {target.scheme}, {kind.value}"
+    return f"it looks for one in-block order shared by all blocks; in {config.scheme}, {kind.value}"
 
 
 def blocks_stay(config: CipherConfig) -> bool:
@@ -73,12 +71,12 @@ def blocks_are_whole(config: CipherConfig) -> bool:
     return config.scheme in _UPRIGHT
 
 
-def no_flips(target: Target) -> str | None:
+def no_flips(config: CipherConfig) -> str | None:
     """Why there is no negation to undo in a scheme; None where there may be."""
-    if may_negate(target.config) or target.scheme not in _NEVER_NEGATING:
+    if may_negate(config) or config.scheme not in _NEVER_NEGATING:
         return None
-    setting = " without negation" if target.scheme in _NEGATING_BY_SETTING else ""
-    return f"it undoes negated values, and {target.scheme}{setting} negates none"
+    setting = " without negation" if config.scheme in _NEGATING_BY_SETTING else ""
+    return f"it undoes negated values, and {config.scheme}{setting} negates none"
 
 
 def may_negate(config: CipherConfig) -> bool:
@@ -104,11 +102,3 @@ def log2_arrangements(scheme: str, shape: Geometry, *, negate: bool) -> float | 
 
 def _log2_factorial(n: int) -> float:
     return math.lgamma(n + 1) / math.log(2)
-
-
-def true_key(cipher: ImageCipher) -> StemPermutation | None:
-    """The signed permutation of a block-pixel key (the identity for ``none``); None for schemes without one."""
-    try:
-        return cipher.stem_permutation()
-    except ConfigError:
-        return None

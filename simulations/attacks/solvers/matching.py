@@ -17,7 +17,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from crypto.base import StemPermutation
-from simulations.attacks.blocks import Flags, Indices, Pixels, folded, row_classes
+from simulations.attacks.solvers.blocks import Flags, Indices, Pixels, folded, row_classes
 
 UNKNOWN = -1
 _ROUNDS = 4

@@ -6,12 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from crypto.base import ImageCipher
-from simulations.attacks.blocks import Indices, SignedPermutation
-from simulations.attacks.cases import hide, oracle
-from simulations.attacks.digits import by_digits
+from crypto.base import ImageCipher, StemPermutation
+from medveil.errors import ConfigError
+from simulations.attacks.solvers.blocks import Indices, SignedPermutation
+from simulations.attacks.solvers.digits import by_digits
 
-_NONCES = 2**35
+
+def true_key(cipher: ImageCipher) -> StemPermutation | None:
+    """The signed permutation of a block-pixel key (the identity for ``none``); None for schemes without one."""
+    try:
+        return cipher.stem_permutation()
+    except ConfigError:
+        return None
 
 
 def true_movement(cipher: ImageCipher, negate: bool) -> SignedPermutation | None:
@@ -20,10 +26,10 @@ def true_movement(cipher: ImageCipher, negate: bool) -> SignedPermutation | None
     if cipher.per_image:
         return None
     noise = np.random.default_rng(1).integers(0, shape.largest + 1, (1, shape.channels, *shape.padded), dtype=np.uint8)
-    hidden = hide(cipher, noise, first=_NONCES).images
+    hidden = cipher.encrypt(noise)
     if hidden.dtype != noise.dtype:
         return None
-    found = by_digits(oracle(cipher), shape, negate=negate)
+    found = by_digits(cipher.encrypt, shape, negate=negate)
     return found if np.array_equal(found.decrypt(hidden, shape.largest), noise) else None
 
 
