@@ -15,6 +15,7 @@ from cryptography import x509
 from medveil.certificates import fingerprint
 from medveil.errors import FormatError
 from medveil.files import check_format, read_json, write_json
+from medveil.plain import SETTINGS
 
 FORMAT = "medveil-invitation"
 VERSION = 1
@@ -48,7 +49,7 @@ def load_invitation(path: Path) -> Invitation:
     FormatError
         It is something else, or of a newer version.
     """
-    document: dict[str, Any] = read_json(path)
+    document: dict[str, Any] = read_json(path, bounds=SETTINGS)
     check_format(document, name=FORMAT, newest=VERSION, where=path)
     values = {name: document.get(name) for name in ("consortium", "address", "authority")}
     if not all(isinstance(value, str) and value for value in values.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from crypto.cipher import SCHEMES
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
 from medveil.config import load_config
@@ -12,12 +13,19 @@ from medveil.environment import flower_environment
 from medveil.errors import ConfigError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
+from medveil.plain import shown
 from models.policy import KEYS, POLICIES
 
 CONFIG_FILE = "site.yaml"
 SITE_VARIABLE = "MEDVEIL_SITE"
 """Environment variable: the file of the real site a process serves. Where it is set, nothing simulates one."""
 _UNSET = "is not set"
+TARGETS = tuple(name for name, cipher in SCHEMES.items() if cipher.target)
+"""Ciphers that are there to be broken by attacks: no image of a real site is hidden with one."""
+REAL = tuple(name for name in SCHEMES if name not in TARGETS)
+"""All others."""
+HIDING = tuple(name for name in REAL if SCHEMES[name].needs_key)
+"""Those that hide anything: what a site takes unless it says otherwise."""
 
 
 @dataclass
@@ -31,6 +39,10 @@ class LimitsConfig:
     send_stem: bool = field(
         default=False, metadata={"help": "Accept policies whose stem travels; it shows more than trunk and head."}
     )
+    schemes: list[str] = field(
+        default_factory=lambda: list(HIDING),
+        metadata={"help": "Ciphers a run may hide this site's images with; one made to be broken never counts."},
+    )
     least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     least_sites: int = field(
@@ -40,16 +52,33 @@ class LimitsConfig:
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
     )
 
+    most_memory: float = field(
+        default=16384.0,
+        metadata={"help": "Most megabytes a run's model and training may take, estimated before anything is built."},
+    )
+    most_store: float = field(
+        default=100_000.0, metadata={"help": "Most megabytes of hidden images a run may make this site store."}
+    )
+    most_runs: int = field(
+        default=10, metadata={"help": "Most runs an approval is good for; approving the same hash again grants anew."}
+    )
+
     def check(self, *, where: str | Path) -> None:
         """Refuse limits that make no sense (ConfigError)."""
         known = {*KEYS, *map(str, POLICIES)}
         for policy in self.policies:
             _check(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)
         _check(bool(self.policies), "limits.policies", self.policies, "at least one", where)
-        for name in ("least_images", "most_rounds", "least_sites"):
+        for scheme in self.schemes:
+            cure = f"of {', '.join(REAL)}"
+            _check(scheme not in TARGETS, "limits.schemes", scheme, f"{cure}: that one is made to be broken", where)
+            _check(scheme in REAL, "limits.schemes", scheme, cure, where)
+        _check(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
+        for name in ("least_images", "most_rounds", "least_sites", "most_runs"):
             _check(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
-        megabytes = self.most_megabytes
-        _check(0 < megabytes < float("inf"), "limits.most_megabytes", megabytes, "a number above 0", where)
+        for name in ("most_megabytes", "most_memory", "most_store"):
+            megabytes = getattr(self, name)
+            _check(0 < megabytes < float("inf"), f"limits.{name}", megabytes, "a number above 0", where)
 
 
 @dataclass
@@ -205,4 +234,4 @@ def load_site(file: Path) -> OwnFiles:
 
 def _check(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
     if not right:
-        raise ConfigError(f"'{name}' is {value!r}", where=where, cure=cure)
+        raise ConfigError(f"'{name}' is {shown(repr(value))}", where=where, cure=cure)

@@ -17,7 +17,7 @@ from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
 from fl_client.data.config import DataConfig
 from fl_client.deployment.config import OwnFiles
-from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
+from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import Host, kind_of
 from fl_client.site import Site, SiteSetup
@@ -29,7 +29,6 @@ from medveil.files import check_format, make_folder, read_json, write_json
 FORMAT = "medveil-served-run"
 VERSION = 1
 _KEPT = 2
-_BYTES = {"fp32": 4, "bf16": 2}
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
 _T = TypeVar("_T")
 
@@ -173,11 +172,10 @@ class OwnHost(Host):
                 keep_model=True,
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
+                judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
-        count = sum(site.bench.public[name].numel() for name in site.travelling)
-        _told(lambda: check_bytes(2 * count * _BYTES[run.wire], self._limits))
         return site
 
     def _cipher_key(self, keys: str) -> Key | None:
@@ -199,13 +197,13 @@ def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     for name, wanted in (("classes", run.classes), ("channels", run.channels), ("image_size", run.image_size)):
         own = getattr(data, name)
         if own is not None and own != wanted:
-            raise ConfigError(f"this site's own setting differs from the run's {wanted}", where=name)
+            raise ConfigError("this site's own setting differs from the run's", where=name)
     return replace(
         data,
         classes=list(run.classes),
         channels=run.channels,
         image_size=run.image_size,
-        min_side=max(data.min_side, int(run.cipher["block"])),
+        min_side=max(data.min_side, int(run.model["patch"])),
     )
 
 

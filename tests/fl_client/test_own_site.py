@@ -322,7 +322,7 @@ def test_other_errors_say_their_kind_and_the_field_alone(
 def test_a_setting_the_site_insists_on_is_named(tmp_path: Path, images: Path) -> None:
     files = enrolled(tmp_path, images, "data.image_size=64")
     told = refusal(OwnHost(files, open_keys(files, read)), run())
-    assert told == "ConfigError: image_size: this site's own setting differs from the run's 32"
+    assert told == "ConfigError: image_size: this site's own setting differs from the run's"
 
 
 def test_rounds_are_counted_across_restarts(files: OwnFiles, images: Path) -> None:
