@@ -1,7 +1,7 @@
 """Plain data that others wrote: JSON and YAML, bounded before anything is built of them, and never evaluated.
 
-A few hundred bytes can stand for a great deal: lists within lists, aliases of aliases, interpolations of interpolations.
-So a text's length, depth and number of values are counted before it is parsed, and what settings are made of is text,
+A few hundred bytes can stand for a great deal: lists in lists, aliases of aliases, interpolations of interpolations. So
+a text's length, depth and number of values are counted before it is parsed, and what settings are made of is text,
 numbers, lists and sections, without ``${`` and without aliases.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from crypto.cipher import SCHEMES
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
 from medveil.config import load_config
-from medveil.environment import flower_environment
-from medveil.errors import ConfigError
+from medveil.environment import CREDENTIALS, flower_environment
+from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
 from medveil.plain import shown
@@ -205,12 +206,29 @@ class OwnFiles:
         """What the worker did last."""
         return self.state / "served.json"
 
+    def stock_environment(self) -> dict[str, str]:
+        """What else Flower's own processes need, which read the passphrase themselves.
+
+        Raises
+        ------
+        KeyMaterialError
+            They could not: it is in no file and no credential, and does not go into an environment.
+        """
+        folder = os.environ.get(CREDENTIALS)
+        if self.config.passphrase_file is None and folder is None:
+            raise KeyMaterialError(
+                "Flower's own processes read the passphrase themselves, and none is put into their environment",
+                where="start --stock",
+                cure="name its file as 'passphrase_file', or give the unit a systemd credential",
+            )
+        return {SITE_VARIABLE: str(self.file), **({} if folder is None else {CREDENTIALS: folder})}
+
     def record(self, process: str) -> Path:
         """Who one of the site's processes is: ``supervisor``, ``supernode`` or ``worker``."""
         return self.state / f"{process}.process"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of the site's processes."""
+        """The environment of the site's processes; no passphrase is in it."""
         return flower_environment(
             self.home, MEDVEIL_HOME=str(self.state), **{TASK_POLL: f"{self.config.poll:g}", **more}
         )

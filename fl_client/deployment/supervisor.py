@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.node_log import Follower, last_words, why_it_ended
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.supernode import answered_file, command, worker_command
@@ -148,7 +148,7 @@ class Supervisor:
         answered_file(self._files).unlink(missing_ok=True)
         self._said.begin()
         self._let_in = False
-        own = {SITE_VARIABLE: str(self._files.file), "MEDVEIL_PASSPHRASE": self._passphrase()} if self._stock else {}
+        own = self._files.stock_environment() if self._stock else {}
         processes.start(
             command(self._files, port=self._port, stock=self._stock),
             record=self._files.record(NODE),
@@ -166,10 +166,6 @@ class Supervisor:
             environment=self._files.environment(),
             stdin=json.dumps(self._passphrases).encode() + b"\n",
         )
-
-    def _passphrase(self) -> str:
-        named = self._files.config.passphrase_file
-        return self._passphrases.get("" if named is None else str(self._files.path(named)), "")
 
     def _tell(self) -> None:
         """Write down how the children are, for `medveil-site status`."""

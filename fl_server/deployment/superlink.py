@@ -55,7 +55,7 @@ def command(consortium: Consortium) -> list[str]:
     """The same with the sites' door beside it."""
     fleet = consortium.config.fleet
     door = ["--fleet-host", fleet.host, "--fleet-port", str(fleet.port)]
-    return [sys.executable, "-m", "fl_server.deployment.superlink", *door, "--", *stock_command(consortium)[1:]]
+    return [sys.executable, "-Pm", "fl_server.deployment.superlink", *door, "--", *stock_command(consortium)[1:]]
 
 
 def shown_commands(consortium: Consortium) -> str:

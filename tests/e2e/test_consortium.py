@@ -28,7 +28,7 @@ from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.environment import flower_environment
-from medveil.errors import FederationError, IntegrityError
+from medveil.errors import FederationError, IntegrityError, KeyMaterialError
 from medveil.fab import hash_of, installed_fab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
@@ -389,8 +389,14 @@ def test_a_second_start_and_a_taken_port_are_refused(world: World, capsys: pytes
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_stock_nodes_serve_the_site_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up("policy.least_sites=1")
-    site = world.enroll("st-anna", "limits.least_sites=1", approve=False)
+    site = world.enroll("st-anna", "limits.least_sites=1")
     assert world("start") == 0
+    # Flower's processes read the passphrase themselves, and it is in no environment.
+    assert site("start", "--stock") == KeyMaterialError.exit_code
+    assert "name its file as 'passphrase_file'" in capsys.readouterr().err
+    (site.folder / "word").write_text(PASSPHRASE)
+    (site.folder / "word").chmod(0o600)
+    site.change(passphrase_file="word")
     assert site("start", "--stock") == 0
     assert "runs the app the server sends" in capsys.readouterr().err
     wait("the stock node connects", lambda: running.is_connected(site.files))

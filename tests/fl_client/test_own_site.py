@@ -7,6 +7,7 @@ import json
 import logging
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,24 @@ def train(host: OwnHost, config: RunConfig, round_: float = 1) -> Message:
     sent = {PACKED: Array(pack({name: site.bench.public[name].numpy() for name in site.travelling}))}
     record = ConfigRecord({"server-round": round_})
     return message(MessageType.TRAIN, RecordDict({ARRAYS: ArrayRecord(sent), CONFIG: record}))
+
+
+def test_flowers_own_processes_are_given_no_passphrase(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = enrolled(tmp_path, images)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert WORD not in str(bare.environment())
+    with pytest.raises(KeyMaterialError, match="name its file as 'passphrase_file'"):
+        bare.stock_environment()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/site")
+    assert bare.stock_environment() == {
+        SITE_VARIABLE: str(bare.file),
+        "CREDENTIALS_DIRECTORY": "/run/credentials/site",
+    }
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    named = replace(bare, config=replace(bare.config, passphrase_file="word"))
+    assert named.stock_environment() == {SITE_VARIABLE: str(bare.file)}
 
 
 # -- enrolling ---------------------------------------------------------------------------------------------------------
