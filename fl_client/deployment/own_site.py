@@ -98,8 +98,13 @@ class OwnHost(Host):
         self._open: OrderedDict[str, Site] = OrderedDict()
         self._records = SiteRecords(files)
         self._thief = SiteKey.generate("thief")
+        self._count: Callable[[str], None] | None = None
         if files.config.threads:
             torch.set_num_threads(files.config.threads)
+
+    def serving(self, count: Callable[[str], None]) -> None:
+        """From now on messages come by an approval; `count` counts a run of it, and raises where it is one too many."""
+        self._count = count
 
     def site(self, context: Context) -> Site:
         """The site, open for the run of this message."""
@@ -118,10 +123,13 @@ class OwnHost(Host):
         text = str(run_config.get(RUN_KEY))
         if text not in self._open:
             run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
+            self._counted(run)
             self._open[text] = self._opened(run)
             while len(self._open) > _KEPT:
                 self._open.popitem(last=False)
         self._open.move_to_end(text)
+        # An approval may have been granted anew since.
+        self._counted(self._open[text].run)
         return self._open[text]
 
     def allow(self, site: Site, kind: str, round_: int) -> None:
@@ -152,6 +160,14 @@ class OwnHost(Host):
         return kind_of(error, error.where if error.where in _FIELDS else ""), logging.ERROR
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _counted(self, run: RunConfig) -> None:
+        if self._count is None:
+            return
+        try:
+            self._count(run.run)
+        except ConfigError as error:
+            raise ToldError(error) from error
 
     def _opened(self, run: RunConfig) -> Site:
         cipher_key = self._cipher_key(run.keys)
