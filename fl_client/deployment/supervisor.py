@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fl_client.deployment.code import approved_code
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.node_log import Follower, last_words, why_it_ended
 from fl_client.deployment.parent import end_with_parent
@@ -29,7 +30,7 @@ from fl_client.deployment.supernode import answered_file, command, worker_comman
 from medveil import processes
 from medveil.cli import guarded
 from medveil.environment import HERE
-from medveil.errors import StorageError
+from medveil.errors import MedVeilError, StorageError
 from medveil.files import check_format, make_folder, read_json, write_bytes, write_json
 from medveil.log import logger, set_up_logging
 
@@ -114,6 +115,12 @@ class Supervisor:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _begin(self, child: Child) -> None:
+        try:
+            # It loads what is installed now, which may no longer be what was started.
+            approved_code(self._files)
+        except MedVeilError as error:
+            self._put_off(child, str(error))
+            return
         child.begin()
         child.state = "running"
         self._tell()
@@ -134,13 +141,17 @@ class Supervisor:
         if processes.running(self._files.record(child.name)) is not None:
             return
         _reap()
-        child.next, child.state, child.ended = now + child.retry, "waiting", child.ended + 1
         if child.name == NODE:
             # It may have been let in and ended between two looks.
-            child.why = why_it_ended(self._files.node_log, let_in=self._said.look())
+            why = why_it_ended(self._files.node_log, let_in=self._said.look())
             self._let_in = False
         else:
-            child.why = last_words(self._files.log.with_name("worker.out"))
+            why = last_words(self._files.log.with_name("worker.out"))
+        self._put_off(child, why)
+
+    def _put_off(self, child: Child, why: str) -> None:
+        child.next, child.state, child.ended = time.monotonic() + child.retry, "waiting", child.ended + 1
+        child.why = why
         _log.warning("the %s ended: %s; starting it again in %.0f s", child.name, child.why, child.retry)
         self._tell()
 
