@@ -60,10 +60,29 @@ def _find(file: str | Path | None, *, confirm: bool) -> str:
     credential = _credential()
     if credential is not None:
         return _from_file(credential, private=True)
-    given = os.environ.get(VARIABLE)
+    given = _from_environment()
     if given is not None:
         return given
     return _from_terminal(confirm=confirm)
+
+
+class _Taken:
+    """What the environment held, for this process alone."""
+
+    given: str | None = None
+
+
+def _from_environment() -> str | None:
+    """The variable's value, which is taken out of the environment: nothing that is started later inherits it."""
+    given = os.environ.pop(VARIABLE, None)
+    if given is not None:
+        _Taken.given = given
+    return _Taken.given
+
+
+def forget() -> None:
+    """Forget what the environment held, as a new process would."""
+    _Taken.given = None
 
 
 def _credential() -> Path | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fl_client.data.config import DataConfig
 from medveil.config import from_mapping, to_mapping
-from medveil.errors import ConfigError
+from medveil.plain import parse_json
 from medveil.training import TrainConfig
 
 __all__ = ["SimulatedSites", "TrainConfig"]
@@ -31,8 +31,5 @@ class SimulatedSites:
     @classmethod
     def from_json(cls, text: str, *, where: str = "simulated sites") -> SimulatedSites:
         """Read and check what `to_json` wrote (ConfigError if it is something else)."""
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError:
-            raise ConfigError("is not JSON", where=where) from None
+        values = parse_json(text, where=where)
         return from_mapping(cls, values, where=where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class SiteSetup:
         Whether to keep, sealed, the whole model a run ends with: a hospital uses it, a simulation does not.
     verify
         Compare an existing store with its checksums before it is used, which reads all of it.
+    judge
+        Told the number of images before any is hidden; raises where a store of them is too much.
     """
 
     name: str
@@ -89,6 +92,7 @@ class SiteSetup:
     device: torch.device
     keep_model: bool = False
     verify: bool = False
+    judge: Callable[[int], None] | None = None
 
 
 class Site:
@@ -210,6 +214,8 @@ class Site:
                 where="classes",
                 cure=f"the run expects {self.run.classes}",
             )
+        if self.setup.judge is not None:
+            self.setup.judge(len(source))
         store = open_store(
             source,
             self._parts,

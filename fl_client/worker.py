@@ -22,6 +22,7 @@ from flwr.app import Message
 
 from fl_client.app import make_app
 from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.code import load_approved
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.parent import end_with_parent
@@ -31,14 +32,18 @@ from medveil import fab
 from medveil.cli import guarded
 from medveil.errors import FederationError, FormatError, MedVeilError, StorageError
 from medveil.files import read_bytes, write_json
-from medveil.flower import ErrorCode, Task, Tasks
+from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, Tasks
+from medveil.installed import installed_hash
 from medveil.log import logger, set_up_logging
 from medveil.pace import Pace
+from medveil.plain import shown
 
 FORMAT = "medveil-served"
 VERSION = 1
 _AWAY_S = 2.0
 _NAMED = 5
+KINDS = ("query", "train", "evaluate")
+"""The messages a site answers; each stands for one function of the app."""
 _log = logger("worker")
 
 
@@ -57,10 +62,13 @@ class Worker:
         Its open site.
     tasks
         Where messages come from.
+    own
+        Hash of the code that is loaded (`fl_client.deployment.code.load_approved`); None: what is installed now.
     """
 
-    def __init__(self, files: OwnFiles, host: OwnHost, tasks: Tasks) -> None:
-        self._files, self._tasks = files, tasks
+    def __init__(self, files: OwnFiles, host: OwnHost, tasks: Tasks, own: str | None = None) -> None:
+        self._files, self._tasks, self._host = files, tasks, host
+        self._own = installed_hash() if own is None else own
         self._approvals, self._records = Approvals(files.approvals), SiteRecords(files)
         self._host, self._app = host, make_app(host)
         self._answered = 0
@@ -87,30 +95,64 @@ class Worker:
                 self._serve(task)
 
     def answer(self, task: Task) -> Message:
-        """The reply to one message: from the installed app if the site approved the server's, else a refusal."""
+        """The reply to one message: from the installed app if the site approved it and the server's, else a refusal.
+
+        Whatever is wrong with one message, the next is served.
+        """
+        try:
+            return self._answer(task)
+        except FLOWERS_ENDS as error:
+            _log.exception("an error MedVeil did not expect")
+            return self._refused(task, type(error).__name__, "the message cannot be served; see the log of the site")
+
+    def _answer(self, task: Task) -> Message:
         digest = fab.hash_of(task.fab)
         try:
-            approved = digest in self._approvals.all()
+            approved = {digest, self._own} <= self._approvals.all().keys()
         except MedVeilError as error:
             _log.error("%s: refusing every app until it is whole", error)
             approved = False
-        if approved:
-            return self._app(task.message, task.context)
+        if not approved:
+            return self._unapproved(task, digest)
+        kind = task.message.metadata.message_type
+        if kind not in KINDS:
+            # Flower runs what stands behind the dot: another function of an app.
+            return self._refused(task, "UnknownMessage", "a site knows query, train and evaluate, and no other message")
+        if not task.message.has_content():
+            return self._refused(task, "EmptyMessage", "the message has no content")
+        self._host.serving(lambda run: self._approvals.use(digest, run, most=self._files.config.limits.most_runs))
+        return self._app(task.message, task.context)
+
+    def _refused(self, task: Task, kind: str, told: str) -> Message:
+        shown_kind = shown(task.message.metadata.message_type)
+        _log.warning("refused a '%s' message: %s", shown_kind, told)
+        self._note(lambda: self._records.refused(task.message, task.context, kind=kind, about=None))
+        return refusal(task.message, told)
+
+    def _unapproved(self, task: Task, digest: str) -> Message:
+        compared = _compared(task.fab)
+        if digest in self._known():
+            compared, digest = "the MedVeil installed here lost its approval", self._own
         _log.warning(
             "refused a %s message: the app %s is not approved here (%s); 'medveil-site approve' approves it",
-            task.message.metadata.message_type,
+            shown(task.message.metadata.message_type),
             digest,
-            _compared(task.fab),
+            compared,
         )
         self._note(lambda: self._records.unapproved(task.message, task.context, digest))
         return refusal(task.message, f"the app {digest} is not approved at this site", ErrorCode.INVALID_FAB)
+
+    def _known(self) -> set[str]:
+        with suppress(MedVeilError):
+            return set(self._approvals.all())
+        return set()
 
     def started(self, keys: OwnKeys) -> None:
         """Write down with which keys the site works."""
         prints = {"own": keys.own.current.fingerprint}
         if keys.shared is not None:
             prints["shared"] = keys.shared.current.fingerprint
-        self._note(lambda: self._records.started(app=fab.hash_of(fab.installed_fab()), keys=prints))
+        self._note(lambda: self._records.started(app=self._own, keys=prints))
 
     @staticmethod
     def _note(write: Callable[[], None]) -> None:
@@ -134,6 +176,7 @@ class Worker:
         except FederationError as error:
             said = f"the reply was lost: {error}"
         seconds = time.monotonic() - began
+        kind = shown(kind)
         _log.info("answered a %s message of round %s in %.1f s: %s", kind, _round(task), seconds, said)
         self._tell(kind, seconds, str(said))
         if stopped:
@@ -167,7 +210,8 @@ def _compared(bundle: bytes) -> str:
 
 def _round(task: Task) -> str:
     config = task.message.content.config_records.get("config") if task.message.has_content() else None
-    return str(config.get("server-round", "-")) if config else "-"
+    round_ = config.get("server-round") if config else None
+    return f"{round_:g}" if isinstance(round_, int | float) else "-"
 
 
 def _now() -> str:
@@ -197,9 +241,11 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> int:
         files = load_site(given.site)
         set_up_logging("info", files.log, stderr=False, keep_days=files.config.log_days)
+        # Before any key is opened.
+        own = load_approved(files)
         keys = open_keys(files, passphrases(sys.stdin))
         tasks = Tasks(given.address, read_bytes(files.secret))
-        worker = Worker(files, OwnHost(files, keys), tasks)
+        worker = Worker(files, OwnHost(files, keys), tasks, own)
         _log.info("%s is ready, with the key %s", files.config.name, keys.own.current.fingerprint)
         worker.started(keys)
         worker.run()

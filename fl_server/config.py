@@ -9,6 +9,7 @@ from typing import Any
 
 from medveil.config import from_mapping, to_mapping
 from medveil.errors import ConfigError
+from medveil.plain import parse_json
 
 STRATEGIES = (
     "fedavg",
@@ -128,10 +129,7 @@ class ServerSettings:
         ConfigError
             The text is not JSON, a field is unknown or of the wrong type, or a value is out of its range.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError:
-            raise ConfigError("is not JSON", where=where) from None
+        values = parse_json(text, where=where)
         if not isinstance(values, dict):
             raise ConfigError("is not a JSON object", where=where)
         # The experiment is a record for the manifest: it is kept as it came, not read.

@@ -2,12 +2,16 @@
 
 Every field of a configuration dataclass carries its own help, ``field(default=..., metadata={"help": "..."})``;
 `commented_yaml` prints them.
+
+Whoever wrote them, settings are never evaluated: OmegaConf would fill in ``${oc.env:NAME}`` from this process's
+environment, so ``${`` is refused by the name of its field (`medveil.plain.check_settings`). No error shows a value.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from medveil.errors import ConfigError
 from medveil.files import read_bytes
+from medveil.plain import check_settings, kind_of_value, parse_yaml, shown
 
 T = TypeVar("T")
+_PARTS = re.compile(r"[^.\[\]]+")
 
 
 def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -38,13 +44,14 @@ def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequ
     Raises
     ------
     ConfigError
-        A key is unknown (the nearest valid name is given), a value has the wrong type, or the text is not YAML.
+        A key is unknown (the nearest valid name is given), a value has the wrong type or is an interpolation, the text
+        is not YAML, or there is too much of it.
     """
     config = OmegaConf.structured(schema)
     if path is not None:
         config = _merged(schema, config, _read_yaml(path), where=str(path))
     for override in overrides:
-        config = _merged(schema, config, _parsed_override(override), where=f"command line '{override}'")
+        config = _merged(schema, config, _parsed_override(override), where=f"command line '{shown(override)}'")
     return _to_object(schema, config, where=str(path or "defaults"))
 
 
@@ -76,13 +83,10 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     if not Path(path).exists():
         raise ConfigError("no such file", where=path, cure="'medveil-sim init' prints one")
     try:
-        values = yaml.safe_load(read_bytes(path).decode("utf-8"))
+        text = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError("is not text", where=path, cure="give a YAML file in UTF-8") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        raise ConfigError(f"is not valid YAML{line}: {getattr(error, 'problem', None) or error}", where=path) from None
+    values = parse_yaml(text, where=path)
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -93,26 +97,48 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
 def _parsed_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
-        raise ConfigError("is not 'key=value'", where=f"'{text}'", cure="for example rounds=5 or data.path=/images")
-    try:
-        parsed = yaml.safe_load(value) if value else None
-    except yaml.YAMLError:
-        parsed = value
+        where = f"'{shown(text)}'"
+        raise ConfigError("is not 'key=value'", where=where, cure="for example rounds=5 or data.path=/images")
+    parsed = _parsed_value(value) if value else None
     nested: Any = parsed
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return typing.cast("dict[str, Any]", nested)
 
 
+def _parsed_value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # What is no YAML is text: a path with a colon, say.
+        return text
+
+
 def _merged(schema: type, config: DictConfig, values: dict[str, Any], *, where: str) -> DictConfig:
+    check_settings(values, where=where)
+    if not isinstance(values, dict):
+        raise ConfigError(f"is {kind_of_value(values)}", where=where, cure="settings are a section, keys with values")
     _refuse_unknown(schema, values, where=where, prefix="")
     try:
         return typing.cast("DictConfig", OmegaConf.merge(config, values))
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "?"
-        problem = str(getattr(error, "msg", None) or error).splitlines()[0]
-        cure = f"expected {_expected(schema, key)}"
-        raise ConfigError(f"'{key}' has a value of the wrong type: {problem}", where=where, cure=cure) from None
+        # Its own words hold the value, which may be anybody's.
+        key = str(getattr(error, "full_key", None) or "?")
+        raise _wrong(key, _value_at(values, key), _expected(schema, key), where=where) from None
+
+
+def _wrong(key: str, value: Any, expected: str, *, where: str) -> ConfigError:
+    problem = f"'{shown(key)}' has a value of the wrong type: it is {kind_of_value(value)}"
+    return ConfigError(problem, where=where, cure=f"expected {expected}")
+
+
+def _value_at(values: Any, key: str) -> Any:
+    for part in _PARTS.findall(key):
+        if isinstance(values, list):
+            values = values[int(part)] if part.isdigit() and int(part) < len(values) else None
+        else:
+            values = values.get(part) if isinstance(values, dict) else None
+    return values
 
 
 def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix: str) -> None:
@@ -120,9 +146,9 @@ def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix:
     known = [each.name for each in dataclasses.fields(schema)]
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             cure = f"did you mean '{prefix}{near[0]}'?" if near else f"valid here: {', '.join(known)}"
-            raise ConfigError(f"unknown key '{prefix}{key}'", where=where, cure=cure)
+            raise ConfigError(f"unknown key '{prefix}{shown(key)}'", where=where, cure=cure)
         section = hints[key]
         if not dataclasses.is_dataclass(section):
             _refuse_container(section, value, where=where, key=f"{prefix}{key}")
@@ -138,8 +164,7 @@ def _refuse_container(kind: Any, value: Any, *, where: str, key: str) -> None:
     nested = isinstance(value, list) and dict not in options and any(isinstance(each, list | dict) for each in value)
     strange = isinstance(value, list | dict) and type(value) not in options and kind is not Any
     if nested or strange:
-        problem = f"'{key}' has a value of the wrong type: {value}"
-        raise ConfigError(problem, where=where, cure=f"expected {_named(kind)}")
+        raise _wrong(key, value, _named(kind), where=where)
 
 
 def _named(kind: Any) -> str:
@@ -159,9 +184,8 @@ def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:
     try:
         return typing.cast("T", OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "?"
-        problem = str(getattr(error, "msg", None) or error).splitlines()[0]
-        raise ConfigError(f"'{key}': {problem}", where=where) from None
+        key = shown(getattr(error, "full_key", None) or "?")
+        raise ConfigError(f"'{key}' has no value that can be used", where=where, cure="give it one") from None
 
 
 def _commented_lines(schema: type, defaults: Any, *, indent: str) -> Iterator[str]:

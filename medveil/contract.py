@@ -15,6 +15,7 @@ from typing import Any
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from medveil.files import check_format
+from medveil.plain import parse_json
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
@@ -43,6 +44,7 @@ SECONDS = "seconds"
 _RUN = re.compile(r"[A-Za-z0-9_-]{0,64}")
 _LONGEST = 64
 _LONGEST_CLASS = 256
+_MOST_CLASSES = 4096
 _NAMES = f"1 to {_LONGEST} printable characters, without slashes and without a dot in front"
 
 PHASES = ("train", "validation", "test", "wrong-key", "public-stem")
@@ -98,10 +100,7 @@ class RunConfig:
         FormatError
             It is of another format or a newer version.
         """
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError:
-            raise ConfigError("is not JSON", where=where) from None
+        values = parse_json(text, where=where)
         check_format(values, name=FORMAT, newest=VERSION, where=where)
         run = from_mapping(cls, {k: v for k, v in values.items() if k not in {"format", "version"}}, where=where)
         run.check(where=where)
@@ -120,29 +119,24 @@ class RunConfig:
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
         for name in ("rounds", "least_sites"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="at least 1")
+            _check(getattr(self, name) >= 1, name, "is below 1", "at least 1", where)
         # Both become parts of paths, at the server and at the sites.
-        if not _RUN.fullmatch(self.run):
-            raise ConfigError(f"'run' is {self.run[:_LONGEST]!a}", where=where, cure="letters, digits and dashes")
-        if not _is_name(self.name):
-            raise ConfigError(f"'name' is {self.name[:_LONGEST]!a}", where=where, cure=_NAMES)
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"'seed' is {self.seed}", where=where, cure="0 or more, below 2^63")
-        if self.stem_warmup < 0:
-            raise ConfigError(f"'stem_warmup' is {self.stem_warmup}", where=where, cure="0 or more epochs")
-        if self.stem_warmup and (self.stem_train == "averaged" or (self.keys, self.stem_train) == ("shared", "frozen")):
-            raise ConfigError(
-                f"'stem_warmup' fits a site's own stem, which {self.keys} keys with {self.stem_train} stems have not",
-                where=where,
-                cure="0",
-            )
-        if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
-            raise ConfigError(f"'classes' is {self.classes}", where=where, cure="at least two different names")
-        for name in self.classes:
-            if not name.isprintable() or not 0 < len(name) <= _LONGEST_CLASS:
-                problem = f"'classes' has {name[:_LONGEST]!a}"
-                raise ConfigError(problem, where=where, cure=f"1 to {_LONGEST_CLASS} printable characters")
+        right = _RUN.fullmatch(self.run) is not None
+        _check(right, "run", "is no identity of a run", f"up to {_LONGEST} letters, digits and dashes", where)
+        _check(_is_name(self.name), "name", "is no name", _NAMES, where)
+        _check(0 <= self.seed < 2**63, "seed", "is out of its range", "0 or more, below 2^63", where)
+        _check(self.stem_warmup >= 0, "stem_warmup", "is below 0", "0 or more epochs", where)
+        own = self.stem_train != "averaged" and (self.keys, self.stem_train) != ("shared", "frozen")
+        problem = "fits a site's own stem, which shared and frozen, and averaged stems are not"
+        _check(own or not self.stem_warmup, "stem_warmup", problem, "0", where)
+        self._check_classes(where)
+
+    def _check_classes(self, where: str) -> None:
+        right = 2 <= len(self.classes) <= _MOST_CLASSES and len(set(self.classes)) == len(self.classes)
+        _check(right, "classes", "is no list of classes", f"2 to {_MOST_CLASSES} different names", where)
+        named = all(name.isprintable() and 0 < len(name) <= _LONGEST_CLASS for name in self.classes)
+        cure = f"1 to {_LONGEST_CLASS} printable characters"
+        _check(named, "classes", "has a name that cannot be", cure, where)
 
 
 def measure_key(phase: str, measure: str) -> str:
@@ -158,6 +152,11 @@ def _is_name(text: str) -> bool:
 
 
 def _one_of(value: object, allowed: tuple[object, ...], name: str, where: str) -> None:
-    if value not in allowed:
-        listed = ", ".join(str(each) for each in allowed)
-        raise ConfigError(f"'{name}' is '{value}', which is not supported", where=where, cure=f"supported: {listed}")
+    listed = ", ".join(str(each) for each in allowed)
+    _check(value in allowed, name, "is not supported", f"supported: {listed}", where)
+
+
+def _check(right: bool, name: str, problem: str, cure: str, where: str) -> None:
+    """Refuse a field by its name: its value may be anybody's, and goes into no error."""
+    if not right:
+        raise ConfigError(f"'{name}' {problem}", where=where, cure=cure)

@@ -1,4 +1,8 @@
-"""The environment of Flower's processes: offline, with a Flower home of their own, and our programs on the path."""
+"""The environment of Flower's processes: what they need by name, offline, with a Flower home of their own.
+
+What else the environment of a person or a service holds (a passphrase, a token, another program's settings) is not
+handed on: whatever runs there, the server's app above all, could read it, and errors and logs could quote it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,29 @@ from pathlib import Path
 from medveil.flower import OFFLINE
 
 HERE = "127.0.0.1"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Where systemd shows a service its credentials; handed on only where a process reads a passphrase itself."""
 _DIRECT = (HERE, "localhost", "::1")
+_NEEDED = (
+    *("HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+    # Libraries of GPUs, which of them, and how many threads.
+    *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUBLAS_WORKSPACE_CONFIG"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+)
+_NEEDED_LIKE = ("LC_", "NVIDIA_")
+
+
+def needed_environment() -> dict[str, str]:
+    """What of this process's environment a program of ours or of Flower's needs, and nothing else of it."""
+    return {
+        name: value for name, value in os.environ.items() if name in _NEEDED or name.startswith(_NEEDED_LIKE)
+    } | OFFLINE
 
 
 def flower_environment(home: Path, **more: str) -> dict[str, str]:
-    """Make the environment of this process fit for Flower's programs.
+    """Make an environment fit for Flower's programs.
 
     Parameters
     ----------
@@ -27,9 +49,8 @@ def flower_environment(home: Path, **more: str) -> dict[str, str]:
     # A proxy for the way out must not be asked for this machine.
     direct = ",".join(dict.fromkeys([*(each for each in proxied.split(",") if each), *_DIRECT]))
     return {
-        **os.environ,
-        **OFFLINE,
-        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
+        **needed_environment(),
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "FLWR_HOME": str(home),
         "NO_PROXY": direct,
         "no_proxy": direct,

@@ -1,32 +1,43 @@
 """The installed MedVeil as a Flower app: what a server submits, and what a site approves by its hash.
 
-The bundle holds the Python files of five packages and a project file that says the same everywhere, so two machines
-with the same MedVeil make bundles of the same content. Their bytes, and with them the hash, also depend on the zlib
-that packed them: a site that finds another hash can still see that no file differs (`differing`).
+The bundle holds the Python files of five packages, the digests of everything else that lies in them (kits, defaults,
+libraries, whatever Flower would leave out), and a project file that says the same everywhere. So two machines with the
+same MedVeil make bundles of the same content, and no file that can run lies outside the hash (`medveil.installed` sees
+to what Python compiled). Their bytes, and with them the hash, also depend on the zlib that packed them: a site that
+finds another hash can still see that no file differs (`differing`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
+import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import tomli_w
 
 from medveil.contract import RUN_KEY, SERVER_KEY
-from medveil.errors import FormatError
-from medveil.files import make_folder, write_bytes, write_text
+from medveil.errors import FormatError, IntegrityError
+from medveil.files import make_folder, sha256_file, write_bytes, write_json, write_text
 from medveil.flower import build_fab
+from medveil.plain import SETTINGS, parse_json, shown
 from medveil.versions import medveil_version
 
 PACKAGES = ("medveil", "crypto", "models", "fl_client", "fl_server")
-_ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+"""Where the packages are installed."""
 _PROJECT = "pyproject.toml"
 _INFO = ".info/"
+_OTHERS = "others.json"
+_OWN = (_PROJECT, _OTHERS)
+_CACHE = "__pycache__"
+# What Python compiled, also half written; without the tag of an interpreter it could be imported by its name.
+_COMPILED = re.compile(r".+\.[a-z]+-[0-9]+(\.opt-[a-z0-9]+)?\.pyc(\.[0-9]+)?")
 _LARGEST = 64 * 2**20
 
 
@@ -40,16 +51,33 @@ def stage(folder: Path) -> Path:
     StorageError
         The disk refuses.
     """
-    for name in installed():
+    bundled = [name for name in installed() if is_bundled(name)]
+    for name in bundled:
         make_folder((folder / name).parent)
-        write_bytes(folder / name, (_ROOT / name).read_bytes())
+        write_bytes(folder / name, (ROOT / name).read_bytes())
+    write_json(folder / _OTHERS, {name: _digest(name) for name in installed() if name not in set(bundled)})
     write_text(folder / _PROJECT, tomli_w.dumps(_project()))
     return folder
 
 
 def installed() -> list[str]:
-    """The files of the bundle, as paths relative to where the packages are installed, sorted."""
-    return sorted(str(path.relative_to(_ROOT)) for package in PACKAGES for path in _sources(_ROOT / package))
+    """Every file of the packages, as paths relative to where they are installed, sorted.
+
+    Not what Python compiled of a source beside it, and no hidden file: neither has a name that can be imported.
+
+    Raises
+    ------
+    IntegrityError
+        A folder of the packages is a link: what lies behind it could change unseen.
+    """
+    return sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in _files(ROOT / package))
+
+
+def is_bundled(name: str) -> bool:
+    """Whether Flower bundles a file of this name; of the others the bundle holds the digest."""
+    *folders, last = name.split("/")
+    test = last.startswith("test_") or last.endswith("_test.py")
+    return last.endswith(".py") and not test and _CACHE not in folders
 
 
 def installed_fab() -> bytes:
@@ -73,8 +101,9 @@ def differing(fab: bytes) -> list[str]:
     FormatError
         It is not a bundle, or unpacks to more than 64 MiB.
     """
-    theirs = {name: digest for name, digest in _digests(fab) if not name.startswith(_INFO) and name != _PROJECT}
-    ours = {name: hashlib.sha256((_ROOT / name).read_bytes()).hexdigest() for name in installed()}
+    found = {name: digest for name, digest in _digests(fab) if not name.startswith(_INFO)}
+    theirs = _others_in(fab, found) | {name: digest for name, digest in found.items() if name not in _OWN}
+    ours = {name: _digest(name) for name in installed()}
     return sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
 
 
@@ -91,10 +120,32 @@ def _digests(fab: bytes) -> Iterator[tuple[str, str]]:
         raise FormatError("is not a Flower app bundle", where="app bundle") from None
 
 
-def _sources(package: Path) -> Iterator[Path]:
-    for path in package.rglob("*.py"):
-        if "__pycache__" not in path.parts:
-            yield path
+def _others_in(fab: bytes, found: Mapping[str, str]) -> dict[str, str]:
+    """Digests of what the bundle does not hold; none in one of an earlier MedVeil."""
+    if _OTHERS not in found:
+        return {}
+    with zipfile.ZipFile(io.BytesIO(fab)) as archive, archive.open(_OTHERS) as stream:
+        document = parse_json(stream.read(SETTINGS.length + 1), where="app bundle")
+    if not isinstance(document, dict):
+        raise FormatError("lists no files", where="app bundle")
+    return {shown(name): str(digest) for name, digest in document.items()}
+
+
+def _files(package: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(package):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                cure = "install MedVeil anew: pip install --force-reinstall medveil"
+                raise IntegrityError("is a link among the installed code", where=Path(folder, name), cure=cure)
+        cached = Path(folder).name == _CACHE
+        for name in names:
+            if not name.startswith(".") and not (cached and _COMPILED.fullmatch(name)):
+                yield Path(folder, name)
+
+
+def _digest(name: str) -> str:
+    return sha256_file(ROOT / name)
 
 
 def _project() -> dict[str, object]:
@@ -110,7 +161,7 @@ def _project() -> dict[str, object]:
             "flwr": {
                 "app": {
                     "publisher": "medveil",
-                    "fab-include": [f"{package}/**/*.py" for package in PACKAGES],
+                    "fab-include": [*(f"{package}/**/*.py" for package in PACKAGES), f"/{_OTHERS}"],
                     "components": {"serverapp": "fl_server.app:app", "clientapp": "fl_client.app:app"},
                     # Flower takes only overrides of keys that are here. There is none for simulated sites.
                     "config": {RUN_KEY: "", SERVER_KEY: ""},

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from medveil.disks import sync_file, sync_folder
 from medveil.errors import FormatError, IntegrityError, StorageError
+from medveil.plain import DOCUMENT, Bounds, parse_json
 
 _CURES = {
     errno.ENOSPC: "free some space and run again",
@@ -115,31 +116,36 @@ def write_json(path: str | Path, document: Any, *, mode: int = 0o644) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", mode=mode)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Read a file, with our own errors for one that is missing or unreadable."""
+def read_bytes(path: str | Path, *, most: int = -1) -> bytes:
+    """Read a file, or its first `most` bytes, with our own errors for one that is missing or unreadable."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            return stream.read(most)
     except FileNotFoundError:
         raise StorageError("no such file", where=path) from None
     except OSError as error:
         raise storage_error(error, path, "read the file") from error
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, *, bounds: Bounds = DOCUMENT) -> Any:
     """Read a JSON document.
+
+    Parameters
+    ----------
+    path
+        The file.
+    bounds
+        Most it may hold; less for one that came from elsewhere.
 
     Raises
     ------
     StorageError
         The file is missing or unreadable.
     IntegrityError
-        It is not whole JSON.
+        It is not whole JSON, or holds too much.
     """
-    data = read_bytes(path)
-    try:
-        return json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise IntegrityError("is not a whole JSON document", where=path, cure="restore it from a copy") from error
+    data = read_bytes(path, most=bounds.length + 1)
+    return parse_json(data, where=path, bounds=bounds, kind=IntegrityError)
 
 
 @contextlib.contextmanager

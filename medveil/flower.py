@@ -21,12 +21,13 @@ from flwr.app import Context, Message
 from flwr.app.exception import AppExitException
 from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.supercore.run import Run
+from flwr.supercore.run import InvalidRunStatusException, Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 
 from medveil.errors import FederationError
 from medveil.flower_session import in_session, keep_others
 from medveil.pace import LastAnswer, ShortSleep
+from medveil.plain import shown
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
 
@@ -40,6 +41,8 @@ OFFLINE = {
 """What keeps Flower from calling home or installing anything."""
 TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
 """Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
+FLOWERS_ENDS = (Exception, RunNotRunningException, InvalidRunStatusException)
+"""Every error of Flower's: two of them are told by a BaseException, which would end a process that serves on."""
 SKEW_S = 300.0
 """Seconds a node's clock may be behind its SuperLink's before its signature is refused; ahead it may be 5 s."""
 _TRIES = 5
@@ -252,7 +255,7 @@ class Tasks:
                 self._asked(lambda: push_message(client, reply, context))
                 failed = reply.has_error()
                 status, details = (SubStatus.FAILED, reply.error.reason) if failed else (SubStatus.COMPLETED, "")
-                push_task_output(client, context, status, details or "")
+                self._asked(lambda: push_task_output(client, context, status, details or ""))
             finally:
                 end()
 
@@ -270,14 +273,13 @@ class Tasks:
         )
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
-        import httpx  # noqa: PLC0415
-        from flwr.supercore.inflatable.inflatable_utils import ObjectPullError  # noqa: PLC0415
-
         try:
             return ask()
-        except (httpx.HTTPError, ObjectPullError, RuntimeError, ValueError) as error:
+        except FLOWERS_ENDS as error:
+            # A server's bytes make Flower's decoding raise whatever they meet there.
             raise FederationError(
-                f"the SuperNode does not answer as it should: {type(error).__name__}: {error}", where=self._address
+                f"the SuperNode does not answer as it should: {type(error).__name__}: {shown(error, 200)}",
+                where=self._address,
             ) from error
 
 

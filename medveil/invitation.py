@@ -18,6 +18,7 @@ from medveil.audit import canonical
 from medveil.certificates import fingerprint
 from medveil.errors import FormatError
 from medveil.files import check_format, read_json, write_json
+from medveil.plain import SETTINGS
 from medveil.signing import is_public
 
 FORMAT = "medveil-invitation"
@@ -75,7 +76,7 @@ def load_invitation(path: Path) -> Invitation:
     FormatError
         It is something else, or of a newer version.
     """
-    document: dict[str, Any] = read_json(path)
+    document: dict[str, Any] = read_json(path, bounds=SETTINGS)
     version = check_format(document, name=FORMAT, newest=VERSION, where=path)
     wanted = ["consortium", "address", "authority", *([] if version == _UNSIGNED else ["server_key"])]
     values = {name: document.get(name) for name in wanted}

@@ -49,15 +49,15 @@ class TrainConfig:
         _one_of(self.precision, PRECISIONS, "precision", where)
         for name, low in (("epochs", 1), ("batch_size", 1)):
             if getattr(self, name) < low:
-                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure=f"at least {low}")
+                raise ConfigError(f"'{name}' is below {low}", where=where, cure=f"at least {low}")
         for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="0 or more")
+                raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
         for name in ("label_smoothing", "lr_warmup"):
             if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"'{name}' is {getattr(self, name)}", where=where, cure="at least 0 and below 1")
+                raise ConfigError(f"'{name}' is out of its range", where=where, cure="at least 0 and below 1")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:
     if value not in allowed:
-        raise ConfigError(f"'{name}' is '{value}'", where=where, cure=f"one of {', '.join(allowed)}")
+        raise ConfigError(f"'{name}' is not known", where=where, cure=f"one of {', '.join(allowed)}")

@@ -42,6 +42,15 @@ def fresh_log() -> Iterator[None]:
     root.setLevel(before[0])
 
 
+@pytest.fixture(autouse=True)
+def fresh_passphrase() -> Iterator[None]:
+    """A passphrase in the environment is kept by the process that read it: forget it, as a new process would."""
+    from crypto.passphrase import forget  # noqa: PLC0415
+
+    yield
+    forget()
+
+
 @pytest.fixture
 def fresh_sites() -> Iterator[None]:
     """Forget the open sites of earlier runs, as a new process would."""

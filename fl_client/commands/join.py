@@ -102,6 +102,7 @@ def _say_next(arguments: argparse.Namespace, made: Enrolled, invitation: Invitat
     print(f"and read out over another channel: {made.key.fingerprint}")
     if invitation is not None and not arguments.fingerprint:
         print(f"compare the server with what the coordinator reads out: {invitation.fingerprint}")
+    print(f"before 'start', approve the app by the hash the coordinator reads out: {PROG} approve HASH")
 
 
 def add_check(commands: Commands) -> argparse.ArgumentParser:
@@ -151,15 +152,17 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
 
 def _do_approve(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
-    from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
+    from medveil.installed import installed_hash  # noqa: PLC0415
 
     files = site_of(arguments)
-    approvals, own = Approvals(files.approvals, files.audit), hash_of(installed_fab())
+    approvals, own = Approvals(files.approvals, files.audit), installed_hash()
     if arguments.hash is None:
         if arguments.withdraw:
             raise ConfigError("needs HASH", where=f"{PROG} approve --withdraw")
-        for digest, when in approvals.all().items():
-            print(f"{digest}  {when}{'  the MedVeil installed here' if digest == own else ''}")
+        most = files.config.limits.most_runs
+        for digest, each in approvals.all().items():
+            here = "  the MedVeil installed here" if digest == own else ""
+            print(f"{digest}  {each.at}  {len(each.runs)} of {most} runs{here}")
         print(f"the MedVeil installed here is {own}")
         return EXIT_OK
     digest = arguments.hash.lower()
@@ -168,10 +171,11 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         print(f"withdrawn: {digest}")
         return EXIT_OK
     approvals.approve(digest)
-    print(f"approved: {digest}")
+    print(f"approved: {digest}, for {files.config.limits.most_runs} runs")
     if digest == own:
         print("it is the MedVeil installed here")
     else:
         print(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
-        print("other code, or the same packed by another zlib: the site's log names the files that differ")
+        print("other code, or the same packed by another zlib: the site's log names the files that differ;")
+        print(f"'start' wants the installed one approved as well: {PROG} approve {own}")
     return EXIT_OK

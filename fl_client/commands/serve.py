@@ -35,6 +35,7 @@ def add_start(commands: Commands) -> argparse.ArgumentParser:
 def _do_start(arguments: argparse.Namespace) -> int:
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment import running  # noqa: PLC0415
+    from fl_client.deployment.code import approved_code  # noqa: PLC0415
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
     from fl_client.deployment.supernode import shown_commands  # noqa: PLC0415
     from fl_client.deployment.supervisor import SUPERVISOR  # noqa: PLC0415
@@ -47,6 +48,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
     if arguments.stock:
         print(f"warning: {STOCK_WARNING}", file=sys.stderr)
     running.refuse_running(files)
+    approved_code(files)
     passphrases = Passphrases(read_passphrase)
     keys = open_keys(files, passphrases)
     pid = running.start(files, passphrases.read_so_far, stock=arguments.stock)

@@ -15,10 +15,11 @@ from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, greet
 from fl_client.deployment.own_site import open_keys
 from fl_client.deployment.signatures import open_identity, refuse_unsigned
-from medveil import fab, node_keys
+from medveil import node_keys
 from medveil.certificates import WARN_DAYS, days_left, expiry_warning, load_certificate
 from medveil.errors import ConfigError, DataError, FederationError, MedVeilError, StorageError
 from medveil.flower import SKEW_S, TESTED
+from medveil.installed import installed_hash
 from medveil.versions import environment
 
 OK, WARNING, FAILED = "ok", "warning", "FAILED"
@@ -218,9 +219,14 @@ def _versions() -> Point:
 
 
 def _approvals(files: OwnFiles) -> Point:
-    approved, own = Approvals(files.approvals).all(), fab.hash_of(fab.installed_fab())
-    if own in approved:
-        return Point("approvals", OK, f"the MedVeil installed here is approved ({own[:12]})")
-    cure = f"once the coordinator reads out the same hash: medveil-site approve {own}"
-    found = f"{len(approved)} approved, none of them the MedVeil installed here ({own[:12]})"
-    return Point("approvals", WARNING, found, cure)
+    approved, own = Approvals(files.approvals).all(), installed_hash()
+    if own not in approved:
+        cure = f"'start' refuses it; once the coordinator reads out the same hash: medveil-site approve {own}"
+        found = f"{len(approved)} approved, none of them the MedVeil installed here ({own[:12]})"
+        return Point("approvals", FAILED, found, cure, ConfigError.exit_code)
+    used, most = len(approved[own].runs), files.config.limits.most_runs
+    found = f"the MedVeil installed here is approved ({own[:12]}), and {used} of {most} runs used it"
+    if used >= most:
+        cure = f"a new run is refused; to grant as many anew: medveil-site approve {own}"
+        return Point("approvals", WARNING, found, cure)
+    return Point("approvals", OK, found)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from crypto.cipher import SCHEMES
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
 from medveil.config import load_config
-from medveil.environment import flower_environment
-from medveil.errors import ConfigError
+from medveil.environment import CREDENTIALS, flower_environment
+from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
+from medveil.plain import shown
 from medveil.signing import is_public
 from models.policy import KEYS, POLICIES
 
@@ -19,6 +22,12 @@ CONFIG_FILE = "site.yaml"
 SITE_VARIABLE = "MEDVEIL_SITE"
 """Environment variable: the file of the real site a process serves. Where it is set, nothing simulates one."""
 _UNSET = "is not set"
+TARGETS = tuple(name for name, cipher in SCHEMES.items() if cipher.target)
+"""Ciphers that are there to be broken by attacks: no image of a real site is hidden with one."""
+REAL = tuple(name for name in SCHEMES if name not in TARGETS)
+"""All others."""
+HIDING = tuple(name for name in REAL if SCHEMES[name].needs_key)
+"""Those that hide anything: what a site takes unless it says otherwise."""
 
 
 @dataclass
@@ -32,6 +41,10 @@ class LimitsConfig:
     send_stem: bool = field(
         default=False, metadata={"help": "Accept policies whose stem travels; it shows more than trunk and head."}
     )
+    schemes: list[str] = field(
+        default_factory=lambda: list(HIDING),
+        metadata={"help": "Ciphers a run may hide this site's images with; one made to be broken never counts."},
+    )
     least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     least_sites: int = field(
@@ -41,16 +54,33 @@ class LimitsConfig:
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
     )
 
+    most_memory: float = field(
+        default=16384.0,
+        metadata={"help": "Most megabytes a run's model and training may take, estimated before anything is built."},
+    )
+    most_store: float = field(
+        default=100_000.0, metadata={"help": "Most megabytes of hidden images a run may make this site store."}
+    )
+    most_runs: int = field(
+        default=10, metadata={"help": "Most runs an approval is good for; approving the same hash again grants anew."}
+    )
+
     def check(self, *, where: str | Path) -> None:
         """Refuse limits that make no sense (ConfigError)."""
         known = {*KEYS, *map(str, POLICIES)}
         for policy in self.policies:
             _check(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)
         _check(bool(self.policies), "limits.policies", self.policies, "at least one", where)
-        for name in ("least_images", "most_rounds", "least_sites"):
+        for scheme in self.schemes:
+            cure = f"of {', '.join(REAL)}"
+            _check(scheme not in TARGETS, "limits.schemes", scheme, f"{cure}: that one is made to be broken", where)
+            _check(scheme in REAL, "limits.schemes", scheme, cure, where)
+        _check(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
+        for name in ("least_images", "most_rounds", "least_sites", "most_runs"):
             _check(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
-        megabytes = self.most_megabytes
-        _check(0 < megabytes < float("inf"), "limits.most_megabytes", megabytes, "a number above 0", where)
+        for name in ("most_megabytes", "most_memory", "most_store"):
+            megabytes = getattr(self, name)
+            _check(0 < megabytes < float("inf"), f"limits.{name}", megabytes, "a number above 0", where)
 
 
 @dataclass
@@ -187,12 +217,29 @@ class OwnFiles:
         """What the worker did last."""
         return self.state / "served.json"
 
+    def stock_environment(self) -> dict[str, str]:
+        """What else Flower's own processes need, which read the passphrase themselves.
+
+        Raises
+        ------
+        KeyMaterialError
+            They could not: it is in no file and no credential, and does not go into an environment.
+        """
+        folder = os.environ.get(CREDENTIALS)
+        if self.config.passphrase_file is None and folder is None:
+            raise KeyMaterialError(
+                "Flower's own processes read the passphrase themselves, and none is put into their environment",
+                where="start --stock",
+                cure="name its file as 'passphrase_file', or give the unit a systemd credential",
+            )
+        return {SITE_VARIABLE: str(self.file), **({} if folder is None else {CREDENTIALS: folder})}
+
     def record(self, process: str) -> Path:
         """Who one of the site's processes is: ``supervisor``, ``supernode`` or ``worker``."""
         return self.state / f"{process}.process"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The environment of the site's processes."""
+        """The environment of the site's processes; no passphrase is in it."""
         return flower_environment(
             self.home, MEDVEIL_HOME=str(self.state), **{TASK_POLL: f"{self.config.poll:g}", **more}
         )
@@ -216,4 +263,4 @@ def load_site(file: Path) -> OwnFiles:
 
 def _check(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
     if not right:
-        raise ConfigError(f"'{name}' is {value!r}", where=where, cure=cure)
+        raise ConfigError(f"'{name}' is {shown(repr(value))}", where=where, cure=cure)

@@ -1,7 +1,8 @@
 """A site judges what a server asks for: against the contract, field by field, and against its own limits.
 
-Everything refused here is said to the server with its reason. The texts are made of what the server sent and of the
-limits, and of nothing else a site holds.
+Everything refused here is said to the server with its reason. The texts are made of the names of fields, of the limits,
+and of sizes that were computed from what the server sent: no value of a setting stands in one, and nothing else a site
+holds. Sizes are computed, and compared, before anything is built (`models.sizes`).
 """
 
 from __future__ import annotations
@@ -9,22 +10,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from crypto.config import CipherConfig
-from fl_client.deployment.config import LimitsConfig
+from crypto.cipher import check_scheme
+from crypto.config import CipherConfig, resolve
+from fl_client.deployment.config import TARGETS, LimitsConfig
 from medveil.config import from_mapping
 from medveil.contract import RUN_KEY, RunConfig
-from medveil.errors import ConfigError, PolicyError
+from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.training import TrainConfig
 from models.config import ModelConfig
-from models.policy import Policy
+from models.policy import POLICIES, Policy
+from models.sizes import Shape, least_shape, shape_of, skeleton, training_bytes
+from models.travel import travelling
 
 FRESH = "false"
 MEGABYTE = 10**6
 _WHERE = "run config"
 _LONGEST = 2**20
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,100}")
+_NO_KEY = "none"
+_BYTES = {"fp32": 4, "bf16": 2}
+_ITEMSIZE = {"fp64": 8}
+_MODEL_FIELDS = tuple(f"model.{each.name}" for each in fields(ModelConfig))
 _LARGEST = {
     "model.image_size": 2048,
     "model.patch": 256,
@@ -35,6 +44,7 @@ _LARGEST = {
     "train.batch_size": 65536,
     "image_size": 2048,
     "stem_warmup": 1000,
+    "cipher.block": 256,
 }
 """Far beyond what is trained, and small enough not to bring a hospital's machine down."""
 
@@ -64,13 +74,19 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     run = RunConfig.from_json(text, where=_WHERE)
     if not run.run:
         raise ConfigError("'run' is empty", where=_WHERE, cure="a run of real sites has an identity")
-    model = from_mapping(ModelConfig, run.model, where=f"{_WHERE}, model")
-    train = from_mapping(TrainConfig, run.train, where=f"{_WHERE}, train")
-    cipher = from_mapping(CipherConfig, run.cipher, where=f"{_WHERE}, cipher")
-    train.check(where=f"{_WHERE}, train")
-    _check_sizes(run, model, train, cipher)
+    asked = _Asked(
+        run=run,
+        model=from_mapping(ModelConfig, run.model, where=f"{_WHERE}, model"),
+        train=from_mapping(TrainConfig, run.train, where=f"{_WHERE}, train"),
+        cipher=_cipher(run),
+    )
+    asked.train.check(where=f"{_WHERE}, train")
+    _check_sizes(asked)
     _check_limits(run, limits)
-    run.model["pretrained"] = _own_weights(model.pretrained, weights)
+    _check_scheme(run, asked.cipher, limits)
+    _check_memory(asked, least_shape(asked.model), limits)
+    _check_model(asked, limits)
+    run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 
 
@@ -79,6 +95,24 @@ def check_images(count: int, limits: LimitsConfig) -> None:
     if count < limits.least_images:
         problem = f"this site has fewer training images than its own limit of {limits.least_images}"
         raise ConfigError(problem, where="limits.least_images")
+
+
+def check_store(images: int, run: RunConfig, views: int, limits: LimitsConfig) -> None:
+    """Refuse a store that would be too large; how many images there are is not said (ConfigError).
+
+    Parameters
+    ----------
+    images
+        Images of this site.
+    views
+        Encrypted views of each, for training.
+    """
+    padded = _padded(run.image_size, _cipher(run).block)
+    # A scheme may make 16 bits of 8.
+    size = images * max(1, views) * run.channels * padded**2 * 2
+    if size > limits.most_store * MEGABYTE:
+        problem = "images of 'image_size' would fill more of the disk than this site's limit of"
+        raise ConfigError(f"{problem} {limits.most_store:g} MB", where="limits.most_store")
 
 
 def check_bytes(count: int, limits: LimitsConfig) -> None:
@@ -108,51 +142,119 @@ def check_round(round_: int, run: RunConfig, *, done: int, limits: LimitsConfig)
         With a text the server may read.
     """
     if not 0 <= round_ <= run.rounds:
-        raise ConfigError(f"round {round_} of {run.rounds}", where="server-round")
+        raise ConfigError("is none of the run's rounds", where="server-round")
     if done >= limits.most_rounds:
-        problem = f"this site has answered {done} times for this run, and its limit is {limits.most_rounds}"
+        problem = f"this site has answered {limits.most_rounds} times for this run, which is its limit"
         raise ConfigError(problem, where="limits.most_rounds")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A run and its sections, each of its own type."""
+
+    run: RunConfig
+    model: ModelConfig
+    train: TrainConfig
+    cipher: CipherConfig
+
+
+def _cipher(run: RunConfig) -> CipherConfig:
+    given = from_mapping(CipherConfig, run.cipher, where=f"{_WHERE}, cipher")
+    try:
+        check_scheme(given.scheme)
+        return resolve(given)
+    except ConfigError:
+        raise ConfigError("'cipher.scheme' is no cipher", where=_WHERE, cure="a scheme of medveil-crypto's") from None
 
 
 def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     policy = Policy(run.keys, run.stem_init, run.stem_train)
+    cure = f"it accepts {'; '.join(limits.policies)}"
+    if policy not in POLICIES:
+        raise PolicyError("'keys', 'stem_init' and 'stem_train' are no policy", where="limits.policies", cure=cure)
     if not {policy.keys, str(policy)} & set(limits.policies):
-        cure = f"it accepts {'; '.join(limits.policies)}"
         raise PolicyError(f"this site does not accept '{policy}'", where="limits.policies", cure=cure)
     if policy.stem_travels and not limits.send_stem:
         raise PolicyError(f"this site sends no stem, and '{policy}' asks for it", where="limits.send_stem")
     if run.rounds > limits.most_rounds:
-        problem = f"this site agrees to at most {limits.most_rounds} rounds, and the run has {run.rounds}"
+        problem = f"this site agrees to at most {limits.most_rounds} rounds, and the run has more"
         raise ConfigError(problem, where="limits.most_rounds")
     if run.least_sites < limits.least_sites:
-        problem = f"this site wants {limits.least_sites} sites aggregated, and the run promises {run.least_sites}"
+        problem = f"this site wants {limits.least_sites} sites aggregated, and the run promises fewer"
         raise ConfigError(problem, where="limits.least_sites")
 
 
-def _check_sizes(run: RunConfig, model: ModelConfig, train: TrainConfig, cipher: CipherConfig) -> None:
+def _check_scheme(run: RunConfig, cipher: CipherConfig, limits: LimitsConfig) -> None:
+    """Refuse a cipher this site does not hide its images with; which keys 'none' is one, its policies say."""
+    if cipher.scheme in TARGETS:
+        problem = f"'{cipher.scheme}' is made to be broken, and hides no image of a real site"
+        raise ConfigError(problem, where="limits.schemes", cure=f"this site accepts {', '.join(limits.schemes)}")
+    if (run.keys, cipher.scheme) != (_NO_KEY, _NO_KEY) and cipher.scheme not in limits.schemes:
+        problem = f"this site does not hide its images with '{cipher.scheme}'"
+        raise ConfigError(problem, where="limits.schemes", cure=f"it accepts {', '.join(limits.schemes)}")
+
+
+def _check_sizes(asked: _Asked) -> None:
+    run, model, train = asked.run, asked.model, asked.train
     if not _NAME.fullmatch(model.name):
         # Other names make timm ask a hub, or a folder.
-        raise ConfigError(f"'model.name' is {model.name[:64]!a}", where=_WHERE, cure="the name of a model timm defines")
+        raise ConfigError("'model.name' is no name", where=_WHERE, cure="the name of a model timm defines")
     if run.channels not in (1, 3):
-        raise ConfigError(f"'channels' is {run.channels}", where=_WHERE, cure="1 or 3")
+        raise ConfigError("'channels' is not supported", where=_WHERE, cure="1 or 3")
     found = {
         **{f"model.{name}": getattr(model, name) for name in ("image_size", "patch", "width", "depth", "heads")},
         **{f"train.{name}": getattr(train, name) for name in ("epochs", "batch_size")},
         "image_size": run.image_size,
         "stem_warmup": run.stem_warmup,
+        "cipher.block": asked.cipher.block,
     }
     for name, value in found.items():
-        if value is not None and not (0 if name == "stem_warmup" else 1) <= value <= _LARGEST[name]:
-            raise ConfigError(f"'{name}' is {value}", where=_WHERE, cure=f"at most {_LARGEST[name]}")
-    if cipher.block < 1:
-        raise ConfigError(f"'cipher.block' is {cipher.block}", where=_WHERE, cure="at least 1")
-    padded = math.ceil(run.image_size / cipher.block) * cipher.block
+        least = 0 if name == "stem_warmup" else 1
+        if value is not None and not least <= value <= _LARGEST[name]:
+            problem = f"'{name}' is out of its range"
+            raise ConfigError(problem, where=_WHERE, cure=f"at least {least}, at most {_LARGEST[name]}")
+    for name in ("mean", "std"):
+        if len(getattr(model, name) or ()) > run.channels:
+            raise ConfigError(f"'model.{name}' has too many numbers", where=_WHERE, cure="one for each channel")
     # What contract and model say twice must be one thing, or a site would hide images a model cannot read.
-    wanted = {"image_size": padded, "patch": cipher.block, "channels": run.channels, "classes": len(run.classes)}
+    wanted = {
+        "image_size": _padded(run.image_size, asked.cipher.block),
+        "patch": asked.cipher.block,
+        "channels": run.channels,
+        "classes": len(run.classes),
+    }
     for name, value in wanted.items():
         if getattr(model, name) != value:
-            problem = f"'model.{name}' is {getattr(model, name)}, and the rest of the run makes it {value}"
-            raise ConfigError(problem, where=_WHERE)
+            raise ConfigError(f"'model.{name}' is not what the rest of the run makes it", where=_WHERE)
+
+
+def _check_memory(asked: _Asked, shape: Shape, limits: LimitsConfig) -> None:
+    image = asked.run.channels * _padded(asked.run.image_size, asked.cipher.block) ** 2
+    itemsize = _ITEMSIZE.get(asked.train.precision, 4)
+    needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize)
+    if needed > limits.most_memory * MEGABYTE:
+        problem = f"model and training would take {needed / MEGABYTE:.0f} MB of memory, and this site's limit is"
+        raise ConfigError(f"{problem} {limits.most_memory:g} MB", where="limits.most_memory")
+
+
+def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
+    """Judge the model as it would be: it has every layer here, and no storage."""
+    policy = Policy(asked.run.keys, asked.run.stem_init, asked.run.stem_train)
+    try:
+        model = skeleton(asked.model)
+        names = travelling(model, policy, asked.train.scope)
+    except (ConfigError, FormatError) as error:
+        # Its words hold what the server sent, and timm's own.
+        field = error.where if error.where in _MODEL_FIELDS else "model, train.scope"
+        raise ConfigError("describes no model that can be built", where=f"{_WHERE}, {field}") from None
+    _check_memory(asked, shape_of(model), limits)
+    tensors = model.state_dict()
+    count = sum(tensors[name].numel() for name in names)
+    check_bytes(2 * count * _BYTES[asked.run.wire], limits)
+
+
+def _padded(size: int, block: int) -> int:
+    return math.ceil(size / block) * block
 
 
 def _own_weights(name: str, folder: Path) -> str:
@@ -160,8 +262,8 @@ def _own_weights(name: str, folder: Path) -> str:
     if name == FRESH:
         return name
     if Path(name).name != name or name.startswith("."):
-        raise ConfigError(f"'model.pretrained' is {name[:64]!a}", where=_WHERE, cure="'false', or the name of a file")
+        raise ConfigError("'model.pretrained' is no name", where=_WHERE, cure="'false', or the name of a file")
     if not (folder / name).is_file():
-        problem = f"this site has no weights of the name {name[:64]!a}"
-        raise ConfigError(problem, where="model.pretrained", cure="the same file goes into every site's weights folder")
+        cure = "the same file goes into every site's weights folder"
+        raise ConfigError("this site has no weights of that name", where="model.pretrained", cure=cure)
     return str(folder / name)

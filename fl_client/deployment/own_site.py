@@ -17,7 +17,7 @@ from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
 from fl_client.data.config import DataConfig
 from fl_client.deployment.config import OwnFiles
-from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
+from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
 from fl_client.host import RAISED, Host, kind_of
@@ -33,7 +33,6 @@ from medveil.signing import SigningKey
 FORMAT = "medveil-served-run"
 VERSION = 1
 _KEPT = 2
-_BYTES = {"fp32": 4, "bf16": 2}
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
 _T = TypeVar("_T")
 
@@ -114,8 +113,13 @@ class OwnHost(Host):
         self._signatures = SiteSignatures(files, keys.identity)
         self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
+        self._count: Callable[[str], None] | None = None
         if files.config.threads:
             torch.set_num_threads(files.config.threads)
+
+    def serving(self, count: Callable[[str], None]) -> None:
+        """From now on messages come by an approval; `count` counts a run of it, and raises where it is one too many."""
+        self._count = count
 
     def site(self, context: Context) -> Site:
         """The site, open for the run of this message."""
@@ -134,10 +138,13 @@ class OwnHost(Host):
         text = str(run_config.get(RUN_KEY))
         if text not in self._open:
             run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
+            self._counted(run)
             self._open[text] = self._opened(run)
             while len(self._open) > _KEPT:
                 self._open.popitem(last=False)
         self._open.move_to_end(text)
+        # An approval may have been granted anew since.
+        self._counted(self._open[text].run)
         return self._open[text]
 
     def allow(self, site: Site, kind: str, round_: int) -> None:
@@ -185,6 +192,14 @@ class OwnHost(Host):
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
+    def _counted(self, run: RunConfig) -> None:
+        if self._count is None:
+            return
+        try:
+            self._count(run.run)
+        except ConfigError as error:
+            raise ToldError(error) from error
+
     def _opened(self, run: RunConfig) -> Site:
         cipher_key = self._cipher_key(run.keys)
         data = _told(lambda: _data_for(run, self._files.data))
@@ -204,11 +219,10 @@ class OwnHost(Host):
                 keep_model=True,
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
+                judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
-        count = sum(site.bench.public[name].numel() for name in site.travelling)
-        _told(lambda: check_bytes(2 * count * _BYTES[run.wire], self._limits))
         return site
 
     def _cipher_key(self, keys: str) -> Key | None:
@@ -230,13 +244,13 @@ def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     for name, wanted in (("classes", run.classes), ("channels", run.channels), ("image_size", run.image_size)):
         own = getattr(data, name)
         if own is not None and own != wanted:
-            raise ConfigError(f"this site's own setting differs from the run's {wanted}", where=name)
+            raise ConfigError("this site's own setting differs from the run's", where=name)
     return replace(
         data,
         classes=list(run.classes),
         channels=run.channels,
         image_size=run.image_size,
-        min_side=max(data.min_side, int(run.cipher["block"])),
+        min_side=max(data.min_side, int(run.model["patch"])),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import fields
@@ -23,9 +22,10 @@ from medveil.audit_messages import (
     subject,
 )
 from medveil.contract import PACKED, RUN_KEY
+from medveil.errors import FormatError
+from medveil.plain import parse_json
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LONGEST = 1 << 20
 _LIMITS = {f"limits.{each.name}" for each in fields(LimitsConfig)}
 
 
@@ -116,10 +116,9 @@ def _about(message: Message, context: Context) -> dict[str, Any]:
 
 def run_in(context: Context) -> str | None:
     """The identity a server gave its run; it was not judged yet."""
-    text = str(context.run_config.get(RUN_KEY))
     try:
-        document = json.loads(text) if len(text) <= _LONGEST else None
-    except (ValueError, RecursionError):
+        document = parse_json(str(context.run_config.get(RUN_KEY)), where=RUN_KEY)
+    except FormatError:
         return None
     run = document.get("run") if isinstance(document, dict) else None
     return run if isinstance(run, str) and _RUN.fullmatch(run) else None

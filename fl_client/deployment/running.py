@@ -41,15 +41,17 @@ def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool) -> in
     ------
     FederationError
         It ended at once.
+    KeyMaterialError
+        Flower's own processes could not read the passphrase (`stock`).
     """
     # Its words say whether the node is connected: they count from here.
     files.node_log.unlink(missing_ok=True)
     process = processes.start(
-        [sys.executable, "-m", "fl_client.deployment.supervisor", str(files.file), *(["--stock"] if stock else [])],
+        [sys.executable, "-Pm", "fl_client.deployment.supervisor", str(files.file), *(["--stock"] if stock else [])],
         record=files.record(SUPERVISOR),
         log=files.log.with_name("supervisor.out"),
         folder=make_folder(files.state / "work", mode=0o700),
-        environment=files.environment(),
+        environment=files.environment(**(files.stock_environment() if stock else {})),
         stdin=json.dumps(dict(passphrases)).encode() + b"\n",
     )
     end = time.monotonic() + _CONNECT_S

@@ -50,7 +50,7 @@ def command(files: OwnFiles, *, port: int, stock: bool = False) -> list[str]:
     """What the site starts: Flower's own command, or the same with shorter polls and the site's own worker."""
     if stock:
         return stock_command(files, port=port, isolated=False)
-    own = [sys.executable, "-m", "fl_client.deployment.supernode", "--poll", f"{files.config.poll:g}"]
+    own = [sys.executable, "-Pm", "fl_client.deployment.supernode", "--poll", f"{files.config.poll:g}"]
     told = ["--answered", str(answered_file(files)), "--others", str(others_file(files))]
     return [*own, *told, "--", *stock_command(files, port=port)[1:]]
 
@@ -67,7 +67,7 @@ def others_file(files: OwnFiles) -> Path:
 
 def worker_command(files: OwnFiles, *, port: int) -> list[str]:
     """The site's own worker."""
-    return [sys.executable, "-m", "fl_client.worker", str(files.file), "--address", f"{HERE}:{port}"]
+    return [sys.executable, "-Pm", "fl_client.worker", str(files.file), "--address", f"{HERE}:{port}"]
 
 
 def shown_commands(files: OwnFiles, *, port: int, stock: bool) -> str:

@@ -22,14 +22,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.code import approved_code
+from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.node_log import Follower, last_words, of_others, why_it_ended
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
 from medveil.cli import guarded
 from medveil.environment import HERE
-from medveil.errors import StorageError
+from medveil.errors import MedVeilError, StorageError
 from medveil.files import check_format, make_folder, read_json, write_bytes, write_json
 from medveil.flower_session import others
 from medveil.log import logger, set_up_logging
@@ -116,6 +117,12 @@ class Supervisor:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _begin(self, child: Child) -> None:
+        try:
+            # It loads what is installed now, which may no longer be what was started.
+            approved_code(self._files)
+        except MedVeilError as error:
+            self._put_off(child, str(error))
+            return
         child.begin()
         child.state = "running"
         self._tell()
@@ -141,13 +148,17 @@ class Supervisor:
         if processes.running(self._files.record(child.name)) is not None:
             return
         _reap()
-        child.next, child.state, child.ended = now + child.retry, "waiting", child.ended + 1
         if child.name == NODE:
             # It may have been let in and ended between two looks.
-            child.why = why_it_ended(self._files.node_log, let_in=self._said.look())
+            why = why_it_ended(self._files.node_log, let_in=self._said.look())
             self._let_in = False
         else:
-            child.why = last_words(self._files.log.with_name("worker.out"))
+            why = last_words(self._files.log.with_name("worker.out"))
+        self._put_off(child, why)
+
+    def _put_off(self, child: Child, why: str) -> None:
+        child.next, child.state, child.ended = time.monotonic() + child.retry, "waiting", child.ended + 1
+        child.why = why
         _log.warning("the %s ended: %s; starting it again in %.0f s", child.name, child.why, child.retry)
         self._tell()
 
@@ -157,7 +168,7 @@ class Supervisor:
         self._others = 0
         self._said.begin()
         self._let_in = False
-        own = {SITE_VARIABLE: str(self._files.file), "MEDVEIL_PASSPHRASE": self._passphrase()} if self._stock else {}
+        own = self._files.stock_environment() if self._stock else {}
         processes.start(
             command(self._files, port=self._port, stock=self._stock),
             record=self._files.record(NODE),
@@ -175,10 +186,6 @@ class Supervisor:
             environment=self._files.environment(),
             stdin=json.dumps(self._passphrases).encode() + b"\n",
         )
-
-    def _passphrase(self) -> str:
-        named = self._files.config.passphrase_file
-        return self._passphrases.get("" if named is None else str(self._files.path(named)), "")
 
     def _tell(self) -> None:
         """Write down how the children are, for `medveil-site status`."""

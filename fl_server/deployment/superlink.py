@@ -55,7 +55,7 @@ def stock_command(consortium: Consortium) -> list[str]:
 
 def command(consortium: Consortium) -> list[str]:
     """The same with a login at that port, and the sites' door beside it."""
-    own = [sys.executable, "-m", "fl_server.deployment.superlink", str(consortium.file)]
+    own = [sys.executable, "-Pm", "fl_server.deployment.superlink", str(consortium.file)]
     return [*own, "--", *stock_command(consortium)[1:]]
 
 

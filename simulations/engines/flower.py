@@ -24,6 +24,7 @@ from pathlib import Path
 import tomli_w
 
 from medveil import errors
+from medveil.environment import needed_environment
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.files import read_json
 from medveil.log import logger
@@ -70,7 +71,8 @@ def run_flower(plan: Plan, *, resume: bool = False) -> None:
 def _environment(folder: Path) -> dict[str, str]:
     programs = str(Path(sys.executable).parent)
     return {
-        **os.environ,
+        **needed_environment(),
+        **{name: value for name, value in os.environ.items() if name.startswith("RAY_")},
         **OFFLINE,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
         "FLWR_HOME": str(folder / "home"),

@@ -196,3 +196,14 @@ def test_the_passphrase_of_a_unit_reaches_the_command(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_the_environments_passphrase_is_taken_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "correct horse battery staple")
+    assert read_passphrase() == "correct horse battery staple"
+    # What this process starts from now on inherits none, and the process itself may ask again.
+    show = [sys.executable, "-c", f"import os; print(os.environ.get({VARIABLE!r}))"]
+    assert subprocess.run(show, capture_output=True, text=True, check=True).stdout == "None\n"
+    assert read_passphrase() == "correct horse battery staple"
+    monkeypatch.setenv(VARIABLE, "another one, set anew")
+    assert read_passphrase() == "another one, set anew"

@@ -123,7 +123,8 @@ def test_rotate_takes_a_new_passphrase(capsys: pytest.CaptureFixture[str]) -> No
 def test_rotate_of_what_is_no_key_file_asks_for_no_passphrase(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(passphrase.VARIABLE)
+    monkeypatch.delenv(passphrase.VARIABLE, raising=False)
+    passphrase.forget()
     refused(run(capsys, "rotate", "county.recipient", code=2), "is not a medveil-key file")
     refused(run(capsys, "rotate", "none.key", code=3), "no such file")
     assert not Path("none.key.lock").exists()
@@ -279,7 +280,8 @@ def test_the_wrong_file_is_named_as_such(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_inspect_says_what_each_file_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     share(capsys)
-    monkeypatch.delenv(passphrase.VARIABLE)
+    monkeypatch.delenv(passphrase.VARIABLE, raising=False)
+    passphrase.forget()
     expected = {
         "consortium.key": ("the keys of a site, sealed", "medveil-key", 2),
         "county.recipient": ("a recipient's private half, sealed", "medveil-recipient", 1),

@@ -29,7 +29,7 @@ from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.environment import flower_environment
-from medveil.errors import FederationError, IntegrityError
+from medveil.errors import ConfigError, FederationError, IntegrityError, KeyMaterialError
 from medveil.fab import hash_of, installed_fab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
@@ -182,6 +182,11 @@ def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureF
     world.set_up()
     approving, other = world.enroll("st-anna"), world.enroll("mercy", approve=False)
     assert world("start") == 0
+    # What is installed is not approved: it is not even started.
+    capsys.readouterr()
+    assert other("start") == ConfigError.exit_code
+    assert f"({hash_of(installed_fab())}) is not approved at this site" in capsys.readouterr().err
+    assert other("approve", hash_of(installed_fab())) == 0
     for site in (approving, other):
         site.start()
         site.wait_ready()
@@ -195,7 +200,8 @@ def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureF
         assert "it differs from the MedVeil installed here in fl_client/host.py" in site.log
         assert not (site.files.state / "site").exists(), "the site's images were opened"
     assert not mark.exists(), "the server's code ran at a site"
-    # The very app that is installed, but one site has not approved it: the coordinator is told which, and why.
+    # The very app that is installed, but one site withdrew it: the coordinator is told which, and why.
+    assert other("approve", hash_of(installed_fab()), "--withdraw") == 0
     capsys.readouterr()
     assert world("run", world.run_file()) == FederationError.exit_code
     said = capsys.readouterr().err
@@ -355,9 +361,9 @@ def test_check_names_what_is_wrong_and_its_cure(
     assert "does not answer" in points["TLS"]["found"]
     assert world("start") == 0
     code, points = checked()
-    assert code == 0
+    assert code == ConfigError.exit_code
     states = {what: point["state"] for what, point in points.items()}
-    assert states.pop("approvals") == "warning"
+    assert states.pop("approvals") == "FAILED"
     assert f"medveil-site approve {hash_of(installed_fab())}" in points["approvals"]["cure"]
     assert set(states.values()) == {"ok"}, points
     (tmp_path / "other").mkdir()
@@ -392,8 +398,14 @@ def test_a_second_start_and_a_taken_port_are_refused(world: World, capsys: pytes
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_stock_nodes_serve_the_site_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up("policy.least_sites=1")
-    site = world.enroll("st-anna", "limits.least_sites=1", approve=False)
+    site = world.enroll("st-anna", "limits.least_sites=1")
     assert world("start") == 0
+    # Flower's processes read the passphrase themselves, and it is in no environment.
+    assert site("start", "--stock") == KeyMaterialError.exit_code
+    assert "name its file as 'passphrase_file'" in capsys.readouterr().err
+    (site.folder / "word").write_text(PASSPHRASE)
+    (site.folder / "word").chmod(0o600)
+    site.change(passphrase_file="word")
     assert site("start", "--stock") == 0
     assert "runs the app the server sends" in capsys.readouterr().err
     wait("the stock node connects", lambda: running.is_connected(site.files))

@@ -26,6 +26,7 @@ from crypto.files.recipe import Recipe
 from crypto.files.registry import kind_of
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.passphrase import forget
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
@@ -458,7 +459,8 @@ def at(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> list[st
     file = tmp_path / "enrol" / "site.yaml"
     words = ["server=127.0.0.1:9092", f"data.path={images}", "data.source=dicom", "device=cpu"]
     assert main(["enroll", "--name", "mercy", "--out", str(file.parent), *words]) == 0
-    monkeypatch.delenv("MEDVEIL_PASSPHRASE")
+    monkeypatch.delenv("MEDVEIL_PASSPHRASE", raising=False)
+    forget()
     return ["--site", str(file)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crypto import sealed_file
+from crypto.passphrase import forget
 from fl_client.cli import main
 from fl_client.deployment.config import load_site
 from fl_client.export.held import MODELS, find_kept, held
@@ -34,7 +35,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     words = ["server=127.0.0.1:9092", f"data.path={tmp_path}", "data.source=dicom", "device=cpu"]
     assert main(["enroll", "--name", "st-anna", "--out", str(file.parent), *words]) == 0
     # Nothing here needs the key.
-    monkeypatch.delenv("MEDVEIL_PASSPHRASE")
+    monkeypatch.delenv("MEDVEIL_PASSPHRASE", raising=False)
+    forget()
     return ["--site", str(file)]
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from crypto.config import CipherConfig
 from fl_client.deployment.config import LimitsConfig
-from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
+from fl_client.deployment.limits import check_bytes, check_images, check_round, check_store, checked_run
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import MedVeilError
@@ -69,30 +74,30 @@ def test_what_is_no_run_is_refused(text: object) -> None:
     ("changes", "says"),
     [
         ({"run": ""}, "'run' is empty"),
-        ({"run": "../../home"}, "'run' is '../../home'"),
-        ({"name": "../x"}, "'name' is '../x'"),
-        ({"task": "multi-label"}, "'task' is 'multi-label'"),
-        ({"channels": 7}, "'channels' is 7"),
-        ({"image_size": 4096}, "'image_size' is 4096; at most 2048"),
-        ({"stem_warmup": 10**9, "stem_train": "local"}, "'stem_warmup' is 1000000000"),
-        (changed("model", width=10**6), "'model.width' is 1000000; at most 4096"),
-        (changed("model", depth=-1), "'model.depth' is -1"),
-        (changed("model", heads=0), "'model.heads' is 0"),
-        (changed("model", image_size=64), "'model.image_size' is 64, and the rest of the run makes it 32"),
-        (changed("model", patch=16), "'model.patch' is 16"),
-        (changed("model", classes=3), "'model.classes' is 3"),
-        (changed("model", name="hf-hub:someone/else"), "'model.name' is 'hf-hub:someone/else'"),
-        (changed("model", name="local-dir:/etc"), "'model.name' is 'local-dir:/etc'"),
+        ({"run": "../../home"}, "'run' is no identity of a run"),
+        ({"name": "../x"}, "'name' is no name"),
+        ({"task": "multi-label"}, "'task' is not supported; supported: single-label"),
+        ({"channels": 7}, "'channels' is not supported; 1 or 3"),
+        ({"image_size": 4096}, "'image_size' is out of its range; at least 1, at most 2048"),
+        ({"stem_warmup": 10**9, "stem_train": "local"}, "'stem_warmup' is out of its range"),
+        (changed("model", width=10**6), "'model.width' is out of its range; at least 1, at most 4096"),
+        (changed("model", depth=-1), "'model.depth' is out of its range"),
+        (changed("model", heads=0), "'model.heads' is out of its range"),
+        (changed("model", image_size=64), "'model.image_size' is not what the rest of the run makes it"),
+        (changed("model", patch=16), "'model.patch' is not what"),
+        (changed("model", classes=3), "'model.classes' is not what"),
+        (changed("model", name="hf-hub:someone/else"), "'model.name' is no name"),
+        (changed("model", name="local-dir:/etc"), "'model.name' is no name"),
         (changed("model", dropout=0.5), "unknown key 'dropout'"),
-        (changed("model", pretrained="true"), "no weights of the name 'true'"),
-        (changed("model", pretrained="/etc/passwd"), "'model.pretrained' is '/etc/passwd'"),
-        (changed("model", pretrained="../stems/x.pth"), "'model.pretrained' is '../stems/x.pth'"),
-        (changed("model", pretrained="~/x.pth"), "'model.pretrained' is '~/x.pth'"),
-        (changed("train", epochs=10**6), "'train.epochs' is 1000000; at most 1000"),
-        (changed("train", batch_size=10**9), "'train.batch_size' is 1000000000"),
-        (changed("train", lr=-1.0), "'lr' is -1.0"),
+        (changed("model", pretrained="true"), "no weights of that name"),
+        (changed("model", pretrained="/etc/passwd"), "'model.pretrained' is no name"),
+        (changed("model", pretrained="../stems/x.pth"), "'model.pretrained' is no name"),
+        (changed("model", pretrained="~/x.pth"), "'model.pretrained' is no name"),
+        (changed("train", epochs=10**6), "'train.epochs' is out of its range; at least 1, at most 1000"),
+        (changed("train", batch_size=10**9), "'train.batch_size' is out of its range"),
+        (changed("train", lr=-1.0), "'lr' is out of its range"),
         (changed("train", optimiser="sgd"), "unknown key 'optimiser'"),
-        (changed("cipher", block=0), "'cipher.block' is 0"),
+        (changed("cipher", block=0), "'cipher.block' is out of its range"),
         (changed("cipher", key="00"), "unknown key 'key'"),
     ],
 )
@@ -110,14 +115,159 @@ def test_what_is_not_in_the_contract_is_refused_by_name(changes: dict[str, Any],
             {"keys": "shared", "stem_init": "public", "stem_train": "averaged"},
             "limits.send_stem: this site sends no stem",
         ),
-        ({"most_rounds": 2}, {}, "limits.most_rounds: this site agrees to at most 2 rounds, and the run has 3"),
-        ({"least_sites": 3}, {}, "limits.least_sites: this site wants 3 sites aggregated, and the run promises 2"),
+        ({"most_rounds": 2}, {}, "limits.most_rounds: this site agrees to at most 2 rounds, and the run has more"),
+        ({"least_sites": 3}, {}, "limits.least_sites: this site wants 3 sites aggregated, and the run promises fewer"),
     ],
 )
 def test_what_is_beyond_a_limit_is_refused_with_the_limit(
     limits: dict[str, Any], changes: dict[str, Any], says: str
 ) -> None:
     assert says in refused(run(**changes), LimitsConfig(**limits))
+
+
+@pytest.mark.parametrize("scheme", ["pixel-wise", "pixel-wise-fresh"])
+def test_a_scheme_that_is_made_to_be_broken_hides_nothing_real(scheme: str) -> None:
+    chosen = run(**changed("cipher", scheme=scheme))
+    # Whatever the site's file says, and however the limits were made.
+    for limits in (LimitsConfig(), LimitsConfig(schemes=[scheme, "block-pixel"])):
+        assert f"limits.schemes: '{scheme}' is made to be broken" in refused(chosen, limits)
+    with pytest.raises(MedVeilError, match=r"'limits.schemes' is .*made to be broken"):
+        LimitsConfig(schemes=[scheme]).check(where="site.yaml")
+
+
+def test_a_site_says_which_schemes_hide_its_images() -> None:
+    assert set(LimitsConfig().schemes) == {"block-pixel", "per-block", "etc", "orthogonal", "aes-ctr"}
+    only = LimitsConfig(schemes=["orthogonal"])
+    assert asked(run(**changed("cipher", scheme="orthogonal")), only)
+    assert "limits.schemes: this site does not hide its images with 'block-pixel'" in refused(run(), only)
+    # A preset is what it stands for.
+    preset = run(
+        image_size=50,
+        cipher={"scheme": "seed-paper"},
+        model=to_mapping(replace(MODEL, image_size=50, patch=25)),
+    )
+    assert asked(preset)
+    assert "with 'block-pixel'" in refused(preset, only)
+    assert "'cipher.scheme' is no cipher" in refused(run(**changed("cipher", scheme="rot13")))
+
+
+def test_keys_without_a_cipher_hide_nothing_and_are_refused() -> None:
+    bare = run(**changed("cipher", scheme="none"))
+    assert "limits.schemes: this site does not hide its images with 'none'" in refused(bare)
+    plain = run(**changed("cipher", scheme="none"), keys="none", stem_init="public", stem_train="local")
+    assert asked(plain, LimitsConfig(policies=["none"]))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"width": 4096, "depth": 128, "heads": 8},
+        {"width": 4096, "depth": 128, "heads": 128},
+        {"width": 4096, "depth": 32, "heads": 8},
+        {"name": "vit_giant_patch14_dinov2.lvd142m", "width": None, "depth": None, "heads": None},
+        {"name": "vit_large_patch16_224", "width": None, "depth": 128, "heads": None},
+        {"width": None, "depth": 128, "heads": 1, "name": "vit_gigantic_patch14_224"},
+    ],
+)
+def test_a_model_beyond_the_memory_is_refused_before_it_is_built(
+    sizes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+    empty = torch.empty
+
+    def watched(*shape: Any, **given: Any) -> torch.Tensor:
+        made = empty(*shape, **given)
+        if made.device.type != "meta":
+            built.append(made.numel())
+        return made
+
+    monkeypatch.setattr(torch, "empty", watched)
+    began = time.process_time()
+    said = refused(run(**changed("model", **sizes)))
+    assert re.search(r"would take \d+ MB of memory, and this site's limit is 16384 MB|a round moves \d", said), said
+    assert sum(built) < 10**6
+    assert time.process_time() - began < 20
+
+
+def test_numbers_alone_refuse_a_model_timm_never_hears_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.vit.create", None)
+    monkeypatch.setattr("models.vit.build_vit", None)
+    said = refused(run(**changed("model", width=4096, depth=128, heads=8)))
+    assert "limits.most_memory: model and training would take 2" in said
+    assert " MB of memory, and this site's limit is 16384 MB" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        changed("train", batch_size=65536),
+        {"image_size": 2048, **changed("model", image_size=2048)},
+        {"image_size": 2048, "cipher": {"block": 1}, **changed("model", image_size=2048, patch=1)},
+        changed("model", depth=128, width=2048, heads=1),
+    ],
+)
+def test_everything_that_sizes_training_counts(changes: dict[str, Any]) -> None:
+    said = refused(run(**changes), LimitsConfig(most_memory=256))
+    assert "limits.most_memory" in said
+    assert asked(run(), LimitsConfig(most_memory=256)) == run()
+
+
+def test_the_tensors_of_a_round_are_counted_before_there_are_any() -> None:
+    # 14570 numbers of trunk and head, there and back.
+    assert asked(run(), LimitsConfig(most_megabytes=0.2))
+    assert "limits.most_megabytes: a round moves 0.1 MB" in refused(run(), LimitsConfig(most_megabytes=0.1))
+    assert asked(run(wire="bf16"), LimitsConfig(most_megabytes=0.1))
+    head = run(**changed("train", scope="head"))
+    assert asked(head, LimitsConfig(most_megabytes=0.001))
+
+
+def test_a_store_is_measured_before_it_is_made() -> None:
+    limits = LimitsConfig(most_store=1.0)
+    # 2 bytes a value of 32 x 32.
+    check_store(488, run(), 1, limits)
+    for images, views in ((489, 1), (245, 2)):
+        with pytest.raises(MedVeilError, match=r"limits.most_store: .* limit of 1 MB") as caught:
+            check_store(images, run(), views, limits)
+        assert str(images) not in str(caught.value)
+
+
+CANARY = "canary-7c1e"
+
+
+@pytest.mark.parametrize("field", [each.name for each in fields(RunConfig)])
+@pytest.mark.parametrize(
+    "value", [CANARY, "${oc.env:MEDVEIL_PASSPHRASE}", [CANARY], {CANARY: CANARY}, 77777777.5, None]
+)
+def test_no_value_of_a_run_comes_back(field: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDVEIL_PASSPHRASE", CANARY)
+    document = json.loads(run().to_json()) | {field: value}
+    try:
+        checked_run({RUN_KEY: json.dumps(document)}, LimitsConfig(), Path("/none"))
+    except MedVeilError as error:
+        # A key that nobody knows is a field, and named.
+        said = str(error).replace(f"unknown key '{CANARY}'", "")
+        assert CANARY not in said
+        assert "77777777" not in said
+        assert "oc.env" not in said
+
+
+@pytest.mark.parametrize("section", ["model", "train", "cipher"])
+@pytest.mark.parametrize(
+    "value", [CANARY, "${oc.env:MEDVEIL_PASSPHRASE}", [CANARY], {CANARY: CANARY}, 77777777, -77777777.5]
+)
+def test_no_value_of_a_section_comes_back(section: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDVEIL_PASSPHRASE", CANARY)
+    kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "cipher": CipherConfig}
+    for each in fields(kinds[section]):
+        document = json.loads(run().to_json())
+        document[section][each.name] = value
+        try:
+            checked_run({RUN_KEY: json.dumps(document)}, LimitsConfig(), Path("/none"))
+        except MedVeilError as error:
+            said = str(error).replace(f"unknown key '{CANARY}'", "")
+            assert CANARY not in said, each.name
+            assert "77777777" not in said, each.name
+            assert "oc.env" not in said, each.name
 
 
 def test_limits_meet_at_their_edges() -> None:
@@ -145,14 +295,14 @@ def test_too_few_images_are_not_counted_to_the_server() -> None:
 def test_rounds_are_the_runs_and_repeated_ones_count() -> None:
     limits = LimitsConfig(most_rounds=5)
     check_round(3, run(), done=4, limits=limits)
-    for round_, done, says in ((4, 0, "round 4 of 3"), (-1, 0, "round -1 of 3"), (1, 5, "answered 5 times")):
+    for round_, done, says in ((4, 0, "none of the run's"), (-1, 0, "none of the run's"), (1, 5, "answered 5 times")):
         with pytest.raises(MedVeilError, match=says):
             check_round(round_, run(), done=done, limits=limits)
 
 
 def test_weights_are_the_sites_own_file_of_that_name(tmp_path: Path) -> None:
     named = run(**changed("model", pretrained="vit.safetensors"))
-    assert "no weights of the name 'vit.safetensors'" in refused(named, weights=tmp_path)
+    assert "no weights of that name" in refused(named, weights=tmp_path)
     (tmp_path / "vit.safetensors").write_bytes(b"")
     assert asked(named, weights=tmp_path).model["pretrained"] == str(tmp_path / "vit.safetensors")
 

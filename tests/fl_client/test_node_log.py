@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,12 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fl_client.deployment import node_log, running
+from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles, SiteConfig
 from fl_client.deployment.node_log import NOTHING, Follower, is_connected, last_words, why_it_ended
 from fl_client.deployment.supernode import answered_file
 from fl_client.deployment.supervisor import NODE, Supervisor, state_file
 from medveil import processes
 from medveil.errors import StorageError
+from medveil.installed import installed_hash
 
 BEGIN = "\x1b[92mINFO \x1b[0m:      Starting Flower SuperNode\n\x1b[93mWARNING \x1b[0m:   EXPERIMENTAL: SuperExec\n"
 UP = "INFO:     Application startup complete.\nINFO:     Uvicorn running on http://127.0.0.1:44281\n"
@@ -201,3 +204,19 @@ def test_a_supervisor_whose_disk_is_full_tells_later(files: OwnFiles, monkeypatc
     assert not state_file(files).exists()
     supervisor._listen()
     assert state_file(files).exists()
+
+
+def test_a_process_is_not_started_again_with_code_that_is_not_approved(files: OwnFiles) -> None:
+    files.record(NODE).unlink()
+    supervisor, begun = Supervisor(files, {}), []
+    (worker, _) = supervisor._children
+    worker.begin = lambda: begun.append(1)
+    supervisor._begin(worker)
+    assert (worker.state, begun) == ("waiting", [])
+    assert "is not approved at this site" in worker.why
+    assert "is not approved" in json.loads(state_file(files).read_text())["children"]["worker"]["why"]
+    # It counts at once, and is tried again when it is due.
+    Approvals(files.approvals).approve(installed_hash())
+    worker.next = 0.0
+    supervisor._look_after(worker)
+    assert (worker.state, begun) == ("running", [1])

@@ -7,6 +7,7 @@ import json
 import logging
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from fl_client.app import app
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment import own_site
+from fl_client.deployment import own_site, running
 from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.worker import Worker
@@ -40,7 +42,7 @@ from medveil.certificates import make_authority
 from medveil.config import to_mapping
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, IntegrityError, KeyMaterialError, StorageError
-from medveil.flower import ErrorCode, Task, be_task
+from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
 from medveil.signing import fingerprint
@@ -148,6 +150,24 @@ def train(host: OwnHost, config: RunConfig, round_: float = 1) -> Message:
     sent = {PACKED: Array(pack({name: site.bench.public[name].numpy() for name in site.travelling}))}
     record = ConfigRecord({"server-round": round_})
     return message(MessageType.TRAIN, RecordDict({ARRAYS: ArrayRecord(sent), CONFIG: record}))
+
+
+def test_flowers_own_processes_are_given_no_passphrase(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = enrolled(tmp_path, images)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    assert WORD not in str(bare.environment())
+    with pytest.raises(KeyMaterialError, match="name its file as 'passphrase_file'"):
+        bare.stock_environment()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/site")
+    assert bare.stock_environment() == {
+        SITE_VARIABLE: str(bare.file),
+        "CREDENTIALS_DIRECTORY": "/run/credentials/site",
+    }
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    named = replace(bare, config=replace(bare.config, passphrase_file="word"))
+    assert named.stock_environment() == {SITE_VARIABLE: str(bare.file)}
 
 
 # -- enrolling ---------------------------------------------------------------------------------------------------------
@@ -339,7 +359,7 @@ def test_other_errors_say_their_kind_and_the_field_alone(
 def test_a_setting_the_site_insists_on_is_named(tmp_path: Path, images: Path) -> None:
     files = enrolled(tmp_path, images, "data.image_size=64")
     told = refusal(OwnHost(files, open_keys(files, read)), run())
-    assert told == "ConfigError: image_size: this site's own setting differs from the run's 32"
+    assert told == "ConfigError: image_size: this site's own setting differs from the run's"
 
 
 def test_rounds_are_counted_across_restarts(files: OwnFiles, images: Path) -> None:
@@ -413,6 +433,212 @@ def test_an_approval_counts_at_once_and_so_does_its_withdrawal(files: OwnFiles, 
     made, sent = task(bundle)
     serving._serve(made)
     assert sent[0].error.code == ErrorCode.INVALID_FAB
+
+
+def refusals(files: OwnFiles) -> list[tuple[str, str]]:
+    return [(each["error"], each["kind"]) for each in records(files, "refused")]
+
+
+@pytest.mark.parametrize(
+    "kind", ["train.evil", "query.x", "evaluate.x", "train.default", "reconnect", "get_parameters"]
+)
+def test_a_message_of_another_kind_is_refused_recorded_and_the_worker_lives(
+    files: OwnFiles, host: OwnHost, bundle: bytes, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    serving = worker(files, host)
+    asked = query()
+    asked.metadata.__dict__["_message_type"] = kind
+    made, sent = task(bundle, asked)
+    serving._serve(made)
+    assert "a site knows query, train and evaluate" in sent[0].error.reason
+    assert refusals(files) == [("UnknownMessage", kind)]
+    assert verify(files.audit.path).whole
+    assert f"refused a '{kind}' message" in caplog.text
+    made, sent = task(bundle)
+    serving._serve(made)
+    assert sent[0].content.config_records[SITE]["site"] == "st-anna"
+
+
+def test_a_message_without_content_is_refused_and_recorded(files: OwnFiles, host: OwnHost, bundle: bytes) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    for kind in ("query", "train", "evaluate"):
+        empty = query()
+        empty.metadata.__dict__["_message_type"] = kind
+        empty.__dict__["_content"] = None
+        made, sent = task(bundle, empty)
+        worker(files, host)._serve(made)
+        assert sent[0].error.reason == "the message has no content"
+    assert refusals(files) == [("EmptyMessage", kind) for kind in ("query", "train", "evaluate")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {CONFIG: ArrayRecord()},
+        {ARRAYS: ConfigRecord({"server-round": 1})},
+        {CONFIG: ConfigRecord({"server-round": [1, 2]}), ARRAYS: ArrayRecord()},
+        {CONFIG: ConfigRecord({"server-round": b"1", "proximal-mu": "x"})},
+    ],
+)
+def test_records_of_the_wrong_kind_are_refused_and_recorded(
+    files: OwnFiles, host: OwnHost, bundle: bytes, content: dict[str, Any]
+) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    serving = worker(files, host)
+    for kind in (MessageType.TRAIN, MessageType.EVALUATE):
+        made, sent = task(bundle, message(kind, RecordDict(content)))
+        serving._serve(made)
+        assert sent[0].has_error()
+    assert [kind for _, kind in refusals(files)] == ["train", "evaluate"]
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RecursionError, *FLOWERS_ENDS])
+def test_whatever_one_message_raises_the_worker_lives(
+    files: OwnFiles, host: OwnHost, bundle: bytes, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    serving = worker(files, host)
+
+    def end(*arguments: object) -> Message:
+        raise kind("x")
+
+    monkeypatch.setattr(serving, "_app", end)
+    made, sent = task(bundle)
+    serving._serve(made)
+    assert "cannot be served" in sent[0].error.reason
+    assert [each for each, _ in refusals(files)] == [kind.__name__]
+
+
+# -- runs of an approval -----------------------------------------------------------------------------------------------
+
+
+def test_an_approval_is_good_for_a_number_of_runs(files: OwnFiles, bundle: bytes) -> None:
+    values = yaml.safe_load(files.file.read_text())
+    values["limits"]["most_runs"] = 2
+    files.file.write_text(yaml.safe_dump(values))
+    files, digest = load_site(files.file), fab.hash_of(bundle)
+    given = ["--site", str(files.file)]
+    assert main(["approve", digest, *given]) == 0
+
+    def served(run_id: str) -> str:
+        # A new worker, as after a restart.
+        host = OwnHost(files, open_keys(files, read))
+        made, sent = task(bundle)
+        made.context.run_config[RUN_KEY] = run(run=run_id).to_json()
+        worker(files, host)._serve(made)
+        return str(sent[0].error.reason) if sent[0].has_error() else ""
+
+    assert [served(each) for each in ("one", "two", "one", "two")] == [""] * 4
+    told = served("three")
+    assert told.startswith("ConfigError: limits.most_runs: the approval of this app was good for 2 runs")
+    assert f"medveil-site approve {digest}" in told
+    assert records(files, "refused")[-1]["limit"] == "limits.most_runs"
+    # A run that was begun goes on.
+    assert served("two") == ""
+    assert main(["approve", digest, *given]) == 0
+    assert served("three") == ""
+
+
+def test_a_run_that_cannot_be_counted_is_refused(
+    files: OwnFiles, host: OwnHost, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approvals = Approvals(files.approvals)
+    approvals.approve(fab.hash_of(bundle))
+    before = files.approvals.read_bytes()
+
+    def full(*arguments: object, **settings: object) -> None:
+        raise StorageError("no space")
+
+    monkeypatch.setattr("fl_client.deployment.approvals.write_json", full)
+    monkeypatch.setattr(host, "_opened", lambda _: pytest.fail("the site was opened"))
+    made, sent = task(bundle)
+    worker(files, host)._serve(made)
+    assert sent[0].error.reason == "StorageError: see the log of the site"
+    assert files.approvals.read_bytes() == before
+
+
+def test_runs_are_counted_by_whoever_begins_them_at_once(files: OwnFiles, bundle: bytes) -> None:
+    digest = fab.hash_of(bundle)
+    Approvals(files.approvals).approve(digest)
+
+    def use(number: int) -> bool:
+        try:
+            Approvals(files.approvals).use(digest, f"run-{number % 12}", most=10)
+        except ConfigError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(48)))
+    assert len(Approvals(files.approvals).all()[digest].runs) == 10
+    with pytest.raises(ConfigError, match="is not approved at this site"):
+        Approvals(files.approvals).use("0" * 64, "run", most=10)
+
+
+def test_approvals_of_version_1_are_read(files: OwnFiles, bundle: bytes) -> None:
+    digest = fab.hash_of(bundle)
+    old = {"format": "medveil-approvals", "version": 1, "approved": {digest: "2026-11-01T10:00:00+00:00"}}
+    files.approvals.parent.mkdir(exist_ok=True)
+    files.approvals.write_text(json.dumps(old))
+    Approvals(files.approvals).use(digest, "one", most=1)
+    found = Approvals(files.approvals).all()[digest]
+    assert (found.at, found.runs) == ("2026-11-01T10:00:00+00:00", ("one",))
+    assert json.loads(files.approvals.read_text())["version"] == 2
+
+
+@pytest.mark.parametrize(
+    "value", [7, None, [], {"at": 1, "runs": []}, {"at": "x", "runs": "y"}, {"at": "x", "runs": [1]}]
+)
+def test_approvals_that_are_none_approve_nothing(files: OwnFiles, value: object) -> None:
+    files.approvals.parent.mkdir(exist_ok=True)
+    document = {"format": "medveil-approvals", "version": 2, "approved": {"0" * 64: value}}
+    files.approvals.write_text(json.dumps(document))
+    with pytest.raises(IntegrityError, match="is not a list of approvals"):
+        Approvals(files.approvals).all()
+
+
+# -- the code that is installed ----------------------------------------------------------------------------------------
+
+
+def test_only_approved_code_is_started(
+    files: OwnFiles, bundle: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "start", lambda *_, **__: pytest.fail("it was started"))
+    digest, given = fab.hash_of(bundle), ["--site", str(files.file)]
+    for words in ([], ["--stock"], ["--foreground"]):
+        assert main(["start", *words, *given]) == ConfigError.exit_code
+        assert f"({digest}) is not approved at this site" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=f"medveil-site approve {digest}"):
+        load_approved(files)
+    assert main(["approve", digest, *given]) == 0
+    assert load_approved(files) == approved_code(files) == digest
+    # Code that changed since.
+    monkeypatch.setattr("medveil.fab.installed_fab", lambda: bundle + b"changed")
+    assert main(["start", *given]) == ConfigError.exit_code
+    with pytest.raises(ConfigError, match="is not approved"):
+        load_approved(files)
+
+
+def test_code_that_changes_while_it_is_loaded_is_not_run(
+    files: OwnFiles, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    bundles = [bundle, bundle + b"changed"]
+    monkeypatch.setattr("medveil.fab.installed_fab", lambda: bundles.pop(0))
+    with pytest.raises(IntegrityError, match="changed while it was loaded"):
+        load_approved(files)
+
+
+def test_a_server_whose_app_is_approved_is_refused_by_code_that_is_not(
+    files: OwnFiles, host: OwnHost, bundle: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "site", lambda _: pytest.fail("the site was opened"))
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    made, sent = task(bundle)
+    Worker(files, host, None, "1" * 64)._serve(made)  # type: ignore[arg-type]
+    assert sent[0].error.reason == f"the app {'1' * 64} is not approved at this site"
 
 
 def test_a_broken_list_of_approvals_approves_nothing(

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from crypto.config import CipherConfig
 from fl_client.config import SimulatedSites, TrainConfig
@@ -129,8 +132,102 @@ def test_an_override_that_is_none(text: str) -> None:
         load_config(Outer, None, [text])
 
 
-def test_an_interpolation_that_points_nowhere_is_our_error(tmp_path: Path) -> None:
-    assert "title" in refusal(tmp_path, "title: ${nowhere}")
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("title: ${oc.env:HOME}", "'title'"),
+        ("title: a \\${b", "'title'"),
+        ("title: ${nowhere}", "'title'"),
+        ("rounds: ${inner.rate}", "'rounds'"),
+        ('title: "\\u0024{oc.env:HOME}"', "'title'"),
+        ('title: "\\x24{oc.env:HOME}"', "'title'"),
+        ("title: |\n  $\n  ${oc.env:HOME}\n", "'title'"),
+        ("inner: {names: [a, '${oc.env:HOME}']}", "'inner.names[1]'"),
+        ("plain: {a: {b: [1, {c: '${oc.env:HOME}'}]}}", "'plain.a.b[1].c'"),
+        ("plain: {'${oc.env:HOME}': 1}", "a key in 'plain'"),
+        ("'${oc.env:HOME}': 1", "a key at the top"),
+        ("inner: ${oc.create:{rate:1}}", "'inner'"),
+    ],
+)
+def test_nothing_is_ever_interpolated(tmp_path: Path, text: str, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "canary-home")
+    said = refusal(tmp_path, text)
+    assert f"{field} has an interpolation ('${{')" in said
+    assert "canary" not in said
+    assert "oc.env" not in said
+    values = yaml.safe_load(text)
+    with pytest.raises(ConfigError, match="has an interpolation"):
+        from_mapping(Outer, values, where="from elsewhere")
+
+
+@pytest.mark.parametrize("override", ["title=${oc.env:HOME}", "inner.names=[${rounds}]", "${oc.env:HOME}=1"])
+def test_nothing_is_interpolated_on_the_command_line(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"has an interpolation|unknown key"):
+        load_config(Outer, None, [override])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rounds: canary", "rounds: [canary]", "active: canary", "inner: {rate: canary}", "inner: {names: [[canary]]}"],
+)
+def test_no_error_shows_a_value(tmp_path: Path, text: str) -> None:
+    assert "canary" not in refusal(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        from_mapping(Outer, yaml.safe_load(text), where="from elsewhere")
+    assert "canary" not in str(caught.value)
+
+
+def test_a_bomb_of_aliases_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert "has an alias" in refusal(tmp_path, "\n".join(lines))
+    assert "has an alias" in refusal(tmp_path, "inner: &a {rate: 1}\nplain: {<<: *a}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("plain: {a: " + "[" * 5000 + "]" * 5000 + "}", "is nested deeper than 16"),
+        ("plain: {a: [" + "1, " * 10001 + "]}", "has more than 10000 values"),
+        ("title: " + "x" * 5000, "has a value of more than 4096 characters"),
+        ("x: " + "1:" * 100000 + "1", "has a value of more than 4096 characters"),
+        ("#" * (2**20 + 1), "is longer than 1048576 characters"),
+        ("rounds: " + "9" * 4000, "'rounds' is a number beyond 64 bits"),
+        ("rounds: 0x" + "f" * 4000, "'rounds' is a number beyond 64 bits"),
+        ("title: 2026-99-99", "has a date or number that cannot be"),
+        ("title: 2026-11-28", "'title' is of no kind that settings have"),
+        ("title: !!binary aGVsbG8=", "'title' is of no kind that settings have"),
+        ("title: !!python/object/apply:os.system [ls]", "is not valid YAML"),
+        ("1: 2", "a key at the top is a whole number"),
+        ("title: ???", "'title' is '???'"),
+    ],
+)
+def test_what_settings_cannot_hold_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    assert says in refusal(tmp_path, text)
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["${a}", "???", "1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["rounds", "title", "active", "inner", "plain", "rate", "names"])
+
+
+@given(values=st.dictionaries(KEYS, st.dictionaries(KEYS, PLAIN, max_size=3) | PLAIN, max_size=5))
+@settings(max_examples=300, deadline=None)
+def test_whatever_comes_is_taken_as_it_is_or_refused_by_us(values: dict[str, Any]) -> None:
+    try:
+        made = from_mapping(Outer, values, where="here")
+    except ConfigError as error:
+        assert "here" in str(error)
+    else:
+        assert "${" not in str(to_mapping(made))
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)

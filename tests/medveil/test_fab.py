@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import io
+import json
+import marshal
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +20,8 @@ import pytest
 from medveil import fab
 from medveil.contract import SITES_KEY
 from medveil.environment import flower_environment
-from medveil.errors import FormatError
+from medveil.errors import FormatError, IntegrityError
+from medveil.installed import installed_hash, load_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,10 +46,15 @@ def test_it_holds_every_module_of_the_five_packages_and_nothing_else(bundle: byt
     with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
         names = {name for name in archive.namelist() if not name.startswith(".info/")} - {"pyproject.toml"}
         project = tomllib.loads(archive.read("pyproject.toml").decode())
+        others = json.loads(archive.read("others.json"))
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     wanted = {name for name in tracked if name.split("/")[0] in fab.PACKAGES and name.endswith(".py")}
     assert wanted <= names
-    assert {name.split("/")[0] for name in names} == set(fab.PACKAGES)
+    # What Flower does not bundle is in the hash by its digest.
+    rest = {name for name in tracked if name.split("/")[0] in fab.PACKAGES} - wanted
+    assert "medveil/kit/site/medveil-site.service" in rest
+    assert others == {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in sorted(rest)}
+    assert {name.split("/")[0] for name in names} == {*fab.PACKAGES, "others.json"}
     # Flower takes only overrides of keys that an app has: this one can never be told to make simulated sites.
     assert SITES_KEY not in project["tool"]["flwr"]["app"]["config"]
 
@@ -90,3 +102,93 @@ def test_what_is_no_bundle_is_refused(bundle: bytes) -> None:
 def test_a_bundle_that_would_fill_the_memory_is_refused(bundle: bytes) -> None:
     with pytest.raises(FormatError, match="more than 64 MiB"):
         fab.differing(repacked(bundle, {"fl_client/big.py": b"\0" * (65 * 2**20)}))
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The packages, installed at another place, without what Python compiled."""
+    for package in fab.PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fab, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fl_client/site.py",
+        "fl_client/test_sly.py",
+        "fl_client/sly_test.py",
+        "fl_client/lib/sly.py",
+        "fl_client/build/sly.py",
+        "models/env/sly.py",
+        "crypto/sly.so",
+        "crypto/sly.abi3.so",
+        "medveil/sly.pyc",
+        "medveil/__pycache__/sly.pyc",
+        "medveil/__pycache__/sly.py",
+        "medveil/kit/site/medveil-site.service",
+        "medveil/kit/common/wheelhouse.sh",
+        "medveil/defaults.yaml",
+        "fl_server/defaults.json",
+    ],
+)
+def test_whatever_can_run_or_steer_is_in_the_hash(name: str, copied: Path, bundle: bytes) -> None:
+    assert fab.installed_fab() == bundle
+    path = copied / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_bytes((path.read_bytes() if path.exists() else b"") + b"# changed\n")
+    changed = fab.installed_fab()
+    assert fab.hash_of(changed) != fab.hash_of(bundle)
+    assert fab.differing(bundle) == [name]
+    assert fab.differing(changed) == []
+
+
+def test_code_behind_a_link_is_refused_by_name(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (copied / "crypto" / "sly").symlink_to(tmp_path_factory.mktemp("elsewhere"), target_is_directory=True)
+    with pytest.raises(IntegrityError, match=r"crypto/sly: is a link"):
+        installed_hash()
+
+
+@pytest.mark.parametrize("kind", ["by time", "unchecked"])
+def test_compiled_code_that_is_not_its_sources_is_refused(copied: Path, bundle: bytes, kind: str) -> None:
+    source = copied / "medveil" / "pace.py"
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    compiled.parent.mkdir(exist_ok=True)
+    found = source.stat()
+    noted = int(found.st_mtime).to_bytes(4, "little") + found.st_size.to_bytes(4, "little")
+    head = {"by time": (b"\0" * 4) + noted, "unchecked": (1).to_bytes(4, "little") + b"\0" * 8}[kind]
+
+    def put(text: bytes) -> None:
+        code = compile(text, str(source), "exec", dont_inherit=True)
+        compiled.write_bytes(importlib.util.MAGIC_NUMBER + head + marshal.dumps(code))
+
+    put(source.read_bytes())
+    assert installed_hash() == fab.hash_of(bundle)
+    put(source.read_bytes() + b"\nSLY = 1\n")
+    # The hash of the sources says nothing of it.
+    assert fab.installed_fab() == bundle
+    with pytest.raises(IntegrityError, match=r"pace\.cpython-.*is not what its source compiles to"):
+        installed_hash()
+    if kind == "by time":
+        # Python itself leaves what is older than its source alone.
+        os.utime(source, (1, 1))
+        assert installed_hash() == fab.hash_of(bundle)
+
+
+def test_all_modules_are_loaded_and_a_missing_extra_is_passed_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "sly_package"
+    (package / "inner").mkdir(parents=True)
+    for name, text in {
+        "__init__": "",
+        "inner/__init__": "",
+        "inner/deep": "X = 1",
+        "extra": "import none_such",
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    load_all(["sly_package"])
+    assert sys.modules["sly_package.inner.deep"].X == 1
+    assert "sly_package.extra" not in sys.modules

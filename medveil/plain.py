@@ -1,0 +1,226 @@
+"""Plain data that others wrote: JSON and YAML, bounded before anything is built of them, and never evaluated.
+
+A few hundred bytes can stand for a great deal: lists in lists, aliases of aliases, interpolations of interpolations. So
+a text's length, depth and number of values are counted before it is parsed, and what settings are made of is text,
+numbers, lists and sections, without ``${`` and without aliases.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilError
+
+MIB = 2**20
+INTERPOLATION = "${"
+"""How an interpolation begins in the settings of OmegaConf; escaped or not, it stands in none of ours."""
+_MISSING = "???"
+_LONGEST_KEY = 128
+_LONGEST_TEXT = 4096
+_LARGEST = 2**64
+_SHOWN = 64
+# A string that is not closed is taken to the end, so that each character is looked at once.
+_STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_BRACKETS = re.compile(r"[\[\]{}]")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Most that a text may hold: its length in characters or bytes, lists within lists, and values."""
+
+    length: int
+    depth: int
+    values: int
+
+
+SETTINGS = Bounds(length=MIB, depth=16, values=10_000)
+"""For what one person, or one server, asks for; some hundred values are usual."""
+DOCUMENT = Bounds(length=256 * MIB, depth=64, values=10_000_000)
+"""For what MedVeil itself keeps: a line or two for every image of a site."""
+
+
+def parse_json(
+    text: str | bytes, *, where: object, bounds: Bounds = SETTINGS, kind: type[MedVeilError] = FormatError
+) -> Any:
+    """Parse JSON that somebody else wrote.
+
+    Parameters
+    ----------
+    text
+        JSON, in UTF-8 where it is bytes.
+    where
+        Where it came from, for the error.
+    bounds
+        Most it may hold; looked at before it is parsed.
+    kind
+        Class of the error.
+
+    Raises
+    ------
+    MedVeilError
+        Of that class: it is not JSON, holds too much, names a key twice, or has numbers that are none.
+    """
+    _refuse_beyond(len(text), bounds.length, "is longer than {} bytes", where, kind)
+    try:
+        plain = text.decode("utf-8") if isinstance(text, bytes) else text
+        _measure_json(plain, bounds, where, kind)
+        return json.loads(plain, object_pairs_hook=_pairs, parse_constant=_constant)
+    except (ValueError, RecursionError):
+        if kind is IntegrityError:
+            raise kind("is not a whole JSON document", where=_text(where), cure="restore it from a copy") from None
+        raise kind("is not JSON", where=_text(where), cure="a whole document, each key once") from None
+
+
+def parse_yaml(text: str, *, where: object, bounds: Bounds = SETTINGS) -> Any:
+    """Parse YAML that somebody else may have written: no aliases, no tags, within bounds.
+
+    Raises
+    ------
+    ConfigError
+        It is not YAML, or more than that.
+    """
+    _refuse_beyond(len(text), bounds.length, "is longer than {} characters", where, ConfigError)
+    try:
+        _measure_yaml(text, bounds, where)
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+        problem = shown(getattr(error, "problem", None) or type(error).__name__)
+        raise ConfigError(f"is not valid YAML{line}: {problem}", where=_text(where)) from None
+    except (ValueError, RecursionError, OverflowError):
+        # A date or a number that is none.
+        raise ConfigError("has a date or number that cannot be", where=_text(where), cure="put it in quotes") from None
+
+
+def check_settings(values: Any, *, where: object) -> None:
+    """Refuse plain data that settings must not hold; neither keys nor values are shown beyond the name of the field.
+
+    Parameters
+    ----------
+    values
+        Nested lists and dicts.
+    where
+        Where they came from, for the error.
+
+    Raises
+    ------
+    ConfigError
+        There is an interpolation, a key that is no name, something that is neither text, number, list nor section, or
+        too much of it.
+    """
+    count, waiting = 0, [("", values, 1)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        count += 1
+        _refuse_beyond(count, SETTINGS.values, "has more than {} values", where, ConfigError)
+        _refuse_beyond(depth, SETTINGS.depth, "is nested deeper than {}", where, ConfigError)
+        if isinstance(value, dict):
+            waiting += [(_joined(name, key, where), inner, depth + 1) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(f"{name}[{index}]", inner, depth + 1) for index, inner in enumerate(value)]
+        else:
+            _check_value(name, value, where)
+
+
+def kind_of_value(value: Any) -> str:
+    """What a value is, in words, without it."""
+    kinds = {str: "text", bool: "a truth value", int: "a whole number", float: "a number", dict: "a section"}
+    if value is None:
+        return "nothing"
+    return kinds.get(type(value), "a list" if isinstance(value, list | tuple) else "of no kind that settings have")
+
+
+def shown(text: object, longest: int = _SHOWN) -> str:
+    """A word of somebody else's, fit to stand in an error: cut, and escaped where it is not plain ASCII."""
+    plain = str(text)
+    cut = plain if len(plain) <= longest else f"{plain[:longest]}..."
+    return cut if cut.isascii() and cut.isprintable() else ascii(cut)[1:-1]
+
+
+def _text(where: object) -> str | None:
+    return None if where is None else str(where)
+
+
+def _refuse_beyond(found: int, most: int, problem: str, where: object, kind: type[MedVeilError]) -> None:
+    if found > most:
+        raise kind(problem.format(most), where=_text(where), cure="far less is usual")
+
+
+def _measure_json(text: str, bounds: Bounds, where: object, kind: type[MedVeilError]) -> None:
+    bare = _STRINGS.sub('""', text)
+    values = bare.count(",") + bare.count("[") + bare.count("{") + 1
+    _refuse_beyond(values, bounds.values, "has more than {} values", where, kind)
+    depth = 0
+    for bracket in _BRACKETS.finditer(bare):
+        depth += 1 if bracket.group() in "[{" else -1
+        _refuse_beyond(depth, bounds.depth, "is nested deeper than {}", where, kind)
+
+
+def _measure_yaml(text: str, bounds: Bounds, where: object) -> None:
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+        _refuse_beyond(count, 2 * bounds.values, "has more than {} values", where, ConfigError)
+        if isinstance(event, yaml.AliasEvent):
+            raise ConfigError("has an alias ('*name')", where=_text(where), cure="write the values out")
+        if isinstance(event, yaml.ScalarEvent):
+            _refuse_beyond(
+                len(event.value), _LONGEST_TEXT, "has a value of more than {} characters", where, ConfigError
+            )
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        _refuse_beyond(depth, bounds.depth, "is nested deeper than {}", where, ConfigError)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a key stands twice")
+    return made
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _joined(name: str, key: Any, where: object) -> str:
+    within = f"in '{name}'" if name else "at the top"
+    if not isinstance(key, str):
+        problem = f"a key {within} is {kind_of_value(key)}"
+        raise ConfigError(problem, where=_text(where), cure="keys are names; put it in quotes")
+    _check_text(f"a key {within}", key, where)
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise ConfigError(f"a key {within} has {len(key)} characters", where=_text(where), cure=f"1 to {_LONGEST_KEY}")
+    return f"{name}.{shown(key)}" if name else shown(key)
+
+
+def _check_value(name: str, value: Any, where: object) -> None:
+    named = f"'{name}'" if name else "the whole"
+    if isinstance(value, str):
+        _check_text(named, value, where)
+    elif isinstance(value, int) and abs(value) >= _LARGEST:
+        raise ConfigError(f"{named} is a number beyond 64 bits", where=_text(where), cure="a smaller one")
+    elif value is not None and not isinstance(value, int | float):
+        cure = "text, numbers, true or false, lists and sections"
+        raise ConfigError(f"{named} is {kind_of_value(value)}", where=_text(where), cure=cure)
+
+
+def _check_text(named: str, text: str, where: object) -> None:
+    if INTERPOLATION in text:
+        cure = "write the value itself: nothing is filled in from elsewhere"
+        raise ConfigError(f"{named} has an interpolation ('{INTERPOLATION}')", where=_text(where), cure=cure)
+    if text == _MISSING:
+        raise ConfigError(f"{named} is '{_MISSING}'", where=_text(where), cure="a value, or leave it out")
+    if len(text) > _LONGEST_TEXT:
+        raise ConfigError(f"{named} has {len(text)} characters", where=_text(where), cure=f"at most {_LONGEST_TEXT}")
+    if any("\ud800" <= each <= "\udfff" for each in _odd(text)):
+        raise ConfigError(f"{named} is not text", where=_text(where), cure="characters that UTF-8 can write")
+
+
+def _odd(text: str) -> Iterator[str]:
+    return iter(()) if text.isascii() else iter(text)

@@ -1,0 +1,62 @@
+"""What processes of ours and of Flower's are told by their environment: a list, and nothing of the person's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medveil.environment import flower_environment, needed_environment
+from medveil.flower import OFFLINE
+from simulations.engines.flower import _environment
+
+CANARY = "canary-7c1e"
+SECRET = (
+    *(
+        "MEDVEIL_PASSPHRASE",
+        "AWS_SECRET_ACCESS_KEY",
+        "SSH_AUTH_SOCK",
+        "CREDENTIALS_DIRECTORY",
+        "HF_TOKEN",
+        "SSLKEYLOGFILE",
+    ),
+    "SSLKEYLOGFILE",
+    *("PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONOPTIMIZE", "LD_PRELOAD", "LD_AUDIT", "BASH_ENV"),
+    *("FLWR_HOME_OTHER", "FLWR_TELEMETRY_URL", "MEDVEIL_SITE", "MEDVEIL_AUDIT", "OMEGACONF_X"),
+)
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SECRET:
+        monkeypatch.setenv(name, CANARY)
+
+
+@pytest.mark.usefixtures("crowded")
+def test_only_what_is_needed_by_name_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    monkeypatch.setenv("NO_PROXY", ".hospital.example")
+    for made in (flower_environment(tmp_path, MEDVEIL_HOME="/x"), needed_environment(), _environment(tmp_path)):
+        assert CANARY not in str(made)
+        assert not set(SECRET) & set(made)
+        assert (made["OMP_NUM_THREADS"], made["LC_ALL"], made["HTTPS_PROXY"]) == ("3", "C.UTF-8", "http://proxy:3128")
+        assert OFFLINE.items() <= made.items()
+    made = flower_environment(tmp_path, MEDVEIL_HOME="/x")
+    assert made["MEDVEIL_HOME"] == "/x"
+    assert made["NO_PROXY"] == ".hospital.example,127.0.0.1,localhost,::1"
+    assert made["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+
+@pytest.mark.usefixtures("crowded")
+def test_programs_start_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import medveil.flower, os; print(dict(os.environ))"]
+    done = subprocess.run(
+        command, env=flower_environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "FLWR_HOME" in done.stdout
+    assert CANARY not in done.stdout
