@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -22,10 +21,9 @@ from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
 from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
 from medveil.errors import FederationError
 from medveil.flower import AppExitException
-from medveil.wire import Tensors, add_delta, decode, delta, encode, pack, unpack
+from medveil.received import tensors_of
+from medveil.wire import Tensors, add_delta, decode, delta, encode, pack
 
-_WIRE_DTYPES = {"fp32": "float32", "bf16": "uint16"}
-_HEADER_BYTES = 4096
 _SMALLEST_NORM = 1.0
 
 
@@ -174,7 +172,8 @@ class Checked(Strategy):
         records = reply.content.array_records
         if list(records) != [ARRAYS]:
             raise FederationError(f"the reply carries array records {sorted(records)}, wanted '{ARRAYS}' alone")
-        tensors = _decoded(records[ARRAYS], base, self.wire, packed=self.packed)
+        shapes = {name: each.shape for name, each in base.items()}
+        tensors = tensors_of(records[ARRAYS], shapes, self.wire, packed=self.packed)
         change = tensors if self.kind == "delta" else delta(tensors, base)
         norm = _norm(change)
         if not math.isfinite(norm):
@@ -247,42 +246,6 @@ def _examples(reply: Message, most: int) -> float:
     if not isinstance(found, int | float) or not 0 < found <= most:
         raise FederationError(f"'{NUM_EXAMPLES}' is {found!r}, wanted a number above 0 and at most {most}")
     return float(found)
-
-
-def _decoded(record: ArrayRecord, base: Tensors, wire: str, *, packed: bool) -> Tensors:
-    shapes = {name: each.shape for name, each in base.items()}
-    if not packed:
-        return decode(_arrays(record, shapes, wire), wire)
-    flat = _arrays(record, {PACKED: (sum(each.size for each in base.values()),)}, wire)
-    return decode(unpack(flat[PACKED], shapes), wire)
-
-
-def _arrays(
-    record: ArrayRecord, shapes: Mapping[str, tuple[int, ...]], wire: str
-) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of a record, which must be exactly these; what a site claims is compared with what it sent."""
-    missing, extra = sorted(set(shapes) - set(record)), sorted(set(record) - set(shapes))
-    if missing:
-        raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first")
-    if extra:
-        raise FederationError(f"{len(extra)} tensors were not asked for, '{extra[0]}' first")
-    arrays = {}
-    for name, shape in shapes.items():
-        array, wanted = record[name], math.prod(shape) * np.dtype(_WIRE_DTYPES[wire]).itemsize
-        if tuple(array.shape) != shape:
-            raise FederationError(f"tensor '{name}' has shape {tuple(array.shape)}, wanted {shape}")
-        if array.dtype != _WIRE_DTYPES[wire]:
-            raise FederationError(f"tensor '{name}' is {array.dtype}, wanted {_WIRE_DTYPES[wire]}")
-        if len(array.data) > wanted + _HEADER_BYTES:
-            raise FederationError(f"tensor '{name}' carries {len(array.data)} bytes, wanted about {wanted}")
-        try:
-            arrays[name] = array.numpy()
-        except (ValueError, TypeError, EOFError, MemoryError) as error:
-            raise FederationError(f"tensor '{name}' cannot be decoded") from error
-        # What the bytes hold counts, not what the message says of them.
-        if arrays[name].shape != shape:
-            raise FederationError(f"tensor '{name}' has shape {arrays[name].shape}, wanted {shape}")
-    return arrays
 
 
 def _refuse_not_finite(change: Tensors) -> None:
