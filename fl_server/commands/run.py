@@ -108,6 +108,7 @@ def _submitted(submission: Submission, consortium: Consortium, arguments: argpar
     except KeyboardInterrupt:
         print(f"the run goes on: '{PROG} status' shows it, '{PROG} stop --run' ends it", file=sys.stderr)
         raise
+    _tell_held(summary)
     left_out = _tell_left_out(folder)
     print(json.dumps(summary, indent=2) if arguments.json else _result(summary))
     return EXIT_PARTIAL if left_out else EXIT_OK
@@ -117,6 +118,13 @@ def _app_hash() -> str:
     from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
 
     return hash_of(installed_fab())
+
+
+def _tell_held(summary: dict[str, Any]) -> None:
+    from fl_server.weights import Held  # noqa: PLC0415
+
+    for each in summary.get("held", []):
+        print(f"held to server.most_share: {Held(**each)}", file=sys.stderr)
 
 
 def _tell_left_out(folder: Path) -> bool:
