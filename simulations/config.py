@@ -58,6 +58,11 @@ class CompareConfig:
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Seeds; arms of one seed are paired."})
 
 
+def _own_sites() -> ServerConfig:
+    """A simulation's sites are one person's and declare what they have: averages weigh by images, as in the papers."""
+    return ServerConfig(most_share=1.0)
+
+
 @dataclass
 class ExperimentConfig:
     """One experiment, as `medveil-sim` reads it."""
@@ -83,7 +88,7 @@ class ExperimentConfig:
     stem: StemConfig = field(default_factory=StemConfig, metadata={"help": "The stem of the model."})
     model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
     train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
-    server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+    server: ServerConfig = field(default_factory=_own_sites, metadata={"help": "Aggregation."})
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
 
 

@@ -147,7 +147,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         parts.append(found["stage"])
     if found["sites"]:
         parts += ["", plain_table([_site_cells(row) for row in found["sites"]])]
-    parts += [str(Held(**each)) for each in found.get("held", [])]
+    parts += [f"held: {Held(**each)}" for each in found.get("held", [])]
     if found["history"]:
         parts += ["", plain_table([_round_cells(row) for row in found["history"][-_SHOWN_ROUNDS:]])]
     if found["test"] is not None:
