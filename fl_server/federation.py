@@ -22,8 +22,9 @@ from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest
 from fl_server.metrics import MetricsLog
-from fl_server.preflight import SiteRow, check_same_keys, preflight
+from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import Recorder
+from fl_server.rows import SiteRow
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import summarise
 from fl_server.tensorboard import TensorBoardWatcher, check_installed

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fl_server.preflight import SiteRow
+from fl_server.rows import SiteRow
 
 _COUNTED = {"train": "train", "validation": "validation"}
 """Which part of a site's images each phase is made on; all others are on test images."""
