@@ -33,7 +33,10 @@ FEDERATIONS = ("federated", "local-only", "centralised")
 class KeysConfig:
     """Who holds which key."""
 
-    policy: str = field(default="per-site", metadata={"help": "none, shared (one key for all sites) or per-site."})
+    policy: str = field(
+        default="per-site",
+        metadata={"help": "none, shared (one key for all; averaged stems then give much of it away) or per-site."},
+    )
 
 
 @dataclass
@@ -143,6 +146,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
+    if policy.warning is not None:
+        _log.warning("policy %s: %s", policy, policy.warning)
     _check_cipher(config, source, policy)
     config.stem.init, config.stem.train = policy.init, policy.train
     contract = RunConfig(

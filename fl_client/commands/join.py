@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,7 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
 
 def _do_approve(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
+    from fl_client.deployment.check import policy_warnings  # noqa: PLC0415
     from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
 
     files = site_of(arguments)
@@ -131,6 +133,8 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     approvals.approve(digest)
     print(f"approved: {digest}")
+    for warning in policy_warnings(files):
+        print(f"warning: this site's limits allow policy {warning}", file=sys.stderr)
     if digest == own:
         print("it is the MedVeil installed here")
     else:

@@ -29,7 +29,10 @@ class LimitsConfig:
         metadata={"help": "Policies accepted, as 'per-site + adapted + local', or the keys alone."},
     )
     send_stem: bool = field(
-        default=False, metadata={"help": "Accept policies whose stem travels; it shows more than trunk and head."}
+        default=False,
+        metadata={
+            "help": "Accept policies whose stem travels: it shows more than trunk and head, and much of a shared key."
+        },
     )
     least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})

@@ -15,6 +15,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
     from fl_server.deployment.runs import Submission
+    from medveil.contract import RunConfig
 
 _MEASURED = ("accuracy", "balanced_accuracy", "auroc", "majority_rate")
 
@@ -61,6 +62,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
     refuse_stopped(consortium)
     file = load_config(RunFile, arguments.config, arguments.overrides)
     run, settings = make_run(file, consortium, admitted=len(Roster(consortium.roster).admitted()))
+    _warn_of_policy(run)
     return _submitted(new_submission(run, settings, _app_hash()), consortium, arguments, resumed=0)
 
 
@@ -118,6 +120,14 @@ def _app_hash() -> str:
     from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
 
     return hash_of(installed_fab())
+
+
+def _warn_of_policy(run: RunConfig) -> None:
+    from models.policy import Policy  # noqa: PLC0415
+
+    policy = Policy(run.keys, run.stem_init, run.stem_train)
+    if policy.warning is not None:
+        print(f"warning: policy {policy}: {policy.warning}", file=sys.stderr)
 
 
 def _tell_held(summary: dict[str, Any]) -> None:
