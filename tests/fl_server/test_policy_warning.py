@@ -30,11 +30,12 @@ def test_a_coordinator_is_told_before_the_run_is_submitted(
     make_world: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    *,
     policy: dict[str, str],
     warned: bool,
 ) -> None:
     """The command itself, with a submission that goes no further."""
+    tmp_path = make_world(2).out.parent
     run = make_world(2, **policy).run
 
     def stopped(*given: Any, **settings: Any) -> int:

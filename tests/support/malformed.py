@@ -1,4 +1,4 @@
-"""Bytes that stand where an array should: what a hostile party may send, for every test that asks what becomes of it."""
+"""Bytes that stand where an array should: what a hostile party may send, for all tests that ask what becomes of it."""
 
 from __future__ import annotations
 
