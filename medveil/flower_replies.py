@@ -11,12 +11,14 @@ from __future__ import annotations
 import importlib
 from typing import Any, cast
 
-from flwr.app import Error, Message, Metadata
+from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common.constant import ErrorCode
 
 from medveil.log import logger
 
 _MARK = "_medveil"
+_LONGEST_NAME, _MOST_NAMES = 256, 20_000
+"""Of records and of what is in them; the largest model has some hundreds of tensors."""
 _log = logger("server")
 
 
@@ -55,6 +57,18 @@ def _fault(made: object, about: Any) -> str | None:
     said, known = made.metadata, (about.src_node_id, about.reply_to_message_id)
     if (said.src_node_id, said.reply_to_message_id) != known:
         return "names another sender, or another message that it answers, than it was sent with"
+    return _strange_names(made.content) if made.has_content() else None
+
+
+def _strange_names(content: RecordDict) -> str | None:
+    """Say what is wrong with the names in a reply, which go into logs as they are; None where nothing is."""
+    count = len(content) + sum(len(record) for record in content.values())
+    if count > _MOST_NAMES:
+        return f"carries {count} names"
+    names = [*content, *(name for record in content.values() for name in record)]
+    # A name need not even be text that can be written: half of a surrogate pair is not printable either.
+    if any(len(name) > _LONGEST_NAME or not name.isprintable() for name in names):
+        return "carries a name that is too long or cannot be printed"
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.supercore.inflatable.inflatable_object import (
     add_header_to_object_body,
@@ -140,6 +140,33 @@ def test_a_reply_is_whose_the_superlink_says_and_answers_what_it_says(
 def stored_under(name: str, message: Message) -> dict[str, bytes]:
     objects = {each: made.deflate() for each, made in get_all_nested_objects(message).items()}
     return {**objects, name: message.deflate()}
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\x1b[2J", "x" * 10_000, "a\nb"])
+def test_a_reply_with_names_nobody_can_write_down_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for content in (
+        RecordDict({"arrays": ArrayRecord({name: Array(np.arange(4.0))})}),
+        RecordDict({"metrics": MetricRecord({name: 1.0})}),
+        RecordDict({name: ConfigRecord({"a": 1})}),
+    ):
+        bad = Message(content, 1, "train")
+        bad.metadata.__dict__.update(_src_node_id=8, _reply_to_message_id="ask-8", _message_id="reply-8")
+        about = message_to_proto(reply(8))
+        about.metadata.message_id = "reply-8"
+        # Some of these Flower itself cannot write; a node that is not Flower's can, in JSON.
+        monkeypatch.setattr(GRID, "inflate_object_from_contents", lambda *given, bad=bad: bad)
+        (made,) = pulled(monkeypatch, {"reply-8": (about, {})})
+        assert "name" in made.error.reason
+        assert made.error.reason.isprintable()
+        assert made.metadata.reply_to_message_id == "ask-8"
+
+
+def test_a_reply_with_more_names_than_any_model_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = Message(RecordDict({"metrics": MetricRecord({f"m{i}": 1 for i in range(20_001)})}), 1, "train")
+    bad.metadata.__dict__.update(_src_node_id=8, _reply_to_message_id="ask-8")
+    bad.metadata.__dict__["_message_id"] = bad.object_id
+    (made,) = pulled(monkeypatch, {bad.object_id: stored(bad)})
+    assert "carries 20002 names" in made.error.reason
 
 
 def test_an_object_that_is_no_message_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
