@@ -11,10 +11,13 @@ from flwr.app import MetricRecord, RecordDict
 
 from fl_server import checkpoints
 from fl_server.config import STRATEGIES, ServerConfig
+from fl_server.deployment.plan import RunFile
 from fl_server.initial import initial_model
 from fl_server.strategies import make_strategy
+from medveil.config import load_config
 from medveil.contract import METRICS
 from medveil.errors import ConfigError
+from simulations.config import ExperimentConfig
 
 A_LIE = 10**15
 
@@ -169,6 +172,12 @@ def test_one_site_moves_the_monitored_measure_by_its_share_at_most(make_world) -
         each for each in world.lines() if (each["site"], each["phase"], each["round"]) == ("all", "validation", 0)
     ]
     assert line["loss"] == pytest.approx(0.5 * 27.0 + 0.5 * 1.0)
+
+
+def test_real_runs_are_capped_by_default_and_simulations_weigh_as_the_papers_do() -> None:
+    assert RunFile().server.most_share == 0.5
+    assert load_config(ExperimentConfig).server.most_share == 1.0
+    assert load_config(ExperimentConfig, None, ["server.strategy=fedprox"]).server.most_share == 1.0
 
 
 # -- fixed for the run -------------------------------------------------------------------------------------------------
