@@ -28,7 +28,8 @@ from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SI
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
-from medveil.wire import Tensors, decode, delta, encode, pack, unpack
+from medveil.received import tensors_of
+from medveil.wire import Tensors, delta, encode, pack
 
 _OPEN_SITES = 64
 _log = logger("client")
@@ -165,13 +166,8 @@ def _incoming(message: Message, site: Site) -> Tensors:
     sent = message.content.array_records.get(ARRAYS)
     if sent is None:
         raise FederationError(f"the message has no '{ARRAYS}'", cure="server and site need the same MedVeil")
-    arrays = {name: array.numpy() for name, array in sent.items()}
-    if site.run.packed:
-        if set(arrays) != {PACKED}:
-            raise FederationError(f"the message has {len(arrays)} tensors, wanted '{PACKED}' alone")
-        shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
-        arrays = unpack(arrays[PACKED], shapes, where="tensors from the server")
-    return decode(arrays, site.run.wire, where="tensors from the server")
+    shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
+    return tensors_of(sent, shapes, site.run.wire, packed=site.run.packed, where="tensors from the server")
 
 
 def _round(message: Message) -> int:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from medveil.contract import measure_key
+from medveil.measures import SMALLEST_PROBABILITY
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32
     n = len(labels)
     if n == 0:
         return Measures(float("nan"), float("nan"), float("nan"), float("nan"), 0)
-    picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), 1e-12, None)
+    picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), SMALLEST_PROBABILITY, None)
     predicted = probabilities.argmax(1)
     with warnings.catch_warnings():
         # A predicted class that no image of this site has is ordinary at a small site.

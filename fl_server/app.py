@@ -19,6 +19,7 @@ from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.flower import pull_soon
 from medveil.flower_grids import is_simulated
+from medveil.flower_replies import take_replies_one_by_one
 from medveil.log import logger, set_up_logging
 from medveil.paths import run_uuid, weights_file
 
@@ -38,6 +39,7 @@ def main(grid: Grid, context: Context) -> None:
     _log_under_flower(grid)
     if _under_flower(grid):
         pull_soon()
+        take_replies_one_by_one()
     try:
         run = RunConfig.from_json(_text(context, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)

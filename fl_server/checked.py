@@ -6,11 +6,11 @@ import contextlib
 import copy
 import logging
 import math
+import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -18,15 +18,20 @@ from flwr.serverapp.strategy import Strategy
 from fl_server.arrays import to_record, to_tensors, to_wire
 from fl_server.collect import said
 from fl_server.config import ServerConfig
+from fl_server.faults import reading
 from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
+from fl_server.weights import Weights
 from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
 from medveil.errors import FederationError
 from medveil.flower import AppExitException
-from medveil.wire import Tensors, add_delta, decode, delta, encode, pack, unpack
+from medveil.received import tensors_of
+from medveil.shown import shown
+from medveil.wire import Tensors, add_delta, decode, delta, encode, pack
 
-_WIRE_DTYPES = {"fp32": "float32", "bf16": "uint16"}
-_HEADER_BYTES = 4096
 _SMALLEST_NORM = 1.0
+_LARGEST_NORM = 1e18
+"""Beyond it the squares that rules compute leave fp32."""
+_FEWEST_FOR_A_MEDIAN = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class _Update:
     site: str
     message: Message
     tensors: Tensors
-    examples: float
+    norm: float
 
 
 class Checked(Strategy):
@@ -43,7 +48,7 @@ class Checked(Strategy):
     Outgoing tensors are encoded once a round for all sites that share them. Replies are decoded to fp32 weights (a
     delta is added to what its site really received, which bf16 has rounded), checked, and handed over in the order of
     the sites' names, so that the sum never depends on who was quicker. A bad update is left out by the name of its
-    site.
+    site. What a site says of itself in a reply weighs nothing: weights are those of the run.
 
     Parameters
     ----------
@@ -53,8 +58,8 @@ class Checked(Strategy):
         The server's configuration.
     sites
         Site name of each node id.
-    examples
-        Images each site declared; it cannot weigh more than that.
+    weights
+        How much each site weighs.
     wire, kind, packed
         As in `medveil.contract.RunConfig`.
 
@@ -70,13 +75,13 @@ class Checked(Strategy):
         *,
         config: ServerConfig,
         sites: Mapping[int, str],
-        examples: Mapping[str, int],
+        weights: Weights,
         wire: str = "fp32",
         kind: str = "weights",
         packed: bool = False,
     ) -> None:
         self.inner, self.config, self.sites = inner, config, dict(sites)
-        self.examples = dict(examples)
+        self.weights = weights
         self.wire, self.kind, self.packed = wire, kind, packed
         self.left_out: dict[str, str] = {}
         self._received: dict[int, Tensors] = {}
@@ -124,16 +129,18 @@ class Checked(Strategy):
         FederationError
             Too few usable updates for the rule, or the strategy made no model.
         """
-        updates = [update for reply in replies if (update := self._checked(reply)) is not None]
+        updates = self._alike([update for reply in replies if (update := self._checked(reply)) is not None])
         lacks = too_few(self.config, len(updates))
         if lacks:
             reasons = "".join(f"; {site}: {reason}" for site, reason in sorted(self.left_out.items()))
             raise FederationError(f"'{self.config.strategy}' {lacks}{reasons}", where=f"round {server_round}")
         fit_to(self.inner, len(updates))
         updates.sort(key=lambda update: update.site)
+        weights = self.weights.among(update.site for update in updates)
+        handed = [self._handed(update, weights[update.site]) for update in updates]
         try:
             with _quiet_flower():
-                made, metrics = self.inner.aggregate_train(server_round, [self._handed(update) for update in updates])
+                made, metrics = self.inner.aggregate_train(server_round, handed)
         except AppExitException as error:
             raise FederationError(f"the strategy failed: {error}", where=f"round {server_round}") from error
         return to_record(self._model(made, server_round)), metrics
@@ -163,31 +170,50 @@ class Checked(Strategy):
     def _checked(self, reply: Message) -> _Update | None:
         site = self._site_of_reply(reply)
         try:
-            return self._update(site, reply)
+            with reading(site):
+                return self._update(site, reply)
         except FederationError as error:
             self.left_out[site] = said(error.problem)
             return None
 
     def _update(self, site: str, reply: Message) -> _Update:
         base = self._received[reply.metadata.src_node_id]
-        examples = _examples(reply, self.examples[site])
         records = reply.content.array_records
         if list(records) != [ARRAYS]:
-            raise FederationError(f"the reply carries array records {sorted(records)}, wanted '{ARRAYS}' alone")
-        tensors = _decoded(records[ARRAYS], base, self.wire, packed=self.packed)
+            raise FederationError(f"the reply carries array records {shown(list(records))}, wanted '{ARRAYS}' alone")
+        shapes = {name: each.shape for name, each in base.items()}
+        tensors = tensors_of(records[ARRAYS], shapes, self.wire, packed=self.packed)
         change = tensors if self.kind == "delta" else delta(tensors, base)
         norm = _norm(change)
-        if not math.isfinite(norm):
+        if not norm <= _LARGEST_NORM:
             _refuse_not_finite(change)
-        self._check_norm(norm, base)
-        return _Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, examples)
+            raise FederationError(f"the update's norm is above {_LARGEST_NORM:g}, and no rule can compute with it")
+        self._check_change(norm, base)
+        return _Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, norm)
 
-    def _handed(self, update: _Update) -> Message:
+    def _alike(self, updates: list[_Update]) -> list[_Update]:
+        """Leave out updates far larger than most.
+
+        One site among three or more cannot move the median far. Of two it could be either that is not as it should be.
+        """
+        most = self.config.max_norm
+        if not most or len(updates) < _FEWEST_FOR_A_MEDIAN or not RULES[self.config.strategy].merges:
+            return updates
+        median = statistics.median(update.norm for update in updates)
+        # Where most sent no change at all there is nothing to compare with.
+        limit = most * median if median else math.inf
+        for update in updates:
+            if update.norm > limit:
+                of = f"{most:g} times the round's median ({limit:.3g}; server.max_norm)"
+                self.left_out[update.site] = f"the update's norm is {update.norm:.3g}, above {of}"
+        return [update for update in updates if update.norm <= limit]
+
+    def _handed(self, update: _Update, weight: float) -> Message:
         """The reply as the strategy sees it: fp32 tensors and the weight, for sites measure different things."""
         tensors = update.tensors
         if self._centred:
             tensors = delta(tensors, self._received[update.message.metadata.src_node_id])
-        metrics = MetricRecord({NUM_EXAMPLES: update.examples})
+        metrics = MetricRecord({NUM_EXAMPLES: 1.0 if self._centred else weight})
         content = RecordDict({ARRAYS: to_record(tensors), METRICS: metrics})
         handed = copy.copy(update.message)
         handed.content = content
@@ -208,19 +234,20 @@ class Checked(Strategy):
             raise FederationError(f"the new model is not finite in '{bad[0]}'", where=where)
         return {name: tensors[name] for name in sorted(tensors)}
 
-    def _check_norm(self, norm: float, base: Tensors) -> None:
-        """Compare an update's norm with the model's.
+    def _check_change(self, norm: float, base: Tensors) -> None:
+        """Compare an update's norm with the model's: another model in its place differs from it by more than its norm.
 
         A travelling part that starts near zero (a fresh head) is taken to have norm 1, so that it may begin to learn.
         """
-        most = self.config.max_norm
+        most = self.config.max_change
         if not most:
             return
         if id(base) not in self._norms:
             self._norms[id(base)] = _norm(base)
         limit = most * max(self._norms[id(base)], _SMALLEST_NORM)
         if norm > limit:
-            raise FederationError(f"the update's norm is {norm:.3g}, above {most:g} times the model's ({limit:.3g})")
+            of = f"{most:g} times the model's ({limit:.3g}; server.max_change)"
+            raise FederationError(f"the update's norm is {norm:.3g}, above {of}")
 
     @property
     def _centred(self) -> bool:
@@ -239,50 +266,6 @@ def _encoded(record: ArrayRecord, wire: str, *, packed: bool) -> tuple[ArrayReco
     arrays = encode(tensors, wire)
     received = tensors if wire == "fp32" else decode(arrays, wire)
     return to_wire({PACKED: pack(arrays)} if packed else arrays), received
-
-
-def _examples(reply: Message, most: int) -> float:
-    records = reply.content.metric_records
-    found = records[METRICS].get(NUM_EXAMPLES) if METRICS in records else None
-    if not isinstance(found, int | float) or not 0 < found <= most:
-        raise FederationError(f"'{NUM_EXAMPLES}' is {found!r}, wanted a number above 0 and at most {most}")
-    return float(found)
-
-
-def _decoded(record: ArrayRecord, base: Tensors, wire: str, *, packed: bool) -> Tensors:
-    shapes = {name: each.shape for name, each in base.items()}
-    if not packed:
-        return decode(_arrays(record, shapes, wire), wire)
-    flat = _arrays(record, {PACKED: (sum(each.size for each in base.values()),)}, wire)
-    return decode(unpack(flat[PACKED], shapes), wire)
-
-
-def _arrays(
-    record: ArrayRecord, shapes: Mapping[str, tuple[int, ...]], wire: str
-) -> dict[str, npt.NDArray[np.generic]]:
-    """The arrays of a record, which must be exactly these; what a site claims is compared with what it sent."""
-    missing, extra = sorted(set(shapes) - set(record)), sorted(set(record) - set(shapes))
-    if missing:
-        raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first")
-    if extra:
-        raise FederationError(f"{len(extra)} tensors were not asked for, '{extra[0]}' first")
-    arrays = {}
-    for name, shape in shapes.items():
-        array, wanted = record[name], math.prod(shape) * np.dtype(_WIRE_DTYPES[wire]).itemsize
-        if tuple(array.shape) != shape:
-            raise FederationError(f"tensor '{name}' has shape {tuple(array.shape)}, wanted {shape}")
-        if array.dtype != _WIRE_DTYPES[wire]:
-            raise FederationError(f"tensor '{name}' is {array.dtype}, wanted {_WIRE_DTYPES[wire]}")
-        if len(array.data) > wanted + _HEADER_BYTES:
-            raise FederationError(f"tensor '{name}' carries {len(array.data)} bytes, wanted about {wanted}")
-        try:
-            arrays[name] = array.numpy()
-        except (ValueError, TypeError, EOFError, MemoryError) as error:
-            raise FederationError(f"tensor '{name}' cannot be decoded") from error
-        # What the bytes hold counts, not what the message says of them.
-        if arrays[name].shape != shape:
-            raise FederationError(f"tensor '{name}' has shape {arrays[name].shape}, wanted {shape}")
-    return arrays
 
 
 def _refuse_not_finite(change: Tensors) -> None:

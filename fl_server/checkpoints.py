@@ -11,13 +11,23 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from medveil.errors import FormatError, IntegrityError, StorageError
-from medveil.files import check_format, make_folder, read_bytes, read_json, sweep_parts, write_bytes, write_json
+from medveil.files import (
+    check_format,
+    make_folder,
+    read_bytes,
+    read_json,
+    storage_error,
+    sweep_parts,
+    write_bytes,
+    write_json,
+)
 from medveil.log import logger
 from medveil.wire import Tensors
 
 FORMAT = "medveil-checkpoint"
 VERSION = 1
 _MODEL, _STRATEGY = "model/", "strategy/"
+_OWN_FOLDER, _OWN_FILE = 0o700, 0o600
 _log = logger("server")
 
 
@@ -47,7 +57,7 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
-    """Write a checkpoint; the sidecar, which makes it valid, is written last.
+    """Write a checkpoint, readable by its owner alone; the sidecar, which makes it valid, is written last.
 
     Parameters
     ----------
@@ -68,12 +78,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
     StorageError
         The disk is full or refuses the write; older checkpoints are untouched.
     """
-    make_folder(folder)
+    _own_folder(folder)
     path = folder / f"round-{checkpoint.round:04d}.safetensors"
     named = {f"{_MODEL}{name}": array for name, array in checkpoint.tensors.items()}
     named |= {f"{_STRATEGY}{name}": array for name, array in checkpoint.state.items()}
     data = safetensors.numpy.save(named, metadata={"format": FORMAT, "run": checkpoint.run})
-    write_bytes(path, data)
+    write_bytes(path, data, mode=_OWN_FILE)
     write_json(
         path.with_suffix(".json"),
         {
@@ -84,6 +94,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
             "sha256": hashlib.sha256(data).hexdigest(),
             "scalars": checkpoint.scalars,
         },
+        mode=_OWN_FILE,
     )
     if keep:
         for old in _sidecars(folder)[:-keep]:
@@ -165,6 +176,20 @@ def load_newest(folder: Path, *, run: str, skipped: list[str] | None = None) -> 
     if sidecars:
         raise IntegrityError(f"none of {len(sidecars)} checkpoints is whole", where=folder, cure="start a new run")
     return None
+
+
+def _own_folder(folder: Path) -> None:
+    """Make the folder, or close one that an older MedVeil left open to others.
+
+    A checkpoint of a policy whose stem travels under a key is key material (`models.policy`), and the server has no key
+    to seal it with; the others show what was trained on.
+    """
+    make_folder(folder, mode=_OWN_FOLDER)
+    try:
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(_OWN_FOLDER)
+    except OSError as error:
+        raise storage_error(error, folder, "keep the folder to its owner") from error
 
 
 def _sidecars(folder: Path) -> list[Path]:

@@ -45,8 +45,18 @@ class ServerConfig:
     round_deadline: float = field(
         default=7200.0, metadata={"help": "Seconds after which a round closes without the late."}
     )
+    most_share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Largest share of one site in any average, whatever it declares; of two, each has half. 1: no cap."
+        },
+    )
     max_norm: float = field(
-        default=10.0,
+        default=6.0,
+        metadata={"help": "Largest L2 norm of an update, relative to the median of 3 or more in the round; 0: any."},
+    )
+    max_change: float = field(
+        default=0.5,
         metadata={"help": "Largest L2 norm of an update, relative to the model it started from; 0: any."},
     )
     keep_checkpoints: int = field(default=0, metadata={"help": "Newest checkpoints to keep; 0: all."})
@@ -79,14 +89,15 @@ class ServerConfig:
             ("patience", 0),
         ):
             _check(getattr(self, name) >= low, name, getattr(self, name), f"at least {low}", where)
-        for name in ("proximal_mu", "max_norm", "min_delta", "wait_for_sites"):
+        for name in ("proximal_mu", "max_norm", "max_change", "min_delta", "wait_for_sites"):
             _check(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more", where)
         for name in ("server_lr", "tau", "prepare_deadline", "round_deadline"):
             _check(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0", where)
         for name in ("beta_1", "beta_2"):
             _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1", where)
         _check(0 < self.trim < 0.5, "trim", self.trim, "above 0 and below 0.5", where)
-        _check(0 < self.fraction <= 1, "fraction", self.fraction, "above 0 and at most 1", where)
+        for name in ("fraction", "most_share"):
+            _check(0 < getattr(self, name) <= 1, name, getattr(self, name), "above 0 and at most 1", where)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, cast
 
 from flwr.app import ConfigRecord, Message
@@ -21,12 +22,14 @@ from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest
 from fl_server.metrics import MetricsLog
-from fl_server.preflight import SiteRow, check_same_keys, preflight
+from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import Recorder
+from fl_server.rows import SiteRow
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import summarise
 from fl_server.tensorboard import TensorBoardWatcher, check_installed
 from fl_server.watch import Watcher, Watchers
+from fl_server.weights import Held, Weights
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError
 from medveil.files import read_json, write_json
@@ -87,9 +90,11 @@ class Federation:
             self._watch = Watchers(self._watch, TensorBoardWatcher(self.folder))
         self._collector = Collector(grid)
         self._manifest = Manifest(self.folder)
-        self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch)
         self._stopping = EarlyStopping.of(self.server)
         self._sites: list[SiteRow] = []
+        self._weights = Weights({}, most_share=self.server.most_share)
+        self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights)
+        self._held: list[Held] = []
         self._left_out: list[dict[str, Any]] = []
         self._tensors: Tensors = {}
         self._round = 0
@@ -134,15 +139,17 @@ class Federation:
         self._sites = preflight(
             self._collector, run=self.config, settings=self.settings, model_hash=initial.hash, say=self._say
         )
-        check_same_keys(self._sites, self._manifest.document["sites"])
+        before = list(self._manifest.document["sites"])
+        check_same_keys(self._sites, before)
         self._watch.sites(self._sites)
         self._manifest.update(sites=[row.as_data() for row in self._sites])
+        self._weigh(before)
         names = {row.node: row.site for row in self._sites}
         strategy = Checked(
             make_strategy(self.server, names),
             config=self.server,
             sites=names,
-            examples={row.site: row.n_train for row in self._sites},
+            weights=self._weights,
             wire=self.config.wire,
             kind=self.config.kind,
             packed=self.config.packed,
@@ -151,6 +158,27 @@ class Federation:
         while self._round < self.config.rounds and not self._stopping.stops:
             self._train(self._round + 1, strategy)
         return self._finish(strategy)
+
+    def _weigh(self, before: list[dict[str, Any]]) -> None:
+        """Fix how much each site weighs: by what it declared when the run began, capped by share."""
+        parts = ("train", "validation", "test")
+        # A run that an older MedVeil began has only the table of its sites.
+        rows = {row["site"]: {part: row[f"n_{part}"] for part in parts} for row in before}
+        fixed = self._manifest.document.get("weights") or rows
+        self._weights = Weights.of(self._sites, fixed, most_share=self.server.most_share)
+        self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights)
+        self._manifest.update(weights=self._weights.as_data())
+        self._say_held([row.site for row in self._sites])
+
+    def _say_held(self, sites: list[str]) -> None:
+        """Say whose share the cap holds, whenever that changes."""
+        held = self._weights.held(sites)
+        if [each.site for each in held] == [each.site for each in self._held]:
+            return
+        self._held = held
+        for each in held:
+            _log.warning("%s: server.most_share is %g", each, self.server.most_share)
+        self._manifest.update(held=[asdict(each) for each in held])
 
     def _start(self, initial: Initial, strategy: Checked) -> None:
         """Start from the initial model, or from the newest whole checkpoint."""
@@ -188,13 +216,14 @@ class Federation:
             )
         began = time.monotonic()
         replies = self._exchange(messages, kind="train", round_=round_)
-        strategy.left_out |= {reply.site: said(reply.problem) for reply in replies if reply.message is None}
+        strategy.left_out |= self._failed(replies)
         try:
             arrays, _ = strategy.aggregate_train(
-                round_, [reply.message for reply in replies if reply.message is not None]
+                round_, [each.message for each in replies if each.message and each.site not in strategy.left_out]
             )
         finally:
             self._say_left_out(round_, strategy.left_out)
+        self._say_held([each.site for each in replies if each.site not in strategy.left_out])
         assert arrays is not None  # Checked raises where there is no aggregate.
         self._tensors, self._round = to_tensors(arrays), round_
         made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out)
@@ -213,7 +242,7 @@ class Federation:
             messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
         began = time.monotonic()
         replies = self._exchange(messages, kind="evaluate", round_=self._round)
-        failed = {reply.site: said(reply.problem) for reply in replies if reply.message is None}
+        failed = self._failed(replies)
         self._say_left_out(self._round, failed)
         if len(failed) == len(replies):
             reasons = "".join(f"; {site}: {reason}" for site, reason in failed.items())
@@ -224,6 +253,7 @@ class Federation:
         summary = summarise(
             self.config,
             self._recorder.metrics,
+            self._weights,
             status=status,
             rounds=self._round,
             seconds=round(self._seconds, 3),
@@ -269,6 +299,10 @@ class Federation:
             seconds=self.server.round_deadline,
             on_reply=lambda reply: self._recorder.took(reply, kind=kind, round_=round_, down=down[reply.node]),
         )
+
+    def _failed(self, replies: list[Reply]) -> dict[str, str]:
+        """Why each site that sent nothing, or what is not possible, does not count."""
+        return {each.site: said(each.problem) for each in replies if each.message is None} | self._recorder.refused
 
     def _say(self, text: str) -> None:
         """Say where the run is, to whoever watches and to whoever reads the manifest."""

@@ -81,6 +81,8 @@ class Manifest:
             "server": to_mapping(settings.server),
             "experiment": settings.experiment,
             "sites": [],
+            "weights": {},
+            "held": [],
             "left_out": [],
             "resumed": [],
             "went_on": None,

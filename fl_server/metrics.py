@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Message
 
-from medveil.contract import METRICS, measure_key
+from fl_server.faults import reading
+from medveil.contract import ARRAYS, METRICS, measure_key
+from medveil.errors import FederationError
 from medveil.files import read_bytes, storage_error, write_bytes
+from medveil.measures import checked_measures
+from medveil.shown import shown
 
 ALL = "all"
 MEASURES = ("loss", "accuracy", "balanced_accuracy", "auroc")
 Line = dict[str, Any]
+Weigh = Callable[[Iterable[str]], Mapping[str, float]]
+"""Gives the weight of each of some sites that are averaged; none to those that do not count."""
 
 
 class MetricsLog:
@@ -56,10 +61,33 @@ def read_lines(path: Path) -> list[Line]:
     return [json.loads(line) for line in text.split(b"\n")[:-1]]
 
 
-def metrics_of(message: Message) -> dict[str, float | None]:
-    """The plain numbers of a reply's metrics; None where undefined (NaN, or no number at all)."""
-    records = message.content.metric_records
-    return {key: _number(value) for key, value in records[METRICS].items()} if METRICS in records else {}
+def metrics_of(message: Message, kind: str, *, site: str) -> dict[str, float | None]:
+    """The numbers of a reply; None where undefined (NaN).
+
+    Parameters
+    ----------
+    message
+        The reply.
+    kind
+        What it answers: ``"train"`` or ``"evaluate"``.
+    site
+        Whose it is.
+
+    Raises
+    ------
+    FederationError
+        It carries other records than such a reply has, or a number that is not possible.
+    """
+    with reading(site):
+        content = message.content
+        records, arrays = list(content.metric_records), list(content.array_records)
+        if records != [METRICS]:
+            raise FederationError(f"the reply carries metric records {shown(records)}, wanted '{METRICS}' alone")
+        if kind != "train" and arrays:
+            raise FederationError(f"the reply carries array records {shown(arrays)}, wanted none")
+        if kind == "train" and arrays != [ARRAYS]:
+            raise FederationError(f"the reply carries array records {shown(arrays)}, wanted '{ARRAYS}' alone")
+        return checked_measures(content.metric_records[METRICS])
 
 
 def has_phase(metrics: Mapping[str, Any], phase: str) -> bool:
@@ -90,10 +118,20 @@ def line(
     return {"round": round_, "site": site, "phase": phase, **named, **traffic}
 
 
-def together(lines: Iterable[Mapping[str, Any]], names: Iterable[str] = MEASURES) -> Line:
-    """Means over sites weighted by n, measures a site does not have left out, and the sum of n."""
+def together(lines: Iterable[Mapping[str, Any]], weigh: Weigh, names: Iterable[str] = MEASURES) -> Line:
+    """Means over sites, measures a site does not have left out, and the sum of n.
+
+    Parameters
+    ----------
+    lines
+        One for each site, which it names under ``"site"``.
+    weigh
+        The weights of the sites that have a measure. A site's own n never weighs.
+    names
+        The measures.
+    """
     lines = list(lines)
-    made: Line = {name: _mean(lines, name) for name in names}
+    made: Line = {name: _mean(lines, name, weigh) for name in names}
     counts = [each["n"] for each in lines if each["n"] is not None]
     return made | {"n": sum(counts) if counts else None}
 
@@ -104,16 +142,11 @@ def total(lines: Iterable[Mapping[str, Any]], name: str) -> int | None:
     return sum(found) if found else None
 
 
-def _mean(lines: list[Mapping[str, Any]], name: str) -> float | None:
-    known = [(each[name], each["n"]) for each in lines if each.get(name) is not None and each["n"]]
-    weight = sum(n for _, n in known)
-    return sum(value * n for value, n in known) / weight if weight else None
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value
+def _mean(lines: list[Mapping[str, Any]], name: str, weigh: Weigh) -> float | None:
+    known = {each["site"]: each[name] for each in lines if each.get(name) is not None}
+    weights = weigh(known)
+    whole = sum(weights.values())
+    return sum(known[site] * weight for site, weight in weights.items()) / whole if whole else None
 
 
 def _rounded(seconds: float | None) -> float | None:

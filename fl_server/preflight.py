@@ -7,45 +7,20 @@ import operator
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 from fl_server.collect import Collector, Reply, said
 from fl_server.config import ServerSettings
+from fl_server.rows import SiteRow, read_row
 from medveil import errors
-from medveil.contract import CONFIG, SITE, RunConfig
+from medveil.contract import CONFIG, RunConfig
 from medveil.errors import FederationError, MedVeilError
 from medveil.log import logger
 from medveil.versions import medveil_version
 
 _log = logger("server")
-
-
-@dataclass(frozen=True)
-class SiteRow:
-    """What a site said of itself: one row of the preflight table. Small counts come rounded up from the site."""
-
-    node: int
-    site: str
-    classes: list[str]
-    counts: list[int]
-    n_train: int
-    n_validation: int
-    n_test: int
-    skipped: int
-    missing: list[str]
-    model_hash: str
-    scheme: str
-    block: int
-    negate: bool
-    fingerprint: str
-    version: str
-
-    def as_data(self) -> dict[str, Any]:
-        """The row as plain data, for the manifest."""
-        return asdict(self)
 
 
 def preflight(
@@ -92,44 +67,32 @@ def preflight(
         for node in nodes
     ]
     replies = collector.collect(messages, seconds=settings.server.prepare_deadline)
-    failed = [reply for reply in replies if reply.message is None]
-    rows = sorted((_row(reply) for reply in replies if reply.message is not None), key=lambda row: row.site)
+    rows, failed = _read(replies, collector.registered(), run=run, model_hash=model_hash)
     if len(rows) < settings.fewest:
         raise _cannot_start(failed, rows, settings)
     for reply in failed:
         _log.warning("%s takes no part: %s", reply.site, said(reply.problem))
-    check_agreement(rows, run=run, model_hash=model_hash)
-    _check_registered(rows, collector.registered())
+    check_agreement(rows, keys=run.keys)
     collector.know({row.node: row.site for row in rows})
     return rows
 
 
-def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str) -> None:
-    """Refuse sites that disagree on what must agree, or share what must differ.
+def check_agreement(rows: Sequence[SiteRow], *, keys: str) -> None:
+    """Refuse sites that disagree with one another, or share what must differ.
 
     Raises
     ------
     FederationError
         Names the site and the field, what is wanted and what was found.
     """
-    _check_names(rows)
-    wanted: dict[str, Callable[[SiteRow], tuple[object, object]]] = {
-        "classes": lambda row: (row.classes, list(run.classes)),
-        "model-hash": lambda row: (row.model_hash, model_hash),
-        "scheme": lambda row: (row.scheme, run.cipher.get("scheme", row.scheme)),
-        "block": lambda row: (row.block, run.cipher.get("block", row.block)),
-        "negate": lambda row: (row.negate, run.cipher.get("negate", row.negate)),
-    }
-    for row in rows:
-        for name, compared in wanted.items():
-            found, right = compared(row)
-            if found != right:
-                raise FederationError(f"'{name}' is {found!r}", where=row.site, cure=f"wanted {right!r}")
-        if row.n_train < 1:
-            raise FederationError("'n-train' is 0", where=row.site, cure="wanted at least one image to train on")
+    twice = [site for site, times in Counter(row.site for row in rows).items() if times > 1]
+    if twice:
+        raise FederationError(
+            "'site' is the name of more than one site", where=twice[0], cure="wanted a name of its own"
+        )
     for name in ("block", "negate", "scheme"):
         _refuse_differing(rows, name)
-    _check_fingerprints(rows, run.keys)
+    _check_fingerprints(rows, keys)
     for row in rows:
         if row.version != medveil_version():
             _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
@@ -177,31 +140,21 @@ def _wait(collector: Collector, settings: ServerSettings, say: Callable[[str], N
     return nodes
 
 
-def _row(reply: Reply) -> SiteRow:
-    assert reply.message is not None  # Callers hand over replies with content only.
-    record = reply.message.content.config_records.get(SITE)
-    if record is None:
-        raise FederationError("says nothing of itself", where=reply.site, cure=f"a '{SITE}' record is wanted")
-    values: dict[str, Any] = {}
-    for name, kind in SiteRow.__annotations__.items():
-        if name == "node":
+def _read(
+    replies: Sequence[Reply], registered: Mapping[int, str], *, run: RunConfig, model_hash: str
+) -> tuple[list[SiteRow], list[Reply]]:
+    """The rows of those who can take part, sorted by name, and the others, each with its reason."""
+    rows, failed = [], [reply for reply in replies if reply.message is None]
+    for reply in replies:
+        if reply.message is None:
             continue
-        key = name.replace("_", "-")
-        value = record.get(key)
-        if not _is(value, kind):
-            where = said(str(record.get("site", reply.site)))
-            raise FederationError(f"'{key}' is {value!r}", where=where, cure=f"wanted {kind}")
-        values[name] = list(value) if isinstance(value, list) else value
-    return SiteRow(node=reply.node, **values)
-
-
-def _is(value: object, kind: str) -> bool:
-    if kind.startswith("list"):
-        inner = kind.removeprefix("list[").removesuffix("]")
-        return isinstance(value, list) and all(_is(each, inner) for each in value)
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, {"str": str, "bool": bool}[kind])
+        name = registered.get(reply.node)
+        try:
+            rows.append(read_row(reply, run=run, model_hash=model_hash, registered=name))
+        except FederationError as error:
+            problem = error.problem if error.cure is None else f"{error.problem}; {error.cure}"
+            failed.append(Reply(reply.node, error.where or reply.site, problem=problem))
+    return sorted(rows, key=lambda row: row.site), sorted(failed, key=lambda each: (each.site, each.node))
 
 
 def _cannot_start(failed: Sequence[Reply], rows: Sequence[SiteRow], settings: ServerSettings) -> MedVeilError:
@@ -213,32 +166,6 @@ def _cannot_start(failed: Sequence[Reply], rows: Sequence[SiteRow], settings: Se
     if isinstance(kind, type) and issubclass(kind, MedVeilError):
         return kind(problem)
     return FederationError(problem, cure=f"at least {settings.fewest} are needed")
-
-
-def _check_registered(rows: Sequence[SiteRow], names: Mapping[int, str]) -> None:
-    """Refuse a site that calls itself by another's name: under its key the consortium knows it by its own."""
-    for row in rows:
-        wanted = names.get(row.node, row.site)
-        if row.site != wanted:
-            raise FederationError(
-                f"'site' is {row.site!r}", where=wanted, cure=f"wanted {wanted!r}, as it was admitted"
-            )
-
-
-def _check_names(rows: Sequence[SiteRow]) -> None:
-    twice = [site for site, times in Counter(row.site for row in rows).items() if times > 1]
-    if twice:
-        raise FederationError(
-            "'site' is the name of more than one site", where=twice[0], cure="wanted a name of its own"
-        )
-    for row in rows:
-        if not _is_name(row.site):
-            wanted = "wanted a printable name without slashes and dots in front that is not 'all'"
-            raise FederationError(f"'site' is {row.site!r}", where=f"node {row.node}", cure=wanted)
-
-
-def _is_name(text: str) -> bool:
-    return bool(text) and text.isprintable() and text != "all" and text[0] != "." and not set(text) & set("/\\")
 
 
 def _refuse_differing(rows: Sequence[SiteRow], name: str) -> None:

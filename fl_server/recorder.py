@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
 from fl_server.arrays import payload
-from fl_server.collect import Reply
+from fl_server.collect import Reply, said
 from fl_server.metrics import ALL, Line, MetricsLog, has_phase, line, measures_of, metrics_of, together, total
 from fl_server.watch import Watcher
+from fl_server.weights import Weights
 from medveil.contract import SECONDS
+from medveil.errors import FederationError
 
 _REPORTED = {"train": ("train", "validation"), "evaluate": ("test", "validation")}
 
@@ -25,10 +28,18 @@ class Recorder:
         The metrics file.
     watch
         Hears every line.
+    weights
+        How much each site counts in the line of all.
+
+    Attributes
+    ----------
+    refused
+        Reason for each site of this phase whose measures are not possible: its reply does not count.
     """
 
-    def __init__(self, log: MetricsLog, watch: Watcher) -> None:
-        self._log, self._watch = log, watch
+    def __init__(self, log: MetricsLog, watch: Watcher, weights: Weights) -> None:
+        self._log, self._watch, self._weights = log, watch, weights
+        self.refused: dict[str, str] = {}
         self.bytes_up = self.bytes_down = 0
         self._lines: dict[str, list[Line]] = {}
         self.metrics: dict[str, dict[str, float | None]] = {}
@@ -46,19 +57,23 @@ class Recorder:
 
     def open(self) -> None:
         """Begin a phase."""
-        self._lines, self.metrics = {}, {}
+        self._lines, self.metrics, self.refused = {}, {}, {}
 
     def sent(self, count: int) -> None:
         """Count bytes sent to a site."""
         self.bytes_down += count
 
     def took(self, reply: Reply, *, kind: str, round_: int, down: int) -> None:
-        """Write the lines of one reply ("train" or "evaluate")."""
+        """Write the lines of one reply ("train" or "evaluate"), or note why it does not count."""
         if reply.message is None:
             return
         up = payload(reply.message)
         self.bytes_up += up
-        metrics = metrics_of(reply.message)
+        try:
+            metrics = metrics_of(reply.message, kind, site=reply.site)
+        except FederationError as error:
+            self.refused[reply.site] = said(error.problem)
+            return
         self.metrics[reply.site] = metrics
         main, validation = _REPORTED[kind]
         measured = measures_of(metrics, main)
@@ -87,7 +102,7 @@ class Recorder:
         seconds
             Wall time of the phase.
         leaving_out
-            Sites whose update was left out: their training measures do not count.
+            Sites whose update was left out: their measures do not count.
 
         Returns
         -------
@@ -97,11 +112,12 @@ class Recorder:
         made = {}
         left_out = set(leaving_out)
         for phase, lines in self._lines.items():
-            counted = [each for each in lines if phase != "train" or each["site"] not in left_out]
+            counted = [each for each in lines if each["site"] not in left_out]
             traffic = {name: total(lines, name) for name in ("bytes_up", "bytes_down")}
             wall = None if traffic["bytes_down"] is None else seconds
+            measures = together(counted, functools.partial(self._weights.among, phase=phase))
             made[phase] = line(
-                round_=lines[0]["round"], site=ALL, phase=phase, measures=together(counted), seconds=wall, **traffic
+                round_=lines[0]["round"], site=ALL, phase=phase, measures=measures, seconds=wall, **traffic
             )
         self._lines = {}
         for each in made.values():

@@ -42,12 +42,16 @@ class Rule:
         Says, for n updates, which condition is not met; None when all are.
     centred
         The rule compares updates by distance. It is given differences from the model sent, because between whole fp32
-        models the small distances that decide drown in rounding; the model sent is added to what it chooses.
+        models the small distances that decide drown in rounding; the model sent is added to what it chooses. Its
+        guarantee is of updates that all count alike (Blanchard et al. 2017), so no number of images weighs them.
+    merges
+        Updates become one model. Where each site goes on alone, they need not be alike.
     """
 
     build: Callable[[ServerConfig, Mapping[int, str], dict[str, Any]], Strategy]
     lacks: Callable[[int, ServerConfig], str | None]
     centred: bool = False
+    merges: bool = True
 
 
 def _at_least(fewest: int, why: str) -> Callable[[int, ServerConfig], str | None]:
@@ -106,7 +110,7 @@ RULES: dict[str, Rule] = {
         _byzantine(4),
         centred=True,
     ),
-    "local-only": Rule(lambda config, sites, common: LocalOnly(sites), _at_least(1, "a site")),
+    "local-only": Rule(lambda config, sites, common: LocalOnly(sites), _at_least(1, "a site"), merges=False),
 }
 
 

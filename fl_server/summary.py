@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from fl_server.metrics import MEASURES, measures_of, together
+from fl_server.metrics import MEASURES, Weigh, measures_of, together
+from fl_server.weights import Weights
 from medveil.contract import RunConfig, measure_key
 
 FORMAT = "medveil-summary"
@@ -16,7 +19,9 @@ _NO_INTERVALS = "class probabilities stay at the sites; a simulation adds interv
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
 
-def summarise(run: RunConfig, evaluated: SiteMetrics, *, status: str, rounds: int, **totals: Any) -> dict[str, Any]:
+def summarise(
+    run: RunConfig, evaluated: SiteMetrics, weights: Weights, *, status: str, rounds: int, **totals: Any
+) -> dict[str, Any]:
     """Make the summary of a run.
 
     Parameters
@@ -25,6 +30,8 @@ def summarise(run: RunConfig, evaluated: SiteMetrics, *, status: str, rounds: in
         The run.
     evaluated
         Metrics of each site's reply to `evaluate`.
+    weights
+        How much each site counts.
     status
         ``"finished"`` or ``"stopped-early"``.
     rounds
@@ -35,7 +42,8 @@ def summarise(run: RunConfig, evaluated: SiteMetrics, *, status: str, rounds: in
     Returns
     -------
     dict
-        Plain data. Measures are of test images, means over sites weighted by n; None where nothing was measured.
+        Plain data. Measures are of test images, means over sites weighted by the test images they declared before
+        round 1; None where nothing was measured. ``held`` lists sites whose share the cap held.
     """
     sites = {site: _of_site(metrics) for site, metrics in sorted(evaluated.items())}
     return {
@@ -45,11 +53,12 @@ def summarise(run: RunConfig, evaluated: SiteMetrics, *, status: str, rounds: in
         "name": run.name,
         "status": status,
         "rounds": rounds,
-        **together(sites.values(), (*MEASURES, "majority_rate")),
+        **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
         "sites": sites,
+        "held": [asdict(each) for each in weights.held(list(sites))],
         "intervals": None,
         "intervals_note": _NO_INTERVALS,
-        "thief": _thief(run, evaluated),
+        "thief": _thief(run, evaluated, weights),
         **totals,
     }
 
@@ -58,10 +67,10 @@ def _of_site(metrics: Mapping[str, float | None]) -> dict[str, Any]:
     return measures_of(metrics, "test") | {"majority_rate": metrics.get(_MAJORITY)}
 
 
-def _thief(run: RunConfig, evaluated: SiteMetrics) -> dict[str, Any]:
-    wrong_key, public_stem = _worth(evaluated, "wrong-key"), _worth(evaluated, "public-stem")
+def _thief(run: RunConfig, evaluated: SiteMetrics, weights: Weights) -> dict[str, Any]:
+    wrong_key, public_stem = (_worth(evaluated, phase, weights) for phase in ("wrong-key", "public-stem"))
     return {
-        "owner": _worth(evaluated, "test"),
+        "owner": _worth(evaluated, "test", weights),
         "wrong_key": wrong_key,
         "public_stem": public_stem,
         "notes": {
@@ -71,9 +80,18 @@ def _thief(run: RunConfig, evaluated: SiteMetrics) -> dict[str, Any]:
     }
 
 
-def _worth(evaluated: SiteMetrics, phase: str) -> dict[str, float | None] | None:
-    made = together(measures_of(metrics, phase) for metrics in evaluated.values())
-    return {name: made[name] for name in ("accuracy", "auroc")} if made["n"] else None
+def _worth(evaluated: SiteMetrics, phase: str, weights: Weights) -> dict[str, float | None] | None:
+    measured = {site: measures_of(metrics, phase) for site, metrics in evaluated.items()}
+    made = together(_named(measured), _on_tests(weights))
+    return {name: made[name] for name in ("accuracy", "auroc")} if made["accuracy"] is not None else None
+
+
+def _named(sites: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{**measures, "site": site} for site, measures in sites.items()]
+
+
+def _on_tests(weights: Weights) -> Weigh:
+    return functools.partial(weights.among, phase="test")
 
 
 def _wrong_key_note(run: RunConfig, *, measured: bool) -> str:

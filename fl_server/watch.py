@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fl_server.preflight import SiteRow
+from fl_server.rows import SiteRow
 from medveil.log import logger
 
 _SHORT = 8

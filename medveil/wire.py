@@ -17,7 +17,8 @@ from medveil.errors import FederationError
 Tensors = dict[str, npt.NDArray[np.float32]]
 WIRES = ("fp32", "bf16")
 KINDS = ("weights", "delta")
-_DTYPE = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}
+DTYPES = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}
+"""What an array of each wire format holds."""
 
 
 def encode(tensors: Mapping[str, npt.NDArray[np.float32]], wire: str) -> dict[str, npt.NDArray[np.generic]]:
@@ -116,9 +117,9 @@ def _encode_one(array: npt.NDArray[np.float32], wire: str) -> npt.NDArray[np.gen
 
 
 def _decode_one(name: str, array: npt.NDArray[np.generic], wire: str, where: str) -> npt.NDArray[np.float32]:
-    if array.dtype != _DTYPE[wire]:
+    if array.dtype != DTYPES[wire]:
         raise FederationError(
-            f"tensor '{name}' travels as {array.dtype}", where=where, cure=f"wire format {wire} sends {_DTYPE[wire]}"
+            f"tensor '{name}' travels as {array.dtype}", where=where, cure=f"wire format {wire} sends {DTYPES[wire]}"
         )
     if wire == "fp32":
         return array.view(np.float32)

@@ -33,7 +33,10 @@ FEDERATIONS = ("federated", "local-only", "centralised")
 class KeysConfig:
     """Who holds which key."""
 
-    policy: str = field(default="per-site", metadata={"help": "none, shared (one key for all sites) or per-site."})
+    policy: str = field(
+        default="per-site",
+        metadata={"help": "none, shared (one key for all; averaged stems then give much of it away) or per-site."},
+    )
 
 
 @dataclass
@@ -56,6 +59,11 @@ class CompareConfig:
         metadata={"help": "Arms by name; see 'medveil-sim compare --list'."},
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Seeds; arms of one seed are paired."})
+
+
+def _own_sites() -> ServerConfig:
+    """A simulation's sites are one person's and declare what they have: averages weigh by images, as in the papers."""
+    return ServerConfig(most_share=1.0)
 
 
 @dataclass
@@ -83,7 +91,7 @@ class ExperimentConfig:
     stem: StemConfig = field(default_factory=StemConfig, metadata={"help": "The stem of the model."})
     model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
     train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
-    server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+    server: ServerConfig = field(default_factory=_own_sites, metadata={"help": "Aggregation."})
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
 
 
@@ -138,6 +146,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
+    if policy.warning is not None:
+        _log.warning("policy %s: %s", policy, policy.warning)
     _check_cipher(config, source, policy)
     config.stem.init, config.stem.train = policy.init, policy.train
     contract = RunConfig(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,7 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
 
 def _do_approve(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
+    from fl_client.deployment.check import policy_warnings  # noqa: PLC0415
     from medveil.installed import installed_hash  # noqa: PLC0415
 
     files = site_of(arguments)
@@ -172,6 +174,8 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     approvals.approve(digest)
     print(f"approved: {digest}, for {files.config.limits.most_runs} runs")
+    for warning in policy_warnings(files):
+        print(f"warning: this site's limits allow policy {warning}", file=sys.stderr)
     if digest == own:
         print("it is the MedVeil installed here")
     else:

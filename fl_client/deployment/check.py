@@ -21,6 +21,7 @@ from medveil.errors import ConfigError, DataError, FederationError, MedVeilError
 from medveil.flower import SKEW_S, TESTED
 from medveil.installed import installed_hash
 from medveil.versions import environment
+from models.policy import POLICIES
 
 OK, WARNING, FAILED = "ok", "warning", "FAILED"
 _AHEAD_S = 4.0
@@ -69,6 +70,7 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("disk", lambda: _disk(files)),
         ("state folder", lambda: _state(files)),
         ("versions", _versions),
+        ("policies", lambda: _policies(files)),
         ("approvals", lambda: _approvals(files)),
     ]
     return [_looked_at(what, look) for what, look in points]
@@ -216,6 +218,22 @@ def _versions() -> Point:
         cure = f"install Flower {TESTED}: pip install -c constraints.txt; 'start --stock' does without its inside"
         return Point("versions", FAILED, text, cure, ConfigError.exit_code)
     return Point("versions", OK, text)
+
+
+def _policies(files: OwnFiles) -> Point:
+    allowed = files.config.limits.policies
+    said = policy_warnings(files)
+    if said:
+        return Point("policies", WARNING, "; ".join(said), "'limits.send_stem' false, unless you mean to")
+    return Point("policies", OK, f"allowed: {'; '.join(allowed)}")
+
+
+def policy_warnings(files: OwnFiles) -> list[str]:
+    """What this site must know of the policies its own limits allow a server to choose."""
+    limits = files.config.limits
+    allowed = [each for each in POLICIES if {each.keys, str(each)} & set(limits.policies)]
+    travels = [each for each in allowed if limits.send_stem or not each.stem_travels]
+    return [f"{each}: {each.warning}" for each in travels if each.warning is not None]
 
 
 def _approvals(files: OwnFiles) -> Point:

@@ -39,7 +39,10 @@ class LimitsConfig:
         metadata={"help": "Policies accepted, as 'per-site + adapted + local', or the keys alone."},
     )
     send_stem: bool = field(
-        default=False, metadata={"help": "Accept policies whose stem travels; it shows more than trunk and head."}
+        default=False,
+        metadata={
+            "help": "Accept policies whose stem travels: it shows more than trunk and head, and much of a shared key."
+        },
     )
     schemes: list[str] = field(
         default_factory=lambda: list(HIDING),

@@ -15,6 +15,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
     from fl_server.deployment.runs import Submission
+    from medveil.contract import RunConfig
 
 _MEASURED = ("accuracy", "balanced_accuracy", "auroc", "majority_rate")
 
@@ -61,6 +62,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
     refuse_stopped(consortium)
     file = load_config(RunFile, arguments.config, arguments.overrides)
     run, settings = make_run(file, consortium, admitted=len(Roster(consortium.roster).admitted()))
+    _warn_of_policy(run)
     return _submitted(new_submission(run, settings, _app_hash()), consortium, arguments, resumed=0)
 
 
@@ -108,6 +110,7 @@ def _submitted(submission: Submission, consortium: Consortium, arguments: argpar
     except KeyboardInterrupt:
         print(f"the run goes on: '{PROG} status' shows it, '{PROG} stop --run' ends it", file=sys.stderr)
         raise
+    _tell_held(summary)
     left_out = _tell_left_out(folder)
     print(json.dumps(summary, indent=2) if arguments.json else _result(summary))
     return EXIT_PARTIAL if left_out else EXIT_OK
@@ -117,6 +120,21 @@ def _app_hash() -> str:
     from medveil.fab import hash_of, installed_fab  # noqa: PLC0415
 
     return hash_of(installed_fab())
+
+
+def _warn_of_policy(run: RunConfig) -> None:
+    from models.policy import Policy  # noqa: PLC0415
+
+    policy = Policy(run.keys, run.stem_init, run.stem_train)
+    if policy.warning is not None:
+        print(f"warning: policy {policy}: {policy.warning}", file=sys.stderr)
+
+
+def _tell_held(summary: dict[str, Any]) -> None:
+    from fl_server.weights import Held  # noqa: PLC0415
+
+    for each in summary.get("held", []):
+        print(f"held to server.most_share: {Held(**each)}", file=sys.stderr)
 
 
 def _tell_left_out(folder: Path) -> bool:

@@ -46,7 +46,10 @@ class CipherChoice:
 class KeysChoice:
     """Who holds which key."""
 
-    policy: str = field(default="per-site", metadata={"help": "none, shared (one key for all sites) or per-site."})
+    policy: str = field(
+        default="per-site",
+        metadata={"help": "none, shared (one key for all; averaged stems then give much of it away) or per-site."},
+    )
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.runs import RUNNING, Submission, state_of
 from fl_server.metrics import ALL, Line, read_lines
+from fl_server.weights import Held
 from medveil.files import read_json
 from medveil.tables import plain_table
 
@@ -27,7 +28,8 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
     -------
     dict
         Plain data: the run's name, status and stage; ``round``, those finished, of ``rounds``; seconds left, by the
-        median round; ``sites``, each with its part in the present phase and its last measures; ``history``, a row a
+        median round; ``held``, sites whose share ``server.most_share`` holds; ``sites``, each with its part in the
+        present phase and its last measures; ``history``, a row a
         round; ``test``, the final measures of all sites, once there are any. What is not known is None.
     """
     folder = submission.folder(consortium)
@@ -41,7 +43,16 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
         "submitted": submission.submitted,
     }
     if not (folder / "manifest.json").exists():
-        return {**found, "round": 0, "rounds": None, "seconds_left": None, "sites": [], "history": [], "test": None}
+        return {
+            **found,
+            "round": 0,
+            "rounds": None,
+            "seconds_left": None,
+            "sites": [],
+            "history": [],
+            "held": [],
+            "test": None,
+        }
     manifest, lines = read_json(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
     rounds = int(manifest["run_config"]["rounds"])
     history = _history(lines, manifest["left_out"])
@@ -57,6 +68,7 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
             for row in manifest["sites"]
         ],
         "history": history,
+        "held": manifest.get("held", []),
         "test": None if (tested := _last(lines, ALL, "test")) is None else _measures(tested),
     }
 
@@ -135,6 +147,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         parts.append(found["stage"])
     if found["sites"]:
         parts += ["", plain_table([_site_cells(row) for row in found["sites"]])]
+    parts += [f"held: {Held(**each)}" for each in found.get("held", [])]
     if found["history"]:
         parts += ["", plain_table([_round_cells(row) for row in found["history"][-_SHOWN_ROUNDS:]])]
     if found["test"] is not None:

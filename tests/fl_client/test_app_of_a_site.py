@@ -98,7 +98,7 @@ def test_messages_without_what_they_need(plan: Plan) -> None:
     assert "no number 'server-round'" in refused(MessageType.TRAIN, odd, config)
     other = tensors(plan)
     other.array_records[ARRAYS]["head.bias"] = Array(np.zeros(2, np.float64))
-    assert "travels as float64" in refused(MessageType.TRAIN, other, config)
+    assert "is float64, wanted float32" in refused(MessageType.TRAIN, other, config)
 
 
 def test_settings_that_cannot_serve(plan: Plan) -> None:

@@ -30,6 +30,7 @@ from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment import own_site, running
 from fl_client.deployment.approvals import Approvals
+from fl_client.deployment.check import check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
@@ -772,3 +773,27 @@ def test_approvals_and_unapproved_apps_are_written_down(files: OwnFiles, host: O
     files.audit.path.write_text("not ours\n")
     assert main(["approve", "1" * 64, *given]) == IntegrityError.exit_code
     assert "1" * 64 not in Approvals(files.approvals).all()
+
+
+def test_a_site_whose_limits_let_a_server_learn_its_key_is_told_before_it_approves(
+    files: OwnFiles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--site", str(files.file)]
+    for limits, told in (
+        ({"send_stem": False}, False),
+        ({"send_stem": True, "policies": ["per-site"]}, False),
+        ({"send_stem": True, "policies": ["shared + adapted + local", "shared"]}, True),
+        ({"send_stem": True, "policies": ["shared + public + averaged"]}, True),
+    ):
+        text = yaml.safe_load(files.file.read_text())
+        text["limits"].update({"policies": ["per-site", "shared"], **limits})
+        files.file.write_text(yaml.safe_dump(text))
+        capsys.readouterr()
+        assert main(["approve", "0" * 64, *given]) == 0
+        warned = (
+            "this site's limits allow policy shared + public + averaged: the stem travels" in capsys.readouterr().err
+        )
+        assert warned == told
+        (point,) = [each for each in check(load_site(files.file), read) if each.what == "policies"]
+        assert (point.state == "warning") == told
+        assert ("78 % of in-block places" in point.found) == told

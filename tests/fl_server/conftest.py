@@ -66,6 +66,7 @@ class FakeSite:
     fails: Callable[[str, int], Exception | None] = lambda kind, round_: None
     silent: Callable[[str, int], bool] = lambda kind, round_: False
     validation: Callable[[int], float] = lambda round_: 1.0 / (1 + round_)
+    answers: Callable[[str, int, RecordDict], Any] = lambda kind, round_, content: content
     raw: bool = False
     claims: float | None = None
     received: list[tuple[str, int, Tensors]] = field(default_factory=list)
@@ -73,6 +74,10 @@ class FakeSite:
 
     def __call__(self, message: Message) -> RecordDict:
         kind = message.metadata.message_type
+        round_ = 0 if kind == "query" else int(message.content[CONFIG]["server-round"])
+        return self.answers(kind, round_, self._honest(kind, message))
+
+    def _honest(self, kind: str, message: Message) -> RecordDict:
         if kind == "query":
             self._maybe_fail("query", 0)
             return RecordDict({SITE: ConfigRecord(self.described())})

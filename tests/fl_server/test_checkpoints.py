@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 
 import numpy as np
 import pytest
@@ -139,3 +141,34 @@ def test_a_disk_that_refuses_is_named_and_older_checkpoints_stay(tmp_path, monke
         checkpoints.save(tmp_path, made(2))
     monkeypatch.undo()
     assert checkpoints.load_newest(tmp_path, run="run-1").round == 1
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_checkpoints_are_their_owners_alone_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        path = checkpoints.save(tmp_path / "checkpoints", made(1))
+    finally:
+        os.umask(before)
+    assert mode(path.parent) == 0o700
+    assert {mode(each) for each in path.parent.iterdir()} == {0o600}
+
+
+def test_a_folder_that_an_older_version_left_open_is_closed(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir(mode=0o755)
+    (folder / "round-0000.safetensors").write_bytes(b"of old")
+    checkpoints.save(folder, made(1))
+    assert mode(folder) == 0o700
+
+
+def test_what_a_run_leaves_of_its_model_is_the_owners_alone(make_world):
+    world = make_world(2, rounds=1)
+    world.federate()
+    files = list((world.out / "checkpoints").iterdir())
+    assert {mode(each) for each in files} == {0o600} and len(files) == 2
+    assert not [each for each in world.out.rglob("*.safetensors") if each not in files]

@@ -11,9 +11,9 @@ import pytest
 from flwr.app import Array, ArrayRecord
 from safetensors.numpy import load_file
 
-from fl_server.checked import _decoded
 from medveil.contract import PACKED
 from medveil.errors import FederationError
+from medveil.received import tensors_of
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.engines.inprocess import run_inprocess
 
@@ -34,7 +34,7 @@ def test_a_packed_run_is_the_same_run(tiny: Tiny, tmp_path: Path, wire: str, kin
         np.testing.assert_array_equal(right[name], tensor, err_msg=name)
 
 
-BASE = {"a": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float32)}
+SHAPES = {"a": (2, 3), "b": (4,)}
 
 
 def record(**arrays: np.ndarray) -> ArrayRecord:
@@ -42,7 +42,7 @@ def record(**arrays: np.ndarray) -> ArrayRecord:
 
 
 def test_a_packed_update_is_taken_apart() -> None:
-    tensors = _decoded(record(packed=np.arange(10, dtype=np.float32)), BASE, "fp32", packed=True)
+    tensors = tensors_of(record(packed=np.arange(10, dtype=np.float32)), SHAPES, "fp32", packed=True)
     np.testing.assert_array_equal(tensors["a"], np.arange(6, dtype=np.float32).reshape(2, 3))
     np.testing.assert_array_equal(tensors["b"], np.arange(6, 10, dtype=np.float32))
 
@@ -59,4 +59,4 @@ def test_a_packed_update_is_taken_apart() -> None:
 )
 def test_a_packed_update_that_is_none_is_refused(arrays: dict[str, np.ndarray], says: str) -> None:
     with pytest.raises(FederationError, match=says):
-        _decoded(record(**arrays), BASE, "fp32", packed=True)
+        tensors_of(record(**arrays), SHAPES, "fp32", packed=True)

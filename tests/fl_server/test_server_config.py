@@ -43,6 +43,11 @@ def test_defaults_are_valid():
         ("wait_for_sites", -1.0),
         ("max_norm", -1.0),
         ("max_norm", float("nan")),
+        ("max_change", -1.0),
+        ("max_change", float("inf")),
+        ("most_share", 0.0),
+        ("most_share", 1.1),
+        ("most_share", float("nan")),
         ("proximal_mu", -0.1),
     ],
 )

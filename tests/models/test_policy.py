@@ -161,3 +161,13 @@ def test_no_stem_that_knows_a_key_or_secret_travels(policy):
     assert policy.stem_travels == (policy.train == "averaged")
     if policy.init != "public" or policy.keys == "per-site":
         assert not policy.stem_travels
+
+
+def test_the_one_policy_whose_updates_give_the_key_away_says_so():
+    warned = [policy for policy in POLICIES if policy.warning is not None]
+    assert warned == [Policy("shared", "public", "averaged")]
+    assert "78 % of in-block places were found within one pixel (chance 12 %, one trial of ours)" in warned[0].warning
+    assert "key material" in warned[0].warning
+    assert "key away" in warned[0].note
+    # It is the only one that lets a stem that learned under a key out of a site.
+    assert warned == [policy for policy in POLICIES if policy.stem_travels and policy.keys != "none"]

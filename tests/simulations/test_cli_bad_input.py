@@ -435,7 +435,7 @@ def test_a_checkpoint_that_cannot_be_written(sim: Sim, tmp_path: Path, monkeypat
 
 def test_the_wrong_key_for_a_store(sim: Sim, tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "images")
-    settings = (*IMAGES, "data.channels=1", f"data.path={folder}", "server.max_norm=1e-9")
+    settings = (*IMAGES, "data.channels=1", f"data.path={folder}", "server.max_change=1e-9")
     refused(sim(*settings), 5, "round 1", "norm")
     path = tmp_path / "out" / "manifest.json"
     manifest = json.loads(path.read_text())
@@ -451,7 +451,7 @@ def test_the_wrong_key_for_a_store(sim: Sim, tmp_path: Path) -> None:
 
 def test_resuming_with_a_changed_data_set_or_no_run(sim: Sim, tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "images", n=16)
-    settings = (*IMAGES, f"data.path={folder}", "server.max_norm=1e-9")
+    settings = (*IMAGES, f"data.path={folder}", "server.max_change=1e-9")
     refused(sim(*settings), 5, "norm")
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(image_folder(folder / "c", n=1).parent / "c" / "x.png")
     shutil.rmtree(folder / "c" / "a")
@@ -463,7 +463,7 @@ def test_resuming_with_a_changed_data_set_or_no_run(sim: Sim, tmp_path: Path) ->
 
 def test_a_run_does_not_go_on_over_other_images(sim: Sim, tmp_path: Path) -> None:
     folder = image_folder(tmp_path / "images", n=24)
-    refused(sim(*IMAGES, f"data.path={folder}", "server.max_norm=1e-9"), 5, "norm")
+    refused(sim(*IMAGES, f"data.path={folder}", "server.max_change=1e-9"), 5, "norm")
     Image.fromarray(np.full((20, 20), 7, np.uint8)).save(folder / "a" / "new.png")
     _simulated_site.cache_clear()
     refused(sim.resume(tmp_path / "out"), 3, "the images changed since the run began")

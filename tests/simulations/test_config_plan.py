@@ -64,7 +64,8 @@ def test_a_setting_the_scheme_does_not_have_is_ignored_aloud(
     monkeypatch.setattr("simulations.config._log.warning", lambda *words: said.append(words[0] % words[1:]))
     settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "cipher.negate=true")
     assert make_plan(tiny(*settings), tmp_path).run.cipher["negate"] is stays
-    assert said == ([] if stays else [f"cipher.negate changes nothing under scheme {scheme}"])
+    of_it = [each for each in said if not each.startswith("policy ")]
+    assert of_it == ([] if stays else [f"cipher.negate changes nothing under scheme {scheme}"])
 
 
 def test_blocks_a_scheme_does_not_take_are_refused_before_any_image_is_read(tiny: Tiny, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """A site that is not as it should be: the real supervisor, node and worker, and a worker that answers otherwise.
 
 A script of the tests, started in place of the site's supervisor (`faults.start_odd`). What is odd stands in a JSON
-file that is read anew for every message: ``{"say": {FIELD: VALUE}, "updates": {ROUND: KIND}}``. Every honest update is
+file that is read anew for every message: ``{"say": {FIELD: VALUE}, "updates": {ROUND: KIND}, "metrics": {ROUND:
+{NAME: VALUE}}, "bytes": {ROUND: CASE}}``; a case is one of `malformed`. Every honest update is
 kept beside it, as the site made it, so that a test can compute what the server should have made of them. ``"clock"``
 moves the clock of the node by that many seconds. ``"stolen"`` makes it somebody who has the site's node key and not its
 identity: what it is asked it answers, and signs with a key of its own.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from malformed import malformed
 
 
 def odd(file: Path) -> dict[str, Any]:
@@ -27,31 +29,41 @@ def be_worker(file: Path, arguments: list[str]) -> int:
     from fl_client import app, worker  # noqa: PLC0415
     from fl_client.site import Site  # noqa: PLC0415
 
-    train, describe, pack = Site.train, Site.describe, app.pack
-    kind = ""
+    train, describe, pack, array_of = Site.train, Site.describe, app.pack, app.Array
+    kind = case = ""
 
     def odd_describe(self: Site) -> dict[str, Any]:
         return {**describe(self), **odd(file).get("say", {})}
 
     def odd_train(self: Site, round_: int, incoming: Any, **settings: Any) -> Any:
-        nonlocal kind
+        nonlocal kind, case
         tensors, metrics = train(self, round_, incoming, **settings)
-        kind = odd(file).get("updates", {}).get(str(round_), "")
+        kind, case = (odd(file).get(what, {}).get(str(round_), "") for what in ("updates", "bytes"))
         kept = {name: np.asarray(array) for name, array in tensors.items()}
         np.savez(file.with_name(f"{self.run.run}-{round_}.npz"), _n=metrics["num-examples"], **kept)
         if kind == "nan":
             tensors = {name: np.full_like(array, np.nan) for name, array in tensors.items()}
         elif kind == "norm":
             tensors = {name: incoming[name] + 1000 * (array - incoming[name]) for name, array in tensors.items()}
-        return tensors, metrics
+        elif kind == "replace":
+            rng = np.random.default_rng(0)
+            tensors = {name: rng.normal(0, 0.3, array.shape).astype(np.float32) for name, array in tensors.items()}
+        return tensors, {**metrics, **odd(file).get("metrics", {}).get(str(round_), {})}
 
     def odd_pack(arrays: Any) -> Any:
         flat = pack(arrays)
         return {"shape": flat[:-1], "dtype": flat.astype("float64")}.get(kind, flat)
 
+    def odd_array(array: Any) -> Any:
+        if not case:
+            return array_of(array)
+        data = malformed(array.size)[case]
+        return array_of(dtype=str(array.dtype), shape=tuple(array.shape), stype="numpy.ndarray", data=data)
+
     if odd(file).get("stolen"):
         be_thief()
     Site.train, Site.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[method-assign,assignment]
+    app.Array = odd_array  # type: ignore[misc,assignment]
     return worker.main(arguments)
 
 
