@@ -159,8 +159,8 @@ class Worker:
         """Write into the audit log what holds no reply up: where it cannot be written, every message is refused."""
         try:
             write()
-        except MedVeilError as error:
-            _log.error("not in the audit log: %s", error)
+        except Exception as error:  # what a server sent may be unlike anything that can be described
+            _log.error("not in the audit log: %s: %s", type(error).__name__, shown(error, 200))
 
     def _serve(self, task: Task) -> None:
         kind, began = task.message.metadata.message_type, time.monotonic()
@@ -205,7 +205,9 @@ def _compared(bundle: bytes) -> str:
     if not differing:
         return "its files are those of the MedVeil installed here"
     more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-    return f"it differs from the MedVeil installed here in {', '.join(differing[:_NAMED])}{more}"
+    return (
+        f"it differs from the MedVeil installed here in {', '.join(shown(each) for each in differing[:_NAMED])}{more}"
+    )
 
 
 def _round(task: Task) -> str:

@@ -25,7 +25,7 @@ from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.errors import FormatError, IntegrityError
 from medveil.files import make_folder, sha256_file, write_bytes, write_json, write_text
 from medveil.flower import build_fab
-from medveil.plain import SETTINGS, parse_json, shown
+from medveil.plain import SETTINGS, parse_json
 from medveil.versions import medveil_version
 
 PACKAGES = ("medveil", "crypto", "models", "fl_client", "fl_server")
@@ -128,7 +128,7 @@ def _others_in(fab: bytes, found: Mapping[str, str]) -> dict[str, str]:
         document = parse_json(stream.read(SETTINGS.length + 1), where="app bundle")
     if not isinstance(document, dict):
         raise FormatError("lists no files", where="app bundle")
-    return {shown(name): str(digest) for name, digest in document.items()}
+    return {name: str(digest) for name, digest in document.items()}
 
 
 def _files(package: Path) -> Iterator[Path]:

@@ -220,7 +220,7 @@ def _domain(kind: type[Any]) -> str:
 
 
 def _made(kind: type[_T], found: dict[str, Any]) -> _T:
-    types = {"round": (int, type(None)), "created": (int,), "expires": (int,)}
+    types: dict[str, tuple[type, ...]] = {"round": (int, type(None)), "created": (int,), "expires": (int,)}
     if kind is Answer:
         types["head"] = (str, type(None))
     names = [each.name for each in fields(kind)]

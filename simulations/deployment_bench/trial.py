@@ -72,7 +72,8 @@ class Trial:
         self.server("init", str(file), "name=bench", f"fleet.port={free_port()}", f"control.port={free_port()}")
         digest = self.server("run", "--hash").strip() if approve else ""
         invitation, roster = load_invitation(self.consortium.invitation), Roster(self.consortium.roster)
-        own = ["data.source=npz", "limits.least_images=8", "limits.most_megabytes=4096", "device=cpu", "threads=1"]
+        own = ["data.source=npz", "limits.least_images=8", "limits.most_megabytes=4096"]
+        own += ["limits.most_runs=1000", "device=cpu", "threads=1"]
         for number, path in enumerate(images, 1):
             name = f"site-{number:02d}"
             given = [*own, f"data.path={path}", *settings]
