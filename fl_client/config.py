@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 
 from fl_client.data.config import DataConfig
+from medveil.bounded import parse_json
 from medveil.config import from_mapping, to_mapping
-from medveil.plain import parse_json
 from medveil.training import TrainConfig
 
 __all__ = ["SimulatedSites", "TrainConfig"]

@@ -29,6 +29,7 @@ from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import outcome, refusal
 from medveil import fab
+from medveil.bounded import word
 from medveil.cli import guarded
 from medveil.errors import FederationError, FormatError, MedVeilError, StorageError
 from medveil.files import read_bytes, write_json
@@ -36,7 +37,6 @@ from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, Tasks
 from medveil.installed import installed_hash
 from medveil.log import logger, set_up_logging
 from medveil.pace import Pace
-from medveil.plain import shown
 
 FORMAT = "medveil-served"
 VERSION = 1
@@ -124,7 +124,7 @@ class Worker:
         return self._app(task.message, task.context)
 
     def _refused(self, task: Task, kind: str, told: str) -> Message:
-        shown_kind = shown(task.message.metadata.message_type)
+        shown_kind = word(task.message.metadata.message_type)
         _log.warning("refused a '%s' message: %s", shown_kind, told)
         self._note(lambda: self._records.refused(task.message, task.context, kind=kind, about=None))
         return refusal(task.message, told)
@@ -135,7 +135,7 @@ class Worker:
             compared, digest = "the MedVeil installed here lost its approval", self._own
         _log.warning(
             "refused a %s message: the app %s is not approved here (%s); 'medveil-site approve' approves it",
-            shown(task.message.metadata.message_type),
+            word(task.message.metadata.message_type),
             digest,
             compared,
         )
@@ -160,7 +160,7 @@ class Worker:
         try:
             write()
         except Exception as error:  # what a server sent may be unlike anything that can be described
-            _log.error("not in the audit log: %s: %s", type(error).__name__, shown(error, 200))
+            _log.error("not in the audit log: %s: %s", type(error).__name__, word(error, 200))
 
     def _serve(self, task: Task) -> None:
         kind, began = task.message.metadata.message_type, time.monotonic()
@@ -176,7 +176,7 @@ class Worker:
         except FederationError as error:
             said = f"the reply was lost: {error}"
         seconds = time.monotonic() - began
-        kind = shown(kind)
+        kind = word(kind)
         _log.info("answered a %s message of round %s in %.1f s: %s", kind, _round(task), seconds, said)
         self._tell(kind, seconds, str(said))
         if stopped:
@@ -205,9 +205,7 @@ def _compared(bundle: bytes) -> str:
     if not differing:
         return "its files are those of the MedVeil installed here"
     more = f" and {len(differing) - _NAMED} more" if len(differing) > _NAMED else ""
-    return (
-        f"it differs from the MedVeil installed here in {', '.join(shown(each) for each in differing[:_NAMED])}{more}"
-    )
+    return f"it differs from the MedVeil installed here in {', '.join(word(each) for each in differing[:_NAMED])}{more}"
 
 
 def _round(task: Task) -> str:

@@ -7,9 +7,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from medveil.bounded import parse_json
 from medveil.config import from_mapping, to_mapping
 from medveil.errors import ConfigError
-from medveil.plain import parse_json
 
 STRATEGIES = (
     "fedavg",

@@ -4,7 +4,7 @@ Every field of a configuration dataclass carries its own help, ``field(default=.
 `commented_yaml` prints them.
 
 Whoever wrote them, settings are never evaluated: OmegaConf would fill in ``${oc.env:NAME}`` from this process's
-environment, so ``${`` is refused by the name of its field (`medveil.plain.check_settings`). No error shows a value.
+environment, so ``${`` is refused by the name of its field (`medveil.bounded.check_settings`). No error shows a value.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from medveil.bounded import check_settings, kind_of_value, parse_yaml, word
 from medveil.errors import ConfigError
 from medveil.files import read_bytes
-from medveil.plain import check_settings, kind_of_value, parse_yaml, shown
 
 T = TypeVar("T")
 _PARTS = re.compile(r"[^.\[\]]+")
@@ -51,7 +51,7 @@ def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequ
     if path is not None:
         config = _merged(schema, config, _read_yaml(path), where=str(path))
     for override in overrides:
-        config = _merged(schema, config, _parsed_override(override), where=f"command line '{shown(override)}'")
+        config = _merged(schema, config, _parsed_override(override), where=f"command line '{word(override)}'")
     return _to_object(schema, config, where=str(path or "defaults"))
 
 
@@ -97,7 +97,7 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
 def _parsed_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key or any(not part for part in key.split(".")):
-        where = f"'{shown(text)}'"
+        where = f"'{word(text)}'"
         raise ConfigError("is not 'key=value'", where=where, cure="for example rounds=5 or data.path=/images")
     parsed = _parsed_value(value) if value else None
     nested: Any = parsed
@@ -128,7 +128,7 @@ def _merged(schema: type, config: DictConfig, values: dict[str, Any], *, where: 
 
 
 def _wrong(key: str, value: Any, expected: str, *, where: str) -> ConfigError:
-    problem = f"'{shown(key)}' has a value of the wrong type: it is {kind_of_value(value)}"
+    problem = f"'{word(key)}' has a value of the wrong type: it is {kind_of_value(value)}"
     return ConfigError(problem, where=where, cure=f"expected {expected}")
 
 
@@ -148,7 +148,7 @@ def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
             cure = f"did you mean '{prefix}{near[0]}'?" if near else f"valid here: {', '.join(known)}"
-            raise ConfigError(f"unknown key '{prefix}{shown(key)}'", where=where, cure=cure)
+            raise ConfigError(f"unknown key '{prefix}{word(key)}'", where=where, cure=cure)
         section = hints[key]
         if not dataclasses.is_dataclass(section):
             _refuse_container(section, value, where=where, key=f"{prefix}{key}")
@@ -184,7 +184,7 @@ def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:
     try:
         return typing.cast("T", OmegaConf.to_object(config))
     except OmegaConfBaseException as error:
-        key = shown(getattr(error, "full_key", None) or "?")
+        key = word(getattr(error, "full_key", None) or "?")
         raise ConfigError(f"'{key}' has no value that can be used", where=where, cure="give it one") from None
 
 

@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from medveil.bounded import parse_json
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from medveil.files import check_format
-from medveil.plain import parse_json
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from medveil.bounded import DOCUMENT, Bounds, parse_json
 from medveil.disks import sync_file, sync_folder
 from medveil.errors import FormatError, IntegrityError, StorageError
-from medveil.plain import DOCUMENT, Bounds, parse_json
 
 _CURES = {
     errno.ENOSPC: "free some space and run again",

@@ -24,10 +24,10 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import InvalidRunStatusException, Run, RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 
+from medveil.bounded import word
 from medveil.errors import FederationError
 from medveil.flower_session import in_session, keep_others
 from medveil.pace import LastAnswer, ShortSleep
-from medveil.plain import shown
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
 
@@ -278,7 +278,7 @@ class Tasks:
         except FLOWERS_ENDS as error:
             # A server's bytes make Flower's decoding raise whatever they meet there.
             raise FederationError(
-                f"the SuperNode does not answer as it should: {type(error).__name__}: {shown(error, 200)}",
+                f"the SuperNode does not answer as it should: {type(error).__name__}: {word(error, 200)}",
                 where=self._address,
             ) from error
 

@@ -15,10 +15,10 @@ from typing import Any
 from cryptography import x509
 
 from medveil.audit import canonical
+from medveil.bounded import SETTINGS
 from medveil.certificates import fingerprint
 from medveil.errors import FormatError
 from medveil.files import check_format, read_json, write_json
-from medveil.plain import SETTINGS
 from medveil.signing import is_public
 
 FORMAT = "medveil-invitation"

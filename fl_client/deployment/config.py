@@ -9,12 +9,12 @@ from pathlib import Path
 from crypto.cipher import SCHEMES
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
+from medveil.bounded import word
 from medveil.config import load_config
 from medveil.environment import CREDENTIALS, flower_environment
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
-from medveil.plain import shown
 from medveil.signing import is_public
 from models.policy import KEYS, POLICIES
 
@@ -266,4 +266,4 @@ def load_site(file: Path) -> OwnFiles:
 
 def _check(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
     if not right:
-        raise ConfigError(f"'{name}' is {shown(repr(value))}", where=where, cure=cure)
+        raise ConfigError(f"'{name}' is {word(repr(value))}", where=where, cure=cure)

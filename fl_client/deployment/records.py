@@ -21,9 +21,9 @@ from medveil.audit_messages import (
     put_head,
     subject,
 )
+from medveil.bounded import parse_json
 from medveil.contract import PACKED, RUN_KEY
 from medveil.errors import FormatError
-from medveil.plain import parse_json
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LIMITS = {f"limits.{each.name}" for each in fields(LimitsConfig)}

@@ -92,7 +92,7 @@ def parse_yaml(text: str, *, where: object, bounds: Bounds = SETTINGS) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
-        problem = shown(getattr(error, "problem", None) or type(error).__name__)
+        problem = word(getattr(error, "problem", None) or type(error).__name__)
         raise ConfigError(f"is not valid YAML{line}: {problem}", where=_text(where)) from None
     except (ValueError, RecursionError, OverflowError):
         # A date or a number that is none.
@@ -137,7 +137,7 @@ def kind_of_value(value: Any) -> str:
     return kinds.get(type(value), "a list" if isinstance(value, list | tuple) else "of no kind that settings have")
 
 
-def shown(text: object, longest: int = _SHOWN) -> str:
+def word(text: object, longest: int = _SHOWN) -> str:
     """A word of somebody else's, fit to stand in an error: cut, and escaped where it is not plain ASCII."""
     plain = str(text)
     cut = plain if len(plain) <= longest else f"{plain[:longest]}..."
@@ -196,7 +196,7 @@ def _joined(name: str, key: Any, where: object) -> str:
     _check_text(f"a key {within}", key, where)
     if not 0 < len(key) <= _LONGEST_KEY:
         raise ConfigError(f"a key {within} has {len(key)} characters", where=_text(where), cure=f"1 to {_LONGEST_KEY}")
-    return f"{name}.{shown(key)}" if name else shown(key)
+    return f"{name}.{word(key)}" if name else word(key)
 
 
 def _check_value(name: str, value: Any, where: object) -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medveil.bounded import SETTINGS, Bounds, check_settings, parse_json, word
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FormatError, IntegrityError
 from medveil.files import read_json
-from medveil.plain import SETTINGS, Bounds, check_settings, parse_json, shown
 
 JSON = st.recursive(
     st.none()
@@ -126,6 +126,6 @@ def test_half_a_character_is_no_text() -> None:
 
 
 def test_a_word_of_others_is_cut_and_escaped() -> None:
-    assert shown("abc") == "abc"
-    assert shown("a\x1b[31m\n") == "a\\x1b[31m\\n"
-    assert len(shown("x" * 1000)) < 80
+    assert word("abc") == "abc"
+    assert word("a\x1b[31m\n") == "a\\x1b[31m\\n"
+    assert len(word("x" * 1000)) < 80
