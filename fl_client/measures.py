@@ -33,7 +33,7 @@ class Measures:
         }
 
 
-def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> Measures:
+def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], *, least: float = 1e-12) -> Measures:
     """Measure class probabilities against labels.
 
     Parameters
@@ -42,6 +42,8 @@ def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32
         (n,) class indices.
     probabilities
         (n, K), rows summing to 1.
+    least
+        Probabilities below it count as it in the loss.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32
     n = len(labels)
     if n == 0:
         return Measures(float("nan"), float("nan"), float("nan"), float("nan"), 0)
-    picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), 1e-12, None)
+    picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), least, None)
     predicted = probabilities.argmax(1)
     with warnings.catch_warnings():
         # A predicted class that no image of this site has is ordinary at a small site.

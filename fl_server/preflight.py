@@ -25,7 +25,7 @@ _log = logger("server")
 
 @dataclass(frozen=True)
 class SiteRow:
-    """What a site said of itself: one row of the preflight table. Small counts come rounded up from the site."""
+    """What a site said of itself: one row of the preflight table. Small counts come from the site as 0."""
 
     node: int
     site: str
@@ -134,7 +134,9 @@ def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str)
         if row.version != medveil_version():
             _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
         if row.missing:
-            _log.warning("%s has no training image of: %s", row.site, ", ".join(row.missing))
+            _log.warning(
+                "%s has no training image, or fewer than it tells of, of: %s", row.site, ", ".join(row.missing)
+            )
 
 
 def check_same_keys(rows: Sequence[SiteRow], before: Sequence[Mapping[str, Any]]) -> None:

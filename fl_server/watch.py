@@ -129,7 +129,7 @@ _COLUMNS = ("site", "train", "validation", "test", "images per class", "skipped"
 
 def site_table(rows: Sequence[SiteRow], *, reveal: bool = False) -> Table:
     """The preflight table, for a rich console."""
-    table = Table(title="Sites (counts below 10 are shown as 10)")
+    table = Table(title="Sites (0 images: none, or fewer than the site tells of)")
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in {"train", "validation", "test", "skipped"} else "left")
     for row in rows:

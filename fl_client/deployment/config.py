@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fl_client.config import SMALLEST_COUNT
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
 from medveil.config import load_config
@@ -32,6 +33,10 @@ class LimitsConfig:
         default=False, metadata={"help": "Accept policies whose stem travels; it shows more than trunk and head."}
     )
     least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
+    smallest_count: int = field(
+        default=SMALLEST_COUNT,
+        metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
+    )
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     least_sites: int = field(
         default=2, metadata={"help": "Fewest sites the server must promise to make a model of; it is a promise."}
@@ -46,7 +51,7 @@ class LimitsConfig:
         for policy in self.policies:
             _check(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)
         _check(bool(self.policies), "limits.policies", self.policies, "at least one", where)
-        for name in ("least_images", "most_rounds", "least_sites"):
+        for name in ("least_images", "smallest_count", "most_rounds", "least_sites"):
             _check(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
         megabytes = self.most_megabytes
         _check(0 < megabytes < float("inf"), "limits.most_megabytes", megabytes, "a number above 0", where)

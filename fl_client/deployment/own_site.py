@@ -20,6 +20,7 @@ from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.limits import check_bytes, check_images, check_round, checked_run
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import Host, kind_of
+from fl_client.leaving import Leaving
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import RUN_KEY, RunConfig
@@ -173,6 +174,7 @@ class OwnHost(Host):
                 keep_model=True,
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
+                leaving=Leaving(self._limits.smallest_count),
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
