@@ -133,7 +133,7 @@ def make_app(host: Host) -> ClientApp:
             encoded = encode(outgoing, site.run.wire)
             sent = {PACKED: pack(encoded)} if site.run.packed else encoded
             record = ArrayRecord({name: Array(array) for name, array in sent.items()})
-            return RecordDict({ARRAYS: record, METRICS: MetricRecord(known(metrics))})
+            return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)})})
 
         return _answer(host, message, context, work)
 
@@ -145,7 +145,7 @@ def make_app(host: Host) -> ClientApp:
             incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "evaluate", round_)
             metrics = site.evaluate(round_, incoming)
-            return RecordDict({METRICS: MetricRecord(known(metrics))})
+            return RecordDict({METRICS: MetricRecord({**known(metrics)})})
 
         return _answer(host, message, context, work)
 

@@ -19,6 +19,7 @@ from medveil.errors import ConfigError, MedVeilError
 from medveil.flower import pull_soon
 from medveil.log import logger, set_up_logging
 from medveil.paths import run_uuid, weights_file
+from medveil.plain import tell
 
 app = ServerApp()
 _log = logger("server")
@@ -57,7 +58,7 @@ def _federate(grid: Grid, run: RunConfig, settings: ServerSettings) -> None:
     if isinstance(grid, AuditedGrid):
         grid.packs(lambda: federation.travelling)
     if not settings.out:
-        print(f"run folder: {federation.folder}", flush=True)
+        tell(f"run folder: {federation.folder}")
     federation.run()
 
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fl_server.preflight import SiteRow
+from medveil import plain
 from medveil.log import logger
 
 _SHORT = 8
@@ -96,7 +97,7 @@ class LogWatcher(Watcher):
 
     def __init__(self, *, reveal: bool = False, console: Console | None = None) -> None:
         self._reveal = reveal
-        self._console = console or Console(stderr=True)
+        self._console = console or plain.console(stderr=True)
 
     def say(self, text: str) -> None:
         """Log a sentence."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
+from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from fl_client.deployment.check import Point
@@ -58,11 +59,11 @@ def _do_enroll(arguments: argparse.Namespace) -> int:
         passphrase=passphrase,
         overrides=overrides,
     )
-    print(f"{made.folder} holds this site's keys and site.yaml; keep it")
-    print(f"send the coordinator {made.public}, and nothing else of it")
-    print(f"and read out over another channel: {made.key.fingerprint}")
+    tell(f"{made.folder} holds this site's keys and site.yaml; keep it")
+    tell(f"send the coordinator {made.public}, and nothing else of it")
+    tell(f"and read out over another channel: {made.key.fingerprint}")
     if invitation is not None and not wanted:
-        print(f"compare the authority with what the coordinator reads out: {invitation.fingerprint}")
+        tell(f"compare the authority with what the coordinator reads out: {invitation.fingerprint}")
     return EXIT_OK
 
 
@@ -82,9 +83,9 @@ def _do_check(arguments: argparse.Namespace) -> int:
 
     points = check(site_of(arguments), Passphrases(read_passphrase))
     if arguments.json:
-        print(json.dumps([vars(point) for point in points], indent=2))
+        tell_json([vars(point) for point in points])
     else:
-        print(_table(points))
+        tell_block(_table(points))
     return next((point.exit_code for point in points if point.exit_code), EXIT_OK)
 
 
@@ -121,19 +122,19 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         if arguments.withdraw:
             raise ConfigError("needs HASH", where=f"{PROG} approve --withdraw")
         for digest, when in approvals.all().items():
-            print(f"{digest}  {when}{'  the MedVeil installed here' if digest == own else ''}")
-        print(f"the MedVeil installed here is {own}")
+            tell(f"{digest}  {when}{'  the MedVeil installed here' if digest == own else ''}")
+        tell(f"the MedVeil installed here is {own}")
         return EXIT_OK
     digest = arguments.hash.lower()
     if arguments.withdraw:
         approvals.withdraw(digest)
-        print(f"withdrawn: {digest}")
+        tell(f"withdrawn: {digest}")
         return EXIT_OK
     approvals.approve(digest)
-    print(f"approved: {digest}")
+    tell(f"approved: {digest}")
     if digest == own:
-        print("it is the MedVeil installed here")
+        tell("it is the MedVeil installed here")
     else:
-        print(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
-        print("other code, or the same packed by another zlib: the site's log names the files that differ")
+        tell(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
+        tell("other code, or the same packed by another zlib: the site's log names the files that differ")
     return EXIT_OK

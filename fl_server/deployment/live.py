@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from rich.text import Text
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.progress import ANSWERED, number, numbers
 from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
+from medveil import plain
 from medveil.errors import MedVeilError
 
 LOOK_S = 1.0
@@ -72,7 +72,7 @@ def watch(found: Iterator[dict[str, Any]], *, as_json: bool = False, console: Co
     console
         Where to show it; by default stdout.
     """
-    console = console or Console(highlight=False)
+    console = console or plain.console()
     try:
         if as_json:
             _print_json(found, console)
@@ -135,18 +135,18 @@ def _print_changes(found: Iterator[dict[str, Any]], console: Console) -> None:
     before: dict[str, Any] | None = None
     for each in found:
         if before is None:
-            console.print(as_text(each), markup=False, soft_wrap=True)
+            console.print(plain.shown_lines(as_text(each)), markup=False, soft_wrap=True)
         else:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             for line in changes(before, each):
-                console.print(f"{at} {line}", markup=False, soft_wrap=True)
+                plain.say(console, f"{at} {line}")
         before = each
 
 
 def _print_json(found: Iterator[dict[str, Any]], console: Console) -> None:
     told = ""
     for each in found:
-        line = json.dumps(each)
+        line = plain.as_json(each, indent=None)
         if line != told:
             console.file.write(f"{line}\n")
             console.file.flush()
