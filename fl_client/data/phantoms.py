@@ -6,8 +6,6 @@ drawn independently of it.
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from fl_client.data.phantom_files import SCANNERS, Patient, write_phantom
 from fl_client.data.rng import generator
 from medveil.errors import ConfigError, DataError
 from medveil.files import check_format, locked, new_folder, read_json, write_json, write_text
+from medveil.sheets import sheet
 
 CLASSES = ("none", "mass", "ring", "diffuse")
 VERSION = 1
@@ -92,9 +91,7 @@ def _found(folder: Path) -> Any:
 def _draw(folder: Path, config: PhantomConfig, manifest: dict[str, Any]) -> None:
     with new_folder(folder) as building:
         rows = [row for site in range(config.sites) for row in _draw_site(building, config, site)]
-        table = io.StringIO()
-        csv.writer(table).writerows([("path", "label", "site"), *rows])
-        write_text(building / _LABELS, table.getvalue())
+        write_text(building / _LABELS, sheet([("path", "label", "site"), *rows], end="\r\n"))
         write_json(building / _MANIFEST, manifest)
 
 
