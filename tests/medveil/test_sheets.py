@@ -39,7 +39,7 @@ def cells(text: str, delimiter: str) -> list[str]:
 
 
 def runs(cell: str) -> bool:
-    return cell.lstrip(" \t\r\n\"\u00a0")[:1] in tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+    return cell.lstrip(' \t\r\n"\u00a0')[:1] in tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
