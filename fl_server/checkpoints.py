@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from medveil.errors import FormatError, IntegrityError, StorageError
 from medveil.files import check_format, make_folder, read_bytes, read_json, sweep_parts, write_bytes, write_json
 from medveil.log import logger
+from medveil.shapes import check_shape
 from medveil.wire import Tensors
 
 FORMAT = "medveil-checkpoint"
@@ -107,6 +108,7 @@ def load(path: Path) -> Checkpoint:
     sidecar = path.with_suffix(".json")
     document = read_json(sidecar)
     check_format(document, name=FORMAT, newest=VERSION, where=sidecar)
+    check_shape(document, {"run": str, "round": int, "sha256": str, "scalars": dict}, where=sidecar)
     data = read_bytes(path.with_suffix(".safetensors"))
     if hashlib.sha256(data).hexdigest() != document.get("sha256"):
         raise IntegrityError("is not what its checksum says", where=path.with_suffix(".safetensors"))

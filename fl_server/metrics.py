@@ -12,11 +12,20 @@ from typing import Any
 from flwr.app import Message
 
 from medveil.contract import METRICS, measure_key
+from medveil.errors import IntegrityError
 from medveil.files import read_bytes, storage_error, write_bytes
+from medveil.shapes import check_shape
 
 ALL = "all"
 MEASURES = ("loss", "accuracy", "balanced_accuracy", "auroc")
 Line = dict[str, Any]
+_SHAPE = {
+    "round": int,
+    "site": str,
+    "phase": str,
+    **dict.fromkeys((*MEASURES, "seconds"), (float, None)),
+    **dict.fromkeys(("n", "bytes_up", "bytes_down"), (int, None)),
+}
 
 
 class MetricsLog:
@@ -53,7 +62,16 @@ class MetricsLog:
 def read_lines(path: Path) -> list[Line]:
     """The whole lines of a file, whose last one may still be in the writing; none where it is not there yet."""
     text = read_bytes(path) if path.exists() else b""
-    return [json.loads(line) for line in text.split(b"\n")[:-1]]
+    return [_line(line, f"{path}, line {number}") for number, line in enumerate(text.split(b"\n")[:-1], start=1)]
+
+
+def _line(text: bytes, where: str) -> Line:
+    try:
+        made: Line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise IntegrityError("is not whole JSON", where=where) from None
+    check_shape(made, _SHAPE, where=where)
+    return made
 
 
 def metrics_of(message: Message) -> dict[str, float | None]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fl_server.metrics import MEASURES, measures_of, together
 from medveil.contract import RunConfig, measure_key
+from medveil.shapes import read_document
 
 FORMAT = "medveil-summary"
 VERSION = 1
 _MAJORITY = measure_key("test", "majority-rate")
 _NO_INTERVALS = "class probabilities stay at the sites; a simulation adds intervals from them"
 
+_MEASURED = {**dict.fromkeys(MEASURES, (float, None)), "n": (int, None), "majority_rate?": (float, None)}
+_SHAPE = {"run": str, "name": str, "status": str, "rounds": int, **_MEASURED, "sites": {str: _MEASURED}, "thief": dict}
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
 
@@ -52,6 +56,17 @@ def summarise(run: RunConfig, evaluated: SiteMetrics, *, status: str, rounds: in
         "thief": _thief(run, evaluated),
         **totals,
     }
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read the summary of a run.
+
+    Raises
+    ------
+    StorageError, FormatError, IntegrityError
+        It is missing, another file, of a newer version, or a field of it is not what it was written as.
+    """
+    return read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
 
 
 def _of_site(metrics: Mapping[str, float | None]) -> dict[str, Any]:

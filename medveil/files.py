@@ -27,6 +27,8 @@ _CURES = {
 }
 
 _LONGEST_NAME = 40
+LARGEST_JSON = 2**28
+"""Bytes of a JSON document; the largest of ours, the list of files of a large store, is far below."""
 
 
 def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
@@ -115,18 +117,24 @@ def write_json(path: str | Path, document: Any, *, mode: int = 0o644) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", mode=mode)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Read a file, with our own errors for one that is missing or unreadable."""
+def read_bytes(path: str | Path, *, most: int | None = None) -> bytes:
+    """Read a file, with our own errors for one that is missing or unreadable, or larger than it may be."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            data = stream.read() if most is None else stream.read(most + 1)
     except FileNotFoundError:
         raise StorageError("no such file", where=path) from None
     except OSError as error:
         raise storage_error(error, path, "read the file") from error
+    except ValueError:
+        raise StorageError("no file can have this name", where=path) from None
+    if most is not None and len(data) > most:
+        raise IntegrityError(f"is larger than the {most} bytes it can be", where=path)
+    return data
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON document.
+def read_json(path: str | Path, *, most: int = LARGEST_JSON) -> Any:
+    """Read a JSON document of at most so many bytes.
 
     Raises
     ------
@@ -135,11 +143,16 @@ def read_json(path: str | Path) -> Any:
     IntegrityError
         It is not whole JSON.
     """
-    data = read_bytes(path)
+    data = read_bytes(path, most=most)
     try:
-        return json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(data, parse_constant=_refuse_constant)
+    # A number of thousands of digits is a ValueError, brackets in thousands a RecursionError.
+    except (ValueError, RecursionError) as error:
         raise IntegrityError("is not a whole JSON document", where=path, cure="restore it from a copy") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 @contextlib.contextmanager

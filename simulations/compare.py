@@ -11,10 +11,11 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from fl_server.manifest import read_manifest
 from medveil import plain
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
-from medveil.files import make_folder, read_json, write_text
+from medveil.files import make_folder, write_text
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
 from simulations.report.comparison import ArmResult, write_comparison
@@ -141,7 +142,7 @@ def _is_finished(folder: Path) -> bool:
     manifest = folder / "manifest.json"
     if not manifest.is_file() or not (folder / "report.html").is_file():
         return False
-    return read_json(manifest).get("status") in _FINISHED
+    return read_manifest(manifest).get("status") in _FINISHED
 
 
 def _row(arm: Arm, planned: list[_Job]) -> ArmResult:

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
+from fl_server.summary import read_summary
 from medveil.errors import DataError
-from medveil.files import read_json, write_json
+from medveil.files import write_json
 from simulations.predictions import Floats, Ints, Predictions, Runs, Sites, load_predictions
 from simulations.resampling import (
     METRICS,
@@ -212,7 +213,7 @@ def add_intervals(run: str | Path, *, n_boot: int = RESAMPLES, seed: int = 0) ->
         The summary or a file of predictions is not whole.
     """
     path = Path(run) / "summary.json"
-    summary: dict[str, Any] = read_json(path)
+    summary = read_summary(path)
     sites = load_predictions(run)
     summary["intervals"] = None
     summary["intervals_note"] = "no site has written predictions"

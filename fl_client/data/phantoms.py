@@ -19,7 +19,8 @@ from fl_client.data.dicom import DicomSource
 from fl_client.data.phantom_files import SCANNERS, Patient, write_phantom
 from fl_client.data.rng import generator
 from medveil.errors import ConfigError, DataError
-from medveil.files import check_format, locked, new_folder, read_json, write_json, write_text
+from medveil.files import locked, new_folder, write_json, write_text
+from medveil.shapes import read_document
 from medveil.sheets import sheet
 
 CLASSES = ("none", "mass", "ring", "diffuse")
@@ -83,9 +84,7 @@ def _found(folder: Path) -> Any:
         return None
     if not (folder / _MANIFEST).is_file():
         raise DataError("holds something else than phantoms", where=folder, cure="choose a new folder in data.path")
-    found = read_json(folder / _MANIFEST)
-    check_format(found, name=_FORMAT, newest=VERSION, where=folder / _MANIFEST)
-    return found
+    return read_document(folder / _MANIFEST, {}, name=_FORMAT, newest=VERSION)
 
 
 def _draw(folder: Path, config: PhantomConfig, manifest: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError
-from medveil.files import check_format, locked, make_folder, read_json, write_json
+from medveil.files import locked, make_folder, write_json
+from medveil.shapes import read_document
 
 FORMAT = "medveil-approvals"
 VERSION = 1
@@ -39,10 +40,10 @@ class Approvals:
         """
         if not self._path.exists():
             return {}
-        document = read_json(self._path)
-        check_format(document, name=FORMAT, newest=VERSION, where=self._path)
+        document = read_document(self._path, {}, name=FORMAT, newest=VERSION)
         approved = document.get("approved")
-        if not isinstance(approved, dict) or not all(map(_HASH.fullmatch, approved)):
+        fit = isinstance(approved, dict) and all(map(_HASH.fullmatch, approved))
+        if not fit or not all(isinstance(when, str) for when in approved.values()):
             raise IntegrityError("is not a list of approvals", where=self._path, cure="approve anew, by hand")
         return {str(digest): str(when) for digest, when in approved.items()}
 

@@ -16,6 +16,8 @@ from medveil.node_keys import check_name
 from models.policy import KEYS, POLICIES
 
 CONFIG_FILE = "site.yaml"
+SERVED, SERVED_VERSION = "medveil-served", 1
+"""Format of what the worker writes down of its last message."""
 SITE_VARIABLE = "MEDVEIL_SITE"
 """Environment variable: the file of the real site a process serves. Where it is set, nothing simulates one."""
 _UNSET = "is not set"

@@ -25,7 +25,8 @@ from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
-from medveil.files import check_format, make_folder, read_json, write_json
+from medveil.files import make_folder, write_json
+from medveil.shapes import read_document
 
 FORMAT = "medveil-served-run"
 VERSION = 1
@@ -223,6 +224,5 @@ def _served(path: Path) -> dict[str, int]:
     """How often a run was answered, by kind of message."""
     if not path.exists():
         return {}
-    document = read_json(path)
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
-    return {str(kind): int(count) for kind, count in document["answered"].items()}
+    document = read_document(path, {"answered": {str: int}}, name=FORMAT, newest=VERSION)
+    return dict(document["answered"])

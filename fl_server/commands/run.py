@@ -122,9 +122,9 @@ def _app_hash() -> str:
 
 
 def _tell_left_out(folder: Path) -> bool:
-    from medveil.files import read_json  # noqa: PLC0415
+    from fl_server.manifest import read_manifest  # noqa: PLC0415
 
-    left_out = read_json(folder / "manifest.json")["left_out"]
+    left_out = read_manifest(folder / "manifest.json")["left_out"]
     for each in left_out:
         tell(f"left out of round {each['round']}: {each['site']}: {each['reason']}", error=True)
     return bool(left_out)
