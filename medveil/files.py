@@ -8,8 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,7 +41,7 @@ def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
 
 
 def make_folder(path: str | Path, mode: int = 0o777) -> Path:
-    """Create a folder and its parents; one that is there already is left as it is.
+    """Create a folder and its parents, all with `mode` less the umask; one that is there already is left as it is.
 
     Raises
     ------
@@ -50,7 +50,10 @@ def make_folder(path: str | Path, mode: int = 0o777) -> Path:
     """
     path = Path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        # `Path.mkdir` gives parents another mode, and a folder for its owner alone would lie in one for all.
+        for each in (*reversed(path.parents), path):
+            if not each.is_dir():
+                each.mkdir(exist_ok=True, mode=mode)
     except FileExistsError:
         raise StorageError("is a file where a folder is needed", where=path, cure="move it away") from None
     except OSError as error:
@@ -69,6 +72,11 @@ def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     The stream can be written, sought and read back. When the block raises, nothing of it remains and an older file at
     `path` is untouched; an error other than `OSError` passes as it is.
 
+    Parameters
+    ----------
+    mode
+        Of the file, less the umask, as the file is made: nobody reads a part of it who may not read the whole.
+
     Raises
     ------
     StorageError
@@ -78,12 +86,13 @@ def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         # Cut, so that a name as long as a disk allows still has room for what makes it a part.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}.", suffix=".part")
+        part = _part(path, path.name[:_LONGEST_NAME])
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        temporary = str(part)
         with os.fdopen(handle, "w+b") as stream:
             yield stream
             stream.flush()
             sync_file(stream.fileno())
-        os.chmod(temporary, mode)
         os.replace(temporary, path)
         temporary = None
         sync_folder(path.parent)
@@ -169,12 +178,12 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
     path = Path(path)
     make_folder(path.parent)
     try:
-        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        building = _part(path, path.name[:_LONGEST_NAME])
+        building.mkdir(mode=mode)
     except OSError as error:
         raise storage_error(error, path, "create the folder") from error
     try:
         yield building
-        os.chmod(building, mode)
         for inner in building.rglob("*"):
             if inner.is_file():
                 with open(inner, "rb+") as stream:
@@ -190,6 +199,11 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
         raise storage_error(error, path, "write the folder") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _part(path: Path, name: str) -> Path:
+    """Where something is made before it gets its name: beside it, and never called as anything else."""
+    return path.with_name(f".{name}.{secrets.token_hex(4)}.part")
 
 
 @contextlib.contextmanager
