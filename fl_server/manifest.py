@@ -45,7 +45,7 @@ _SHAPE = {
     "stage?": (str, None),
     "error?": (str, None),
     "went_on?": (str, None),
-    "process?": ({"pid": int, "began": str}, None),
+    "process?": ({"pid?": int, "began?": str}, None),
     "phase?": ({"kind": str, "round": int, "sites": [str]}, None),
     "run_config": {"rounds": int},
     "server": dict,

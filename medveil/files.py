@@ -48,14 +48,14 @@ def make_folder(path: str | Path, mode: int = 0o777) -> Path:
     StorageError
         The folder cannot be made or written to.
     """
-    path = Path(path)
+    path = each = Path(path)
     try:
         # `Path.mkdir` gives parents another mode, and a folder for its owner alone would lie in one for all.
         for each in (*reversed(path.parents), path):
             if not each.is_dir():
                 each.mkdir(exist_ok=True, mode=mode)
     except FileExistsError:
-        raise StorageError("is a file where a folder is needed", where=path, cure="move it away") from None
+        raise StorageError("is a file where a folder is needed", where=each, cure="move it away") from None
     except OSError as error:
         raise storage_error(error, path, "create the folder") from error
     if not os.access(path, os.W_OK | os.X_OK):

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
-from fl_server.summary import read_summary
 from medveil.errors import DataError
-from medveil.files import write_json
+from medveil.files import read_json, write_json
+from medveil.shapes import check_shape
 from simulations.predictions import Floats, Ints, Predictions, Runs, Sites, load_predictions
 from simulations.resampling import (
     METRICS,
@@ -213,7 +213,8 @@ def add_intervals(run: str | Path, *, n_boot: int = RESAMPLES, seed: int = 0) ->
         The summary or a file of predictions is not whole.
     """
     path = Path(run) / "summary.json"
-    summary = read_summary(path)
+    summary: dict[str, Any] = read_json(path)
+    check_shape(summary, {}, where=path)
     sites = load_predictions(run)
     summary["intervals"] = None
     summary["intervals_note"] = "no site has written predictions"

@@ -140,7 +140,7 @@ def test_folders_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a file where a folder is needed"):
         files.make_folder(tmp_path / "file")
-    with pytest.raises(StorageError, match="parents are folders"):
+    with pytest.raises(StorageError, match="file: is a file where a folder is needed"):
         files.make_folder(tmp_path / "file" / "below")
     with pytest.raises(StorageError, match="create the folder"):
         files.make_folder("/proc/medveil")
