@@ -104,14 +104,14 @@ def _changes_of_run(before: dict[str, Any] | None, now: dict[str, Any]) -> Itera
     for site in now["sites"]:
         was = known.get(site["site"])
         if site["round"] is not None and (was is None or was["round"] != site["round"]):
-            yield f"round {site['round']}: {site['site']} {ANSWERED}: train loss {number(site['train_loss'])}"
+            yield f"round {site['round']}: {site['site']} {ANSWERED}{_loss(site)}"
         if site["left_out"] > (0 if was is None else was["left_out"]):
             yield f"{site['site']} was left out: {site['why']}"
     rounds = {} if before is None else {row["round"]: row for row in before["history"]}
     for row in now["history"]:
         was = rounds.get(row["round"])
         if was is None:
-            yield f"round {row['round']}: train loss {number(row['train_loss'])}, {row['seconds']:.1f} s"
+            yield f"round {row['round']}{_loss(row)}, {row['seconds']:.1f} s"
         # The validation of a round comes with the training of the next.
         measured = {name: row[f"validation_{name}"] for name in ("loss", "accuracy", "auroc")}
         if measured["loss"] is not None and (was is None or was["validation_loss"] is None):
@@ -122,6 +122,11 @@ def _changes_of_run(before: dict[str, Any] | None, now: dict[str, Any]) -> Itera
         yield f"run {now['run']}: {now['status']}"
     if now["stage"] and (before is None or before["stage"] != now["stage"]):
         yield str(now["stage"])
+
+
+def _loss(row: dict[str, Any]) -> str:
+    """The loss of a training round; most hospitals keep it to themselves."""
+    return "" if row["train_loss"] is None else f": train loss {number(row['train_loss'])}"
 
 
 def _draw(found: Iterator[dict[str, Any]], console: Console) -> None:

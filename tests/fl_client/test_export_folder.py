@@ -398,7 +398,7 @@ def test_no_pickle_pipe_or_missing_file_is_waited_for(tmp_path: Path, plain: Pat
             from_folder(folder, no_keys)
     folder = tmp_path / "pickle"
     shutil.copytree(plain, folder)
-    torch.save({"head.bias": torch.zeros(2)}, folder / WEIGHTS)
+    torch.save({"head.bias": torch.zeros(5000)}, folder / WEIGHTS)
     data = (folder / WEIGHTS).read_bytes()
     document = json.loads((folder / CONFIG).read_text())
     document["sha256"][WEIGHTS] = hashlib.sha256(data).hexdigest()
