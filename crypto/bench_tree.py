@@ -11,7 +11,6 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import UID, ExplicitVRLittleEndian
-from rich.console import Console
 
 from crypto.config import CipherConfig
 from crypto.files.recipe import ARCHIVE, Recipe
@@ -20,6 +19,7 @@ from crypto.keys import SiteKey
 from crypto.tree.plan import Plan
 from crypto.tree.run import run_tree
 from crypto.tree.workers import Alone
+from medveil import plain
 
 STAGES = ("read", "decode", "deidentify", "encrypt", "authenticate", "write")
 """What a file's time goes to. `encrypt` is the cipher, `authenticate` the MAC over data set and ciphertext."""
@@ -51,7 +51,7 @@ def bench_tree(folder: Path | None = None, *, files: int = 200, block: int = 16)
         recipe = Recipe(purpose=ARCHIVE, cipher=CipherConfig(block=block, negate=True))
         plan = Plan(source=source, target=Path(scratch) / "hidden", recipe=recipe, jobs=1)
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
-            found = run_tree(plan, Keyring(SiteKey.generate("bench")), crew=Alone, console=Console(file=nowhere))
+            found = run_tree(plan, Keyring(SiteKey.generate("bench")), crew=Alone, console=plain.console(file=nowhere))
     said = found.summary.as_json()
     stages = {stage: seconds for stage in STAGES if (seconds := found.summary.seconds.get(stage, 0.0))}
     busy = sum(stages.values())

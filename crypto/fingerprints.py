@@ -8,6 +8,7 @@ import sys
 
 from crypto.keys import SIMULATED_PREFIX
 from medveil.errors import ConfigError, KeyMaterialError
+from medveil.plain import tell
 
 _DIGITS = 32
 _GROUP = 4
@@ -88,12 +89,12 @@ def _ask(found: str, whose: str, source: str) -> None:
     asked = sorted(random.SystemRandom().sample(range(len(groups)), _ASKED))
     shown = " ".join("____" if index in asked else group for index, group in enumerate(groups))
     # On stderr, so that --json leaves stdout to the result.
-    print(f"Fingerprint of {whose}:\n    {shown}", file=sys.stderr)
-    print(
+    tell(f"Fingerprint of {whose}:", error=True)
+    tell(f"    {shown}", error=True)
+    tell(
         f"Compare it with what {source} told you over another channel, and type the missing digits: ",
         end="",
-        file=sys.stderr,
-        flush=True,
+        error=True,
     )
     typed = _BETWEEN.sub("", sys.stdin.readline()).lower()
     if typed != "".join(groups[index] for index in asked):

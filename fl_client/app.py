@@ -22,6 +22,7 @@ from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
 from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import RAISED, Host, kind_of, refusal
+from fl_client.leaving import EVERYTHING, Leaving, known
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
@@ -140,7 +141,7 @@ def make_app(host: Host) -> ClientApp:
             encoded = encode(outgoing, site.run.wire)
             sent = {PACKED: pack(encoded)} if site.run.packed else encoded
             record = ArrayRecord({name: Array(array) for name, array in sent.items()})
-            return RecordDict({ARRAYS: record, METRICS: MetricRecord(dict(metrics))})
+            return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)})})
 
         return _answer(host, message, context, work)
 
@@ -152,7 +153,7 @@ def make_app(host: Host) -> ClientApp:
             incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "evaluate", round_)
             metrics = site.evaluate(round_, incoming)
-            return RecordDict({METRICS: MetricRecord(dict(metrics))})
+            return RecordDict({METRICS: MetricRecord({**known(metrics)})})
 
         return _answer(host, message, context, work)
 
@@ -263,6 +264,7 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
         data=_data_in(folder, settings.data),
         folder=folder / "sites" / name,
         device=pick_device(settings.device),
+        leaving=Leaving(EVERYTHING),
     )
     return Site(run, setup)
 

@@ -10,7 +10,10 @@ from medveil.bounded import parse_json
 from medveil.config import from_mapping, to_mapping
 from medveil.training import TrainConfig
 
-__all__ = ["SimulatedSites", "TrainConfig"]
+__all__ = ["SMALLEST_COUNT", "SimulatedSites", "TrainConfig"]
+
+SMALLEST_COUNT = 10
+"""Fewest images of a class of which a hospital tells anything (`fl_client.leaving`), unless its settings say so."""
 
 
 @dataclass

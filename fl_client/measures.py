@@ -34,7 +34,9 @@ class Measures:
         }
 
 
-def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]) -> Measures:
+def measure(
+    labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32], *, least: float = SMALLEST_PROBABILITY
+) -> Measures:
     """Measure class probabilities against labels.
 
     Parameters
@@ -43,6 +45,8 @@ def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32
         (n,) class indices.
     probabilities
         (n, K), rows summing to 1.
+    least
+        Probabilities below it count as it in the loss.
 
     Returns
     -------
@@ -53,7 +57,7 @@ def measure(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32
     n = len(labels)
     if n == 0:
         return Measures(float("nan"), float("nan"), float("nan"), float("nan"), 0)
-    picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), SMALLEST_PROBABILITY, None)
+    picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), least, None)
     predicted = probabilities.argmax(1)
     with warnings.catch_warnings():
         # A predicted class that no image of this site has is ordinary at a small site.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from fl_client.data.store import EncryptedStore, open_store
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
-from fl_client.measures import majority_rate, measure
+from fl_client.leaving import Leaving
 from fl_client.site_files import refuse_changed_images, write_description, write_predictions
 from fl_client.stems import StemVault
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
@@ -35,7 +35,7 @@ from fl_client.training import RoundPlan, predict, train_round
 from fl_client.warmup import warm_up
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
-from medveil.contract import NUM_EXAMPLES, SECONDS, RunConfig, measure_key
+from medveil.contract import NUM_EXAMPLES, SECONDS, RunConfig
 from medveil.errors import ConfigError, DataError, StorageError
 from medveil.log import logger
 from medveil.versions import medveil_version
@@ -47,7 +47,7 @@ from models.travel import load_tensors, tensors, trainable, travelling
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-_SMALLEST_COUNT = 10
+PARTS = ("train", "validation", "test")
 _log = logger("site")
 
 
@@ -79,6 +79,8 @@ class SiteSetup:
         Compare an existing store with its checksums before it is used, which reads all of it.
     judge
         Told the number of images before any is hidden; raises where a store of them is too much.
+    leaving
+        What is told of the images; of classes with few, nothing unless told otherwise.
     """
 
     name: str
@@ -93,6 +95,7 @@ class SiteSetup:
     keep_model: bool = False
     verify: bool = False
     judge: Callable[[int], None] | None = None
+    leaving: Leaving = field(default_factory=Leaving)
 
 
 class Site:
@@ -122,16 +125,17 @@ class Site:
     # -- what a server may ask ---------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """The site's row of the preflight table: plain values, small counts rounded up."""
-        train = self.store.part("train")
-        counts = np.bincount(train.labels, minlength=len(self.run.classes))
+        """The site's row of the preflight table: plain values; what is told of small classes, `leaving` decides."""
+        leaving, labels = self.setup.leaving, {part: self.store.part(part).labels for part in PARTS}
+        counts = leaving.counts(labels["train"], len(self.run.classes))
         return {
             "site": self.setup.name,
             "classes": list(self.run.classes),
-            "counts": [_rounded(int(count)) for count in counts],
+            "counts": counts,
             "missing": [name for name, count in zip(self.run.classes, counts, strict=True) if not count],
-            **{f"n-{part}": _rounded(len(self.store.part(part).labels)) for part in ("train", "validation", "test")},
-            "skipped": len(self._skipped(self.store)),
+            "n-train": leaving.weight(labels["train"]),
+            **{f"n-{part}": leaving.size(labels[part]) for part in ("validation", "test")},
+            "skipped": leaving.count(len(self._skipped(self.store))),
             "model-hash": self.bench.hash,
             "scheme": self.cipher.scheme,
             "block": int(self.run.cipher.get("block", 0)),
@@ -165,11 +169,9 @@ class Site:
         if self.private:
             self.vault.save(round_, tensors(model, self.private))
         metrics |= {
-            NUM_EXAMPLES: result.n // self.train_config.epochs,
+            NUM_EXAMPLES: self.setup.leaving.weight(part.labels),
             SECONDS: time.monotonic() - started,
-            measure_key("train", "loss"): result.loss,
-            measure_key("train", "accuracy"): result.accuracy,
-            measure_key("train", "n"): float(result.n),
+            **self.setup.leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n),
         }
         return self._outgoing(model), metrics
 
@@ -186,13 +188,13 @@ class Site:
         probabilities = predict(model, part, self.train_config)
         write_predictions(self.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities)
         validated = predict(model, validation, self.train_config)
-        metrics = measure(validation.labels, validated).as_metrics("validation")
-        metrics |= measure(part.labels, probabilities).as_metrics("test")
-        metrics[measure_key("test", "majority-rate")] = majority_rate(part.labels)
+        leaving = self.setup.leaving
+        metrics = leaving.measured("validation", validation.labels, validated)
+        metrics |= leaving.measured("test", part.labels, probabilities) | leaving.majority(part.labels)
         metrics |= self._thief(model)
         if whole:
             self._keep_model(round_, whole, metrics, {"validation": validated, "test": probabilities})
-        return metrics | {NUM_EXAMPLES: len(part.labels), SECONDS: time.monotonic() - started}
+        return metrics | {NUM_EXAMPLES: leaving.size(part.labels), SECONDS: time.monotonic() - started}
 
     def model_after(self, round_: int, incoming: Tensors) -> VisionTransformer:
         """The site's model as it stood after a round, from the travelling tensors and those it kept."""
@@ -288,7 +290,7 @@ class Site:
 
     def _measured(self, model: VisionTransformer, phase: str) -> dict[str, float]:
         part = self.store.part(phase)
-        return measure(part.labels, predict(model, part, self.train_config)).as_metrics(phase)
+        return self.setup.leaving.measured(phase, part.labels, predict(model, part, self.train_config))
 
     def _outgoing(self, model: VisionTransformer) -> Tensors:
         found: dict[str, Tensor] = tensors(model, self.travelling)
@@ -308,9 +310,12 @@ class Site:
             return {}
         metrics: dict[str, float] = {}
         if self.setup.cipher_key is not None:
-            metrics |= under_wrong_key(model, loot, self._cipher(self.setup.thief_key), self.train_config)
-        size = self.cipher.padded
-        return metrics | with_public_stem(model, loot, self.bench.public, size, self.train_config)
+            cipher = self._cipher(self.setup.thief_key)
+            metrics |= under_wrong_key(model, loot, cipher, self.train_config, self.setup.leaving)
+        size, leaving = self.cipher.padded, self.setup.leaving
+        return metrics | with_public_stem(
+            model, loot, public=self.bench.public, size=size, config=self.train_config, leaving=leaving
+        )
 
     def _keep_model(self, round_: int, whole: dict[str, Tensor], metrics: dict[str, float], said: Predicted) -> None:
         made = KeptModel(whole, facts_of(self, round_, metrics, said))
@@ -329,7 +334,7 @@ class Site:
                 "source": self._source.identity(),
                 "fingerprint": self.cipher.fingerprint,
                 "store": store.rebuilt or ("built" if store.built else "opened"),
-                "parts": {part: len(store.part(part).labels) for part in ("train", "validation", "test")},
+                "parts": {part: len(store.part(part).labels) for part in PARTS},
                 "skipped": [each._asdict() for each in self._skipped(store)],
                 "shared_skipped": [] if self.setup.sites == 1 else [each._asdict() for each in self._source.skipped],
             },
@@ -344,7 +349,3 @@ def follow(model: VisionTransformer, cipher: ImageCipher) -> None:
         return
     moves = cipher.stem_permutation()
     adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
-
-
-def _rounded(count: int) -> int:
-    return _SMALLEST_COUNT if 0 < count < _SMALLEST_COUNT else count

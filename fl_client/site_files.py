@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from medveil.errors import DataError
-from medveil.files import make_folder, read_json, write_bytes, write_json
+from medveil.files import make_folder, write_bytes, write_json
+from medveil.shapes import read_document
 
 FORMAT = "medveil-site"
 VERSION = 1
@@ -45,7 +46,7 @@ def refuse_changed_images(folder: Path, *, run: str, source: object, site: str) 
     path = folder / _DESCRIPTION
     if not path.is_file():
         return
-    recorded = read_json(path)
+    recorded = read_document(path, {"run?": str}, name=FORMAT, newest=VERSION)
     if recorded.get("run") == run and recorded.get("source") != source:
         raise DataError("the images changed since the run began", where=site, cure="start a new run")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from crypto.base import PLAIN, ImageCipher, Pixels, Reading
 from fl_client.config import TrainConfig
 from fl_client.data.stored import nonces_for
-from fl_client.measures import measure
+from fl_client.leaving import Leaving
 from fl_client.training import predict
 from models.stem import stem_names
 from models.travel import load_tensors
@@ -41,15 +41,23 @@ class Loot:
         return self.images[indices]
 
 
-def under_wrong_key(model: VisionTransformer, loot: Loot, cipher: ImageCipher, config: TrainConfig) -> dict[str, float]:
+def under_wrong_key(
+    model: VisionTransformer, loot: Loot, cipher: ImageCipher, config: TrainConfig, leaving: Leaving
+) -> dict[str, float]:
     """Measures of the whole stolen model on images hidden by `cipher`, which carries another key than the site's."""
     images = cipher.encrypt(loot.images, nonces_for(cipher, list(range(len(loot.images)))))
     hidden = Loot(images, loot.labels, cipher.reading)
-    return measure(loot.labels, predict(model, hidden, config)).as_metrics("wrong-key")
+    return leaving.measured("wrong-key", loot.labels, predict(model, hidden, config))
 
 
 def with_public_stem(
-    model: VisionTransformer, loot: Loot, public: dict[str, Tensor], size: tuple[int, int], config: TrainConfig
+    model: VisionTransformer,
+    loot: Loot,
+    *,
+    public: dict[str, Tensor],
+    size: tuple[int, int],
+    config: TrainConfig,
+    leaving: Leaving,
 ) -> dict[str, float]:
     """Measures of the stolen trunk and head behind the public initial stem, on plaintext.
 
@@ -65,4 +73,4 @@ def with_public_stem(
     load_tensors(model, {name: public[name] for name in stem_names(model)})
     missing = [(0, wanted - found) for wanted, found in zip(size, loot.images.shape[2:], strict=True)]
     plain = Loot(np.pad(loot.images, [(0, 0), (0, 0), *missing]), loot.labels)
-    return measure(loot.labels, predict(model, plain, config)).as_metrics("public-stem")
+    return leaving.measured("public-stem", loot.labels, predict(model, plain, config))

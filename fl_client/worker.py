@@ -23,7 +23,7 @@ from flwr.app import Message
 from fl_client.app import make_app
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.code import load_approved
-from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.records import SiteRecords
@@ -38,8 +38,6 @@ from medveil.installed import installed_hash
 from medveil.log import logger, set_up_logging
 from medveil.pace import Pace
 
-FORMAT = "medveil-served"
-VERSION = 1
 _AWAY_S = 2.0
 _NAMED = 5
 KINDS = ("query", "train", "evaluate")
@@ -186,8 +184,8 @@ class Worker:
         """Write down what was done last, for `medveil-site status`."""
         self._answered += 1
         document: dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": SERVED,
+            "version": SERVED_VERSION,
             "answered": self._answered,
             "last": {"kind": kind, "at": _now(), "seconds": round(seconds, 3), "outcome": said},
         }

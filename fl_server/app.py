@@ -22,6 +22,7 @@ from medveil.flower_grids import is_simulated
 from medveil.flower_replies import take_replies_one_by_one
 from medveil.log import logger, set_up_logging
 from medveil.paths import run_uuid, weights_file
+from medveil.plain import tell
 
 app = ServerApp()
 _log = logger("server")
@@ -64,7 +65,7 @@ def _federate(grid: Grid, run: RunConfig, settings: ServerSettings) -> None:
     if isinstance(grid, AuditedGrid):
         grid.packs(lambda: federation.travelling)
     if not settings.out:
-        print(f"run folder: {federation.folder}", flush=True)
+        tell(f"run folder: {federation.folder}")
     federation.run()
 
 

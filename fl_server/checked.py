@@ -25,7 +25,7 @@ from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
 from medveil.errors import FederationError
 from medveil.flower import AppExitException
 from medveil.received import tensors_of
-from medveil.shown import shown
+from medveil.values import shown_value
 from medveil.wire import Tensors, add_delta, decode, delta, encode, pack
 
 _SMALLEST_NORM = 1.0
@@ -180,7 +180,9 @@ class Checked(Strategy):
         base = self._received[reply.metadata.src_node_id]
         records = reply.content.array_records
         if list(records) != [ARRAYS]:
-            raise FederationError(f"the reply carries array records {shown(list(records))}, wanted '{ARRAYS}' alone")
+            raise FederationError(
+                f"the reply carries array records {shown_value(list(records))}, wanted '{ARRAYS}' alone"
+            )
         shapes = {name: each.shape for name, each in base.items()}
         tensors = tensors_of(records[ARRAYS], shapes, self.wire, packed=self.packed)
         change = tensors if self.kind == "delta" else delta(tensors, base)

@@ -22,6 +22,7 @@ from medveil.files import (
     write_json,
 )
 from medveil.log import logger
+from medveil.shapes import check_shape
 from medveil.wire import Tensors
 
 FORMAT = "medveil-checkpoint"
@@ -118,6 +119,7 @@ def load(path: Path) -> Checkpoint:
     sidecar = path.with_suffix(".json")
     document = read_json(sidecar)
     check_format(document, name=FORMAT, newest=VERSION, where=sidecar)
+    check_shape(document, {"run": str, "round": int, "sha256": str, "scalars": dict}, where=sidecar)
     data = read_bytes(path.with_suffix(".safetensors"))
     if hashlib.sha256(data).hexdigest() != document.get("sha256"):
         raise IntegrityError("is not what its checksum says", where=path.with_suffix(".safetensors"))

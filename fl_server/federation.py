@@ -26,13 +26,13 @@ from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import Recorder
 from fl_server.rows import SiteRow
 from fl_server.strategies import make_strategy, sampled, too_few
-from fl_server.summary import summarise
+from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher, check_installed
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError
-from medveil.files import read_json, write_json
+from medveil.files import write_json
 from medveil.log import logger
 from medveil.paths import run_folder
 from medveil.wire import Tensors
@@ -127,7 +127,7 @@ class Federation:
             self._manifest.begin(self.config, self.settings, device=device_name())
         elif not self._manifest.reopen(self.config, self.settings):
             self._watch.say(f"this run has already {self._manifest.document['status']}: {self.folder}")
-            return cast("dict[str, Any]", read_json(self.folder / "summary.json"))
+            return read_summary(self.folder / "summary.json")
         with self._manifest.following():
             check_run(self.config, self.settings)
             return self._federate()

@@ -15,8 +15,9 @@ from medveil import processes
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
-from medveil.files import check_format, make_folder, read_json, write_json
+from medveil.files import make_folder, write_json
 from medveil.log import logger
+from medveil.shapes import read_document
 from medveil.versions import environment
 
 FORMAT = "medveil-manifest"
@@ -35,6 +36,34 @@ _MAY_CHANGE = (
 )
 """Settings of the server that do not change what a round makes of the updates it gets."""
 _log = logger("server")
+
+
+_SHAPE = {
+    "run": str,
+    "name": str,
+    "status": str,
+    "stage?": (str, None),
+    "error?": (str, None),
+    "went_on?": (str, None),
+    "process?": ({"pid?": int, "began?": str}, None),
+    "phase?": ({"kind": str, "round": int, "sites": [str]}, None),
+    "run_config": {"rounds": int},
+    "server": dict,
+    "sites": [{"site": str}],
+    "left_out": [{"round": int, "site": str, "reason": str}],
+    "resumed": [str],
+}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of a run.
+
+    Raises
+    ------
+    StorageError, FormatError, IntegrityError
+        It is missing, another file, of a newer version, or a field of it is not what it was written as.
+    """
+    return read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
 
 
 class Manifest:
@@ -105,8 +134,7 @@ class Manifest:
         """
         if not self.path.exists():
             raise ConfigError("the folder holds no run to resume", where=self.path.parent)
-        self.document = read_json(self.path)
-        check_format(self.document, name=FORMAT, newest=VERSION, where=self.path)
+        self.document = read_manifest(self.path)
         if self.document["status"] in ENDED:
             return False
         self._refuse_other(dataclasses.asdict(run), self.document["run_config"])

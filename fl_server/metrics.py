@@ -12,16 +12,24 @@ from flwr.app import Message
 
 from fl_server.faults import reading
 from medveil.contract import ARRAYS, METRICS, measure_key
-from medveil.errors import FederationError
+from medveil.errors import FederationError, IntegrityError
 from medveil.files import read_bytes, storage_error, write_bytes
 from medveil.measures import checked_measures
-from medveil.shown import shown
+from medveil.shapes import check_shape
+from medveil.values import shown_value
 
 ALL = "all"
 MEASURES = ("loss", "accuracy", "balanced_accuracy", "auroc")
 Line = dict[str, Any]
 Weigh = Callable[[Iterable[str]], Mapping[str, float]]
 """Gives the weight of each of some sites that are averaged; none to those that do not count."""
+_SHAPE = {
+    "round": int,
+    "site": str,
+    "phase": str,
+    **dict.fromkeys((*MEASURES, "seconds"), (float, None)),
+    **dict.fromkeys(("n", "bytes_up", "bytes_down"), (int, None)),
+}
 
 
 class MetricsLog:
@@ -58,7 +66,16 @@ class MetricsLog:
 def read_lines(path: Path) -> list[Line]:
     """The whole lines of a file, whose last one may still be in the writing; none where it is not there yet."""
     text = read_bytes(path) if path.exists() else b""
-    return [json.loads(line) for line in text.split(b"\n")[:-1]]
+    return [_line(line, f"{path}, line {number}") for number, line in enumerate(text.split(b"\n")[:-1], start=1)]
+
+
+def _line(text: bytes, where: str) -> Line:
+    try:
+        made: Line = json.loads(text)
+    except (ValueError, RecursionError):
+        raise IntegrityError("is not whole JSON", where=where) from None
+    check_shape(made, _SHAPE, where=where)
+    return made
 
 
 def metrics_of(message: Message, kind: str, *, site: str) -> dict[str, float | None]:
@@ -82,11 +99,11 @@ def metrics_of(message: Message, kind: str, *, site: str) -> dict[str, float | N
         content = message.content
         records, arrays = list(content.metric_records), list(content.array_records)
         if records != [METRICS]:
-            raise FederationError(f"the reply carries metric records {shown(records)}, wanted '{METRICS}' alone")
+            raise FederationError(f"the reply carries metric records {shown_value(records)}, wanted '{METRICS}' alone")
         if kind != "train" and arrays:
-            raise FederationError(f"the reply carries array records {shown(arrays)}, wanted none")
+            raise FederationError(f"the reply carries array records {shown_value(arrays)}, wanted none")
         if kind == "train" and arrays != [ARRAYS]:
-            raise FederationError(f"the reply carries array records {shown(arrays)}, wanted '{ARRAYS}' alone")
+            raise FederationError(f"the reply carries array records {shown_value(arrays)}, wanted '{ARRAYS}' alone")
         return checked_measures(content.metric_records[METRICS])
 
 

@@ -97,7 +97,9 @@ def check_agreement(rows: Sequence[SiteRow], *, keys: str) -> None:
         if row.version != medveil_version():
             _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
         if row.missing:
-            _log.warning("%s has no training image of: %s", row.site, ", ".join(row.missing))
+            _log.warning(
+                "%s has no training image, or fewer than it tells of, of: %s", row.site, ", ".join(row.missing)
+            )
 
 
 def check_same_keys(rows: Sequence[SiteRow], before: Sequence[Mapping[str, Any]]) -> None:

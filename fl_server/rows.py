@@ -10,7 +10,7 @@ from fl_server.collect import Reply
 from fl_server.faults import reading
 from medveil.contract import SITE, RunConfig
 from medveil.errors import FederationError
-from medveil.shown import shown
+from medveil.values import shown_value
 
 _LARGEST = 2**63 - 1
 """What Flower's records hold at most."""
@@ -24,7 +24,7 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class SiteRow:
-    """What a site said of itself: one row of the preflight table. Small counts come rounded up from the site."""
+    """What a site said of itself: one row of the preflight table. Small counts come from the site as 0."""
 
     node: int
     site: str
@@ -97,7 +97,7 @@ def _values(said: Mapping[str, Any], where: str) -> dict[str, Any]:
         key = name.replace("_", "-")
         value = said.get(key)
         if not _is(value, kind):
-            raise FederationError(f"'{key}' is {shown(value)}", where=where, cure=f"wanted {kind}")
+            raise FederationError(f"'{key}' is {shown_value(value)}", where=where, cure=f"wanted {kind}")
         values[name] = list(value) if isinstance(value, list) else value
     return values
 
@@ -113,7 +113,7 @@ def _is(value: object, kind: str) -> bool:
 
 def _check(row: SiteRow, where: str, *, run: RunConfig, model_hash: str, registered: str | None) -> None:
     def refuse(field: str, value: object, cure: str) -> None:
-        raise FederationError(f"'{field}' is {shown(value)}", where=where, cure=cure)
+        raise FederationError(f"'{field}' is {shown_value(value)}", where=where, cure=cure)
 
     if not is_name(row.site):
         refuse("site", row.site, _NAMES)
@@ -126,7 +126,7 @@ def _check(row: SiteRow, where: str, *, run: RunConfig, model_hash: str, registe
             refuse(name.replace("_", "-"), word, f"wanted {_WORDS}")
     for name, (found, right) in _compared(row, run, model_hash).items():
         if found != right:
-            refuse(name, found, f"wanted {shown(right)}")
+            refuse(name, found, f"wanted {shown_value(right)}")
     if len(row.counts) != len(run.classes):
         refuse("counts", row.counts, f"wanted one for each of {len(run.classes)} classes")
     if not set(row.missing) <= set(run.classes):

@@ -5,17 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fl_server.metrics import MEASURES, Weigh, measures_of, together
 from fl_server.weights import Weights
 from medveil.contract import RunConfig, measure_key
+from medveil.shapes import read_document
 
 FORMAT = "medveil-summary"
 VERSION = 1
 _MAJORITY = measure_key("test", "majority-rate")
 _NO_INTERVALS = "class probabilities stay at the sites; a simulation adds intervals from them"
 
+_MEASURED = {**dict.fromkeys(MEASURES, (float, None)), "n": (int, None), "majority_rate?": (float, None)}
+_SHAPE = {"run": str, "name": str, "status": str, "rounds": int, **_MEASURED, "sites": {str: _MEASURED}, "thief": dict}
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
 
@@ -61,6 +65,17 @@ def summarise(
         "thief": _thief(run, evaluated, weights),
         **totals,
     }
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Read the summary of a run.
+
+    Raises
+    ------
+    StorageError, FormatError, IntegrityError
+        It is missing, another file, of a newer version, or a field of it is not what it was written as.
+    """
+    return read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
 
 
 def _of_site(metrics: Mapping[str, float | None]) -> dict[str, Any]:

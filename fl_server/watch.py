@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fl_server.rows import SiteRow
+from medveil import plain
 from medveil.log import logger
 
 _SHORT = 8
@@ -96,7 +97,7 @@ class LogWatcher(Watcher):
 
     def __init__(self, *, reveal: bool = False, console: Console | None = None) -> None:
         self._reveal = reveal
-        self._console = console or Console(stderr=True)
+        self._console = console or plain.console(stderr=True)
 
     def say(self, text: str) -> None:
         """Log a sentence."""
@@ -129,7 +130,7 @@ _COLUMNS = ("site", "train", "validation", "test", "images per class", "skipped"
 
 def site_table(rows: Sequence[SiteRow], *, reveal: bool = False) -> Table:
     """The preflight table, for a rich console."""
-    table = Table(title="Sites (counts below 10 are shown as 10)")
+    table = Table(title="Sites (0 images: none, or fewer than the site tells of)")
     for name in _COLUMNS:
         table.add_column(name, justify="right" if name in {"train", "validation", "test", "skipped"} else "left")
     for row in rows:

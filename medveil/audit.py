@@ -191,6 +191,9 @@ def parsed(line: bytes) -> Record:
         raise ValueError("is no record") from None
     if not isinstance(record, dict) or tuple(sorted(record)) != FIELDS:
         raise ValueError("is no record")
+    texts = (record[name] for name in ("digest", "event", "previous", "time"))
+    if not isinstance(record["details"], dict) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("is no record")
     number = record["sequence"]
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ValueError("has no number")

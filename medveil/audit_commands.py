@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError, IntegrityError
+from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from medveil.audit import AuditLog
@@ -94,9 +94,9 @@ def _verify(arguments: argparse.Namespace, log_of: LogOf, known_to: KnownTo) -> 
         compare(found, kept.heads, kept_by=kept.kept_by)
         found[0].notes.append(kept.note)
     if arguments.json:
-        print(json.dumps([each.as_data() for each in found], indent=2))
+        tell_json([each.as_data() for each in found])
     else:
-        print("\n".join(each.as_text() for each in found))
+        tell_block("\n".join(each.as_text() for each in found))
     broken = next((each for each in found if not each.whole), None)
     if broken is not None:
         cure = "keep the file as it is, and find out who could write it"
@@ -109,7 +109,7 @@ def _head(arguments: argparse.Namespace, log_of: LogOf) -> int:
     head = log.head()
     if head is None:
         raise ConfigError("nothing was written down yet", where=log.path)
-    print(head)
+    tell(head)
     return EXIT_OK
 
 
@@ -124,5 +124,5 @@ def _heads(arguments: argparse.Namespace, log_of: LogOf, key_of: KeyOf) -> int:
     kept = kept_in(found.records)
     save_heads(arguments.out, kept, kept_by=log.owner, key=key_of(arguments))
     for owner, heads in sorted(kept.items()):
-        print(f"{owner}: {len(heads)} heads, the newest of record {heads[-1].sequence}")
+        tell(f"{owner}: {len(heads)} heads, the newest of record {heads[-1].sequence}")
     return EXIT_OK

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilError
+from medveil.plain import shown
 
 MIB = 2**20
 INTERPOLATION = "${"
@@ -138,10 +139,8 @@ def kind_of_value(value: Any) -> str:
 
 
 def word(text: object, longest: int = _SHOWN) -> str:
-    """A word of somebody else's, fit to stand in an error: cut, and escaped where it is not plain ASCII."""
-    plain = str(text)
-    cut = plain if len(plain) <= longest else f"{plain[:longest]}..."
-    return cut if cut.isascii() and cut.isprintable() else ascii(cut)[1:-1]
+    """A word of somebody else's, fit to stand in an error: on one line, and cut."""
+    return shown(text, most=longest)
 
 
 def _text(where: object) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
 from medveil.files import storage_error
 from medveil.log import LEVELS, set_up_logging
+from medveil.plain import tell
 from medveil.versions import medveil_version
 
 
@@ -89,7 +90,7 @@ def guarded(body: Callable[[], int]) -> int:
 
 
 def _say(text: str) -> None:
-    print(f"error: {text}", file=sys.stderr)
+    tell(f"error: {text}", error=True)
 
 
 def start_logging(arguments: argparse.Namespace) -> None:

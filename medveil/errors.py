@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from medveil.plain import shown
+
 EXIT_OK = 0
 EXIT_PARTIAL = 6
 EXIT_INTERRUPTED = 130
@@ -38,7 +40,7 @@ class MedVeilError(Exception):
         text = self.problem if self.where is None else f"{self.where}: {self.problem}"
         if self.cure is not None:
             text = f"{text}; {self.cure}"
-        return " ".join(text.split())
+        return shown(" ".join(text.split()))
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.problem, self.where, self.cure)

@@ -8,8 +8,8 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,18 +40,21 @@ def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
 
 
 def make_folder(path: str | Path, mode: int = 0o777) -> Path:
-    """Create a folder and its parents; one that is there already is left as it is.
+    """Create a folder and its parents, all with `mode` less the umask; one that is there already is left as it is.
 
     Raises
     ------
     StorageError
         The folder cannot be made or written to.
     """
-    path = Path(path)
+    path = each = Path(path)
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=mode)
+        # `Path.mkdir` gives parents another mode, and a folder for its owner alone would lie in one for all.
+        for each in (*reversed(path.parents), path):
+            if not each.is_dir():
+                each.mkdir(exist_ok=True, mode=mode)
     except FileExistsError:
-        raise StorageError("is a file where a folder is needed", where=path, cure="move it away") from None
+        raise StorageError("is a file where a folder is needed", where=each, cure="move it away") from None
     except OSError as error:
         raise storage_error(error, path, "create the folder") from error
     if not os.access(path, os.W_OK | os.X_OK):
@@ -68,6 +71,11 @@ def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     The stream can be written, sought and read back. When the block raises, nothing of it remains and an older file at
     `path` is untouched; an error other than `OSError` passes as it is.
 
+    Parameters
+    ----------
+    mode
+        Of the file, less the umask, as the file is made: nobody reads a part of it who may not read the whole.
+
     Raises
     ------
     StorageError
@@ -77,12 +85,13 @@ def new_file(path: str | Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         # Cut, so that a name as long as a disk allows still has room for what makes it a part.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:_LONGEST_NAME]}.", suffix=".part")
+        part = _part(path, path.name[:_LONGEST_NAME])
+        handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        temporary = str(part)
         with os.fdopen(handle, "w+b") as stream:
             yield stream
             stream.flush()
             sync_file(stream.fileno())
-        os.chmod(temporary, mode)
         os.replace(temporary, path)
         temporary = None
         sync_folder(path.parent)
@@ -116,15 +125,20 @@ def write_json(path: str | Path, document: Any, *, mode: int = 0o644) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", mode=mode)
 
 
-def read_bytes(path: str | Path, *, most: int = -1) -> bytes:
-    """Read a file, or its first `most` bytes, with our own errors for one that is missing or unreadable."""
+def read_bytes(path: str | Path, *, most: int | None = None) -> bytes:
+    """Read a file, with our own errors for one that is missing or unreadable, or larger than it may be."""
     try:
         with open(path, "rb") as stream:
-            return stream.read(most)
+            data = stream.read() if most is None else stream.read(most + 1)
     except FileNotFoundError:
         raise StorageError("no such file", where=path) from None
     except OSError as error:
         raise storage_error(error, path, "read the file") from error
+    except ValueError:
+        raise StorageError("no file can have this name", where=path) from None
+    if most is not None and len(data) > most:
+        raise IntegrityError(f"is larger than the {most} bytes it can be", where=path)
+    return data
 
 
 def read_json(path: str | Path, *, bounds: Bounds = DOCUMENT) -> Any:
@@ -144,7 +158,7 @@ def read_json(path: str | Path, *, bounds: Bounds = DOCUMENT) -> Any:
     IntegrityError
         It is not whole JSON, or holds too much.
     """
-    data = read_bytes(path, most=bounds.length + 1)
+    data = read_bytes(path, most=bounds.length)
     return parse_json(data, where=path, bounds=bounds, kind=IntegrityError)
 
 
@@ -162,12 +176,12 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
     path = Path(path)
     make_folder(path.parent)
     try:
-        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        building = _part(path, path.name[:_LONGEST_NAME])
+        building.mkdir(mode=mode)
     except OSError as error:
         raise storage_error(error, path, "create the folder") from error
     try:
         yield building
-        os.chmod(building, mode)
         for inner in building.rglob("*"):
             if inner.is_file():
                 with open(inner, "rb+") as stream:
@@ -183,6 +197,11 @@ def new_folder(path: str | Path, *, mode: int = 0o755) -> Iterator[Path]:
         raise storage_error(error, path, "write the folder") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _part(path: Path, name: str) -> Path:
+    """Where something is made before it gets its name: beside it, and never called as anything else."""
+    return path.with_name(f".{name}.{secrets.token_hex(4)}.part")
 
 
 @contextlib.contextmanager

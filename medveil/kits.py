@@ -13,6 +13,7 @@ from pathlib import Path
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import make_folder, write_text
+from medveil.plain import tell
 
 SERVER, SITE = "server", "site"
 _FILES = Path(__file__).parent / "kit"
@@ -94,7 +95,7 @@ def add_kit(
 
     def do(arguments: argparse.Namespace) -> int:
         for path in write_kit(role, arguments.out, file=getattr(arguments, chosen), user=arguments.user):
-            print(path)
+            tell(path)
         return EXIT_OK
 
     made.set_defaults(command=do)

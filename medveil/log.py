@@ -1,16 +1,29 @@
-"""Logging for commands and libraries: one place that decides where lines go."""
+"""Logging for commands and libraries: one place that decides where lines go, and that a record is one line.
+
+What a record says may come from others. `PlainFormatter` shows what is not printable, line feeds too, and sets the
+lines of a traceback behind a mark: no text can make a line that looks like a record. The same holds for what libraries
+say where they say it themselves: Flower's log, Python's warnings, errors that nobody caught.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
+import warnings
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
+from types import TracebackType
 
 from medveil.files import storage_error
+from medveil.plain import shown, tell_block
 
 LEVELS = ("debug", "info", "warning", "error")
+MARK = "    | "
+"""What stands before a line that belongs to the record above it."""
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+_OTHERS = ("flwr", "py.warnings")
 
 
 def logger(name: str) -> logging.Logger:
@@ -18,10 +31,31 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(f"medveil.{name}")
 
 
+class PlainFormatter(logging.Formatter):
+    """Makes one line of a record, and marked lines of its traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's lines; what another formatter left in the record is not looked at."""
+        record.message = record.getMessage()
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        lines = [shown(self.formatMessage(record))]
+        if record.exc_info:
+            lines.append(marked(self.formatException(record.exc_info)))
+        if record.stack_info:
+            lines.append(marked(self.formatStack(record.stack_info)))
+        return "\n".join(lines)
+
+
+def marked(text: str) -> str:
+    """Lines that follow a record, each behind the mark."""
+    return "\n".join(MARK + shown(line) for line in text.split("\n"))
+
+
 def set_up_logging(
     level: str = "warning", file: str | Path | None = None, *, stderr: bool = True, keep_days: int = 0
 ) -> None:
-    """Send MedVeil's log to stderr and, if named, to a file (appended).
+    """Send MedVeil's log to stderr and, if named, to a file (appended); keep what others say there plain.
 
     Parameters
     ----------
@@ -49,9 +83,44 @@ def set_up_logging(
         except OSError as error:
             raise storage_error(error, file, "open the log file") from error
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(_FORMAT))
+        handler.setFormatter(PlainFormatter(_FORMAT))
         root.addHandler(handler)
     root.setLevel(level.upper())
+    keep_others_plain()
+
+
+def keep_others_plain() -> None:
+    """Show, and not obey, what libraries print of others' texts in this process."""
+    for name in _OTHERS:
+        logging.getLogger(name).addFilter(_plain_record)
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PlainFormatter("%(message)s"))
+    warnings.formatwarning = _plain_warning
+    sys.excepthook = _say_uncaught
+    threading.excepthook = _say_uncaught_in_thread
+
+
+def _plain_record(record: logging.LogRecord) -> bool:
+    """A record of a library whose handlers format it their own way, made harmless before they see it."""
+    record.msg, record.args = shown(record.getMessage()), None
+    if record.exc_info and record.exc_info is not True:
+        record.exc_text = marked(logging.Formatter().formatException(record.exc_info))
+    return True
+
+
+def _plain_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return shown(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+
+
+def _say_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    tell_block(marked("".join(traceback.format_exception(kind, error, trace)).rstrip("\n")), error=True)
+
+
+def _say_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        _say_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _file_handler(file: str | Path, keep_days: int) -> logging.Handler:

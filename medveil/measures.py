@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from medveil.contract import MEASURES, NUM_EXAMPLES, PHASES, SECONDS, measure_key
 from medveil.errors import FederationError
-from medveil.shown import shown
+from medveil.values import shown_value
 
 SMALLEST_PROBABILITY = 1e-12
 """What a site takes the probability of a label for where its model gives less: it bounds the loss of one image."""
@@ -33,14 +33,14 @@ class Range:
     def fault(self, value: object) -> str | None:
         """Say what is wrong with a value; None where nothing is."""
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"is {shown(value)}, wanted a number"
+            return f"is {shown_value(value)}, wanted a number"
         if isinstance(value, float) and math.isnan(value):
             return None if self.undefined else "is nan, wanted a number"
         # Python compares whole numbers of any size with floats exactly.
         if not self.low <= value <= self.high:
-            return f"is {shown(value)}, wanted {self.low:g} to {self.high:g}"
+            return f"is {shown_value(value)}, wanted {self.low:g} to {self.high:g}"
         if self.whole and not float(value).is_integer():
-            return f"is {shown(value)}, wanted a whole number"
+            return f"is {shown_value(value)}, wanted a whole number"
         return None
 
 
@@ -80,7 +80,7 @@ def checked_measures(said: Mapping[str, object]) -> dict[str, float | None]:
     """
     unknown = sorted(set(said) - set(RANGES))
     if unknown:
-        raise FederationError(f"{len(unknown)} measures are unknown, {shown(unknown[0])} first")
+        raise FederationError(f"{len(unknown)} measures are unknown, {shown_value(unknown[0])} first")
     made: dict[str, float | None] = {}
     for name, value in said.items():
         fault = RANGES[name].fault(value)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from medveil.errors import EXIT_OK, FederationError, IntegrityError, StorageError
-from medveil.files import check_format, make_folder, read_json, storage_error, write_json
+from medveil.files import make_folder, storage_error, write_json
+from medveil.shapes import read_document
 
 FORMAT = "medveil-process"
 VERSION = 1
+_MOST_PID = 2**31
 _POLL_S = 0.05
 _ATTEND_S = 0.5
 
@@ -89,15 +91,14 @@ def running(record: Path) -> int | None:
     """The id of the recorded process, if that very process still runs."""
     if not record.exists():
         return None
-    document = read_json(record)
-    check_format(document, name=FORMAT, newest=VERSION, where=record)
+    document = read_document(record, {}, name=FORMAT, newest=VERSION)
     return is_still(document, where=record)
 
 
 def is_still(document: Mapping[str, Any], *, where: str | Path) -> int | None:
     """The id in a document with `pid` and `began`, if that very process still runs."""
     pid, recorded = document.get("pid"), document.get("began")
-    if not isinstance(pid, int) or not isinstance(recorded, str):
+    if type(pid) is not int or not 0 < pid < _MOST_PID or not isinstance(recorded, str):
         raise IntegrityError("holds no process id", where=where, cure="remove it once the process is gone")
     return pid if recorded and began(pid) == recorded else None
 

@@ -16,7 +16,7 @@ from flwr.app import ArrayRecord
 from medveil.contract import PACKED
 from medveil.errors import FederationError
 from medveil.npy import read_npy
-from medveil.shown import LONGEST, shown
+from medveil.values import LONGEST, shown_value
 from medveil.wire import DTYPES, Tensors, decode, unpack
 
 _NUMPY = "numpy.ndarray"
@@ -63,12 +63,12 @@ def _arrays(
     if missing:
         raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first", where=where)
     if extra:
-        raise FederationError(f"{len(extra)} tensors were not asked for, {shown(extra[0])} first", where=where)
+        raise FederationError(f"{len(extra)} tensors were not asked for, {shown_value(extra[0])} first", where=where)
     dtype, arrays = DTYPES[wire], {}
     for name, shape in shapes.items():
         array, what = record[name], f"tensor '{name}'"
         if tuple(array.shape) != shape:
-            raise FederationError(f"{what} has shape {shown(tuple(array.shape))}, wanted {shape}", where=where)
+            raise FederationError(f"{what} has shape {shown_value(tuple(array.shape))}, wanted {shape}", where=where)
         if array.dtype != dtype.name:
             raise FederationError(f"{what} is {_word(array.dtype)}, wanted {dtype.name}", where=where)
         if array.stype != _NUMPY:
@@ -82,4 +82,4 @@ def _arrays(
 
 def _word(said: str) -> str:
     """The type a message says an array has, as it is where it is a word."""
-    return said if said.isascii() and said.isalnum() and len(said) <= LONGEST else shown(said)
+    return said if said.isascii() and said.isalnum() and len(said) <= LONGEST else shown_value(said)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from medveil.plain import shown
+
 _GAP = "  "
 
 
@@ -16,11 +18,7 @@ def plain_table(rows: Sequence[Mapping[str, str]]) -> str:
         At least one.
     """
     heads = list(rows[0])
-    lines = [heads, *([_clean(row[head]) for head in heads] for row in rows)]
+    lines = [heads, *([shown(row[head]) for head in heads] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     padded = (_GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
-
-
-def _clean(text: str) -> str:
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
@@ -30,6 +29,7 @@ from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source, read_many
 from fl_client.training import learning_rate, make_optimizer
 from fl_client.workbench import pick_device
+from medveil import plain
 from medveil.config import from_mapping
 from medveil.versions import environment
 from models.config import ModelConfig
@@ -84,7 +84,7 @@ def print_table(figures: dict[str, Any]) -> None:
     for name, value in figures.items():
         if isinstance(value, int | float):
             table.add_row(name, f"{value:,.3f}" if value < 1000 else f"{value:,.0f}")
-    Console().print(table)
+    plain.console().print(table)
 
 
 def _ratio(name: str, over: list[float], under: list[float]) -> dict[str, float]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TypeVar
 
 from medveil.cli import guarded, parser, start_logging, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 
@@ -85,15 +84,15 @@ def _do_run(arguments: argparse.Namespace) -> int:
             done = run_experiment(config, arguments.out, replace=arguments.replace)
         except KeyboardInterrupt:
             if (arguments.out / MANIFEST).is_file():
-                print(f"go on with: medveil-sim run --resume {arguments.out}", file=sys.stderr)
+                tell(f"go on with: medveil-sim run --resume {arguments.out}", error=True)
             raise
     if done.left_out:
-        print(as_text(done.left_out), file=sys.stderr)
+        tell_block(as_text(done.left_out), error=True)
     if arguments.json:
-        print(json.dumps(done.summary, indent=2))
+        tell_json(done.summary)
     else:
         _print_result(done.summary)
-        print(f"report: {done.report}")
+        tell(f"report: {done.report}")
     return EXIT_PARTIAL if done.partial else EXIT_OK
 
 
@@ -128,7 +127,7 @@ def _print_result(summary: dict[str, object]) -> None:
     rate = summary.get("majority_rate")
     if isinstance(rate, float):
         parts.append(f"majority rate {rate:.3f}")
-    print("; ".join(parts))
+    tell("; ".join(parts))
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -149,7 +148,7 @@ def _do_init(arguments: argparse.Namespace) -> int:
 
     text = "# A MedVeil experiment. Run it with: medveil-sim run FILE --out RUN\n" + commented_yaml(ExperimentConfig)
     if arguments.out is None:
-        print(text, end="")
+        tell_block(text, end="")
         return 0
     if arguments.out.exists():
         raise ConfigError("is there already", where=arguments.out, cure="name another file")
@@ -173,7 +172,7 @@ def _do_report(arguments: argparse.Namespace) -> int:
     from simulations.run import read_manifest  # noqa: PLC0415
 
     read_manifest(arguments.run)
-    print(f"report: {write_report(arguments.run)}")
+    tell(f"report: {write_report(arguments.run)}")
     return 0
 
 
@@ -200,17 +199,17 @@ def _do_compare(arguments: argparse.Namespace) -> int:
 
     if arguments.list:
         for arm in ARMS.values():
-            print(f"{arm.name:<20} {arm.text}")
+            tell(f"{arm.name:<20} {arm.text}")
         return 0
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim compare", cure="see --help")
     config = _configured(arguments, ExperimentConfig)
     done = compare(config, arguments.out, jobs=arguments.jobs)
     if arguments.json:
-        print(done.table_json.read_text(), end="")
+        tell_block(done.table_json.read_text(), end="")
     else:
-        print(done.table_text.read_text(), end="")
-        print(f"report: {done.report}")
+        tell_block(done.table_text.read_text(), end="")
+        tell(f"report: {done.report}")
     return done.exit_code
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from fl_server.manifest import read_manifest
+from medveil import plain
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
-from medveil.files import make_folder, read_json, write_text
+from medveil.files import make_folder, write_text
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
 from simulations.report.comparison import ArmResult, write_comparison
@@ -90,7 +92,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     planned = [_Job(arm, seed, out / arm.name / f"seed-{seed}") for seed in config.compare.seeds for arm in arms]
-    console = Console(stderr=True, highlight=False)
+    console = plain.console(stderr=True)
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         running: list[Future[str | None]] = [pool.submit(_run, config, job, console) for job in planned]
         try:
@@ -109,20 +111,20 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
 def _run(config: ExperimentConfig, job: _Job, console: Console) -> str | None:
     experiment = as_experiment(config, job.arm, job.seed)
     if _is_finished(job.folder) and _was_run_as(experiment, job.settings):
-        console.print(f"{job.name}: kept", markup=False, soft_wrap=True)
+        plain.say(console, f"{job.name}: kept")
         return None
     make_folder(job.folder.parent)
     write_text(job.settings, yaml.safe_dump(to_mapping(experiment), sort_keys=False))
-    console.print(f"{job.name}: begins", markup=False, soft_wrap=True)
+    plain.say(console, f"{job.name}: begins")
     program = str(Path(sys.executable).parent / "medveil-sim")
     command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == EXIT_OK:
-        console.print(done.stdout.splitlines()[0], markup=False, soft_wrap=True)
+        plain.say(console, done.stdout.splitlines()[0])
         return None
     said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     error = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
-    console.print(f"{job.name}: failed: {error}", markup=False, soft_wrap=True)
+    plain.say(console, f"{job.name}: failed: {error}")
     return error
 
 
@@ -140,7 +142,7 @@ def _is_finished(folder: Path) -> bool:
     manifest = folder / "manifest.json"
     if not manifest.is_file() or not (folder / "report.html").is_file():
         return False
-    return read_json(manifest).get("status") in _FINISHED
+    return read_manifest(manifest).get("status") in _FINISHED
 
 
 def _row(arm: Arm, planned: list[_Job]) -> ArmResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from medveil.errors import IntegrityError
+from medveil.errors import DataError, IntegrityError
+from medveil.npz import load_arrays
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -96,13 +96,13 @@ def load_predictions(run: str | Path) -> dict[str, Predictions]:
 
 def _read(file: Path) -> Predictions:
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            made = Predictions(
-                ids=stored["ids"].astype(np.str_),
-                labels=stored["labels"].astype(np.int64),
-                probabilities=stored["probabilities"].astype(np.float32),
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        stored = load_arrays(file)
+        made = Predictions(
+            ids=stored["ids"].astype(np.str_),
+            labels=stored["labels"].astype(np.int64),
+            probabilities=stored["probabilities"].astype(np.float32),
+        )
+    except (DataError, ValueError, TypeError, KeyError) as error:
         raise IntegrityError("is not a whole file of predictions", where=file, cure="evaluate again") from error
     made.check(where=file)
     return made

@@ -12,6 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from medveil import plain
+
 _INTERVAL_S = 0.25
 
 
@@ -33,7 +35,7 @@ class RunProgress:
     def __init__(self, run: Path, *, rounds: int, sites: int, console: Console | None = None) -> None:
         self._path = run / "metrics.jsonl"
         self._rounds, self._sites = rounds, sites
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or plain.console(stderr=True)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._offset, self._inode = 0, 0
@@ -96,7 +98,7 @@ class RunProgress:
             self._bar.update(self._task, advance=1, description=text)
         elif line["site"] == "all":
             auroc = f"  auroc {_number(line['auroc'])}" if line["auroc"] is not None else ""
-            self._console.print(f"{text}{auroc}", markup=False, soft_wrap=True)
+            plain.say(self._console, f"{text}{auroc}")
 
 
 def _number(value: float | None) -> str:

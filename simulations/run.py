@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fl_server.manifest import read_manifest as read_whole
+from fl_server.summary import read_summary
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FormatError, MedVeilError
-from medveil.files import check_format, locked, make_folder, read_json, storage_error
+from medveil.files import locked, make_folder, storage_error
 from medveil.log import logger
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.examples import write_examples
@@ -110,9 +112,7 @@ def read_manifest(run: Path) -> dict[str, Any]:
     path = run / MANIFEST
     if not path.is_file():
         raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
-    document: dict[str, Any] = read_json(path)
-    check_format(document, name="medveil-manifest", newest=1, where=path)
-    return document
+    return read_whole(path)
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
@@ -129,7 +129,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
     write_examples(plan)
     add_intervals(plan.out)
     report = write_report(plan.out)
-    summary = read_json(plan.out / "summary.json")
+    summary = read_summary(plan.out / "summary.json")
     partial = bool(read_manifest(plan.out).get("left_out"))
     return Finished(folder=plan.out, summary=summary, report=report, left_out=read_left_out(plan.out), partial=partial)
 

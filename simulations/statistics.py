@@ -18,6 +18,7 @@ from sklearn.metrics import confusion_matrix
 
 from medveil.errors import DataError
 from medveil.files import read_json, write_json
+from medveil.shapes import check_shape
 from simulations.predictions import Floats, Ints, Predictions, Runs, Sites, load_predictions
 from simulations.resampling import (
     METRICS,
@@ -213,6 +214,7 @@ def add_intervals(run: str | Path, *, n_boot: int = RESAMPLES, seed: int = 0) ->
     """
     path = Path(run) / "summary.json"
     summary: dict[str, Any] = read_json(path)
+    check_shape(summary, {}, where=path)
     sites = load_predictions(run)
     summary["intervals"] = None
     summary["intervals_note"] = "no site has written predictions"

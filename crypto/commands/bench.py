@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from medveil import plain
 from medveil.cli import subcommand
+from medveil.plain import tell_json
 
 _NOTE = (
     "GB of plaintext (10**9 bytes); the fastest of turns taken round and round; set-up is from the key to the first "
@@ -55,7 +56,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     )
     tree = bench_tree(arguments.tree, files=arguments.files, block=arguments.block)
     if arguments.json:
-        print(json.dumps({**figures, "tree": tree}, indent=2))
+        tell_json({**figures, "tree": tree})
     else:
         print_schemes(figures)
         print_tree(tree)
@@ -65,7 +66,6 @@ def _bench(arguments: argparse.Namespace) -> int:
 def print_schemes(figures: dict[str, Any]) -> None:
     """Print what `crypto.bench.bench_schemes` found, as a table."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     shape = "{images} images of {size}x{size}x{channels}, uint8, blocks of {block}".format(**figures)
@@ -91,20 +91,19 @@ def print_schemes(figures: dict[str, Any]) -> None:
             f"{found['encrypt_over_aes_gcm']:.3f}",
             f"{found['setup_s'] * 1000:.1f}",
         )
-    console = Console(highlight=False)
+    console = plain.console()
     console.print(table)
     for line in (*refused, _NOTE):
-        console.print(line, markup=False)
+        plain.say(console, line)
 
 
 def print_tree(figures: dict[str, Any]) -> None:
     """Print what `crypto.bench_tree.bench_tree` found, as a table."""
     from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     whole = "{files} DICOM files in {seconds:.1f} s: {files_per_s:.0f} files/s, {gb_per_s:.3f} GB/s".format(**figures)
-    console = Console(highlight=False)
+    console = plain.console()
     console.print(whole)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("stage", no_wrap=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from typing import Any, TypeAlias
 
 from crypto.passphrase import CREDENTIAL, VARIABLE, read_passphrase
+from medveil.plain import tell, tell_json
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -31,18 +30,14 @@ def new_passphrase(arguments: argparse.Namespace) -> str | None:
 def show(values: dict[str, Any], *, as_json: bool) -> None:
     """Print a result on stdout: as JSON, or a line for each value and for each item of a list."""
     if as_json:
-        _print(json.dumps(values, indent=2, ensure_ascii=False))
+        tell_json(values)
         return
     for name, value in values.items():
         lines = (value or ["none"]) if isinstance(value, list) else [value]
-        _print("\n".join(f"{name if line is lines[0] else '':<12} {line}" for line in lines))
+        for line in lines:
+            tell(f"{name if line is lines[0] else '':<12} {line}")
 
 
 def advise(text: str) -> None:
     """Say what a person should know beside the result, where it is not part of it."""
-    print(text, file=sys.stderr)
-
-
-def _print(text: str) -> None:
-    # File names may hold bytes that are no UTF-8; Python's stdout would refuse them.
-    print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    tell(text, error=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from crypto.files.recipe import IDENTITIES, PURPOSES, REMOVED, Recipe
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError, FormatError, KeyMaterialError, StorageError
 from medveil.files import make_folder
+from medveil.plain import tell
 
 if TYPE_CHECKING:
     from crypto.files.kinds import FileKind
@@ -212,8 +212,8 @@ def _forecast(plan: Plan, keys: Keyring, *, is_tree: bool, as_json: bool) -> int
 
 def _file(plan: Plan, keys: Keyring, *, as_json: bool) -> int:
     from crypto.commands.tell import ADVICE, RECODED, print_json  # noqa: PLC0415
-    from crypto.tree.paths import shown  # noqa: PLC0415
     from crypto.tree.single import run_file  # noqa: PLC0415
+    from medveil.plain import shown  # noqa: PLC0415
 
     written, outcome = run_file(plan, keys)
     advice = {} if plan.recipe is None else {"purpose": plan.recipe.purpose, "advice": ADVICE[plan.recipe.purpose]}
@@ -222,19 +222,19 @@ def _file(plan: Plan, keys: Keyring, *, as_json: bool) -> int:
         said = {"removed": report.removed, "replaced": report.replaced, "warnings": report.warnings}
         print_json({"action": plan.action, "file": str(written), "frames": report.frames, **advice, **said})
         return EXIT_OK
-    print(f"{'hidden' if plan.recipe is not None else 'shown'}: {shown(str(written))}")
+    tell(f"{'hidden' if plan.recipe is not None else 'shown'}: {shown(str(written))}")
     if advice:
-        print(f"{advice['purpose']}: {advice['advice']}")
+        tell(f"{advice['purpose']}: {advice['advice']}")
     recoded = [RECODED.format(1)] if plan.recipe is not None and outcome.task.kind in {"jpeg", "bmp"} else []
     for warning in (*report.warnings, *recoded):
-        print(warning, file=sys.stderr)
+        tell(warning, error=True)
     return EXIT_OK
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     from crypto.commands.tell import print_json, tell_check  # noqa: PLC0415
-    from crypto.tree.paths import shown  # noqa: PLC0415
     from crypto.tree.verify import verify_tree  # noqa: PLC0415
+    from medveil.plain import shown  # noqa: PLC0415
 
     _check_jobs(arguments.jobs)
     source = Path(arguments.source)
@@ -248,7 +248,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"action": "verify", "file": arguments.source, "whole": True})
     else:
-        print(f"whole: {shown(arguments.source)}")
+        tell(f"whole: {shown(arguments.source)}")
     return EXIT_OK
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,9 +10,10 @@ from typing import Any
 from crypto.files.header import HiddenHeader
 from crypto.files.recipe import ARCHIVE, TRAINING
 from crypto.tree.dry import Forecast
-from crypto.tree.paths import REPORT, shown
+from crypto.tree.paths import REPORT
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result
+from medveil.plain import shown, tell, tell_json
 
 ADVICE = {TRAINING: "train on it as it is, stays hidden", ARCHIVE: "decrypt before training"}
 RECODED = (
@@ -36,15 +35,15 @@ def tell_result(plan: Plan, result: Result, *, as_json: bool) -> None:
     size = f"{summary.frames} images, {_bytes(summary.bytes_read)}"
     seconds = summary.as_json()["seconds"]
     rate = summary.as_json()["files_per_second"]
-    print(f"{done}: {summary.done} files, {size} in {seconds:.1f} s ({rate:.0f} files/s)")
+    tell(f"{done}: {summary.done} files, {size} in {seconds:.1f} s ({rate:.0f} files/s)")
     if summary.already:
-        print(f"done before: {summary.already} files")
+        tell(f"done before: {summary.already} files")
     if summary.kinds:
-        print(f"kinds: {_counted(summary.kinds)}")
+        tell(f"kinds: {_counted(summary.kinds)}")
     if summary.skipped:
-        print(f"passed over, not images: {summary.skipped}, named in {plan.target / REPORT}")
+        tell(f"passed over, not images: {summary.skipped}, named in {plan.target / REPORT}")
     if plan.recipe is not None and (summary.done or summary.already):
-        print(f"{plan.recipe.purpose}: {ADVICE[plan.recipe.purpose]}")
+        tell(f"{plan.recipe.purpose}: {ADVICE[plan.recipe.purpose]}")
     recoded = summary.kinds["jpeg"] + summary.kinds["bmp"]
     if plan.recipe is not None and recoded:
         _note(RECODED.format(recoded))
@@ -66,13 +65,13 @@ def tell_forecast(plan: Plan, found: Forecast, *, as_json: bool) -> None:
         print_json({"action": plan.action, **_purpose(plan), **counts, "failures": _rows(found.failed)})
         return
     doing = "hide" if plan.recipe is not None else "show"
-    print(f"would {doing}: {sum(found.files.values())} files, {_bytes(sum(found.sizes.values()))}")
+    tell(f"would {doing}: {sum(found.files.values())} files, {_bytes(sum(found.sizes.values()))}")
     for kind, count in sorted(found.files.items()):
-        print(f"  {kind:<8} {count} files, {_bytes(found.sizes[kind])}")
+        tell(f"  {kind:<8} {count} files, {_bytes(found.sizes[kind])}")
     if found.summary.already:
-        print(f"done before: {found.summary.already} files")
+        tell(f"done before: {found.summary.already} files")
     if found.summary.skipped:
-        print(f"would pass over, not images: {found.summary.skipped}")
+        tell(f"would pass over, not images: {found.summary.skipped}")
     tell_rows("would pass over", found.skipped, found.summary.skipped)
     tell_rows("would fail", found.failed, found.summary.failed)
 
@@ -83,7 +82,7 @@ def tell_check(root: Path, result: Result, *, as_json: bool) -> None:
         counts = {"whole": result.summary.done, "failed": result.summary.failed}
         print_json({"action": "verify", **counts, "failures": _rows(result.failed)})
         return
-    print(f"whole: {result.summary.done} files, as {root} was written")
+    tell(f"whole: {result.summary.done} files, as {root} was written")
     tell_rows("failed", result.failed, result.summary.failed)
 
 
@@ -137,7 +136,7 @@ def tell_sealed(file: str, fingerprint: str, *, as_json: bool) -> None:
 def tell_values(values: dict[str, Any]) -> None:
     """Print names and values, one a line."""
     for name, value in values.items():
-        print(f"{name:<12} {value}")
+        tell(f"{name:<12} {value}")
 
 
 def tell_rows(title: str, rows: Iterable[tuple[str, str]], total: int) -> None:
@@ -155,11 +154,11 @@ def tell_rows(title: str, rows: Iterable[tuple[str, str]], total: int) -> None:
 
 def print_json(values: dict[str, Any]) -> None:
     """Print a result as JSON; names that cannot be encoded are escaped."""
-    print(json.dumps(values, indent=2))
+    tell_json(values)
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+    tell(text, error=True)
 
 
 def _purpose(plan: Plan) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pathlib import PurePosixPath
 
 from crypto.files.registry import HEAD_BYTES, IMAGE_SUFFIXES, OTHER_IMAGES, recognise
 from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
-from crypto.tree.paths import shown
 from crypto.tree.plan import Plan
 from crypto.tree.records import Marks
 from crypto.tree.report import Summary
 from crypto.tree.walk import FILE, REFUSED, Found, read_head
 from medveil.errors import DataError, MedVeilError, StorageError
 from medveil.files import storage_error
+from medveil.plain import shown
 
 NOT_AN_IMAGE = "not an image"
 

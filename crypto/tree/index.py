@@ -7,9 +7,10 @@ import sqlite3
 from collections.abc import Iterator
 from types import TracebackType
 
-from crypto.tree.paths import folded, shown
+from crypto.tree.paths import folded
 from crypto.tree.records import Marks, Record, parse_record, record_line
 from medveil.errors import IntegrityError
+from medveil.plain import shown
 
 FAILED, SKIPPED, WARNED = "failed", "skipped", "warned"
 

@@ -15,11 +15,6 @@ OURS = frozenset({WORK, MANIFEST, REPORT})
 """What a run leaves in the top folder beside the files."""
 
 
-def shown(name: str) -> str:
-    """A name that can be printed: what would speak to the terminal, or cannot be encoded, is escaped."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
-
-
 def folded(name: str) -> str:
     """A name as disks see it that ignore case and how accents are composed (Windows, macOS)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from crypto.tree.report import Summary
 from crypto.tree.walk import FILE, walk
+from medveil import plain
 
 _WIDTH = 24
 
@@ -68,7 +69,7 @@ class TreeProgress:
 
     def __init__(self, root: Path, summary: Summary, *, console: Console | None = None) -> None:
         self._summary = summary
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or plain.console(stderr=True)
         self._counter = Counter(root)
         self._passed = 0
         self._start = time.monotonic()

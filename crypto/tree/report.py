@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
-from crypto.tree.paths import shown
 from crypto.tree.records import Record
 from crypto.tree.tasks import Outcome
 from medveil.files import new_file
+from medveil.plain import shown
 
 FORMAT = "medveil-report"
 VERSION = 1

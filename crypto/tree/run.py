@@ -24,7 +24,7 @@ from crypto.tree.earlier import Earlier
 from crypto.tree.index import FAILED, WARNED, Index
 from crypto.tree.journal import VOID, Journal
 from crypto.tree.manifest import read_manifest, write_manifest
-from crypto.tree.paths import MANIFEST, REPORT, check_apart, shown
+from crypto.tree.paths import MANIFEST, REPORT, check_apart
 from crypto.tree.place import Workplace
 from crypto.tree.plan import Plan
 from crypto.tree.progress import TreeProgress
@@ -200,7 +200,8 @@ class _Run:
 
     def _take(self, outcome: Outcome) -> None:
         if outcome.trace:
-            logger("crypto").debug("a defect met %s\n%s", shown(outcome.task.name), outcome.trace)
+            for line in (f"a defect met {outcome.task.name}", *outcome.trace.splitlines()):
+                logger("crypto").debug("%s", line)
         if outcome.fatal:
             raise _DiskFullError(outcome.problem, where=self._plan.target)
         if outcome.problem and not self._place.is_there():

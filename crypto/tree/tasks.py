@@ -172,7 +172,8 @@ class Desk:
                 raise DataError("changed while it was read", cure="run again when nobody writes to it")
             result = Path(task.part) if task.part else source
             if task.part:
-                result.chmod(_MODES[task.action])
+                # Never wider than it was made: the umask counts.
+                result.chmod(stat.S_IMODE(result.stat().st_mode) & _MODES[task.action])
             made = Outcome(
                 task=task,
                 report=report,

@@ -12,7 +12,7 @@ from crypto.files.registry import HEAD_BYTES, recognise
 from crypto.keyring import Keyring
 from crypto.tree.index import FAILED, Index
 from crypto.tree.manifest import read_manifest
-from crypto.tree.paths import MANIFEST, shown
+from crypto.tree.paths import MANIFEST
 from crypto.tree.progress import TreeProgress
 from crypto.tree.records import HIDE, Marks, read_heading
 from crypto.tree.report import TABLE_ROWS, Summary
@@ -21,6 +21,7 @@ from crypto.tree.tasks import DIGEST, VERIFY, Outcome, Task, setup_of
 from crypto.tree.walk import FILE, Found, read_head, walk
 from crypto.tree.workers import Workers
 from medveil.errors import IntegrityError, MedVeilError
+from medveil.plain import shown
 
 _EXTRA = "extra"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crypto.files.streams import read_error
-from crypto.tree.paths import OURS, shown
+from crypto.tree.paths import OURS
 from medveil.errors import DataError
+from medveil.plain import shown
 
 FILE = "file"
 PASSED = "passed"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from medveil.plain import tell
 
 if TYPE_CHECKING:
     from fl_client.deployment.config import OwnFiles
@@ -27,7 +28,7 @@ def site_of(arguments: argparse.Namespace) -> OwnFiles:
         cure = "ask the coordinator for a new invitation"
         warned = expiry_warning(load_certificate(authority), "the authority's certificate", cure=cure)
         if warned is not None:
-            print(f"warning: {warned}", file=sys.stderr)
+            tell(f"warning: {warned}", error=True)
     return files
 
 

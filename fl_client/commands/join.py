@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
+from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from fl_client.deployment.check import Point
@@ -57,7 +57,7 @@ def _do_enroll(arguments: argparse.Namespace) -> int:
         passphrase=passphrase,
         overrides=overrides,
     )
-    print(f"{made.folder} holds this site's keys and site.yaml; keep it")
+    tell(f"{made.folder} holds this site's keys and site.yaml; keep it")
     _say_next(arguments, made, invitation)
     return EXIT_OK
 
@@ -84,7 +84,7 @@ def _do_rejoin(arguments: argparse.Namespace) -> int:
     files, invitation = site_of(arguments), load_invitation(arguments.invitation)
     _compare(arguments, invitation)
     made = rejoin(files, invitation, Passphrases(read_passphrase))
-    print(f"{files.file} trusts the new invitation; what it was before is in {files.file.name}.old")
+    tell(f"{files.file} trusts the new invitation; what it was before is in {files.file.name}.old")
     _say_next(arguments, made, invitation)
     return EXIT_OK
 
@@ -99,11 +99,11 @@ def _compare(arguments: argparse.Namespace, invitation: Invitation | None) -> No
 
 
 def _say_next(arguments: argparse.Namespace, made: Enrolled, invitation: Invitation | None) -> None:
-    print(f"send the coordinator {made.public}, and nothing else of it")
-    print(f"and read out over another channel: {made.key.fingerprint}")
+    tell(f"send the coordinator {made.public}, and nothing else of it")
+    tell(f"and read out over another channel: {made.key.fingerprint}")
     if invitation is not None and not arguments.fingerprint:
-        print(f"compare the server with what the coordinator reads out: {invitation.fingerprint}")
-    print(f"before 'start', approve the app by the hash the coordinator reads out: {PROG} approve HASH")
+        tell(f"compare the server with what the coordinator reads out: {invitation.fingerprint}")
+    tell(f"before 'start', approve the app by the hash the coordinator reads out: {PROG} approve HASH")
 
 
 def add_check(commands: Commands) -> argparse.ArgumentParser:
@@ -122,9 +122,9 @@ def _do_check(arguments: argparse.Namespace) -> int:
 
     points = check(site_of(arguments), Passphrases(read_passphrase))
     if arguments.json:
-        print(json.dumps([vars(point) for point in points], indent=2))
+        tell_json([vars(point) for point in points])
     else:
-        print(_table(points))
+        tell_block(_table(points))
     return next((point.exit_code for point in points if point.exit_code), EXIT_OK)
 
 
@@ -164,22 +164,22 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         most = files.config.limits.most_runs
         for digest, each in approvals.all().items():
             here = "  the MedVeil installed here" if digest == own else ""
-            print(f"{digest}  {each.at}  {len(each.runs)} of {most} runs{here}")
-        print(f"the MedVeil installed here is {own}")
+            tell(f"{digest}  {each.at}  {len(each.runs)} of {most} runs{here}")
+        tell(f"the MedVeil installed here is {own}")
         return EXIT_OK
     digest = arguments.hash.lower()
     if arguments.withdraw:
         approvals.withdraw(digest)
-        print(f"withdrawn: {digest}")
+        tell(f"withdrawn: {digest}")
         return EXIT_OK
     approvals.approve(digest)
-    print(f"approved: {digest}, for {files.config.limits.most_runs} runs")
+    tell(f"approved: {digest}, for {files.config.limits.most_runs} runs")
     for warning in policy_warnings(files):
-        print(f"warning: this site's limits allow policy {warning}", file=sys.stderr)
+        tell(f"warning: this site's limits allow policy {warning}", error=True)
     if digest == own:
-        print("it is the MedVeil installed here")
+        tell("it is the MedVeil installed here")
     else:
-        print(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
-        print("other code, or the same packed by another zlib: the site's log names the files that differ;")
-        print(f"'start' wants the installed one approved as well: {PROG} approve {own}")
+        tell(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
+        tell("other code, or the same packed by another zlib: the site's log names the files that differ;")
+        tell(f"'start' wants the installed one approved as well: {PROG} approve {own}")
     return EXIT_OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
+from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from fl_client.data.base import Skipped
@@ -52,11 +52,11 @@ def _do_export(arguments: argparse.Namespace) -> int:
     kept, keys = _opened(site_of(arguments), Passphrases(read_passphrase), arguments.run)
     if arguments.hidden:
         export_hidden(kept, keys, arguments.out)
-        print(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, sealed; KEY-BEARING")
+        tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, sealed; KEY-BEARING")
     else:
         export_plain(kept, keys, arguments.out, onnx=arguments.onnx)
-        print(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, for plain images")
-    print("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
+        tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, for plain images")
+    tell("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
     return EXIT_OK
 
 
@@ -99,7 +99,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
         missed = len(answers.skipped)
         problem = f"none of {missed} images could be read" if missed else "holds no image"
         raise DataError(problem, where=arguments.images, cure=f"see {beside}")
-    print(f"{arguments.out}: {len(answers.ids)} images, by {model}")
+    tell(f"{arguments.out}: {len(answers.ids)} images, by {model}")
     return EXIT_PARTIAL if answers.skipped else EXIT_OK
 
 
@@ -125,9 +125,9 @@ def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
     for each in missed[:_SHOWN]:
         # A file may be called anything, and this goes to a terminal.
         said = f"{each.path}: {each.reason}"
-        print("".join(letter if letter.isprintable() else "?" for letter in said), file=sys.stderr)
+        tell(said, error=True)
     if missed:
-        print(f"{len(missed)} {what}; {beside} says why", file=sys.stderr)
+        tell(f"{len(missed)} {what}; {beside} says why", error=True)
 
 
 def add_models(commands: Commands) -> argparse.ArgumentParser:
@@ -159,16 +159,16 @@ def _do_models(arguments: argparse.Namespace) -> int:
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.
         files.audit.append("model-removed", run=model.run)
         remove(model)
-        print(f"removed: {named}")
+        tell(f"removed: {named}")
         return EXIT_OK
     models = [each.plain() for each in held(folder)]
     if arguments.json:
-        print(json.dumps(models, indent=2))
+        tell_json(models)
         return EXIT_OK
     if models:
         rows = [{"run": each["run"], "kept": each["kept"], "size": megabytes(each["bytes"])} for each in models]
-        print(plain_table(rows))
-    print(said(models))
+        tell_block(plain_table(rows))
+    tell(said(models))
     return EXIT_OK
 
 
@@ -177,7 +177,7 @@ def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         cure = "--yes removes it without being asked"
         raise ConfigError("there is no terminal to ask on", where=f"{PROG} models --remove", cure=cure)
-    print(f"{question} [y/N] ", end="", flush=True, file=sys.stderr)
+    tell(f"{question} [y/N] ", end="", error=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise ConfigError("nothing was removed", where=f"{PROG} models --remove", cure="answer y to remove it")
 

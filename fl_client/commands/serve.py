@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
+from medveil.plain import tell, tell_block, tell_json
 
 _SHOWN_PORT = 9094
 STOCK_WARNING = (
@@ -43,21 +42,21 @@ def _do_start(arguments: argparse.Namespace) -> int:
 
     files = site_of(arguments)
     if arguments.show:
-        print(shown_commands(files, port=files.config.port or _SHOWN_PORT, stock=arguments.stock))
+        tell_block(shown_commands(files, port=files.config.port or _SHOWN_PORT, stock=arguments.stock))
         return EXIT_OK
     if arguments.stock:
-        print(f"warning: {STOCK_WARNING}", file=sys.stderr)
+        tell(f"warning: {STOCK_WARNING}", error=True)
     running.refuse_running(files)
     approved_code(files)
     passphrases = Passphrases(read_passphrase)
     keys = open_keys(files, passphrases)
     pid = running.start(files, passphrases.read_so_far, stock=arguments.stock)
-    print(f"{files.config.name} is up, process {pid}, with the key {keys.own.current.fingerprint}; log {files.log}")
+    tell(f"{files.config.name} is up, process {pid}, with the key {keys.own.current.fingerprint}; log {files.log}")
     record = files.record(SUPERVISOR)
     if arguments.foreground:
         return processes.attend(record, log=files.log)
     connected, said = running.wait_connected(files)
-    print(f"connected to {files.config.server}" if connected else f"not connected yet, and trying on: {said}")
+    tell(f"connected to {files.config.server}" if connected else f"not connected yet, and trying on: {said}")
     return EXIT_OK
 
 
@@ -73,7 +72,10 @@ def _do_status(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.running import as_text, status  # noqa: PLC0415
 
     found = status(site_of(arguments))
-    print(json.dumps(found, indent=2) if arguments.json else as_text(found))
+    if arguments.json:
+        tell_json(found)
+    else:
+        tell_block(as_text(found))
     return EXIT_OK
 
 
@@ -88,5 +90,5 @@ def _do_stop(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.running import stop  # noqa: PLC0415
 
     files = site_of(arguments)
-    print(f"{files.config.name} was stopped" if stop(files) else f"{files.config.name} was not running")
+    tell(f"{files.config.name} was stopped" if stop(files) else f"{files.config.name} was not running")
     return EXIT_OK

@@ -5,13 +5,19 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import zip_longest
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 from fl_client.data.base import Skipped
 from fl_client.data.config import DataConfig
 from medveil.errors import DataError
+from medveil.plain import shown
+from medveil.sheets import read_rows
 
+_ONE = "keep one of them"
+_INSIDE = "every path is below data.path, and counts from it"
+_MOST_SHOWN = 200
 _JUNK = {"thumbs.db", "desktop.ini", "dicomdir", "medveil-manifest.jsonl", "medveil-report.json"}
 
 
@@ -50,7 +56,8 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
     Raises
     ------
     DataError
-        The folder or the CSV is missing or empty; the CSV lacks a column, a label or a path, or names a file twice.
+        The folder or the CSV is missing or empty; the CSV lacks a column, a label or a path, names a file twice, or one
+        outside of the folder.
     """
     if not root.exists():
         raise DataError("no such folder", where=root, cure="set data.path to the folder of the images")
@@ -111,34 +118,61 @@ def _from_csv(root: Path, table: Path, also: str) -> Listing:
         named, label = (row.get("path") or "").strip(), (row.get("label") or "").strip()
         if not named or not label:
             raise DataError(f"line {line} has no {'path' if not named else 'label'}", where=table)
-        path = root / named
+        path = _inside(root, named, table, line)
         key = Path(os.path.normpath(path)).as_posix()
         if key in lines:
-            raise DataError(f"lines {lines[key]} and {line} both name '{named}'", where=table, cure="keep one of them")
+            raise DataError(f"lines {lines[key]} and {line} both name '{shown(named)}'", where=table, cure=_ONE)
         lines[key] = line
-        if also and not path.is_file():
+        if also and not _is_file(path):
             path = path.with_name(path.name + also)
-        if not path.is_file():
+        if not _is_file(path):
             skipped.append(Skipped(named, f"named in {table.name}, but there is no such file"))
             continue
         files.append(Labelled(named, path, label, {name: (row.get(name) or "").strip() for name in columns}))
     return Listing(sorted(files, key=lambda each: each.id), columns, skipped)
 
 
+def _inside(root: Path, named: str, table: Path, line: int) -> Path:
+    """The file a row names, which is below the folder, whatever links lie between (DataError where it is not).
+
+    A table may come from others than the images. One that could name any file here would put it before a model, and
+    into a store.
+    """
+    there = PureWindowsPath(named)
+    leaves = there.is_absolute() or there.drive or there.root or ".." in there.parts or named.startswith("~")
+    if "\0" in named:
+        raise DataError(f"line {line} names '{shown(named, most=_MOST_SHOWN)}', which no file is called", where=table)
+    path = root / named
+    if leaves or not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+        problem = f"line {line} names '{shown(named, most=_MOST_SHOWN)}', which leads out of the folder"
+        raise DataError(problem, where=table, cure=_INSIDE)
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A name longer than a disk allows is no file's.
+        return False
+
+
 def _read_rows(table: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str | None]]]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            columns = tuple(reader.fieldnames or ())
+            read = read_rows(stream)
+            columns = tuple(next(read, (0, []))[1])
             missing = [name for name in ("path", "label") if name not in columns]
             if missing:
                 raise DataError(
                     f"has no column '{missing[0]}'", where=table, cure=f"its columns are {', '.join(columns) or 'none'}"
                 )
-            rows = [(reader.line_num, row) for row in reader]
+            rows: list[tuple[int, dict[str, str | None]]] = [
+                (line, dict(zip_longest(columns, row[: len(columns)]))) for line, row in read if row
+            ]
     except FileNotFoundError:
         raise DataError("no such labels file", where=table, cure="data.labels is relative to data.path") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot be read as CSV: {error}", where=table) from error
     if not rows:
         raise DataError("names no files", where=table)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +11,11 @@ from crypto.imaging.preprocess import percentiles_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from medveil.errors import DataError
+from medveil.npz import load_arrays
+from medveil.plain import shown
 
+_MOST_CLASSES = 4096
+_LONGEST_CLASS = 256
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 Arrays = dict[str, npt.NDArray]
 
@@ -47,17 +49,15 @@ class NpzSource(Source):
         self._finish(items, default_size=self._own_size())
 
     def _load(self) -> Arrays:
-        try:
-            stat = self.path.stat()
-            self._file = Stamp(stat.st_size, stat.st_mtime_ns)
-            if not zipfile.is_zipfile(self.path):
-                raise DataError("cannot be read as npz: it is no zip archive", where=self.path)
-            with np.load(self.path, allow_pickle=False) as stored:
-                return {key: stored[key] for key in stored.files}
-        except FileNotFoundError:
-            raise DataError("no such file", where=self.path, cure="set data.path to an .npz file") from None
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"cannot be read as npz: {error}", where=self.path) from error
+        arrays = load_arrays(self.path, self._is_wanted)
+        stat = self.path.stat()
+        self._file = Stamp(stat.st_size, stat.st_mtime_ns)
+        return arrays
+
+    def _is_wanted(self, name: str) -> bool:
+        """Whether an array is one of ours; what else a file holds is not read."""
+        kinds = {"images", "labels", self._config.group_by}
+        return name == "classes" or name in kinds or any(name == f"{key}_{kind}" for key in _PARTS for kind in kinds)
 
     def _parts(self, arrays: Arrays) -> list[tuple[str, npt.NDArray, npt.NDArray, npt.NDArray | None]]:
         prefixes = [key for key in _PARTS if f"{key}_images" in arrays]
@@ -106,7 +106,15 @@ class NpzSource(Source):
 
     def _names(self, arrays: Arrays, labels: Sequence[npt.NDArray]) -> tuple[tuple[str, ...], dict[int, int]]:
         codes = sorted({int(code) for part in labels for code in np.unique(part)})
-        known = [str(name) for name in arrays["classes"].reshape(-1)] if "classes" in arrays else self._config.classes
+        if codes and codes[-1] >= _MOST_CLASSES:
+            raise DataError(f"unknown label {codes[-1]}", where=self.path, cure=f"labels are below {_MOST_CLASSES}")
+        if "classes" in arrays and arrays["classes"].size > _MOST_CLASSES:
+            raise DataError(f"names {arrays['classes'].size} classes", where=self.path, cure=f"{_MOST_CLASSES} at most")
+        known = (
+            [shown(name, most=_LONGEST_CLASS) for name in arrays["classes"].reshape(-1)]
+            if "classes" in arrays
+            else self._config.classes
+        )
         if known is None:
             known = [str(code) for code in range(max(codes, default=0) + 1)]
         wrong = [code for code in codes if not 0 <= code < len(known)]
@@ -131,6 +139,8 @@ class NpzSource(Source):
         pixels = self._images[part][row]
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[..., 0]
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError("holds values that are not finite", where=self.items[index].id)
         if self._config.window is not None:
             return window_to_bytes(pixels, self._config.window)
         return pixels if pixels.dtype == np.uint8 else percentiles_to_bytes(pixels)

@@ -6,8 +6,6 @@ drawn independently of it.
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,9 @@ from fl_client.data.dicom import DicomSource
 from fl_client.data.phantom_files import SCANNERS, Patient, write_phantom
 from fl_client.data.rng import generator
 from medveil.errors import ConfigError, DataError
-from medveil.files import check_format, locked, new_folder, read_json, write_json, write_text
+from medveil.files import locked, new_folder, write_json, write_text
+from medveil.shapes import read_document
+from medveil.sheets import sheet
 
 CLASSES = ("none", "mass", "ring", "diffuse")
 VERSION = 1
@@ -84,17 +84,13 @@ def _found(folder: Path) -> Any:
         return None
     if not (folder / _MANIFEST).is_file():
         raise DataError("holds something else than phantoms", where=folder, cure="choose a new folder in data.path")
-    found = read_json(folder / _MANIFEST)
-    check_format(found, name=_FORMAT, newest=VERSION, where=folder / _MANIFEST)
-    return found
+    return read_document(folder / _MANIFEST, {}, name=_FORMAT, newest=VERSION)
 
 
 def _draw(folder: Path, config: PhantomConfig, manifest: dict[str, Any]) -> None:
     with new_folder(folder) as building:
         rows = [row for site in range(config.sites) for row in _draw_site(building, config, site)]
-        table = io.StringIO()
-        csv.writer(table).writerows([("path", "label", "site"), *rows])
-        write_text(building / _LABELS, table.getvalue())
+        write_text(building / _LABELS, sheet([("path", "label", "site"), *rows], end="\r\n"))
         write_json(building / _MANIFEST, manifest)
 
 

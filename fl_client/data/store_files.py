@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medveil.errors import IntegrityError
-from medveil.files import check_format, read_json, write_json
+from medveil.files import write_json
+from medveil.shapes import read_document
 
 FORMAT = "medveil-store"
 VERSION = 1
@@ -140,8 +141,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise IntegrityError("is missing", where=path)
-    document: dict[str, Any] = read_json(path)
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    document = read_document(path, {"checksum?": str}, name=FORMAT, newest=VERSION)
     if document.pop("checksum", None) != _checksum(document):
         raise IntegrityError("is not what its checksum says", where=path)
     return document

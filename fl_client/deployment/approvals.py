@@ -17,7 +17,8 @@ from typing import Any
 
 from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError
-from medveil.files import check_format, locked, make_folder, read_json, write_json
+from medveil.files import locked, make_folder, write_json
+from medveil.shapes import read_document
 
 FORMAT = "medveil-approvals"
 VERSION = 2
@@ -57,8 +58,7 @@ class Approvals:
         """
         if not self._path.exists():
             return {}
-        document = read_json(self._path)
-        check_format(document, name=FORMAT, newest=VERSION, where=self._path)
+        document = read_document(self._path, {}, name=FORMAT, newest=VERSION)
         approved = document.get("approved")
         if not isinstance(approved, dict) or not all(map(_HASH.fullmatch, approved)):
             raise IntegrityError("is not a list of approvals", where=self._path, cure=_ANEW)

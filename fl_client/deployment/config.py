@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from crypto.cipher import SCHEMES
+from fl_client.config import SMALLEST_COUNT
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
 from medveil.bounded import word
@@ -19,6 +20,8 @@ from medveil.signing import is_public
 from models.policy import KEYS, POLICIES
 
 CONFIG_FILE = "site.yaml"
+SERVED, SERVED_VERSION = "medveil-served", 1
+"""Format of what the worker writes down of its last message."""
 SITE_VARIABLE = "MEDVEIL_SITE"
 """Environment variable: the file of the real site a process serves. Where it is set, nothing simulates one."""
 _UNSET = "is not set"
@@ -49,6 +52,10 @@ class LimitsConfig:
         metadata={"help": "Ciphers a run may hide this site's images with; one made to be broken never counts."},
     )
     least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
+    smallest_count: int = field(
+        default=SMALLEST_COUNT,
+        metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
+    )
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     least_sites: int = field(
         default=2, metadata={"help": "Fewest sites the server must promise to make a model of; it is a promise."}
@@ -79,7 +86,7 @@ class LimitsConfig:
             _check(scheme not in TARGETS, "limits.schemes", scheme, f"{cure}: that one is made to be broken", where)
             _check(scheme in REAL, "limits.schemes", scheme, cure, where)
         _check(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
-        for name in ("least_images", "most_rounds", "least_sites", "most_runs"):
+        for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
             _check(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
         for name in ("most_megabytes", "most_memory", "most_store"):
             megabytes = getattr(self, name)

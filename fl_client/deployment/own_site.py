@@ -21,13 +21,15 @@ from fl_client.deployment.limits import check_images, check_round, check_store, 
 from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
 from fl_client.host import RAISED, Host, kind_of
+from fl_client.leaving import Leaving
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.audit import Head
 from medveil.audit_messages import carried
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError, SignatureError
-from medveil.files import check_format, make_folder, read_json, write_json
+from medveil.files import make_folder, write_json
+from medveil.shapes import read_document
 from medveil.signing import SigningKey
 
 FORMAT = "medveil-served-run"
@@ -220,6 +222,7 @@ class OwnHost(Host):
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
                 judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
+                leaving=Leaving(self._limits.smallest_count),
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
@@ -266,6 +269,5 @@ def _served(path: Path) -> dict[str, int]:
     """How often a run was answered, by kind of message."""
     if not path.exists():
         return {}
-    document = read_json(path)
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
-    return {str(kind): int(count) for kind, count in document["answered"].items()}
+    document = read_document(path, {"answered": {str: int}}, name=FORMAT, newest=VERSION)
+    return dict(document["answered"])

@@ -11,15 +11,16 @@ from typing import Any
 
 from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles
 from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from fl_client.export.held import MODELS, held, said
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
 from medveil.errors import ConfigError, FederationError
-from medveil.files import make_folder, read_json
+from medveil.files import make_folder
 from medveil.flower_session import others
+from medveil.shapes import read_document
 
 _CONNECT_S = 30.0
 _POLL_S = 0.25
@@ -137,7 +138,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
         "approvals": sorted(Approvals(files.approvals).all()),
         "models": [each.plain() for each in held(files.own / MODELS)],
-        "served": read_json(files.served) if files.served.exists() else None,
+        "served": _served(files) if files.served.exists() else None,
     }
 
 
@@ -163,6 +164,12 @@ def as_text(found: dict[str, Any]) -> str:
     if found["authority_days_left"] is not None:
         lines.append(f"the authority's certificate is good for {found['authority_days_left']} days")
     return "\n".join(lines)
+
+
+def _served(files: OwnFiles) -> dict[str, Any]:
+    """What the worker wrote down of its last message; its own module takes long to import."""
+    last = {"kind": str, "at": str, "seconds": float, "outcome": str}
+    return read_document(files.served, {"answered": int, "last": last}, name=SERVED, newest=SERVED_VERSION)
 
 
 def _told(answered: datetime) -> dict[str, Any]:

@@ -31,9 +31,10 @@ from medveil import processes
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.errors import MedVeilError, StorageError
-from medveil.files import check_format, make_folder, read_json, write_bytes, write_json
+from medveil.files import make_folder, write_bytes, write_json
 from medveil.flower_session import others
 from medveil.log import logger, set_up_logging
+from medveil.shapes import read_document
 
 FORMAT = "medveil-site-state"
 VERSION = 1
@@ -218,14 +219,19 @@ def state_file(files: OwnFiles) -> Path:
     return files.state / "supervisor.json"
 
 
+_STATE = {
+    "stock?": bool,
+    "connected?": bool,
+    "children?": {str: {"state": str, "ended": int, "why": (str, None)}},
+}
+
+
 def read_state(files: OwnFiles) -> dict[str, Any]:
     """What the supervisor said last; empty where it never ran."""
     path = state_file(files)
     if not path.exists():
         return {}
-    document: dict[str, Any] = read_json(path)
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
-    return document
+    return read_document(path, _STATE, name=FORMAT, newest=VERSION)
 
 
 def _reap() -> None:

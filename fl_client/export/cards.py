@@ -60,11 +60,11 @@ def model_card(facts: Mapping[str, Any], *, domain: str) -> str:
 
 
 def data_card(facts: Mapping[str, Any]) -> str:
-    """The data card: the images of this site. Counts below ten are not shown, because the card may be handed out."""
+    """The data card: the images of this site. Small counts are not shown, because the card may be handed out."""
     run, data = facts["run_config"], facts["data"]
-    parts = list(data["counts"])
+    parts, smallest = list(data["counts"]), max(data.get("smallest", FEWEST_SHOWN), FEWEST_SHOWN)
     rows = [
-        [_text(name), *(_count(data["counts"][part][index]) for part in parts)]
+        [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts)]
         for index, name in enumerate(run["classes"])
     ]
     window = "the file's own, else percentiles 0.5 to 99.5" if data["window"] is None else f"{data['window']}"
@@ -77,7 +77,7 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
-        f"- files left out as unreadable or unfit: {data['skipped']}",
+        f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
         *(f"- warning: {_text(warning)}" for warning in data["warnings"]),
     ]
     blocks = [
@@ -210,8 +210,8 @@ def _grouping(data: Mapping[str, Any]) -> str:
     return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
 
 
-def _count(count: int) -> str:
-    return f"fewer than {FEWEST_SHOWN}" if 0 < count < FEWEST_SHOWN else str(count)
+def _count(count: int, smallest: int) -> str:
+    return f"fewer than {smallest}" if count < smallest else str(count)
 
 
 def _number(value: float | None, *, whole: bool = False) -> str:

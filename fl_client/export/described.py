@@ -202,7 +202,7 @@ def _read(document: dict[str, Any]) -> Description:
         padded_size=given["padded_size"],
         window=None if window is None else (float(window[0]), float(window[1])),
         # Version 1 did not say; it is the smallest that a site takes in such a run.
-        min_side=given.get("min_side", max(_EARLIEST_SIDE, document["cipher"]["block"])),
+        min_side=given.get("min_side", max(_EARLIEST_SIDE, document["cipher"].get("block", CipherConfig.block))),
         preparation=given.get("preparation", 1),
         temperature=float(document["temperature"]),
         policy=Policy(policy["keys"], policy["stem_init"], policy["stem_train"]),

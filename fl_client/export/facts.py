@@ -13,14 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from fl_client.export.calibration import as_logits, calibrate
+from fl_client.export.calibration import Calibration, Labels, as_logits, calibrate
+from fl_client.leaving import Leaving
+from medveil.contract import measure_key
 from medveil.versions import environment
 
 if TYPE_CHECKING:
     from fl_client.site import Site
 
 Predicted: TypeAlias = "dict[str, npt.NDArray[np.float32]]"
-_PARTS = ("train", "validation", "test")
+_MEASURED = ("validation", "test")
+_PARTS = ("train", *_MEASURED)
 _CONFIDENCE = 0.95
 
 
@@ -39,8 +42,10 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
         Class probabilities (n, K) of the ``validation`` and the ``test`` part.
     """
     labels = {part: site.store.part(part).labels for part in _PARTS}
+    leaving = site.setup.leaving
     config, source = site.setup.data, site.source
-    fitted = calibrate(*((as_logits(said[part]), labels[part]) for part in ("validation", "test")))
+    kept = {part: leaving.kept(labels[part]) for part in _MEASURED}
+    fitted = calibrate(*((as_logits(said[part][kept[part]]), labels[part][kept[part]]) for part in _MEASURED))
     return {
         "kept": datetime.now(UTC).isoformat(timespec="seconds"),
         "site": site.setup.name,
@@ -59,24 +64,34 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "augment": config.augment,
             "flip": config.flip,
             "views": config.views,
-            "counts": {part: _counts(labels[part], len(site.run.classes)) for part in _PARTS},
-            "skipped": len(site.store.skipped),
+            "smallest": leaving.smallest,
+            "counts": {part: leaving.counts(labels[part], len(site.run.classes)) for part in _PARTS},
+            "skipped": leaving.count(len(site.store.skipped)),
             "warnings": list(source.warnings),
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
-        "test_accuracy_interval": accuracy_interval(labels["test"], said["test"]),
-        "calibration": dataclasses.asdict(fitted),
+        "test_accuracy_interval": accuracy_interval(metrics),
+        "calibration": _told(fitted, leaving, {part: labels[part][kept[part]] for part in _MEASURED}),
     }
 
 
-def accuracy_interval(labels: npt.NDArray[np.int64], said: npt.NDArray[np.float32]) -> list[float] | None:
-    """The 95 % interval of the accuracy on n images (Wilson, "Probable Inference", JASA 1927); None for no image."""
-    if not len(labels):
+def accuracy_interval(metrics: Mapping[str, float]) -> list[float] | None:
+    """The 95 % interval of the test accuracy (Wilson, "Probable Inference", JASA 1927); None where none is told.
+
+    It is made of what is told of accuracy and number of images, so that it tells no more.
+    """
+    n, accuracy = metrics[measure_key("test", "n")], metrics[measure_key("test", "accuracy")]
+    if not n or not math.isfinite(accuracy):
         return None
-    hits = int((said.argmax(1) == labels).sum())
-    found = binomtest(hits, len(labels)).proportion_ci(_CONFIDENCE, method="wilson")
+    found = binomtest(round(accuracy * n), int(n)).proportion_ci(_CONFIDENCE, method="wilson")
     return [float(found.low), float(found.high)]
 
 
-def _counts(labels: npt.NDArray[np.int64], classes: int) -> list[int]:
-    return [int(count) for count in np.bincount(labels, minlength=classes)]
+def _told(fitted: Calibration, leaving: Leaving, labels: Mapping[str, Labels]) -> dict[str, Any]:
+    """What is told of a calibration: its errors are rates of images."""
+    errors = {
+        f"{part}_{when}": leaving.rate(getattr(fitted, f"{part}_{when}"), labels[part])
+        for part in _MEASURED
+        for when in ("before", "after")
+    }
+    return {**dataclasses.asdict(fitted), **errors, "n": leaving.size(labels["validation"])}

@@ -82,7 +82,8 @@ def _matching(pattern: re.Pattern[str], wanted: str) -> Rule:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in {int, float} and math.isfinite(value)
+    # A whole number beyond all floats is one `isfinite` fails at.
+    return (type(value) is int and abs(value) < 2**63) or (type(value) is float and math.isfinite(value))
 
 
 def _is_text(value: Any) -> bool:

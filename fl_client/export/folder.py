@@ -37,6 +37,8 @@ LARGEST_CONFIG = 2**20
 _LARGEST_HEADER = 2**20
 _WHOLE = "ask who sent it for a whole copy"
 _NEEDED = "--model names a folder that 'medveil-site export' wrote"
+_BYTES = 4
+"""Of a weight; patch and position embedding, head, and the four matrices of each attention are the least there are."""
 _PROJECTION = "patch_embed.proj.bias"
 
 
@@ -65,8 +67,9 @@ def open_folder(folder: Path, keys: Callable[[], OwnKeys]) -> tuple[Description,
         raise StorageError("no such folder", where=folder, cure=_NEEDED)
     config = folder / CONFIG
     made, document = parsed(_read(config, LARGEST_CONFIG), where=config)
-    model = _laid_out(made, config)
     name = SEALED if made.domain == HIDDEN else WEIGHTS
+    _check_size(made, folder / name)
+    model = _laid_out(made, config)
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     most = size + _LARGEST_HEADER
     data = _read(folder / name, sealed_bytes(most) if made.domain == HIDDEN else most)
@@ -78,6 +81,25 @@ def open_folder(folder: Path, keys: Callable[[], OwnKeys]) -> tuple[Description,
         data = _unsealed(folder / name, keys())
     _fill(model, _tensors(data, document, folder / name), folder / name)
     return made, model.eval()
+
+
+def _check_size(made: Description, weights: Path) -> None:
+    """Refuse a description of a larger model than its file has weights for, before the model is laid out."""
+    try:
+        found = weights.stat()
+    except FileNotFoundError:
+        raise StorageError("no such file", where=weights, cure=_NEEDED) from None
+    except OSError as error:
+        raise storage_error(error, weights, "read the file") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise StorageError("is no plain file", where=weights, cure=_NEEDED)
+    given = made.arguments
+    width, tokens = given["embed_dim"], (given["img_size"] // given["patch_size"]) ** 2
+    embedded = given["in_chans"] * given["patch_size"] ** 2 + tokens + given["num_classes"]
+    least = _BYTES * width * (embedded + given["depth"] * 4 * width)
+    if found.st_size < least:
+        problem = f"has {found.st_size} bytes, and the model that {CONFIG} describes takes at least {least}"
+        raise IntegrityError(problem, where=weights, cure=_WHOLE)
 
 
 def _laid_out(made: Description, where: Path) -> VisionTransformer:
@@ -109,9 +131,11 @@ def _unsealed(path: Path, keys: OwnKeys) -> bytes:
 
 
 def _tensors(data: bytes, document: dict[str, Any], where: Path) -> dict[str, Tensor]:
+    size = int.from_bytes(data[:8], "little")
+    if size > _LARGEST_HEADER:
+        raise IntegrityError(f"claims a header of {size} bytes", where=where, cure=_WHOLE)
     try:
         found = dict(load(data))
-        size = int.from_bytes(data[:8], "little")
         said = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get("medveil", "null")
         identity = json.loads(said)
     # safetensors raises types of its own for its format, and KeyError for a dtype torch has not.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +17,7 @@ from fl_client.export.calibration import Logits, probabilities_of
 from fl_client.export.images import Asked, NoImage, Reader
 from fl_client.export.ready import Ready
 from medveil.files import write_text
+from medveil.sheets import sheet
 from models.vit import normalise
 
 BATCH = 32
@@ -84,8 +83,8 @@ def write_answers(answers: Answers, classes: Sequence[str], out: Path) -> Path:
     head = ["image", *(f"p({name})" for name in classes), "class"]
     made = [[each, *(f"{p:.{_DECIMALS}f}" for p in said), classes[int(np.argmax(said))]] for each, said in rows]
     beside = out.with_name(f"{out.stem}.unreadable.csv")
-    write_text(beside, _csv([["image", "reason"], *sorted([*answers.skipped, *answers.no_images])]), mode=0o600)
-    write_text(out, _csv([head, *made]), mode=0o600)
+    write_text(beside, sheet([["image", "reason"], *sorted([*answers.skipped, *answers.no_images])]), mode=0o600)
+    write_text(out, sheet([head, *made]), mode=0o600)
     return beside
 
 
@@ -98,9 +97,3 @@ def _sorted(found: Iterable[Asked | Skipped], answers: Answers) -> Iterator[Aske
             answers.skipped.append(each)
         else:
             yield each
-
-
-def _csv(rows: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

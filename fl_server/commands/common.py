@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from medveil.errors import ConfigError
+from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
@@ -25,7 +24,7 @@ def consortium_of(arguments: argparse.Namespace) -> Consortium:
     found = load_consortium(arguments.consortium)
     check_provisioned(found)
     for text in warnings(found):
-        print(f"warning: {text}", file=sys.stderr)
+        tell(f"warning: {text}", error=True)
     return found
 
 
@@ -34,9 +33,9 @@ def say_new_key(consortium: Consortium) -> None:
     from fl_server.deployment.provision import begin_signing, server_fingerprint  # noqa: PLC0415
 
     if begin_signing(consortium):
-        print(f"messages are signed from now on; hand every site again: {consortium.invitation}")
-        print("each takes it with 'medveil-site rejoin' and sends its .pub, which is admitted once more")
-        print(f"read out to each, over another channel: {server_fingerprint(consortium)}")
+        tell(f"messages are signed from now on; hand every site again: {consortium.invitation}")
+        tell("each takes it with 'medveil-site rejoin' and sends its .pub, which is admitted once more")
+        tell(f"read out to each, over another channel: {server_fingerprint(consortium)}")
 
 
 def tell_server(consortium: Consortium) -> None:
@@ -45,10 +44,10 @@ def tell_server(consortium: Consortium) -> None:
     from medveil import processes  # noqa: PLC0415
 
     if processes.running(consortium.record) is None:
-        print(f"the server is not running; it learns this at '{PROG} start'")
+        tell(f"the server is not running; it learns this at '{PROG} start'")
         return
     for line in sync(consortium, Control(consortium)):
-        print(line)
+        tell(line)
 
 
 def refuse_stopped(consortium: Consortium) -> None:
@@ -62,10 +61,10 @@ def refuse_stopped(consortium: Consortium) -> None:
 def show(rows: list[dict[str, str]], *, as_json: bool, empty: str) -> None:
     """Print rows as a table or as JSON, or the sentence for none."""
     if as_json:
-        print(json.dumps(rows, indent=2))
+        tell_json(rows)
     elif not rows:
-        print(empty)
+        tell(empty)
     else:
         from medveil.tables import plain_table  # noqa: PLC0415
 
-        print(plain_table(rows))
+        tell_block(plain_table(rows))

@@ -8,6 +8,7 @@ from pathlib import Path
 from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, say_new_key, show, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
+from medveil.plain import tell
 
 
 def add_init(commands: Commands) -> None:
@@ -27,10 +28,10 @@ def _do_init(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.provision import init, server_fingerprint  # noqa: PLC0415
 
     made = init(arguments.file, arguments.overrides)
-    print(f"consortium '{made.config.name}': {made.file}, state in {made.state}")
-    print(f"sites reach it at {made.address}; its certificate is good for {', '.join(made.names)}")
-    print(f"hand every site: {made.invitation}")
-    print(f"and read out to each, over another channel: {server_fingerprint(made)}")
+    tell(f"consortium '{made.config.name}': {made.file}, state in {made.state}")
+    tell(f"sites reach it at {made.address}; its certificate is good for {', '.join(made.names)}")
+    tell(f"hand every site: {made.invitation}")
+    tell(f"and read out to each, over another channel: {server_fingerprint(made)}")
     return EXIT_OK
 
 
@@ -52,7 +53,7 @@ def _do_renew(arguments: argparse.Namespace) -> int:
     consortium = consortium_of(arguments)
     say_new_key(consortium)
     renew(consortium)
-    print(f"new certificate for {', '.join(consortium.names)}; it counts from the next '{PROG} start'")
+    tell(f"new certificate for {', '.join(consortium.names)}; it counts from the next '{PROG} start'")
     return EXIT_OK
 
 
@@ -77,9 +78,9 @@ def _do_admit(arguments: argparse.Namespace) -> int:
         cure = "this is not the key the site read out: do not admit it"
         raise ConfigError(f"has the fingerprint {public.fingerprint}", where=arguments.key, cure=cure)
     Roster(consortium.roster, consortium.audit).admit(public)
-    print(f"admitted {public.name} with the key {public.fingerprint}")
+    tell(f"admitted {public.name} with the key {public.fingerprint}")
     if arguments.fingerprint is None:
-        print("compare it with what the site shows, over another channel than the file")
+        tell("compare it with what the site shows, over another channel than the file")
     tell_server(consortium)
     return EXIT_OK
 
@@ -102,7 +103,7 @@ def _do_revoke(arguments: argparse.Namespace) -> int:
 
     consortium = consortium_of(arguments)
     gone = Roster(consortium.roster, consortium.audit).revoke(arguments.name)
-    print(f"revoked {gone.name} with the key {gone.public.fingerprint}")
+    tell(f"revoked {gone.name} with the key {gone.public.fingerprint}")
     tell_server(consortium)
     return EXIT_OK
 
@@ -131,6 +132,6 @@ def _do_list(arguments: argparse.Namespace) -> int:
         for each in members
     ]
     if not arguments.json and consortium.signing_key.exists():
-        print(f"server {server_fingerprint(consortium)}")
+        tell(f"server {server_fingerprint(consortium)}")
     show(rows, as_json=arguments.json, empty=f"no site was admitted yet: {PROG} admit SITE.pub")
     return EXIT_OK

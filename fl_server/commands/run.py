@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
@@ -44,7 +43,7 @@ def _add_following(made: argparse.ArgumentParser) -> None:
 
 def _do_run(arguments: argparse.Namespace) -> int:
     if arguments.hash:
-        print(_app_hash())
+        tell(_app_hash())
         return EXIT_OK
 
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
@@ -54,7 +53,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
 
     if arguments.template:
         head = f"# A run of a consortium. Submit it with: {PROG} run FILE\n"
-        print(head + commented_yaml(RunFile), end="")
+        tell_block(head + commented_yaml(RunFile), end="")
         return EXIT_OK
     if arguments.config is None:
         raise ConfigError("needs CONFIG", where=f"{PROG} run", cure=f"'{PROG} run --template' prints one")
@@ -96,23 +95,26 @@ def _submitted(submission: Submission, consortium: Consortium, arguments: argpar
     from fl_server.deployment.control import Control  # noqa: PLC0415
     from fl_server.deployment.runs import follow, submit  # noqa: PLC0415
 
-    print(f"app {submission.fab}", file=sys.stderr)
-    print("sites run it once they approved it: medveil-site approve HASH", file=sys.stderr)
+    tell(f"app {submission.fab}", error=True)
+    tell("sites run it once they approved it: medveil-site approve HASH", error=True)
     control = Control(consortium)
     sent = submit(submission, consortium, control)
     folder = sent.folder(consortium)
-    print(f"run {sent.name} ({sent.run}), in {folder}", file=sys.stderr)
+    tell(f"run {sent.name} ({sent.run}), in {folder}", error=True)
     if arguments.detach:
-        print(folder)
+        tell(folder)
         return EXIT_OK
     try:
-        summary = follow(sent, consortium, control, lambda text: print(text, file=sys.stderr), resumed=resumed)
+        summary = follow(sent, consortium, control, lambda text: tell(text, error=True), resumed=resumed)
     except KeyboardInterrupt:
-        print(f"the run goes on: '{PROG} status' shows it, '{PROG} stop --run' ends it", file=sys.stderr)
+        tell(f"the run goes on: '{PROG} status' shows it, '{PROG} stop --run' ends it", error=True)
         raise
     _tell_held(summary)
     left_out = _tell_left_out(folder)
-    print(json.dumps(summary, indent=2) if arguments.json else _result(summary))
+    if arguments.json:
+        tell_json(summary)
+    else:
+        tell_block(_result(summary))
     return EXIT_PARTIAL if left_out else EXIT_OK
 
 
@@ -127,22 +129,22 @@ def _warn_of_policy(run: RunConfig) -> None:
 
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     if policy.warning is not None:
-        print(f"warning: policy {policy}: {policy.warning}", file=sys.stderr)
+        tell(f"warning: policy {policy}: {policy.warning}", error=True)
 
 
 def _tell_held(summary: dict[str, Any]) -> None:
     from fl_server.weights import Held  # noqa: PLC0415
 
     for each in summary.get("held", []):
-        print(f"held to server.most_share: {Held(**each)}", file=sys.stderr)
+        tell(f"held to server.most_share: {Held(**each)}", error=True)
 
 
 def _tell_left_out(folder: Path) -> bool:
-    from medveil.files import read_json  # noqa: PLC0415
+    from fl_server.manifest import read_manifest  # noqa: PLC0415
 
-    left_out = read_json(folder / "manifest.json")["left_out"]
+    left_out = read_manifest(folder / "manifest.json")["left_out"]
     for each in left_out:
-        print(f"left out of round {each['round']}: {each['site']}: {each['reason']}", file=sys.stderr)
+        tell(f"left out of round {each['round']}: {each['site']}: {each['reason']}", error=True)
     return bool(left_out)
 
 

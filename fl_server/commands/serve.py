@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, say_new_key, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
+from medveil.plain import tell, tell_block, tell_json
 
 
 def add_start(commands: Commands) -> argparse.ArgumentParser:
@@ -28,17 +28,17 @@ def _do_start(arguments: argparse.Namespace) -> int:
 
     consortium = consortium_of(arguments)
     if arguments.show:
-        print(superlink.shown_commands(consortium))
+        tell_block(superlink.shown_commands(consortium))
         return EXIT_OK
     say_new_key(consortium)
     if processes.running(consortium.record) is None:
         for name in end_left_behind(consortium):
-            print(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")
+            tell(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")
     pid = superlink.start(consortium)
     try:
         tell_server(consortium)
         fleet = consortium.config.fleet
-        print(f"the server is up, process {pid}: sites at {fleet.host}:{fleet.port}, log {consortium.log}")
+        tell(f"the server is up, process {pid}: sites at {fleet.host}:{fleet.port}, log {consortium.log}")
     except BaseException:
         processes.stop(consortium.record)
         raise
@@ -69,7 +69,10 @@ def _do_status(arguments: argparse.Namespace) -> int:
         watch(looks(consortium), as_json=arguments.json)
         return EXIT_OK
     found = status(consortium)
-    print(json.dumps(found, indent=2) if arguments.json else as_text(found))
+    if arguments.json:
+        tell_json(found)
+    else:
+        tell_block(as_text(found))
     return EXIT_OK
 
 
@@ -92,9 +95,9 @@ def _do_stop(arguments: argparse.Namespace) -> int:
         newest = find(consortium, None)
         consortium.audit.append("run-stopped", run=newest.run, name=newest.name, app=newest.fab)
         Control(consortium).stop(newest.flower_runs[-1])
-        print(f"stopped run {newest.name}; '{PROG} resume' goes on from its last whole round")
+        tell(f"stopped run {newest.name}; '{PROG} resume' goes on from its last whole round")
         return EXIT_OK
-    print("the server was stopped" if processes.stop(consortium.record) else "the server was not running")
+    tell("the server was stopped" if processes.stop(consortium.record) else "the server was not running")
     for name in end_left_behind(consortium):
-        print(f"ended what was left of run {name}")
+        tell(f"ended what was left of run {name}")
     return EXIT_OK

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from rich.text import Text
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.progress import ANSWERED, number, numbers
 from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
+from medveil import plain
 from medveil.errors import MedVeilError
 
 LOOK_S = 1.0
@@ -72,7 +72,7 @@ def watch(found: Iterator[dict[str, Any]], *, as_json: bool = False, console: Co
     console
         Where to show it; by default stdout.
     """
-    console = console or Console(highlight=False)
+    console = console or plain.console()
     try:
         if as_json:
             _print_json(found, console)
@@ -104,14 +104,14 @@ def _changes_of_run(before: dict[str, Any] | None, now: dict[str, Any]) -> Itera
     for site in now["sites"]:
         was = known.get(site["site"])
         if site["round"] is not None and (was is None or was["round"] != site["round"]):
-            yield f"round {site['round']}: {site['site']} {ANSWERED}: train loss {number(site['train_loss'])}"
+            yield f"round {site['round']}: {site['site']} {ANSWERED}{_loss(site)}"
         if site["left_out"] > (0 if was is None else was["left_out"]):
             yield f"{site['site']} was left out: {site['why']}"
     rounds = {} if before is None else {row["round"]: row for row in before["history"]}
     for row in now["history"]:
         was = rounds.get(row["round"])
         if was is None:
-            yield f"round {row['round']}: train loss {number(row['train_loss'])}, {row['seconds']:.1f} s"
+            yield f"round {row['round']}{_loss(row)}, {row['seconds']:.1f} s"
         # The validation of a round comes with the training of the next.
         measured = {name: row[f"validation_{name}"] for name in ("loss", "accuracy", "auroc")}
         if measured["loss"] is not None and (was is None or was["validation_loss"] is None):
@@ -122,6 +122,11 @@ def _changes_of_run(before: dict[str, Any] | None, now: dict[str, Any]) -> Itera
         yield f"run {now['run']}: {now['status']}"
     if now["stage"] and (before is None or before["stage"] != now["stage"]):
         yield str(now["stage"])
+
+
+def _loss(row: dict[str, Any]) -> str:
+    """The loss of a training round; most hospitals keep it to themselves."""
+    return "" if row["train_loss"] is None else f": train loss {number(row['train_loss'])}"
 
 
 def _draw(found: Iterator[dict[str, Any]], console: Console) -> None:
@@ -135,18 +140,18 @@ def _print_changes(found: Iterator[dict[str, Any]], console: Console) -> None:
     before: dict[str, Any] | None = None
     for each in found:
         if before is None:
-            console.print(as_text(each), markup=False, soft_wrap=True)
+            console.print(plain.shown_lines(as_text(each)), markup=False, soft_wrap=True)
         else:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             for line in changes(before, each):
-                console.print(f"{at} {line}", markup=False, soft_wrap=True)
+                plain.say(console, f"{at} {line}")
         before = each
 
 
 def _print_json(found: Iterator[dict[str, Any]], console: Console) -> None:
     told = ""
     for each in found:
-        line = json.dumps(each)
+        line = plain.as_json(each, indent=None)
         if line != told:
             console.file.write(f"{line}\n")
             console.file.flush()

@@ -9,9 +9,9 @@ from typing import Any
 
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.runs import RUNNING, Submission, state_of
+from fl_server.manifest import read_manifest
 from fl_server.metrics import ALL, Line, read_lines
 from fl_server.weights import Held
-from medveil.files import read_json
 from medveil.tables import plain_table
 
 _SHOWN_ROUNDS = 8
@@ -53,7 +53,7 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
             "held": [],
             "test": None,
         }
-    manifest, lines = read_json(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
+    manifest, lines = read_manifest(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
     rounds = int(manifest["run_config"]["rounds"])
     history = _history(lines, manifest["left_out"])
     live = state["status"] == RUNNING
@@ -174,7 +174,8 @@ def _site_cells(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _round_cells(row: Mapping[str, Any]) -> dict[str, str]:
-    megabytes = "" if row["bytes_up"] is None else f"{(row['bytes_up'] + row['bytes_down']) / 1e6:.1f}"
+    moved = [row["bytes_up"], row["bytes_down"]]
+    megabytes = "" if None in moved else f"{sum(moved) / 1e6:.1f}"
     return {"round": str(row["round"]), **_cells(row), "MB": megabytes, "left out": ", ".join(row["left_out"])}
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError
-from medveil.files import check_format, locked, read_json, write_json
+from medveil.files import locked, write_json
 from medveil.node_keys import PublicKey
+from medveil.shapes import read_document
 
 FORMAT = "medveil-roster"
 VERSION = 2
@@ -78,8 +79,8 @@ class Roster:
         """
         if not self._path.exists():
             return []
-        document = read_json(self._path)
-        check_format(document, name=FORMAT, newest=VERSION, where=self._path)
+        shape = {"sites": [{"name": str, "key": str, "status": str, "since": str, "node?": int}]}
+        document = read_document(self._path, shape, name=FORMAT, newest=VERSION)
         try:
             return [Member(**each) for each in document["sites"]]
         except (KeyError, TypeError):

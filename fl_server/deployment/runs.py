@@ -17,14 +17,16 @@ from typing import Any
 from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.control import Control
-from fl_server.manifest import ENDED
+from fl_server.manifest import ENDED, read_manifest
 from fl_server.metrics import ALL, read_lines
+from fl_server.summary import read_summary
 from medveil import errors, processes
 from medveil.audit_messages import digest_of_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError, MedVeilError
-from medveil.files import check_format, make_folder, read_json, write_json
+from medveil.files import make_folder, write_json
 from medveil.paths import run_folder
+from medveil.shapes import read_document
 
 FORMAT = "medveil-submission"
 VERSION = 1
@@ -149,11 +151,11 @@ def state_of(submission: Submission, consortium: Consortium) -> dict[str, Any]:
     path = submission.folder(consortium) / "manifest.json"
     if not path.exists():
         return {"status": "submitted", "stage": "", "error": None, "left_out": [], "resumed": [], "went_on": None}
-    manifest = read_json(path)
+    manifest = read_manifest(path)
     state = {name: manifest.get(name) for name in _TOLD}
     if state["status"] == RUNNING and processes.is_still(manifest.get("process") or {}, where=path) is None:
         # It may have ended between the two looks.
-        state = {name: read_json(path).get(name) for name in state}
+        state = {name: read_manifest(path).get(name) for name in state}
         state["status"] = LOST if state["status"] == RUNNING else state["status"]
     return state
 
@@ -171,7 +173,7 @@ def end_left_behind(consortium: Consortium) -> list[str]:
     ended = []
     for each in submissions(consortium):
         path = each.folder(consortium) / "manifest.json"
-        process = read_json(path).get("process") if path.exists() else None
+        process = read_manifest(path).get("process") if path.exists() else None
         if process and processes.end(process, where=path):
             ended.append(each.name)
     return ended
@@ -213,7 +215,7 @@ def follow(
                 told = state["stage"]
                 say(told)
             if state["status"] in ENDED:
-                return dict(read_json(folder / "summary.json"))
+                return read_summary(folder / "summary.json")
             _refuse_failed(state, submission)
         if time.monotonic() - asked > _ASK_FLOWER_S:
             asked = time.monotonic()
@@ -272,9 +274,20 @@ class _Lines:
         self._seen = len(lines)
 
 
+_SHAPE = {
+    "run": str,
+    "name": str,
+    "submitted": str,
+    "fab": str,
+    "run_config": {str: (str, int, float)},
+    "flower_runs": [int],
+}
+
+
 def _read(path: Path) -> Submission:
-    document = read_json(path)
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    document = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
+    # Both make the name of a folder.
+    RunConfig(run=document["run"], name=document["name"], classes=["0", "1"]).check(where=str(path))
     try:
         values = {name: document[name] for name in Submission.__dataclass_fields__}
         return Submission(**{**values, "flower_runs": tuple(values["flower_runs"])})

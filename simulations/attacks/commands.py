@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medveil import plain
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError
+from medveil.plain import tell, tell_json
 
 if TYPE_CHECKING:
     from simulations.attacks.config import AttackConfig, Prepared
@@ -44,12 +45,12 @@ def _do_attacks(arguments: argparse.Namespace) -> int:
 
     attacks = [attack() for attack in ATTACKS.values()]
     if arguments.json:
-        print(json.dumps([_described(each) for each in attacks], indent=2))
+        tell_json([_described(each) for each in attacks])
         return EXIT_OK
     width = max(len(each.name) for each in attacks) + 2
     for each in attacks:
         extra = "" if each.in_all else "; not part of 'all'"
-        print(f"{each.name:<{width}}knows: {', '.join(sorted(map(str, each.knowledge)))} ({each.kind}{extra})")
+        tell(f"{each.name:<{width}}knows: {', '.join(sorted(map(str, each.knowledge)))} ({each.kind}{extra})")
     return EXIT_OK
 
 
@@ -129,12 +130,12 @@ def _do_attack(arguments: argparse.Namespace) -> int:
     prepared = prepare(configured(arguments), run=arguments.run)
     results, failed = _measure_all(attacks, prepared, folders)
     if arguments.json:
-        print(json.dumps([each.to_document() for each in results], indent=2))
+        tell_json([each.to_document() for each in results])
     else:
         _print_table(results)
-        print(f"results: {', '.join(map(str, folders))}")
+        tell(f"results: {', '.join(map(str, folders))}")
     for line in failed:
-        print(f"failed: {line}", file=sys.stderr)
+        tell(f"failed: {line}", error=True)
     return EXIT_PARTIAL if failed else EXIT_OK
 
 
@@ -188,7 +189,6 @@ def _assignments(settings: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path]) -> tuple[list[Result], list[str]]:
     """Measure attacks one after the other and write each as it is done; one that fails does not stop the others."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
     from medveil.files import make_folder  # noqa: PLC0415
@@ -196,7 +196,7 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
 
     for folder in folders:
         make_folder(folder)
-    console = Console(stderr=True, highlight=False)
+    console = plain.console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("keys"))
     results, failed = [], []
     with Progress(
@@ -215,7 +215,7 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
             finally:
                 bar.remove_task(task)
             results.append(_written(done, folders))
-            console.print(_line(results[-1]), markup=False, soft_wrap=True)
+            plain.say(console, _line(results[-1]))
     return results, failed
 
 
@@ -241,12 +241,12 @@ def _line(result: Result) -> str:
 
 def _print_table(results: list[Result]) -> None:
     for result in results:
-        print(_line(result))
+        tell(_line(result))
         for name, each in result.metrics.items():
             parts = [f"{arm.replace('_', ' ')} {_value(each, arm)}" for arm in _SHOWN if getattr(each, arm) is not None]
-            print(f"  {name:<28}{'; '.join(parts) or 'not defined here'}")
+            tell(f"  {name:<28}{'; '.join(parts) or 'not defined here'}")
         for note in result.notes:
-            print(f"  note: {note}")
+            tell(f"  note: {note}")
 
 
 def _value(measured: Measured, arm: str) -> str:

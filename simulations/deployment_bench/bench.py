@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from medveil import plain
 from medveil.errors import ConfigError
 from medveil.files import make_folder
 from medveil.versions import environment
@@ -91,7 +91,7 @@ def _ended_in_order() -> Iterator[None]:
 
 def print_tables(figures: dict[str, Any]) -> None:
     """Print the figures as tables."""
-    console = Console()
+    console = plain.console()
     for part in PARTS:
         if part in figures:
             console.print(_TABLES[part](figures[part]))

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import tomli_w
 
+from fl_server.manifest import read_manifest
 from medveil import errors
 from medveil.environment import needed_environment
 from medveil.errors import ConfigError, FederationError, MedVeilError
-from medveil.files import read_json
 from medveil.log import logger
 from simulations.config import Plan
 
@@ -144,7 +144,7 @@ def _check_manifest(out: Path) -> None:
     path = out / "manifest.json"
     if not path.is_file():
         raise FederationError("the server app left no manifest", where=out, cure="run again with --log-level debug")
-    manifest = read_json(path)
+    manifest = read_manifest(path)
     if manifest["status"] in {"finished", "stopped-early"}:
         return
     raise _remade(str(manifest.get("error") or f"the run ended as '{manifest['status']}'"))

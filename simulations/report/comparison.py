@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from medveil.files import make_folder, write_json, write_text
+from medveil.sheets import sheet_of
 from simulations.report import figures, words
 from simulations.report.measured import ArmResult, Measured, Pair, Score, measure_arms
 from simulations.report.page import render
@@ -162,11 +161,7 @@ def _flat(each: Measured) -> dict[str, Any]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    made = io.StringIO()
-    writer = csv.DictWriter(made, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return made.getvalue()
+    return sheet_of(rows, list(rows[0]))
 
 
 def _markdown(arms: Sequence[Measured]) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from medveil.errors import FormatError, IntegrityError, MedVeilError
 from medveil.files import check_format, read_bytes, read_json
+from medveil.npz import load_arrays
 from simulations.predictions import Predictions, load_predictions
 
 ALL = "all"
@@ -160,8 +158,7 @@ def _arrays(path: Path, problems: list[str]) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         return {}
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (MedVeilError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return load_arrays(path)
+    except MedVeilError as error:
         problems.append(f"{path.name}: {error}")
         return {}

@@ -12,6 +12,7 @@ from crypto.imaging.preprocess import percentiles_to_bytes, to_square, window_to
 from fl_client.data.config import DataConfig
 from fl_client.data.source import Source, open_source, read_many
 from medveil.errors import ConfigError, DataError
+from medveil.sheets import sheet
 
 
 def picture(seed: int, shape: tuple[int, ...] = (20, 20)) -> np.ndarray:
@@ -284,7 +285,7 @@ def test_npz_with_classes_colour_and_groups(tmp_path: Path) -> None:
         ({"images": np.zeros((3, 20, 20)), "labels": np.array([0, 1, -1])}, "unknown label -1"),
         ({"images": np.zeros((3, 20, 20)), "labels": np.zeros(3, int)}, "one class only"),
         ({"images": np.zeros((0, 20, 20)), "labels": np.zeros(0, int)}, "no|one class"),
-        ({"images": np.array([None, 1]), "labels": np.zeros(2, int)}, "cannot be read as npz"),
+        ({"images": np.array([None, 1]), "labels": np.zeros(2, int)}, "Python objects"),
         ({"images": np.zeros((2, 20, 24)), "labels": np.arange(2)}, r"set data\.image_size"),
     ],
 )
@@ -308,7 +309,7 @@ def test_missing_cut_and_foreign_npz_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros(3))
     with pytest.raises(DataError, match="cannot be read as npz"):
         npz(tmp_path / "a.npy")
-    with pytest.raises(DataError, match="cannot be read as npz"):
+    with pytest.raises(DataError, match="is no plain file"):
         npz(tmp_path)
 
 
@@ -362,3 +363,60 @@ def test_windows_and_percentiles() -> None:
 def test_to_square_is_antialiased() -> None:
     stripes = np.tile(np.array([0, 255], dtype=np.uint8), (64, 32))
     assert np.abs(to_square(stripes, size=8, channels=1).astype(int) - 127).max() < 12
+
+
+OUTSIDE = [
+    "../secret.png",
+    "benign/../../secret.png",
+    "/etc/hostname",
+    "{root}/benign/0.png",
+    "~/secret.png",
+    "~root/x.png",
+    "C:\\secret.png",
+    "C:secret.png",
+    "..\\secret.png",
+    "\\\\host\\share\\x.png",
+    "//host/share/x.png",
+    "leads/secret.png",
+    "leads-file.png",
+    "benign/../benign/0.png",
+]
+
+
+@pytest.mark.parametrize("named", OUTSIDE)
+def test_a_labels_table_names_no_file_outside_of_the_folder(tree: Path, named: str) -> None:
+    outside = tree.parent / "outside"
+    outside.mkdir()
+    for place in (outside / "secret.png", tree.parent / "secret.png"):
+        place.write_bytes(next((tree / "benign").iterdir()).read_bytes())
+    (tree / "leads").symlink_to(outside)
+    (tree / "leads-file.png").symlink_to(outside / "secret.png")
+    with pytest.raises(DataError, match="leads out of the folder") as caught:
+        images(with_csv(tree, f"path,label\n{named.format(root=tree)},benign\n"), labels="labels.csv")
+    assert "line 2" in str(caught.value)
+
+
+@pytest.mark.parametrize("named", ["benign/\0.png", "x" * 5000, "benign/\x1b[2J.png"])
+def test_names_that_no_file_has_end_with_an_error_of_ours(tree: Path, named: str) -> None:
+    with pytest.raises(DataError) as caught:
+        images(with_csv(tree, f"path,label\n{named},benign\n"), labels="labels.csv")
+    assert str(caught.value).isprintable()
+
+
+def test_a_folder_reached_by_a_link_is_the_folder(tree: Path) -> None:
+    (tree.parent / "link").symlink_to(tree)
+    some = sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*.png"))[:2]
+    rows = "".join(f"{name},{number}\n" for number, name in enumerate(some))
+    with_csv(tree, f"path,label\n{rows}")
+    assert len(images(tree.parent / "link", labels="labels.csv")) == 2
+
+
+def test_a_name_that_a_sheet_would_take_for_a_formula_is_read_as_it_was_written(tree: Path) -> None:
+    first, second = sorted(tree.rglob("*.png"))[:2]
+    first.rename(tree / "=1+1.png")
+    (tree / "labels.csv").write_text(
+        sheet([("path", "label"), ("=1+1.png", "a"), (second.relative_to(tree).as_posix(), "-b")])
+    )
+    source = images(tree, labels="labels.csv")
+    assert sorted(source.classes) == ["-b", "a"]
+    assert not source.skipped

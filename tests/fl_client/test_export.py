@@ -242,6 +242,20 @@ def test_the_cards_say_what_was_measured(tmp_path: Path, adapted: Site) -> None:
         assert "None" not in text
 
 
+def test_the_cards_of_a_site_that_tells_little_tell_no_more(tmp_path: Path, images: Path) -> None:
+    site = evaluated(tmp_path / "site", images, KEYS, smallest=10)
+    kept = kept_of(site)
+    export_plain(kept, KEYS, tmp_path / "out")
+    card, data = ((tmp_path / "out" / name).read_text() for name in ("MODEL_CARD.md", "DATA_CARD.md"))
+    counts = [np.bincount(site.store.part(part).labels, minlength=2) for part in ("validation", "test")]
+    assert all(0 < count < 10 for part in counts for count in part)
+    assert data.count("fewer than 10") >= 4
+    assert "| Accuracy | not measured | not measured |" in card
+    assert "no interval" in card
+    assert kept.facts["calibration"]["test_before"] is None
+    assert kept.facts["calibration"]["n"] == 0
+
+
 # -- calibration -------------------------------------------------------------------------------------------------------
 
 

@@ -33,6 +33,7 @@ from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.export.described import identity_of
 from fl_client.export.fields import SEALED, WEIGHTS
+from fl_client.export.folder import _tensors, open_folder
 from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.predicting import Answers, predict_files
@@ -272,7 +273,7 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("architecture", "no_such_vit", "describes no model: .*timm has no model"),
         ("arguments.depth", 10**9, "'arguments.depth' is 1000000000; a whole number, 1 to 256"),
         ("arguments.depth", 2, "tensor 'blocks.1.*' is missing"),
-        ("arguments.embed_dim", 2**14, "tensor .* is torch.float32"),
+        ("arguments.embed_dim", 2**14, "has .* bytes, and the model .* takes at least"),
         ("arguments.num_heads", 7, "describes no model: .*7 heads do not divide the width 16"),
         ("arguments.img_size", 64, "'arguments.img_size' is 64; 32, by its other fields"),
         ("input.padded_size", 64, "'input.padded_size' is 64; 32"),
@@ -343,6 +344,36 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path, plain: Path, edit: 
         from_folder(reweighted(plain, tmp_path / "copy", edit), no_keys)
 
 
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"embed_dim": 2**14, "depth": 2**8},
+        {"depth": 2**8, "embed_dim": 2**12, "num_heads": 2**8},
+        {"num_heads": 2**8, "embed_dim": 2**14},
+    ],
+)
+def test_a_model_that_claims_more_than_its_file_has_is_not_laid_out(
+    tmp_path: Path, plain: Path, claims: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def larger(document: dict[str, Any]) -> None:
+        document["arguments"] |= claims
+
+    def laid_out(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("it was laid out")
+
+    monkeypatch.setattr("fl_client.export.folder.build_vit", laid_out)
+    with pytest.raises(IntegrityError, match="takes at least"):
+        open_folder(changed(plain, tmp_path / "copy", larger), no_keys)
+
+
+def test_a_header_of_weights_that_claims_more_than_there_is(plain: Path) -> None:
+    data = bytearray((plain / "model.safetensors").read_bytes())
+    for claimed in (2**20 + 1, 2**40, 2**64 - 1):
+        data[:8] = claimed.to_bytes(8, "little")
+        with pytest.raises(IntegrityError, match="claims a header"):
+            _tensors(bytes(data), {}, plain)
+
+
 def test_files_of_two_models_do_not_go_together(tmp_path: Path, plain: Path, adapted: KeptModel) -> None:
     """Whoever swaps the classes in config.json, and makes its checksum anew, is found by the weights."""
     shutil.copytree(plain, tmp_path / "copy")
@@ -368,7 +399,7 @@ def test_no_pickle_pipe_or_missing_file_is_waited_for(tmp_path: Path, plain: Pat
             from_folder(folder, no_keys)
     folder = tmp_path / "pickle"
     shutil.copytree(plain, folder)
-    torch.save({"head.bias": torch.zeros(2)}, folder / WEIGHTS)
+    torch.save({"head.bias": torch.zeros(5000)}, folder / WEIGHTS)
     data = (folder / WEIGHTS).read_bytes()
     document = json.loads((folder / CONFIG).read_text())
     document["sha256"][WEIGHTS] = hashlib.sha256(data).hexdigest()
@@ -517,7 +548,8 @@ def test_what_is_no_image_is_told_apart_from_what_was_missed(
     monkeypatch.setattr("fl_client.commands.model._SHOWN", 100)
     assert main(predict) == 3
     said = capsys.readouterr()
-    assert "a?[2J?.png: is empty" in said.err
+    assert "a\\x1b[2J\\n.png: is empty" in said.err
+    assert "\x1b" not in said.err
     assert "scan.nii.gz: is of a sort that is not read; convert it to DICOM, PNG or TIFF" in said.err
     assert "b.png: cannot be decoded: by one by another" in said.err
     assert "7 could not be read" in said.err

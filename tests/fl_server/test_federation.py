@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import numpy as np
@@ -497,6 +498,29 @@ def test_summary_holds_what_sites_measured_of_a_thief(make_world):
     thief = world.federate()["thief"]
     assert thief["wrong_key"] == {"accuracy": pytest.approx(0.2), "auroc": pytest.approx(0.5)}
     assert thief["public_stem"]["accuracy"] == pytest.approx(0.2)
+
+
+def test_a_run_of_sites_that_tell_no_measure_ends_as_any_other(make_world):
+    world = make_world(3, rounds=2)
+    for site in world.sites:
+        train, evaluate = site._train, site._evaluate
+
+        def silent(content):
+            record = content["metrics"]
+            for name in list(record):
+                if name.startswith("train-"):
+                    del record[name]
+                elif name not in {"num-examples", "seconds"}:
+                    record[name] = 0.0 if name.endswith("-n") else math.nan
+            return content
+
+        site._train = lambda *given, train=train: silent(train(*given))
+        site._evaluate = lambda *given, evaluate=evaluate: silent(evaluate(*given))
+    summary = world.federate(patience=1)
+    assert summary["status"] == "finished"
+    assert summary["rounds"] == 2
+    assert summary["accuracy"] is None
+    assert all(line["loss"] is None for line in world.lines())
 
 
 def test_manifest_says_what_the_run_was(make_world):

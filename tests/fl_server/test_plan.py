@@ -118,7 +118,21 @@ def submission(consortium: Consortium) -> Submission:
 
 def manifest(submission: Submission, consortium: Consortium, **values: object) -> None:
     make_folder(submission.folder(consortium))
-    whole = {"status": "running", "stage": "", "error": None, "left_out": [], "resumed": [], **values}
+    whole = {
+        "format": "medveil-manifest",
+        "version": 1,
+        "run": submission.run,
+        "name": submission.name,
+        "status": "running",
+        "stage": "",
+        "error": None,
+        "run_config": {"rounds": 3},
+        "server": {},
+        "sites": [],
+        "left_out": [],
+        "resumed": [],
+        **values,
+    }
     write_json(submission.folder(consortium) / "manifest.json", whole)
 
 

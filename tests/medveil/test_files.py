@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,7 @@ def test_folders_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a file where a folder is needed"):
         files.make_folder(tmp_path / "file")
-    with pytest.raises(StorageError, match="parents are folders"):
+    with pytest.raises(StorageError, match="file: is a file where a folder is needed"):
         files.make_folder(tmp_path / "file" / "below")
     with pytest.raises(StorageError, match="create the folder"):
         files.make_folder("/proc/medveil")
@@ -187,3 +188,43 @@ def test_formats_older_same_newer_and_foreign() -> None:
     for version in versions:
         with pytest.raises(FormatError, match="no valid"):
             check({"format": "medveil-thing", "version": version})
+
+
+@pytest.fixture(params=[0o077, 0o027, 0o022, 0o002, 0o000])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_what_is_written_honours_the_umask(tmp_path: Path, umask: int) -> None:
+    wide, narrow = 0o644 & ~umask, 0o600
+    files.write_text(tmp_path / "a", "x")
+    files.write_json(tmp_path / "b", {}, mode=0o600)
+    files.write_bytes(tmp_path / "c", b"x", mode=0o755)
+    assert (mode_of(tmp_path / "a"), mode_of(tmp_path / "b")) == (wide, narrow)
+    assert mode_of(tmp_path / "c") == 0o755 & ~umask
+    for number, (mode, wanted) in enumerate([(0o755, 0o755 & ~umask), (0o700, 0o700)]):
+        with files.new_folder(tmp_path / f"new-{number}", mode=mode) as building:
+            assert mode_of(building) == wanted
+            (building / "inside").write_text("x")
+        assert mode_of(tmp_path / f"new-{number}") == wanted
+    files.make_folder(tmp_path / "x" / "y" / "z", mode=0o700)
+    files.make_folder(tmp_path / "w" / "v")
+    assert {mode_of(each) for each in (tmp_path / "x").rglob("*")} == {mode_of(tmp_path / "x")} == {0o700}
+    assert mode_of(tmp_path / "w") == mode_of(tmp_path / "w" / "v") == 0o777 & ~umask
+
+
+def test_a_part_is_never_wider_than_the_whole(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with files.new_file(tmp_path / "a", mode=0o600) as stream:
+            stream.write(b"x")
+            stream.flush()
+            assert [mode_of(each) for each in tmp_path.iterdir()] == [0o600]
+    finally:
+        os.umask(before)

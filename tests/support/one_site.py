@@ -10,6 +10,7 @@ import torch
 from crypto.keys import SiteKey
 from fl_client.data.config import DataConfig
 from fl_client.deployment.own_site import OwnKeys
+from fl_client.leaving import EVERYTHING, Leaving
 from fl_client.site import Site, SiteSetup
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
@@ -31,6 +32,7 @@ def evaluated(
     depth: int = 2,
     train: dict[str, Any] | None = None,
     keep_model: bool = True,
+    smallest: int = EVERYTHING,
     **changes: Any,
 ) -> Site:
     """Train a site on drawn phantoms; `changes` are of the run, which is per-site and adapted unless told otherwise."""
@@ -64,6 +66,7 @@ def evaluated(
         folder=folder,
         device=torch.device("cpu"),
         keep_model=keep_model,
+        leaving=Leaving(smallest),
     )
     site = Site(run, setup)
     incoming = {name: site.bench.public[name].numpy().copy() for name in site.travelling}

@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medveil import plain
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.plain import tell
 from simulations.attacks.commands import add_measure_options, configured
 
 if TYPE_CHECKING:
@@ -59,13 +61,12 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
         raise ConfigError("holds no results of attacks", where=folder, cure="give --images to measure them")
     page = write_page(folder, table)
     for problem in table.problems:
-        print(f"left out: {problem}")
-    print(f"page: {page}")
+        tell(f"left out: {problem}")
+    tell(f"page: {page}")
     return EXIT_PARTIAL if any(failures.values()) or table.problems else EXIT_OK
 
 
 def _measured(folder: Path, arguments: argparse.Namespace) -> Failures:
-    from rich.console import Console  # noqa: PLC0415
 
     from medveil.files import make_folder  # noqa: PLC0415
     from simulations.attacks.matrix.run import Record, check_settings, merged, missing, run  # noqa: PLC0415
@@ -84,16 +85,16 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> Failures:
     jobs = missing(folder, columns, attacks)
     labels = tuple(dict.fromkeys([*(record.columns if record else ()), *(each.label for each in columns)]))
     Record(settings, labels, merged(record, [], {})).write(folder)
-    console = Console(stderr=True, highlight=False)
+    console = plain.console(stderr=True)
     kept = len(columns) * len(attacks) - sum(len(job.attacks) for job in jobs)
     if kept:
-        console.print(f"{kept} results kept", markup=False)
+        plain.say(console, f"{kept} results kept")
     failures = run(
         folder,
         jobs,
         _options(arguments, config),
         beside=beside,
-        said=lambda line: console.print(line, markup=False, soft_wrap=True),
+        said=lambda line: plain.say(console, line),
     )
     Record(settings, labels, merged(record, jobs, failures)).write(folder)
     return failures

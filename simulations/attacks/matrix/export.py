@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
+from medveil.sheets import sheet_of
 from simulations.attacks.matrix import words
 from simulations.attacks.matrix.table import Cell, Table
 from simulations.attacks.study.result import ARMS
@@ -31,9 +29,7 @@ _FIELDS = (
 
 def as_csv(table: Table) -> str:
     """One line for each metric of each cell; a cell without figures has one line with its state and its reason."""
-    made = io.StringIO()
-    writer = csv.DictWriter(made, fieldnames=_FIELDS, lineterminator="\n", restval="")
-    writer.writeheader()
+    made: list[dict[str, object]] = []
     for row in table.rows:
         for cell in row.cells:
             head = {
@@ -45,8 +41,8 @@ def as_csv(table: Table) -> str:
                 "reason": words.why(cell),
                 "margin": row.margin,
             }
-            writer.writerows({**head, **each} for each in _metrics(cell) or [{}])
-    return made.getvalue()
+            made += [{**head, **each} for each in _metrics(cell) or [{}]]
+    return sheet_of(made, _FIELDS)
 
 
 def _metrics(cell: Cell) -> list[dict[str, object]]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from medveil.errors import ConfigError
-from medveil.files import check_format, read_json, write_json
+from medveil.files import write_json
+from medveil.shapes import read_document
 from simulations.attacks.matrix.table import finished
 from simulations.attacks.matrix.targets import Column
 
@@ -48,8 +49,8 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     if not path.is_file():
         return None
-    document = read_json(path)
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    shape = {"settings": dict, "schemes": [str], "failed": (dict, list)}
+    document = read_document(path, shape, name=FORMAT, newest=VERSION)
     return Record(document["settings"], tuple(document["schemes"]), document["failed"])
 
 

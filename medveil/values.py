@@ -7,7 +7,7 @@ _LARGEST = 2**64
 _ITEMS = 6
 
 
-def shown(value: object) -> str:
+def shown_value(value: object) -> str:
     """A value as Python would write it, cut where it is long.
 
     Parameters
@@ -33,7 +33,7 @@ def shown(value: object) -> str:
 
 
 def _items(value: list[object] | tuple[object, ...]) -> str:
-    first = ["a list" if isinstance(each, list | tuple) else shown(each) for each in value[:_ITEMS]]
+    first = ["a list" if isinstance(each, list | tuple) else shown_value(each) for each in value[:_ITEMS]]
     more = [f"... {len(value)} in all"] if len(value) > _ITEMS else []
     opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
     comma = "," if isinstance(value, tuple) and len(value) == 1 else ""

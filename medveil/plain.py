@@ -1,0 +1,114 @@
+"""The one way out to a terminal or a log: whatever stands in a text is shown, and never obeyed.
+
+Names of files, classes and sites, what a decoder says of a file, what another side answers: such texts end up in
+sentences, tables and logs, and may hold ESC, a line feed that begins a forged line, a mark that turns the reading
+direction, half a surrogate pair. `shown` writes each of these as its escape. Everything MedVeil prints goes through
+`tell`, `tell_block`, `tell_json` or a `console`, everything it logs through `medveil.log`; a test holds all packages to
+that.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_CUT = "..."
+
+
+def shown(text: object, *, most: int | None = None) -> str:
+    """A text on one line: what is not printable becomes its escape, as Python's `ascii` has it.
+
+    Not printable are control characters (C0, DEL, C1), line and paragraph separators, marks of direction and other
+    invisible ones, and what is no character: halves of surrogate pairs, as in file names that are no UTF-8.
+
+    Parameters
+    ----------
+    most
+        Where to cut it, with "..." in the place of the rest; None does not.
+    """
+    words = str(text)
+    if most is not None and len(words) > most:
+        words = words[:most] + _CUT
+    return words if words.isprintable() else "".join(map(_letter, words))
+
+
+def shown_lines(text: str) -> str:
+    """A text of several lines that are ours, each as `shown` makes it; no other character ends a line."""
+    return "\n".join(map(shown, text.split("\n")))
+
+
+def as_json(document: Any, *, indent: int | None = 2) -> str:
+    """A document as JSON for a terminal: the same document to who parses it, with nothing in it to be obeyed."""
+    text = json.dumps(document, indent=indent, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    # Outside of strings JSON has no such letter but the line feed, and inside of one it has its escape.
+    return "".join(letter if letter == "\n" or letter.isprintable() else _json_letter(letter) for letter in text)
+
+
+def tell(text: object, *, error: bool = False, end: str = "\n") -> None:
+    """Print one line.
+
+    Parameters
+    ----------
+    error
+        On stderr: what is no part of the result.
+    end
+        What ends it.
+    """
+    _print(shown(text), error=error, end=end)
+
+
+def tell_block(text: str, *, error: bool = False, end: str = "\n") -> None:
+    """Print lines that we made ourselves; a text of others' among them went through `shown` before."""
+    _print(shown_lines(text), error=error, end=end)
+
+
+def tell_json(document: Any, *, indent: int | None = 2) -> None:
+    """Print a result as JSON."""
+    _print(as_json(document, indent=indent), error=False, end="\n")
+
+
+def console(*, stderr: bool = False, highlight: bool = False, **options: Any) -> Console:
+    """A rich console whose texts are shown and not obeyed: cells, live displays and bars too."""
+    made: Console = _console_class()(stderr=stderr, highlight=highlight, **options)
+    return made
+
+
+def say(to: Console, text: object) -> None:
+    """Print one line on a console, beside what is live on it."""
+    to.print(shown(text), markup=False, soft_wrap=True)
+
+
+def _print(text: str, *, error: bool, end: str) -> None:
+    print(text, file=sys.stderr if error else sys.stdout, end=end, flush=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _letter(letter: str) -> str:
+    return letter if letter.isprintable() else ascii(letter)[1:-1]
+
+
+def _json_letter(letter: str) -> str:
+    return json.dumps(letter)[1:-1]
+
+
+@functools.cache
+def _console_class() -> type[Console]:
+    # rich takes a moment to import, and most commands do without.
+    from rich.console import Console, ConsoleOptions, RenderableType  # noqa: PLC0415
+    from rich.segment import Segment  # noqa: PLC0415
+
+    class PlainConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            """As rich; control codes are rich's own where they stand in a segment of that kind only."""
+            for each in super().render(renderable, options):
+                yield each if each.control else Segment(shown_lines(each.text), each.style)
+
+    return PlainConsole

@@ -1,0 +1,105 @@
+"""What a JSON document of ours looks like inside, checked when it is read: another type is an error of ours.
+
+A shape is written as the document is: a type (`int`: within 64 bits and no bool; `float`: any finite number), a tuple
+of shapes of which one must fit (`None` among them where it may be null), a list with the shape of its items, or a
+mapping of names to shapes. A name that ends in ``?`` may be missing, names that are not listed are let be, and the one
+name `str` stands for any.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from medveil.errors import IntegrityError
+from medveil.files import check_format, read_json
+
+Shape: TypeAlias = "Any"
+_MOST_WHOLE = 2**63
+_CURE = "restore it from a copy"
+
+
+def read_document(path: Path, shape: Shape, *, name: str, newest: int) -> dict[str, Any]:
+    """Read a document of a format of ours.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        What it must hold.
+    name, newest
+        As `medveil.files.check_format`.
+
+    Raises
+    ------
+    StorageError, FormatError
+        It cannot be read, or is of another format or of a newer version.
+    IntegrityError
+        It is not whole JSON, or a field is missing or of another type: it is named.
+    """
+    document = read_json(path)
+    check_format(document, name=name, newest=newest, where=path)
+    check_shape(document, shape, where=path)
+    made: dict[str, Any] = document
+    return made
+
+
+def check_shape(document: Any, shape: Shape, *, where: str | Path, cure: str = _CURE) -> None:
+    """Refuse a document of another shape (IntegrityError, which names the field and not what is in it)."""
+    wrong = _wrong(document, shape, "")
+    if wrong is not None:
+        raise IntegrityError(f"its field '{wrong}' is missing or of another type", where=where, cure=cure)
+
+
+def _wrong(value: Any, shape: Shape, at: str) -> str | None:
+    """The first field that does not fit; None where all do."""
+    if isinstance(shape, tuple):
+        return None if any(_wrong(value, each, at) is None for each in shape) else at
+    if isinstance(shape, list):
+        return _wrong_items(value, shape[0], at)
+    if isinstance(shape, dict):
+        return _wrong_fields(value, shape, at)
+    return None if _is(value, shape) else at
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind is None or value is None:
+        return kind is None and value is None
+    if kind is Any:
+        return True
+    if kind is int:
+        return type(value) is int and abs(value) < _MOST_WHOLE
+    if kind is float:
+        return _is(value, int) or (type(value) is float and math.isfinite(value))
+    return isinstance(value, kind)
+
+
+def _wrong_items(value: Any, shape: Shape, at: str) -> str | None:
+    if not isinstance(value, list):
+        return at
+    found = (_wrong(each, shape, f"{at}[{number}]") for number, each in enumerate(value))
+    return next((each for each in found if each is not None), None)
+
+
+def _wrong_fields(value: Any, shape: dict[Any, Shape], at: str) -> str | None:
+    if not isinstance(value, dict):
+        return at
+    if str in shape:
+        found = (_wrong(each, shape[str], _below(at, name)) for name, each in value.items())
+        return next((each for each in found if each is not None), None)
+    for name, inner in shape.items():
+        own = name.removesuffix("?")
+        if own not in value:
+            if own == name:
+                return _below(at, own)
+            continue
+        wrong = _wrong(value[own], inner, _below(at, own))
+        if wrong is not None:
+            return wrong
+    return None
+
+
+def _below(at: str, name: str) -> str:
+    return f"{at}.{name[:80]}" if at else name[:80]
