@@ -68,7 +68,9 @@ def beating(node: RawNode) -> Iterator[None]:
 
     def beat() -> None:
         while not ended.wait(10):
-            node.beat()
+            # A node that was refused too often has to wait with this too.
+            with contextlib.suppress(httpx.HTTPStatusError):
+                node.beat()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
