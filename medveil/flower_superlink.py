@@ -19,7 +19,7 @@ from typing import Any, cast
 from medveil.audit import AuditLog
 from medveil.door_notes import DoorNotes
 from medveil.door_sessions import Sessions
-from medveil.doors import Door, listening
+from medveil.doors import Door, Gate, listening
 from medveil.flower_control import InnerGate, draw_secrets, guard_control
 from medveil.flower_door import FleetGate
 from medveil.flower_fleet import Fleet, flowers_handlers, guard
@@ -78,7 +78,7 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: P
         command._get_superexec_command = _showing(command._get_superexec_command, places.superexec)
         notes = DoorNotes(places.refusals, audit, warn)
         behind = Behind(app, places.database, notes)
-        gates = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate}
+        gates: dict[int, Gate] = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate}
 
         def ended() -> None:
             behind.close()
