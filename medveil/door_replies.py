@@ -35,12 +35,20 @@ class Delivery:
     waiting: dict[str, set[str]] = field(default_factory=dict)
     """Objects of the answer that are still to come, by push session."""
     stored: set[str] = field(default_factory=set)
+    taken: bool = False
+    """Whether Flower has taken the answer, whose objects may be still to come."""
     pushed: int = 0
 
     @property
     def left(self) -> int:
         """Bytes the answer may still have."""
         return REPLY_FACTOR * self.size + REPLY_FREE - self.pushed
+
+    @property
+    def is_half(self) -> bool:
+        """Whether it was answered, and not all of the answer has come."""
+        waiting = set().union(*self.waiting.values())
+        return bool(self.answer) and not (self.taken and waiting <= self.stored)
 
     def takes(self, about: Any) -> bool:
         """Whether an answer is to this message; the same again is: its sender did not hear that it had come."""

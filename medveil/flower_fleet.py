@@ -72,6 +72,11 @@ class Fleet:
                 times.popleft()
             return len(times) >= _PATIENCE
 
+    def half(self) -> set[str]:
+        """The messages whose answers have not come whole: a server's app would wait for the rest, past its deadline."""
+        with self._lock:
+            return {name for known in self._deliveries.values() for name, each in known.items() if each.is_half}
+
     # -- in place of Flower's handlers ---------------------------------------------------------------------------------
 
     def activate_node(self, request: Any, state: Any) -> Any:
@@ -119,6 +124,7 @@ class Fleet:
         response = self._passed(lambda: self._handlers.push_messages(request=request, state=state))
         with self._lock:
             delivery.waiting = {response.session_id: set(response.objects_to_push)}
+            delivery.taken = True
         return response
 
     def push_object(self, request: Any, state: Any) -> Any:

@@ -19,11 +19,11 @@ from typing import Any, cast
 from medveil.audit import AuditLog
 from medveil.door_notes import DoorNotes
 from medveil.door_sessions import Sessions
-from medveil.doors import Door, listening
+from medveil.doors import Door, Gate, listening
 from medveil.flower_control import InnerGate, draw_secrets, guard_control
 from medveil.flower_door import FleetGate
 from medveil.flower_fleet import Fleet, flowers_handlers, guard
-from medveil.flower_wipe import Runs, Wiper, compact, zero_what_is_deleted
+from medveil.flower_wipe import Wiper, compact, zero_what_is_deleted
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: P
         app.state.superexec_auth_secret = superexec
         command._get_superexec_command = _showing(command._get_superexec_command, places.superexec)
         notes = DoorNotes(places.refusals, audit, warn)
-        behind = Behind(app, places.database)
-        gates = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate(notes)}
+        behind = Behind(app, places.database, notes)
+        gates: dict[int, Gate] = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate}
 
         def ended() -> None:
             behind.close()
@@ -91,6 +91,50 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: P
     command.flower_superlink()
 
 
+class Runs:
+    """Flower's handlers of what a run's process asks: it is handed whole answers, and a `Wiper` hears what it took.
+
+    Parameters
+    ----------
+    handlers
+        Flower's `runtime_handlers`.
+    wiper
+        Hears when something was deleted.
+    half
+        The messages whose answers have not come whole.
+    """
+
+    def __init__(self, handlers: Any, wiper: Wiper, half: Callable[[], set[str]]) -> None:
+        self._handlers, self._wiper, self._half = handlers, wiper, half
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handlers, name)
+
+    def pull_messages(self, request: Any, state: Any, task: Any) -> Any:
+        """Hand over the answers that have come whole.
+
+        Flower hands one over when its head has come, and waits for its objects for eight minutes: a site that never
+        sends them would hold up every other.
+        """
+        half = self._half()
+        whole = [each for each in request.message_ids if each not in half]
+        del request.message_ids[:]
+        request.message_ids.extend(whole)
+        return self._handlers.pull_messages(request, state, task)
+
+    def confirm_message_received(self, *arguments: Any) -> Any:
+        """Let the server's app say that it has an answer, which is deleted then."""
+        response = self._handlers.confirm_message_received(*arguments)
+        self._wiper.deleted()
+        return response
+
+    def push_task_output(self, *arguments: Any) -> Any:
+        """Let a run end."""
+        response = self._handlers.push_task_output(*arguments)
+        self._wiper.deleted()
+        return response
+
+
 class Behind:
     """What is put behind the doors: rules in place of Flower's handlers, and a `Wiper` of what was deleted.
 
@@ -100,21 +144,20 @@ class Behind:
         Flower's app.
     database
         Its database.
+    notes
+        Hears who was refused and why.
     """
 
-    def __init__(self, app: Any, database: Path) -> None:
+    def __init__(self, app: Any, database: Path, notes: DoorNotes) -> None:
         self.state: Callable[[], Any] = app.state.linkstate_factory.state
         self._wiper = Wiper(database, self.state, warn)
-        app.state.runtime_handlers = Runs(app.state.runtime_handlers, self._wiper)
-        guard_control()
-        self._wiper.start()
-
-    def fleet_gate(self, notes: DoorNotes) -> FleetGate:
-        """The gate of the sites' door."""
         sessions = Sessions()
         fleet = Fleet(flowers_handlers(), sessions, notes)
         guard(fleet)
-        return FleetGate(self.state, fleet, sessions, notes)
+        guard_control()
+        app.state.runtime_handlers = Runs(app.state.runtime_handlers, self._wiper, fleet.half)
+        self.fleet_gate = FleetGate(self.state, fleet, sessions, notes)
+        self._wiper.start()
 
     def close(self) -> None:
         """Wipe what is left to wipe."""

@@ -131,33 +131,3 @@ class Wiper:
             connection.close()
         if busy:
             self._wake.set()
-
-
-class Runs:
-    """Flower's handlers of what a run's process asks, telling a `Wiper` when something was deleted.
-
-    Parameters
-    ----------
-    handlers
-        Flower's `runtime_handlers`.
-    wiper
-        Hears of it.
-    """
-
-    def __init__(self, handlers: Any, wiper: Wiper) -> None:
-        self._handlers, self._wiper = handlers, wiper
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._handlers, name)
-
-    def confirm_message_received(self, *arguments: Any) -> Any:
-        """Let the server's app say that it has an answer, which is deleted then."""
-        response = self._handlers.confirm_message_received(*arguments)
-        self._wiper.deleted()
-        return response
-
-    def push_task_output(self, *arguments: Any) -> Any:
-        """Let a run end."""
-        response = self._handlers.push_task_output(*arguments)
-        self._wiper.deleted()
-        return response

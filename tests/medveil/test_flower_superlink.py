@@ -53,6 +53,7 @@ def test_flowers_app_asks_for_what_we_put_there() -> None:
     runtime = inspect.getsource(import_module("flwr.supercore.routers.runtime.router"))
     assert "handlers.confirm_message_received(request, state, task)" in runtime
     assert "handlers.push_task_output(request, state, task)" in runtime
+    assert "handlers.pull_messages(request, state, task)" in runtime
 
 
 def test_notes_are_bounded_whoever_knocks_and_however_often(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import PushTaskOutputRequest
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushTaskOutputRequest
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from raw_node import SERVER, RawNode, answer
@@ -94,6 +94,24 @@ def test_an_update_is_gone_once_the_servers_app_has_it(link: SuperLinkHere) -> N
     assert gone(link.folder, 1), holding(link.folder, 1)
     # What was sent to the site was deleted with its own confirmation.
     assert gone(link.folder, 0), holding(link.folder, 0)
+
+
+def test_the_servers_app_is_handed_an_answer_when_all_of_it_has_come(link: SuperLinkHere) -> None:
+    """A site that announces objects and never sends them would hold up a round for eight minutes."""
+    mercy, run = link.admit("mercy"), link.run()
+    mercy.activate()
+    message = link.send(run, mercy.node.node_id, record(0))
+    pulled = mercy.pull()
+    assert pulled is not None
+    mercy.confirm(run, message)
+    app = server_app(link)
+    reply = answer(pulled.message, source=mercy.node.node_id, content=record(1))
+    assert mercy.push(reply, objects=False)
+    asked = PullAppMessagesRequest(message_ids=[message])
+    assert not app.PullMessages(asked).messages_list
+    mercy.push(reply)
+    (handed,) = app.PullMessages(asked).messages_list
+    assert handed.metadata.message_id == reply.metadata.message_id
 
 
 def test_an_update_that_nobody_took_is_gone_when_its_run_is_over(link: SuperLinkHere) -> None:

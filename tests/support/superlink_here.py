@@ -58,10 +58,10 @@ class SuperLinkHere:
         self.secret, self.superexec = draw_secrets(folder, f"{HERE}:{self.inner}", folder / "superexec.secret")
         self.app.state.superexec_auth_secret = self.superexec
         self.notes = DoorNotes(folder / "door.json", self.audit, self.said.append)
-        self.behind = Behind(self.app, self.database)
+        self.behind = Behind(self.app, self.database, self.notes)
         self.gates = {
             self.inner: InnerGate(self.secret, self.behind.state),
-            self.fleet: self.behind.fleet_gate(self.notes),
+            self.fleet: self.behind.fleet_gate,
         }
         self.state = self.behind.state()
         self._server = door_server(
