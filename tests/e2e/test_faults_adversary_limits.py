@@ -108,6 +108,8 @@ def test_unknown_messages_and_interpolated_settings_are_refused_and_the_worker_l
 def test_changed_code_is_not_started(world: World) -> None:
     world.set_up()
     site = world.enroll("st-anna")
+    # As its supervisor leaves it.
+    site.files.log.parent.mkdir()
     copy = world.folder / "changed"
     for package in fab.PACKAGES:
         shutil.copytree(Path(fab.__file__).parents[1] / package, copy / package)
