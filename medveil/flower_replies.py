@@ -37,7 +37,10 @@ def take_replies_one_by_one() -> None:
         return answer
 
     def inflated(object_id: str, contents: dict[str, bytes], **settings: Any) -> Any:
-        about = known.pop(object_id)
+        about = known.pop(object_id, None)
+        if about is None:
+            # No reply, but another object of Flower's own.
+            return inflate(object_id, contents, **settings)
         try:
             made = inflate(object_id, contents, **settings)
             fault = _fault(made, about)

@@ -54,7 +54,8 @@ def test_files_of_one_name_alone_go_behind_flowers_doors() -> None:
         for module in imported(path)
         if module.split(".")[0] == "flwr" and module not in PUBLIC
     }
-    assert behind == {f"medveil/flower{part}.py" for part in ("", "_door", "_fleet", "_control", "_wipe", "_superlink")}
+    parts = ("", "_door", "_fleet", "_control", "_wipe", "_superlink", "_replies")
+    assert behind == {f"medveil/flower{part}.py" for part in parts}
 
 
 def test_a_task_identity_settles_whose_message_it_is() -> None:
