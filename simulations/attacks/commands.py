@@ -203,10 +203,10 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
         *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
     ) as bar:
         for attack in attacks:
-            task = bar.add_task(attack.name, total=prepared.bench.keys)
+            task = bar.add_task(attack.name, total=prepared.setting.keys)
             try:
                 advance = partial(bar.advance, task)
-                done = measure(attack, prepared.bench, notes=prepared.notes, progress=advance)
+                done = measure(attack, prepared.setting, notes=prepared.notes, progress=advance)
             except MedVeilError as error:
                 if len(attacks) == 1:
                     raise

@@ -13,7 +13,7 @@ from fl_client.data.source import open_source
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from simulations.attacks.study.material import Material
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 _SMALLEST = 11
 
@@ -34,14 +34,14 @@ class AttackConfig:
 
 
 class Prepared(NamedTuple):
-    """A bench, and what a reader of its results must know."""
+    """A setting, and what a reader of its results must know."""
 
-    bench: Bench
+    setting: Setting
     notes: list[str]
 
 
 def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
-    """Open the images and set up the bench.
+    """Open the images and put the setting together.
 
     The images get the size of the data, or ``data.image_size``, rounded up to whole blocks: attacks look at blocks, and
     the padding a cipher may add is no part of an image.
@@ -77,7 +77,7 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
     material = Material(source, seed=config.seed)
     if not material.grouped:
         notes.append("The data name no groups: images of one patient may be on both sides of a split.")
-    bench = Bench(
+    setting = Setting(
         material,
         cipher,
         keys=config.keys,
@@ -86,7 +86,7 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
         run=run,
         elsewhere=None if config.public is None else _elsewhere(Path(config.public), material),
     )
-    return Prepared(bench, notes)
+    return Prepared(setting, notes)
 
 
 def _elsewhere(path: Path, like: Material) -> Material:

@@ -310,13 +310,13 @@ def smooth_npz(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def attack_bench(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
-    """Make a tiny bench of smooth fields; a scheme may also be a cipher class that is in no registry."""
+def attack_setting(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
+    """Make a tiny setting of smooth fields; a scheme may also be a cipher class that is in no registry."""
     from crypto.config import CipherConfig  # noqa: PLC0415
     from fl_client.data.config import DataConfig  # noqa: PLC0415
     from fl_client.data.source import open_source  # noqa: PLC0415
     from simulations.attacks.study.material import Material  # noqa: PLC0415
-    from simulations.attacks.study.setting import Bench  # noqa: PLC0415
+    from simulations.attacks.study.setting import Setting  # noqa: PLC0415
 
     def make(
         scheme: Any = "block-pixel",
@@ -334,7 +334,7 @@ def attack_bench(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
         config = DataConfig(source="npz", path=str(smooth_npz(n, size, channels, **options)), group_by="group")
         material = Material(open_source(config), seed=seed)
         name = scheme if isinstance(scheme, str) else "block-pixel"
-        bench = Bench(material, CipherConfig(name, block, negate), keys=keys, images=images, seed=seed)
-        return bench if isinstance(scheme, str) else bench.under(scheme)
+        setting = Setting(material, CipherConfig(name, block, negate), keys=keys, images=images, seed=seed)
+        return setting if isinstance(scheme, str) else setting.under(scheme)
 
     return make

@@ -19,10 +19,10 @@ Make = Callable[..., Any]
 
 
 @pytest.mark.parametrize(("negate", "channels"), [(True, 1), (True, 3)])
-def test_aligned_images_are_opened_upright(attack_bench: Make, negate: bool, channels: int) -> None:
+def test_aligned_images_are_opened_upright(attack_setting: Make, negate: bool, channels: int) -> None:
     """No orientation, polarity or channel is left to choose: SSIM is taken as it comes."""
-    bench = attack_bench(negate=negate, channels=channels, aligned=True, level=90, n=240, images=20, keys=3)
-    result = measure(AuxStatistics(images=(10, 100)), bench).result
+    setting = attack_setting(negate=negate, channels=channels, aligned=True, level=90, n=240, images=20, keys=3)
+    result = measure(AuxStatistics(images=(10, 100)), setting).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["blocks_exact_100"].target > 0.9
@@ -30,11 +30,11 @@ def test_aligned_images_are_opened_upright(attack_bench: Make, negate: bool, cha
     assert metrics["ssim_100"].target > 0.9 > metrics["ssim_100"].chance
 
 
-def test_random_ciphertexts_and_images_without_places_give_chance(attack_bench: Make) -> None:
-    hidden = measure(AuxStatistics(images=(60,)), attack_bench("aes-ctr", aligned=True, n=240, keys=3)).result
+def test_random_ciphertexts_and_images_without_places_give_chance(attack_setting: Make) -> None:
+    hidden = measure(AuxStatistics(images=(60,)), attack_setting("aes-ctr", aligned=True, n=240, keys=3)).result
     assert hidden.verdict == "at chance"
     assert hidden.metrics["ssim_60"].target < hidden.metrics["ssim_60"].chance
-    loose = measure(AuxStatistics(images=(10,)), attack_bench(keys=3)).result
+    loose = measure(AuxStatistics(images=(10,)), attack_setting(keys=3)).result
     assert loose.verdict == "broken attack"
     assert loose.metrics["blocks_exact_10"].target < 0.4
 

@@ -23,9 +23,9 @@ Make = Callable[..., Any]
 TINY = BruteForce(space=300, seconds=30.0, secrets_seconds=0.05)
 
 
-def test_the_integer_is_found_and_the_secret_is_not(attack_bench: Make) -> None:
-    bench = attack_bench(keys=3)
-    result = measure(TINY, bench).result
+def test_the_integer_is_found_and_the_secret_is_not(attack_setting: Make) -> None:
+    setting = attack_setting(keys=3)
+    result = measure(TINY, setting).result
     metrics = result.metrics
     assert (metrics["key_found"].control, metrics["key_found"].target) == (1.0, 0.0)
     assert result.verdict == "at chance"
@@ -34,7 +34,7 @@ def test_the_integer_is_found_and_the_secret_is_not(attack_bench: Make) -> None:
     assert metrics["effective_bits"].target == 256.0
     assert metrics["nominal_bits"].target == metrics["nominal_bits"].control > 256
     # Found at its place: trial number seed + 1.
-    seeds = [bench.under(TINY.control).cipher(key).seed for key in range(3)]
+    seeds = [setting.under(TINY.control).cipher(key).seed for key in range(3)]
     assert metrics["trials"].values["control"] == [seed + 1 for seed in seeds]
 
 
@@ -55,10 +55,10 @@ def test_a_secret_that_is_a_small_number_is_found() -> None:
     assert np.array_equal(answers[5](hidden), plain)
 
 
-def test_a_flat_pair_is_still_searched(attack_bench: Make) -> None:
+def test_a_flat_pair_is_still_searched(attack_setting: Make) -> None:
     """Without a block that stands out every key is compared in full: the first that fits explains the pair."""
-    bench = attack_bench(keys=1).under(type("Small", (IntegerSeeded,), {"space": 8}))
-    case = TINY.case(bench, 0)
+    setting = attack_setting(keys=1).under(type("Small", (IntegerSeeded,), {"space": 8}))
+    case = TINY.case(setting, 0)
     case.known.pixels[:] = 0
     found = TINY.recover(case.seen(TINY.knowledge), np.random.default_rng(0))
     assert found.trials == 1
@@ -86,8 +86,8 @@ def test_numbers_of_arrangements() -> None:
 
 
 @pytest.mark.parametrize("kind", [BlockShuffle, PixelShuffle, IntegerSeeded])
-def test_controls_are_invertible_and_follow_their_orders(attack_bench: Make, kind: type) -> None:
-    cipher = attack_bench(kind).cipher(0)
+def test_controls_are_invertible_and_follow_their_orders(attack_setting: Make, kind: type) -> None:
+    cipher = attack_setting(kind).cipher(0)
     images = np.random.default_rng(0).integers(0, 256, (2, 1, 32, 32), dtype=np.uint8)
     hidden = cipher.encrypt(images)
     assert np.array_equal(cipher.decrypt(hidden), images)

@@ -21,8 +21,8 @@ Make = Callable[..., Any]
 
 
 @pytest.mark.parametrize("negate", [False, True])
-def test_it_is_exact_and_says_how_many_images_that_took(attack_bench: Make, negate: bool) -> None:
-    result = measure(ChosenPlaintext(), attack_bench(negate=negate, keys=3)).result
+def test_it_is_exact_and_says_how_many_images_that_took(attack_setting: Make, negate: bool) -> None:
+    result = measure(ChosenPlaintext(), attack_setting(negate=negate, keys=3)).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["values_right"].target == metrics["values_right_any"].target == 1.0
@@ -34,8 +34,8 @@ def test_it_is_exact_and_says_how_many_images_that_took(attack_bench: Make, nega
     assert metrics["helpers"].chance is None
 
 
-def test_random_ciphertexts_score_chance(attack_bench: Make) -> None:
-    result = measure(ChosenPlaintext(), attack_bench("aes-ctr", keys=3)).result
+def test_random_ciphertexts_score_chance(attack_setting: Make) -> None:
+    result = measure(ChosenPlaintext(), attack_setting("aes-ctr", keys=3)).result
     assert result.verdict == "at chance"
     assert result.metrics["values_right"].target == pytest.approx(1 / 256, abs=0.003)
 
@@ -88,11 +88,11 @@ def test_helpers_are_as_few_as_tell_everything_apart(side: int, block: int, nega
 
 
 @pytest.mark.parametrize(("scheme", "helpers"), [("per-block", 2), ("etc", 2), ("pixel-wise", 2), ("orthogonal", 4)])
-def test_schemes_of_other_structures_are_read_exactly(attack_bench: Make, scheme: str, helpers: int) -> None:
+def test_schemes_of_other_structures_are_read_exactly(attack_setting: Make, scheme: str, helpers: int) -> None:
     """1024 values are 2 digits; 64 directions are 4 images of 16 blocks, or 5 where those fall short."""
     if scheme not in SCHEMES:
         pytest.skip(f"{scheme} is not in this MedVeil")
-    metrics = measure(ChosenPlaintext(), attack_bench(scheme, negate=True, keys=3)).result.metrics
+    metrics = measure(ChosenPlaintext(), attack_setting(scheme, negate=True, keys=3)).result.metrics
     assert metrics["values_right"].target == 1.0
     assert helpers <= metrics["helpers"].target <= helpers + 1
     # Two keys of pixel-wise agree on every other value of a grey image.

@@ -51,8 +51,8 @@ class Idle(Reader):
         return rng.integers(0, 256, seen.ciphertexts.images.shape, dtype=np.uint8)
 
 
-def test_the_owner_succeeds_and_another_key_does_not(attack_bench: Make) -> None:
-    result = measure(Reader(), attack_bench(keys=3)).result
+def test_the_owner_succeeds_and_another_key_does_not(attack_setting: Make) -> None:
+    result = measure(Reader(), attack_setting(keys=3)).result
     ssim = result.metrics["ssim"]
     assert result.verdict == "succeeds"
     assert ssim.target == ssim.control == 1.0
@@ -62,31 +62,31 @@ def test_the_owner_succeeds_and_another_key_does_not(attack_bench: Make) -> None
     assert result.n == 12
 
 
-def test_an_attack_that_fails_on_its_control_is_broken(attack_bench: Make) -> None:
-    result = measure(Idle(), attack_bench(keys=3)).result
+def test_an_attack_that_fails_on_its_control_is_broken(attack_setting: Make) -> None:
+    result = measure(Idle(), attack_setting(keys=3)).result
     assert result.verdict == "broken attack"
     assert result.metrics["ssim"].wrong_key is None
     assert "nothing made under a key" in result.reasons["wrong_key"]
 
 
-def test_few_keys_and_images_are_said(attack_bench: Make) -> None:
-    notes = " ".join(measure(Reader(), attack_bench(keys=3)).result.notes)
+def test_few_keys_and_images_are_said(attack_setting: Make) -> None:
+    notes = " ".join(measure(Reader(), attack_setting(keys=3)).result.notes)
     assert "3 keys" in notes
     assert "4 images" in notes
 
 
-def test_an_attack_that_does_not_apply_says_why_and_has_no_figures(attack_bench: Make) -> None:
+def test_an_attack_that_does_not_apply_says_why_and_has_no_figures(attack_setting: Make) -> None:
     class Picky(Reader):
         def applies_to(self, target: Target) -> str | None:
             return f"{target.scheme} is not for it"
 
-    result = measure(Picky(), attack_bench()).result
+    result = measure(Picky(), attack_setting()).result
     assert (result.verdict, result.reason, result.metrics) == ("not applicable", "block-pixel is not for it", {})
 
 
 @pytest.mark.parametrize("known", list(Knowledge))
-def test_an_attack_sees_what_it_names_and_nothing_else(attack_bench: Make, known: Knowledge) -> None:
-    case = attack_bench().case(0, known=2, linkable=2, decoys=3, labelled=4)
+def test_an_attack_sees_what_it_names_and_nothing_else(attack_setting: Make, known: Knowledge) -> None:
+    case = attack_setting().case(0, known=2, linkable=2, decoys=3, labelled=4)
     case.extra = {Knowledge.UPDATES: "updates", Knowledge.WEIGHTS: "weights"}
     seen = case.seen({known})
     ways = {
@@ -112,21 +112,21 @@ def test_an_attack_sees_what_it_names_and_nothing_else(attack_bench: Make, known
     assert held == []
 
 
-def test_what_an_attacker_sees_cannot_be_written_to(attack_bench: Make) -> None:
-    seen = attack_bench().case(0, known=1).seen({Knowledge.CIPHERTEXTS, Knowledge.PAIRS, Knowledge.PUBLIC})
+def test_what_an_attacker_sees_cannot_be_written_to(attack_setting: Make) -> None:
+    seen = attack_setting().case(0, known=1).seen({Knowledge.CIPHERTEXTS, Knowledge.PAIRS, Knowledge.PUBLIC})
     for array in (seen.ciphertexts.images, seen.pairs.plain, seen.pairs.hidden.images, seen.public.pixels):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
 
 
-def test_pairs_targets_and_public_images_are_of_other_patients(attack_bench: Make) -> None:
-    bench = attack_bench(keys=2, images=20)
-    material = bench.material
+def test_pairs_targets_and_public_images_are_of_other_patients(attack_setting: Make) -> None:
+    setting = attack_setting(keys=2, images=20)
+    material = setting.material
     groups = material.groups_of
     assert not groups(material.attacked) & groups(material.public)
     assert len(material.attacked) + len(material.public) == len(material.items)
     for key in range(2):
-        case = bench.case(key, known=6)
+        case = setting.case(key, known=6)
         place = {pixels.tobytes(): i for i, pixels in enumerate(material.images(range(len(material.items))).pixels)}
         targets = [place[each.tobytes()] for each in case.targets.pixels]
         known = [place[each.tobytes()] for each in case.known.pixels]
@@ -134,36 +134,38 @@ def test_pairs_targets_and_public_images_are_of_other_patients(attack_bench: Mak
         assert not groups(targets) & groups(known)
 
 
-def test_control_and_target_are_the_same_images_and_each_key_draws_its_own(attack_bench: Make) -> None:
-    bench = attack_bench(images=8)
-    control = bench.under("none")
-    assert np.array_equal(bench.case(1).targets.pixels, control.case(1).targets.pixels)
+def test_control_and_target_are_the_same_images_and_each_key_draws_its_own(attack_setting: Make) -> None:
+    setting = attack_setting(images=8)
+    control = setting.under("none")
+    assert np.array_equal(setting.case(1).targets.pixels, control.case(1).targets.pixels)
     assert np.array_equal(control.case(1).hidden.images, control.case(1).targets.pixels)
-    assert not np.array_equal(bench.case(0).targets.pixels, bench.case(1).targets.pixels)
-    assert bench.cipher(0).fingerprint != bench.cipher(1).fingerprint != bench.cipher(1, site="another").fingerprint
+    assert not np.array_equal(setting.case(0).targets.pixels, setting.case(1).targets.pixels)
+    assert (
+        setting.cipher(0).fingerprint != setting.cipher(1).fingerprint != setting.cipher(1, site="another").fingerprint
+    )
 
 
-def test_candidates_hold_the_first_targets_and_say_where(attack_bench: Make) -> None:
-    case = attack_bench(images=6).case(0, linkable=4, decoys=5)
+def test_candidates_hold_the_first_targets_and_say_where(attack_setting: Make) -> None:
+    case = attack_setting(images=6).case(0, linkable=4, decoys=5)
     assert len(case.candidates) == 9
     assert case.linked[4:].tolist() == [-1, -1]
     assert np.array_equal(case.candidates[case.linked[:4]], case.targets.pixels[:4])
     assert sorted(case.linked[:4].tolist()) != case.linked[:4].tolist() or case.linked[0] != 0
 
 
-def test_nonces_of_a_key_never_repeat(attack_bench: Make) -> None:
-    case = attack_bench("aes-ctr").case(0, known=3)
+def test_nonces_of_a_key_never_repeat(attack_setting: Make) -> None:
+    case = attack_setting("aes-ctr").case(0, known=3)
     seen = case.seen({Knowledge.CIPHERTEXTS, Knowledge.PAIRS, Knowledge.CHOSEN})
     asked = [seen.oracle(case.known.pixels[:1]).nonces for _ in range(3)]
     nonces = np.concatenate([seen.ciphertexts.nonces, seen.pairs.hidden.nonces, *asked])
     assert len(np.unique(nonces, axis=0)) == len(nonces) == 4 + 3 + 3
 
 
-def test_too_few_images_are_refused_with_the_numbers(attack_bench: Make) -> None:
+def test_too_few_images_are_refused_with_the_numbers(attack_setting: Make) -> None:
     with pytest.raises(DataError, match=r"there are \d+ images to attack to draw, 100 are needed"):
-        attack_bench(images=100).case(0)
+        attack_setting(images=100).case(0)
     with pytest.raises(ConfigError, match="not whole blocks of 5"):
-        attack_bench(block=5)
+        attack_setting(block=5)
 
 
 def _measured(
@@ -215,8 +217,8 @@ def test_an_undefined_arm_never_helps_the_attack() -> None:
 
 
 @pytest.fixture
-def written(attack_bench: Make, tmp_path: Path) -> tuple[Result, Path]:
-    result = measure(Reader(), attack_bench(keys=2)).result
+def written(attack_setting: Make, tmp_path: Path) -> tuple[Result, Path]:
+    result = measure(Reader(), attack_setting(keys=2)).result
     return result, result.write(tmp_path)
 
 

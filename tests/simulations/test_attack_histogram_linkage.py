@@ -21,9 +21,9 @@ Make = Callable[..., Any]
 
 
 @pytest.mark.parametrize("negate", [False, True])
-def test_ciphertexts_are_linked_and_images_never_seen_are_opened(attack_bench: Make, negate: bool) -> None:
-    bench = attack_bench(negate=negate, keys=3, images=6)
-    result = measure(HistogramLinkage(decoys=20, used=3), bench).result
+def test_ciphertexts_are_linked_and_images_never_seen_are_opened(attack_setting: Make, negate: bool) -> None:
+    setting = attack_setting(negate=negate, keys=3, images=6)
+    result = measure(HistogramLinkage(decoys=20, used=3), setting).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["top1_image"].target == metrics["top1_block"].target == 1.0
@@ -33,16 +33,16 @@ def test_ciphertexts_are_linked_and_images_never_seen_are_opened(attack_bench: M
     assert result.n == 3 * 12
 
 
-def test_random_ciphertexts_score_chance(attack_bench: Make) -> None:
-    result = measure(HistogramLinkage(decoys=20, used=3), attack_bench("aes-ctr", images=10, keys=4)).result
+def test_random_ciphertexts_score_chance(attack_setting: Make) -> None:
+    result = measure(HistogramLinkage(decoys=20, used=3), attack_setting("aes-ctr", images=10, keys=4)).result
     assert result.verdict == "at chance"
     assert result.metrics["top1_image"].target < 0.25
 
 
-def test_no_candidate_there_is_no_link_to_be_right(attack_bench: Make) -> None:
+def test_no_candidate_there_is_no_link_to_be_right(attack_setting: Make) -> None:
     """What is scored are the ciphertexts that have a candidate; the others can only be opened through the key."""
     attack = HistogramLinkage(decoys=5, used=3)
-    case = attack.case(attack_bench(images=4), 0)
+    case = attack.case(attack_setting(images=4), 0)
     found = attack.recover(case.seen(attack.knowledge), np.random.default_rng(0))
     scored = attack.score(found, case)
     broken = found.by_image.copy()

@@ -28,9 +28,9 @@ Make = Callable[..., Any]
 
 
 @pytest.mark.parametrize(("negate", "channels"), [(True, 1), (False, 3)])
-def test_positions_are_placed_from_ciphertexts_alone(attack_bench: Make, negate: bool, channels: int) -> None:
-    bench = attack_bench(negate=negate, channels=channels, images=4, keys=3)
-    result = measure(Covariance(images=(2, 40)), bench).result
+def test_positions_are_placed_from_ciphertexts_alone(attack_setting: Make, negate: bool, channels: int) -> None:
+    setting = attack_setting(negate=negate, channels=channels, images=4, keys=3)
+    result = measure(Covariance(images=(2, 40)), setting).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["within_1_40"].target > 0.9
@@ -44,21 +44,21 @@ def test_positions_are_placed_from_ciphertexts_alone(attack_bench: Make, negate:
     assert metrics["upright"].chance == 0.125
 
 
-def test_a_layout_is_upright_where_blocks_stay(attack_bench: Make) -> None:
-    result = measure(Covariance(images=(40,)), attack_bench(PixelShuffle, keys=3)).result
+def test_a_layout_is_upright_where_blocks_stay(attack_setting: Make) -> None:
+    result = measure(Covariance(images=(40,)), attack_setting(PixelShuffle, keys=3)).result
     assert result.metrics["upright"].target == 1.0
     assert result.metrics["exact_40"].target > 0.9
 
 
-def test_random_ciphertexts_have_no_layout(attack_bench: Make) -> None:
-    result = measure(Covariance(images=(40,)), attack_bench("aes-ctr", keys=2)).result
+def test_random_ciphertexts_have_no_layout(attack_setting: Make) -> None:
+    result = measure(Covariance(images=(40,)), attack_setting("aes-ctr", keys=2)).result
     assert result.metrics["within_1_40"].target is None
     assert result.verdict == "at chance"
 
 
 @pytest.mark.parametrize("negate", [False, True])
-def test_images_are_recovered_from_ciphertexts_alone(attack_bench: Make, negate: bool) -> None:
-    result = measure(Jigsaw(images=(1, 30)), attack_bench(negate=negate, keys=3)).result
+def test_images_are_recovered_from_ciphertexts_alone(attack_setting: Make, negate: bool) -> None:
+    result = measure(Jigsaw(images=(1, 30)), attack_setting(negate=negate, keys=3)).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["neighbour_30"].target > 0.9
@@ -66,8 +66,8 @@ def test_images_are_recovered_from_ciphertexts_alone(attack_bench: Make, negate:
     assert metrics["direct_30"].control == 1.0
 
 
-def test_random_ciphertexts_make_no_jigsaw(attack_bench: Make) -> None:
-    result = measure(Jigsaw(images=(30,)), attack_bench("aes-ctr", keys=3)).result
+def test_random_ciphertexts_make_no_jigsaw(attack_setting: Make) -> None:
+    result = measure(Jigsaw(images=(30,)), attack_setting("aes-ctr", keys=3)).result
     assert result.metrics["neighbour_30"].target is None
     assert result.metrics["ssim_30"].target < result.metrics["ssim_30"].chance
     assert result.verdict == "at chance"
@@ -116,9 +116,9 @@ def test_channels_are_told_apart_by_tone_or_by_neighbours(known_by: str) -> None
     assert sorted(map(sorted, found)) == sorted(sorted(np.flatnonzero(channel == each)) for each in range(3))
 
 
-def test_equal_channels_are_one(attack_bench: Make) -> None:
+def test_equal_channels_are_one(attack_setting: Make) -> None:
     """Grey stored as RGB: three positions hold the same values and get the same place."""
-    grey = attack_bench(n=120).material.images(range(40)).pixels
+    grey = attack_setting(n=120).material.images(range(40)).pixels
     blocks = np.repeat(grey, 3, axis=1)
     order = np.random.default_rng(0).permutation(192)
     moments = Moments(192, 255)
@@ -131,13 +131,13 @@ def test_equal_channels_are_one(attack_bench: Make) -> None:
     assert all(len(set(layout.channel[true == place])) == 3 for place in range(64))
 
 
-def test_channels_that_part_from_image_to_image_are_still_turned_alike(attack_bench: Make) -> None:
+def test_channels_that_part_from_image_to_image_are_still_turned_alike(attack_setting: Make) -> None:
     """Stains differ: a brighter channel meets a darker one, image by image, and within one they go together.
 
     Over all images the two correlate negatively, the less so at the same place.
     """
     rng = np.random.default_rng(0)
-    fields = attack_bench().material.images(range(60)).pixels[:, 0].astype(float) - 128
+    fields = attack_setting().material.images(range(60)).pixels[:, 0].astype(float) - 128
     offset = rng.normal(0, 60, (60, 1, 1))
     images = np.stack([150 + 0.5 * fields + offset, 110 + 0.4 * fields - offset], axis=1).clip(0, 255).astype(np.uint8)
     order, flips = rng.permutation(128), rng.random(128) < 0.5

@@ -21,8 +21,8 @@ Make = Callable[..., Any]
 
 
 @pytest.mark.parametrize("negate", [False, True])
-def test_one_pair_gives_the_key_and_other_images(attack_bench: Make, negate: bool) -> None:
-    result = measure(KnownPlaintext(pairs=(1, 2)), attack_bench(negate=negate)).result
+def test_one_pair_gives_the_key_and_other_images(attack_setting: Make, negate: bool) -> None:
+    result = measure(KnownPlaintext(pairs=(1, 2)), attack_setting(negate=negate)).result
     assert result.verdict == "succeeds"
     metrics = result.metrics
     for name in ("in_block_recovered_1", "blocks_recovered_1", "ssim_of_others_1"):
@@ -34,8 +34,8 @@ def test_one_pair_gives_the_key_and_other_images(attack_bench: Make, negate: boo
     assert metrics["ssim_of_others_1"].wrong_key < 0.2
 
 
-def test_random_ciphertexts_score_chance(attack_bench: Make) -> None:
-    result = measure(KnownPlaintext(pairs=(1,)), attack_bench("aes-ctr")).result
+def test_random_ciphertexts_score_chance(attack_setting: Make) -> None:
+    result = measure(KnownPlaintext(pairs=(1,)), attack_setting("aes-ctr")).result
     assert result.verdict == "at chance"
     assert result.metrics["ssim_of_others_1"].target < 0.1
     assert result.metrics["in_block_recovered_1"].target is None
@@ -43,11 +43,11 @@ def test_random_ciphertexts_score_chance(attack_bench: Make) -> None:
 
 @pytest.mark.parametrize("scheme", ["per-block", "etc", "pixel-wise", "orthogonal"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_schemes_of_other_structures_fall_as_well(attack_bench: Make, scheme: str, channels: int) -> None:
+def test_schemes_of_other_structures_fall_as_well(attack_setting: Make, scheme: str, channels: int) -> None:
     if scheme not in SCHEMES:
         pytest.skip(f"{scheme} is not in this MedVeil")
-    bench = attack_bench(scheme, negate=True, block=4, channels=channels, keys=3)
-    result = measure(KnownPlaintext(pairs=(1, 8)), bench).result
+    setting = attack_setting(scheme, negate=True, block=4, channels=channels, keys=3)
+    result = measure(KnownPlaintext(pairs=(1, 8)), setting).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["ssim_of_others_8"].target > 0.95

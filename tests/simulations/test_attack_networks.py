@@ -26,8 +26,8 @@ INVERSE = Budget(steps=400, batch_size=32, width=48)
 UNPAIRED = Budget(steps=350, batch_size=16, width=48)
 
 
-def test_pairs_under_the_key_open_it_and_pairs_under_another_do_not(attack_bench: Make) -> None:
-    result = measure(InverseNetwork(budget=INVERSE), attack_bench(**SMALL)).result
+def test_pairs_under_the_key_open_it_and_pairs_under_another_do_not(attack_setting: Make) -> None:
+    result = measure(InverseNetwork(budget=INVERSE), attack_setting(**SMALL)).result
     ssim = result.metrics["ssim"]
     assert result.verdict == "succeeds"
     assert ssim.target > ssim.chance + 0.2
@@ -36,24 +36,24 @@ def test_pairs_under_the_key_open_it_and_pairs_under_another_do_not(attack_bench
     assert any("400 steps" in note for note in result.notes)
 
 
-def test_a_keystream_teaches_the_inverse_network_nothing(attack_bench: Make) -> None:
-    result = measure(InverseNetwork(budget=INVERSE), attack_bench("aes-ctr", **SMALL)).result
+def test_a_keystream_teaches_the_inverse_network_nothing(attack_setting: Make) -> None:
+    result = measure(InverseNetwork(budget=INVERSE), attack_setting("aes-ctr", **SMALL)).result
     assert result.verdict == "at chance"
     assert result.metrics["ssim"].target < result.metrics["ssim"].chance + 0.05
 
 
-def test_the_gan_finds_by_itself_that_plain_images_are_plain(attack_bench: Make) -> None:
-    result = measure(Gan(budget=UNPAIRED, ciphertexts=200), attack_bench("aes-ctr", **SMALL)).result
+def test_the_gan_finds_by_itself_that_plain_images_are_plain(attack_setting: Make) -> None:
+    result = measure(Gan(budget=UNPAIRED, ciphertexts=200), attack_setting("aes-ctr", **SMALL)).result
     ssim = result.metrics["ssim_or_negative"]
     assert ssim.control > ssim.chance + 0.1
     assert ssim.target < ssim.chance + 0.05
     assert "wrong_key" in result.reasons
 
 
-def test_the_gan_is_trained_on_all_ciphertexts_and_scored_on_the_first(attack_bench: Make) -> None:
-    bench = attack_bench(images=4, n=200)
+def test_the_gan_is_trained_on_all_ciphertexts_and_scored_on_the_first(attack_setting: Make) -> None:
+    setting = attack_setting(images=4, n=200)
     attack = Gan(budget=Budget(steps=2, batch_size=8, width=16), ciphertexts=30)
-    case = attack.case(bench, 0)
+    case = attack.case(setting, 0)
     given = case.seen(attack.knowledge).ciphertexts.images
     assert len(given) == 30
     assert np.array_equal(given[:4], case.hidden.images)
@@ -133,12 +133,12 @@ def test_public_images_take_the_shape_of_the_attacked_and_chance_stays_with_thes
 ) -> None:
     from simulations.attacks.config import AttackConfig, prepare  # noqa: PLC0415
 
-    def bench(public: str | None) -> Any:
+    def setting(public: str | None) -> Any:
         config = AttackConfig(keys=1, images=3, public=public)
         config.data.source, config.data.path, config.cipher.block = "npz", str(smooth_npz()), 8
-        return prepare(config).bench
+        return prepare(config).setting
 
-    own, elsewhere = bench(None), bench(str(smooth_npz(60, 48, 3)))
+    own, elsewhere = setting(None), setting(str(smooth_npz(60, 48, 3)))
     assert elsewhere.public.pixels.shape == (60, 1, 32, 32)
     assert own.public.pixels.shape[1:] == (1, 32, 32)
     assert len(own.public.labels) == len(own.material.public)

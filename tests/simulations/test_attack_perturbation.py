@@ -41,15 +41,15 @@ def test_noise_has_its_deviation_and_stays_in_range(dtype: type) -> None:
     assert edge.min() > largest // 10
 
 
-def test_a_permutation_bears_damage_as_no_cipher_does_and_a_keystream_does_not(attack_bench: Make) -> None:
-    moved = measure(Perturbation(**TINY, classified=0), attack_bench(keys=3, images=6)).result
+def test_a_permutation_bears_damage_as_no_cipher_does_and_a_keystream_does_not(attack_setting: Make) -> None:
+    moved = measure(Perturbation(**TINY, classified=0), attack_setting(keys=3, images=6)).result
     assert moved.verdict == "diagnostic"
     for name, each in moved.metrics.items():
         if name.startswith("psnr"):
             assert each.target == pytest.approx(each.control, abs=0.7)
             assert each.target > each.chance or name == "psnr_noise_0_2"
     assert moved.metrics["accuracy_undamaged"].target is None
-    stream = measure(Perturbation(**TINY, classified=0), attack_bench("aes-ctr", keys=3, images=6)).result
+    stream = measure(Perturbation(**TINY, classified=0), attack_setting("aes-ctr", keys=3, images=6)).result
     # Flipped bits pass through a keystream; noise does not.
     assert stream.metrics["psnr_bit_flip_0_01"].target == pytest.approx(
         stream.metrics["psnr_bit_flip_0_01"].control, abs=1
@@ -57,23 +57,23 @@ def test_a_permutation_bears_damage_as_no_cipher_does_and_a_keystream_does_not(a
     assert stream.metrics["psnr_noise_0_05"].target < stream.metrics["psnr_noise_0_05"].control - 5
 
 
-def test_more_damage_leaves_less(attack_bench: Make) -> None:
-    metrics = measure(Perturbation(**TINY, classified=0), attack_bench(keys=2)).result.metrics
+def test_more_damage_leaves_less(attack_setting: Make) -> None:
+    metrics = measure(Perturbation(**TINY, classified=0), attack_setting(keys=2)).result.metrics
     assert metrics["psnr_bit_flip_0_01"].target > metrics["psnr_bit_flip_0_1"].target
     assert metrics["ssim_noise_0_05"].target > metrics["ssim_noise_0_2"].target
     assert metrics["psnr_noise_0_05"].series == metrics["psnr_noise_0_2"].series == "psnr_noise"
 
 
-def test_a_classifier_answers_for_the_first_keys(attack_bench: Make) -> None:
+def test_a_classifier_answers_for_the_first_keys(attack_setting: Make) -> None:
     """The two classes differ in brightness, which no permutation hides; a keystream leaves nothing."""
-    bench = attack_bench(keys=3, images=20)
-    metrics = measure(Perturbation(**TINY, classified=2, labelled=40), bench).result.metrics
+    setting = attack_setting(keys=3, images=20)
+    metrics = measure(Perturbation(**TINY, classified=2, labelled=40), setting).result.metrics
     accuracy = metrics["accuracy_undamaged"]
     assert accuracy.values["target"][2] is None
     assert accuracy.target > accuracy.chance + 0.1
     assert accuracy.chance_rule == str(Chance.MAJORITY)
     random = measure(
-        Perturbation(**TINY, classified=2, labelled=40), attack_bench("aes-ctr", keys=2, images=30)
+        Perturbation(**TINY, classified=2, labelled=40), attack_setting("aes-ctr", keys=2, images=30)
     ).result.metrics
     assert abs(random["accuracy_undamaged"].target - 0.5) < 0.25
 

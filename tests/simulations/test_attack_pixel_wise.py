@@ -47,8 +47,8 @@ def target_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @BOTH
 @pytest.mark.parametrize("channels", [1, 3])
-def test_they_open_their_own_target(attack_bench: Make, attack: LeadingBit, channels: int) -> None:
-    result = measure(attack, attack_bench("pixel-wise", channels=channels, level=60, keys=3)).result
+def test_they_open_their_own_target(attack_setting: Make, attack: LeadingBit, channels: int) -> None:
+    result = measure(attack, attack_setting("pixel-wise", channels=channels, level=60, keys=3)).result
     edges = result.metrics["edges"]
     assert result.verdict == "succeeds"
     assert edges.target == edges.control > edges.chance + 0.3
@@ -56,8 +56,10 @@ def test_they_open_their_own_target(attack_bench: Make, attack: LeadingBit, chan
 
 @BOTH
 @pytest.mark.parametrize(("scheme", "negate"), [("aes-ctr", False), ("block-pixel", True)])
-def test_moved_or_random_pixels_score_chance(attack_bench: Make, attack: LeadingBit, scheme: str, negate: bool) -> None:
-    result = measure(attack, attack_bench(scheme, negate=negate)).result
+def test_moved_or_random_pixels_score_chance(
+    attack_setting: Make, attack: LeadingBit, scheme: str, negate: bool
+) -> None:
+    result = measure(attack, attack_setting(scheme, negate=negate)).result
     assert result.verdict == "at chance"
     assert abs(result.metrics["edges"].target) < 0.1
 

@@ -75,8 +75,8 @@ def test_one_bit_of_one_value_changes() -> None:
     assert len(set(different.argmax(axis=1).tolist())) > 1
 
 
-def test_a_permutation_keeps_the_histogram_and_spreads_nothing(attack_bench: Make) -> None:
-    result = measure(Statistics(), attack_bench(keys=3)).result
+def test_a_permutation_keeps_the_histogram_and_spreads_nothing(attack_setting: Make) -> None:
+    result = measure(Statistics(), attack_setting(keys=3)).result
     metrics = result.metrics
     assert result.verdict == "diagnostic"
     for name in ("entropy", "chi_square"):
@@ -92,9 +92,9 @@ def test_a_permutation_keeps_the_histogram_and_spreads_nothing(attack_bench: Mak
     assert "proves nothing" in result.text
 
 
-def test_a_keystream_scores_as_random_values_do(attack_bench: Make) -> None:
+def test_a_keystream_scores_as_random_values_do(attack_setting: Make) -> None:
     """With a nonce for each ciphertext; under one nonce one value changes."""
-    metrics = measure(Statistics(), attack_bench("aes-ctr", keys=3, images=20)).result.metrics
+    metrics = measure(Statistics(), attack_setting("aes-ctr", keys=3, images=20)).result.metrics
     for name in ("entropy", "npcr_one_pixel", "uaci_one_pixel", "npcr_two_keys", "uaci_two_keys"):
         assert metrics[name].target == pytest.approx(metrics[name].chance, rel=0.02)
     for name in ("chi_square_within", "npcr_one_pixel_within", "uaci_two_keys_within"):

@@ -17,15 +17,15 @@ from simulations.attacks.solvers.signatures import block_tones, tones
 from simulations.attacks.study.controls import PixelShuffle
 from simulations.attacks.study.material import Material
 from simulations.attacks.study.measure import measure
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Make = Callable[..., Any]
 
 
-def test_classes_are_learnt_through_a_permutation(attack_bench: Make) -> None:
+def test_classes_are_learnt_through_a_permutation(attack_setting: Make) -> None:
     """The kernel does not even notice. Classes differ in brightness, below the middle lest negation fold it away."""
-    bench = attack_bench(negate=True, level=70, keys=3, images=30)
-    result = measure(UtilityLeak(labelled=60, vit_keys=0), bench).result
+    setting = attack_setting(negate=True, level=70, keys=3, images=30)
+    result = measure(UtilityLeak(labelled=60, vit_keys=0), setting).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     values, trees = metrics["class_auroc_values"], metrics["class_auroc_tones"]
@@ -41,17 +41,17 @@ def test_classes_are_learnt_through_a_permutation(attack_bench: Make) -> None:
     assert any("no sites" in note for note in result.notes)
 
 
-def test_random_ciphertexts_teach_nothing(attack_bench: Make) -> None:
-    result = measure(UtilityLeak(labelled=60, vit_keys=1), attack_bench("aes-ctr", keys=4, images=30)).result
+def test_random_ciphertexts_teach_nothing(attack_setting: Make) -> None:
+    result = measure(UtilityLeak(labelled=60, vit_keys=1), attack_setting("aes-ctr", keys=4, images=30)).result
     assert result.verdict == "at chance"
     for learner in ("tones", "values"):
         assert abs(result.metrics[f"class_auroc_{learner}"].target - 0.5) < 0.12
     assert result.metrics["class_auroc_vit"].values["target"][1:] == [None] * 3
 
 
-def test_the_vit_answers_under_the_first_keys(attack_bench: Make) -> None:
-    bench = attack_bench(keys=2, images=30)
-    result = measure(UtilityLeak(labelled=60, vit_keys=1), bench).result
+def test_the_vit_answers_under_the_first_keys(attack_setting: Make) -> None:
+    setting = attack_setting(keys=2, images=30)
+    result = measure(UtilityLeak(labelled=60, vit_keys=1), setting).result
     first, second = result.metrics["class_auroc_vit"].values["target"]
     assert first is not None and first > 0.7
     assert second is None
@@ -62,21 +62,21 @@ def test_sites_are_told_apart_by_their_scanners(tmp_path: Path) -> None:
     phantoms = PhantomConfig(sites=2, images=60, size=32, classes=2)
     source = open_source(DataConfig(source="phantoms", path=str(tmp_path / "phantoms"), phantoms=phantoms))
     material = Material(source, seed=0)
-    bench = Bench(material, CipherConfig("block-pixel", 8), keys=2, images=20)
-    case = bench.case(0, labelled=30)
+    setting = Setting(material, CipherConfig("block-pixel", 8), keys=2, images=20)
+    case = setting.case(0, labelled=30)
     assert case.sites is not None and set(case.sites.tolist()) == {0, 1}
     pixels = {material.images([i]).pixels.tobytes(): item.site for i, item in enumerate(material.items)}
     for image, site in zip(case.targets.pixels, case.sites, strict=True):
         assert material.sites[site] == pixels[image.tobytes()]
-    metrics = measure(UtilityLeak(labelled=60, vit_keys=0), bench).result.metrics
+    metrics = measure(UtilityLeak(labelled=60, vit_keys=0), setting).result.metrics
     assert metrics["site_auroc_tones"].target > 0.9
     assert metrics["site_accuracy_tones"].target > metrics["site_accuracy_tones"].chance
 
 
-def test_labelled_ciphertexts_are_of_other_patients(attack_bench: Make) -> None:
-    bench = attack_bench(images=20)
-    case = bench.case(1, labelled=1000)
-    material = bench.material
+def test_labelled_ciphertexts_are_of_other_patients(attack_setting: Make) -> None:
+    setting = attack_setting(images=20)
+    case = setting.case(1, labelled=1000)
+    material = setting.material
     place = {pixels.tobytes(): i for i, pixels in enumerate(material.images(range(len(material.items))).pixels)}
     told = [place[each.tobytes()] for each in case.labelled.pixels]
     targets = [place[each.tobytes()] for each in case.targets.pixels]
@@ -84,14 +84,14 @@ def test_labelled_ciphertexts_are_of_other_patients(attack_bench: Make) -> None:
     assert len(told) == len(material.public)
     assert case.labelled.labels.tolist() == [material.items[i].label for i in told]
     # Asking for labels changes no image that is attacked.
-    assert np.array_equal(case.targets.pixels, bench.case(1).targets.pixels)
+    assert np.array_equal(case.targets.pixels, setting.case(1).targets.pixels)
     hidden = case.seen({*UtilityLeak.knowledge}).labelled.hidden
     assert np.array_equal(case.cipher.decrypt(hidden.images, hidden.nonces), case.labelled.pixels)
 
 
 @pytest.mark.parametrize("negate", [False, True])
-def test_signatures_survive_the_key(attack_bench: Make, negate: bool) -> None:
-    case = attack_bench(negate=negate, images=6).case(0)
+def test_signatures_survive_the_key(attack_setting: Make, negate: bool) -> None:
+    case = attack_setting(negate=negate, images=6).case(0)
     plain, hidden = case.targets.pixels, case.hidden.images
     assert np.allclose(tones(plain, negate=negate), tones(hidden, negate=negate))
     assert np.allclose(block_tones(plain, 8, negate=negate), block_tones(hidden, 8, negate=negate), atol=1e-6)
@@ -129,6 +129,6 @@ def test_one_class_alone_is_answered_as_it_is() -> None:
     assert by_kernel(values, np.full(4, 2), values).shape == (4, 3)
 
 
-def test_a_cipher_that_leaves_blocks_in_place_is_read_too(attack_bench: Make) -> None:
-    result = measure(UtilityLeak(labelled=60, vit_keys=0), attack_bench(PixelShuffle, keys=2, images=30)).result
+def test_a_cipher_that_leaves_blocks_in_place_is_read_too(attack_setting: Make) -> None:
+    result = measure(UtilityLeak(labelled=60, vit_keys=0), attack_setting(PixelShuffle, keys=2, images=30)).result
     assert result.metrics["class_auroc_values"].target > 0.85

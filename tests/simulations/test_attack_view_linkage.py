@@ -14,8 +14,8 @@ from simulations.attacks.study.measure import measure
 Make = Callable[..., Any]
 
 
-def test_views_are_linked_under_one_key_and_under_two(attack_bench: Make) -> None:
-    result = measure(ViewLinkage(strength="light"), attack_bench(keys=4, images=12)).result
+def test_views_are_linked_under_one_key_and_under_two(attack_setting: Make) -> None:
+    result = measure(ViewLinkage(strength="light"), attack_setting(keys=4, images=12)).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     assert metrics["top1_same_key_both"].target == pytest.approx(metrics["top1_other_key_both"].target, abs=0.1)
@@ -28,17 +28,17 @@ def test_views_are_linked_under_one_key_and_under_two(attack_bench: Make) -> Non
     assert "wrong_key" in result.reasons
 
 
-def test_random_ciphertexts_score_chance(attack_bench: Make) -> None:
-    result = measure(ViewLinkage(strength="light"), attack_bench("aes-ctr", keys=6, images=15)).result
+def test_random_ciphertexts_score_chance(attack_setting: Make) -> None:
+    result = measure(ViewLinkage(strength="light"), attack_setting("aes-ctr", keys=6, images=15)).result
     assert result.verdict == "at chance"
     for name, each in result.metrics.items():
         allowed = 0.1 if name.startswith("auroc") else 0.12
         assert abs(each.target - each.chance) < allowed, name
 
 
-def test_views_are_in_random_order_and_hidden_under_both_keys(attack_bench: Make) -> None:
+def test_views_are_in_random_order_and_hidden_under_both_keys(attack_setting: Make) -> None:
     attack = ViewLinkage(strength="light")
-    case = attack.case(attack_bench(images=8), 1)
+    case = attack.case(attack_setting(images=8), 1)
     given = case.seen(attack.knowledge).ciphertexts
     assert sorted(case.linked.tolist()) == list(range(8))
     assert case.linked.tolist() != list(range(8))

@@ -22,7 +22,7 @@ from simulations.attacks.solvers.truth import true_key
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.study.cases import Case, Seen
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Floats = npt.NDArray[np.float64]
 
@@ -100,9 +100,9 @@ class AuxStatistics(Attack):
         """It is written for one in-block order shared by all blocks."""
         return one_order_for_all_blocks(target.config)
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """As many ciphertexts as the largest number asks for, or as many as there are."""
-        return bench.case(key, images=max(bench.images, self.images[-1]), fewest=bench.images)
+        return setting.case(key, images=max(setting.images, self.images[-1]), fewest=setting.images)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> dict[int, Found]:
         """Add up moments image by image, and match them at each number."""

@@ -20,7 +20,7 @@ from simulations.attacks.solvers.schemes import log2_arrangements
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores, Target
 from simulations.attacks.study.cases import Case, Hidden, Pairs, Seen
 from simulations.attacks.study.controls import IntegerSeeded, seeded_orders
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 _LOOK = 1024
 """Keys tried between two looks at the clock."""
@@ -91,9 +91,9 @@ class BruteForce(Attack):
         """To everything with a key."""
         return "the scheme none has no key to search for" if target.scheme == "none" else None
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """One known pair."""
-        return bench.case(key, known=1)
+        return setting.case(key, known=1)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Search, and open the ciphertexts if a key fits."""

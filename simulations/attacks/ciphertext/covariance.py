@@ -17,7 +17,7 @@ from simulations.attacks.solvers.schemes import blocks_stay, may_negate, one_ord
 from simulations.attacks.solvers.truth import true_key
 from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.study.cases import Case, Seen
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 _GUESSES = 8
 """Random layouts that chance is the mean of."""
@@ -85,9 +85,9 @@ class Covariance(Attack):
             return "block-shuffle leaves the inside of blocks alone"
         return one_order_for_all_blocks(target.config)
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """As many ciphertexts as the largest number asks for, or as many as there are."""
-        return bench.case(key, images=self.images[-1], fewest=1)
+        return setting.case(key, images=self.images[-1], fewest=1)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Add up moments image by image, and make a layout at each number."""

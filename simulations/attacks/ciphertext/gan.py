@@ -11,7 +11,7 @@ from simulations.attacks.study.attack import Knowledge, Scores
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.image_attack import EITHER, ImageAttack
 from simulations.attacks.study.scores import Pixels
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
     from simulations.attacks.networks.training import Budget, Budgets
@@ -51,14 +51,14 @@ class Gan(ImageAttack):
     def __init__(self, *, budget: Budget | None = None, ciphertexts: int = 1000) -> None:
         self.budget, self.ciphertexts = budget, ciphertexts
 
-    def notes(self, bench: Bench) -> list[str]:
+    def notes(self, setting: Setting) -> list[str]:
         """Say what was spent, and on which public images."""
-        return [self._budgets().text(self.device), bench.public_text]
+        return [self._budgets().text(self.device), setting.public_text]
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """As many ciphertexts as there are; the first of them are scored."""
-        case = bench.case(key)
-        more = bench.case(key, images=max(bench.images, self.ciphertexts), fewest=bench.images)
+        case = setting.case(key)
+        more = setting.case(key, images=max(setting.images, self.ciphertexts), fewest=setting.images)
         case.extra = {Knowledge.CIPHERTEXTS: more.hidden}
         return case
 

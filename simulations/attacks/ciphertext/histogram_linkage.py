@@ -17,7 +17,7 @@ from simulations.attacks.solvers.schemes import Kind, kind_of, may_negate
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
 from simulations.attacks.study.cases import Case, Seen
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,9 +70,9 @@ class HistogramLinkage(Attack):
             Metric("ssim_of_others", "images that were no candidate, decrypted", "SSIM", chance=Chance.IMAGE),
         )
 
-    def case(self, bench: Bench, key: int) -> Case:
-        """As many ciphertexts with a candidate as the bench says, and as many without."""
-        return bench.case(key, images=2 * bench.images, linkable=bench.images, decoys=self.decoys)
+    def case(self, setting: Setting, key: int) -> Case:
+        """As many ciphertexts with a candidate as the setting says, and as many without."""
+        return setting.case(key, images=2 * setting.images, linkable=setting.images, decoys=self.decoys)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Link, then use the surest links as pairs."""

@@ -10,7 +10,7 @@ from simulations.attacks.study.attack import Knowledge
 from simulations.attacks.study.cases import Seen
 from simulations.attacks.study.image_attack import SSIM, ImageAttack
 from simulations.attacks.study.scores import Pixels
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
     from simulations.attacks.networks.training import Budget, Budgets
@@ -49,9 +49,9 @@ class InverseNetwork(ImageAttack):
     def __init__(self, *, budget: Budget | None = None) -> None:
         self.budget = budget
 
-    def notes(self, bench: Bench) -> list[str]:
+    def notes(self, setting: Setting) -> list[str]:
         """Say what was spent, and on which public images."""
-        return [self._budgets().text(self.device), bench.public_text]
+        return [self._budgets().text(self.device), setting.public_text]
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:
         """Train on what the oracle hides, then open the ciphertexts."""

@@ -20,7 +20,7 @@ from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.controls import BlockShuffle
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 _GUESSES = 20
 """Random orders that chance is the mean of."""
@@ -84,9 +84,9 @@ class Jigsaw(Attack):
         """To blocks that are whole, or that all have one in-block order."""
         return one_order_for_all_blocks(target.config)
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """As many ciphertexts as the largest number asks for."""
-        return bench.case(key, images=max(bench.images, self.images[-1]), fewest=bench.images)
+        return setting.case(key, images=max(setting.images, self.images[-1]), fewest=setting.images)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> dict[int, Found]:
         """Lay the blocks from each number of images there is."""

@@ -18,7 +18,7 @@ from simulations.attacks.solvers.truth import true_key, true_movement, true_orde
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
 from simulations.attacks.study.cases import Case, Seen
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class KnownPlaintext(Attack):
             for m in self.pairs
         )
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """As many pairs as the largest number asks for."""
-        return bench.case(key, known=self.pairs[-1])
+        return setting.case(key, known=self.pairs[-1])
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> dict[int, Found]:
         """The key and the other images, by the number of pairs used."""

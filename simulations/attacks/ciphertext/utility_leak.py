@@ -14,7 +14,7 @@ from simulations.attacks.solvers.schemes import may_negate
 from simulations.attacks.solvers.signatures import block_tones, tones
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Scores
 from simulations.attacks.study.cases import Case, Labelled, Seen
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -80,18 +80,18 @@ class UtilityLeak(Attack):
             for learner in learners
         )
 
-    def notes(self, bench: Bench) -> list[str]:
+    def notes(self, setting: Setting) -> list[str]:
         """Sites, where the source names none; keys of the ViT."""
         made = []
-        if bench.keys > self.vit_keys:
+        if setting.keys > self.vit_keys:
             made.append(f"The ViT is trained under the first {self.vit_keys} keys.")
-        if not bench.material.sites:
+        if not setting.material.sites:
             made.append("The source names no sites (nor scanners): what is said of them is not applicable.")
         return made
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """Labelled ciphertexts from the public half, so that no patient is on both sides."""
-        return bench.case(key, labelled=self.labelled)
+        return setting.case(key, labelled=self.labelled)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Learn from the labelled, answer for the rest."""

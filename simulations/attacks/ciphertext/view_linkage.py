@@ -14,7 +14,7 @@ from simulations.attacks.solvers.schemes import may_negate
 from simulations.attacks.solvers.signatures import block_tones, standardised, tones
 from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores
 from simulations.attacks.study.cases import Case, Hidden, Seen, hide
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -82,11 +82,11 @@ class ViewLinkage(Attack):
         """Two keys are a metric of their own."""
         return "links across two keys are metrics of their own"
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """The standard images, with a view of each."""
-        case = bench.case(key)
-        rng = generator(bench.seed + key, "views")
-        maker = Views(2, self.strength, self.flip, bench.seed + key)
+        case = setting.case(key)
+        rng = generator(setting.seed + key, "views")
+        maker = Views(2, self.strength, self.flip, setting.seed + key)
         views = np.stack([maker.make(image, str(place), 1) for place, image in enumerate(case.targets.pixels)])
         case.linked = rng.permutation(len(views))
         shuffled = views[case.linked]

@@ -16,7 +16,7 @@ from fl_client.measures import majority_rate
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores
 from simulations.attacks.study.cases import Case, Pixels, Seen
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Indices = npt.NDArray[np.int64]
 Predict = Callable[[Pixels], Indices]
@@ -155,15 +155,15 @@ class Perturbation(Attack):
         """Only the owner decrypts here."""
         return "a measurement of what the owner gets"
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """The standard case, with a classifier for the first keys or for the sites of a run."""
-        trained = bench.run is None and key < self.classified
-        case = bench.case(key, labelled=self.labelled if trained else 0)
+        trained = setting.run is None and key < self.classified
+        case = setting.case(key, labelled=self.labelled if trained else 0)
         made = PerturbedCase(**{each.name: getattr(case, each.name) for each in fields(Case)})
         if trained:
-            made.made = partial(_trained, rng=generator(bench.seed + key, "classifier"))
-        elif bench.run is not None:
-            made.made = lambda _: _of_run(bench, key)
+            made.made = partial(_trained, rng=generator(setting.seed + key, "classifier"))
+        elif setting.run is not None:
+            made.made = lambda _: _of_run(setting, key)
         return made
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> int:
@@ -252,13 +252,13 @@ def _trained(case: Case, rng: np.random.Generator) -> Classifier:
     return Classifier(case.hidden.images, case.targets.labels, lambda each: model.predict(each).argmax(axis=1))
 
 
-def _of_run(bench: Bench, key: int) -> Classifier | None:
+def _of_run(setting: Setting, key: int) -> Classifier | None:
     """The model of the site of this number; None past the last site, and on the control, for which there is none."""
     from simulations.attacks.study.owned import owned_models  # noqa: PLC0415 - flwr is slow to import
 
-    assert bench.run is not None
-    sites = owned_models(bench.run)
-    if key >= len(sites) or sites[key].site.cipher.scheme != bench.config.scheme:
+    assert setting.run is not None
+    sites = owned_models(setting.run)
+    if key >= len(sites) or sites[key].site.cipher.scheme != setting.config.scheme:
         return None
     site = sites[key]
     return Classifier(site.hidden, site.labels, lambda each: site.predict(each).argmax(axis=1))

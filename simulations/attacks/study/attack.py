@@ -23,7 +23,7 @@ from crypto.base import Geometry, ImageCipher
 from crypto.config import CipherConfig
 from simulations.attacks.study.cases import Case, Knowledge, Seen
 from simulations.attacks.study.scores import Pixels
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 __all__ = ["Attack", "Chance", "Knowledge", "Metric", "Picture", "Scores", "Target", "by_images"]
 
@@ -158,13 +158,13 @@ class Attack(ABC):
         """Say why the attack does not apply to a target; None where it does."""
         return None
 
-    def notes(self, bench: Bench) -> list[str]:
-        """Say what a reader of a result on this bench must know."""
+    def notes(self, setting: Setting) -> list[str]:
+        """Say what a reader of a result on this setting must know."""
         return []
 
-    def case(self, bench: Bench, key: int) -> Case:
+    def case(self, setting: Setting, key: int) -> Case:
         """Prepare what is attacked under one key; override for more images, pairs, or ciphertexts of one's own."""
-        return bench.case(key)
+        return setting.case(key)
 
     @abstractmethod
     def recover(self, seen: Seen, rng: np.random.Generator) -> Any:

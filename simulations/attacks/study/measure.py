@@ -14,7 +14,7 @@ from medveil.versions import medveil_version
 from simulations.attacks.study.attack import Attack, Chance, Metric, Picture, Scores, Target, best
 from simulations.attacks.study.bootstrap import cluster_interval
 from simulations.attacks.study.result import ARMS, FEWEST_IMAGES, FEWEST_KEYS, Measured, Result, bounds, verdict_of
-from simulations.attacks.study.setting import Bench
+from simulations.attacks.study.setting import Setting
 
 Progress = Callable[[], None]
 
@@ -26,14 +26,16 @@ class Outcome(NamedTuple):
     pictures: list[Picture]
 
 
-def measure(attack: Attack, bench: Bench, *, notes: Iterable[str] = (), progress: Progress | None = None) -> Outcome:
-    """Run an attack under every key of a bench, with its control, chance and the wrong key.
+def measure(
+    attack: Attack, setting: Setting, *, notes: Iterable[str] = (), progress: Progress | None = None
+) -> Outcome:
+    """Run an attack under every key of a setting, with its control, chance and the wrong key.
 
     Parameters
     ----------
     attack
         The attack.
-    bench
+    setting
         Images, target cipher and keys.
     notes
         Sentences for the result.
@@ -41,17 +43,17 @@ def measure(attack: Attack, bench: Bench, *, notes: Iterable[str] = (), progress
         Called when a key is done.
     """
     began = time.perf_counter()
-    reason = attack.applies_to(Target(bench.config, bench.geometry))
+    reason = attack.applies_to(Target(setting.config, setting.geometry))
     if reason is not None:
-        return Outcome(_result(attack, bench, reason=reason, notes=notes), [])
-    arms = _Arms(attack, bench)
-    for key in range(bench.keys):
+        return Outcome(_result(attack, setting, reason=reason, notes=notes), [])
+    arms = _Arms(attack, setting)
+    for key in range(setting.keys):
         arms.measure(key)
         if progress is not None:
             progress()
     result = _result(
         attack,
-        bench,
+        setting,
         reason=None,
         notes=notes,
         metrics={each.name: _measured(each, arms.scores) for each in attack.metrics},
@@ -66,9 +68,9 @@ def measure(attack: Attack, bench: Bench, *, notes: Iterable[str] = (), progress
 class _Arms:
     """The arms of one measurement, and the scores of each key in them."""
 
-    def __init__(self, attack: Attack, bench: Bench) -> None:
-        self.attack, self.bench = attack, bench
-        self.control = None if attack.control is None else bench.under(attack.control)
+    def __init__(self, attack: Attack, setting: Setting) -> None:
+        self.attack, self.setting = attack, setting
+        self.control = None if attack.control is None else setting.under(attack.control)
         self.scores: dict[str, list[Scores]] = {arm: [] for arm in ARMS}
         self.reasons = self._reasons()
         self.seconds: list[float] = []
@@ -77,7 +79,7 @@ class _Arms:
 
     def measure(self, key: int) -> None:
         attack = self.attack
-        case = attack.case(self.bench, key)
+        case = attack.case(self.setting, key)
         began = time.perf_counter()
         found = attack.recover(case.seen(attack.knowledge), self._rng("target", key))
         self.seconds.append(time.perf_counter() - began)
@@ -97,8 +99,8 @@ class _Arms:
         if self.control is None:
             made["control"] = "a diagnostic has no control"
         wrong = self.attack.no_wrong_key
-        if not self.bench.cipher(0).needs_key:
-            wrong = f"the scheme {self.bench.config.scheme} has no key"
+        if not self.setting.cipher(0).needs_key:
+            wrong = f"the scheme {self.setting.config.scheme} has no key"
         if wrong is not None:
             made["wrong_key"] = wrong
         if all(metric.chance is Chance.NONE for metric in self.attack.metrics):
@@ -106,7 +108,7 @@ class _Arms:
         return made
 
     def _rng(self, arm: str, key: int) -> np.random.Generator:
-        return generator(self.bench.seed + key, "attack", self.attack.name, arm)
+        return generator(self.setting.seed + key, "attack", self.attack.name, arm)
 
 
 def _measured(metric: Metric, scores: dict[str, list[Scores]]) -> Measured:
@@ -140,7 +142,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 def _result(
     attack: Attack,
-    bench: Bench,
+    setting: Setting,
     *,
     reason: str | None,
     notes: Iterable[str],
@@ -160,30 +162,30 @@ def _result(
         applicable=reason is None,
         reason=reason,
         verdict=verdict_of(kind=attack.kind, reason=reason, main=made.get(attack.main), margin=attack.margin),
-        target=_described(bench),
+        target=_described(setting),
         control=control_name(attack.control),
-        data=_data(bench),
+        data=_data(setting),
         n=n,
-        images_per_key=n // bench.keys,
-        keys=bench.keys if n else 0,
-        seeds=bench.seeds if n else [],
+        images_per_key=n // setting.keys,
+        keys=setting.keys if n else 0,
+        seeds=setting.seeds if n else [],
         main=attack.main,
         margin=attack.margin,
         metrics=made,
         reasons=reasons or {},
-        notes=[*notes, *([*attack.notes(bench), *_too_few(bench.keys, n // bench.keys)] if n else [])],
+        notes=[*notes, *([*attack.notes(setting), *_too_few(setting.keys, n // setting.keys)] if n else [])],
         attack_seconds=attack_seconds,
         seconds=seconds,
         environment={"medveil": medveil_version(), "numpy": np.__version__},
     )
 
 
-def _described(bench: Bench) -> dict[str, object]:
-    shape = bench.geometry
+def _described(setting: Setting) -> dict[str, object]:
+    shape = setting.geometry
     return {
-        "scheme": bench.config.scheme,
-        "block": bench.config.block,
-        "negate": bench.config.negate,
+        "scheme": setting.config.scheme,
+        "block": setting.config.block,
+        "negate": setting.config.negate,
         "channels": shape.channels,
         "height": shape.height,
         "width": shape.width,
@@ -191,8 +193,8 @@ def _described(bench: Bench) -> dict[str, object]:
     }
 
 
-def _data(bench: Bench) -> dict[str, object]:
-    material = bench.material
+def _data(setting: Setting) -> dict[str, object]:
+    material = setting.material
     return {
         "source": material.source.name,
         "path": str(material.source.path),

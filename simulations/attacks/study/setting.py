@@ -24,7 +24,7 @@ _FEW = 300
 
 
 @dataclass(frozen=True)
-class Bench:
+class Setting:
     """Images, cipher and keys of a measurement.
 
     Attributes
@@ -73,7 +73,7 @@ class Bench:
         """The seed of each key."""
         return [self.seed + key for key in range(self.keys)]
 
-    def under(self, scheme: str | type[ImageCipher]) -> Bench:
+    def under(self, scheme: str | type[ImageCipher]) -> Setting:
         """The same images and keys under another scheme, with its own settings where it has any."""
         if isinstance(scheme, str):
             block = self.config.block
