@@ -20,7 +20,7 @@ from crypto.files.raster import PngFile
 from crypto.files.recipe import Recipe
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
-from crypto.tree import dry, paths, place
+from crypto.tree import dry, place
 from crypto.tree.paths import MANIFEST, REPORT, WORK
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result, run_tree
@@ -29,6 +29,7 @@ from crypto.tree.walk import read_head
 from crypto.tree.workers import Alone
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import new_file
+from medveil.plain import shown
 
 KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
@@ -247,7 +248,7 @@ def test_names_of_all_sorts_are_kept(
     assert np.array_equal(pixels_of(tmp_path / "shown" / name), pixels_of(source / name))
     report = json.loads((target / REPORT).read_text())
     assert [row["file"] for row in report["failed"]] == [f"empty {name}"]
-    printed = paths.shown(name)
+    printed = shown(name)
     assert printed.isprintable()
     printed.encode()
 
