@@ -254,7 +254,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from crypto.commands.tell import tell_header, tell_sealed  # noqa: PLC0415
-    from crypto.files.sealing import SealedFile, sealed_fingerprint  # noqa: PLC0415
+    from crypto.files.sealed_kind import SealedFile  # noqa: PLC0415
+    from crypto.files.sealing import sealed_fingerprint  # noqa: PLC0415
 
     path = Path(arguments.file)
     if _is_folder(path):

@@ -11,8 +11,10 @@ from crypto.dicom.showing import ciphertext_of, header_of, show_file, verify_fil
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
 from crypto.files.recipe import Recipe
+from crypto.files.streams import Opener, Output, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from medveil.files import new_file
 
 
 class DicomFile:
@@ -36,13 +38,15 @@ class DicomFile:
         """Raise what `hide` would raise, as far as the file's header shows it."""
         examine_file(source)
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(
+        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+    ) -> FileReport:
         """Hide a file; see `FileKind.hide`. Stages: read, decode, deidentify, encrypt, authenticate, write."""
-        return hide_file(source, target, recipe, key)
+        return hide_file(source, target, recipe, key, output)
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
         """Show a hidden file again; see `FileKind.show`. Stages: read, authenticate, decrypt, write."""
-        return show_file(source, target, keys)
+        return show_file(source, target, keys, opened)
 
     def header(self, source: Path) -> HiddenHeader:
         """What a hidden file says of itself; see `FileKind.header`."""

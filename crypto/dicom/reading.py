@@ -22,6 +22,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from crypto.dicom.walk import tags
+from crypto.files.streams import Opener, open_file
 from medveil.errors import DataError, MedVeilError
 from medveil.files import storage_error
 
@@ -88,7 +89,7 @@ class OpenFile:
 
 
 @contextlib.contextmanager
-def open_dicom(path: Path) -> Iterator[OpenFile]:
+def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
     """Open a file and read its data set, but not its pixels.
 
     Raises
@@ -98,12 +99,12 @@ def open_dicom(path: Path) -> Iterator[OpenFile]:
     StorageError
         The disk refused.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise storage_error(error, path, "read the file") from error
-    with stream:
-        before = os.fstat(stream.fileno())
+    with contextlib.ExitStack() as stack:
+        try:
+            before = os.stat(path)
+            stream = stack.enter_context(opener(path))
+        except OSError as error:
+            raise storage_error(error, path, "read the file") from error
         with quiet(), as_data_error(path, "its header"):
             opened = parse_dicom(path, stream)
         yield opened

@@ -20,6 +20,7 @@ from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_d
 from crypto.dicom.writing import NativeFile
 from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, unseal_private
 from crypto.files.kinds import FileReport
+from crypto.files.streams import Opener, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
@@ -63,7 +64,7 @@ def ciphertext_of(source: Path, frame: int) -> Frame:
         return planes
 
 
-def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
+def show_file(source: Path, target: Path, keys: Keyring, opened: Opener = open_file) -> FileReport:
     """Show a file; see `crypto.files.kinds.FileKind.show`.
 
     Nothing of the file is used before its MAC is checked, so its frames are read twice. What is written is native,
@@ -72,8 +73,7 @@ def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
     clock = Clock()
     with contextlib.ExitStack() as stack:
         with clock.stage("read"):
-            opened = stack.enter_context(_open(source))
-            hidden = _load(opened)
+            hidden = _load(stack.enter_context(_open(source, opened)))
         key = _key(hidden, keys)
         with clock.stage("authenticate"):
             _check(hidden, key)
@@ -85,19 +85,19 @@ def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
 
 
 @contextlib.contextmanager
-def _open(source: Path) -> Iterator[OpenFile]:
+def _open(source: Path, opened: Opener = open_file) -> Iterator[OpenFile]:
     """Open a file that should be hidden: what is wrong with it is then damage."""
-    _check_mark(source)
+    _check_mark(source, opened)
     try:
-        with quiet(), open_dicom(source) as opened:
-            yield opened
+        with quiet(), open_dicom(source, opened) as found:
+            yield found
     except DataError as error:
         raise IntegrityError(error.problem, where=source, cure=error.cure or _DAMAGED) from error
 
 
-def _check_mark(source: Path) -> None:
+def _check_mark(source: Path, opened: Opener) -> None:
     try:
-        with source.open("rb") as stream:
+        with opened(source) as stream:
             head = stream.read(PREAMBLE + len(MARK))
     except OSError as error:
         raise storage_error(error, source, "read the file") from error

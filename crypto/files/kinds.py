@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from crypto.files.header import HiddenHeader
 from crypto.files.recipe import Recipe
+from crypto.files.streams import Opener, Output, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from medveil.files import new_file
 
 
 @dataclass
@@ -52,8 +54,10 @@ class FileKind(Protocol):
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called."""
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
-        """Hide a file.
+    def hide(
+        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+    ) -> FileReport:
+        """Hide a file; `output` makes the target.
 
         Raises
         ------
@@ -63,8 +67,8 @@ class FileKind(Protocol):
             The disk refused.
         """
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
-        """Show a hidden file again: checked by its MAC, then decrypted.
+    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
+        """Show a hidden file again: checked by its MAC, then decrypted; `opened` opens the source.
 
         Raises
         ------

@@ -49,7 +49,7 @@ from crypto.files.picture import (
 from crypto.files.pixels import Pixels, check_block, look_up, mac_parts, to_training
 from crypto.files.png import Chunk, Png
 from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import decoding, reading_hidden
+from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError
@@ -72,7 +72,9 @@ class PictureFile:
         """What the hidden form of a file of this name is called: the name, and ``.png`` behind it."""
         return f"{name}.png"
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(
+        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+    ) -> FileReport:
         """Hide a file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         training = recipe.purpose == TRAINING
@@ -90,7 +92,7 @@ class PictureFile:
             header = with_extras(header, key, extras)
             hidden = cipher.encrypt(pixels, nonces_of(header))
             header = dataclasses.replace(header, mac=make_mac(key, header, mac_parts(hidden)))
-        with timed(report, "write"), new_file(target) as stream:
+        with timed(report, "write"), output(target) as stream:
             said = png.text_chunk(KEYWORD, header.to_json())
             depth, colour = 8 * hidden.dtype.itemsize, png.COLOURS[len(hidden)]
             png.write_png(stream, hidden, depth=depth, colour=colour, chunks=[said], ciphertext=True)
@@ -107,7 +109,7 @@ class PictureFile:
         with decoding(source):
             _check(self._read(source, pixels=False), recipe, source)
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
@@ -164,11 +166,11 @@ class PngFile(PictureFile):
         """What the hidden form of a file of this name is called: the same."""
         return name
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         with timed(report, "decode"):
-            header, hidden = self._checked(source, keys)
+            header, hidden = self._checked(source, keys, opened)
         with timed(report, "encrypt"), reading_hidden(source):
             key = keys.find(header.fingerprint)
             cipher = SHELF.of(header, key)
@@ -198,9 +200,9 @@ class PngFile(PictureFile):
         check_ciphertext(hidden.shape, header, frame, where=source)
         return hidden
 
-    def _checked(self, source: Path, keys: Keyring) -> tuple[HiddenHeader, Pixels]:
+    def _checked(self, source: Path, keys: Keyring, opened: Opener = open_file) -> tuple[HiddenHeader, Pixels]:
         with reading_hidden(source):
-            found = png.read_png(source)
+            found = png.read_png(source, opened=opened)
             header = _header(found, source)
             key = find_key(header, keys, where=source)
             hidden = _ciphertext(found, header)

@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from crypto.base import ImageCipher
 from crypto.files.ciphers import SHELF
@@ -21,7 +21,7 @@ from crypto.files.hiding import check_kept, extras_of, find_key, make_header, no
 from crypto.files.kinds import FileReport
 from crypto.files.pixels import Pixels, Samples, check_block, mac_parts, to_training
 from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import decoding, reading_hidden
+from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
 from crypto.files.tiff import MAGICS, Directory, Tag, TiffReader
 from crypto.files.tiff_pixels import (
     BLACK_IS_ZERO,
@@ -53,7 +53,9 @@ class TiffFile:
         """What the hidden form of a file of this name is called: the same."""
         return name
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(
+        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+    ) -> FileReport:
         """Hide a file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         sealing = recipe.identity == SEALED
@@ -68,7 +70,8 @@ class TiffFile:
             if recipe.purpose == TRAINING and found.layout.samples in {2, 4}:
                 report.warnings.append("its transparency was dropped: what it covered is seen")
             hiding = _Hiding(header=header, key=key, cipher=cipher, report=report)
-            hiding.write(target, _pages(reader, found, recipe, report))
+            with output(target) as hidden:
+                hiding.write(hidden, _pages(reader, found, recipe, report))
         return report
 
     def examine(self, source: Path, recipe: Recipe) -> None:
@@ -82,10 +85,10 @@ class TiffFile:
         with decoding(source), open(source, "rb") as stream:
             _check(survey(TiffReader(stream, source), sealing=False), recipe, source)
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
-        with reading_hidden(source), open(source, "rb") as stream:
+        with reading_hidden(source), opened(source) as stream:
             reader = TiffReader(stream, source)
             with timed(report, "decode"):
                 header, offsets = _checked(reader, keys)
@@ -169,14 +172,13 @@ class _Hiding:
     cipher: ImageCipher
     report: FileReport
 
-    def write(self, target: Path, pages: Iterator[Pixels]) -> None:
+    def write(self, stream: BinaryIO, pages: Iterator[Pixels]) -> None:
         """Write all pages."""
-        with new_file(target) as stream:
-            writer = TiffWriter(stream, big=_needs_big(self.header, self.cipher))
-            places: dict[int, int] = {}
-            mac = make_mac(self.key, self.header, self._written(writer, pages, places))
-            stream.seek(places[HEADER_TAG])
-            stream.write(dataclasses.replace(self.header, mac=mac).to_json().encode("ascii"))
+        writer = TiffWriter(stream, big=_needs_big(self.header, self.cipher))
+        places: dict[int, int] = {}
+        mac = make_mac(self.key, self.header, self._written(writer, pages, places))
+        stream.seek(places[HEADER_TAG])
+        stream.write(dataclasses.replace(self.header, mac=mac).to_json().encode("ascii"))
 
     def _written(
         self, writer: TiffWriter, pages: Iterator[Pixels], places: dict[int, int]

@@ -6,13 +6,13 @@ formats into what it takes them to mean, inflates without a bound, and has no LZ
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from crypto.files.streams import size_of
 from medveil.errors import DataError
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -88,7 +88,7 @@ class TiffReader:
         self.stream = stream
         self._follow = follow
         self.path = path
-        self.size = os.fstat(stream.fileno()).st_size
+        self.size = size_of(stream)
         head = stream.read(8)
         if head[:4] not in MAGICS:
             raise DataError("is not a TIFF file", where=path)

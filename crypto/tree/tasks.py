@@ -14,7 +14,7 @@ from typing import NamedTuple
 from crypto.files.kinds import FileReport
 from crypto.files.recipe import Recipe
 from crypto.files.registry import kind_named
-from crypto.files.sealing import hide_sealed
+from crypto.files.sealed_kind import hide_sealed
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from crypto.tree.records import Marks

@@ -18,7 +18,7 @@ from crypto.files.hiding import nonces_of
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import IMAGE_SUFFIXES, OTHER_IMAGES, kind_of
-from crypto.files.sealing import SealedFile
+from crypto.files.sealed_kind import SealedFile
 from crypto.imaging.dicom_pixels import frame_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
