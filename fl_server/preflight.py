@@ -21,6 +21,9 @@ from medveil.log import logger
 from medveil.versions import medveil_version
 
 _log = logger("server")
+_FIRST_DERIVATION = 1
+_UNSAID = {"derivation": _FIRST_DERIVATION}
+"""What a site of an older MedVeil means by saying nothing: it knows one way from a key to a cipher."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class SiteRow:
     scheme: str
     block: int
     negate: bool
+    derivation: int
     fingerprint: str
     version: str
 
@@ -119,6 +123,7 @@ def check_agreement(rows: Sequence[SiteRow], *, run: RunConfig, model_hash: str)
         "scheme": lambda row: (row.scheme, run.cipher.get("scheme", row.scheme)),
         "block": lambda row: (row.block, run.cipher.get("block", row.block)),
         "negate": lambda row: (row.negate, run.cipher.get("negate", row.negate)),
+        "derivation": lambda row: (row.derivation, run.cipher.get("derivation", _FIRST_DERIVATION)),
     }
     for row in rows:
         for name, compared in wanted.items():
@@ -187,7 +192,7 @@ def _row(reply: Reply) -> SiteRow:
         if name == "node":
             continue
         key = name.replace("_", "-")
-        value = record.get(key)
+        value = record.get(key, _UNSAID.get(key))
         if not _is(value, kind):
             where = said(str(record.get("site", reply.site)))
             raise FederationError(f"'{key}' is {value!r}", where=where, cure=f"wanted {kind}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from crypto.dicom.frames import Frame
@@ -39,22 +40,37 @@ class DicomFile:
         examine_file(source)
 
     def hide(
-        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
     ) -> FileReport:
         """Hide a file; see `FileKind.hide`. Stages: read, decode, deidentify, encrypt, authenticate, write."""
-        return hide_file(source, target, recipe, key, output)
+        return hide_file(source, target, recipe, key, name=name, output=output)
 
-    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file again; see `FileKind.show`. Stages: read, authenticate, decrypt, write."""
-        return show_file(source, target, keys, opened)
+        return show_file(source, target, keys, names, opened)
 
     def header(self, source: Path) -> HiddenHeader:
         """What a hidden file says of itself; see `FileKind.header`."""
         return header_of(source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC without decrypting it; see `FileKind.verify`."""
-        verify_file(source, keys)
+        return verify_file(source, keys, names)
 
     def ciphertext(self, source: Path, frame: int = 0) -> Frame:
         """One frame of a training file as it is; see `FileKind.ciphertext`."""

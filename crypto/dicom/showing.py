@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from crypto.dicom.frames import Frame, Samples, describe_samples, whole
 from crypto.dicom.private import associated, creator_of, find_header, unpack
 from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_dicom, quiet
 from crypto.dicom.writing import NativeFile
-from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, unseal_private
+from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, place_of, unseal_private
 from crypto.files.kinds import FileReport
 from crypto.files.streams import Opener, open_file
 from crypto.keyring import Keyring
@@ -48,11 +48,13 @@ def header_of(source: Path) -> HiddenHeader:
         return find_header(opened.dataset, source)[1]
 
 
-def verify_file(source: Path, keys: Keyring) -> None:
+def verify_file(source: Path, keys: Keyring, names: Sequence[str] = ()) -> str:
     """Check the MAC; see `crypto.files.kinds.FileKind.verify`."""
     with _open(source) as opened:
         hidden = _load(opened)
-        _check(hidden, _key(hidden, keys))
+        key = _key(hidden, keys)
+        _check(hidden, key)
+    return place_of(key, hidden.header, names)
 
 
 def ciphertext_of(source: Path, frame: int) -> Frame:
@@ -64,7 +66,9 @@ def ciphertext_of(source: Path, frame: int) -> Frame:
         return planes
 
 
-def show_file(source: Path, target: Path, keys: Keyring, opened: Opener = open_file) -> FileReport:
+def show_file(
+    source: Path, target: Path, keys: Keyring, names: Sequence[str] = (), opened: Opener = open_file
+) -> FileReport:
     """Show a file; see `crypto.files.kinds.FileKind.show`.
 
     Nothing of the file is used before its MAC is checked, so its frames are read twice. What is written is native,
@@ -81,7 +85,8 @@ def show_file(source: Path, target: Path, keys: Keyring, opened: Opener = open_f
             elements, plain = _plain(hidden, key)
         frames = _decrypted(hidden, key, clock)
         _write(target, elements, plain, frames, clock)
-    return FileReport(frames=hidden.header.frames, seconds=dict(clock.seconds))
+    place = place_of(key, hidden.header, names)
+    return FileReport(frames=hidden.header.frames, seconds=dict(clock.seconds), place=place)
 
 
 @contextlib.contextmanager

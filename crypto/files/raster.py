@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 
 from crypto.files import png
 from crypto.files.ciphers import SHELF
-from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header
+from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header, place_of
 from crypto.files.hiding import (
     KEYWORD,
     check_kept,
@@ -73,7 +74,14 @@ class PictureFile:
         return f"{name}.png"
 
     def hide(
-        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
     ) -> FileReport:
         """Hide a file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
@@ -87,7 +95,7 @@ class PictureFile:
             report.warnings.append("its transparency was dropped: what it covered is seen")
         with timed(report, "encrypt"), decoding(source):
             bits = 8 if training else picture.samples.bits
-            header, cipher = make_header(recipe, key, kind="png", shape=pixels.shape, bits=bits)
+            header, cipher = make_header(recipe, key, kind="png", shape=pixels.shape, bits=bits, name=name)
             extras = _training_extras(picture, recipe, len(pixels)) if training else _archive_extras(picture, recipe)
             header = with_extras(header, key, extras)
             hidden = cipher.encrypt(pixels, nonces_of(header))
@@ -109,7 +117,15 @@ class PictureFile:
         with decoding(source):
             _check(self._read(source, pixels=False), recipe, source)
 
-    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
@@ -117,7 +133,7 @@ class PictureFile:
         """What a hidden file says of itself; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
@@ -166,13 +182,22 @@ class PngFile(PictureFile):
         """What the hidden form of a file of this name is called: the same."""
         return name
 
-    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         with timed(report, "decode"):
             header, hidden = self._checked(source, keys, opened)
         with timed(report, "encrypt"), reading_hidden(source):
             key = keys.find(header.fingerprint)
+            report.place = place_of(key, header, names)
             cipher = SHELF.of(header, key)
             samples = cipher.decrypt(shaped(hidden, header, cipher.padded, where=source), nonces_of(header))
             extras = extras_of(header, key, where=source)
@@ -187,9 +212,10 @@ class PngFile(PictureFile):
         with reading_hidden(source):
             return _header(png.read_png(source, pixels=False), source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
-        self._checked(source, keys)
+        header, _ = self._checked(source, keys)
+        return place_of(keys.find(header.fingerprint), header, names)
 
     def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
         """A hidden file's samples as they are; see `crypto.files.kinds.FileKind`."""

@@ -9,14 +9,22 @@ stands in a private tag of the first page. Pages are read, hidden and written on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from crypto.base import ImageCipher
 from crypto.files.ciphers import SHELF
-from crypto.files.header import MAC_BYTES, HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header
+from crypto.files.header import (
+    MAC_BYTES,
+    HiddenHeader,
+    check_ciphertext,
+    check_mac,
+    make_mac,
+    parse_header,
+    place_of,
+)
 from crypto.files.hiding import check_kept, extras_of, find_key, make_header, nonces_of, shaped, timed, with_extras
 from crypto.files.kinds import FileReport
 from crypto.files.pixels import Pixels, Samples, check_block, mac_parts, to_training
@@ -54,7 +62,14 @@ class TiffFile:
         return name
 
     def hide(
-        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
     ) -> FileReport:
         """Hide a file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
@@ -64,7 +79,7 @@ class TiffFile:
             with timed(report, "decode"):
                 found = survey(reader, sealing=sealing)
                 _check(found, recipe, source)
-            header, cipher = _make_header(found, recipe, key)
+            header, cipher = _make_header(found, recipe, key, name)
             report.frames = header.frames
             report.removed = list(found.metadata)
             if recipe.purpose == TRAINING and found.layout.samples in {2, 4}:
@@ -85,7 +100,15 @@ class TiffFile:
         with decoding(source), open(source, "rb") as stream:
             _check(survey(TiffReader(stream, source), sealing=False), recipe, source)
 
-    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         with reading_hidden(source), opened(source) as stream:
@@ -93,6 +116,7 @@ class TiffFile:
             with timed(report, "decode"):
                 header, offsets = _checked(reader, keys)
             key = keys.find(header.fingerprint)
+            report.place = place_of(key, header, names)
             cipher = SHELF.of(header, key)
             report.frames = header.frames
             shown = _shown(reader, offsets, header, cipher, report)
@@ -105,10 +129,11 @@ class TiffFile:
             reader = TiffReader(stream, source)
             return _header(reader.directory(next(reader.offsets())), source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         with reading_hidden(source), open(source, "rb") as stream:
-            _checked(TiffReader(stream, source), keys)
+            header, _ = _checked(TiffReader(stream, source), keys)
+        return place_of(keys.find(header.fingerprint), header, names)
 
     def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
         """One page of a hidden file as it is; see `crypto.files.kinds.FileKind`."""
@@ -127,18 +152,18 @@ def _check(found: Survey, recipe: Recipe, source: Path) -> None:
     check_kept(recipe, found.metadata, where=source)
 
 
-def _make_header(found: Survey, recipe: Recipe, key: SiteKey) -> tuple[HiddenHeader, ImageCipher]:
+def _make_header(found: Survey, recipe: Recipe, key: SiteKey, name: str) -> tuple[HiddenHeader, ImageCipher]:
     layout, frames = found.layout, len(found.offsets)
     if recipe.purpose == TRAINING:
         assert recipe.size is not None
         grey = layout.photometric in {WHITE_IS_ZERO, BLACK_IS_ZERO}
         shape = (recipe.channels or (1 if grey else 3), recipe.size, recipe.size)
-        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, bits=8, frames=frames)
+        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, bits=8, frames=frames, name=name)
         extras = training_extras(found) if recipe.identity == SEALED else {}
     else:
         shape = (layout.samples, layout.height, layout.width)
-        bits, signed = layout.bits, layout.signed
-        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, bits=bits, signed=signed, frames=frames)
+        stored = {"bits": layout.bits, "signed": layout.signed, "frames": frames}
+        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, name=name, **stored)
         extras = archive_extras(found)
     return with_extras(header, key, extras), cipher
 

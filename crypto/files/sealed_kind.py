@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
-from crypto.files.header import HiddenHeader
+from crypto.files.header import UNSAID, HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
 from crypto.files.recipe import Recipe
 from crypto.files.sealing import MAGIC, check_sealed, sealed_fingerprint, sealed_output, unsealed
@@ -35,7 +35,14 @@ class SealedFile:
         return name
 
     def hide(
-        self, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, output: Output = new_file
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
     ) -> FileReport:
         """Refuse: it is sealed already.
 
@@ -46,7 +53,15 @@ class SealedFile:
         """
         raise DataError("is sealed already", where=source, cure="decrypt it first")
 
-    def show(self, source: Path, target: Path, keys: Keyring, *, opened: Opener = open_file) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         from crypto.files.registry import HEAD_BYTES, recognise  # noqa: PLC0415 - the registry knows this kind too
 
@@ -60,7 +75,7 @@ class SealedFile:
             kind = recognise(stream.read(HEAD_BYTES))
             if kind is None or kind.name == self.name:
                 raise FormatError("holds no hidden file", where=source)
-            return kind.show(source, target, keys, opened=from_start)
+            return kind.show(source, target, keys, names=names, opened=from_start)
 
     def header(self, source: Path) -> HiddenHeader:
         """Refuse: what it holds is sealed.
@@ -72,9 +87,10 @@ class SealedFile:
         """
         raise self._sealed(source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check that a sealed file is whole; errors as `crypto.files.sealing.unsealed`."""
         check_sealed(source, keys)
+        return UNSAID
 
     def ciphertext(self, source: Path, frame: int = 0) -> NDArray[Any]:
         """Refuse, as `header`: nothing can be learned from what is sealed."""
@@ -85,7 +101,9 @@ class SealedFile:
         return FormatError(problem, where=source, cure="decrypt it to see what it holds")
 
 
-def hide_sealed(kind: FileKind, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+def hide_sealed(
+    kind: FileKind, source: Path, target: Path, recipe: Recipe, key: SiteKey, *, name: str = ""
+) -> FileReport:
     """Hide a file and seal what that gives; errors as `crypto.files.kinds.FileKind.hide`.
 
     The hidden file itself never lies on a disk: it would open what is sealed.
@@ -94,4 +112,4 @@ def hide_sealed(kind: FileKind, source: Path, target: Path, recipe: Recipe, key:
     def sealing(path: Path) -> AbstractContextManager[BinaryIO]:
         return sealed_output(path, key)
 
-    return kind.hide(source, target, recipe, key, output=sealing)
+    return kind.hide(source, target, recipe, key, name=name, output=sealing)

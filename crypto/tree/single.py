@@ -11,8 +11,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from crypto.files.header import UNSAID
 from crypto.files.registry import HEAD_BYTES, recognise
 from crypto.keyring import Keyring
+from crypto.tree.paths import folders_above
 from crypto.tree.place import move
 from crypto.tree.plan import Plan
 from crypto.tree.tasks import HIDE, SHOW, Desk, Outcome, Task, setup_of
@@ -54,8 +56,11 @@ def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
     action = SHOW if plan.recipe is None else HIDE
     with _staging(target) as folder:
         part = folder / "part"
-        task = Task(action=action, name=plan.source.name, kind=kind.name, source=str(source), part=str(part))
-        outcome = Desk(setup_of(keys, plan.recipe)).attempt(task)
+        named = {"name": plan.source.name, "target": target.name if plan.recipe is not None else ""}
+        task = Task(action=action, **named, kind=kind.name, source=str(source), part=str(part))
+        outcome = Desk(setup_of(keys, plan.recipe, above=folders_above(source.parent), strict=False)).attempt(task)
+        if outcome.report.place == UNSAID:
+            outcome.report.warnings.append("it does not say under which name it was hidden")
         try:
             move(part, target, replace=plan.force)
         except FileExistsError:

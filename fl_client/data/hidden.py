@@ -61,7 +61,7 @@ class HiddenSource(Source):
             raise DataError(f"holds no file hidden for training{self._why_none()}", where=self.path)
         _check_settings(config, first)
         _check_depth(found[0])
-        self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint)
+        self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint, first.derivation)
         self.classes = class_names((each.file.label for each in alike), config, where=self.path)
         self._places: list[_Place] = []
         items = [item for each in alike for item in self._frames(each)]
@@ -174,7 +174,7 @@ def _check_depth(first: _Hidden) -> None:
 
 def _look(header: HiddenHeader) -> tuple[object, ...]:
     """What must be the same in all files of a source."""
-    cipher = (header.scheme, header.block, header.negate, header.fingerprint)
+    cipher = (header.scheme, header.block, header.negate, header.fingerprint, header.derivation)
     return (*cipher, header.channels, header.height, header.width)
 
 

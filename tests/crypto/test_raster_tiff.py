@@ -92,7 +92,7 @@ def test_each_page_is_hidden_by_the_cipher_alone(tmp_path: Path, scheme: str) ->
     header = TIFF.header(tmp_path / "b.tif")
     assert (header.frames, header.channels, header.height, header.width, header.bits) == (3, 3, 21, 26, 16)
     config = CipherConfig(scheme, 8, scheme == "block-pixel")
-    cipher = make_cipher(config, KEY, channels=3, height=21, width=26, bits=16)
+    cipher = make_cipher(config, KEY, channels=3, height=21, width=26, bits=16, use="archive")
     nonces = np.frombuffer(header.nonces, np.uint8).reshape(-1, 16) if header.nonces else None
     assert nonces is None or len({nonce.tobytes() for nonce in nonces}) == 3
     wanted = cipher.encrypt(pixels.transpose(0, 3, 1, 2), nonces).transpose(0, 2, 3, 1)
