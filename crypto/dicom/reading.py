@@ -35,6 +35,8 @@ _PADDING = 0xFFFCFFFC
 _UNDEFINED = 0xFFFFFFFF
 _ALIEN = frozenset({0x0000, 0x0002, 0x0006, 0xFFFE, 0xFFFF})
 """Groups of commands, file meta information and items: written into a data set, they would change their meaning."""
+_USUAL_META = frozenset(range(0x00020000, 0x00020004)) | {0x00020010, 0x00020012, 0x00020013, 0x00020016}
+"""File meta information that every tool writes anew: what the data set says too, and who wrote it."""
 _ITEM = 0xFFFEE000
 _END = 0xFFFEE0DD
 _TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
@@ -86,6 +88,8 @@ class OpenFile:
     transfer_syntax: UID
     dataset: Dataset
     pixels: PixelElement | None
+    bare: bool = False
+    """Whether nothing stands in the file but the data set and usual file meta information."""
 
 
 @contextlib.contextmanager
@@ -168,14 +172,30 @@ def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:
     assert implicit is not None
     assert little is not None
     pixels = _find_pixels(path, stream, implicit=implicit, little=little)
+    padding = b""
     if pixels is not None:
         for element in read_dataset(stream, implicit, little).elements():
-            if PIXELS_END < element.tag != _PADDING:
+            if element.tag == _PADDING:
+                padding = element.value or b""
+            elif element.tag > PIXELS_END:
                 dataset[element.tag] = element
-    return OpenFile(path, stream, syntax, dataset, pixels)
+    bare = not any(head[:PREAMBLE]) and not any(padding) and set(meta.keys()) <= _USUAL_META and _is_at_end(stream)
+    return OpenFile(path, stream, syntax, dataset, pixels, bare and _has_usual_lengths(dataset))
 
 
 PIXELS_END = max(_PIXELS)
+
+
+def _is_at_end(stream: BinaryIO) -> bool:
+    here = stream.tell()
+    stream.seek(here)
+    return stream.seek(0, os.SEEK_END) == here
+
+
+def _has_usual_lengths(dataset: Dataset) -> bool:
+    """Whether group lengths are four bytes each; they mean nothing, and pass unproven."""
+    lengths = (dataset.get_item(tag).value for tag in tags(dataset) if tag.element == 0)
+    return all(isinstance(value, int) or len(value or b"") == 4 for value in lengths)
 
 
 def _behind_meta(tag: BaseTag, vr: str | None, length: int) -> bool:

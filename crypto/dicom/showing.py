@@ -17,7 +17,8 @@ from crypto.dicom.elements import Elements, decode, encode
 from crypto.dicom.frames import Frame, Samples, describe_samples, whole
 from crypto.dicom.private import associated, creator_of, find_header, unpack
 from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_dicom, quiet
-from crypto.dicom.writing import NativeFile
+from crypto.dicom.writing import NativeFile, padded
+from crypto.files.bare import CURE
 from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, place_of, unseal_private
 from crypto.files.kinds import FileReport
 from crypto.files.streams import Opener, open_file
@@ -124,7 +125,21 @@ def _load(opened: OpenFile) -> _Hidden:
         if opened.pixels is None or opened.pixels.keyword != "PixelData":
             raise DataError("its pixel data is missing")
         samples = describe_samples(opened)
+        if header.version > 1:
+            _check_bare(opened, samples)
     return _Hidden(opened, header, tag, authentic, elements, samples)
+
+
+def _check_bare(opened: OpenFile, samples: Samples) -> None:
+    """Refuse what the MAC does not cover and no tool writes by itself: a file of version 2 may not carry it."""
+    pixels, stream = opened.pixels, opened.stream
+    assert pixels is not None
+    length = samples.frame_bytes * samples.frames
+    stream.seek(pixels.offset + length)
+    if pixels.length != padded(length) or any(stream.read(pixels.length - length)):
+        raise DataError("has more pixel data than its frames take", cure=CURE)
+    if not opened.bare:
+        raise DataError("has data before, behind or beside its data set", cure=CURE)
 
 
 def _key(hidden: _Hidden, keys: Keyring) -> SiteKey:

@@ -136,7 +136,7 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
         chunks.append(Chunk(name, _chunk_data(stream, name, length, path), late=packed > 0))
     if not packed:
         raise DataError("has no pixels", where=path)
-    _chunk_data(stream, name, length, path)
+    more = _chunk_data(stream, name, length, path)
     return Png(
         width=made.width,
         height=made.height,
@@ -145,7 +145,7 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
         interlaced=made.interlaced,
         chunks=tuple(chunks),
         compressed=b"".join(compressed),
-        trailing=bool(stream.read(1)),
+        trailing=bool(more or stream.read(1)),
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from crypto.files import png
+from crypto.files.bare import check_bare_png
 from crypto.files.ciphers import SHELF
 from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header, place_of
 from crypto.files.hiding import (
@@ -280,7 +281,10 @@ def _header(found: Png, source: Path) -> HiddenHeader:
     text = next((each for each in texts if each is not None), None)
     if text is None:
         raise FormatError("is not a hidden file: it has no MedVeil header", where=source)
-    return parse_header(text, where=source)
+    header = parse_header(text, where=source)
+    if header.version > 1:
+        check_bare_png(found, KEYWORD)
+    return header
 
 
 def _ciphertext(found: Png, header: HiddenHeader) -> Pixels:

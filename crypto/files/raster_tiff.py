@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crypto.base import ImageCipher
+from crypto.files.bare import check_bare_page, check_covered
 from crypto.files.ciphers import SHELF
 from crypto.files.header import (
     MAC_BYTES,
@@ -141,7 +142,8 @@ class TiffFile:
             reader = TiffReader(stream, source)
             offsets = tuple(reader.offsets())
             header = _header(reader.directory(offsets[0]), source)
-            hidden = _hidden_page(reader, offsets[min(frame, len(offsets) - 1)])
+            page = min(frame, len(offsets) - 1)
+            hidden = _hidden_page(reader, offsets[page], header, first=page == 0)
         check_ciphertext(hidden.shape, header, frame, where=source)
         return hidden
 
@@ -249,14 +251,20 @@ def _checked(reader: TiffReader, keys: Keyring) -> tuple[HiddenHeader, tuple[int
     if len(offsets) != header.frames:
         problem = f"holds {len(offsets)} of {header.frames} images"
         raise IntegrityError(problem, where=reader.path, cure="restore it from a copy")
-    parts = (part for offset in offsets for part in mac_parts(_hidden_page(reader, offset)))
-    check_mac(key, header, parts, where=reader.path)
+    pages = (_hidden_page(reader, offset, header, first=offset == offsets[0]) for offset in offsets)
+    check_mac(key, header, (part for page in pages for part in mac_parts(page)), where=reader.path)
+    if header.version > 1:
+        check_covered(reader)
     return header, offsets
 
 
-def _hidden_page(reader: TiffReader, offset: int) -> Pixels:
+def _hidden_page(reader: TiffReader, offset: int, header: HiddenHeader, *, first: bool) -> Pixels:
     page = reader.directory(offset)
-    return pixels_of(reader, page, layout_of(reader, page))
+    layout, bare = layout_of(reader, page), header.version > 1
+    if bare:
+        seen = RGB if header.channels >= 3 else BLACK_IS_ZERO
+        check_bare_page(reader, offset, layout, header_tag=HEADER_TAG, first=first, seen=seen)
+    return pixels_of(reader, page, layout, exact=bare)
 
 
 def _shown(
@@ -264,7 +272,8 @@ def _shown(
 ) -> Iterator[Pixels]:
     for index, offset in enumerate(offsets):
         with timed(report, "decode"), reading_hidden(reader.path):
-            hidden = shaped(_hidden_page(reader, offset), header, cipher.padded, where=reader.path)
+            page = _hidden_page(reader, offset, header, first=index == 0)
+            hidden = shaped(page, header, cipher.padded, where=reader.path)
         with timed(report, "encrypt"), reading_hidden(reader.path):
             yield cipher.decrypt(hidden, nonces_of(header, index))
 
