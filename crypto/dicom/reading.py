@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import Dataset, config
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
@@ -172,24 +173,30 @@ def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:
     assert implicit is not None
     assert little is not None
     pixels = _find_pixels(path, stream, implicit=implicit, little=little)
-    padding = b""
+    padding, end = b"", stream.tell()
     if pixels is not None:
         for element in read_dataset(stream, implicit, little).elements():
+            end = _end_of(element, stream)
             if element.tag == _PADDING:
                 padding = element.value or b""
             elif element.tag > PIXELS_END:
                 dataset[element.tag] = element
-    bare = not any(head[:PREAMBLE]) and not any(padding) and set(meta.keys()) <= _USUAL_META and _is_at_end(stream)
+    bare = not any(head[:PREAMBLE]) and not any(padding) and set(meta.keys()) <= _USUAL_META and end == _size(stream)
     return OpenFile(path, stream, syntax, dataset, pixels, bare and _has_usual_lengths(dataset))
 
 
 PIXELS_END = max(_PIXELS)
 
 
-def _is_at_end(stream: BinaryIO) -> bool:
-    here = stream.tell()
-    stream.seek(here)
-    return stream.seek(0, os.SEEK_END) == here
+def _size(stream: BinaryIO) -> int:
+    return stream.seek(0, os.SEEK_END)
+
+
+def _end_of(element: DataElement | RawDataElement, stream: BinaryIO) -> int:
+    """Where an element ends that was just read; pydicom passes over fewer bytes than one has, at the end of a file."""
+    if isinstance(element, RawDataElement) and element.length != _UNDEFINED:
+        return element.value_tell + element.length
+    return _size(stream)
 
 
 def _has_usual_lengths(dataset: Dataset) -> bool:
