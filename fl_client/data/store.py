@@ -168,10 +168,10 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
     place = store_place(config, cipher, folder=folder, site=site)
     if not place.is_dir():
         raise StorageError("there is no store", where=place, cure="open it with its source once")
-    header = read_header(place)
+    header = _was(read_header(place))
     if header["key"] != _key(cipher):
         raise _wrong_key(place, header["key"], cipher)
-    if _was(header)["cipher"] != _parameters(cipher):
+    if header["cipher"] != _parameters(cipher):
         raise ConfigError(f"was hidden with {_said(header['cipher'])}, not {_said(_parameters(cipher))}", where=place)
     if header["views"]["count"] == 0:
         raise ConfigError("holds no training images (data.views is 0), and the source is out of reach", where=place)
