@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crypto.config import FIRST_DERIVATION
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FormatError, MedVeilError
@@ -112,6 +113,10 @@ def read_manifest(run: Path) -> dict[str, Any]:
         raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
     document: dict[str, Any] = read_json(path)
     check_format(document, name="medveil-manifest", newest=1, where=path)
+    for section in ("experiment", "run_config"):
+        # A run that names no derivation was made before there were two.
+        if isinstance(document.get(section), dict) and isinstance(document[section].get("cipher"), dict):
+            document[section]["cipher"].setdefault("derivation", FIRST_DERIVATION)
     return document
 
 
