@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from crypto import tensors
-from crypto.config import CipherConfig
+from crypto.config import FIRST_DERIVATION, CipherConfig
+from crypto.derivation import STORE
 from crypto.geometry import BITS_LIMIT, PLAIN, Geometry, Pixels, Reading, StemPermutation, StemRotation
 from crypto.keys import Key, SimulatedKey
 from medveil.errors import ConfigError, DataError, KeyMaterialError
@@ -75,7 +76,7 @@ class ImageCipher(ABC):
     largest_bits: ClassVar[int] = BITS_LIMIT
     target: ClassVar[bool] = False
 
-    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:
+    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry, *, use: str = STORE) -> None:
         self.check(geometry)
         if self.needs_key and key is None:
             raise KeyMaterialError(f"the cipher {self.scheme} needs a key", cure="give a key, or choose scheme 'none'")
@@ -84,6 +85,7 @@ class ImageCipher(ABC):
         self.fingerprint = key.fingerprint if key is not None and self.needs_key else ""
         self.padded = geometry.padded if self.pads else (geometry.height, geometry.width)
         self._key = key
+        self._use = use if config.derivation != FIRST_DERIVATION else ""
 
     @classmethod
     def check(cls, geometry: Geometry) -> None:
@@ -189,7 +191,7 @@ class ImageCipher(ABC):
 
     def _subkey(self, purpose: str) -> bytes:
         assert self._key is not None
-        return self._key.subkey(purpose, self.scheme, **self.geometry.params)
+        return self._key.subkey(purpose, self.scheme, use=self._use, **self.geometry.params)
 
     def _apply(self, images: Images, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool) -> Images:
         tensor = tensors.as_tensor(images)

@@ -9,6 +9,7 @@ import difflib
 
 from crypto.base import Geometry, ImageCipher, StemPermutation
 from crypto.config import PRESETS, CipherConfig, resolve
+from crypto.derivation import STORE, VERSIONS
 from crypto.keys import Key
 from crypto.schemes.aes_ctr import AesCtr
 from crypto.schemes.block_pixel import BlockPixel
@@ -38,7 +39,14 @@ SCHEMES: dict[str, type[ImageCipher]] = {
 
 
 def make_cipher(
-    config: CipherConfig, key: Key | None, *, channels: int, height: int, width: int, bits: int = 8
+    config: CipherConfig,
+    key: Key | None,
+    *,
+    channels: int,
+    height: int,
+    width: int,
+    bits: int = 8,
+    use: str = STORE,
 ) -> ImageCipher:
     """Make the cipher of a configuration for images of one shape.
 
@@ -52,18 +60,23 @@ def make_cipher(
         Shape of an image in pixels, before padding to whole blocks.
     bits
         Significant bits of a pixel: up to 8 for uint8, up to 16 for uint16.
+    use
+        What is hidden, one of `crypto.derivation.USES`; derivation 1 has one cipher for all of them.
 
     Raises
     ------
     ConfigError
-        Unknown scheme, or a size that cannot be.
+        Unknown scheme or derivation, or a size that cannot be.
     KeyMaterialError
         The scheme needs a key.
     """
     resolved = resolve(config)
     kind = SCHEMES[check_scheme(resolved.scheme)]
     geometry = Geometry(channels=channels, height=height, width=width, block=resolved.block, bits=bits)
-    return kind(resolved, key, geometry)
+    if resolved.derivation not in VERSIONS:
+        cure = f"this MedVeil has {' and '.join(map(str, VERSIONS))}"
+        raise ConfigError(f"'{resolved.derivation}' is no derivation", where="cipher.derivation", cure=cure)
+    return kind(resolved, key, geometry, use=use)
 
 
 def check_scheme(name: str) -> str:

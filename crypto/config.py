@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from medveil.config import from_mapping
 from medveil.errors import ConfigError
+
+FIRST_DERIVATION, NEWEST_DERIVATION = 1, 2
 
 
 @dataclass
@@ -28,6 +32,13 @@ class CipherConfig:
             "others: etc and pixel-wise always negate, orthogonal, aes-ctr and none never)."
         },
     )
+    derivation: int = field(
+        default=NEWEST_DERIVATION,
+        metadata={
+            "help": "How the key becomes a cipher: 2 tells training files, archives and stores apart, 1 is of what was "
+            "made before that."
+        },
+    )
 
 
 PRESETS = {"seed-paper": CipherConfig(scheme="block-pixel", block=25, negate=False)}
@@ -47,4 +58,15 @@ def resolve(config: CipherConfig) -> CipherConfig:
         raise ConfigError(
             f"preset {config.scheme} has block {preset.block} and no negation", where="cipher", cure="leave both unset"
         )
-    return replace(PRESETS.get(config.scheme, config))
+    return replace(PRESETS.get(config.scheme, config), derivation=config.derivation)
+
+
+def config_of_run(values: dict[str, Any], *, where: str = "cipher") -> CipherConfig:
+    """The cipher that a run, or a model of one, names; where it names no derivation it was made before there were two.
+
+    Raises
+    ------
+    ConfigError
+        A field is unknown or of the wrong type.
+    """
+    return from_mapping(CipherConfig, {"derivation": FIRST_DERIVATION, **values}, where=where)

@@ -1,7 +1,19 @@
-"""From a secret to subkeys, and from a subkey to permutations, masks and normals: derivation version 1.
+"""From a secret to subkeys, and from a subkey to permutations, masks and normals: derivations 1 and 2.
 
 Every function here is a pure function of its input, the same on every machine; two parties that hold one secret
 derive one cipher. Changing any of it makes stored ciphertexts unreadable and needs a new version.
+
+A subkey is HKDF-SHA256 (RFC 5869; the secret as key material, no salt, 32 bytes) with these fields as `info`, each as
+its length in bytes (u16, big-endian) and its bytes:
+
+=  ====================================================================================
+1  ``medveil``, ``1``, purpose, scheme, then ``name=value`` of each parameter by its name
+2  ``medveil``, ``2``, use, purpose, scheme, then ``name=value`` of each parameter by its name
+=  ====================================================================================
+
+Derivation 2 is for what hides images (the purposes rho, pi, neg, pad and nonce), with what is hidden as its use, so
+that one permutation no longer serves a training file, an archive and a site's store. Everything else of a key (its
+fingerprint, MACs, sealed state, pseudonyms, secret stems) is derived as in 1, whatever hides the images.
 """
 
 from __future__ import annotations
@@ -16,7 +28,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
-VERSION = 1
+FIRST, NEWEST = 1, 2
+VERSIONS = (FIRST, NEWEST)
+TRAINING, ARCHIVE, STORE = "training", "archive", "store"
+USES = (TRAINING, ARCHIVE, STORE)
+"""What is hidden: a file to be trained on, a file to be decrypted, or a site's own store."""
+HIDING = ("rho", "pi", "neg", "pad", "nonce")
+"""Purposes that hide images, which derivation 2 tells apart by their use."""
 SECRET_BYTES = 32
 PURPOSES = ("rho", "pi", "neg", "pad", "nonce", "state", "mac", "deid", "stem", "fingerprint")
 """What a subkey may be for. A subkey serves one purpose, so that none can speak for another."""
@@ -41,7 +59,7 @@ def hkdf(secret: bytes, info: bytes, length: int = SECRET_BYTES) -> bytes:
     return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(secret)
 
 
-def subkey(secret: bytes, purpose: str, scheme: str = "", **params: int) -> bytes:
+def subkey(secret: bytes, purpose: str, scheme: str = "", *, use: str = "", **params: int) -> bytes:
     """Derive the subkey of one purpose.
 
     Parameters
@@ -52,6 +70,8 @@ def subkey(secret: bytes, purpose: str, scheme: str = "", **params: int) -> byte
         One of `PURPOSES`.
     scheme
         Name of the cipher the subkey is for, or ``""``.
+    use
+        One of `USES`: derivation 2. Empty: derivation 1.
     **params
         What the cipher is cut for: B, C, H, W (padded, in pixels) and bits.
 
@@ -62,8 +82,11 @@ def subkey(secret: bytes, purpose: str, scheme: str = "", **params: int) -> byte
     """
     if purpose not in PURPOSES:
         raise ValueError(f"no subkey has the purpose '{purpose}'; purposes are {', '.join(PURPOSES)}")
+    if use and (use not in USES or purpose not in HIDING):
+        raise ValueError(f"no subkey of purpose '{purpose}' has the use '{use}'; uses are {', '.join(USES)}")
     named = [f"{name}={value}" for name, value in sorted(params.items())]
-    return hkdf(secret, encode_fields(["medveil", str(VERSION), purpose, scheme, *named]))
+    start = ["medveil", str(NEWEST), use] if use else ["medveil", str(FIRST)]
+    return hkdf(secret, encode_fields([*start, purpose, scheme, *named]))
 
 
 class KeyStream:

@@ -56,9 +56,9 @@ class Key:
         self._secret = bytes(secret)
         self.fingerprint = self.prefix + self.subkey("fingerprint").hex()[:32]
 
-    def subkey(self, purpose: str, scheme: str = "", **params: int) -> bytes:
+    def subkey(self, purpose: str, scheme: str = "", *, use: str = "", **params: int) -> bytes:
         """Derive 32 bytes for one purpose; see `crypto.derivation.subkey`."""
-        return derivation.subkey(self._secret, purpose, scheme, **params)
+        return derivation.subkey(self._secret, purpose, scheme, use=use, **params)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(site={self.site!r}, fingerprint={self.fingerprint!r})"
@@ -107,7 +107,7 @@ class SimulatedKey(Key):
 
     def __init__(self, seed: int, site: str) -> None:
         self.seed = int(seed)
-        info = derivation.encode_fields(["medveil", str(derivation.VERSION), "simulated", site])
+        info = derivation.encode_fields(["medveil", str(derivation.FIRST), "simulated", site])
         super().__init__(derivation.hkdf(str(self.seed).encode("ascii"), info), site)
 
     def __reduce__(self) -> tuple[type[SimulatedKey], tuple[int, str]]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from crypto import tensors
 from crypto.base import Geometry, ImageCipher, Nonces, Pixels, too_large
 from crypto.config import CipherConfig
+from crypto.derivation import STORE
 from crypto.keys import Key
 from crypto.padding import Padding
 
@@ -65,8 +66,8 @@ class SignedPermutation(ImageCipher):
     A subclass draws it in `_drawn`.
     """
 
-    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:
-        super().__init__(config, key, geometry)
+    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry, *, use: str = STORE) -> None:
+        super().__init__(config, key, geometry, use=use)
         self._flipped: dict[tuple[bool, str], Pixels] = {}
         self._on_device: dict[tuple[str, str, bool], tuple[tensors.Tensor, tensors.Tensor | None]] = {}
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from crypto.cipher import ImageCipher, make_cipher
-from crypto.config import CipherConfig
+from crypto.config import FIRST_DERIVATION, config_of_run
 from crypto.derivation import normals
 from crypto.keys import Key
 from fl_client.batches import generator
@@ -140,6 +140,7 @@ class Site:
             "scheme": self.cipher.scheme,
             "block": int(self.run.cipher.get("block", 0)),
             "negate": bool(self.run.cipher.get("negate", False)),
+            "derivation": int(self.run.cipher.get("derivation", FIRST_DERIVATION)),
             "fingerprint": self.cipher.fingerprint,
             "version": medveil_version(),
         }
@@ -203,7 +204,7 @@ class Site:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _cipher(self, key: Key | None) -> ImageCipher:
-        config = from_mapping(CipherConfig, self.run.cipher, where="cipher")
+        config = config_of_run(self.run.cipher)
         size = self.run.image_size
         return make_cipher(config, key, channels=self.run.channels, height=size, width=size)
 

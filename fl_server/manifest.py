@@ -137,7 +137,7 @@ class Manifest:
         self.document = read_manifest(self.path)
         if self.document["status"] in ENDED:
             return False
-        self._refuse_other(dataclasses.asdict(run), self.document["run_config"])
+        self._refuse_other(_told(dataclasses.asdict(run)), _told(self.document["run_config"]))
         kept = {name: value for name, value in to_mapping(settings.server).items() if name not in _MAY_CHANGE}
         self._refuse_other(kept, self.document["server"])
         self.document |= {"status": "running", "stage": "", "process": _this_process(), "ended": None, "error": None}
@@ -179,6 +179,11 @@ class Manifest:
 
     def _write(self) -> None:
         write_json(self.path, self.document)
+
+
+def _told(run: dict[str, Any]) -> dict[str, Any]:
+    """A run's configuration; one that names no derivation of its cipher means the first, the only one there was."""
+    return {**run, "cipher": {"derivation": 1, **run.get("cipher", {})}}
 
 
 def _text(error: BaseException) -> str:

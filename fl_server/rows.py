@@ -22,6 +22,11 @@ _NAMES = (
 )
 
 
+_FIRST_DERIVATION = 1
+_UNSAID = {"derivation": _FIRST_DERIVATION}
+"""What a site of an older MedVeil means by saying nothing: it knows one way from a key to a cipher."""
+
+
 @dataclass(frozen=True)
 class SiteRow:
     """What a site said of itself: one row of the preflight table. Small counts come from the site as 0."""
@@ -39,6 +44,7 @@ class SiteRow:
     scheme: str
     block: int
     negate: bool
+    derivation: int
     fingerprint: str
     version: str
 
@@ -95,7 +101,7 @@ def _values(said: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name == "node":
             continue
         key = name.replace("_", "-")
-        value = said.get(key)
+        value = said.get(key, _UNSAID.get(key))
         if not _is(value, kind):
             raise FederationError(f"'{key}' is {shown_value(value)}", where=where, cure=f"wanted {kind}")
         values[name] = list(value) if isinstance(value, list) else value
@@ -143,4 +149,5 @@ def _compared(row: SiteRow, run: RunConfig, model_hash: str) -> dict[str, tuple[
         "scheme": (row.scheme, run.cipher.get("scheme", row.scheme)),
         "block": (row.block, run.cipher.get("block", row.block)),
         "negate": (row.negate, run.cipher.get("negate", row.negate)),
+        "derivation": (row.derivation, run.cipher.get("derivation", _FIRST_DERIVATION)),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crypto.config import FIRST_DERIVATION
 from fl_server.manifest import read_manifest as read_whole
 from fl_server.summary import read_summary
 from medveil.config import from_mapping
@@ -112,7 +113,12 @@ def read_manifest(run: Path) -> dict[str, Any]:
     path = run / MANIFEST
     if not path.is_file():
         raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
-    return read_whole(path)
+    document = read_whole(path)
+    for section in ("experiment", "run_config"):
+        # A run that names no derivation was made before there were two.
+        if isinstance(document.get(section), dict) and isinstance(document[section].get("cipher"), dict):
+            document[section]["cipher"].setdefault("derivation", FIRST_DERIVATION)
+    return document
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:

@@ -87,6 +87,8 @@ def _add_decrypt(commands: Commands) -> None:
         example=f"{_PROG} decrypt hidden/ shown/ --key mercy.key",
     )
     _add_ends(made, "hidden file or folder", "file or folder to write, readable by its owner alone")
+    renamed = "also take files hidden under other names than they have now, and say each; else they are refused"
+    made.add_argument("--renamed", action="store_true", help=renamed)
     _add_run(made)
     made.set_defaults(command=_decrypt)
 
@@ -170,7 +172,8 @@ def _run(arguments: argparse.Namespace, recipe: Recipe | None) -> int:
 
     _check_jobs(arguments.jobs)
     source, target = Path(arguments.source), Path(arguments.target)
-    plan = Plan(source=source, target=target, recipe=recipe, force=arguments.force, jobs=arguments.jobs)
+    asked = {"force": arguments.force, "jobs": arguments.jobs, "renamed": getattr(arguments, "renamed", False)}
+    plan = Plan(source=source, target=target, recipe=recipe, **asked)
     is_tree = _is_folder(source)
     if not is_tree and arguments.target.endswith(os.sep):
         make_folder(target, plan.folder_mode)
@@ -233,6 +236,9 @@ def _file(plan: Plan, keys: Keyring, *, as_json: bool) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from crypto.commands.tell import print_json, tell_check  # noqa: PLC0415
+    from crypto.files.header import ELSEWHERE  # noqa: PLC0415
+    from crypto.tree.paths import folders_above  # noqa: PLC0415
+    from crypto.tree.tasks import MOVED  # noqa: PLC0415
     from crypto.tree.verify import verify_tree  # noqa: PLC0415
     from medveil.plain import shown  # noqa: PLC0415
 
@@ -244,17 +250,21 @@ def _verify(arguments: argparse.Namespace) -> int:
         result = verify_tree(source, keys, jobs=arguments.jobs)
         tell_check(source, result, as_json=arguments.json)
         return _code(source, result)
-    _hidden_kind(source).verify(source, keys)
+    names = [source.name, *(f"{folder}/{source.name}" for folder in folders_above(source.parent))]
+    place = _hidden_kind(source).verify(source, keys, names=names)
     if arguments.json:
-        print_json({"action": "verify", "file": arguments.source, "whole": True})
-    else:
-        tell(f"whole: {shown(arguments.source)}")
+        print_json({"action": "verify", "file": arguments.source, "whole": True, "place": place})
+        return EXIT_OK
+    tell(f"whole: {shown(arguments.source)}")
+    if place == ELSEWHERE:
+        tell(f"it {MOVED}", error=True)
     return EXIT_OK
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from crypto.commands.tell import tell_header, tell_sealed  # noqa: PLC0415
-    from crypto.files.sealing import SealedFile, sealed_fingerprint  # noqa: PLC0415
+    from crypto.files.sealed_kind import SealedFile  # noqa: PLC0415
+    from crypto.files.sealing import sealed_fingerprint  # noqa: PLC0415
 
     path = Path(arguments.file)
     if _is_folder(path):

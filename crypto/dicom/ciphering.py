@@ -26,7 +26,7 @@ _BATCH_BYTES = 2**23
 
 def cipher_of(header: HiddenHeader, key: SiteKey) -> ImageCipher:
     """Make a header's cipher. The last two are kept: a series repeats its geometry, and set-up costs some frames."""
-    return _made(key, replace(header, nonces=b"", sealed=b"", mac=b""))
+    return _made(key, replace(header, place=b"", nonces=b"", sealed=b"", mac=b""))
 
 
 @functools.lru_cache(maxsize=2)

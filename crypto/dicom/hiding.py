@@ -26,9 +26,10 @@ from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, parse_dico
 from crypto.dicom.refusals import class_of, instance_of, refuse
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
-from crypto.files.header import LARGEST_TEXT, MAC_BYTES, HiddenHeader, make_mac, seal_private
+from crypto.files.header import LARGEST_TEXT, MAC_BYTES, HiddenHeader, make_mac, make_place, seal_private
 from crypto.files.kinds import FileReport
 from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
+from crypto.files.streams import Output
 from crypto.imaging.dicom_pixels import stored_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
@@ -47,6 +48,7 @@ class _Work:
     opened: OpenFile
     recipe: Recipe
     key: SiteKey
+    output: Output
     clock: Clock
     report: FileReport
 
@@ -59,16 +61,18 @@ class _Pixels:
     planes: Iterator[Frame]
 
 
-def hide_file(source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+def hide_file(
+    source: Path, target: Path, recipe: Recipe, key: SiteKey, *, name: str = "", output: Output = new_file
+) -> FileReport:
     """Hide a file; see `crypto.files.kinds.FileKind.hide`.
 
     Values that BitsStored does not hold (some codestreams have them, and `pixel_array` passes them on) are kept: the
     file is then hidden, and shown, with all its allocated bits stored.
     """
     try:
-        return _hide(source, target, recipe, key, deeper=False)
+        return _hide(source, target, recipe, key, name=name, output=output, deeper=False)
     except _DeeperError:
-        report = _hide(source, target, recipe, key, deeper=True)
+        report = _hide(source, target, recipe, key, name=name, output=output, deeper=True)
         report.warnings.append("its pixels exceed BitsStored: all allocated bits are taken as stored")
         return report
 
@@ -80,7 +84,9 @@ def examine_file(source: Path) -> None:
         describe_samples(opened)
 
 
-def _hide(source: Path, target: Path, recipe: Recipe, key: SiteKey, *, deeper: bool) -> FileReport:
+def _hide(
+    source: Path, target: Path, recipe: Recipe, key: SiteKey, *, name: str, output: Output, deeper: bool
+) -> FileReport:
     clock, report = Clock(), FileReport()
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
@@ -91,9 +97,9 @@ def _hide(source: Path, target: Path, recipe: Recipe, key: SiteKey, *, deeper: b
                 samples = describe_samples(opened)
                 dataset = _normal(opened)
         samples = samples.at_full_depth() if deeper else samples
-        work = _Work(opened, recipe, key, clock, report)
+        work = _Work(opened, recipe, key, output, clock, report)
         plain = _training_samples(samples, recipe) if recipe.purpose == TRAINING else samples
-        header = _header(plain, recipe, key)
+        header = _header(plain, recipe, key, name)
         with clock.stage("encrypt"):
             cipher = _cipher(header, work)
             nonces = cipher.fresh_nonces(plain.frames) if cipher.per_image else np.empty((0, NONCE_BYTES), np.uint8)
@@ -136,7 +142,7 @@ def _training_samples(samples: Samples, recipe: Recipe) -> Samples:
     )
 
 
-def _header(plain: Samples, recipe: Recipe, key: SiteKey) -> HiddenHeader:
+def _header(plain: Samples, recipe: Recipe, key: SiteKey, name: str) -> HiddenHeader:
     """The header, its MAC a placeholder of the right length."""
     return HiddenHeader(
         purpose=recipe.purpose,
@@ -151,6 +157,8 @@ def _header(plain: Samples, recipe: Recipe, key: SiteKey) -> HiddenHeader:
         frames=plain.frames,
         signed=plain.signed,
         fingerprint=key.fingerprint,
+        derivation=recipe.cipher.derivation,
+        place=make_place(key, name) if name else b"",
         mac=bytes(MAC_BYTES),
     )
 
@@ -244,7 +252,7 @@ def _sealed(work: _Work, header: HiddenHeader, shown: Elements, elements: Elemen
 def _write(work: _Work, target: Path, header: HiddenHeader, elements: Elements, pixels: _Pixels) -> None:
     tag = reserve(elements)
     elements[tag] = header_element(tag, header)
-    with work.clock.stage("write"), new_file(target) as stream:
+    with work.clock.stage("write"), work.output(target) as stream:
         made = NativeFile(stream, elements, pixels.samples)
         first = canonical(decode(elements), without=tag)
         with work.clock.stage("authenticate"):

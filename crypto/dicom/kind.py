@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from crypto.dicom.frames import Frame
@@ -11,8 +12,10 @@ from crypto.dicom.showing import ciphertext_of, header_of, show_file, verify_fil
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
 from crypto.files.recipe import Recipe
+from crypto.files.streams import Opener, Output, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from medveil.files import new_file
 
 
 class DicomFile:
@@ -36,21 +39,38 @@ class DicomFile:
         """Raise what `hide` would raise, as far as the file's header shows it."""
         examine_file(source)
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
+    ) -> FileReport:
         """Hide a file; see `FileKind.hide`. Stages: read, decode, deidentify, encrypt, authenticate, write."""
-        return hide_file(source, target, recipe, key)
+        return hide_file(source, target, recipe, key, name=name, output=output)
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file again; see `FileKind.show`. Stages: read, authenticate, decrypt, write."""
-        return show_file(source, target, keys)
+        return show_file(source, target, keys, names, opened)
 
     def header(self, source: Path) -> HiddenHeader:
         """What a hidden file says of itself; see `FileKind.header`."""
         return header_of(source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC without decrypting it; see `FileKind.verify`."""
-        verify_file(source, keys)
+        return verify_file(source, keys, names)
 
     def ciphertext(self, source: Path, frame: int = 0) -> Frame:
         """One frame of a training file as it is; see `FileKind.ciphertext`."""

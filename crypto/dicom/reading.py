@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import Dataset, config
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
@@ -22,6 +23,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from crypto.dicom.walk import tags
+from crypto.files.streams import Opener, open_file
 from medveil.errors import DataError, MedVeilError
 from medveil.files import storage_error
 
@@ -34,6 +36,8 @@ _PADDING = 0xFFFCFFFC
 _UNDEFINED = 0xFFFFFFFF
 _ALIEN = frozenset({0x0000, 0x0002, 0x0006, 0xFFFE, 0xFFFF})
 """Groups of commands, file meta information and items: written into a data set, they would change their meaning."""
+_USUAL_META = frozenset(range(0x00020000, 0x00020004)) | {0x00020010, 0x00020012, 0x00020013, 0x00020016}
+"""File meta information that every tool writes anew: what the data set says too, and who wrote it."""
 _ITEM = 0xFFFEE000
 _END = 0xFFFEE0DD
 _TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
@@ -85,10 +89,12 @@ class OpenFile:
     transfer_syntax: UID
     dataset: Dataset
     pixels: PixelElement | None
+    bare: bool = False
+    """Whether nothing stands in the file but the data set and usual file meta information."""
 
 
 @contextlib.contextmanager
-def open_dicom(path: Path) -> Iterator[OpenFile]:
+def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
     """Open a file and read its data set, but not its pixels.
 
     Raises
@@ -98,12 +104,12 @@ def open_dicom(path: Path) -> Iterator[OpenFile]:
     StorageError
         The disk refused.
     """
-    try:
-        stream = path.open("rb")
-    except OSError as error:
-        raise storage_error(error, path, "read the file") from error
-    with stream:
-        before = os.fstat(stream.fileno())
+    with contextlib.ExitStack() as stack:
+        try:
+            before = os.stat(path)
+            stream = stack.enter_context(opener(path))
+        except OSError as error:
+            raise storage_error(error, path, "read the file") from error
         with quiet(), as_data_error(path, "its header"):
             opened = parse_dicom(path, stream)
         yield opened
@@ -167,14 +173,36 @@ def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:
     assert implicit is not None
     assert little is not None
     pixels = _find_pixels(path, stream, implicit=implicit, little=little)
+    padding, end = b"", stream.tell()
     if pixels is not None:
         for element in read_dataset(stream, implicit, little).elements():
-            if PIXELS_END < element.tag != _PADDING:
+            end = _end_of(element, stream)
+            if element.tag == _PADDING:
+                padding = element.value or b""
+            elif element.tag > PIXELS_END:
                 dataset[element.tag] = element
-    return OpenFile(path, stream, syntax, dataset, pixels)
+    bare = not any(head[:PREAMBLE]) and not any(padding) and set(meta.keys()) <= _USUAL_META and end == _size(stream)
+    return OpenFile(path, stream, syntax, dataset, pixels, bare and _has_usual_lengths(dataset))
 
 
 PIXELS_END = max(_PIXELS)
+
+
+def _size(stream: BinaryIO) -> int:
+    return stream.seek(0, os.SEEK_END)
+
+
+def _end_of(element: DataElement | RawDataElement, stream: BinaryIO) -> int:
+    """Where an element ends that was just read; pydicom passes over fewer bytes than one has, at the end of a file."""
+    if isinstance(element, RawDataElement) and element.length != _UNDEFINED:
+        return element.value_tell + element.length
+    return _size(stream)
+
+
+def _has_usual_lengths(dataset: Dataset) -> bool:
+    """Whether group lengths are four bytes each; they mean nothing, and pass unproven."""
+    lengths = (dataset.get_item(tag).value for tag in tags(dataset) if tag.element == 0)
+    return all(isinstance(value, int) or len(value or b"") == 4 for value in lengths)
 
 
 def _behind_meta(tag: BaseTag, vr: str | None, length: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,11 @@ from crypto.dicom.elements import Elements, decode, encode
 from crypto.dicom.frames import Frame, Samples, describe_samples, whole
 from crypto.dicom.private import associated, creator_of, find_header, unpack
 from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_dicom, quiet
-from crypto.dicom.writing import NativeFile
-from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, unseal_private
+from crypto.dicom.writing import NativeFile, padded
+from crypto.files.bare import CURE
+from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, place_of, unseal_private
 from crypto.files.kinds import FileReport
+from crypto.files.streams import Opener, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
@@ -47,11 +49,13 @@ def header_of(source: Path) -> HiddenHeader:
         return find_header(opened.dataset, source)[1]
 
 
-def verify_file(source: Path, keys: Keyring) -> None:
+def verify_file(source: Path, keys: Keyring, names: Sequence[str] = ()) -> str:
     """Check the MAC; see `crypto.files.kinds.FileKind.verify`."""
     with _open(source) as opened:
         hidden = _load(opened)
-        _check(hidden, _key(hidden, keys))
+        key = _key(hidden, keys)
+        _check(hidden, key)
+    return place_of(key, hidden.header, names)
 
 
 def ciphertext_of(source: Path, frame: int) -> Frame:
@@ -63,7 +67,9 @@ def ciphertext_of(source: Path, frame: int) -> Frame:
         return planes
 
 
-def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
+def show_file(
+    source: Path, target: Path, keys: Keyring, names: Sequence[str] = (), opened: Opener = open_file
+) -> FileReport:
     """Show a file; see `crypto.files.kinds.FileKind.show`.
 
     Nothing of the file is used before its MAC is checked, so its frames are read twice. What is written is native,
@@ -72,8 +78,7 @@ def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
     clock = Clock()
     with contextlib.ExitStack() as stack:
         with clock.stage("read"):
-            opened = stack.enter_context(_open(source))
-            hidden = _load(opened)
+            hidden = _load(stack.enter_context(_open(source, opened)))
         key = _key(hidden, keys)
         with clock.stage("authenticate"):
             _check(hidden, key)
@@ -81,23 +86,24 @@ def show_file(source: Path, target: Path, keys: Keyring) -> FileReport:
             elements, plain = _plain(hidden, key)
         frames = _decrypted(hidden, key, clock)
         _write(target, elements, plain, frames, clock)
-    return FileReport(frames=hidden.header.frames, seconds=dict(clock.seconds))
+    place = place_of(key, hidden.header, names)
+    return FileReport(frames=hidden.header.frames, seconds=dict(clock.seconds), place=place)
 
 
 @contextlib.contextmanager
-def _open(source: Path) -> Iterator[OpenFile]:
+def _open(source: Path, opened: Opener = open_file) -> Iterator[OpenFile]:
     """Open a file that should be hidden: what is wrong with it is then damage."""
-    _check_mark(source)
+    _check_mark(source, opened)
     try:
-        with quiet(), open_dicom(source) as opened:
-            yield opened
+        with quiet(), open_dicom(source, opened) as found:
+            yield found
     except DataError as error:
         raise IntegrityError(error.problem, where=source, cure=error.cure or _DAMAGED) from error
 
 
-def _check_mark(source: Path) -> None:
+def _check_mark(source: Path, opened: Opener) -> None:
     try:
-        with source.open("rb") as stream:
+        with opened(source) as stream:
             head = stream.read(PREAMBLE + len(MARK))
     except OSError as error:
         raise storage_error(error, source, "read the file") from error
@@ -119,7 +125,21 @@ def _load(opened: OpenFile) -> _Hidden:
         if opened.pixels is None or opened.pixels.keyword != "PixelData":
             raise DataError("its pixel data is missing")
         samples = describe_samples(opened)
+        if header.version > 1:
+            _check_bare(opened, samples)
     return _Hidden(opened, header, tag, authentic, elements, samples)
+
+
+def _check_bare(opened: OpenFile, samples: Samples) -> None:
+    """Refuse what the MAC does not cover and no tool writes by itself: a file of version 2 may not carry it."""
+    pixels, stream = opened.pixels, opened.stream
+    assert pixels is not None
+    length = samples.frame_bytes * samples.frames
+    stream.seek(pixels.offset + length)
+    if pixels.length != padded(length) or any(stream.read(pixels.length - length)):
+        raise DataError("has more pixel data than its frames take", cure=CURE)
+    if not opened.bare:
+        raise DataError("has data before, behind or beside its data set", cure=CURE)
 
 
 def _key(hidden: _Hidden, keys: Keyring) -> SiteKey:

@@ -14,7 +14,7 @@ MOST_CIPHERS = 16
 MOST_VALUES = 2**23
 """Values of all kept ciphers together; each costs some 17 bytes of memory, 30 while it is made."""
 
-_Asked = tuple[Key, str, int, bool, int, int, int, int]
+_Asked = tuple[Key, str, int, bool, int, str, int, int, int, int]
 
 
 class CipherShelf:
@@ -24,13 +24,14 @@ class CipherShelf:
         self._kept: OrderedDict[_Asked, ImageCipher] = OrderedDict()
 
     def cipher(
-        self, config: CipherConfig, key: Key, *, channels: int, height: int, width: int, bits: int
+        self, config: CipherConfig, key: Key, *, channels: int, height: int, width: int, bits: int, use: str
     ) -> ImageCipher:
         """Make a cipher, or return the one that was made; parameters and errors as `crypto.cipher.make_cipher`."""
-        asked = (key, config.scheme, config.block, config.negate, channels, height, width, bits)
+        named = (key, config.scheme, config.block, config.negate, config.derivation, use)
+        asked = (*named, channels, height, width, bits)
         found = self._kept.pop(asked, None)
         if found is None:
-            found = make_cipher(config, key, channels=channels, height=height, width=width, bits=bits)
+            found = make_cipher(config, key, channels=channels, height=height, width=width, bits=bits, use=use)
         self._kept[asked] = found
         while len(self._kept) > MOST_CIPHERS or sum(map(_values, self._kept.values())) > MOST_VALUES:
             self._kept.popitem(last=False)
@@ -38,9 +39,8 @@ class CipherShelf:
 
     def of(self, header: HiddenHeader, key: Key) -> ImageCipher:
         """The cipher that hid a file."""
-        config = CipherConfig(scheme=header.scheme, block=header.block, negate=header.negate)
         shape = {"channels": header.channels, "height": header.height, "width": header.width, "bits": header.bits}
-        return self.cipher(config, key, **shape)
+        return self.cipher(header.config, key, **shape, use=header.purpose)
 
 
 def _values(cipher: ImageCipher) -> int:

@@ -13,14 +13,16 @@ import dataclasses
 import hmac
 import itertools
 import json
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crypto.base import BITS_LIMIT, NONCE_BYTES, ImageCipher
 from crypto.cipher import SCHEMES, make_cipher
-from crypto.config import CipherConfig
+from crypto.config import FIRST_DERIVATION, NEWEST_DERIVATION, CipherConfig
+from crypto.derivation import VERSIONS
 from crypto.files.recipe import PURPOSES, TRAINING
 from crypto.keys import Key
 from crypto.sealed import seal, unseal
@@ -28,12 +30,17 @@ from medveil.errors import FormatError, IntegrityError, KeyMaterialError
 from medveil.files import check_format
 
 FORMAT = "medveil-hidden"
-VERSION = 1
+VERSION = 2
+"""Version 2 says how the key became the cipher, and is bound to the file's name."""
 KINDS = ("dicom", "png", "tiff")
 LARGEST_TEXT = 2**26
 LARGEST_SIDE = 2**20
 MAC_BYTES = 32
+FITS, ELSEWHERE, UNSAID = "fits", "elsewhere", "unsaid"
 _STATE = "hidden-file"
+_NAMES = "hidden-name"
+_SINCE_2 = {"derivation": FIRST_DERIVATION, "place": b""}
+"""Fields of version 2, and what a file of version 1 means by saying nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +61,18 @@ class HiddenHeader:
         Whether samples are two's complement of `bits` bits.
     fingerprint
         Of the key.
+    derivation
+        How the key became the cipher (`crypto.derivation`).
+    place
+        HMAC of the name the file was hidden under (`make_place`); empty where it was not said.
     nonces
         16 bytes for each frame, for schemes that need them; else empty.
     sealed
         What showing the file needs and a viewer must not see (`crypto.sealed`); empty where there is none.
     mac
         32 bytes; empty while the file is being written.
+    version
+        Of the header as it stands in the file.
     """
 
     purpose: str
@@ -74,18 +87,27 @@ class HiddenHeader:
     frames: int
     signed: bool
     fingerprint: str
+    derivation: int = NEWEST_DERIVATION
+    place: bytes = b""
     nonces: bytes = b""
     sealed: bytes = b""
     mac: bytes = b""
+    version: int = VERSION
+
+    @property
+    def config(self) -> CipherConfig:
+        """The cipher that hid the file, as configuration."""
+        named = {"scheme": self.scheme, "block": self.block, "negate": self.negate}
+        return CipherConfig(**named, derivation=self.derivation)
 
     def cipher(self, key: Key | None) -> ImageCipher:
         """Make the cipher that hid the file."""
-        config = CipherConfig(scheme=self.scheme, block=self.block, negate=self.negate)
-        return make_cipher(config, key, channels=self.channels, height=self.height, width=self.width, bits=self.bits)
+        shape = {"channels": self.channels, "height": self.height, "width": self.width, "bits": self.bits}
+        return make_cipher(self.config, key, **shape, use=self.purpose)
 
     def to_json(self) -> str:
         """The header as one line of JSON, the same for the same header."""
-        return _canonical({"format": FORMAT, "version": VERSION, **_plain(self)})
+        return _canonical({"format": FORMAT, "version": self.version, **_plain(self)})
 
 
 def parse_header(text: str | bytes, *, where: str | Path) -> HiddenHeader:
@@ -104,11 +126,38 @@ def parse_header(text: str | bytes, *, where: str | Path) -> HiddenHeader:
         document = json.loads(text)
     except (ValueError, RecursionError):
         raise IntegrityError("its MedVeil header is cut short or damaged", where=where) from None
-    check_format(document, name=FORMAT, newest=VERSION, where=where)
+    version = check_format(document, name=FORMAT, newest=VERSION, where=where)
     given = {name: value for name, value in document.items() if name not in {"format", "version"}}
-    header = _typed(given, where)
+    header = _typed(given, version, where)
     _check(header, where)
+    written = header.to_json()
+    if (text if isinstance(text, str) else text.decode("utf-8", "replace")) != written:
+        # The MAC is over what is read, and would leave spaces, orders and repeated fields to anyone.
+        raise IntegrityError("its MedVeil header is not as it was written", where=where)
     return header
+
+
+def make_place(key: Key, name: str) -> bytes:
+    """What binds a hidden file to its name: 32 bytes that say nothing of it to whoever has not the key.
+
+    Parameters
+    ----------
+    key
+        The key that hides the file.
+    name
+        Relative to the folder that was hidden, with slashes. Disks differ in how they compose accents; it does not
+        count.
+    """
+    composed = unicodedata.normalize("NFC", name).encode("utf-8", "surrogateescape")
+    return hmac.digest(key.subkey("mac", _NAMES), composed, "sha256")
+
+
+def place_of(key: Key, header: HiddenHeader, names: Sequence[str]) -> str:
+    """Whether a file, its MAC checked, was hidden under one of these names: ``FITS``, ``ELSEWHERE`` or ``UNSAID``."""
+    if not header.place:
+        return UNSAID
+    fits = any(hmac.compare_digest(make_place(key, name), header.place) for name in names)
+    return FITS if fits else ELSEWHERE
 
 
 def make_mac(key: Key, header: HiddenHeader, parts: Iterable[bytes | memoryview]) -> bytes:
@@ -169,18 +218,23 @@ def unseal_private(key: Key, sealed: bytes, *, associated: bytes) -> bytes:
 
 def _plain(header: HiddenHeader) -> dict[str, Any]:
     values = dataclasses.asdict(header)
-    return {name: _text_of(value) if isinstance(value, bytes) else value for name, value in values.items()}
+    left = {"version", *(_SINCE_2 if header.version < VERSION else ())}
+    return {
+        name: _text_of(value) if isinstance(value, bytes) else value
+        for name, value in values.items()
+        if name not in left
+    }
 
 
-def _typed(given: dict[str, Any], where: str | Path) -> HiddenHeader:
-    values: dict[str, Any] = {}
-    for each in dataclasses.fields(HiddenHeader):
+def _typed(given: dict[str, Any], version: int, where: str | Path) -> HiddenHeader:
+    values: dict[str, Any] = {"version": version, **(_SINCE_2 if version < VERSION else {})}
+    for each in (each for each in dataclasses.fields(HiddenHeader) if each.name not in values):
         kind = {"str": str, "int": int, "bool": bool, "bytes": str}[str(each.type)]
         value = given.get(each.name)
         if type(value) is not kind:
             raise IntegrityError(f"its MedVeil header has no valid '{each.name}'", where=where)
         values[each.name] = _bytes_of(str(value), each.name, where) if each.type == "bytes" else value
-    unknown = sorted(set(given) - set(values))
+    unknown = sorted(set(given) - (set(values) - {"version", *(_SINCE_2 if version < VERSION else ())}))
     if unknown:
         raise IntegrityError(f"its MedVeil header has an unknown field {unknown[0]!a}", where=where)
     return HiddenHeader(**values)
@@ -201,6 +255,8 @@ def _check(header: HiddenHeader, where: str | Path) -> None:
         and len(header.fingerprint) <= 2 * MAC_BYTES
         and header.fingerprint.isalnum()
         and len(header.mac) == MAC_BYTES
+        and len(header.place) in {0, MAC_BYTES}
+        and header.derivation in VERSIONS
         and len(header.nonces) == (header.frames * NONCE_BYTES if SCHEMES[header.scheme].per_image else 0)
     )
     if not possible:

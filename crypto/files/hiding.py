@@ -16,7 +16,7 @@ import numpy as np
 
 from crypto.base import NONCE_BYTES, ImageCipher, Nonces
 from crypto.files.ciphers import SHELF
-from crypto.files.header import HiddenHeader, seal_private, unseal_private
+from crypto.files.header import HiddenHeader, make_place, seal_private, unseal_private
 from crypto.files.kinds import FileReport
 from crypto.files.pixels import Pixels
 from crypto.files.recipe import KEPT, Recipe
@@ -49,6 +49,7 @@ def make_header(
     bits: int,
     signed: bool = False,
     frames: int = 1,
+    name: str = "",
 ) -> tuple[HiddenHeader, ImageCipher]:
     """Make the header of a file that is to be hidden, without what is sealed and without MAC, and its cipher.
 
@@ -62,9 +63,12 @@ def make_header(
         C, H, W of a frame before padding.
     bits, signed, frames
         Of a sample, and how many images there are. Each gets a nonce of its own where the scheme needs them.
+    name
+        What it is bound to; empty for nothing.
     """
     channels, height, width = shape
-    cipher = SHELF.cipher(recipe.cipher, key, channels=channels, height=height, width=width, bits=bits)
+    sides = {"channels": channels, "height": height, "width": width}
+    cipher = SHELF.cipher(recipe.cipher, key, **sides, bits=bits, use=recipe.purpose)
     header = HiddenHeader(
         purpose=recipe.purpose,
         kind=kind,
@@ -78,6 +82,8 @@ def make_header(
         frames=frames,
         signed=signed,
         fingerprint=key.fingerprint,
+        derivation=recipe.cipher.derivation,
+        place=make_place(key, name) if name else b"",
         nonces=cipher.fresh_nonces(frames).tobytes() if cipher.per_image else b"",
     )
     return header, cipher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from crypto.files.header import HiddenHeader
 from crypto.files.recipe import Recipe
+from crypto.files.streams import Opener, Output, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from medveil.files import new_file
 
 
 @dataclass
@@ -28,6 +31,8 @@ class FileReport:
         Keywords (or tags) of attributes that de-identification removed or replaced; values never.
     warnings
         What a person should look at, one sentence each.
+    place
+        Of a file that was shown: whether it was hidden under a name asked for (`crypto.files.header.place_of`).
     """
 
     frames: int = 1
@@ -35,6 +40,7 @@ class FileReport:
     removed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    place: str = ""
 
 
 class FileKind(Protocol):
@@ -52,8 +58,17 @@ class FileKind(Protocol):
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called."""
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
-        """Hide a file.
+    def hide(
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
+    ) -> FileReport:
+        """Hide a file, bound to `name` where one is given; `output` makes the target.
 
         Raises
         ------
@@ -63,8 +78,18 @@ class FileKind(Protocol):
             The disk refused.
         """
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
-        """Show a hidden file again: checked by its MAC, then decrypted.
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
+        """Show a hidden file again: checked by its MAC, then decrypted; `opened` opens the source.
+
+        The report says as `place` whether it was hidden under one of `names`.
 
         Raises
         ------
@@ -79,8 +104,8 @@ class FileKind(Protocol):
     def header(self, source: Path) -> HiddenHeader:
         """What a hidden file says of itself; proven by `verify` or `show` alone. Errors as `show`."""
 
-    def verify(self, source: Path, keys: Keyring) -> None:
-        """Check a hidden file's MAC without decrypting it. Errors as `show`."""
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
+        """Check a hidden file's MAC without decrypting it; gives its `place`, as `show` does. Errors as there."""
 
     def ciphertext(self, source: Path, frame: int = 0) -> NDArray[Any]:
         """One frame of a hidden file as it is, for training on it: uint8 or uint16 (C, H, W), nothing proven.

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from crypto.files.pixels import Pixels, check_size
-from crypto.files.streams import decoding
+from crypto.files.streams import Opener, decoding, open_file, size_of
 from medveil.errors import DataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -93,8 +93,8 @@ class Png:
         return np.frombuffer(data, dtype=np.uint8).reshape(-1, 3)
 
 
-def read_png(path: Path, *, pixels: bool = True) -> Png:
-    """Read a PNG file; `pixels` false leaves its pixels on the disk.
+def read_png(path: Path, *, pixels: bool = True, opened: Opener = open_file) -> Png:
+    """Read a PNG file; `pixels` false leaves its pixels on the disk, `opened` opens it.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def read_png(path: Path, *, pixels: bool = True) -> Png:
     StorageError
         The disk refused.
     """
-    with decoding(path), open(path, "rb") as stream:
-        return _read(stream, os.fstat(stream.fileno()).st_size, path, pixels=pixels)
+    with decoding(path), opened(path) as stream:
+        return _read(stream, size_of(stream), path, pixels=pixels)
 
 
 def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
@@ -136,7 +136,7 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
         chunks.append(Chunk(name, _chunk_data(stream, name, length, path), late=packed > 0))
     if not packed:
         raise DataError("has no pixels", where=path)
-    _chunk_data(stream, name, length, path)
+    more = _chunk_data(stream, name, length, path)
     return Png(
         width=made.width,
         height=made.height,
@@ -145,7 +145,7 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
         interlaced=made.interlaced,
         chunks=tuple(chunks),
         compressed=b"".join(compressed),
-        trailing=bool(stream.read(1)),
+        trailing=bool(more or stream.read(1)),
     )
 
 

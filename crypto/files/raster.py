@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crypto.files import png
+from crypto.files.bare import check_bare_png
 from crypto.files.ciphers import SHELF
-from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header
+from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header, place_of
 from crypto.files.hiding import (
     KEYWORD,
     check_kept,
@@ -49,7 +51,7 @@ from crypto.files.picture import (
 from crypto.files.pixels import Pixels, check_block, look_up, mac_parts, to_training
 from crypto.files.png import Chunk, Png
 from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import decoding, reading_hidden
+from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError
@@ -72,7 +74,16 @@ class PictureFile:
         """What the hidden form of a file of this name is called: the name, and ``.png`` behind it."""
         return f"{name}.png"
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
+    ) -> FileReport:
         """Hide a file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         training = recipe.purpose == TRAINING
@@ -85,12 +96,12 @@ class PictureFile:
             report.warnings.append("its transparency was dropped: what it covered is seen")
         with timed(report, "encrypt"), decoding(source):
             bits = 8 if training else picture.samples.bits
-            header, cipher = make_header(recipe, key, kind="png", shape=pixels.shape, bits=bits)
+            header, cipher = make_header(recipe, key, kind="png", shape=pixels.shape, bits=bits, name=name)
             extras = _training_extras(picture, recipe, len(pixels)) if training else _archive_extras(picture, recipe)
             header = with_extras(header, key, extras)
             hidden = cipher.encrypt(pixels, nonces_of(header))
             header = dataclasses.replace(header, mac=make_mac(key, header, mac_parts(hidden)))
-        with timed(report, "write"), new_file(target) as stream:
+        with timed(report, "write"), output(target) as stream:
             said = png.text_chunk(KEYWORD, header.to_json())
             depth, colour = 8 * hidden.dtype.itemsize, png.COLOURS[len(hidden)]
             png.write_png(stream, hidden, depth=depth, colour=colour, chunks=[said], ciphertext=True)
@@ -107,7 +118,15 @@ class PictureFile:
         with decoding(source):
             _check(self._read(source, pixels=False), recipe, source)
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
@@ -115,7 +134,7 @@ class PictureFile:
         """What a hidden file says of itself; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         raise self._never(source)
 
@@ -164,13 +183,22 @@ class PngFile(PictureFile):
         """What the hidden form of a file of this name is called: the same."""
         return name
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         with timed(report, "decode"):
-            header, hidden = self._checked(source, keys)
+            header, hidden = self._checked(source, keys, opened)
         with timed(report, "encrypt"), reading_hidden(source):
             key = keys.find(header.fingerprint)
+            report.place = place_of(key, header, names)
             cipher = SHELF.of(header, key)
             samples = cipher.decrypt(shaped(hidden, header, cipher.padded, where=source), nonces_of(header))
             extras = extras_of(header, key, where=source)
@@ -185,9 +213,10 @@ class PngFile(PictureFile):
         with reading_hidden(source):
             return _header(png.read_png(source, pixels=False), source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
-        self._checked(source, keys)
+        header, _ = self._checked(source, keys)
+        return place_of(keys.find(header.fingerprint), header, names)
 
     def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
         """A hidden file's samples as they are; see `crypto.files.kinds.FileKind`."""
@@ -198,9 +227,9 @@ class PngFile(PictureFile):
         check_ciphertext(hidden.shape, header, frame, where=source)
         return hidden
 
-    def _checked(self, source: Path, keys: Keyring) -> tuple[HiddenHeader, Pixels]:
+    def _checked(self, source: Path, keys: Keyring, opened: Opener = open_file) -> tuple[HiddenHeader, Pixels]:
         with reading_hidden(source):
-            found = png.read_png(source)
+            found = png.read_png(source, opened=opened)
             header = _header(found, source)
             key = find_key(header, keys, where=source)
             hidden = _ciphertext(found, header)
@@ -252,7 +281,10 @@ def _header(found: Png, source: Path) -> HiddenHeader:
     text = next((each for each in texts if each is not None), None)
     if text is None:
         raise FormatError("is not a hidden file: it has no MedVeil header", where=source)
-    return parse_header(text, where=source)
+    header = parse_header(text, where=source)
+    if header.version > 1:
+        check_bare_png(found, KEYWORD)
+    return header
 
 
 def _ciphertext(found: Png, header: HiddenHeader) -> Pixels:

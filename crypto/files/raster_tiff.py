@@ -9,19 +9,28 @@ stands in a private tag of the first page. Pages are read, hidden and written on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from crypto.base import ImageCipher
+from crypto.files.bare import check_bare_page, check_covered
 from crypto.files.ciphers import SHELF
-from crypto.files.header import MAC_BYTES, HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header
+from crypto.files.header import (
+    MAC_BYTES,
+    HiddenHeader,
+    check_ciphertext,
+    check_mac,
+    make_mac,
+    parse_header,
+    place_of,
+)
 from crypto.files.hiding import check_kept, extras_of, find_key, make_header, nonces_of, shaped, timed, with_extras
 from crypto.files.kinds import FileReport
 from crypto.files.pixels import Pixels, Samples, check_block, mac_parts, to_training
 from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import decoding, reading_hidden
+from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
 from crypto.files.tiff import MAGICS, Directory, Tag, TiffReader
 from crypto.files.tiff_pixels import (
     BLACK_IS_ZERO,
@@ -53,7 +62,16 @@ class TiffFile:
         """What the hidden form of a file of this name is called: the same."""
         return name
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(
+        self,
+        source: Path,
+        target: Path,
+        recipe: Recipe,
+        key: SiteKey,
+        *,
+        name: str = "",
+        output: Output = new_file,
+    ) -> FileReport:
         """Hide a file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
         sealing = recipe.identity == SEALED
@@ -62,13 +80,14 @@ class TiffFile:
             with timed(report, "decode"):
                 found = survey(reader, sealing=sealing)
                 _check(found, recipe, source)
-            header, cipher = _make_header(found, recipe, key)
+            header, cipher = _make_header(found, recipe, key, name)
             report.frames = header.frames
             report.removed = list(found.metadata)
             if recipe.purpose == TRAINING and found.layout.samples in {2, 4}:
                 report.warnings.append("its transparency was dropped: what it covered is seen")
             hiding = _Hiding(header=header, key=key, cipher=cipher, report=report)
-            hiding.write(target, _pages(reader, found, recipe, report))
+            with output(target) as hidden:
+                hiding.write(hidden, _pages(reader, found, recipe, report))
         return report
 
     def examine(self, source: Path, recipe: Recipe) -> None:
@@ -82,14 +101,23 @@ class TiffFile:
         with decoding(source), open(source, "rb") as stream:
             _check(survey(TiffReader(stream, source), sealing=False), recipe, source)
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(
+        self,
+        source: Path,
+        target: Path,
+        keys: Keyring,
+        *,
+        names: Sequence[str] = (),
+        opened: Opener = open_file,
+    ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
         report = FileReport()
-        with reading_hidden(source), open(source, "rb") as stream:
+        with reading_hidden(source), opened(source) as stream:
             reader = TiffReader(stream, source)
             with timed(report, "decode"):
                 header, offsets = _checked(reader, keys)
             key = keys.find(header.fingerprint)
+            report.place = place_of(key, header, names)
             cipher = SHELF.of(header, key)
             report.frames = header.frames
             shown = _shown(reader, offsets, header, cipher, report)
@@ -102,10 +130,11 @@ class TiffFile:
             reader = TiffReader(stream, source)
             return _header(reader.directory(next(reader.offsets())), source)
 
-    def verify(self, source: Path, keys: Keyring) -> None:
+    def verify(self, source: Path, keys: Keyring, *, names: Sequence[str] = ()) -> str:
         """Check a hidden file's MAC; see `crypto.files.kinds.FileKind`."""
         with reading_hidden(source), open(source, "rb") as stream:
-            _checked(TiffReader(stream, source), keys)
+            header, _ = _checked(TiffReader(stream, source), keys)
+        return place_of(keys.find(header.fingerprint), header, names)
 
     def ciphertext(self, source: Path, frame: int = 0) -> Pixels:
         """One page of a hidden file as it is; see `crypto.files.kinds.FileKind`."""
@@ -113,7 +142,8 @@ class TiffFile:
             reader = TiffReader(stream, source)
             offsets = tuple(reader.offsets())
             header = _header(reader.directory(offsets[0]), source)
-            hidden = _hidden_page(reader, offsets[min(frame, len(offsets) - 1)])
+            page = min(frame, len(offsets) - 1)
+            hidden = _hidden_page(reader, offsets[page], header, first=page == 0)
         check_ciphertext(hidden.shape, header, frame, where=source)
         return hidden
 
@@ -124,18 +154,18 @@ def _check(found: Survey, recipe: Recipe, source: Path) -> None:
     check_kept(recipe, found.metadata, where=source)
 
 
-def _make_header(found: Survey, recipe: Recipe, key: SiteKey) -> tuple[HiddenHeader, ImageCipher]:
+def _make_header(found: Survey, recipe: Recipe, key: SiteKey, name: str) -> tuple[HiddenHeader, ImageCipher]:
     layout, frames = found.layout, len(found.offsets)
     if recipe.purpose == TRAINING:
         assert recipe.size is not None
         grey = layout.photometric in {WHITE_IS_ZERO, BLACK_IS_ZERO}
         shape = (recipe.channels or (1 if grey else 3), recipe.size, recipe.size)
-        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, bits=8, frames=frames)
+        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, bits=8, frames=frames, name=name)
         extras = training_extras(found) if recipe.identity == SEALED else {}
     else:
         shape = (layout.samples, layout.height, layout.width)
-        bits, signed = layout.bits, layout.signed
-        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, bits=bits, signed=signed, frames=frames)
+        stored = {"bits": layout.bits, "signed": layout.signed, "frames": frames}
+        header, cipher = make_header(recipe, key, kind="tiff", shape=shape, name=name, **stored)
         extras = archive_extras(found)
     return with_extras(header, key, extras), cipher
 
@@ -169,14 +199,13 @@ class _Hiding:
     cipher: ImageCipher
     report: FileReport
 
-    def write(self, target: Path, pages: Iterator[Pixels]) -> None:
+    def write(self, stream: BinaryIO, pages: Iterator[Pixels]) -> None:
         """Write all pages."""
-        with new_file(target) as stream:
-            writer = TiffWriter(stream, big=_needs_big(self.header, self.cipher))
-            places: dict[int, int] = {}
-            mac = make_mac(self.key, self.header, self._written(writer, pages, places))
-            stream.seek(places[HEADER_TAG])
-            stream.write(dataclasses.replace(self.header, mac=mac).to_json().encode("ascii"))
+        writer = TiffWriter(stream, big=_needs_big(self.header, self.cipher))
+        places: dict[int, int] = {}
+        mac = make_mac(self.key, self.header, self._written(writer, pages, places))
+        stream.seek(places[HEADER_TAG])
+        stream.write(dataclasses.replace(self.header, mac=mac).to_json().encode("ascii"))
 
     def _written(
         self, writer: TiffWriter, pages: Iterator[Pixels], places: dict[int, int]
@@ -222,14 +251,20 @@ def _checked(reader: TiffReader, keys: Keyring) -> tuple[HiddenHeader, tuple[int
     if len(offsets) != header.frames:
         problem = f"holds {len(offsets)} of {header.frames} images"
         raise IntegrityError(problem, where=reader.path, cure="restore it from a copy")
-    parts = (part for offset in offsets for part in mac_parts(_hidden_page(reader, offset)))
-    check_mac(key, header, parts, where=reader.path)
+    pages = (_hidden_page(reader, offset, header, first=offset == offsets[0]) for offset in offsets)
+    check_mac(key, header, (part for page in pages for part in mac_parts(page)), where=reader.path)
+    if header.version > 1:
+        check_covered(reader)
     return header, offsets
 
 
-def _hidden_page(reader: TiffReader, offset: int) -> Pixels:
+def _hidden_page(reader: TiffReader, offset: int, header: HiddenHeader, *, first: bool) -> Pixels:
     page = reader.directory(offset)
-    return pixels_of(reader, page, layout_of(reader, page))
+    layout, bare = layout_of(reader, page), header.version > 1
+    if bare:
+        seen = RGB if header.channels >= 3 else BLACK_IS_ZERO
+        check_bare_page(reader, offset, layout, header_tag=HEADER_TAG, first=first, seen=seen)
+    return pixels_of(reader, page, layout, exact=bare)
 
 
 def _shown(
@@ -237,7 +272,8 @@ def _shown(
 ) -> Iterator[Pixels]:
     for index, offset in enumerate(offsets):
         with timed(report, "decode"), reading_hidden(reader.path):
-            hidden = shaped(_hidden_page(reader, offset), header, cipher.padded, where=reader.path)
+            page = _hidden_page(reader, offset, header, first=index == 0)
+            hidden = shaped(page, header, cipher.padded, where=reader.path)
         with timed(report, "encrypt"), reading_hidden(reader.path):
             yield cipher.decrypt(hidden, nonces_of(header, index))
 

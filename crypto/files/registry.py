@@ -9,7 +9,7 @@ from crypto.files.kinds import FileKind
 from crypto.files.raster import BmpFile, JpegFile, PngFile
 from crypto.files.raster_tiff import TiffFile
 from crypto.files.recipe import Recipe
-from crypto.files.sealing import SealedFile
+from crypto.files.sealed_kind import SealedFile
 from crypto.files.streams import decoding
 
 HEAD_BYTES = 132

@@ -13,28 +13,24 @@ chunk. The key is fresh for each file: HKDF-SHA256 of the site's subkey with the
 from __future__ import annotations
 
 import contextlib
+import io
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from numpy.typing import NDArray
 
 from crypto.derivation import encode_fields
-from crypto.files.header import HiddenHeader
-from crypto.files.kinds import FileKind, FileReport
-from crypto.files.recipe import Recipe
+from crypto.files.scratch import scratch
 from crypto.files.streams import decoding
 from crypto.keyring import Keyring
 from crypto.keys import Key, SiteKey
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
-from medveil.files import new_file, storage_error
+from medveil.files import new_file
 
 MAGIC = b"MVSTREAM"
 VERSION = 1
@@ -59,27 +55,40 @@ class _Header(NamedTuple):
     """All of it, as it is authenticated."""
 
 
-def seal_file(source: Path, target: Path, key: SiteKey) -> None:
-    """Seal a file of any size.
+@contextlib.contextmanager
+def sealed_output(target: Path, key: SiteKey) -> Iterator[BinaryIO]:
+    """Write what is to be sealed, as a file that can be sought and read back; it is sealed when the block ends.
+
+    Nothing of it lies open on a disk (`crypto.files.scratch`). When the block raises, nothing is written to `target`.
 
     Raises
     ------
     StorageError
         The disk refused.
     DataError
-        The file is larger than 256 TiB.
+        It is larger than 256 TiB.
     """
+    with scratch() as stream:
+        yield stream
+        stream.seek(0)
+        with new_file(target) as sealed:
+            _seal(stream, sealed, target, key)
+
+
+def _seal(stream: BinaryIO, sealed: BinaryIO, target: Path, key: SiteKey) -> None:
     salt, prefix = os.urandom(SALT_BYTES), os.urandom(PREFIX_BYTES)
     header = MAGIC + bytes([VERSION]) + bytes.fromhex(key.fingerprint) + salt + prefix
     cipher = _cipher(key, salt)
-    with decoding(source), open(source, "rb") as plain, new_file(target) as stream:
-        stream.write(header)
-        for number, chunk, last in _chunks(plain, CHUNK_BYTES, source):
-            stream.write(cipher.encrypt(_nonce(prefix, number, last=last), chunk, header))
+    sealed.write(header)
+    for number, chunk, last in _chunks(stream, target):
+        sealed.write(cipher.encrypt(_nonce(prefix, number, last=last), chunk, header))
 
 
-def unseal_file(source: Path, target: Path, keys: Keyring) -> None:
-    """Open a sealed file; what is written is written only when the last chunk was found whole.
+@contextlib.contextmanager
+def unsealed(source: Path, keys: Keyring) -> Iterator[BinaryIO]:
+    """Read a sealed file as if it lay open; all of it was found whole before the block begins.
+
+    Chunks are opened when they are asked for, one at a time, each proven again: nothing is written anywhere.
 
     Raises
     ------
@@ -90,18 +99,20 @@ def unseal_file(source: Path, target: Path, keys: Keyring) -> None:
     IntegrityError
         It is cut short or was changed.
     StorageError
-        The disk refused.
+        It cannot be read.
     """
-    with decoding(source), open(source, "rb") as sealed, new_file(target, mode=0o600) as stream:
-        for chunk in _opened(sealed, source, keys):
-            stream.write(chunk)
+    with contextlib.ExitStack() as stack:
+        with decoding(source):
+            opened = _Unsealed(stack.enter_context(open(source, "rb")), source, keys)
+            for number in range(opened.count):
+                opened.chunk(number)
+        yield io.BufferedReader(opened, CHUNK_BYTES)
 
 
 def check_sealed(source: Path, keys: Keyring) -> None:
-    """Open a sealed file without keeping what is in it; errors as `unseal_file`."""
-    with decoding(source), open(source, "rb") as sealed:
-        for _ in _opened(sealed, source, keys):
-            pass
+    """Open a sealed file without keeping what is in it; errors as `unsealed`."""
+    with unsealed(source, keys):
+        pass
 
 
 def sealed_fingerprint(source: Path) -> str:
@@ -110,19 +121,67 @@ def sealed_fingerprint(source: Path) -> str:
         return _header(sealed, source).fingerprint
 
 
-def _opened(sealed: BinaryIO, source: Path, keys: Keyring) -> Iterator[bytes]:
-    header = _header(sealed, source)
-    try:
-        key = keys.find(header.fingerprint)
-    except KeyMaterialError as error:
-        raise KeyMaterialError(error.problem, where=source, cure=error.cure) from None
-    cipher = _cipher(key, header.salt)
-    for number, chunk, last in _chunks(sealed, CHUNK_BYTES + TAG_BYTES, source):
+class _Unsealed(io.RawIOBase):
+    """What a sealed file holds.
+
+    Attributes
+    ----------
+    count : int
+        Of chunks.
+    """
+
+    def __init__(self, sealed: BinaryIO, source: Path, keys: Keyring) -> None:
+        super().__init__()
+        self._sealed, self._source = sealed, source
+        self._header = _header(sealed, source)
         try:
-            yield cipher.decrypt(_nonce(header.prefix, number, last=last), chunk, header.data)
+            key = keys.find(self._header.fingerprint)
+        except KeyMaterialError as error:
+            raise KeyMaterialError(error.problem, where=source, cure=error.cure) from None
+        self._cipher = _cipher(key, self._header.salt)
+        body = sealed.seek(0, os.SEEK_END) - HEADER_BYTES
+        self.count = max(1, -(-body // (CHUNK_BYTES + TAG_BYTES)))
+        self._size = max(0, body - self.count * TAG_BYTES)
+        self._at = 0
+        self._kept = -1, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"negative position {start + offset}")
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: memoryview | bytearray, /) -> int:  # type: ignore[override]
+        if self._at >= self._size:
+            return 0
+        number, start = divmod(self._at, CHUNK_BYTES)
+        piece = self.chunk(number)[start : start + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def chunk(self, number: int) -> bytes:
+        """A chunk, proven to be this one of this file (IntegrityError where it is not)."""
+        if self._kept[0] != number:
+            self._kept = number, self._opened(number)
+        return self._kept[1]
+
+    def _opened(self, number: int) -> bytes:
+        self._sealed.seek(HEADER_BYTES + number * (CHUNK_BYTES + TAG_BYTES))
+        chunk = self._sealed.read(CHUNK_BYTES + TAG_BYTES)
+        nonce = _nonce(self._header.prefix, number, last=number == self.count - 1)
+        try:
+            return self._cipher.decrypt(nonce, chunk, self._header.data)
         except InvalidTag:
             problem = "is cut short, or was changed after it was sealed"
-            raise IntegrityError(problem, where=source, cure=_RESTORE) from None
+            raise IntegrityError(problem, where=self._source, cure=_RESTORE) from None
 
 
 def _header(sealed: BinaryIO, source: Path) -> _Header:
@@ -149,109 +208,14 @@ def _nonce(prefix: bytes, number: int, *, last: bool) -> bytes:
     return prefix + number.to_bytes(4, "big") + bytes([last])
 
 
-def _chunks(stream: BinaryIO, size: int, source: Path) -> Iterator[tuple[int, bytes, bool]]:
+def _chunks(stream: BinaryIO, target: Path) -> Iterator[tuple[int, bytes, bool]]:
     """Chunks of a stream with their numbers, and whether each is the last; an empty stream is one empty chunk."""
-    number, chunk = 0, _read(stream, size, source)
+    number, chunk = 0, stream.read(CHUNK_BYTES)
     while True:
-        following = _read(stream, size, source)
+        following = stream.read(CHUNK_BYTES)
         yield number, chunk, not following
         if not following:
             return
         number, chunk = number + 1, following
         if number == MOST_CHUNKS:
-            raise DataError("is too large to be sealed", where=source)
-
-
-def _read(stream: BinaryIO, size: int, source: Path) -> bytes:
-    with decoding(source):
-        return stream.read(size)
-
-
-class SealedFile:
-    """A sealed file as a kind of its own: it opens to a hidden file, and says nothing of it without the key."""
-
-    name = "sealed"
-
-    def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
-        return head.startswith(MAGIC)
-
-    def hidden_name(self, name: str, recipe: Recipe) -> str:
-        """Never asked: a sealed file is not hidden again."""
-        return name
-
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
-        """Refuse: it is sealed already.
-
-        Raises
-        ------
-        DataError
-            Always.
-        """
-        raise DataError("is sealed already", where=source, cure="decrypt it first")
-
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
-        """Show a hidden file; see `crypto.files.kinds.FileKind`."""
-        from crypto.files.registry import kind_of  # noqa: PLC0415 - the registry knows this kind too
-
-        with private_folder() as folder:
-            hidden = folder / "hidden"
-            unseal_file(source, hidden, keys)
-            kind = kind_of(hidden)
-            if kind is None or kind.name == self.name:
-                raise FormatError("holds no hidden file", where=source)
-            return kind.show(hidden, target, keys)
-
-    def header(self, source: Path) -> HiddenHeader:
-        """Refuse: what it holds is sealed.
-
-        Raises
-        ------
-        FormatError
-            Always.
-        """
-        raise self._sealed(source)
-
-    def verify(self, source: Path, keys: Keyring) -> None:
-        """Check that a sealed file is whole; errors as `unseal_file`."""
-        check_sealed(source, keys)
-
-    def ciphertext(self, source: Path, frame: int = 0) -> NDArray[Any]:
-        """Refuse, as `header`: nothing can be learned from what is sealed."""
-        raise self._sealed(source)
-
-    def _sealed(self, source: Path) -> FormatError:
-        problem = f"is sealed under the key {sealed_fingerprint(source)}"
-        return FormatError(problem, where=source, cure="decrypt it to see what it holds")
-
-
-def hide_sealed(kind: FileKind, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
-    """Hide a file and seal what that gives; errors as `crypto.files.kinds.FileKind.hide`.
-
-    The hidden file itself only ever lies in a private folder of this machine's own temporary storage, where the
-    original is at home too: `target` may be a disk that is handed out.
-    """
-    with private_folder() as folder:
-        hidden = folder / "hidden"
-        report = kind.hide(source, hidden, recipe, key)
-        seal_file(hidden, target, key)
-    return report
-
-
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """A folder in this machine's temporary storage that only its owner may enter; it goes with the block.
-
-    Raises
-    ------
-    StorageError
-        It cannot be made.
-    """
-    try:
-        folder = tempfile.mkdtemp(prefix="medveil-")
-    except OSError as error:
-        raise storage_error(error, tempfile.gettempdir(), "create a folder") from error
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            raise DataError("is too large to be sealed", where=target)

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 from medveil.errors import DataError, IntegrityError, MedVeilError, StorageError
 from medveil.files import storage_error
 
 _LONGEST_REASON = 160
+
+Opener = Callable[[Path], AbstractContextManager[BinaryIO]]
+"""Opens what a file holds, which can be sought: the file itself, or what is sealed in it."""
+Output = Callable[[Path], AbstractContextManager[BinaryIO]]
+"""Makes a file: its stream can be written, sought and read back, and the file is there when the block ends."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file that holds itself; errors of the system pass."""
+    return open(path, "rb")
+
+
+def size_of(stream: BinaryIO) -> int:
+    """How many bytes a stream has; it stays where it is."""
+    here = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(here)
+    return size
 
 
 @contextlib.contextmanager

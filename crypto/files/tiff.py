@@ -6,13 +6,13 @@ formats into what it takes them to mean, inflates without a bound, and has no LZ
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from crypto.files.streams import size_of
 from medveil.errors import DataError
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -21,6 +21,7 @@ LARGEST_VALUES = 2**26
 """Bytes of all values of one directory: more than the largest header of ours."""
 
 MOST_TAGS = 4096
+_MOST_EXTENTS = 2**16
 TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 POINTERS = {34665: "EXIF", 34853: "GPS", 40965: "Interoperability"}
 """Tags that point to a directory of their own."""
@@ -77,6 +78,8 @@ class TiffReader:
         Whether it is a BigTIFF.
     size : int
         Bytes of the file.
+    passed_over : bool
+        Whether a tag was left out because of its type.
 
     Raises
     ------
@@ -88,7 +91,10 @@ class TiffReader:
         self.stream = stream
         self._follow = follow
         self.path = path
-        self.size = os.fstat(stream.fileno()).st_size
+        self.size = size_of(stream)
+        self.passed_over = False
+        self._read = [(0, 8)]
+        self._merge_at = _MOST_EXTENTS
         head = stream.read(8)
         if head[:4] not in MAGICS:
             raise DataError("is not a TIFF file", where=path)
@@ -148,6 +154,7 @@ class TiffReader:
             held += size
             if held > LARGEST_VALUES:
                 raise DataError("has a page with more metadata than is read", where=self.path)
+            self.passed_over = self.passed_over or not size
             if size:
                 data = inline[:size] if size <= len(inline) else self._at(inline, size)
                 found.append(self._tag(code, kind, count, data, depth))
@@ -196,6 +203,28 @@ class TiffReader:
         return found
 
     def _bytes(self, length: int) -> bytes:
-        if length > self.size - self.stream.tell():
+        here = self.stream.tell()
+        if length > self.size - here:
             raise DataError("is cut short", where=self.path)
+        self._read.append((here, here + length))
+        if len(self._read) > self._merge_at:
+            self._read = _merged(self._read)
+            self._merge_at = _MOST_EXTENTS + 2 * len(self._read)
         return self.stream.read(length)
+
+    def unread(self) -> list[tuple[int, int]]:
+        """The parts of the file that nothing was read from, as (start, end)."""
+        ends = [0, *(end for _, end in _merged(self._read))]
+        starts = [*(start for start, _ in _merged(self._read)), self.size]
+        return [(end, start) for end, start in zip(ends, starts, strict=True) if end < start]
+
+
+def _merged(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Extents in order, those that touch made one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(extents):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end)
+        else:
+            merged.append((start, end))
+    return merged

@@ -162,8 +162,10 @@ def _check_storage(compression: int, predictor: int) -> None:
         raise DataError(f"is a TIFF file with predictor {predictor}", cure="save it without")
 
 
-def pixels_of(reader: TiffReader, page: Directory, layout: Layout) -> Pixels:
+def pixels_of(reader: TiffReader, page: Directory, layout: Layout, *, exact: bool = False) -> Pixels:
     """Decode a page: uint8 or uint16 (C, H, W), signed samples as the same bits unsigned.
+
+    `exact` refuses bytes of a strip that no sample needs.
 
     Raises
     ------
@@ -176,6 +178,8 @@ def pixels_of(reader: TiffReader, page: Directory, layout: Layout) -> Pixels:
     if not len(offsets) == len(lengths) == len(segments):
         raise DataError(f"is damaged: {len(segments)} strips or tiles, {len(offsets)} offsets, {len(lengths)} lengths")
     for where, offset, length in zip(segments, offsets, lengths, strict=True):
+        if exact:
+            _check_exact(reader, layout, where, offset, length)
         values = _decoded(reader, layout, where, offset, length)
         kept = values[: layout.height - where.top, : layout.width - where.left].transpose(2, 0, 1)
         planes = slice(where.plane, where.plane + len(kept))
@@ -209,6 +213,21 @@ def _decoded(reader: TiffReader, layout: Layout, where: _Segment, offset: int, l
     stored = np.frombuffer(data, dtype=f"{reader.order}u{layout.bits // 8}", count=size * 8 // layout.bits)
     values = stored.reshape(where.rows, where.columns, samples).astype(stored.dtype.newbyteorder("="), copy=False)
     return np.add.accumulate(values, axis=1, dtype=values.dtype) if layout.predictor == 2 else values
+
+
+def _check_exact(reader: TiffReader, layout: Layout, where: _Segment, offset: int, length: int) -> None:
+    samples = 1 if layout.planar else layout.samples
+    size = where.columns * samples * layout.bits // 8 * where.rows
+    if layout.compression in {DEFLATE, OLD_DEFLATE}:
+        engine = zlib.decompressobj()
+        found = len(engine.decompress(reader.segment(offset, length), size))
+        # One byte more is asked for: what gives it is not at its end.
+        left = engine.decompress(engine.unconsumed_tail, 1) if not engine.eof else b""
+        if found == size and not left and engine.eof and not engine.unused_data:
+            return
+    elif length == size:
+        return
+    raise DataError("has more bytes of pixels than it shows", where=reader.path)
 
 
 def _unpacked(data: bytes, compression: int, *, row: int, rows: int) -> bytes:

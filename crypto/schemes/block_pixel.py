@@ -26,7 +26,7 @@ import numpy as np
 
 from crypto.base import Geometry, StemPermutation
 from crypto.config import CipherConfig
-from crypto.derivation import KeyStream, mask_bits, permutation
+from crypto.derivation import STORE, KeyStream, mask_bits, permutation
 from crypto.keys import Key
 from crypto.signed_permutation import Gather, SignedPermutation, block_gather
 
@@ -42,8 +42,8 @@ class BlockPixel(SignedPermutation):
     may_negate = True
     stem_rule = "signed-permutation"
 
-    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:
-        super().__init__(config, key, geometry)
+    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry, *, use: str = STORE) -> None:
+        super().__init__(config, key, geometry, use=use)
         rho = permutation(KeyStream(self._subkey("rho")), geometry.block_length)
         pi = permutation(KeyStream(self._subkey("pi")), geometry.blocks)
         mask = np.zeros(geometry.block_length, np.bool_)

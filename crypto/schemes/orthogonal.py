@@ -56,7 +56,7 @@ import numpy.typing as npt
 
 from crypto.base import Geometry, ImageCipher, Nonces, Pixels, Reading, StemRotation
 from crypto.config import CipherConfig
-from crypto.derivation import KeyStream, normals, permutation
+from crypto.derivation import STORE, KeyStream, normals, permutation
 from crypto.keys import Key
 from crypto.padding import Padding
 from medveil.errors import ConfigError, DataError
@@ -76,8 +76,8 @@ class Orthogonal(ImageCipher):
     stem_rule = "orthogonal"
     largest_bits = 8
 
-    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry) -> None:
-        super().__init__(config, key, geometry)
+    def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry, *, use: str = STORE) -> None:
+        super().__init__(config, key, geometry, use=use)
         length = geometry.block_length
         gaussian = normals(self._subkey("rho"), length * length).reshape(length, length)
         self._matrix = orthogonal(gaussian)

@@ -11,6 +11,7 @@ from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
 from crypto.tree.plan import Plan
 from crypto.tree.records import Marks
 from crypto.tree.report import Summary
+from crypto.tree.tasks import words
 from crypto.tree.walk import FILE, REFUSED, Found, read_head
 from medveil.errors import DataError, MedVeilError, StorageError
 from medveil.files import storage_error
@@ -146,8 +147,3 @@ class Decider:
         if not self._plan.force:
             raise StorageError(problem, cure="--force replaces it")
         return False
-
-
-def words(error: MedVeilError) -> str:
-    """What an error says, without the path, which stands beside it."""
-    return error.problem if error.cure is None else f"{error.problem}; {error.cure}"

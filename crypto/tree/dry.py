@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from crypto.files.registry import Examines, kind_named
 from crypto.keyring import Keyring
-from crypto.tree.decide import Decider, words
+from crypto.tree.decide import Decider
 from crypto.tree.earlier import Earlier
 from crypto.tree.index import FAILED, SKIPPED, Index
 from crypto.tree.journal import VOID
@@ -17,6 +17,7 @@ from crypto.tree.place import JOURNAL
 from crypto.tree.plan import Plan
 from crypto.tree.records import Marks
 from crypto.tree.report import TABLE_ROWS, Summary
+from crypto.tree.tasks import words
 from crypto.tree.walk import walk
 from medveil.errors import MedVeilError
 

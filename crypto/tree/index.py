@@ -74,6 +74,11 @@ class Index:
         found = self._base.execute("SELECT line FROM done WHERE seen = 0 AND digest = ? LIMIT 1", (digest,)).fetchone()
         return None if found is None else self._record(found[0])
 
+    def named_with(self, digest: str) -> Record | None:
+        """A record that had this digest."""
+        found = self._base.execute("SELECT line FROM done WHERE digest = ? LIMIT 1", (digest,)).fetchone()
+        return None if found is None else self._record(found[0])
+
     def lines(self) -> Iterator[bytes]:
         """The lines of all records, sorted by target."""
         for (line,) in self._base.execute("SELECT line FROM done ORDER BY target"):

@@ -11,6 +11,7 @@ from medveil.errors import ConfigError, StorageError
 WORK = ".medveil-run"
 MANIFEST = "medveil-manifest.jsonl"
 REPORT = "medveil-report.json"
+MOST_ABOVE = 16
 OURS = frozenset({WORK, MANIFEST, REPORT})
 """What a run leaves in the top folder beside the files."""
 
@@ -18,6 +19,12 @@ OURS = frozenset({WORK, MANIFEST, REPORT})
 def folded(name: str) -> str:
     """A name as disks see it that ignore case and how accents are composed (Windows, macOS)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def folders_above(root: Path) -> tuple[str, ...]:
+    """The folders a tree lies in, the nearest first: a part of a tree that was hidden keeps the names of the whole."""
+    parts = Path(os.path.realpath(root)).parts[1:]
+    return tuple("/".join(parts[first:]) for first in range(len(parts) - 1, max(-1, len(parts) - 1 - MOST_ABOVE), -1))
 
 
 def check_apart(source: Path, target: Path) -> None:

@@ -28,6 +28,8 @@ class Plan:
         Whether files that are there may be replaced.
     jobs
         Processes that work side by side.
+    renamed
+        To show what is hidden, wherever it stands now: a file that was hidden under another name is said, not refused.
     """
 
     source: Path
@@ -35,6 +37,7 @@ class Plan:
     recipe: Recipe | None = None
     force: bool = False
     jobs: int = 1
+    renamed: bool = False
 
     @property
     def action(self) -> str:

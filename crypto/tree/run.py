@@ -18,26 +18,30 @@ from pathlib import Path
 
 from rich.console import Console
 
+from crypto.files.header import UNSAID
 from crypto.keyring import Keyring
 from crypto.tree.decide import Decider
 from crypto.tree.earlier import Earlier
 from crypto.tree.index import FAILED, WARNED, Index
 from crypto.tree.journal import VOID, Journal
 from crypto.tree.manifest import read_manifest, write_manifest
-from crypto.tree.paths import MANIFEST, REPORT, check_apart
+from crypto.tree.paths import MANIFEST, REPORT, check_apart, folders_above
 from crypto.tree.place import Workplace
 from crypto.tree.plan import Plan
 from crypto.tree.progress import TreeProgress
-from crypto.tree.records import Marks, Record
+from crypto.tree.records import Marks, Record, read_heading
 from crypto.tree.report import TABLE_ROWS, Summary, write_report
 from crypto.tree.tasks import HIDE, SHOW, Outcome, Setup, Task, is_fatal, setup_of
 from crypto.tree.walk import FILE, walk
 from crypto.tree.workers import Crew, Workers, interrupts_held
-from medveil.errors import MedVeilError, StorageError
+from medveil.errors import IntegrityError, MedVeilError, StorageError
 from medveil.log import logger
+from medveil.plain import shown
 
 BATCH = 256
 BATCH_SECONDS = 0.5
+NO_MANIFEST = "is not there: that no file is missing, or of another tree under the same key, cannot be told"
+UNBOUND = "do not say under which name they were hidden, and no manifest does: each is taken as it is named now"
 
 MakeCrew = Callable[[Setup, int, Path | None], Crew]
 
@@ -105,6 +109,7 @@ class _Run:
         self._summary = Summary()
         self._decider = Decider(plan, index, self._summary, marks=self._marks, ignores_case=place.ignores_case())
         self._pending: list[Outcome] = []
+        self._listed, self._unsaid = False, 0
         self._flushed = time.monotonic()
 
     def all(self, crew: MakeCrew, console: Console | None) -> Result:
@@ -151,19 +156,17 @@ class _Run:
             self._index.say(WARNED, record.source, warning)
 
     def _work(self, crew: MakeCrew, console: Console | None) -> None:
-        unsynced = self._place.syncs_at_once
-        setup = setup_of(self._keys, self._plan.recipe, scratch=self._place.scratch, leave_unsynced=unsynced)
         with (
             self._expected() as expected,
             Journal(self._place.journal, self._plan.heading(self._keys.current), self._marks) as journal,
-            crew(setup, self._plan.jobs, self._place.lock) as workers,
+            crew(self._setup(), self._plan.jobs, self._place.lock) as workers,
             TreeProgress(self._plan.source, self._summary, console=console) as progress,
         ):
             try:
                 for outcome in workers.run(self._tasks(expected, progress), tick=BATCH_SECONDS):
                     if outcome is not None:
                         progress.passed(outcome.task.size)
-                        self._take(outcome)
+                        self._take(outcome, expected)
                     if len(self._pending) >= BATCH or time.monotonic() - self._flushed > BATCH_SECONDS:
                         self._flush(journal)
                     progress.show()
@@ -173,16 +176,33 @@ class _Run:
             self._flush(journal)
             for record in expected.unseen():
                 self._decider.fail(record.target, "is missing: the manifest lists it")
+        if self._unsaid:
+            self._index.say(WARNED, ".", f"{self._unsaid} files {UNBOUND}")
         self._settle()
+
+    def _setup(self) -> Setup:
+        heading = None if self._plan.recipe is not None else read_heading(self._plan.source / MANIFEST)
+        return setup_of(
+            self._keys,
+            self._plan.recipe,
+            lister="" if heading is None else heading.fingerprint,
+            above=folders_above(self._plan.source),
+            strict=not self._plan.renamed,
+            scratch=self._place.scratch,
+            leave_unsynced=self._place.syncs_at_once,
+        )
 
     @contextlib.contextmanager
     def _expected(self) -> Iterator[Index]:
         """What the manifest of hidden files says there is to show; nothing where there is none."""
         with Index(self._marks) as index:
             manifest = self._plan.source / MANIFEST
-            if self._plan.recipe is None and manifest.exists():
+            self._listed = self._plan.recipe is None and manifest.exists()
+            if self._listed:
                 for record in read_manifest(manifest, self._keys):
                     index.add(record)
+            elif self._plan.recipe is None:
+                self._index.say(WARNED, MANIFEST, NO_MANIFEST)
             yield index
 
     def _tasks(self, expected: Index, progress: TreeProgress) -> Iterator[Task]:
@@ -194,11 +214,23 @@ class _Run:
             if todo is None:
                 progress.passed(found.stamp.size)
                 continue
+            listed = self._listed_as(todo.name, expected)
+            if listed is None:
+                progress.passed(found.stamp.size)
+                self._decider.fail(todo.name, "is not in the manifest", IntegrityError.exit_code)
+                continue
             source = os.fspath(self._plan.source / todo.name)
             part = os.fspath(self._place.stage())
-            yield Task(action=action, source=source, part=part, **vars(todo))
+            yield Task(action=action, source=source, part=part, listed=listed, **vars(todo))
 
-    def _take(self, outcome: Outcome) -> None:
+    def _listed_as(self, name: str, expected: Index) -> str | None:
+        """HMAC of the file of this name in the manifest; empty where none is asked, None where it is not in there."""
+        if not self._listed or self._plan.renamed:
+            return ""
+        record = expected.find(name)
+        return None if record is None else record.digest
+
+    def _take(self, outcome: Outcome, expected: Index) -> None:
         if outcome.trace:
             for line in (f"a defect met {outcome.task.name}", *outcome.trace.splitlines()):
                 logger("crypto").debug("%s", line)
@@ -207,8 +239,11 @@ class _Run:
         if outcome.problem and not self._place.is_there():
             raise StorageError("was removed while it was worked on", where=self._plan.target, cure="run again")
         if outcome.problem:
-            self._decider.fail(outcome.task.name, outcome.problem, outcome.exit_code)
+            right = expected.named_with(outcome.found) if outcome.found else None
+            is_other = f", but {shown(right.target)}" if right is not None else ""
+            self._decider.fail(outcome.task.name, outcome.problem + is_other, outcome.exit_code)
         else:
+            self._unsaid += outcome.report.place == UNSAID and not outcome.task.listed
             self._pending.append(outcome)
 
     def _flush(self, journal: Journal) -> None:

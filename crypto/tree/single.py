@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from crypto.files.header import UNSAID
 from crypto.files.registry import HEAD_BYTES, recognise
 from crypto.keyring import Keyring
+from crypto.tree.paths import folders_above
 from crypto.tree.place import move
 from crypto.tree.plan import Plan
 from crypto.tree.tasks import HIDE, SHOW, Desk, Outcome, Task, setup_of
@@ -53,8 +56,11 @@ def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
     action = SHOW if plan.recipe is None else HIDE
     with _staging(target) as folder:
         part = folder / "part"
-        task = Task(action=action, name=plan.source.name, kind=kind.name, source=str(source), part=str(part))
-        outcome = Desk(setup_of(keys, plan.recipe)).attempt(task)
+        named = {"name": plan.source.name, "target": target.name if plan.recipe is not None else ""}
+        task = Task(action=action, **named, kind=kind.name, source=str(source), part=str(part))
+        outcome = Desk(setup_of(keys, plan.recipe, above=folders_above(source.parent), strict=False)).attempt(task)
+        if outcome.report.place == UNSAID:
+            outcome.report.warnings.append("it does not say under which name it was hidden")
         try:
             move(part, target, replace=plan.force)
         except FileExistsError:
@@ -89,11 +95,33 @@ def _there(target: Path) -> StorageError:
 
 @contextlib.contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    try:
-        folder = tempfile.mkdtemp(dir=target.parent, prefix=".medveil.", suffix=".part")
-    except OSError as error:
-        raise storage_error(error, target, "write the file") from error
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A private folder beside the target, always the same for it: what a killed run left there goes first.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses, or another process writes the same file.
+    """
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    folder = target.parent / f".medveil.{name}.part"
+    with contextlib.ExitStack() as stack:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            # Not a folder that somebody else made or a link leads to: it would get the plain file.
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, handle)
+            found = os.fstat(handle)
+            if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
+                raise StorageError("is not a private folder of ours", where=folder, cure="remove it")
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.iterdir():
+                left.unlink()
+        except BlockingIOError:
+            raise StorageError("is being written by another process", where=target, cure="wait for it") from None
+        except OSError as error:
+            raise storage_error(error, target, "write the file") from error
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hmac
 import os
 import stat
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from crypto.files.kinds import FileReport
+from crypto.files.header import ELSEWHERE
+from crypto.files.kinds import FileKind, FileReport
 from crypto.files.recipe import Recipe
 from crypto.files.registry import kind_named
-from crypto.files.sealing import hide_sealed
+from crypto.files.sealed_kind import hide_sealed
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from crypto.tree.records import Marks
 from crypto.tree.walk import Stamp
-from medveil.errors import DataError, MedVeilError, StorageError
+from medveil.errors import DataError, IntegrityError, MedVeilError, StorageError
 from medveil.files import storage_error
 
 HIDE, SHOW, VERIFY, DIGEST = "hide", "show", "verify", "digest"
+MOVED = "was hidden under another name, or in another folder"
 
 _DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _DEFECT = 1
@@ -45,6 +49,8 @@ class Task:
         Paths: of the source, and of the place the result is staged in.
     size, replace
         Bytes of the source, and whether a file in the target's place is to be replaced.
+    listed
+        HMAC of the hidden file that the manifest lists under this name; empty where there is no manifest to be asked.
     """
 
     action: str
@@ -55,6 +61,7 @@ class Task:
     part: str = ""
     size: int = 0
     replace: bool = False
+    listed: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +82,8 @@ class Outcome:
         Whether every further file would meet the same: a full disk.
     report, size, stamp, digest
         Of a task that went well.
+    found
+        HMAC of a hidden file that is not the listed one.
     """
 
     task: Task
@@ -86,6 +95,7 @@ class Outcome:
     size: int = 0
     stamp: Stamp = field(default_factory=lambda: Stamp(0, 0))
     digest: str = ""
+    found: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +111,12 @@ class Setup:
         Fingerprint of the key that digests are made under.
     recipe
         For hiding.
+    lister
+        Fingerprint of the key that the manifest of hidden files was written under; empty where it is not asked.
+    above
+        Folders in front of names, for files whose names are given from inside the folder that was hidden.
+    strict
+        Whether a file that was hidden under another name is refused; else it is said.
     scratch
         A private folder for temporary files, swept by the run that owns it; empty for the system's own.
     leave_unsynced
@@ -110,6 +126,9 @@ class Setup:
     keys: tuple[tuple[str, bytes], ...] = field(repr=False)
     proof: str
     recipe: Recipe | None = None
+    lister: str = ""
+    above: tuple[str, ...] = ()
+    strict: bool = True
     scratch: str = ""
     leave_unsynced: bool = False
 
@@ -119,6 +138,9 @@ def setup_of(
     recipe: Recipe | None,
     *,
     proof: str | None = None,
+    lister: str = "",
+    above: tuple[str, ...] = (),
+    strict: bool = True,
     scratch: Path | None = None,
     leave_unsynced: bool = False,
 ) -> Setup:
@@ -127,6 +149,9 @@ def setup_of(
         keys=tuple((key.site, key.secret) for key in keys),
         proof=proof or keys.current.fingerprint,
         recipe=recipe,
+        lister=lister,
+        above=above,
+        strict=strict,
         scratch=str(scratch or ""),
         leave_unsynced=leave_unsynced,
     )
@@ -146,14 +171,17 @@ class Desk:
         self._keys = Keyring(current, tuple(retired))
         self._recipe = setup.recipe
         self._marks = Marks(self._keys.find(setup.proof))
+        self._listed = Marks(self._keys.find(setup.lister)) if setup.lister else None
+        self._above, self._strict = setup.above, setup.strict
 
     def do(self, task: Task) -> Outcome:
         """Do a task. Only the end of the process, or an interrupt, keeps it from an outcome."""
         try:
             return self.attempt(task)
+        except _UnlistedError as error:
+            return Outcome(task=task, problem=words(error), exit_code=error.exit_code, found=error.found)
         except MedVeilError as error:
-            said = error.problem if error.cure is None else f"{error.problem}; {error.cure}"
-            return Outcome(task=task, problem=said, exit_code=error.exit_code, fatal=is_fatal(error))
+            return Outcome(task=task, problem=words(error), exit_code=error.exit_code, fatal=is_fatal(error))
         except MemoryError:
             return Outcome(task=task, problem="needs more memory than there is", exit_code=DataError.exit_code)
         except Exception as error:
@@ -198,11 +226,36 @@ class Desk:
             kind.verify(source, self._keys)
             return FileReport()
         if task.action == SHOW:
-            return kind.show(source, Path(task.part), self._keys)
+            return self._shown(kind, task, source)
         assert self._recipe is not None
-        if self._recipe.seal:
-            return hide_sealed(kind, source, Path(task.part), self._recipe, self._keys.current)
-        return kind.hide(source, Path(task.part), self._recipe, self._keys.current)
+        hide = partial(hide_sealed, kind) if self._recipe.seal else kind.hide
+        return hide(source, Path(task.part), self._recipe, self._keys.current, name=task.target or task.name)
+
+    def _shown(self, kind: FileKind, task: Task, source: Path) -> FileReport:
+        if task.listed and self._listed is not None:
+            found = self._listed.file(source)
+            if not hmac.compare_digest(found, task.listed):
+                raise _UnlistedError(found)
+        names = [task.name, *(f"{folder}/{task.name}" for folder in self._above)]
+        report = kind.show(source, Path(task.part), self._keys, names=names)
+        if report.place == ELSEWHERE and not task.listed:
+            if self._strict:
+                raise IntegrityError(MOVED, cure="put it back, or use --renamed")
+            report.warnings.append(MOVED)
+        return report
+
+
+class _UnlistedError(IntegrityError):
+    """A file is not the one that the manifest lists under its name."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__("is not the file that the manifest lists under this name")
+        self.found = found
+
+
+def words(error: MedVeilError) -> str:
+    """What an error says, without the path, which stands beside it."""
+    return error.problem if error.cure is None else f"{error.problem}; {error.cure}"
 
 
 class _State(NamedTuple):

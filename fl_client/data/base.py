@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.splits import limited
@@ -49,6 +50,7 @@ class HiddenUnder(NamedTuple):
     scheme: str
     block: int
     fingerprint: str
+    derivation: int = FIRST_DERIVATION
 
 
 class Stamp(NamedTuple):

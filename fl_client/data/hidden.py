@@ -22,6 +22,10 @@ from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled, list_files
 from medveil.errors import ConfigError, DataError, MedVeilError
 
+UNPROVEN = (
+    "hidden files are taken as they stand: without their key nobody can tell whether one was changed, renamed, moved "
+    "to another class or put in; who holds the key can, with 'medveil-crypto verify'"
+)
 PNG_SUFFIX = ".png"
 """What `medveil-crypto encrypt` adds to the name of a JPEG or BMP file."""
 
@@ -61,7 +65,8 @@ class HiddenSource(Source):
             raise DataError(f"holds no file hidden for training{self._why_none()}", where=self.path)
         _check_settings(config, first)
         _check_depth(found[0])
-        self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint)
+        self.warnings = (UNPROVEN,)
+        self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint, first.derivation)
         self.classes = class_names((each.file.label for each in alike), config, where=self.path)
         self._places: list[_Place] = []
         items = [item for each in alike for item in self._frames(each)]
@@ -174,7 +179,7 @@ def _check_depth(first: _Hidden) -> None:
 
 def _look(header: HiddenHeader) -> tuple[object, ...]:
     """What must be the same in all files of a source."""
-    cipher = (header.scheme, header.block, header.negate, header.fingerprint)
+    cipher = (header.scheme, header.block, header.negate, header.fingerprint, header.derivation)
     return (*cipher, header.channels, header.height, header.width)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from crypto.base import ImageCipher
+from crypto.config import FIRST_DERIVATION
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.partition import Parts
@@ -167,7 +168,7 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
     place = store_place(config, cipher, folder=folder, site=site)
     if not place.is_dir():
         raise StorageError("there is no store", where=place, cure="open it with its source once")
-    header = read_header(place)
+    header = _was(read_header(place))
     if header["key"] != _key(cipher):
         raise _wrong_key(place, header["key"], cipher)
     if header["cipher"] != _parameters(cipher):
@@ -221,7 +222,7 @@ def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
     if not place.exists():
         return ""
     try:
-        header = read_header(place)
+        header = _was(read_header(place))
         _map_parts(place, header)
     except (IntegrityError, StorageError, KeyError) as error:
         return f"it was damaged ({error})"
@@ -314,6 +315,11 @@ def _key(cipher: ImageCipher) -> str:
 
 def _parameters(cipher: ImageCipher) -> dict[str, Any]:
     return {**asdict(cipher.config), **asdict(cipher.geometry)}
+
+
+def _was(header: dict[str, Any]) -> dict[str, Any]:
+    """A header with what one of an older MedVeil means by saying nothing."""
+    return {**header, "cipher": {"derivation": FIRST_DERIVATION, **header["cipher"]}}
 
 
 def _split_digest(source: Source, parts: Parts) -> str:

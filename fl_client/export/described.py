@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crypto.config import CipherConfig, resolve
+from crypto.config import CipherConfig, config_of_run, resolve
 from crypto.documents import check_checksum, checksum
 from crypto.imaging import preprocess
 from fl_client.data.base import HiddenUnder
@@ -23,8 +23,11 @@ from medveil.files import check_format
 from models.policy import POLICIES, Policy
 
 FORMAT = "medveil-model"
-VERSION = 2
-"""Version 2 added a checksum, and to the input the shortest side, how images are prepared and who else hid them."""
+VERSION = 3
+"""Version 3 says how the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how
+images are prepared and who else hid them."""
+CARRIED = 2
+"""Since this version the weights carry what ``config.json`` says."""
 PLAIN, HIDDEN = "plain", "hidden"
 _EARLIEST_SIDE = 16
 _WRITTEN = "export the model anew, or ask who sent it for a whole copy"
@@ -83,7 +86,7 @@ class Description:
 def describe(kept: KeptModel, *, domain: str, arguments: dict[str, int]) -> Description:
     """The description of a kept model, in the domain it is to be used in."""
     run, facts, data = kept.run, kept.facts, kept.facts["data"]
-    config = resolve(CipherConfig(**run.cipher))
+    config = resolve(config_of_run(run.cipher))
     source = facts["hidden_source"]
     return Description(
         architecture=run.model["name"],
@@ -206,7 +209,7 @@ def _read(document: dict[str, Any]) -> Description:
         preparation=given.get("preparation", 1),
         temperature=float(document["temperature"]),
         policy=Policy(policy["keys"], policy["stem_init"], policy["stem_train"]),
-        cipher=resolve(CipherConfig(**{"negate": False, **document["cipher"]})),
+        cipher=resolve(config_of_run(document["cipher"])),
         fingerprint=document.get("fingerprint", ""),
         hidden_source=None if source is None else HiddenUnder(**source),
         run=document["run"],

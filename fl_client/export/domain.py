@@ -20,7 +20,7 @@ from torch import nn
 
 from crypto.base import ImageCipher
 from crypto.cipher import make_cipher
-from crypto.config import CipherConfig
+from crypto.config import config_of_run
 from crypto.keys import Key
 from fl_client.export.kept import KeptModel
 from medveil.config import from_mapping
@@ -56,9 +56,10 @@ def model_of(kept: KeptModel) -> VisionTransformer:
 def cipher_of(kept: KeptModel, keys: OwnKeys) -> ImageCipher:
     """The cipher of the images a kept model reads (KeyMaterialError where the site no longer holds its key)."""
     run = kept.run
-    config = from_mapping(CipherConfig, run.cipher, where="cipher")
     key = key_of(run.keys, kept.facts["fingerprint"], keys)
-    return make_cipher(config, key, channels=run.channels, height=run.image_size, width=run.image_size)
+    return make_cipher(
+        config_of_run(run.cipher), key, channels=run.channels, height=run.image_size, width=run.image_size
+    )
 
 
 def key_of(policy: str, fingerprint: str, keys: OwnKeys) -> Key | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from crypto.cipher import SCHEMES
 from crypto.config import PRESETS
+from crypto.derivation import VERSIONS
 from fl_client.export.calibration import LARGEST, SMALLEST
 from medveil.errors import FormatError
 from models.policy import INITS, KEYS, TRAINS
@@ -112,18 +113,27 @@ def _are_digests(value: Any) -> bool:
 def _is_source(value: Any) -> bool:
     if value is None:
         return True
-    if not isinstance(value, dict) or set(value) != {"scheme", "block", "fingerprint"}:
+    if not isinstance(value, dict) or not _SOURCE <= set(value) <= {*_SOURCE, "derivation"}:
         return False
     named = isinstance(value["scheme"], str) and value["scheme"] in SCHEMES
     known = isinstance(value["fingerprint"], str) and _FINGERPRINT.fullmatch(value["fingerprint"]) is not None
-    return named and known and _BLOCK.is_good(value["block"])
+    return named and known and _BLOCK.is_good(value["block"]) and _is_derivation(value)
 
 
 def _is_cipher(value: Any) -> bool:
-    if not isinstance(value, dict) or not {"scheme"} <= set(value) <= {"scheme", "block", "negate"}:
+    if not isinstance(value, dict) or not {"scheme"} <= set(value) <= {"scheme", "block", "negate", "derivation"}:
         return False
     known = isinstance(value["scheme"], str) and value["scheme"] in {*SCHEMES, *PRESETS}
-    return known and _BLOCK.is_good(value.get("block", 1)) and type(value.get("negate", False)) is bool
+    negates = type(value.get("negate", False)) is bool
+    return known and negates and _BLOCK.is_good(value.get("block", 1)) and _is_derivation(value)
+
+
+def _is_derivation(value: dict[str, Any]) -> bool:
+    found = value.get("derivation", 1)
+    return type(found) is int and found in VERSIONS
+
+
+_SOURCE = {"scheme", "block", "fingerprint"}
 
 
 _TEXT = Rule(_is_text, f"printable text of at most {_LONGEST} characters")

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from fl_client.export.described import HIDDEN, VERSION, Description, identity_of, parsed
+from fl_client.export.described import CARRIED, HIDDEN, Description, identity_of, parsed
 from fl_client.export.fields import SEALED, WEIGHTS
 from fl_client.export.sealed_model import open_sealed, sealed_bytes
 from fl_client.export.write import CONFIG
@@ -141,7 +141,7 @@ def _tensors(data: bytes, document: dict[str, Any], where: Path) -> dict[str, Te
     # safetensors raises types of its own for its format, and KeyError for a dtype torch has not.
     except Exception:
         raise IntegrityError("is no whole safetensors file", where=where, cure=_WHOLE) from None
-    if document["version"] >= VERSION and identity != identity_of(document):
+    if document["version"] >= CARRIED and identity != identity_of(document):
         raise IntegrityError(f"was not written with this {CONFIG}", where=where, cure=_WHOLE)
     return found
 

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import pydicom
 
 from crypto.base import ImageCipher
+from crypto.config import FIRST_DERIVATION
 from crypto.dicom.kind import DICOM
 from crypto.files.header import HiddenHeader
 from crypto.files.hiding import nonces_of
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import IMAGE_SUFFIXES, OTHER_IMAGES, kind_of
-from crypto.files.sealing import SealedFile
+from crypto.files.sealed_kind import SealedFile
 from crypto.imaging.dicom_pixels import frame_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
@@ -117,7 +118,7 @@ class Reader:
                 elif self._made.reads_plain:
                     yield Asked(each, self._show(kind, path, header, frame))
                 else:
-                    yield Asked(each, self._ciphertext(kind, path, frame))
+                    yield Asked(each, self._ciphertext(kind, path, header, frame))
             except MedVeilError as error:
                 yield _skipped(each, error)
 
@@ -136,8 +137,11 @@ class Reader:
         nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
         return self._cipher.encrypt(square, nonce)
 
-    def _ciphertext(self, kind: FileKind, path: Path, frame: int) -> Pixels:
+    def _ciphertext(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
         found: npt.NDArray[Any] = kind.ciphertext(path, frame)
+        if self._cipher is not None and {header.derivation, self._cipher.config.derivation} != {FIRST_DERIVATION}:
+            # But under derivation 1, a file hidden for training and a site's store are two ciphers of one key.
+            return self._hidden_again(found, header, frame)
         wanted = (self._made.channels, self._made.padded_size, self._made.padded_size)
         dtype = np.dtype(np.uint8) if self._cipher is None else self._cipher.hidden_dtype(np.uint8)
         if found.shape != wanted or found.dtype != dtype:
@@ -146,13 +150,24 @@ class Reader:
 
     def _show(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
         """An image this site hid, as it was before; its MAC was checked."""
-        known = (header.scheme, header.block, header.negate, header.fingerprint)
+        return self._plain.fill(self._opened(kind.ciphertext(path, frame), header, frame))
+
+    def _opened(self, hidden: Pixels, header: HiddenHeader, frame: int) -> npt.NDArray[np.uint8]:
+        known = (header.scheme, header.block, header.negate, header.derivation, header.fingerprint)
         if known not in self._shown:
             self._shown[known] = header.cipher(_held(self._keys(), header))
-        cipher = self._shown[known]
-        found: npt.NDArray[Any] = kind.ciphertext(path, frame)
-        shown: npt.NDArray[Any] = cipher.decrypt(found, nonces_of(header, frame))
-        return self._plain.fill(shown.astype(np.uint8))
+        shown: npt.NDArray[Any] = self._shown[known].decrypt(hidden, nonces_of(header, frame))
+        return shown.astype(np.uint8)
+
+    def _hidden_again(self, hidden: Pixels, header: HiddenHeader, frame: int) -> Pixels:
+        """A file hidden for training, as the run's store would hold it: in memory, under the key of both."""
+        assert self._cipher is not None
+        made = self._made
+        if (header.channels, header.height, header.width) != (made.channels, made.image_size, made.image_size):
+            raise DataError(f"is hidden as {header.channels} x {header.height} x {header.width}, not as the model's")
+        opened = self._opened(hidden, header, frame)
+        nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
+        return self._cipher.encrypt(opened, nonce)
 
     def _check_hidden(self, kind: FileKind, path: Path, header: HiddenHeader) -> None:
         if header.purpose != TRAINING:
@@ -162,11 +177,11 @@ class Reader:
             return
         source, cipher = self._made.hidden_source, self._made.cipher
         wanted = (
-            (cipher.scheme, cipher.block, self._made.fingerprint)
+            (cipher.scheme, cipher.block, self._made.fingerprint, header.derivation)
             if source is None
-            else (source.scheme, source.block, source.fingerprint)
+            else (source.scheme, source.block, source.fingerprint, source.derivation)
         )
-        found = (header.scheme, header.block, header.fingerprint)
+        found = (header.scheme, header.block, header.fingerprint, header.derivation)
         if found != wanted:
             raise DataError(f"is hidden with {_said(found)}, and the model reads {_said(wanted)}")
         if self._cipher is None:
@@ -257,5 +272,5 @@ def _dicom_pixels(path: Path, frame: int | None, window: list[float] | None) -> 
         raise DataError(f"cannot be decoded: {reason}") from error
 
 
-def _said(hidden: tuple[str, int, str]) -> str:
-    return f"{hidden[0]}, block {hidden[1]}, under {hidden[2]}"
+def _said(hidden: tuple[str, int, str, int]) -> str:
+    return f"{hidden[0]}, block {hidden[1]}, under {hidden[2]} (derivation {hidden[3]})"

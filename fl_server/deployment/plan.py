@@ -40,6 +40,9 @@ class CipherChoice:
     scheme: str = field(default="block-pixel", metadata={"help": "Image cipher; sites refuse one they do not know."})
     block: int = field(default=16, metadata={"help": "Edge of a cipher block in pixels; it is the model's patch size."})
     negate: bool = field(default=False, metadata={"help": "Also negate pixels at keyed positions of a block."})
+    derivation: int = field(
+        default=2, metadata={"help": "How a key becomes a cipher: 2, or 1 as sites of MedVeil before there were two."}
+    )
 
 
 @dataclass

@@ -73,7 +73,7 @@ def reference_encrypt(key: Key, image: np.ndarray, *, block: int, bits: int, neg
 
 def cipher_for(images: np.ndarray, key: Key = KEY, *, block: int, bits: int, negate: bool) -> ImageCipher:
     channels, height, width = images.shape[-3:]
-    config = CipherConfig(block=block, negate=negate)
+    config = CipherConfig(block=block, negate=negate, derivation=1)
     return make_cipher(config, key, channels=channels, height=height, width=width, bits=bits)
 
 
@@ -260,7 +260,7 @@ def test_a_value_beyond_the_bits_is_refused(hiding: bool, dtype: str, bits: int)
     ],
 )
 def test_images_of_another_shape_or_type_are_refused(shape: tuple[int, ...], dtype: str, message: str) -> None:
-    cipher = make_cipher(CipherConfig(block=4), KEY, channels=1, height=8, width=8)
+    cipher = make_cipher(CipherConfig(block=4, derivation=1), KEY, channels=1, height=8, width=8)
     with pytest.raises(DataError, match=message):
         cipher.encrypt(np.zeros(shape, dtype))
 

@@ -195,7 +195,7 @@ def test_aes_ctr_is_an_xor_with_the_key_stream_of_its_nonce(bits: int, seed: int
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 2**bits, (2, 5, 7)).astype(np.uint8 if bits <= 8 else np.uint16)
     nonce = rng.integers(0, 256, 16, dtype=np.uint8)
-    config = CipherConfig(scheme="aes-ctr", block=4)
+    config = CipherConfig(scheme="aes-ctr", block=4, derivation=1)
     hidden = make_cipher(config, KEY, channels=2, height=5, width=7, bits=bits).encrypt(image, nonce)
     subkey = KEY.subkey("neg", "aes-ctr", B=4, C=2, H=8, W=8, bits=bits)
     stream = Cipher(AES(subkey), CTR(nonce.tobytes())).encryptor().update(bytes(image.nbytes))

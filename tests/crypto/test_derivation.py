@@ -1,4 +1,4 @@
-"""Derivation version 1: its published vector, an independent reading of it, and the fairness of its shuffle."""
+"""Derivations 1 and 2: their vectors, an independent reading of both, and the fairness of the shuffle."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from crypto.cipher import make_cipher
+from crypto.config import CipherConfig
 from crypto.derivation import (
+    HIDING,
     PURPOSES,
+    USES,
     KeyStream,
     encode_fields,
     fisher_yates,
@@ -26,8 +30,32 @@ from crypto.derivation import (
     subkey,
     uniforms,
 )
+from crypto.keys import SiteKey
 
 SECRET = bytes(range(32))
+VECTORS_2 = {
+    "training": (
+        [34, 6, 17, 40, 43, 15, 10, 27],
+        [55, 59, 28, 22, 43, 14, 50, 9],
+        [0, 1, 1, 0, 0, 0, 0, 1],
+        "ffb94afb71a4c3e6809697313fb4e0d11b26a95e8b5f1a00062c93b85eabe55b",
+        "6b08f43065d9698a2808379a54e467493a69ed3ff9a3c7d72896a9f6c8618764",
+    ),
+    "archive": (
+        [15, 19, 30, 42, 38, 4, 9, 21],
+        [20, 10, 41, 63, 40, 45, 15, 17],
+        [1, 1, 1, 0, 1, 1, 0, 1],
+        "ed1eebc00dffad844e2d4d229b7e1d424445855b1a86df1a3b3cca230e653195",
+        "5b71aaaeacdd46a8cd0d7396f0e23375671685758783e976c4fa394ddb34cb03",
+    ),
+    "store": (
+        [11, 42, 40, 37, 5, 1, 13, 25],
+        [45, 8, 50, 33, 24, 21, 34, 7],
+        [1, 1, 1, 0, 1, 1, 0, 0],
+        "fc0908f5ed10a2decd42fb7a2afae5df6d1cea57943b081e1c9e01632dc57c8a",
+        "2cd84ccd4e2926b5fd56c3e5edce8ea5a4ff4e49f482230f76df4c5796a59a13",
+    ),
+}
 SHAPE = {"B": 4, "C": 3, "H": 32, "W": 32, "bits": 8}
 
 
@@ -72,6 +100,51 @@ def test_subkeys_equal_an_hkdf_written_by_hand(purpose: str) -> None:
     fields = ["medveil", "1", purpose, "block-pixel", "B=4", "C=3", "H=32", "W=32", "bits=8"]
     assert subkey(SECRET, purpose, "block-pixel", **SHAPE) == reference_subkey(SECRET, fields)
     assert subkey(SECRET, purpose) == reference_subkey(SECRET, ["medveil", "1", purpose, ""])
+
+
+@pytest.mark.parametrize("purpose", HIDING)
+@pytest.mark.parametrize("use", USES)
+def test_what_hides_images_is_told_apart_by_its_use(purpose: str, use: str) -> None:
+    fields = ["medveil", "2", use, purpose, "block-pixel", "B=4", "C=3", "H=32", "W=32", "bits=8"]
+    assert subkey(SECRET, purpose, "block-pixel", use=use, **SHAPE) == reference_subkey(SECRET, fields)
+
+
+def test_no_two_uses_and_no_two_derivations_share_a_subkey() -> None:
+    found = {subkey(SECRET, purpose, "x", use=use) for purpose in HIDING for use in ("", *USES)}
+    assert len(found) == len(HIDING) * 4
+
+
+@pytest.mark.parametrize(("purpose", "use"), [("mac", "store"), ("fingerprint", "training"), ("rho", "elsewhere")])
+def test_other_subkeys_have_no_use(purpose: str, use: str) -> None:
+    with pytest.raises(ValueError, match="no subkey of purpose"):
+        subkey(SECRET, purpose, use=use)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_the_vectors_of_derivation_2(use: str) -> None:
+    """Made by the slow readings in this file from the written formula, and recorded."""
+    start = ["medveil", "2", use]
+    shape = ["block-pixel", "B=4", "C=3", "H=32", "W=32", "bits=8"]
+    keys = {purpose: reference_subkey(SECRET, [*start, purpose, *shape]) for purpose in ("rho", "pi", "neg")}
+    rho = reference_permutation(chacha_words(keys["rho"], 200), 48, 2**32)
+    pi = reference_permutation(chacha_words(keys["pi"], 200), 64, 2**32)
+    stream = struct.pack("<2I", *chacha_words(keys["neg"], 2))
+    mask = [stream[i >> 3] >> (i & 7) & 1 for i in range(48)]
+    x = [value % 251 for value in range(3072)]
+    hidden = {negate: bytearray(3072) for negate in (False, True)}
+    for j in range(64):
+        for i in range(48):
+            c, dy, dx = rho[i] // 16, rho[i] // 4 % 4, rho[i] % 4
+            value = x[c * 1024 + (pi[j] // 8 * 4 + dy) * 32 + pi[j] % 8 * 4 + dx]
+            at = i // 16 * 1024 + (j // 8 * 4 + i // 4 % 4) * 32 + j % 8 * 4 + i % 4
+            hidden[False][at], hidden[True][at] = value, 255 - value if mask[i] else value
+    digests = {negate: hashlib.sha256(data).hexdigest() for negate, data in hidden.items()}
+    assert (rho[:8], pi[:8], mask[:8], digests[False], digests[True]) == VECTORS_2[use]
+    image = np.array(x, np.uint8).reshape(3, 32, 32)
+    for negate, data in hidden.items():
+        config = CipherConfig(block=4, negate=negate)
+        cipher = make_cipher(config, SiteKey(SECRET, "mercy"), channels=3, height=32, width=32, use=use)
+        assert cipher.encrypt(image).tobytes() == bytes(data)
 
 
 def test_the_order_of_parameters_is_ascii_whatever_the_caller_writes() -> None:

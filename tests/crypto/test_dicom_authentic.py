@@ -59,7 +59,6 @@ def resaved(hidden: Path, syntax: str, change: Callable[[Dataset], object] = lam
 def test_a_correct_copy_is_proven_and_shown(steward: Any, hidden: Path, syntax: str) -> None:
     def change(dataset: Dataset) -> None:
         dataset.file_meta.SourceApplicationEntityTitle = "PACS"
-        dataset.preamble = b"II*\0" + bytes(124)
         for each in (dataset["VOILUTSequence"], dataset["ReferencedStudySequence"]):
             each.is_undefined_length = True
             for item in each.value:

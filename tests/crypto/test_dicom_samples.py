@@ -35,7 +35,7 @@ def by_hand(plain: np.ndarray, bits: int, steward: Any, block: int = 4) -> np.nd
     """The ciphertext of a signed or unsigned grey image, from the formula c_j[i] = f_i(x_{pi[j]}[rho[i]])."""
     height, width = plain.shape
     config = CipherConfig(scheme="block-pixel", block=block, negate=True)
-    cipher = make_cipher(config, steward.key, channels=1, height=height, width=width, bits=bits)
+    cipher = make_cipher(config, steward.key, channels=1, height=height, width=width, bits=bits, use="archive")
     assert isinstance(cipher, BlockPixel)
     rho, pi, mask = cipher.stem_permutation()
     across = width // block

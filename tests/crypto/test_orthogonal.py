@@ -28,7 +28,7 @@ KEY = SiteKey(SECRET, "mercy")
 
 def cipher_for(images: np.ndarray, key: Key = KEY, *, block: int, bits: int = 8) -> Orthogonal:
     channels, height, width = images.shape[-3:]
-    config = CipherConfig(scheme="orthogonal", block=block)
+    config = CipherConfig(scheme="orthogonal", block=block, derivation=1)
     made = make_cipher(config, key, channels=channels, height=height, width=width, bits=bits)
     assert isinstance(made, Orthogonal)
     return made

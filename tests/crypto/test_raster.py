@@ -89,6 +89,7 @@ def test_an_archive_gives_every_sample_back(tmp_path: Path, colour: int, depth: 
         height=21,
         width=26,
         bits=depth,
+        use="archive",
     )
     nonces = np.frombuffer(header.nonces, np.uint8).reshape(-1, 16) if header.nonces else None
     assert np.array_equal(hidden_samples(tmp_path / "b.png"), cipher.encrypt(samples, nonces))
@@ -210,7 +211,8 @@ def test_a_training_image_is_what_a_reader_of_png_shows_and_trains_on(tmp_path: 
     source = save_png(tmp_path / "a.png", samples, colour=png.RGB, depth=8)
     PngFile().hide(source, tmp_path / "b.png", training(), KEY)
     square = to_square(samples.transpose(1, 2, 0).copy(), size=32, channels=3)
-    cipher = make_cipher(CipherConfig("block-pixel", 8, True), KEY, channels=3, height=32, width=32)
+    config = CipherConfig("block-pixel", 8, True)
+    cipher = make_cipher(config, KEY, channels=3, height=32, width=32, use="training")
     with Image.open(tmp_path / "b.png") as hidden:
         assert (hidden.mode, hidden.size) == ("RGB", (32, 32))
         assert np.array_equal(np.asarray(hidden).transpose(2, 0, 1), cipher.encrypt(square))
@@ -530,7 +532,7 @@ def test_a_damaged_byte_is_one_of_our_errors_or_harmless(hidden: Path, tmp_path:
 
 def test_ciphers_are_kept_by_use_and_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     shelf, config = CipherShelf(), CipherConfig(block=4)
-    shape = {"channels": 1, "height": 8, "bits": 8}
+    shape = {"channels": 1, "height": 8, "bits": 8, "use": "archive"}
 
     def kept(width: int, key: SiteKey = KEY) -> ImageCipher:
         return shelf.cipher(config, key, width=width, **shape)

@@ -23,7 +23,7 @@ from crypto.files.png import read_png, samples_of
 from crypto.files.raster import BmpFile, JpegFile, PngFile
 from crypto.files.raster_tiff import TiffFile
 from crypto.files.recipe import Recipe
-from crypto.files.sealing import check_sealed, seal_file
+from crypto.files.sealing import check_sealed, sealed_output
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from medveil.errors import DataError, MedVeilError, StorageError
@@ -126,8 +126,8 @@ def test_mutants_of_hidden_tiff(folder: Path, places: list[tuple[float, int, byt
 def test_mutants_of_sealed_files(folder: Path, places: list[tuple[float, int, bytes]]) -> None:
     sealed = folder / "sealed"
     if not sealed.exists():
-        (folder / "plain").write_bytes(os.urandom(100))
-        seal_file(folder / "plain", sealed, KEY)
+        with sealed_output(sealed, KEY) as stream:
+            stream.write(os.urandom(100))
     whole = sealed.read_bytes()
     path = folder / "mutant.mvseal"
     path.write_bytes(mutant(whole, places))

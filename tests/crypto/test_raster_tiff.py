@@ -92,7 +92,7 @@ def test_each_page_is_hidden_by_the_cipher_alone(tmp_path: Path, scheme: str) ->
     header = TIFF.header(tmp_path / "b.tif")
     assert (header.frames, header.channels, header.height, header.width, header.bits) == (3, 3, 21, 26, 16)
     config = CipherConfig(scheme, 8, scheme == "block-pixel")
-    cipher = make_cipher(config, KEY, channels=3, height=21, width=26, bits=16)
+    cipher = make_cipher(config, KEY, channels=3, height=21, width=26, bits=16, use="archive")
     nonces = np.frombuffer(header.nonces, np.uint8).reshape(-1, 16) if header.nonces else None
     assert nonces is None or len({nonce.tobytes() for nonce in nonces}) == 3
     wanted = cipher.encrypt(pixels.transpose(0, 3, 1, 2), nonces).transpose(0, 2, 3, 1)
@@ -529,7 +529,7 @@ def test_pages_that_were_swapped_or_taken_away_are_found(hidden: Path) -> None:
         with tifffile.TiffWriter(hidden) as writer:
             for place, index in enumerate(order):
                 more = [(65333, "s", 0, header, True)] if place == 0 else []
-                writer.write(pages[index], extratags=more, metadata=None)
+                writer.write(pages[index], extratags=more, metadata=None, software=False)
         with pytest.raises(IntegrityError, match=says):
             TIFF.verify(hidden, RING)
 
@@ -541,7 +541,7 @@ def test_a_lossless_save_still_verifies(hidden: Path, tmp_path: Path) -> None:
     ):
         for index, page in enumerate(opened.pages):
             more = [(65333, "s", 0, page.tags[65333].value, True)] if index == 0 else []
-            to.write(page.asarray(), compression="zlib", tile=(16, 16), extratags=more, metadata=None)
+            to.write(page.asarray(), compression="zlib", rowsperstrip=5, extratags=more, metadata=None, software=False)
     TIFF.verify(tmp_path / "b.tif", RING)
 
 

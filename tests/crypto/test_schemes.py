@@ -142,7 +142,7 @@ def slow_encrypt(key: Key, scheme: str, image: np.ndarray, **how: Any) -> np.nda
 
 def cipher_for(scheme: str, images: np.ndarray, key: Key = KEY, *, block: int, bits: int, negate: bool) -> ImageCipher:
     channels, height, width = images.shape[-3:]
-    config = CipherConfig(scheme=scheme, block=block, negate=negate)
+    config = CipherConfig(scheme=scheme, block=block, negate=negate, derivation=1)
     return make_cipher(config, key, channels=channels, height=height, width=width, bits=bits)
 
 

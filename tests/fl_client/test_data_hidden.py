@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from crypto.files.recipe import Recipe
 from crypto.files.registry import kind_of
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
+from fl_client.data.base import HiddenUnder
 from fl_client.data.config import DataConfig
-from fl_client.data.hidden import check_hidden
+from fl_client.data.hidden import UNPROVEN, check_hidden
 from fl_client.data.source import open_source
 from medveil.errors import ConfigError, DataError
 
@@ -65,9 +67,10 @@ def test_what_is_read_is_the_ciphertext_bit_for_bit(tree: Path, tmp_path: Path) 
         "tumour/tumour1.jpg.png",
     ]
     assert source.hidden is not None
-    assert source.hidden.fingerprint == KEY.fingerprint
+    assert (source.hidden.fingerprint, source.hidden.derivation) == (KEY.fingerprint, 2)
+    assert source.warnings == (UNPROVEN,)
     plain = to_square(np.asarray(Image.open(tmp_path / "benign0.png")), size=32, channels=1)
-    cipher = make_cipher(BLOCK, KEY, channels=1, height=32, width=32)
+    cipher = make_cipher(BLOCK, KEY, channels=1, height=32, width=32, use="training")
     assert np.array_equal(source.read(0), cipher.encrypt(plain))
 
 
@@ -180,3 +183,16 @@ def test_hidden_files_are_not_taken_for_plain_ones(tmp_path: Path, name: str) ->
     )
     with pytest.raises(DataError, match=rf"a/{name}: is hidden; read it as it is: set data.source to hidden"):
         source.read(0)
+
+
+def test_files_of_two_derivations_are_not_one_source(tree: Path) -> None:
+    older = Path(__file__).parents[1] / "crypto" / "fixtures" / "hidden-version-1"
+    recipe = Recipe(purpose="training", cipher=CipherConfig(block=8, negate=True), size=16)
+    mixed = tree.parent / "mixed"
+    for name in ("sick", "well"):
+        shutil.copytree(older / "training" / name, mixed / name)
+    (mixed / "well" / "c.dcm").unlink()
+    assert open_source(config(mixed)).hidden == HiddenUnder("block-pixel", 8, KEY.fingerprint, 1)
+    hide(older / "plain" / "well" / "a.png", mixed / "well" / "z.png", recipe)
+    skipped = {each.path: each.reason for each in open_source(config(mixed)).skipped}
+    assert skipped["well/z.png"] == "is hidden otherwise than the others"

@@ -289,7 +289,7 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("domain", "hidden", "lacks the field 'label'"),
         ("sha256", {"../../etc/passwd": "0" * 64}, "'sha256' is "),
         ("name", "${oc.env:HOME}" + "x" * 300, "'name' is "),
-        ("version", 3, "is medveil-model version 3; this MedVeil reads up to 2; upgrade MedVeil"),
+        ("version", 4, "is medveil-model version 4; this MedVeil reads up to 3; upgrade MedVeil"),
         ("version", "2", "has no valid medveil-model version"),
         ("format", "other", "is not a medveil-model file"),
     ],

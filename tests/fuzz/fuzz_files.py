@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["crypto.files", "crypto.tree", "medveil
     from crypto.files.raster import BmpFile, JpegFile, PngFile
     from crypto.files.raster_tiff import TiffFile
     from crypto.files.recipe import Recipe
-    from crypto.files.sealing import check_sealed, seal_file
+    from crypto.files.sealing import check_sealed, sealed_output
     from crypto.tree.records import Marks, parse_heading, parse_record
     from medveil.errors import MedVeilError
 
@@ -136,7 +136,8 @@ def corpus() -> Path:
     image.save(work / "LZW", "TIFF", compression="tiff_lzw")
     PngFile().hide(work / "PNG", work / "hidden.png", RECIPES[0], KEY)
     TiffFile().hide(work / "TIFF", work / "hidden.tif", RECIPES[0], KEY)
-    seal_file(work / "PNG", work / "sealed", KEY)
+    with sealed_output(work / "sealed", KEY) as stream:
+        stream.write((work / "PNG").read_bytes())
     (work / "header").write_bytes(PngFile().header(work / "hidden.png").to_json().encode())
     (work / "record").write_bytes(b'{"format":"medveil-manifest","version":1,"action":"","fingerprint":"","recipe":{}}')
     given = {

@@ -17,6 +17,7 @@ from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, DataError
 from simulations.config import ExperimentConfig, make_plan
 from simulations.examples import write_examples
+from simulations.run import MANIFEST, read_manifest
 
 Tiny = Callable[..., ExperimentConfig]
 
@@ -90,13 +91,13 @@ def test_the_seed_papers_preset(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny("cipher.scheme=seed-paper", "data.source=images", f"data.path={folder}", "data.image_size=200")
     config.cipher.block, config.cipher.negate = 25, False
     plan = make_plan(config, tmp_path / "run")
-    assert plan.run.cipher == {"scheme": "block-pixel", "block": 25, "negate": False}
+    assert plan.run.cipher == {"scheme": "block-pixel", "block": 25, "negate": False, "derivation": 2}
     assert (plan.run.channels, plan.run.model["image_size"]) == (3, 200)
 
 
 def test_policies_decide_what_is_hidden(tiny: Tiny, tmp_path: Path) -> None:
     plain = make_plan(tiny("keys.policy=none"), tmp_path)
-    assert plain.run.cipher == {"scheme": "none", "block": 4, "negate": False}
+    assert plain.run.cipher == {"scheme": "none", "block": 4, "negate": False, "derivation": 2}
     assert (plain.run.stem_init, plain.run.stem_train) == ("public", "averaged")
     shared = make_plan(tiny("keys.policy=shared"), tmp_path)
     assert (shared.run.stem_init, shared.run.stem_train) == ("public", "averaged")
@@ -168,3 +169,12 @@ def test_examples_are_hidden_by_a_key_that_hid_nothing_else(tiny: Tiny, tmp_path
 def test_there_is_no_example_where_nothing_is_hidden(tiny: Tiny, tmp_path: Path) -> None:
     assert write_examples(make_plan(tiny("keys.policy=none"), tmp_path)) is None
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_names_no_derivation_is_read_as_the_first(tmp_path: Path) -> None:
+    cipher = {"scheme": "block-pixel", "block": 8, "negate": False}
+    document = {"format": "medveil-manifest", "version": 1, "experiment": {"cipher": cipher}}
+    (tmp_path / MANIFEST).write_text(json.dumps({**document, "run_config": {"cipher": {**cipher, "derivation": 2}}}))
+    found = read_manifest(tmp_path)
+    assert found["experiment"]["cipher"]["derivation"] == 1
+    assert found["run_config"]["cipher"]["derivation"] == 2

@@ -226,7 +226,7 @@ def test_views_on_the_fly_and_stored(tiny: Tiny, tmp_path: Path) -> None:
 def test_the_control_runs_with_a_nonce_for_each_image(tiny: Tiny, tmp_path: Path, views: int) -> None:
     settings = ("data.views=0", "data.augment=light") if views == 0 else ()
     ran, again = (run(as_experiment(tiny(*settings), ARMS["aes-ctr"], 0), tmp_path / name) for name in "ab")
-    assert ran.plan.run.cipher == {"scheme": "aes-ctr", "block": 4, "negate": False}
+    assert ran.plan.run.cipher == {"scheme": "aes-ctr", "block": 4, "negate": False, "derivation": 2}
     assert equal(ran.tensors, again.tensors)
     nonces = np.load(next(tmp_path.glob("a/sites/site-1/stores/*/test-nonces.npy")))
     assert len(np.unique(nonces.reshape(-1, 16), axis=0)) == nonces.size // 16
