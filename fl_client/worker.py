@@ -153,7 +153,7 @@ class Worker:
         self._note(lambda: self._records.started(app=self._own, keys=prints))
 
     @staticmethod
-    def _note(write: Callable[[], None]) -> None:
+    def _note(write: Callable[[], object]) -> None:
         """Write into the audit log what holds no reply up: where it cannot be written, every message is refused."""
         try:
             write()

@@ -75,7 +75,7 @@ def read_row(reply: Reply, *, run: RunConfig, model_hash: str, registered: str |
     """
     assert reply.message is not None  # Callers hand over replies with content only.
     with reading(reply.site):
-        said = reply.message.content.config_records.get(SITE) or {}
+        said: Mapping[str, Any] = reply.message.content.config_records.get(SITE) or {}
         where = named(reply, registered)
         row = SiteRow(node=reply.node, **_values(said, where))
         _check(row, where, run=run, model_hash=model_hash, registered=registered)

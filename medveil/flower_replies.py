@@ -88,4 +88,5 @@ def _refused(about: Any, fault: str) -> Message:
         created_at=about.created_at,
     )
     problem = f"FederationError: the reply {fault}"
-    return cast("Any", Message)(metadata=metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, problem))
+    made: Message = cast("Any", Message)(metadata=metadata, error=Error(ErrorCode.MESSAGE_UNAVAILABLE, problem))
+    return made

@@ -64,7 +64,8 @@ def _arrays(
         raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first", where=where)
     if extra:
         raise FederationError(f"{len(extra)} tensors were not asked for, {shown_value(extra[0])} first", where=where)
-    dtype, arrays = DTYPES[wire], {}
+    dtype = DTYPES[wire]
+    arrays: dict[str, npt.NDArray[np.generic]] = {}
     for name, shape in shapes.items():
         array, what = record[name], f"tensor '{name}'"
         if tuple(array.shape) != shape:

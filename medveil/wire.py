@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from medveil.errors import FederationError
 Tensors = dict[str, npt.NDArray[np.float32]]
 WIRES = ("fp32", "bf16")
 KINDS = ("weights", "delta")
-DTYPES = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}
+DTYPES: dict[str, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "bf16": np.dtype(np.uint16)}
 """What an array of each wire format holds."""
 
 

@@ -7,7 +7,7 @@ gives, and touches nothing of timm's; `skeleton` is the whole model without its 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -80,7 +80,7 @@ def shape_of(model: VisionTransformer) -> Shape:
         tokens=model.patch_embed.num_patches if positions is None else int(positions.shape[1]),
         width=model.embed_dim,
         depth=len(model.blocks),
-        heads=model.blocks[0].attn.num_heads,
+        heads=int(cast("Any", model.blocks[0]).attn.num_heads),
     )
 
 

@@ -56,8 +56,14 @@ def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
     action = SHOW if plan.recipe is None else HIDE
     with _staging(target) as folder:
         part = folder / "part"
-        named = {"name": plan.source.name, "target": target.name if plan.recipe is not None else ""}
-        task = Task(action=action, **named, kind=kind.name, source=str(source), part=str(part))
+        task = Task(
+            action=action,
+            name=plan.source.name,
+            target=target.name if plan.recipe is not None else "",
+            kind=kind.name,
+            source=str(source),
+            part=str(part),
+        )
         outcome = Desk(setup_of(keys, plan.recipe, above=folders_above(source.parent), strict=False)).attempt(task)
         if outcome.report.place == UNSAID:
             outcome.report.warnings.append("it does not say under which name it was hidden")

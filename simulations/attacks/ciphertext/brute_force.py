@@ -149,9 +149,15 @@ def small_secrets(pairs: Pairs, config: CipherConfig, shape: Geometry) -> Iterat
     """Try 32-byte secrets in the order of the numbers they are, by the scheme's own derivation."""
     plain, hidden = pairs.plain[:1], pairs.hidden
     nonces = None if hidden.nonces is None else hidden.nonces[:1]
-    size = {"channels": shape.channels, "height": shape.height, "width": shape.width, "bits": shape.bits}
     for number in range(2 ** (8 * SECRET_BYTES)):
-        cipher = make_cipher(config, SiteKey(number.to_bytes(SECRET_BYTES, "big"), "guess"), **size)
+        cipher = make_cipher(
+            config,
+            SiteKey(number.to_bytes(SECRET_BYTES, "big"), "guess"),
+            channels=shape.channels,
+            height=shape.height,
+            width=shape.width,
+            bits=shape.bits,
+        )
         fits = np.array_equal(cipher.encrypt(plain, nonces), hidden.images[:1])
         yield _owner(cipher) if fits else None
 
