@@ -103,7 +103,7 @@ def keep_others_plain() -> None:
 def _plain_record(record: logging.LogRecord) -> bool:
     """A record of a library whose handlers format it their own way, made harmless before they see it."""
     record.msg, record.args = shown(record.getMessage()), None
-    if record.exc_info and record.exc_info is not True:
+    if record.exc_info:
         record.exc_text = marked(logging.Formatter().formatException(record.exc_info))
     return True
 

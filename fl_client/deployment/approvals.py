@@ -42,8 +42,7 @@ class Approvals:
             return {}
         document = read_document(self._path, {}, name=FORMAT, newest=VERSION)
         approved = document.get("approved")
-        fit = isinstance(approved, dict) and all(map(_HASH.fullmatch, approved))
-        if not fit or not all(isinstance(when, str) for when in approved.values()):
+        if not isinstance(approved, dict) or not all(map(_is_approval, approved.items())):
             raise IntegrityError("is not a list of approvals", where=self._path, cure="approve anew, by hand")
         return {str(digest): str(when) for digest, when in approved.items()}
 
@@ -67,6 +66,11 @@ class Approvals:
                 self._log.append(event, app=app)
             document = {"format": FORMAT, "version": VERSION, "approved": dict(sorted(approved.items()))}
             write_json(self._path, document, mode=0o600)
+
+
+def _is_approval(named: tuple[object, object]) -> bool:
+    digest, when = named
+    return isinstance(digest, str) and _HASH.fullmatch(digest) is not None and isinstance(when, str)
 
 
 def _check(digest: str) -> None:
