@@ -15,7 +15,7 @@ from crypto.keys import SiteKey
 from crypto.tree.index import Index
 from crypto.tree.journal import Journal, read_journal
 from crypto.tree.manifest import read_manifest, write_manifest
-from crypto.tree.paths import folded, shown
+from crypto.tree.paths import folded
 from crypto.tree.records import (
     Heading,
     Marks,
@@ -28,6 +28,7 @@ from crypto.tree.records import (
 )
 from crypto.tree.walk import Stamp
 from medveil.errors import FormatError, IntegrityError, MedVeilError, StorageError
+from medveil.plain import shown
 
 KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
