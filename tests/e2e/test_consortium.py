@@ -366,6 +366,9 @@ def test_check_names_what_is_wrong_and_its_cure(
     assert states.pop("approvals") == "FAILED"
     assert f"medveil-site approve {hash_of(installed_fab())}" in points["approvals"]["cure"]
     assert set(states.values()) == {"ok"}, points
+    assert site("approve", hash_of(installed_fab())) == 0
+    code, points = checked()
+    assert (code, points["approvals"]["state"]) == (0, "ok")
     (tmp_path / "other").mkdir()
     make_authority("another").save(tmp_path / "other/ca.key", tmp_path / "other/ca.crt")
     site.change(ca=str(tmp_path / "other/ca.crt"), data__path=str(tmp_path / "none"), key=str(tmp_path / "none.key"))
