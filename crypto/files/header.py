@@ -97,8 +97,7 @@ class HiddenHeader:
     @property
     def config(self) -> CipherConfig:
         """The cipher that hid the file, as configuration."""
-        named = {"scheme": self.scheme, "block": self.block, "negate": self.negate}
-        return CipherConfig(**named, derivation=self.derivation)
+        return CipherConfig(scheme=self.scheme, block=self.block, negate=self.negate, derivation=self.derivation)
 
     def cipher(self, key: Key | None) -> ImageCipher:
         """Make the cipher that hid the file."""

@@ -164,7 +164,7 @@ def _make_header(found: Survey, recipe: Recipe, key: SiteKey, name: str) -> tupl
         extras = training_extras(found) if recipe.identity == SEALED else {}
     else:
         shape = (layout.samples, layout.height, layout.width)
-        stored = {"bits": layout.bits, "signed": layout.signed, "frames": frames}
+        stored: dict[str, Any] = {"bits": layout.bits, "signed": layout.signed, "frames": frames}
         header, cipher = make_header(recipe, key, kind="tiff", shape=shape, name=name, **stored)
         extras = archive_extras(found)
     return with_extras(header, key, extras), cipher

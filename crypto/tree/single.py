@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from crypto.files.header import UNSAID
 from crypto.files.registry import HEAD_BYTES, recognise
@@ -56,7 +57,7 @@ def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
     action = SHOW if plan.recipe is None else HIDE
     with _staging(target) as folder:
         part = folder / "part"
-        named = {"name": plan.source.name, "target": target.name if plan.recipe is not None else ""}
+        named: dict[str, Any] = {"name": plan.source.name, "target": target.name if plan.recipe is not None else ""}
         task = Task(action=action, **named, kind=kind.name, source=str(source), part=str(part))
         outcome = Desk(setup_of(keys, plan.recipe, above=folders_above(source.parent), strict=False)).attempt(task)
         if outcome.report.place == UNSAID:
