@@ -344,7 +344,7 @@ def test_every_option_reaches_the_recipe(source: Path, tmp_path: Path, key: str)
     recipe = json.loads((tmp_path / "out" / "medveil-report.json").read_text())["recipe"]
     assert recipe == {
         "purpose": "training",
-        "cipher": {"scheme": "per-block", "block": 8, "negate": True},
+        "cipher": {"scheme": "per-block", "block": 8, "negate": True, "derivation": 2},
         "size": 32,
         "channels": 1,
         "window": [100.0, 50.0],
