@@ -311,8 +311,8 @@ def test_names_that_differ_in_case_alone(
 def test_a_file_that_changes_while_it_is_read(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = PngFile.hide
 
-    def meanwhile(kind: PngFile, path: Path, *rest: Any) -> FileReport:
-        report = real(kind, path, *rest)
+    def meanwhile(kind: PngFile, path: Path, *rest: Any, **named: Any) -> FileReport:
+        report = real(kind, path, *rest, **named)
         if path.name == "b.png":
             with path.open("ab") as stream:
                 stream.write(b"more")
@@ -327,8 +327,8 @@ def test_a_file_that_changes_while_it_is_read(source: Path, target: Path, monkey
 def test_a_file_that_is_replaced_while_it_is_read(source: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = PngFile.hide
 
-    def meanwhile(kind: PngFile, path: Path, *rest: Any) -> FileReport:
-        report = real(kind, path, *rest)
+    def meanwhile(kind: PngFile, path: Path, *rest: Any, **named: Any) -> FileReport:
+        report = real(kind, path, *rest, **named)
         stamp = path.stat()
         other = path.with_name("other")
         other.write_bytes(path.read_bytes())
@@ -346,9 +346,9 @@ def test_an_output_that_is_removed_meanwhile_ends_the_run(
 ) -> None:
     real = PngFile.hide
 
-    def removed(kind: PngFile, path: Path, *rest: Any) -> FileReport:
+    def removed(kind: PngFile, path: Path, *rest: Any, **named: Any) -> FileReport:
         shutil.rmtree(target, ignore_errors=True)
-        return real(kind, path, *rest)
+        return real(kind, path, *rest, **named)
 
     monkeypatch.setattr(PngFile, "hide", removed)
     with pytest.raises(StorageError, match="was removed while it was worked on"):
@@ -361,10 +361,10 @@ def test_a_defect_of_ours_ends_with_its_file(
     caplog.set_level("DEBUG", "medveil")
     real = PngFile.hide
 
-    def breaks(kind: PngFile, path: Path, *rest: Any) -> FileReport:
+    def breaks(kind: PngFile, path: Path, *rest: Any, **named: Any) -> FileReport:
         if path.name == "b.png":
             raise ZeroDivisionError
-        return real(kind, path, *rest)
+        return real(kind, path, *rest, **named)
 
     monkeypatch.setattr(PngFile, "hide", breaks)
     result = hide(source, target)
@@ -660,7 +660,7 @@ class StandIn:
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         return name
 
-    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey) -> FileReport:
+    def hide(self, source: Path, target: Path, recipe: Recipe, key: SiteKey, **named: Any) -> FileReport:
         data = source.read_bytes()
         if b"SR" in data:
             raise DataError("is a structured report, which has no pixels", where=source)
@@ -670,7 +670,7 @@ class StandIn:
             frames=5, removed=["PatientName"], replaced=["StudyDate"], warnings=["look at its burned-in text"]
         )
 
-    def show(self, source: Path, target: Path, keys: Keyring) -> FileReport:
+    def show(self, source: Path, target: Path, keys: Keyring, **named: Any) -> FileReport:
         data = source.read_bytes()
         with new_file(target) as stream:
             stream.write(data[:132] + data[132:][::-1])
@@ -679,8 +679,8 @@ class StandIn:
     def header(self, source: Path) -> Any:
         raise NotImplementedError
 
-    def verify(self, source: Path, keys: Keyring) -> None:
-        pass
+    def verify(self, source: Path, keys: Keyring, **named: Any) -> str:
+        return ""
 
     def ciphertext(self, source: Path, frame: int = 0) -> Any:
         raise NotImplementedError

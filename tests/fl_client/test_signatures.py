@@ -35,6 +35,7 @@ from medveil.certificates import make_authority
 from medveil.contract import ARRAYS, CONFIG, RUN_KEY, SITE
 from medveil.errors import ConfigError, FormatError, IntegrityError, KeyMaterialError, SignatureError
 from medveil.flower import SKEW_S, be_task
+from medveil.installed import installed_hash
 from medveil.invitation import Invitation
 from medveil.signed_messages import ANSWER, REFUSED, SIGNED, answer_in, content_digest, order_in, refusal_in, signed_in
 from medveil.signing import Signed, SigningKey
@@ -416,6 +417,7 @@ def test_a_site_of_an_earlier_medveil_is_told_what_to_do(
     with pytest.raises(ConfigError, match=r"'server_key' is not set.*medveil-site rejoin --invitation FILE"):
         open_keys(load_site(files.file), read)
     assert open_keys(load_site(files.file), read, serving=False).identity is None
+    assert main(["approve", installed_hash(), "--site", str(files.file)]) == 0
     assert main(["start", "--site", str(files.file)]) == ConfigError.exit_code
     assert "medveil-site rejoin" in capsys.readouterr().err
     main(["check", "--json", "--site", str(files.file)])

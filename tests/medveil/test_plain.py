@@ -49,6 +49,8 @@ ODD = {
     "tag": "\U000e0041",
 }
 EVERY = "".join(ODD.values())
+LOGGED = EVERY.replace(ODD["half a pair"], "")
+"""pytest keeps what is logged as it was said, and its workers cannot send half a character to each other."""
 
 
 def is_plain(text: str) -> bool:
@@ -160,21 +162,29 @@ def own_log(tmp_path: Path) -> Iterator[Path]:
 
 
 def raised() -> None:
-    raise ValueError(EVERY)
+    raise ValueError(LOGGED)
 
 
 def test_no_text_makes_a_line_of_the_log(own_log: Path) -> None:
-    log.logger("client").error("%s", EVERY)
+    log.logger("client").error("%s", LOGGED)
     try:
         raised()
     except ValueError:
-        log.logger("client").exception("a defect of %s", EVERY)
+        log.logger("client").exception("a defect of %s", LOGGED)
     lines = own_log.read_text().split("\n")
     assert lines.pop() == ""
     assert all(line.isprintable() for line in lines)
     records = [line for line in lines if not line.startswith(log.MARK)]
     assert len(records) == 2
     assert len(lines) > 4
+
+
+@pytest.mark.parametrize("text", [*ODD.values(), EVERY], ids=[*ODD, "all"])
+def test_a_formatted_record_is_one_line(text: str) -> None:
+    record = logging.LogRecord("medveil.client", logging.ERROR, __file__, 1, "%s", (text,), None)
+    made = log.PlainFormatter("%(name)s %(message)s").format(record)
+    assert made.isprintable()
+    made.encode("utf-8")
 
 
 def test_flowers_log_and_warnings_are_plain(own_log: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -291,7 +291,7 @@ def test_corrupt_dicom(sim: Sim, tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written(sim: Sim, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     refused(sim(out=tmp_path / "file"), 3, "is a file where a folder is needed")
-    refused(sim(out=tmp_path / "file" / "below"), 3, "not a directory", "parents are folders")
+    refused(sim(out=tmp_path / "file" / "below"), 3, "is a file where a folder is needed", "move it away")
     refused(sim(out=Path("/proc/run")), 3, "/proc/run: cannot create the folder")
     log = ("--log-file", str(tmp_path / "no" / "log"))
     refused(sim(options=log), 3, "cannot open the log file")
