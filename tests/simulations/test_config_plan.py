@@ -173,8 +173,14 @@ def test_there_is_no_example_where_nothing_is_hidden(tiny: Tiny, tmp_path: Path)
 
 def test_a_run_that_names_no_derivation_is_read_as_the_first(tmp_path: Path) -> None:
     cipher = {"scheme": "block-pixel", "block": 8, "negate": False}
-    document = {"format": "medveil-manifest", "version": 1, "experiment": {"cipher": cipher}}
-    (tmp_path / MANIFEST).write_text(json.dumps({**document, "run_config": {"cipher": {**cipher, "derivation": 2}}}))
+    document = {
+        "format": "medveil-manifest",
+        "version": 1,
+        **{"run": "r", "name": "tiny", "status": "finished", "server": {}, "sites": [], "left_out": [], "resumed": []},
+        "experiment": {"cipher": cipher},
+        "run_config": {"rounds": 1, "cipher": {**cipher, "derivation": 2}},
+    }
+    (tmp_path / MANIFEST).write_text(json.dumps(document))
     found = read_manifest(tmp_path)
     assert found["experiment"]["cipher"]["derivation"] == 1
     assert found["run_config"]["cipher"]["derivation"] == 2

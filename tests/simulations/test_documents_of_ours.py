@@ -34,7 +34,8 @@ from medveil.contract import RunConfig
 from medveil.errors import MedVeilError
 from medveil.files import make_folder, write_json
 from medveil.invitation import load_invitation
-from medveil.node_keys import generate, public_half
+from medveil.node_keys import generate, public_file
+from medveil.signing import SigningKey
 from simulations.report.page import write_report
 from simulations.report.record import read_run
 
@@ -132,7 +133,7 @@ SIMPLE: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
     ),
     "heads": (
         {"format": "medveil-heads", "version": 1, "kept_by": "s", "heads": {"server": [f"{'a' * 32}:1:{'b' * 64}"]}},
-        lambda path: load_heads(path, owner="server"),
+        lambda path: load_heads(path, owner="server", keys_of=lambda _: []),
     ),
     "site.json": (
         {"format": "medveil-site", "version": 1, "run": "r", "source": "s"},
@@ -185,6 +186,7 @@ def test_site_status_with_any_value_of_another_kind(tmp_path: Path) -> None:
         "answered": None,
         "processes": {"supervisor": 1},
         "node_says": "",
+        "others": None,
         "authority_days_left": None,
         "approvals": [],
         "models": [],
@@ -216,7 +218,7 @@ def consortium(tmp_path: Path) -> Consortium:
 
 
 def test_roster_with_any_value_of_another_kind(consortium: Consortium) -> None:
-    Roster(consortium.roster).admit(public_half(generate(), "anna"))
+    Roster(consortium.roster).admit(public_file(generate(), SigningKey.generate(), "anna")[0])
     document = json.loads(consortium.roster.read_text())
     for made in changed(document):
         consortium.roster.write_text(json.dumps(made))

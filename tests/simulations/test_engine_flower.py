@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,18 @@ from simulations.engines import flower
 
 Tiny = Callable[..., ExperimentConfig]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc")
+
+MANIFEST: dict[str, Any] = {
+    "format": "medveil-manifest",
+    "version": 1,
+    "run": "r",
+    "name": "tiny",
+    "run_config": {"rounds": 1},
+    "server": {},
+    "sites": [],
+    "left_out": [],
+    "resumed": [],
+}
 
 
 @pytest.fixture
@@ -79,7 +92,7 @@ def test_a_server_app_that_left_no_word(plan: Plan, tmp_path: Path, monkeypatch:
     ],
 )
 def test_the_servers_error_comes_back_in_its_own_class(tmp_path: Path, error: str | None, kind: type) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"status": "failed", "error": error}))
+    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "status": "failed", "error": error}))
     with pytest.raises(kind) as caught:
         flower._check_manifest(tmp_path)
     assert type(caught.value) is kind
@@ -92,7 +105,7 @@ def test_the_servers_error_comes_back_in_its_own_class(tmp_path: Path, error: st
 
 @pytest.mark.parametrize("status", ["finished", "stopped-early"])
 def test_a_run_that_ended_well(tmp_path: Path, status: str) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"status": status, "error": None}))
+    (tmp_path / "manifest.json").write_text(json.dumps({**MANIFEST, "status": status, "error": None}))
     flower._check_manifest(tmp_path)
 
 
