@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import subprocess
-import sys
 import tempfile
 from types import SimpleNamespace
 from typing import Any, cast

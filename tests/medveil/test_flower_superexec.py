@@ -42,7 +42,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     assert executor.subprocess.Popen is flower_superexec.start_unseen
     monkeypatch.setattr(executor, "subprocess", SimpleNamespace(Popen=start, DEVNULL=executor.subprocess.DEVNULL))
     task = import_module("flwr.supercore.constant").TaskType.SERVER_APP
-    given = {each: None for each in types.ExecutionSpec.__dataclass_fields__}
+    given = dict.fromkeys(types.ExecutionSpec.__dataclass_fields__)
     given |= {"task_type": task, "token": TOKEN, "runtime_api_address": "127.0.0.1:1", "suppress_output": False}
     given |= {"insecure": True, "runtime_dependency_install": False, "task_id": 1}
     executor.SubprocessExecutor().launch(types.ExecutionSpec(**given))
