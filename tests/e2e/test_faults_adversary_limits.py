@@ -50,7 +50,7 @@ def main(grid, context):
 
 
 def submit(world: World, *, changes: dict[str, str], run: dict[str, object]) -> None:
-    """Run an app with files replaced, as a server that is not ours would, and a run with fields replaced; to its end."""
+    """Run an app with files replaced and a run with fields replaced, as a server that is not ours would; to its end."""
     app = fab.stage(world.folder / "evil")
     for name, text in changes.items():
         (app / name).write_text(text)
