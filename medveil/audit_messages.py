@@ -21,6 +21,8 @@ AUDIT = "audit"
 """Name of the record in which the two sides tell each other how far their logs have come."""
 _HEAD = "head"
 _MOST_NAMES = 4096
+_MOST_SIZES = 16
+"""Of a shape: a tensor of ours has four at most, and another side may say a million."""
 _MOST_KNOWN = 1024
 Row = tuple[str, str, tuple[int, ...]]
 
@@ -39,8 +41,10 @@ class Layout:
         self.digest = hashlib.sha256(canonical(self.rows)).hexdigest()
 
     def details(self) -> dict[str, Any]:
-        """What is recorded once; the digest is over all names, however many are shown."""
-        shown = [[plain(name), plain(dtype), list(shape)] for name, dtype, shape in self.rows[:_MOST_NAMES]]
+        """What is recorded once; the digest is over all names and sizes, however many are shown."""
+        shown = [
+            [plain(name), plain(dtype), list(shape[:_MOST_SIZES])] for name, dtype, shape in self.rows[:_MOST_NAMES]
+        ]
         return {LAYOUT: self.digest, "count": len(self.rows), "tensors": shown}
 
 

@@ -182,10 +182,12 @@ def shut_other_doors() -> None:
 
 
 def _showing(made: Callable[..., list[str]], secret: Path) -> Callable[..., list[str]]:
-    """The command of the SuperExec that a SuperLink starts, with its secret: Flower leaves that to others."""
+    """The command of the SuperExec that a SuperLink starts: ours, with its secret, which Flower leaves to others."""
 
     def shown(*arguments: Any, **settings: Any) -> list[str]:
-        return [*made(*arguments, **settings), "--superexec-auth-secret-file", str(secret)]
+        _, *given = made(*arguments, **settings)
+        own = [sys.executable, "-Pm", "medveil.flower_superexec"]
+        return [*own, *given, "--superexec-auth-secret-file", str(secret)]
 
     return shown
 

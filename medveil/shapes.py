@@ -1,9 +1,9 @@
 """What a JSON document of ours looks like inside, checked when it is read: another type is an error of ours.
 
-A shape is written as the document is: a type (`int`: within 64 bits and no bool; `float`: any finite number), a tuple
-of shapes of which one must fit (`None` among them where it may be null), a list with the shape of its items, or a
-mapping of names to shapes. A name that ends in ``?`` may be missing, names that are not listed are let be, and the one
-name `str` stands for any.
+A shape is written as the document is: a type (`int`: within 64 bits, signed or not, and no bool; `float`: any finite
+number), a tuple of shapes of which one must fit (`None` among them where it may be null), a list with the shape of its
+items, or a mapping of names to shapes. A name that ends in ``?`` may be missing, names that are not listed are let be,
+and the one name `str` stands for any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from medveil.errors import IntegrityError
 from medveil.files import check_format, read_json
 
 Shape: TypeAlias = "Any"
-_MOST_WHOLE = 2**63
+_LEAST_WHOLE, _MOST_WHOLE = -(2**63), 2**64 - 1
+"""Flower draws the ids of runs and nodes from all that 64 bits hold without a sign."""
 _CURE = "restore it from a copy"
 
 
@@ -70,7 +71,7 @@ def _is(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
     if kind is int:
-        return type(value) is int and abs(value) < _MOST_WHOLE
+        return type(value) is int and _LEAST_WHOLE <= value <= _MOST_WHOLE
     if kind is float:
         return _is(value, int) or (type(value) is float and math.isfinite(value))
     return isinstance(value, kind)

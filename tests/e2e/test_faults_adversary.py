@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from consortium_world import HERE, Hospital, World, wait
+from consortium_world import HERE, Hospital, World, wait, with_mark
 from faults import OddSite, await_round, meanwhile, stage
 from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.proto.node_pb2 import Node
@@ -263,6 +263,24 @@ def test_a_neighbour_on_the_servers_machine_gets_nothing_run(world: World, capsy
     assert world.consortium.state.stat().st_mode & 0o077 == 0
     # The server's own commands are let in.
     assert world("status") == 0
+
+
+@pytest.mark.fault("another account reads the arguments of the server's processes", "no token of a run is in them")
+def test_no_argument_tells_the_token_of_a_run(consortium: World) -> None:
+    shown: set[bytes] = set()
+
+    def look() -> None:
+        def begun() -> bool:
+            for pid in with_mark(f"MEDVEIL_HOME={consortium.folder}"):
+                with contextlib.suppress(OSError):
+                    shown.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+            return any(b"flwr-serverapp" in each for each in shown)
+
+        wait("the run's process", begun)
+
+    with meanwhile(look):
+        assert consortium("run", consortium.run_file(rounds=1)) == 0
+    assert not [each for each in shown if re.search(rb"\0[0-9a-f]{32,}\0", each)], "a token is among the arguments"
 
 
 def holding(folder: Path, tensors: dict[str, np.ndarray]) -> set[str]:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import tomli_w
 from consortium_world import PASSPHRASE, World, wait, with_mark
+from other_server import run_in_database
 
 from crypto.passphrase import VARIABLE
 from fl_server.deployment.control import Control
@@ -49,23 +49,20 @@ def main(grid, context):
 '''
 
 
-def submit(
-    world: World, *, changes: dict[str, str], run: dict[str, object] | None = None, approve: bool = True
-) -> None:
-    """Submit an app with files replaced and a run with fields replaced, and wait for its end."""
+def submit(world: World, *, changes: dict[str, str], run: dict[str, object]) -> None:
+    """Run an app with files replaced and a run with fields replaced, as a server that is not ours would; to its end."""
     app = fab.stage(world.folder / "evil")
     for name, text in changes.items():
         (app / name).write_text(text)
-    if approve:
-        for site in world.sites.values():
-            assert site("approve", fab.hash_of(build_fab(app))) == 0
+    content = build_fab(app)
+    for site in world.sites.values():
+        assert site("approve", fab.hash_of(content)) == 0
     made, settings = make_run(load_config(RunFile, world.run_file()), world.consortium, admitted=len(world.sites))
     settings.server.wait_for_sites = 5
-    document = json.loads(made.to_json()) | (run or {})
-    toml = world.folder / "evil.toml"
-    toml.write_text(tomli_w.dumps({RUN_KEY: json.dumps(document), SERVER_KEY: settings.to_json()}))
+    document = json.loads(made.to_json()) | run
+    config = {RUN_KEY: json.dumps(document), SERVER_KEY: settings.to_json()}
+    number = run_in_database(world.consortium.database, content, config)
     control = Control(world.consortium)
-    number = int(control._flwr("run", str(app), "medveil", "-c", str(toml))["run-id"])
     wait("the app ends", lambda: str(control.run(number)["status"]).startswith("finished"), seconds=240)
 
 

@@ -24,6 +24,8 @@ from medveil.files import make_folder, write_json
 from simulations.config import ExperimentConfig, make_plan
 
 RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
+FLOWER_RUN = 2**64 - 1
+"""The largest id that Flower gives a run."""
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_a_run_is_resumed_unless_it_runs_or_ended(submission: Submission, consor
 
 class FakeControl:
     def submit(self, run_config: dict[str, str], fab: str) -> int:
-        return 7
+        return FLOWER_RUN
 
 
 def test_runs_are_found_again(submission: Submission, consortium: Consortium) -> None:
@@ -177,7 +179,7 @@ def test_runs_are_found_again(submission: Submission, consortium: Consortium) ->
         find(consortium, None)
     sent = submit(submission, consortium, FakeControl())  # type: ignore[arg-type]
     assert submissions(consortium) == [sent]
-    assert sent.flower_runs == (7,)
+    assert sent.flower_runs == (FLOWER_RUN,)
     submit(sent, consortium, FakeControl())  # type: ignore[arg-type]
     noted = verify(consortium.audit.path).records[1:]
     assert [each["event"] for each in noted] == ["run-submitted", "run-resumed"]

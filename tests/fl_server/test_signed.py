@@ -388,3 +388,14 @@ def test_the_digest_of_the_settings_is_that_of_the_run(server: Server) -> None:
     order = order_in(signed_in(server.grid.sent[ANNA]), SERVER.public)
     assert order.config == "e" * 64
     assert digest_of_config({RUN_KEY: "a"}) != digest_of_config({RUN_KEY: "b"})
+
+
+def test_what_a_site_says_of_its_tensors_fills_no_log(server: Server) -> None:
+    """A shape of a million sizes costs its site two bytes a size, and would stand in the log for good."""
+    array = Array(np.full(3, 2, np.float32))
+    array.shape, array.dtype = (0,) * 300_000, "f" * 1_000_000
+    before = server.log.path.stat().st_size
+    server.take(good(server, MERCY, RecordDict({"arrays": ArrayRecord({"w": array})})))
+    (layout,) = [each for each in server.events("layout") if each["count"] == 1 and len(each["tensors"][0][2]) > 1]
+    assert len(layout["tensors"][0][2]) == 16
+    assert server.log.path.stat().st_size - before < 10_000

@@ -29,7 +29,8 @@ def test_the_superexec_is_started_with_its_secret() -> None:
         runtime_dependency_install=False,
     )
     assert shown[-2:] == ["--superexec-auth-secret-file", "/secret"]
-    given = parser._parse_args().parse_args(shown[1:])
+    assert shown[1:3] == ["-Pm", "medveil.flower_superexec"]
+    given = parser._parse_args().parse_args(shown[3:])
     assert given.superexec_auth_secret_file == "/secret", "flower-superexec takes no secret"
 
 

@@ -1,0 +1,62 @@
+"""How a run's process is handed its token. When one of these fails, read `medveil.flower_superexec`."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from medveil import flower_superexec
+
+TOKEN = "5a" * 32
+READER = """
+import sys
+from pathlib import Path
+from flwr.common.args import try_obtain_flwr_app_token
+from flwr.superlink.cli.flwr_serverapp import _parse_args_run_flwr_serverapp
+
+given = _parse_args_run_flwr_serverapp().parse_args()
+seen = Path("/proc/self/cmdline").read_text()
+Path(sys.argv[0] + ".seen").write_text(try_obtain_flwr_app_token(given) + "\\n" + seen)
+"""
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """What a run's process makes of its start by Flower's SuperExec: the token it has, and what others see."""
+    executor: Any = import_module("flwr.supercore.superexec.executor.subprocess_executor")
+    types: Any = import_module("flwr.supercore.superexec.executor.types")
+    monkeypatch.setattr(executor, "subprocess", executor.subprocess)
+    started = []
+
+    def start(arguments: list[str], **settings: Any) -> None:
+        script = tmp_path / "app.py"
+        script.write_text(READER)
+        started.append(flower_superexec.start_unseen([sys.executable, str(script), *arguments[1:]], **settings))
+
+    flower_superexec.hide_tokens()
+    assert executor.subprocess.Popen is flower_superexec.start_unseen
+    monkeypatch.setattr(executor, "subprocess", SimpleNamespace(Popen=start, DEVNULL=executor.subprocess.DEVNULL))
+    task = import_module("flwr.supercore.constant").TaskType.SERVER_APP
+    given = dict.fromkeys(types.ExecutionSpec.__dataclass_fields__)
+    given |= {"task_type": task, "token": TOKEN, "runtime_api_address": "127.0.0.1:1", "suppress_output": False}
+    given |= {"insecure": True, "runtime_dependency_install": False, "task_id": 1}
+    executor.SubprocessExecutor().launch(types.ExecutionSpec(**given))
+    assert started[0].wait(timeout=60) == 0
+    return (tmp_path / "app.py.seen").read_text().split("\n", 1)
+
+
+def test_a_runs_process_has_its_token_and_nobody_sees_it(launched: list[str]) -> None:
+    token, seen = launched
+    assert token == TOKEN
+    assert TOKEN not in seen
+    assert "127.0.0.1:1" in seen
+
+
+def test_what_flower_starts_without_a_token_is_not_started() -> None:
+    with pytest.raises(ValueError, match="--token"):
+        flower_superexec.start_unseen(["flwr-serverapp"])
