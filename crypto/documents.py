@@ -128,7 +128,7 @@ def read_document(path: str | Path, *, name: str, newest: int, cure: str) -> dic
     """
     data = _read_some(path)
     try:
-        document = parse_json(data, where=path, bounds=_BOUNDS)
+        document = parse_json(data, where=path, bounds=_BOUNDS) if len(data) <= LARGEST_FILE else None
     except FormatError:
         if data[:1] == b"{" and f'"{name}"'.encode() in data[:128]:
             raise IntegrityError("is cut short or damaged", where=path, cure=DAMAGED) from None
