@@ -13,16 +13,18 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from crypto.keys import check_site
+from medveil.bounded import SETTINGS, parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import check_format, storage_error, write_json
 
 LARGEST_FILE = 2**16
+_BOUNDS = replace(SETTINGS, length=LARGEST_FILE)
 DAMAGED = "restore it from a copy"
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -98,8 +100,8 @@ def format_of(path: str | Path) -> str:
     """
     data = _read_some(path)
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = parse_json(data, where=path, bounds=_BOUNDS)
+    except FormatError:
         found = _FORMAT.match(data)
         return found[1].decode("ascii") if found else ""
     return str(document.get("format", "")) if isinstance(document, dict) else ""
@@ -126,8 +128,8 @@ def read_document(path: str | Path, *, name: str, newest: int, cure: str) -> dic
     """
     data = _read_some(path)
     try:
-        document = json.loads(data) if len(data) <= LARGEST_FILE else None
-    except (ValueError, RecursionError):
+        document = parse_json(data, where=path, bounds=_BOUNDS) if len(data) <= LARGEST_FILE else None
+    except FormatError:
         if data[:1] == b"{" and f'"{name}"'.encode() in data[:128]:
             raise IntegrityError("is cut short or damaged", where=path, cure=DAMAGED) from None
         document = None

@@ -26,6 +26,7 @@ from crypto.derivation import VERSIONS
 from crypto.files.recipe import PURPOSES, TRAINING
 from crypto.keys import Key
 from crypto.sealed import seal, unseal
+from medveil.bounded import SETTINGS, parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError
 from medveil.files import check_format
 
@@ -34,6 +35,7 @@ VERSION = 2
 """Version 2 says how the key became the cipher, and is bound to the file's name."""
 KINDS = ("dicom", "png", "tiff")
 LARGEST_TEXT = 2**26
+_BOUNDS = dataclasses.replace(SETTINGS, length=LARGEST_TEXT)
 LARGEST_SIDE = 2**20
 MAC_BYTES = 32
 FITS, ELSEWHERE, UNSAID = "fits", "elsewhere", "unsaid"
@@ -122,8 +124,8 @@ def parse_header(text: str | bytes, *, where: str | Path) -> HiddenHeader:
     if len(text) > LARGEST_TEXT:
         raise FormatError("has a header larger than any MedVeil writes", where=where)
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+        document = parse_json(text, where=where, bounds=_BOUNDS)
+    except FormatError:
         raise IntegrityError("its MedVeil header is cut short or damaged", where=where) from None
     version = check_format(document, name=FORMAT, newest=VERSION, where=where)
     given = {name: value for name, value in document.items() if name not in {"format", "version"}}

@@ -36,6 +36,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
     from fl_client.deployment import running  # noqa: PLC0415
     from fl_client.deployment.code import approved_code  # noqa: PLC0415
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.signatures import refuse_unsigned  # noqa: PLC0415
     from fl_client.deployment.supernode import shown_commands  # noqa: PLC0415
     from fl_client.deployment.supervisor import SUPERVISOR  # noqa: PLC0415
     from medveil import processes  # noqa: PLC0415
@@ -47,6 +48,8 @@ def _do_start(arguments: argparse.Namespace) -> int:
     if arguments.stock:
         tell(f"warning: {STOCK_WARNING}", error=True)
     running.refuse_running(files)
+    # Before the approval: who has to rejoin is told so first, and by `check` as well.
+    refuse_unsigned(files)
     approved_code(files)
     passphrases = Passphrases(read_passphrase)
     keys = open_keys(files, passphrases)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.splits import PARTS
 from medveil.errors import IntegrityError
 from medveil.files import write_json
 from medveil.shapes import read_document
@@ -23,6 +24,20 @@ from medveil.shapes import read_document
 FORMAT = "medveil-store"
 VERSION = 1
 HEADER = "header.json"
+_ARRAY = ({"rows": int, "bytes": int, "sha256": str}, None)
+_PART = {"views": int, "images": _ARRAY, "nonces": _ARRAY, "indices": [int], "ids": [str], "labels": [int]}
+_SHAPE = {
+    "checksum?": str,
+    "key": str,
+    "cipher": {str: (str, int, bool)},
+    "source": str,
+    "classes": [str],
+    "split": str,
+    "views": {"count": int, "augment": str, "flip": bool, "seed?": int},
+    "image": {"shape": [int], "dtype": str},
+    "parts": {name: _PART for name in PARTS},
+    "skipped": [[str]],
+}
 
 
 class ArrayWriter:
@@ -141,10 +156,24 @@ def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     if not path.is_file():
         raise IntegrityError("is missing", where=path)
-    document = read_document(path, {"checksum?": str}, name=FORMAT, newest=VERSION)
+    document = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
     if document.pop("checksum", None) != _checksum(document):
         raise IntegrityError("is not what its checksum says", where=path)
+    _check_agreement(document, path)
     return document
+
+
+def _check_agreement(document: dict[str, Any], path: Path) -> None:
+    """Refuse a header whose fields are each possible and not together: the checksum finds damage, not malice."""
+    classes = len(document["classes"])
+    for name, part in document["parts"].items():
+        images = len(part["ids"])
+        rows = [part[each]["rows"] for each in ("images", "nonces") if part[each] is not None]
+        alike = {images} == {len(part["indices"]), len(part["labels"]), *rows, images}
+        if not alike or not all(0 <= label < classes for label in part["labels"]):
+            raise IntegrityError(f"its field 'parts.{name}' contradicts itself", where=path)
+    if not all(len(each) == 2 for each in document["skipped"]):
+        raise IntegrityError("its field 'skipped' holds other than names and reasons", where=path)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

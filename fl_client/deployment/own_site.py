@@ -25,14 +25,16 @@ from fl_client.leaving import Leaving
 from fl_client.site import Site, SiteSetup
 from fl_client.workbench import pick_device
 from medveil.audit import Head
-from medveil.audit_messages import carried
+from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError, SignatureError
-from medveil.files import make_folder, write_json
+from medveil.files import locked, make_folder, write_json
 from medveil.shapes import read_document
 from medveil.signing import SigningKey
 
 FORMAT = "medveil-served-run"
+BEGAN = "medveil-begun-run"
+"""Format of what a run's settings were when this site opened it first."""
 VERSION = 1
 _KEPT = 2
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
@@ -141,6 +143,7 @@ class OwnHost(Host):
         if text not in self._open:
             run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
             self._counted(run)
+            _told(lambda: self._bound(run, digest_of_config(run_config)))
             self._open[text] = self._opened(run)
             while len(self._open) > _KEPT:
                 self._open.popitem(last=False)
@@ -202,10 +205,20 @@ class OwnHost(Host):
         except ConfigError as error:
             raise ToldError(error) from error
 
+    def _bound(self, run: RunConfig, digest: str) -> None:
+        """Refuse other settings under the identity of a run that began: they would be runs that nobody counts."""
+        folder = make_folder(self._folder(run), mode=0o700)
+        path = folder / "began.json"
+        with locked(path):
+            if not path.exists():
+                write_json(path, {"format": BEGAN, "version": VERSION, "settings": digest}, mode=0o600)
+            if read_document(path, {"settings": str}, name=BEGAN, newest=VERSION)["settings"] != digest:
+                cure = "a run of other settings has an identity of its own"
+                raise ConfigError("the run of this identity began with other settings", where="run", cure=cure)
+
     def _opened(self, run: RunConfig) -> Site:
         cipher_key = self._cipher_key(run.keys)
         data = _told(lambda: _data_for(run, self._files.data))
-        make_folder(self._folder(run), mode=0o700)
         site = Site(
             run,
             SiteSetup(

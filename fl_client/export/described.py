@@ -18,6 +18,7 @@ from fl_client.data.base import HiddenUnder
 from fl_client.export.fields import FIELDS, FIELDS_1, check_fields
 from fl_client.export.kept import KeptModel
 from fl_client.export.sealed_model import LABEL
+from medveil.bounded import parse_json
 from medveil.errors import FormatError, IntegrityError
 from medveil.files import check_format
 from models.policy import POLICIES, Policy
@@ -168,10 +169,7 @@ def parsed(data: bytes, *, where: Path) -> tuple[Description, dict[str, Any]]:
     IntegrityError
         It is cut short, or was changed after it was written.
     """
-    try:
-        document = json.loads(data, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise IntegrityError("is cut short or damaged: it is not JSON", where=where, cure=_WRITTEN) from None
+    document = parse_json(data, where=where, kind=IntegrityError)
     version = check_format(document, name=FORMAT, newest=VERSION, where=where)
     if version > 1 and isinstance(document.get("checksum"), str):
         check_checksum(document, where=where)
@@ -254,7 +252,3 @@ def _check(made: Description, version: int, where: Path) -> None:
 def _text(document: dict[str, Any]) -> bytes:
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return text.encode("utf-8", "surrogatepass")
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)

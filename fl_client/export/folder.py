@@ -8,7 +8,6 @@ file no larger than they need.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Callable
@@ -23,9 +22,11 @@ from fl_client.export.described import CARRIED, HIDDEN, Description, identity_of
 from fl_client.export.fields import SEALED, WEIGHTS
 from fl_client.export.sealed_model import open_sealed, sealed_bytes
 from fl_client.export.write import CONFIG
+from medveil.bounded import SETTINGS, Bounds, parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, MedVeilError, StorageError
 from medveil.files import storage_error
 from models.config import ModelConfig
+from models.sizes import least_shape
 from models.vit import build_vit
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 
 LARGEST_CONFIG = 2**20
 _LARGEST_HEADER = 2**20
+_HEADER = Bounds(length=_LARGEST_HEADER, depth=SETTINGS.depth, values=2**17)
+"""Of a safetensors file: some ten values a tensor, and some twelve tensors a block."""
 _WHOLE = "ask who sent it for a whole copy"
 _NEEDED = "--model names a folder that 'medveil-site export' wrote"
-_BYTES = 4
-"""Of a weight; patch and position embedding, head, and the four matrices of each attention are the least there are."""
+_BYTES = torch.float32.itemsize
 _PROJECTION = "patch_embed.proj.bias"
 
 
@@ -93,19 +95,15 @@ def _check_size(made: Description, weights: Path) -> None:
         raise storage_error(error, weights, "read the file") from error
     if not stat.S_ISREG(found.st_mode):
         raise StorageError("is no plain file", where=weights, cure=_NEEDED)
-    given = made.arguments
-    width, tokens = given["embed_dim"], (given["img_size"] // given["patch_size"]) ** 2
-    embedded = given["in_chans"] * given["patch_size"] ** 2 + tokens + given["num_classes"]
-    least = _BYTES * width * (embedded + given["depth"] * 4 * width)
+    least = _BYTES * least_shape(_config_of(made)).parameters
     if found.st_size < least:
         problem = f"has {found.st_size} bytes, and the model that {CONFIG} describes takes at least {least}"
         raise IntegrityError(problem, where=weights, cure=_WHOLE)
 
 
-def _laid_out(made: Description, where: Path) -> VisionTransformer:
-    """The model without weights or memory for them."""
+def _config_of(made: Description) -> ModelConfig:
     given = made.arguments
-    config = ModelConfig(
+    return ModelConfig(
         name=made.architecture,
         image_size=given["img_size"],
         patch=given["patch_size"],
@@ -115,9 +113,13 @@ def _laid_out(made: Description, where: Path) -> VisionTransformer:
         depth=given["depth"],
         heads=given["num_heads"],
     )
+
+
+def _laid_out(made: Description, where: Path) -> VisionTransformer:
+    """The model without weights or memory for them."""
     try:
         with torch.device("meta"):
-            return build_vit(config, seed=0)
+            return build_vit(_config_of(made), seed=0)
     except MedVeilError as error:
         raise FormatError(f"describes no model: {error}", where=where) from None
 
@@ -136,8 +138,8 @@ def _tensors(data: bytes, document: dict[str, Any], where: Path) -> dict[str, Te
         raise IntegrityError(f"claims a header of {size} bytes", where=where, cure=_WHOLE)
     try:
         found = dict(load(data))
-        said = json.loads(data[8 : 8 + size]).get("__metadata__", {}).get("medveil", "null")
-        identity = json.loads(said)
+        header = parse_json(data[8 : 8 + size], where=where, bounds=_HEADER)
+        identity = parse_json(header.get("__metadata__", {}).get("medveil", "null"), where=where)
     # safetensors raises types of its own for its format, and KeyError for a dtype torch has not.
     except Exception:
         raise IntegrityError("is no whole safetensors file", where=where, cure=_WHOLE) from None

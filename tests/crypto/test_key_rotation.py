@@ -145,7 +145,7 @@ def test_two_rotations_at_once_are_one(path: Path) -> None:
 # --- whatever happens, the old keys or all of the new ones -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "open", "replace"])
 def test_a_disk_that_refuses_leaves_the_old_file_alone(path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")

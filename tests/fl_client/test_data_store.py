@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -26,6 +27,7 @@ from fl_client.data.config import DataConfig
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store, reopen_store, store_place
+from fl_client.data.store_files import write_header
 from fl_client.data.stored import OnTheFlyPart, StoredPart
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 
@@ -268,6 +270,30 @@ def test_verify_finds_a_changed_byte_that_opening_does_not_look_for(tree: Path) 
             again.verify()
         path.write_bytes(whole)
     opened(config, cipher_for(scheme="aes-ctr")).verify()
+
+
+ODD: list[Any] = [None, True, -1, 2**64, 0.5, "", "x", [], [1], [None], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_header_of_odd_types_is_damage_whatever_its_checksum_says(tree: Path, odd: Any) -> None:
+    """Whoever can write to a disk can make a checksum: opening it rebuilds the store or takes it, and ends."""
+    config = settings(tree)
+    folder = opened(config).folder
+    whole = json.loads((folder / "header.json").read_text())
+    part = ("parts", "train")
+    fields: list[tuple[str, ...]] = [(name,) for name in whole if name not in {"format", "version", "checksum"}]
+    fields += [(*part, name) for name in whole["parts"]["train"]] + [(*part, "images", "rows"), ("image", "shape")]
+    for field in fields:
+        document = json.loads(json.dumps(whole))
+        at = document
+        for name in field[:-1]:
+            at = at[name]
+        at[field[-1]] = odd
+        write_header(folder, {name: value for name, value in document.items() if name != "checksum"})
+        with contextlib.suppress(IntegrityError, ConfigError, KeyMaterialError):
+            reopen_store(config, cipher_for(), folder=tree.parent / "state")
+    assert opened(config).folder == folder
 
 
 def test_a_newer_store_is_refused_and_left_alone(tree: Path) -> None:

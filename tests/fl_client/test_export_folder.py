@@ -416,7 +416,14 @@ def test_a_config_that_means_the_same_is_still_not_as_it_was_written(tmp_path: P
     shutil.copytree(plain, tmp_path / "copy")
     data = (plain / CONFIG).read_bytes()
     (tmp_path / "copy" / CONFIG).write_bytes(data.replace(b'  "temperature"', new))
-    with pytest.raises(IntegrityError, match="is not as it was written"):
+    with pytest.raises(IntegrityError, match=r"is not as it was written|is not a whole JSON document"):
+        from_folder(tmp_path / "copy", no_keys)
+
+
+def test_a_config_of_many_levels_is_refused_unread(tmp_path: Path, plain: Path) -> None:
+    shutil.copytree(plain, tmp_path / "copy")
+    (tmp_path / "copy" / CONFIG).write_text('{"a": ' * 9_000 + "1" + "}" * 9_000)
+    with pytest.raises(IntegrityError, match="is nested deeper than"):
         from_folder(tmp_path / "copy", no_keys)
 
 

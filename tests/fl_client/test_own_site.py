@@ -352,7 +352,7 @@ def test_other_errors_say_their_kind_and_the_field_alone(
     values["data"]["path"] = "/no/such/patient"
     files.file.write_text(yaml.safe_dump(values))
     moved = OwnHost(load_site(files.file), open_keys(files, read))
-    told = refusal(moved, run())
+    told = refusal(moved, run(run="another"))
     assert told == "DataError: see the log of the site"
     assert "patient" in caplog.text
 
@@ -376,6 +376,20 @@ def test_rounds_are_counted_across_restarts(files: OwnFiles, images: Path) -> No
     host = OwnHost(load_site(files.file), keys)
     told = refusal(host, run(), train(host, run()))
     assert told.startswith("ConfigError: limits.most_rounds: this site has answered 3 times")
+
+
+def test_a_run_that_began_keeps_its_settings(files: OwnFiles) -> None:
+    """An approval counts runs by their identity, and a store is measured for one: settings would be tried without end."""
+    keys = open_keys(files, read)
+    assert not make_app(OwnHost(files, keys))(query(), context(run())).has_error()
+    stores = sorted(each.name for each in (files.own / "stores").iterdir())
+    larger = to_mapping(ModelConfig(image_size=40, patch=8, channels=1, classes=2, width=24, depth=2, heads=2))
+    for other in (run(image_size=40, model=larger), run(rounds=4), run(seed=1)):
+        # A new host, as after a restart of the worker.
+        told = refusal(OwnHost(files, keys), other)
+        assert told.startswith("ConfigError: run: the run of this identity began with other settings")
+    assert sorted(each.name for each in (files.own / "stores").iterdir()) == stores
+    assert not make_app(OwnHost(files, keys))(query(), context(run())).has_error()
 
 
 def test_tensors_of_another_model_are_refused(host: OwnHost) -> None:

@@ -198,7 +198,8 @@ def test_wires(tiny: Tiny, tmp_path: Path) -> None:
     half = run(tiny("wire=bf16"), tmp_path / "bf16")
     both = run(tiny("wire=bf16", "kind=delta"), tmp_path / "both")
     for name, tensor in plain.tensors.items():
-        np.testing.assert_allclose(delta.tensors[name], tensor, atol=1e-6)
+        # Taking the base off and adding it again rounds twice in fp32, and the next round trains on that.
+        np.testing.assert_allclose(delta.tensors[name], tensor, atol=4e-6)
         np.testing.assert_allclose(half.tensors[name], tensor, atol=0.02)
         np.testing.assert_allclose(both.tensors[name], tensor, atol=0.02)
     assert not equal(half.tensors, plain.tensors)
