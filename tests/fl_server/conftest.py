@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import uuid
@@ -33,6 +34,14 @@ MODEL = {
     "depth": 1,
     "heads": 2,
 }
+
+
+@pytest.fixture(autouse=True)
+def fresh_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's app changes Flower's grid for its process: give it back as it was."""
+    grid = importlib.import_module("flwr.superlink.grid.http_grid")
+    monkeypatch.setattr(grid, "inflate_object_from_contents", grid.inflate_object_from_contents)
+    monkeypatch.setattr(grid.RuntimeHttpClient, "PullMessages", grid.RuntimeHttpClient.PullMessages)
 
 
 def make_run(**changes: Any) -> RunConfig:
