@@ -65,7 +65,7 @@ class Worker:
     """
 
     def __init__(self, files: OwnFiles, host: OwnHost, tasks: Tasks, own: str | None = None) -> None:
-        self._files, self._tasks, self._host = files, tasks, host
+        self._files, self._tasks = files, tasks
         self._own = installed_hash() if own is None else own
         self._approvals, self._records = Approvals(files.approvals), SiteRecords(files)
         self._host, self._app = host, make_app(host)

@@ -115,8 +115,17 @@ def run_supernode(
     loop.time = SimpleNamespace(sleep=ShortSleep(poll))
     pull_soon()
     loop.pull_objects = forgetting_ended_runs(loop.pull_objects)
+    _put_door(arguments)
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
+
+
+def _put_door(arguments: Sequence[str]) -> None:
+    # It stands on what this file is imported by.
+    from medveil.flower_node_door import put_door  # noqa: PLC0415
+    from medveil.flower_superlink import warn  # noqa: PLC0415
+
+    put_door(int(arguments[list(arguments).index("--port") + 1]), warn)
 
 
 def forgetting_ended_runs(pull: Callable[..., Any]) -> Callable[..., Any]:

@@ -49,8 +49,8 @@ class FaultTable:
 
 
 def _kind(item: pytest.Item) -> str:
-    """What kind of fault a test is of: the name of its file without what all have in common."""
-    return item.path.stem.removeprefix("test_").removeprefix("faults_")
+    """What kind of fault a test is of: the first word of its file's name beside what all have in common."""
+    return item.path.stem.removeprefix("test_").removeprefix("faults_").partition("_")[0]
 
 
 class _Given(dict[str, object]):
