@@ -35,7 +35,7 @@ _SHAPE = {
     "split": str,
     "views": {"count": int, "augment": str, "flip": bool, "seed?": int},
     "image": {"shape": [int], "dtype": str},
-    "parts": {name: _PART for name in PARTS},
+    "parts": dict.fromkeys(PARTS, _PART),
     "skipped": [[str]],
 }
 
