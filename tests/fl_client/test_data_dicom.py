@@ -195,6 +195,7 @@ def test_files_without_a_patient_are_warned_of(folder: Path) -> None:
     write(folder / "a" / "anonymous.dcm", RAMP)
     source = dicom(folder)
     assert source.warnings == ("1 of 7 images carry no PatientID: each counts as a group of its own",)
+    assert source.ungrouped == 1
     assert dicom(folder, group_by="none").warnings == ()
     by_study = dicom(folder, group_by="InstitutionName")
     assert {item.group for item in by_study.items} == {"St. Mary", None}
