@@ -248,13 +248,15 @@ def test_a_folder_of_reports_is_an_error(tmp_path: Path) -> None:
 
 def test_every_file_pydicom_tests_with_is_read_or_refused_in_our_words(tmp_path: Path) -> None:
     files = [each for each in get_testdata_files() if Path(each).is_file()]
-    with (tmp_path / "labels.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("path", "label"), *((each, "ab"[i % 2]) for i, each in enumerate(files))])
+    root, table = os.path.commonpath(files), tmp_path / "labels.csv"
+    rows = [(os.path.relpath(each, root), "ab"[i % 2]) for i, each in enumerate(files)]
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
     refused = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = dicom(tmp_path, labels="labels.csv", min_side=1)
-        largest = {i: os.path.getsize(item.id.split("#")[0]) for i, item in enumerate(source.items)}
+        source = dicom(Path(root), labels=str(table), min_side=1)
+        largest = {i: os.path.getsize(Path(root, item.id.split("#")[0])) for i, item in enumerate(source.items)}
         for i in [i for i, size in largest.items() if size < 400_000]:
             try:
                 pixels = source.read(i)
