@@ -223,7 +223,8 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     lock = Path(f"{path}.lock")
     make_folder(lock.parent)
     try:
-        stream = lock.open("ab")
+        # Its owner's alone: whoever can open a lock can hold it.
+        stream = open(lock, "ab", opener=_private)  # noqa: SIM115 - closed with the block below
     except OSError as error:
         raise storage_error(error, lock, "create the lock file") from error
     with stream:
@@ -234,6 +235,10 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         except OSError as error:
             raise storage_error(error, lock, "lock the file") from error
         yield
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def sweep_parts(folder: str | Path) -> int:

@@ -27,6 +27,9 @@ from medveil.plain import shown
 _MOST_MEMBERS = 256
 _LONGEST_HEADER = 10_000
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_MOST_NAMED = 2**14
+_PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}")
+"""Of weights in Google's archives: layers within layers, and what an optimiser kept of each."""
 _ENCRYPTED = 0x1
 _READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGED = (
@@ -72,13 +75,22 @@ def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True) -
             raise DataError("cannot be read as npz: it is no zip archive", where=path)
         with zipfile.ZipFile(path) as archive:
             members = {name: info for name, info in _members(archive, path).items() if wanted(name)}
-            claimed = sum(_claimed(archive, info, path) for info in members.values())
-            if claimed > memory():
-                raise DataError(
-                    f"holds {claimed / 1e9:.1f} GB of arrays, and this machine has {memory() / 1e9:.1f} GB of memory",
-                    where=path,
-                )
+            _check_claims(archive, members, path)
             return {name: _array(archive, info, path) for name, info in members.items()}
+
+
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of all arrays of a file, whose names may be paths; no contents are read.
+
+    Raises
+    ------
+    DataError
+        As `load_arrays` does.
+    """
+    with _own_errors(path), zipfile.ZipFile(path) as archive:
+        members = _members(archive, path, names=_PATH, most=_MOST_NAMED)
+        _check_claims(archive, members, path)
+        return {name: _shape(archive, info) for name, info in members.items()}
 
 
 def memory() -> int:
@@ -86,14 +98,16 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+def _members(
+    archive: zipfile.ZipFile, path: Path, *, names: re.Pattern[str] = _NAME, most: int = _MOST_MEMBERS
+) -> dict[str, zipfile.ZipInfo]:
     infos = archive.infolist()
-    if len(infos) > _MOST_MEMBERS:
-        raise DataError(f"holds {len(infos)} files, more than the {_MOST_MEMBERS} it can", where=path)
+    if len(infos) > most:
+        raise DataError(f"holds {len(infos)} files, more than the {most} it can", where=path)
     found: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name, dot, kind = info.filename.rpartition(".")
-        if not dot or kind != "npy" or not _NAME.fullmatch(name):
+        if not dot or kind != "npy" or not names.fullmatch(name):
             continue
         if name in found:
             raise DataError(f"names '{name}' twice", where=path)
@@ -103,6 +117,18 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
             raise DataError(f"its '{name}' is packed in a way numpy does not write", where=path)
         found[name] = info
     return found
+
+
+def _check_claims(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path) -> None:
+    claimed = sum(_claimed(archive, info, path) for info in members.values())
+    if claimed > memory():
+        problem = f"holds {claimed / 1e9:.1f} GB of arrays, and this machine has {memory() / 1e9:.1f} GB of memory"
+        raise DataError(problem, where=path)
+
+
+def _shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
+    with archive.open(info) as stream:
+        return _header(stream)[0]
 
 
 def _claimed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> int:

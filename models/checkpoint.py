@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from medveil.errors import ConfigError, FormatError, StorageError
+from medveil import npz
+from medveil.errors import ConfigError, DataError, FormatError, StorageError
 from medveil.files import storage_error
 from models.torchvision_ops import declare_missing_ops
 
@@ -27,6 +27,8 @@ from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 _NPZ_PREFIXES = ("", "opt/target/", "params/", "params/img/")
+_SIZES = {"in_chans": (1, 2**8), "num_classes": (0, 2**16), "depth": (1, 2**10)}
+"""Least and most of what a weights file tells of its model; ImageNet-21k has 21,843 classes."""
 # Fixed, so that a tensor no checkpoint replaced can be told by its still having this seed's values.
 _LOADING_SEED = 0x6D656476
 
@@ -84,6 +86,7 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
         raise ConfigError(f"'{path}' is no weights file", where="model.pretrained", cure=cure)
     _refuse_unreadable(path)
     source, found = _peek_archive(path) if suffix == ".npz" else _peek_state(path)
+    _refuse_sizes(found, path)
     given = arguments | {key: found[key] for key in ("num_classes", "in_chans") if key in found}
     overlay: dict[str, Any] = {**source, "label_offset": 0}
     if "num_classes" in found:
@@ -178,34 +181,39 @@ def _peek_state(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     weight = state.get("patch_embed.proj.weight")
     if isinstance(weight, torch.Tensor) and weight.ndim == 4:
         head = state.get("head.weight")
-        found = {"in_chans": weight.shape[1], "num_classes": 0 if head is None else head.shape[0]}
+        found = {"in_chans": weight.shape[1], "num_classes": _first(getattr(head, "shape", (0,)))}
     return {"state_dict": state}, found
 
 
 def _peek_archive(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            shapes = {key: archive[key].shape for key in archive.files if _tells_geometry(key)}
-            keys = list(archive.files)
-    except Exception as error:  # numpy and zipfile raise what the bytes make them meet
-        cure = "give a whole .npz file"
-        raise FormatError(f"cannot be read as an archive of arrays: {_short(error)}", where=path, cure=cure) from error
+        shapes = npz.shapes(path)
+    except DataError as error:
+        raise FormatError(error.problem, where=path, cure="give a whole .npz file") from None
     prefix = next((each for each in _NPZ_PREFIXES if len(shapes.get(f"{each}embedding/kernel", ())) == 4), None)
     if prefix is None:
         raise FormatError("is not a Google ViT archive", where=path, cure="it needs an 'embedding/kernel' of 4 axes")
     stacked = shapes.get(f"{prefix}Transformer/encoderblock/LayerNorm_0/scale")
-    blocks = {key.split("encoderblock_")[1].split("/")[0] for key in keys if "encoderblock_" in key}
-    classes = shapes.get(f"{prefix}head/bias", (0,))[-1]
+    blocks = {key.split("encoderblock_")[1].split("/")[0] for key in shapes if "encoderblock_" in key}
     found = {
         "in_chans": shapes[f"{prefix}embedding/kernel"][2],
-        "num_classes": classes,
+        "num_classes": _first(shapes.get(f"{prefix}head/bias", (0,))),
         "depth": stacked[0] if stacked else len(blocks),
     }
     return {"file": str(path), "custom_load": True}, found
 
 
-def _tells_geometry(key: str) -> bool:
-    return key.endswith(("embedding/kernel", "head/bias", "encoderblock/LayerNorm_0/scale"))
+def _first(shape: Sequence[int]) -> int:
+    """Classes of a head's tensor, by its first axis; one that has none tells none, and is no head either."""
+    return shape[0] if shape else -1
+
+
+def _refuse_sizes(found: dict[str, int], where: Path) -> None:
+    """Refuse sizes that no weights have, before a model of them is built: an empty tensor may claim any."""
+    for name, (least, most) in _SIZES.items():
+        if not least <= found.get(name, least) <= most:
+            problem = f"claims sizes no weights have ({name} is not {least} to {most})"
+            raise FormatError(problem, where=where, cure="give a whole weights file")
 
 
 def _refuse_unloaded(model: VisionTransformer, name: str, arguments: dict[str, Any], *, where: Path) -> None:

@@ -76,7 +76,9 @@ class Source(ABC):
     skipped : tuple of Skipped
         Files left out when the source was opened. A file whose pixels turn out unreadable raises on `read` instead.
     warnings : tuple of str
-        What a person should know about this source.
+        What a person should know about this source; numbers in them are exact, and for the site's own log.
+    ungrouped : int
+        Images that should carry what groups them and do not, where a warning tells of them.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
     """
@@ -88,6 +90,7 @@ class Source(ABC):
     channels: int
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    ungrouped: int = 0
     hidden: HiddenUnder | None = None
 
     def __init__(self, config: DataConfig) -> None:

@@ -96,10 +96,13 @@ class DicomSource(Source):
         return str(header.get(self._group_by) or "") or None
 
     def _ungrouped(self, items: Sequence[Item]) -> tuple[str, ...]:
-        lone = sum(item.group is None for item in items)
-        if lone == 0 or self._group_by == "none":
+        if self._group_by != "none":
+            self.ungrouped = sum(item.group is None for item in items)
+        if not self.ungrouped:
             return ()
-        return (f"{lone} of {len(items)} images carry no {self._group_by}: each counts as a group of its own",)
+        return (
+            f"{self.ungrouped} of {len(items)} images carry no {self._group_by}: each counts as a group of its own",
+        )
 
     def _keep(self, kept: Sequence[int]) -> None:
         self._places = [self._places[i] for i in kept]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -57,7 +58,7 @@ class ArrayWriter:
         self._row, self._dtype = row, np.dtype(dtype)
         self._hash = hashlib.sha256()
         self.rows = 0
-        self._stream = path.open("wb")
+        self._stream = open(path, "wb", opener=_private)  # noqa: SIM115 - closed by __exit__
         self._write_header()
         self._start = self._stream.tell()
 
@@ -174,6 +175,10 @@ def _check_agreement(document: dict[str, Any], path: Path) -> None:
             raise IntegrityError(f"its field 'parts.{name}' contradicts itself", where=path)
     if not all(len(each) == 2 for each in document["skipped"]):
         raise IntegrityError("its field 'skipped' holds other than names and reasons", where=path)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from crypto.cipher import check_scheme
-from crypto.config import CipherConfig, resolve
+from crypto.config import CipherConfig, config_of_run, resolve
 from fl_client.deployment.config import TARGETS, LimitsConfig
-from medveil.config import from_mapping
+from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.training import TrainConfig
@@ -86,6 +86,9 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     _check_scheme(run, asked.cipher, limits)
     _check_memory(asked, least_shape(asked.model), limits)
     _check_model(asked, limits)
+    # From here on a section says what was judged: in full, and each value of its own type.
+    run.model, run.train = to_mapping(asked.model), to_mapping(asked.train)
+    run.cipher = to_mapping(config_of_run(run.cipher))
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 

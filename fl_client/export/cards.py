@@ -78,7 +78,8 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
-        *(f"- warning: {_text(warning)}" for warning in data["warnings"]),
+        # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
+        *([] if "ungrouped" not in data else _told_of_groups(data, smallest)),
     ]
     blocks = [
         f"# Data card: images of {_text(facts['site'])} in the run {_text(run['name'])}",
@@ -208,6 +209,11 @@ def _grouping(data: Mapping[str, Any]) -> str:
         return "nothing"
     default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else "nothing"
     return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
+
+
+def _told_of_groups(data: Mapping[str, Any], smallest: int) -> list[str]:
+    lone = f"- images that carry nothing to be kept together by: {_count(data['ungrouped'], smallest)}"
+    return [lone, *(f"- warning: {_text(warning)}" for warning in data["warnings"])]
 
 
 def _count(count: int, smallest: int) -> str:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -196,6 +195,7 @@ def test_files_without_a_patient_are_warned_of(folder: Path) -> None:
     write(folder / "a" / "anonymous.dcm", RAMP)
     source = dicom(folder)
     assert source.warnings == ("1 of 7 images carry no PatientID: each counts as a group of its own",)
+    assert source.ungrouped == 1
     assert dicom(folder, group_by="none").warnings == ()
     by_study = dicom(folder, group_by="InstitutionName")
     assert {item.group for item in by_study.items} == {"St. Mary", None}
@@ -247,18 +247,16 @@ def test_a_folder_of_reports_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_file_pydicom_tests_with_is_read_or_refused_in_our_words(tmp_path: Path) -> None:
-    files = []
-    for number, each in enumerate(each for each in get_testdata_files() if Path(each).is_file()):
-        # Names stand twice among them, in folders of their own.
-        files.append(f"{number}-{Path(each).name}")
-        shutil.copyfile(each, tmp_path / files[-1])
-    with (tmp_path / "labels.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([("path", "label"), *((each, "ab"[i % 2]) for i, each in enumerate(files))])
+    files = [each for each in get_testdata_files() if Path(each).is_file()]
+    root, table = os.path.commonpath(files), tmp_path / "labels.csv"
+    rows = [(os.path.relpath(each, root), "ab"[i % 2]) for i, each in enumerate(files)]
+    with table.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
     refused = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = dicom(tmp_path, labels="labels.csv", min_side=1)
-        largest = {i: os.path.getsize(tmp_path / item.id.split("#")[0]) for i, item in enumerate(source.items)}
+        source = dicom(Path(root), labels=str(table), min_side=1)
+        largest = {i: os.path.getsize(Path(root, item.id.split("#")[0])) for i, item in enumerate(source.items)}
         for i in [i for i, size in largest.items() if size < 400_000]:
             try:
                 pixels = source.read(i)

@@ -272,6 +272,17 @@ def test_verify_finds_a_changed_byte_that_opening_does_not_look_for(tree: Path) 
     opened(config, cipher_for(scheme="aes-ctr")).verify()
 
 
+def test_all_of_a_store_is_its_owners_alone(tree: Path) -> None:
+    before = os.umask(0)
+    try:
+        folder = opened(settings(tree), cipher_for(scheme="aes-ctr")).folder
+    finally:
+        os.umask(before)
+    modes = {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()}
+    assert len(modes) == 7
+    assert set(modes.values()) == {0o600}
+
+
 ODD: list[Any] = [None, True, -1, 2**64, 0.5, "", "x", [], [1], [None], {}, {"a": 1}]
 
 

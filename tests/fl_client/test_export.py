@@ -30,7 +30,9 @@ from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.export import calibration, onnx_file
+from fl_client.export.cards import data_card
 from fl_client.export.domain import cipher_of, model_of, restored
+from fl_client.export.facts import facts_of
 from fl_client.export.fields import SEALED
 from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import KeptModel, open_kept
@@ -240,6 +242,21 @@ def test_the_cards_say_what_was_measured(tmp_path: Path, adapted: Site) -> None:
     for text in (card, data):
         assert "nan" not in text.lower().split()
         assert "None" not in text
+
+
+@pytest.mark.parametrize("lone", [0, 3, 9])
+def test_images_without_a_group_are_counted_on_no_card(
+    adapted: Site, monkeypatch: pytest.MonkeyPatch, lone: int
+) -> None:
+    """A warning of the site's log names how many there are, of how many in all; the card may be handed out."""
+    monkeypatch.setattr(adapted.source, "ungrouped", lone)
+    monkeypatch.setattr(adapted.source, "warnings", (f"{lone} of 43 images carry no PatientID",) if lone else ())
+    part = {name: adapted.store.part(name) for name in ("validation", "test")}
+    said = {name: np.full((len(each.labels), 2), 0.5, np.float32) for name, each in part.items()}
+    metrics = {"test-n": 0.0, "test-accuracy": float("nan")}
+    card = data_card(facts_of(adapted, 1, metrics, said))
+    assert "of 43" not in card
+    assert "- images that carry nothing to be kept together by: fewer than 10" in card
 
 
 def test_the_cards_of_a_site_that_tells_little_tell_no_more(tmp_path: Path, images: Path) -> None:

@@ -32,7 +32,7 @@ def run(**changes: Any) -> RunConfig:
         "image_size": 32,
         "model": to_mapping(MODEL),
         "train": to_mapping(TrainConfig()),
-        "cipher": {"scheme": "block-pixel", "block": 8, "negate": True},
+        "cipher": {"scheme": "block-pixel", "block": 8, "negate": True, "derivation": 1},
         "keys": "per-site",
         "stem_init": "adapted",
         "stem_train": "local",
@@ -57,6 +57,16 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 
 def test_a_run_within_the_contract_and_the_limits_is_taken() -> None:
     assert asked(run()) == run()
+
+
+def test_what_was_judged_is_what_the_site_goes_by() -> None:
+    """A section may leave fields out, and have numbers as text: what reads it later meets neither."""
+    short = {"image_size": 32, "patch": "8", "channels": 1, "classes": 2, "width": " 24 ", "depth": 2, "heads": "2"}
+    cipher = {"block": "8", "negate": "false"}
+    taken = asked(run(model=short, train={"lr": "1e-2"}, cipher=cipher))
+    assert taken.model == to_mapping(MODEL)
+    assert taken.train == to_mapping(TrainConfig(lr=0.01))
+    assert taken.cipher == to_mapping(CipherConfig(block=8, negate=False, derivation=1))
 
 
 def test_whatever_else_a_server_sends_is_not_looked_at() -> None:

@@ -379,7 +379,7 @@ def test_rounds_are_counted_across_restarts(files: OwnFiles, images: Path) -> No
 
 
 def test_a_run_that_began_keeps_its_settings(files: OwnFiles) -> None:
-    """An approval counts runs by their identity, and a store is measured for one of them."""
+    """Runs are counted by their identity, and a store is measured for one: settings could be tried without end."""
     keys = open_keys(files, read)
     assert not make_app(OwnHost(files, keys))(query(), context(run())).has_error()
     stores = sorted(each.name for each in (files.own / "stores").iterdir())

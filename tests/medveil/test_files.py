@@ -219,6 +219,16 @@ def test_what_is_written_honours_the_umask(tmp_path: Path, umask: int) -> None:
     assert mode_of(tmp_path / "w") == mode_of(tmp_path / "w" / "v") == 0o777 & ~umask
 
 
+def test_a_lock_can_be_held_by_its_owner_alone(tmp_path: Path) -> None:
+    """Whoever can open a file can lock it, also for reading alone: a rotation of a key would wait for ever."""
+    before = os.umask(0)
+    try:
+        with files.locked(tmp_path / "a.key"):
+            assert mode_of(tmp_path / "a.key.lock") == 0o600
+    finally:
+        os.umask(before)
+
+
 def test_a_part_is_never_wider_than_the_whole(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

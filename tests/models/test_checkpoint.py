@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import safetensors.torch
 import torch
 
 from medveil.errors import ConfigError, FormatError, StorageError
+from models import checkpoint
 from models.checkpoint import adapt_channels, create, fold_normalisation
 from models.vit import build_vit, model_hash, normalise
 
@@ -339,3 +341,53 @@ def test_folding_nothing_changes_nothing():
     fold_normalisation(model, mean=[0.5], std=[0.5])
     adapt_channels(model, 3)
     assert model_hash(model) == before
+
+
+KERNEL = "patch_embed.proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "head"),
+    [
+        ((16, 3, 4, 4), ()),
+        ((16, 3, 4, 4), (10**9, 0)),
+        ((16, 3, 4, 4), (2**16 + 1, 0)),
+        ((0, 3_000_000, 4, 4), (2, 16)),
+        ((16, 0, 4, 4), (2, 16)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_sizes_that_no_weights_have_are_refused_before_a_model_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kernel: tuple[int, ...], head: tuple[int, ...]
+) -> None:
+    """An empty tensor of a few hundred bytes may claim a head of terabytes, and a head may be a single number."""
+
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("a model was built")
+
+    path = tmp_path / f"odd{suffix}"
+    if suffix == ".npz":
+        width, channels, *sides = kernel
+        np.savez(
+            path,
+            **{
+                "embedding/kernel": np.zeros((*sides, channels, width), np.float32),
+                "head/bias": np.zeros(head, np.float32),
+                "Transformer/encoderblock_0/x": np.zeros(1, np.float32),
+            },
+        )
+    else:
+        safetensors.torch.save_file({KERNEL: torch.zeros(kernel), "head.weight": torch.zeros(head)}, path)
+    monkeypatch.setattr(checkpoint, "create", built)
+    with pytest.raises(FormatError, match="claims sizes no weights have"):
+        checkpoint.load_file("vit_tiny_patch16_224", path, {"img_size": 16, "patch_size": 4})
+
+
+def test_an_archive_that_claims_more_than_it_holds_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "odd.npz"
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (16, 16, 3, 100000000), }"
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("embedding/kernel.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    with pytest.raises(FormatError, match="claims 307200000000 bytes, and the archive says 0"):
+        checkpoint.load_file("vit_tiny_patch16_224", path, {"img_size": 16, "patch_size": 4})
