@@ -8,24 +8,64 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import pytest
 import uvicorn
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
 
 from medveil.doors import RUNTIME, SMALL
 from medveil.errors import FederationError
-from medveil.flower import Tasks
+from medveil.fab import hash_of, installed_fab
+from medveil.flower import Tasks, be_task, make_run
 from medveil.flower_node_door import Seldom, behind_door
 
 SECRET = b"s" * 32
 MIB = 2**20
 
 
+@dataclass
+class Inner:
+    """The inner door of a SuperNode of Flower's that has no work yet."""
+
+    port: int
+    states: Any
+    stores: Any
+
+    def give(self, message: Message) -> None:
+        """What the SuperNode does when its server has a message for it."""
+        message.metadata.__dict__["_message_id"] = message.object_id
+        with no_object_id_recompute():
+            contents = {name: each.deflate() for name, each in get_all_nested_objects(message).items()}
+            tree = get_object_tree(message)
+        run = make_run(1)
+        run.fab_hash = hash_of(app := installed_fab())
+        state = self.states.state()
+        state.set_node_id(2)
+        import_module("flwr.supernode.start_client_internal")._pull_and_store_message(
+            state=state,
+            object_store=self.stores.store(),
+            node_config={},
+            receive=lambda: (remove_content_from_message(message), tree),
+            get_run=lambda _: run,
+            get_fab=lambda *_: import_module("flwr.supercore.fab").Fab(run.fab_hash, app, {}),
+            pull_object=lambda _, name: contents[name],
+            confirm_message_received=lambda *_: None,
+            trusted_entities=None,
+        )
+
+
 @pytest.fixture
-def port() -> Iterator[int]:
-    """The inner port of a SuperNode of Flower's that has no work."""
+def inner() -> Iterator[Inner]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         number = int(probe.getsockname()[1])
@@ -38,9 +78,14 @@ def port() -> Iterator[int]:
     thread.start()
     while not server.started:
         time.sleep(0.02)
-    yield number
+    yield Inner(number, states, stores)
     server.should_exit = True
     thread.join(timeout=20)
+
+
+@pytest.fixture
+def port(inner: Inner) -> int:
+    return inner.port
 
 
 def status(port: int, path: str, length: int, **headers: str) -> int:
@@ -69,6 +114,25 @@ def test_a_worker_is_let_in_by_its_secret_alone(port: int) -> None:
     assert Tasks(f"127.0.0.1:{port}", SECRET).take() is None
     with pytest.raises(FederationError, match="does not answer as it should"):
         Tasks(f"127.0.0.1:{port}", b"t" * 32, patience=0.01).take()
+
+
+def test_a_worker_takes_a_message_and_answers_with_tensors_of_many_pieces(inner: Inner) -> None:
+    be_task(run_id=1, node_id=2)
+    sent = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3 * MIB, dtype=np.float32))})})
+    message = Message(sent, message_type="train", dst_node_id=2)
+    message.metadata.__dict__["_src_node_id"] = 1
+    inner.give(message)
+    task = Tasks(f"127.0.0.1:{inner.port}", SECRET).take()
+    assert task is not None
+    assert hash_of(task.fab) == hash_of(installed_fab())
+    array = task.message.content.array_records["arrays"]["w"].numpy()
+    assert array.nbytes == 12 * MIB
+    # Larger than all that one caller may have on its way at once.
+    large = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(20 * MIB, dtype=np.float32))})})
+    task.answer(Message(large, reply_to=task.message))
+    (reply,) = inner.states.state().get_messages_legacy(run_ids=[1], is_reply=True)
+    assert reply.metadata.reply_to_message_id == message.metadata.message_id
+    assert Tasks(f"127.0.0.1:{inner.port}", SECRET).take() is None
 
 
 def test_flowers_supernode_makes_its_app_where_the_door_is_put() -> None:
