@@ -22,7 +22,7 @@ from crypto.base import ImageCipher
 from crypto.cipher import SCHEMES, make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import Key, SimulatedKey, SiteKey
-from fl_client.data import store_build
+from fl_client.data import store_build, store_files
 from fl_client.data.config import DataConfig
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Source, open_source, read_many
@@ -425,7 +425,7 @@ def test_disk_full_leaves_the_old_store_and_no_half_written_one(tree: Path, monk
     config = settings(tree)
     first = opened(config).part("train").batch([0])
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda path, mode: _FullDisk(str(path), mode))
+        patch.setattr(store_files, "open", lambda path, mode, opener: _FullDisk(str(path), mode), raising=False)
         with pytest.raises(StorageError, match=r"no space left on device; free some space") as raised:
             opened(config, cipher_for(SimulatedKey(1, "a")))
     assert raised.value.exit_code == 3
