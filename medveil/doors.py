@@ -82,7 +82,7 @@ class RequestError(Exception):
     status
         What it is answered.
     why
-        In our words, never in the sender's.
+        In our words, never in the sender's; empty for what is no harm and not worth a word.
     name
         Who sent it, where that is known.
     body
@@ -134,7 +134,8 @@ class Door:
                 body = await _body(receive, length, caller.name)
                 await self._app(scope, _replaying(body, receive), _saying(send, caller.headers))
         except RequestError as refused:
-            self._note(refused.name, refused.why)
+            if refused.why:
+                self._note(refused.name, refused.why)
             await _refuse(send, refused)
 
     async def _caller(self, scope: Scope, length: int) -> Caller:

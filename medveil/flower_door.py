@@ -25,6 +25,8 @@ FLEET_ASKED = frozenset(
     }
 )
 """What a SuperNode with a key asks for. Registering is the coordinator's, through the control side."""
+GREETING = ("GET", "/")
+"""What `medveil-site check` asks to see a certificate and a clock; the answer tells nothing else."""
 UNREGISTERED, REFUSED = "FLEET_SUPERNODE_REGISTRATION_DISABLED", "FLEET_NODE_ACTIVATION_FAILED"
 """Flower's names of what it answers a node without a key, and one whose key it does not take: both say so then."""
 _KNOWN_S = 30.0
@@ -53,6 +55,8 @@ class FleetGate:
     async def __call__(self, scope: Scope) -> Caller:
         """Who sent a request, if it may pass."""
         asked = scope["path"].removeprefix(FLEET)
+        if (scope["method"], scope["path"]) == GREETING:
+            raise RequestError(404, "")
         if asked == REGISTER:
             raise RequestError(412, "tried to register a node", body=flowers_answer(UNREGISTERED))
         if scope["method"] != "POST" or scope["path"] != FLEET + asked or asked not in FLEET_ASKED:

@@ -295,6 +295,16 @@ def test_a_site_that_guesses_waits_and_the_log_stays_short(link: SuperLinkHere, 
     assert anna.push(answer(pulled.message, source=anna.node.node_id, content=content(seed=3)))
 
 
+def test_a_greeting_is_answered_without_a_word_in_any_log(link: SuperLinkHere) -> None:
+    link.notes.flush()
+    before = refusals(link.folder / "door.json")
+    with closing(HTTPConnection("127.0.0.1", link.fleet)) as connection:
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 404
+    link.notes.flush()
+    assert refusals(link.folder / "door.json") == before
+
+
 def test_what_is_refused_stands_in_the_audit_log_and_the_status_with_the_sites_name(
     link: SuperLinkHere, pair: tuple[RawNode, RawNode]
 ) -> None:
