@@ -25,7 +25,7 @@ from medveil.bounded import SETTINGS, parse_json
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.errors import FormatError, IntegrityError
 from medveil.files import make_folder, sha256_file, write_bytes, write_json, write_text
-from medveil.flower import build_fab
+from medveil.flower_build import build_fab
 from medveil.versions import medveil_version
 
 PACKAGES = ("medveil", "crypto", "models", "fl_client", "fl_server")

@@ -78,13 +78,6 @@ def pull_soon() -> None:
     cast("Any", pull_objects).__kwdefaults__.update(initial_backoff=_PULL_S, backoff_cap=_PULL_MOST_S)
 
 
-def build_fab(folder: Path) -> bytes:
-    """Bundle the app in a folder as ``flwr build`` and ``flwr run`` do."""
-    from flwr.cli.build import build_fab_from_disk  # noqa: PLC0415
-
-    return build_fab_from_disk(folder)
-
-
 # -- a node's process --------------------------------------------------------------------------------------------------
 
 

@@ -158,7 +158,7 @@ def submit_changed(world: World, changes: dict[str, bytes]) -> str:
 
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
     from medveil.config import load_config  # noqa: PLC0415
-    from medveil.flower import build_fab  # noqa: PLC0415
+    from medveil.flower_build import build_fab  # noqa: PLC0415
 
     app = fab.stage(world.folder / "changed")
     for name, added in changes.items():

@@ -21,7 +21,7 @@ from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.environment import needed_environment
 from medveil.errors import ConfigError
-from medveil.flower import build_fab
+from medveil.flower_build import build_fab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 CANARY = "canary-7c1e4f"

@@ -45,7 +45,8 @@ def test_mednist_has_its_class_names() -> None:
 
 
 def test_brain_mri_reaches_the_store_and_back(tmp_path: Path) -> None:
-    config = DataConfig(source="images", path=str(ROOT / "brain-mri"), image_size=64, channels=1, limit=60)
+    labelled = {"path": str(ROOT / "brain-mri"), "labels": "labels.csv", "group_by": "group"}
+    config = DataConfig(source="images", **labelled, image_size=64, channels=1, limit=60)
     source = open_source(config)
     assert source.classes == ("glioma", "meningioma", "no_tumor", "pituitary")
     cipher = make_cipher(CipherConfig(block=16), SimulatedKey(0, "a"), channels=1, height=64, width=64)
