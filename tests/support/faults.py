@@ -25,8 +25,8 @@ from fl_client.deployment.supervisor import SUPERVISOR
 from fl_server.deployment.runs import state_of
 from medveil import processes
 
-LONG = {**RUN["train"], "epochs": 150}
-"""Training that takes some seconds a round, so that something can be done meanwhile."""
+LONG = {**RUN["train"], "epochs": 150, "lr": 0.0003}
+"""Training that takes some seconds a round, so that something can be done meanwhile, in steps that stay an honest size."""
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 
