@@ -197,6 +197,4 @@ def number(value: float | None) -> str:
 def numbers(measures: Mapping[str, float | None]) -> str:
     """Measures for people, by name; those that are not known are left out."""
     known = [f"{name} {number(value)}" for name, value in measures.items() if value is not None]
-    return (
-        ", ".join(known) or "none: not asked for, or withheld by sites with few images (limits.smallest_count)"
-    )
+    return ", ".join(known) or "none: not asked for, or withheld by sites with few images (limits.smallest_count)"

@@ -26,7 +26,7 @@ from fl_server.deployment.runs import state_of
 from medveil import processes
 
 LONG = {**RUN["train"], "epochs": 150, "lr": 0.0003}
-"""Training that takes some seconds a round, so that something can be done meanwhile; small steps make honest updates."""
+"""Training that takes some seconds a round, so that something can be done meanwhile; its small steps are honest."""
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 
