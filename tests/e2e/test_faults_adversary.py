@@ -139,6 +139,7 @@ def _pulled(node: RawNode, done: list[Pulled]) -> Pulled | None:
     return found
 
 
+@pytest.mark.faults
 @pytest.mark.fault("a stolen node key is used beside its node", "refused; said at once at the server and at the site")
 def test_a_stolen_key_is_of_no_use_beside_its_node(consortium: World, capsys: pytest.CaptureFixture[str]) -> None:
     site = consortium.sites["mercy"]
@@ -199,6 +200,7 @@ def resident(world: World) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
+@pytest.mark.faults
 @pytest.mark.fault("16 strangers send 60 MiB each, again and again", "nothing is read; a run goes on and finishes")
 @pytest.mark.fault("a site sends 300 MiB for a model of some kB", "refused by its length, before it is read")
 def test_large_requests_cost_a_server_little(world: World) -> None:
@@ -244,6 +246,7 @@ def test_large_requests_cost_a_server_little(world: World) -> None:
     assert after - before < 100
 
 
+@pytest.mark.faults
 @pytest.mark.fault("another account submits an app at the control port", "refused without the server's secret")
 def test_a_neighbour_on_the_servers_machine_gets_nothing_run(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up()
@@ -296,6 +299,7 @@ def holding(folder: Path, tensors: dict[str, np.ndarray]) -> set[str]:
     }
 
 
+@pytest.mark.faults
 @pytest.mark.fault("somebody reads the server's files after a round", "no site's single update is in any of them")
 def test_single_updates_are_in_no_file_of_the_server(world: World) -> None:
     world.set_up("policy.least_sites=1")

@@ -98,6 +98,7 @@ def test_unknown_messages_and_interpolated_settings_are_refused_and_the_worker_l
     assert site.pid("worker") == worker
 
 
+@pytest.mark.faults
 @pytest.mark.fault(
     "the code of a site is changed after its hash was approved",
     "'start' and the worker refuse it by its hash, before a key is opened",
@@ -136,6 +137,7 @@ def test_changed_code_is_not_started(world: World) -> None:
     assert not site.files.log.exists() or "is ready" not in site.log
 
 
+@pytest.mark.faults
 @pytest.mark.fault(
     "the coordinator's and the site's shells hold secrets in their environment",
     "none of their processes is given one; the passphrase goes by a pipe",

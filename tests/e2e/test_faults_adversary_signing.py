@@ -79,6 +79,7 @@ def test_what_the_server_did_not_sign_changes_nothing_at_a_site(
     assert "without a head" not in capsys.readouterr().out
 
 
+@pytest.mark.faults
 @pytest.mark.fault(
     "a server that has the certificate and not the signing key asks", "every site refuses and records it; no run begins"
 )
@@ -105,6 +106,7 @@ def test_a_server_without_the_key_is_told_nothing(world: World, capsys: pytest.C
     assert world("run", world.run_file()) == 0
 
 
+@pytest.mark.faults
 @pytest.mark.fault("a node key works without its site's identity", "no answer of it counts; its site is not blamed")
 def test_a_node_key_alone_can_answer_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up("policy.least_sites=1")

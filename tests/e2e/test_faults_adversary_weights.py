@@ -26,6 +26,7 @@ def three(world: World) -> dict[str, OddSite]:
     return sites
 
 
+@pytest.mark.faults
 @pytest.mark.fault(
     "a site declares 10^15 images", "weighs no more than server.most_share, in every round, and is named"
 )
