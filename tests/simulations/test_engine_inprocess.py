@@ -192,6 +192,14 @@ def test_a_scope_that_is_none_is_refused(tiny: Tiny, tmp_path: Path, scope: str)
         run(tiny(f"train.scope={scope}"), tmp_path)
 
 
+def test_deltas_give_what_weights_give(tiny: Tiny, tmp_path: Path) -> None:
+    """Within a round but for the rounding of one subtraction and one addition in fp32; later rounds train on that."""
+    plain = run(tiny("rounds=1"), tmp_path / "fp32")
+    delta = run(tiny("rounds=1", "kind=delta"), tmp_path / "delta")
+    for name, tensor in plain.tensors.items():
+        np.testing.assert_allclose(delta.tensors[name], tensor, rtol=1e-6, atol=2e-7)
+
+
 def test_wires(tiny: Tiny, tmp_path: Path) -> None:
     plain = run(tiny(), tmp_path / "fp32")
     delta = run(tiny("kind=delta"), tmp_path / "delta")
