@@ -124,10 +124,26 @@ def load_issued(key: Path, certificate: Path) -> Issued:
 
 def load_certificate(path: str | Path) -> x509.Certificate:
     """Read one PEM certificate (StorageError where it is missing, FormatError where it is something else)."""
+    return parse_certificate(read_bytes(path), where=path)
+
+
+def parse_certificate(data: bytes, *, where: str | Path) -> x509.Certificate:
+    """One certificate from PEM, all of it parsed.
+
+    ``cryptography`` reads a certificate's parts when they are asked for, and refuses each with an error of its own: all
+    are asked for here, so that nobody who uses the certificate meets them.
+
+    Raises
+    ------
+    FormatError
+        It is something else, or a part of it does not parse.
+    """
     try:
-        return x509.load_pem_x509_certificate(read_bytes(path))
-    except ValueError:
-        raise FormatError("is not a PEM certificate", where=path) from None
+        found = x509.load_pem_x509_certificate(data)
+        found.public_key(), found.extensions, found.version, days_left(found), names_of(found)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension):
+        raise FormatError("is not a PEM certificate", where=where) from None
+    return found
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -16,7 +16,7 @@ from cryptography import x509
 
 from medveil.audit import canonical
 from medveil.bounded import SETTINGS
-from medveil.certificates import fingerprint
+from medveil.certificates import fingerprint, parse_certificate
 from medveil.errors import FormatError
 from medveil.files import check_format, read_json, write_json
 from medveil.signing import is_public
@@ -51,7 +51,7 @@ class Invitation:
     @property
     def fingerprint(self) -> str:
         """What both sides compare: 64 hex digits over authority and signing key."""
-        return fingerprint_of(x509.load_pem_x509_certificate(self.authority.encode("ascii")), self.server_key)
+        return fingerprint_of(parse_certificate(self.authority.encode(), where="the invitation"), self.server_key)
 
     def save(self, path: Path) -> None:
         """Write the invitation (StorageError where the disk refuses)."""
@@ -86,7 +86,7 @@ def load_invitation(path: Path) -> Invitation:
         raise FormatError("holds no signing key", where=path, cure=_AGAIN)
     made = Invitation(**{name: str(value) for name, value in values.items()})
     try:
-        made.fingerprint  # noqa: B018 - asked for its error
-    except ValueError:
+        parse_certificate(made.authority.encode(), where=path)
+    except FormatError:
         raise FormatError("holds no certificate", where=path, cure=_AGAIN) from None
     return made

@@ -148,7 +148,7 @@ def load_public(path: Path) -> PublicKey:
         first, *more = data[:_LARGEST].decode("ascii").splitlines() or [""]
         words = first.split()
         key = serialization.load_ssh_public_key(first.encode())
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, NotImplementedError):
         raise FormatError("is not a public node key", where=path, cure="the file that ends in .pub") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise FormatError("is not an ECDSA key on P-384", where=path, cure="the site enrolls with medveil-site enroll")

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
-
 from crypto.keyfile import load_keyring, save_key
 from crypto.keys import SiteKey
 from fl_client.deployment.config import CONFIG_FILE, OwnFiles, SiteConfig
 from fl_client.deployment.identity import save_identity
 from fl_client.deployment.signatures import open_identity
 from medveil import node_keys
+from medveil.certificates import load_certificate
 from medveil.config import commented_yaml, load_config
 from medveil.errors import ConfigError, StorageError
 from medveil.files import make_folder, write_bytes, write_text
@@ -153,8 +152,7 @@ def rejoin(files: OwnFiles, invitation: Invitation, read: Callable[[Path | None]
 
 def server_fingerprint(files: OwnFiles) -> str:
     """What this site takes for its server, as the coordinator reads it out: over authority and signing key."""
-    certificate = x509.load_pem_x509_certificate(files.path(files.config.ca).read_bytes())
-    return fingerprint_of(certificate, files.config.server_key)
+    return fingerprint_of(load_certificate(files.path(files.config.ca)), files.config.server_key)
 
 
 def _refuse_old(invitation: Invitation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import ssl
 import stat
@@ -10,6 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given
+from hypothesis import strategies as st
 
 from medveil.certificates import (
     Issued,
@@ -21,6 +25,7 @@ from medveil.certificates import (
     load_issued,
     make_authority,
     names_of,
+    parse_certificate,
     refuse_open_key,
 )
 from medveil.errors import ConfigError, FormatError, StorageError
@@ -149,3 +154,20 @@ def test_the_fingerprint_is_openssls(authority: Issued, tmp_path: Path) -> None:
     _, ca = saved(authority, tmp_path, "ca")
     shown = openssl("x509", "-in", ca, "-noout", "-fingerprint", "-sha256").strip().partition("=")[2]
     assert fingerprint(authority.certificate) == shown.replace(":", "").lower()
+
+
+DER = issue(make_authority("veil"), ["veil.example.org", "192.0.2.7"]).certificate.public_bytes(Encoding.DER)
+
+
+@given(at=st.integers(0, len(DER) - 1), put=st.binary(max_size=4), cut=st.integers(0, 4))
+def test_every_part_of_a_certificate_parses_or_it_is_refused(at: int, put: bytes, cut: int) -> None:
+    text = base64.encodebytes(DER[:at] + put + DER[at + cut :])
+    pem = b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+    try:
+        found = parse_certificate(pem, where="x.crt")
+    except FormatError:
+        return
+    assert found.public_key() is not None
+    assert isinstance(names_of(found), list)
+    assert days_left(found) < 1e7
+    assert len(fingerprint(found)) == 64

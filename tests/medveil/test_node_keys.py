@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 from dataclasses import replace
@@ -156,14 +157,23 @@ def test_a_mutated_file_ends_in_our_own_error_or_is_the_same(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "mutated.pub"
-    cut = data.draw(st.integers(0, len(MADE[1]) - 1))
-    mutated = MADE[1].encode()[:cut] + data.draw(st.binary(max_size=4)) + MADE[1].encode()[cut + 1 :]
-    path.write_bytes(mutated)
+    text = MADE[1].encode()
+    kind, encoded, rest = text.split(b" ", 2)
+    if data.draw(st.booleans(), "within the encoded key"):
+        text = b" ".join([kind, base64.b64encode(_mutated(base64.b64decode(encoded), data)), rest])
+    else:
+        text = _mutated(text, data)
+    path.write_bytes(text)
     try:
         found = node_keys.load_public(path)
     except (FormatError, ConfigError):
         return
     assert found == MADE[0] or not found.identity
+
+
+def _mutated(whole: bytes, data: st.DataObject) -> bytes:
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    return whole[:cut] + data.draw(st.binary(max_size=4)) + whole[cut + 1 :]
 
 
 MADE = node_keys.public_file(node_keys.generate(), SigningKey.generate(), "st-anna")
