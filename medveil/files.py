@@ -121,8 +121,13 @@ def write_text(path: str | Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_json(path: str | Path, document: Any, *, mode: int = 0o644) -> None:
-    """`write_bytes` for a JSON document (two-space indent, NaN refused)."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n", mode=mode)
+    """`write_bytes` for a JSON document (`json_text`)."""
+    write_text(path, json_text(document), mode=mode)
+
+
+def json_text(document: Any) -> str:
+    """A JSON document as we write it: two-space indent, one line break at the end; ValueError for NaN."""
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_bytes(path: str | Path, *, most: int | None = None) -> bytes:
