@@ -11,7 +11,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-run
 REPORT ?= build/test-report.xml
-JOBS   ?= 2
+JOBS   ?= 3
 
 # What keeps Flower and Ray from calling home or installing anything.
 export FLWR_TELEMETRY_ENABLED = 0

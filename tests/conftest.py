@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from budget import Budget
 
 TINY = (
     "name=tiny",
@@ -34,7 +35,7 @@ _MEMORY_DISK = Path("/dev/shm")
 _MEMORY_BYTES = 8 * 2**30
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Heed Ctrl-C, and keep what tests write in memory where there is plenty of it.
 
     What a shell starts in the background ignores Ctrl-C and hands that on, to us and to our commands. Our files and
@@ -46,6 +47,12 @@ def pytest_configure() -> None:
     if plenty and shutil.disk_usage(_MEMORY_DISK).free >= _MEMORY_BYTES and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = str(_MEMORY_DISK)
         tempfile.tempdir = None
+    config.pluginmanager.register(Budget(), "budget")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First what starts real processes: it waits more than it computes, so the rest fills the time beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from consortium_world import CLASSES, PASSPHRASE, Hospital, World, free_port, wait, with_mark
+from consortium_world import CLASSES, PASSPHRASE, Hospital, World, app_hash, free_port, wait, with_mark
 from other_server import run_in_database
 from safetensors.numpy import load_file
 
@@ -30,7 +30,7 @@ from medveil.certificates import make_authority
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.environment import flower_environment
 from medveil.errors import ConfigError, FederationError, IntegrityError, KeyMaterialError
-from medveil.fab import hash_of, installed_fab
+from medveil.fab import hash_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 
@@ -45,7 +45,7 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     assert world("run", world.run_file()) == 0
     said = capsys.readouterr()
     assert "trial: finished after 2 rounds" in said.out
-    assert f"app {hash_of(installed_fab())}" in said.err
+    assert f"app {app_hash()}" in said.err
     assert "round 2 of 2: at mercy, st-anna" in said.err
     manifest = json.loads((world.run_folder() / "manifest.json").read_text())
     assert [row["site"] for row in manifest["sites"]] == ["mercy", "st-anna"]
@@ -104,7 +104,7 @@ def check_audit(world: World, sites: list[Hospital], capsys: pytest.CaptureFixtu
     events = [each["event"] for each in server.records]
     assert events.index("site-admitted") < events.index("run-submitted") < events.index("run-began")
     submitted = next(each["details"] for each in server.records if each["event"] == "run-submitted")
-    assert (submitted["run"], submitted["app"]) == (run.run, hash_of(installed_fab()))
+    assert (submitted["run"], submitted["app"]) == (run.run, app_hash())
     by_server = world.folder / "by-server.json"
     assert world("audit", "heads", "--out", by_server) == 0
     order = [("query", None), ("train", 1), ("train", 2), ("evaluate", 2)]
@@ -135,7 +135,7 @@ def check_audit(world: World, sites: list[Hospital], capsys: pytest.CaptureFixtu
     logs = "".join(each.audit.path.read_text() for each in (world.consortium, *(site.files for site in sites)))
     for canary in canaries(world, sites):
         assert canary not in logs, canary
-    assert hash_of(installed_fab()) in logs, "the canaries were looked for in nothing"
+    assert app_hash() in logs, "the canaries were looked for in nothing"
 
 
 def canaries(world: World, sites: list[Hospital]) -> list[str]:
@@ -185,8 +185,8 @@ def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureF
     # What is installed is not approved: it is not even started.
     capsys.readouterr()
     assert other("start") == ConfigError.exit_code
-    assert f"({hash_of(installed_fab())}) is not approved at this site" in capsys.readouterr().err
-    assert other("approve", hash_of(installed_fab())) == 0
+    assert f"({app_hash()}) is not approved at this site" in capsys.readouterr().err
+    assert other("approve", app_hash()) == 0
     for site in (approving, other):
         site.start()
         site.wait_ready()
@@ -201,14 +201,14 @@ def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureF
         assert not (site.files.state / "site").exists(), "the site's images were opened"
     assert not mark.exists(), "the server's code ran at a site"
     # The very app that is installed, but one site withdrew it: the coordinator is told which, and why.
-    assert other("approve", hash_of(installed_fab()), "--withdraw") == 0
+    assert other("approve", app_hash(), "--withdraw") == 0
     capsys.readouterr()
     assert world("run", world.run_file()) == FederationError.exit_code
     said = capsys.readouterr().err
     assert "mercy: no answer: its node says that the app is not approved at this site" in said
     assert "its files are those of the MedVeil installed here" in other.log
     # Its approval counts at once, without a restart.
-    assert other("approve", hash_of(installed_fab())) == 0
+    assert other("approve", app_hash()) == 0
     assert world("run", world.run_file()) == 0
 
 
@@ -364,9 +364,9 @@ def test_check_names_what_is_wrong_and_its_cure(
     assert code == ConfigError.exit_code
     states = {what: point["state"] for what, point in points.items()}
     assert states.pop("approvals") == "FAILED"
-    assert f"medveil-site approve {hash_of(installed_fab())}" in points["approvals"]["cure"]
+    assert f"medveil-site approve {app_hash()}" in points["approvals"]["cure"]
     assert set(states.values()) == {"ok"}, points
-    assert site("approve", hash_of(installed_fab())) == 0
+    assert site("approve", app_hash()) == 0
     code, points = checked()
     assert (code, points["approvals"]["state"]) == (0, "ok")
     (tmp_path / "other").mkdir()
