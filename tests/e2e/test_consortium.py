@@ -398,6 +398,7 @@ def test_a_second_start_and_a_taken_port_are_refused(world: World, capsys: pytes
     assert not with_mark(f"MEDVEIL_HOME={world.consortium.state}")
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_stock_nodes_serve_the_site_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up("policy.least_sites=1")

@@ -268,6 +268,7 @@ def test_a_neighbour_on_the_servers_machine_gets_nothing_run(world: World, capsy
     assert world("status") == 0
 
 
+@pytest.mark.faults
 @pytest.mark.fault("another account reads the arguments of the server's processes", "no token of a run is in them")
 def test_no_argument_tells_the_token_of_a_run(consortium: World) -> None:
     shown: set[bytes] = set()

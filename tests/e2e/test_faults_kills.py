@@ -26,6 +26,7 @@ from medveil.errors import EXIT_PARTIAL, FederationError
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
+@pytest.mark.faults
 @pytest.mark.fault("a site never comes", "waited for with a message; the run ends in time, exit code 5")
 def test_a_site_that_never_comes_is_waited_for_and_no_longer(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up()
@@ -39,6 +40,7 @@ def test_a_site_that_never_comes_is_waited_for_and_no_longer(world: World, capsy
     assert not absent.files.log.exists()
 
 
+@pytest.mark.faults
 @pytest.mark.fault("the ServerApp is killed (-9) while {when}", "'resume' goes on; tensors equal an unbroken run's")
 @pytest.mark.parametrize("when", ["sites train", pytest.param("it sends", marks=pytest.mark.faults)])
 def test_a_killed_server_app_goes_on_where_it_was(

@@ -76,6 +76,7 @@ def test_a_site_that_disagrees_is_refused_at_the_query(world: World, capsys: pyt
         assert not list(site.file.parent.glob("*.npz")), "it trained"
 
 
+@pytest.mark.faults
 @pytest.mark.fault("every site fails in a round", "the run fails with the reason of each site, and makes no model")
 def test_a_run_without_any_usable_update_fails_with_the_reasons(
     consortium: World, capsys: pytest.CaptureFixture[str]

@@ -95,6 +95,7 @@ def test_the_flower_engine_gives_the_in_process_result(in_process: Path, tmp_pat
     assert not (tmp_path / ".flwr").exists(), "the user's own Flower home was written to"
 
 
+@pytest.mark.faults
 def test_bad_data_under_the_flower_engine_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "b").mkdir()

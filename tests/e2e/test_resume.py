@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -70,26 +72,30 @@ def tensors(run: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    runs = {}
-    for arm in ARMS:
-        runs[arm] = tmp_path_factory.mktemp("whole") / "run"
-        process = start(*experiment(runs[arm], arm))
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of an arm's whole run, which is made when it is first asked for."""
+
+    @functools.cache
+    def made(arm: str) -> Path:
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        process = start(*experiment(folder, arm))
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    return runs
+        return folder
+
+    return made
 
 
 @pytest.mark.parametrize(
     ("arm", "blow", "code"),
     [
         ("per-site adapted stems", signal.SIGKILL, -signal.SIGKILL),
-        ("per-site adapted stems", signal.SIGINT, 130),
-        ("moments at the server", signal.SIGKILL, -signal.SIGKILL),
+        pytest.param("per-site adapted stems", signal.SIGINT, 130, marks=pytest.mark.faults),
+        pytest.param("moments at the server", signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.faults),
     ],
 )
 def test_resume_ends_as_if_nothing_had_happened(
-    uninterrupted: dict[str, Path], tmp_path: Path, arm: str, blow: signal.Signals, code: int
+    uninterrupted: Callable[[str], Path], tmp_path: Path, arm: str, blow: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "run"
     process = start(*experiment(out, arm))
@@ -107,20 +113,20 @@ def test_resume_ends_as_if_nothing_had_happened(
     _, errors = resumed.communicate()
     assert resumed.returncode == 0, errors
 
-    whole, mended = tensors(uninterrupted[arm]), tensors(out)
+    whole, mended = tensors(uninterrupted(arm)), tensors(out)
     assert whole.keys() == mended.keys()
     for name, tensor in whole.items():
         np.testing.assert_array_equal(mended[name], tensor, err_msg=name)
     for site in ("site-1", "site-2"):
-        one, other = (np.load(run / "sites" / site / "predictions.npz") for run in (uninterrupted[arm], out))
+        one, other = (np.load(run / "sites" / site / "predictions.npz") for run in (uninterrupted(arm), out))
         np.testing.assert_array_equal(one["probabilities"], other["probabilities"])
     rounds = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     trained = [(line["round"], line["site"]) for line in rounds if line["phase"] == "train"]
     assert len(trained) == len(set(trained)) == ROUNDS * 3, "every round of every site stands there once"
 
 
-def test_a_finished_run_is_not_run_again(uninterrupted: dict[str, Path]) -> None:
-    run = uninterrupted["per-site adapted stems"]
+def test_a_finished_run_is_not_run_again(uninterrupted: Callable[[str], Path]) -> None:
+    run = uninterrupted("per-site adapted stems")
     before = (run / "checkpoints" / f"round-{ROUNDS:04d}.safetensors").stat().st_mtime_ns
     process = start("--resume", str(run))
     output, errors = process.communicate()
