@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 
 from crypto.keys import SimulatedKey
+from fl_client import work
 from fl_client.leaving import EVERYTHING, Leaving
-from fl_client.site import Site, SiteSetup
+from fl_client.site import Site
+from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device, workbench
 from medveil.errors import (
     ConfigError,
@@ -74,7 +76,7 @@ def equal(a: Tensors, b: Tensors) -> bool:
 def test_what_a_site_says_of_itself(planned: MakePlan, tmp_path: Path) -> None:
     plan = planned("data.partition.kind=dirichlet", "data.partition.alpha=0.3")
     site = Site(plan.run, setup(plan, tmp_path / "a"))
-    row = site.describe()
+    row = work.describe(site)
     truth = np.bincount(site.store.part("train").labels, minlength=2)
     assert row["counts"] == list(truth)
     assert row["classes"] == ["0", "1"] == plan.run.classes
@@ -91,7 +93,7 @@ def test_training_does_not_depend_on_who_trained_before_in_the_process(planned: 
     plan = planned("train.mixup=0.2")
     alone = Site(plan.run, setup(plan, tmp_path / "alone"))
     sent = incoming(alone)
-    first = [alone.train(round_, sent)[0] for round_ in (1, 2)]
+    first = [work.train(alone, round_, sent)[0] for round_ in (1, 2)]
 
     other = Site(plan.run, setup(plan, tmp_path / "other", index=1))
     late = Site(plan.run, setup(plan, tmp_path / "late"))
@@ -99,24 +101,24 @@ def test_training_does_not_depend_on_who_trained_before_in_the_process(planned: 
     torch.manual_seed(99)
     second = []
     for round_ in (1, 2):
-        other.train(round_, sent)
-        other.evaluate(round_, sent)
-        second.append(late.train(round_, sent)[0])
+        work.train(other, round_, sent)
+        work.evaluate(other, round_, sent)
+        second.append(work.train(late, round_, sent)[0])
     assert equal(first[0], second[0])
     assert equal(first[1], second[1])
-    assert not equal(first[0], other.train(1, sent)[0])
+    assert not equal(first[0], work.train(other, 1, sent)[0])
 
 
 def test_a_repeated_round_starts_from_the_stem_of_the_round_before(planned: MakePlan, tmp_path: Path) -> None:
     plan = planned()
     site = Site(plan.run, setup(plan, tmp_path / "a"))
     sent = incoming(site)
-    site.train(1, sent)
-    second, _ = site.train(2, sent)
-    again, _ = site.train(2, sent)
+    work.train(site, 1, sent)
+    second, _ = work.train(site, 2, sent)
+    again, _ = work.train(site, 2, sent)
     assert equal(second, again)
     reopened = Site(plan.run, setup(plan, tmp_path / "a"))
-    assert equal(second, reopened.train(2, sent)[0])
+    assert equal(second, work.train(reopened, 2, sent)[0])
     assert site.vault.rounds() == [0, 1, 2]
 
 
@@ -125,7 +127,7 @@ def test_a_frozen_stem_stays_and_a_local_one_moves(planned: MakePlan, tmp_path: 
         config = tiny(f"stem.train={train}", "stem.init=adapted")
         plan = make_plan(config, tmp_path / "run")
         site = Site(plan.run, setup(plan, tmp_path / train))
-        site.train(1, incoming(site))
+        work.train(site, 1, incoming(site))
         stems = [found[1] for before in (1, 2) if (found := site.vault.load(before=before))]
         assert set(stems[0]) == set(stem_names(site.bench.model))
         assert any(not torch.equal(stems[0][name], stems[1][name]) for name in stems[0]) is moves
@@ -135,12 +137,12 @@ def test_measures_of_the_incoming_and_the_final_model(planned: MakePlan, tmp_pat
     plan = planned()
     site = Site(plan.run, setup(plan, tmp_path / "a"))
     sent = incoming(site)
-    _, trained = site.train(1, sent)
+    _, trained = work.train(site, 1, sent)
     n = len(site.store.part("train").labels)
     assert trained["num-examples"] == n
     assert trained["train-n"] == n
     assert trained["validation-n"] == len(site.store.part("validation").labels)
-    measured = site.evaluate(1, sent)
+    measured = work.evaluate(site, 1, sent)
     for phase in ("validation", "test", "wrong-key", "public-stem"):
         assert {f"{phase}-accuracy", f"{phase}-auroc", f"{phase}-n"} <= set(measured)
     kept = np.load(tmp_path / "a" / "predictions.npz")
@@ -149,8 +151,8 @@ def test_measures_of_the_incoming_and_the_final_model(planned: MakePlan, tmp_pat
     assert (tmp_path / "a" / "predictions.npz").stat().st_mode & 0o077 == 0
     plain = planned("evaluate_first=false", arm="plain")
     quiet = Site(plain.run, setup(plain, tmp_path / "b"))
-    assert not any(key.startswith("validation") for key in quiet.train(1, incoming(quiet))[1])
-    assert not any(key.startswith(("wrong-key", "public-stem")) for key in quiet.evaluate(1, incoming(quiet)))
+    assert not any(key.startswith("validation") for key in work.train(quiet, 1, incoming(quiet))[1])
+    assert not any(key.startswith(("wrong-key", "public-stem")) for key in work.evaluate(quiet, 1, incoming(quiet)))
 
 
 def test_tensors_that_do_not_fit_are_refused(planned: MakePlan, tmp_path: Path) -> None:
@@ -162,8 +164,8 @@ def test_tensors_that_do_not_fit_are_refused(planned: MakePlan, tmp_path: Path) 
     extra = sent | {"pos_embed": site.bench.public["pos_embed"].numpy()}
     for bad, name in ((missing, "head.bias"), (shaped, "head.bias"), (extra, "pos_embed")):
         with pytest.raises(FederationError, match=name):
-            site.train(1, bad)
-    assert site.train(1, sent)
+            work.train(site, 1, bad)
+    assert work.train(site, 1, sent)
 
 
 def test_a_store_is_rebuilt_for_another_key_and_says_so(planned: MakePlan, tmp_path: Path) -> None:
@@ -200,10 +202,10 @@ def test_private_state_under_another_key_does_not_open(planned: MakePlan, tmp_pa
     plan = planned()
     own = setup(plan, tmp_path / "a")
     site = Site(plan.run, own)
-    site.train(1, incoming(site))
+    work.train(site, 1, incoming(site))
     stranger = Site(plan.run, replace(own, key=SimulatedKey(7, "site-1")))
     with pytest.raises(IntegrityError, match="wrong key or changed file"):
-        stranger.train(2, incoming(stranger))
+        work.train(stranger, 2, incoming(stranger))
 
 
 def test_classes_that_are_not_the_runs_are_refused(planned: MakePlan, tmp_path: Path) -> None:
