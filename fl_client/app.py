@@ -27,6 +27,7 @@ from fl_client.leaving import EVERYTHING, Leaving, known
 from fl_client.site import Site
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
+from medveil.app_config import settings_text
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
@@ -48,8 +49,8 @@ class SimulatedHost(Host):
                 "this client has no settings of its own", where="run config", cure=f"a simulation sends '{SITES_KEY}'"
             )
         return _simulated_site(
-            str(context.run_config[RUN_KEY]),
-            str(context.run_config[SITES_KEY]),
+            settings_text(context.run_config, RUN_KEY),
+            settings_text(context.run_config, SITES_KEY),
             int(context.node_config["partition-id"]),
             context.run_id,
         )
