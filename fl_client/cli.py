@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fl_client.commands import join, model, serve
 from fl_client.commands.common import DEFAULT, PROG, site_of
 from medveil.audit_commands import add_audit
-from medveil.cli import guarded, parser, start_logging
+from medveil.cli import parser, run_command
 from medveil.kits import SITE, add_kit
 
 if TYPE_CHECKING:
@@ -41,14 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     int
         0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 network, 6 finished in part, 130 interrupted.
     """
-    return guarded(lambda: _run(argv))
-
-
-def _run(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    start_logging(arguments)
-    code: int = arguments.command(arguments)
-    return code
+    return run_command(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -107,6 +107,12 @@ def commented_yaml(schema: type, values: Any = None) -> str:
     return "\n".join(_commented_lines(schema, schema() if values is None else values, indent="")) + "\n"
 
 
+def check_setting(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
+    """Refuse a setting whose value is not right (ConfigError), showing no more of it than a line can hold."""
+    if not right:
+        raise ConfigError(f"'{name}' is {word(repr(value))}", where=where, cure=cure)
+
+
 def _read_yaml(path: str | Path) -> dict[str, Any]:
     if not Path(path).exists():
         raise ConfigError("no such file", where=path, cure="'medveil-sim init' prints one")
