@@ -86,8 +86,10 @@ def _key(arguments: argparse.Namespace) -> SigningKey:
 
 
 def _known(arguments: argparse.Namespace) -> KeysOf:
-    key = site_of(arguments).config.server_key
-    return lambda owner: [key] if key and owner.startswith("server ") else []
+    config = site_of(arguments).config
+    # As a server counts each identity a site ever had.
+    keys = [key for key in (config.server_key, *config.former_server_keys) if key]
+    return lambda owner: keys if owner.startswith("server ") else []
 
 
 if __name__ == "__main__":

@@ -104,6 +104,10 @@ class SiteConfig:
     server_key: str = field(
         default="", metadata={"help": "The server's signing key, from the invitation: what it did not sign is refused."}
     )
+    former_server_keys: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Signing keys the server had before: they open no door; heads they signed still count."},
+    )
     node_key: str = field(default="", metadata={"help": "Private key of this site's node; it never leaves."})
     identity: str = field(default="", metadata={"help": "Sealed file of the key that signs this site's replies."})
     key: str = field(default="", metadata={"help": "Sealed key file that hides this site's images."})
@@ -152,6 +156,8 @@ class SiteConfig:
         # Sites of an earlier MedVeil have none yet: they are read, and told when they start (`signing_of`).
         right = not self.server_key or is_public(self.server_key)
         check_setting(right, "server_key", self.server_key[:64], "as in the invitation", where)
+        right = all(map(is_public, self.former_server_keys))
+        check_setting(right, "former_server_keys", "a list", "as 'medveil-site rejoin' writes them", where)
         check_setting(self.data.source != "phantoms", "data.source", "phantoms", "a site brings its own images", where)
         check_setting(bool(self.data.path), "data.path", self.data.path, "the folder or file of the images", where)
         check_setting(0 <= self.port <= 65535, "port", self.port, "0 to 65535", where)
