@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands import join, model, serve
+from fl_client.commands import join, model, serve, stores
 from fl_client.commands.common import DEFAULT, PROG, site_of
 from medveil.audit_commands import add_audit
 from medveil.cli import parser, run_command
@@ -29,6 +29,7 @@ _ADD = (
     model.add_predict,
     model.add_export,
     model.add_models,
+    stores.add_stores,
     functools.partial(add_kit, role=SITE, chosen="site"),
 )
 
