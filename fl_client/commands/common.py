@@ -34,7 +34,7 @@ def site_of(arguments: argparse.Namespace) -> OwnFiles:
     return files
 
 
-def ask(question: str, *, where: str) -> None:
+def confirm(question: str, *, where: str) -> None:
     """Let a person say yes before something is removed; without one there must be `--yes` (ConfigError)."""
     if not sys.stdin.isatty():
         raise ConfigError("there is no terminal to ask on", where=where, cure="--yes removes it without being asked")

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands.common import PROG, Commands, Passphrases, ask, site_of
+from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell, tell_block, tell_json
@@ -154,7 +154,7 @@ def _do_models(arguments: argparse.Namespace) -> int:
         model = find_one(folder, arguments.remove, option="--remove")
         named = f"the model of run {model.run}, kept {model.kept:%Y-%m-%d %H:%M} UTC, {megabytes(model.size)}"
         if not arguments.yes:
-            ask(f"remove {named}, for good?", where=f"{PROG} models --remove")
+            confirm(f"remove {named}, for good?", where=f"{PROG} models --remove")
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.
         files.audit.append("model-removed", run=model.run)
         remove(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fl_client.commands.common import PROG, Commands, ask, site_of
+from fl_client.commands.common import PROG, Commands, confirm, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
@@ -75,7 +75,7 @@ def _remove(files: OwnFiles, stores: list[HeldStore], *, asked: bool) -> int:
         return EXIT_OK
     named = ", ".join(f"{each.name} ({each.images} images, {megabytes(each.size)})" for each in stores)
     if asked:
-        ask(f"remove {named}?", where=f"{_WHERE} --remove")
+        confirm(f"remove {named}?", where=f"{_WHERE} --remove")
     for each in stores:
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.
         # Its name holds a folder's, which is nobody's business.
