@@ -477,7 +477,7 @@ def test_a_server_with_a_new_key_is_taken_by_rejoining_and_its_old_heads_still_c
         load_heads(heads, owner="site st-anna", keys_of=known)
     # Of messages the new key's alone count.
     signatures = SiteSignatures(again, identity(again))
-    with pytest.raises(SignatureError):
+    with pytest.raises(SignatureError, match="renewed the server's signing key: stop, medveil-site rejoin"):
         signatures.authentic(good(again))
 
 
