@@ -18,7 +18,7 @@ from medveil.app_config import DEMO as FILE
 from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY
 from medveil.files import write_text
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig, Plan, make_plan
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEMO = CHECKOUT / "simulations" / "conf" / "demo.yaml"
@@ -35,10 +35,14 @@ _ABOUT = {
 
 
 def flower_defaults() -> dict[str, dict[str, Any]]:
-    """The demo by key of the run config, without a folder and a run's identity: those are found at run time."""
+    """The demo by key of the run config."""
     with tempfile.TemporaryDirectory() as scratch:
-        plan = make_plan(load_config(ExperimentConfig, DEMO, TWO_HOSPITALS), Path(scratch), run="")
-        config = plan.run_config()
+        return sections_of(make_plan(load_config(ExperimentConfig, DEMO, TWO_HOSPITALS), Path(scratch), run=""))
+
+
+def sections_of(plan: Plan) -> dict[str, dict[str, Any]]:
+    """A plan's run config by key, without a folder and a run's identity: those are found at run time."""
+    config = plan.run_config()
     sites = dataclasses.replace(plan.sites, out="", data=dataclasses.replace(plan.sites.data, path=None))
     server: dict[str, Any] = json.loads(str(config[SERVER_KEY]))
     server["out"], server["experiment"]["data"]["path"] = "", None

@@ -10,17 +10,28 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from flwr.app import Context, RecordDict
 from flwr.common.constant import FAB_MAX_SIZE
+from safetensors.numpy import load_file
 
+from fl_client.app import _simulated_site
+from fl_client.app import app as client_app
+from fl_server.app import app as server_app
 from fl_server.config import ServerSettings
 from medveil import app_config, fab
 from medveil.app_config import DEMO, settings_text
+from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError
 from medveil.flower_build import build_fab
-from simulations.flower_defaults import as_yaml, flower_defaults
+from simulations.config import ExperimentConfig, make_plan
+from simulations.engines.grid import SERVER_NODE, InProcessGrid
+from simulations.engines.inprocess import RUN_ID, run_inprocess
+from simulations.flower_defaults import DEMO as DEMO_OF_SIMULATIONS
+from simulations.flower_defaults import TWO_HOSPITALS, as_yaml, flower_defaults, sections_of
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
@@ -46,6 +57,31 @@ def test_the_config_names_it_and_the_apps_read_it() -> None:
     run = RunConfig.from_json(settings_text(APP["config"], RUN_KEY))
     settings = ServerSettings.from_json(settings_text(APP["config"], SERVER_KEY))
     assert (run.name, run.rounds, settings.expected) == ("demo", 8, 2)
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_the_apps_run_what_the_file_says_as_the_in_process_engine_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Server and sites are handed names alone, as a plain `flwr run .` hands them."""
+    small = ["rounds=1", "data.phantoms.images=24", "train.epochs=1", "model.width=24", "model.depth=1", "device=cpu"]
+    config = load_config(ExperimentConfig, DEMO_OF_SIMULATIONS, [*TWO_HOSPITALS, *small])
+    plan = make_plan(config, tmp_path / "engine", run="")
+    run_inprocess(plan)
+    (tmp_path / DEMO).write_text(as_yaml(sections_of(plan)))
+    monkeypatch.setattr(app_config, "_FOLDER", tmp_path)
+    monkeypatch.setenv("MEDVEIL_HOME", str(tmp_path / "home"))
+    app_config._of_demo.cache_clear()
+    _simulated_site.cache_clear()
+    run_config = dict(APP["config"])
+    nodes = [{"partition-id": index, "num-partitions": 2} for index in range(2)]
+    grid = InProcessGrid(client_app, nodes, run_config, names=["site-1", "site-2"], run_id=RUN_ID)
+    server_app(grid, Context(RUN_ID, SERVER_NODE, {}, RecordDict(), run_config))
+    app_config._of_demo.cache_clear()
+    (found,) = (tmp_path / "home" / "runs").iterdir()
+    ours, theirs = (load_file(run / "checkpoints" / "round-0001.safetensors") for run in (found, tmp_path / "engine"))
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_flower_bundles_it(tmp_path: Path) -> None:
