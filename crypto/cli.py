@@ -8,21 +8,14 @@ import sys
 from crypto.commands.bench import add_bench_command
 from crypto.commands.files import add_file_commands
 from crypto.commands.keys import add_key_commands
-from medveil.cli import guarded, parser, start_logging
+from medveil.cli import parser, run_command
 
 _PROG = "medveil-crypto"
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `medveil-crypto`; returns its exit code (0 ok, 2 usage or format, 3 data, 4 key, 130 interrupted)."""
-    return guarded(lambda: _run(argv))
-
-
-def _run(argv: list[str] | None) -> int:
-    arguments = make_parser().parse_args(argv)
-    start_logging(arguments)
-    code: int = arguments.command(arguments)
-    return code
+    return run_command(make_parser, argv)
 
 
 def make_parser() -> argparse.ArgumentParser:

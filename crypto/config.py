@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from medveil.config import from_mapping
+from medveil.cipher_choice import CipherChoice
+from medveil.config import again, from_mapping
 from medveil.errors import ConfigError
 
-FIRST_DERIVATION, NEWEST_DERIVATION = 1, 2
+FIRST_DERIVATION, NEWEST_DERIVATION = 1, CipherChoice.derivation
 
 
 @dataclass
-class CipherConfig:
+class CipherConfig(CipherChoice):
     """The image cipher of a run or a site."""
 
-    scheme: str = field(
-        default="block-pixel",
-        metadata={
-            "help": "Image cipher: block-pixel, per-block, etc, orthogonal, aes-ctr, none, the preset seed-paper, "
-            "or pixel-wise and pixel-wise-fresh, which are there to be broken by attacks."
-        },
+    scheme: str = again(
+        CipherChoice,
+        "scheme",
+        words="Image cipher: block-pixel, per-block, etc, orthogonal, aes-ctr, none, the preset seed-paper, "
+        "or pixel-wise and pixel-wise-fresh, which are there to be broken by attacks.",
     )
-    block: int = field(
-        default=16, metadata={"help": "Edge of a cipher block in pixels; the model's patch size must equal it."}
+    block: int = again(
+        CipherChoice, "block", words="Edge of a cipher block in pixels; the model's patch size must equal it."
     )
-    negate: bool = field(
-        default=False,
-        metadata={
-            "help": "Also negate pixels at keyed positions of a block (block-pixel and per-block; ignored by the "
-            "others: etc and pixel-wise always negate, orthogonal, aes-ctr and none never)."
-        },
+    negate: bool = again(
+        CipherChoice,
+        "negate",
+        words="Also negate pixels at keyed positions of a block (block-pixel and per-block; ignored by the "
+        "others: etc and pixel-wise always negate, orthogonal, aes-ctr and none never).",
     )
-    derivation: int = field(
-        default=NEWEST_DERIVATION,
-        metadata={
-            "help": "How the key becomes a cipher: 2 tells training files, archives and stores apart, 1 is of what was "
-            "made before that."
-        },
+    derivation: int = again(
+        CipherChoice,
+        "derivation",
+        words="How the key becomes a cipher: 2 tells training files, archives and stores apart, 1 is of what was "
+        "made before that.",
     )
 
 

@@ -21,10 +21,10 @@ from typing import Any
 from crypto.keys import check_site
 from medveil.bounded import SETTINGS, parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, StorageError
-from medveil.files import check_format, storage_error, write_json
+from medveil.files import read_head, storage_error, write_json
 
 LARGEST_FILE = 2**16
-_BOUNDS = replace(SETTINGS, length=LARGEST_FILE)
+BOUNDS = replace(SETTINGS, length=LARGEST_FILE)
 DAMAGED = "restore it from a copy"
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -71,23 +71,6 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def read_small(path: str | Path) -> bytes:
-    """Read a file, but no more than one byte above `LARGEST_FILE`: a device or an archive must not fill the memory.
-
-    Raises
-    ------
-    StorageError
-        The file is missing or unreadable.
-    """
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(LARGEST_FILE + 1)
-    except FileNotFoundError:
-        raise StorageError("no such file", where=path) from None
-    except OSError as error:
-        raise storage_error(error, path, "read the file") from error
-
-
 def format_of(path: str | Path) -> str:
     """What a file says it is, also one that is cut short; empty when it says nothing.
 
@@ -98,45 +81,15 @@ def format_of(path: str | Path) -> str:
     IntegrityError
         It is empty.
     """
-    data = _read_some(path)
+    data = read_head(path, LARGEST_FILE + 1)
+    if not data:
+        raise IntegrityError("is empty", where=path, cure=DAMAGED)
     try:
-        document = parse_json(data, where=path, bounds=_BOUNDS)
+        document = parse_json(data, where=path, bounds=BOUNDS)
     except FormatError:
         found = _FORMAT.match(data)
         return found[1].decode("ascii") if found else ""
     return str(document.get("format", "")) if isinstance(document, dict) else ""
-
-
-def read_document(path: str | Path, *, name: str, newest: int, cure: str) -> dict[str, Any]:
-    """Read a document of one format; its fields are not checked yet.
-
-    Parameters
-    ----------
-    name, newest
-        The format wanted, and the newest version this MedVeil reads.
-    cure
-        What to do when the file is something else.
-
-    Raises
-    ------
-    StorageError
-        The file is missing or unreadable.
-    FormatError
-        It is something else, or of a newer version.
-    IntegrityError
-        It is empty or cut short.
-    """
-    data = _read_some(path)
-    try:
-        document = parse_json(data, where=path, bounds=_BOUNDS) if len(data) <= LARGEST_FILE else None
-    except FormatError:
-        if data[:1] == b"{" and f'"{name}"'.encode() in data[:128]:
-            raise IntegrityError("is cut short or damaged", where=path, cure=DAMAGED) from None
-        document = None
-    if not isinstance(document, dict) or document.get("format") != name:
-        raise FormatError(f"is not a {name} file", where=path, cure=cure)
-    check_format(document, name=name, newest=newest, where=path)
-    return document
 
 
 def check_fields(document: Mapping[str, Any], fields: Mapping[str, Field], *, where: str | Path) -> None:
@@ -229,13 +182,6 @@ def write_new(path: str | Path, document: Mapping[str, Any], *, mode: int) -> No
     except BaseException:
         Path(path).unlink(missing_ok=True)
         raise
-
-
-def _read_some(path: str | Path) -> bytes:
-    data = read_small(path)
-    if not data:
-        raise IntegrityError("is empty", where=path, cure=DAMAGED)
-    return data
 
 
 def _reserve(path: str | Path) -> None:

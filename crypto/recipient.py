@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from crypto.derivation import encode_fields
 from crypto.documents import (
+    BOUNDS,
     DAMAGED,
     DATE,
     FINGERPRINT,
@@ -24,13 +25,13 @@ from crypto.documents import (
     bytes_of,
     check_fields,
     now,
-    read_document,
     text_of,
     write_new,
 )
 from crypto.keys import check_site
 from crypto.sealed_file import read_sealed, seal_document, shown_kdf, unseal_document
 from medveil.errors import IntegrityError, KeyMaterialError
+from medveil.shapes import read_chosen
 
 FORMAT = "medveil-recipient"
 PUBLIC_FORMAT = "medveil-recipient-public"
@@ -157,7 +158,7 @@ def load_recipient(path: str | Path) -> Recipient:
         Its key is one that would let anybody open what is shared with it.
     """
     cure = "name the FILE.pub that medveil-crypto recipient wrote"
-    document = read_document(path, name=PUBLIC_FORMAT, newest=VERSION, cure=cure)
+    document = read_chosen(path, name=PUBLIC_FORMAT, newest=VERSION, cure=cure, bounds=BOUNDS)
     check_fields(document, _PUBLIC_FIELDS, where=path)
     if set(document) - {"format", "version", *_PUBLIC_FIELDS}:
         raise IntegrityError(f"has fields that no {PUBLIC_FORMAT} file has", where=path, cure=DAMAGED)

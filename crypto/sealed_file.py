@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from crypto.derivation import encode_fields, hkdf
 from crypto.documents import (
+    BOUNDS,
     DAMAGED,
     TEXT,
     WHOLE,
@@ -36,10 +37,10 @@ from crypto.documents import (
     check_checksum,
     check_fields,
     checksum,
-    read_document,
     text_of,
 )
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, StorageError
+from medveil.shapes import read_chosen
 
 SCRYPT_N = 2**17
 SCRYPT_R = 8
@@ -95,7 +96,7 @@ def read_sealed(
     Parameters
     ----------
     name, newest, cure
-        As for `crypto.documents.read_document`.
+        As for `medveil.shapes.read_chosen`.
     fields
         By version, the open fields beside those of the seal.
 
@@ -108,7 +109,7 @@ def read_sealed(
     IntegrityError
         It is cut short, damaged or edited.
     """
-    document = read_document(path, name=name, newest=newest, cure=cure)
+    document = read_chosen(path, name=name, newest=newest, cure=cure, bounds=BOUNDS)
     check_fields(document, {**fields[document["version"]], **_SEAL}, where=path)
     check_fields({**document["kdf"], "format": name}, _COSTS, where=path)
     check_checksum(document, where=path)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from crypto.derivation import encode_fields
 from crypto.documents import (
+    BOUNDS,
     DAMAGED,
     DATE,
     FINGERPRINT,
@@ -27,13 +28,13 @@ from crypto.documents import (
     check_fields,
     checksum,
     now,
-    read_document,
     text_of,
     write_new,
 )
 from crypto.keyring import Keyring, check_real, pack, unpack
 from crypto.recipient import Recipient, RecipientKey
 from medveil.errors import IntegrityError, KeyMaterialError
+from medveil.shapes import read_chosen
 
 FORMAT = "medveil-shared-key"
 VERSION = 1
@@ -150,7 +151,7 @@ def hpke_info(document: dict[str, Any]) -> bytes:
 
 def _read(path: str | Path) -> dict[str, Any]:
     cure = "name the file that medveil-crypto share wrote"
-    document = read_document(path, name=FORMAT, newest=VERSION, cure=cure)
+    document = read_chosen(path, name=FORMAT, newest=VERSION, cure=cure, bounds=BOUNDS)
     check_fields(document, _FIELDS, where=path)
     if set(document) - {"format", "version", *_FIELDS}:
         raise IntegrityError(f"has fields that no {FORMAT} file has", where=path, cure=DAMAGED)

@@ -1,6 +1,6 @@
 """The Flower ClientApp of a hospital: ``fl_client.app:app``.
 
-It translates between Flower's messages and `fl_client.site.Site`, and lets no error text leave the site unread. Whose
+It translates between Flower's messages and `fl_client.work`, and lets no error text leave the site unread. Whose
 site that is, a host says (`fl_client.host`): simulated ones are made from the run config, a real one never is.
 """
 
@@ -18,13 +18,16 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from crypto.keys import Key, SimulatedKey
+from fl_client import work
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
 from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import RAISED, Host, kind_of, refusal
 from fl_client.leaving import EVERYTHING, Leaving, known
-from fl_client.site import Site, SiteSetup
+from fl_client.site import Site
+from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
+from medveil.app_config import settings_text
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
@@ -46,8 +49,8 @@ class SimulatedHost(Host):
                 "this client has no settings of its own", where="run config", cure=f"a simulation sends '{SITES_KEY}'"
             )
         return _simulated_site(
-            str(context.run_config[RUN_KEY]),
-            str(context.run_config[SITES_KEY]),
+            settings_text(context.run_config, RUN_KEY),
+            settings_text(context.run_config, SITES_KEY),
             int(context.node_config["partition-id"]),
             context.run_id,
         )
@@ -126,16 +129,16 @@ def make_app(host: Host) -> ClientApp:
     @app.query()
     def query(message: Message, context: Context) -> Message:
         """Say what the site brings: its row of the preflight table. Builds the encrypted store when there is none."""
-        return _answer(host, message, context, lambda site: RecordDict({SITE: ConfigRecord(site.describe())}))
+        return _answer(host, message, context, lambda site: RecordDict({SITE: ConfigRecord(work.describe(site))}))
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         """Train one round; reply with the travelling tensors and the measures."""
 
-        def work(site: Site) -> RecordDict:
+        def reply(site: Site) -> RecordDict:
             incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "train", round_)
-            outgoing, metrics = site.train(round_, incoming, proximal_mu=_number(message, "proximal-mu", 0.0))
+            outgoing, metrics = work.train(site, round_, incoming, proximal_mu=_number(message, "proximal-mu", 0.0))
             if site.run.kind == "delta":
                 outgoing = delta(outgoing, incoming)
             encoded = encode(outgoing, site.run.wire)
@@ -143,19 +146,19 @@ def make_app(host: Host) -> ClientApp:
             record = ArrayRecord({name: Array(array) for name, array in sent.items()})
             return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)})})
 
-        return _answer(host, message, context, work)
+        return _answer(host, message, context, reply)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the model on the site's validation and test images."""
 
-        def work(site: Site) -> RecordDict:
+        def reply(site: Site) -> RecordDict:
             incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "evaluate", round_)
-            metrics = site.evaluate(round_, incoming)
+            metrics = work.evaluate(site, round_, incoming)
             return RecordDict({METRICS: MetricRecord({**known(metrics)})})
 
-        return _answer(host, message, context, work)
+        return _answer(host, message, context, reply)
 
     return app
 
@@ -186,11 +189,11 @@ def _number(message: Message, key: str, default: float | None = None) -> float:
     return float(value)
 
 
-def _answer(host: Host, message: Message, context: Context, work: Callable[[Site], RecordDict]) -> Message:
+def _answer(host: Host, message: Message, context: Context, reply: Callable[[Site], RecordDict]) -> Message:
     try:
         host.asked(message, context)
         site = host.site(context)
-        content = work(site)
+        content = reply(site)
         host.answering(message, context, site, content)
         return Message(content=content, reply_to=message)
     except MedVeilError as error:

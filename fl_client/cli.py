@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands import join, model, serve
+from fl_client.commands import join, model, serve, stores
 from fl_client.commands.common import DEFAULT, PROG, site_of
 from medveil.audit_commands import add_audit
-from medveil.cli import guarded, parser, start_logging
+from medveil.cli import parser, run_command
 from medveil.kits import SITE, add_kit
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _ADD = (
     model.add_predict,
     model.add_export,
     model.add_models,
+    stores.add_stores,
     functools.partial(add_kit, role=SITE, chosen="site"),
 )
 
@@ -41,14 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     int
         0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 network, 6 finished in part, 130 interrupted.
     """
-    return guarded(lambda: _run(argv))
-
-
-def _run(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    start_logging(arguments)
-    code: int = arguments.command(arguments)
-    return code
+    return run_command(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,8 +87,10 @@ def _key(arguments: argparse.Namespace) -> SigningKey:
 
 
 def _known(arguments: argparse.Namespace) -> KeysOf:
-    key = site_of(arguments).config.server_key
-    return lambda owner: [key] if key and owner.startswith("server ") else []
+    config = site_of(arguments).config
+    # As a server counts each identity a site ever had.
+    keys = [key for key in (config.server_key, *config.former_server_keys) if key]
+    return lambda owner: keys if owner.startswith("server ") else []
 
 
 if __name__ == "__main__":

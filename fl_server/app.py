@@ -13,6 +13,7 @@ from fl_server.config import ServerSettings
 from fl_server.federation import Federation
 from fl_server.signed import ServerSignatures, server_signatures
 from fl_server.watch import LogWatcher
+from medveil.app_config import settings_text
 from medveil.audit import FILE_VARIABLE, AuditLog
 from medveil.audit_messages import digest_of_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
@@ -42,10 +43,10 @@ def main(grid: Grid, context: Context) -> None:
         pull_soon()
         take_replies_one_by_one()
     try:
-        run = RunConfig.from_json(_text(context, RUN_KEY), where=RUN_KEY)
+        run = RunConfig.from_json(settings_text(context.run_config, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)
         run.model["pretrained"] = weights_file(str(run.model.get("pretrained", "false")))
-        settings = ServerSettings.from_json(_text(context, SERVER_KEY), where=SERVER_KEY)
+        settings = ServerSettings.from_json(settings_text(context.run_config, SERVER_KEY), where=SERVER_KEY)
         signatures = _signatures(grid, run, context)
         log = audit_log() if _under_flower(grid) else None
         if log is not None:
@@ -110,10 +111,3 @@ def _log_under_flower(grid: Grid) -> None:
 
 def _under_flower(grid: Grid) -> bool:
     return type(grid).__module__.startswith("flwr.")
-
-
-def _text(context: Context, key: str) -> str:
-    text = context.run_config.get(key)
-    if not isinstance(text, str) or not text:
-        raise ConfigError(f"'{key}' is missing", where="run config", cure="it holds the settings of a run as JSON")
-    return text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fl_server.commands import provision, run, serve
 from fl_server.commands.common import DEFAULT, PROG, consortium_of
 from medveil.audit_commands import add_audit
-from medveil.cli import guarded, parser, start_logging
+from medveil.cli import parser, run_command
 from medveil.kits import SERVER, add_kit
 
 if TYPE_CHECKING:
@@ -41,14 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     int
         0 ok, 2 usage or configuration, 3 disk, 5 federation, 6 finished in part, 130 interrupted.
     """
-    return guarded(lambda: _run(argv))
-
-
-def _run(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    start_logging(arguments)
-    code: int = arguments.command(arguments)
-    return code
+    return run_command(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from medveil.bounded import parse_json
-from medveil.config import from_mapping, to_mapping
+from medveil.config import check_setting, from_mapping, to_mapping
 from medveil.errors import ConfigError
 
 STRATEGIES = (
@@ -88,16 +88,16 @@ class ServerConfig:
             ("keep_checkpoints", 0),
             ("patience", 0),
         ):
-            _check(getattr(self, name) >= low, name, getattr(self, name), f"at least {low}", where)
+            check_setting(getattr(self, name) >= low, name, getattr(self, name), f"at least {low}", where)
         for name in ("proximal_mu", "max_norm", "max_change", "min_delta", "wait_for_sites"):
-            _check(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more", where)
+            check_setting(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more", where)
         for name in ("server_lr", "tau", "prepare_deadline", "round_deadline"):
-            _check(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0", where)
+            check_setting(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0", where)
         for name in ("beta_1", "beta_2"):
-            _check(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1", where)
-        _check(0 < self.trim < 0.5, "trim", self.trim, "above 0 and below 0.5", where)
+            check_setting(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1", where)
+        check_setting(0 < self.trim < 0.5, "trim", self.trim, "above 0 and below 0.5", where)
         for name in ("fraction", "most_share"):
-            _check(0 < getattr(self, name) <= 1, name, getattr(self, name), "above 0 and at most 1", where)
+            check_setting(0 < getattr(self, name) <= 1, name, getattr(self, name), "above 0 and at most 1", where)
 
 
 @dataclass
@@ -152,7 +152,7 @@ class ServerSettings:
 
     def check(self, *, where: str = "server settings") -> None:
         """Refuse values out of range (ConfigError)."""
-        _check(self.sites >= 0, "sites", self.sites, "0 or more", where)
+        check_setting(self.sites >= 0, "sites", self.sites, "0 or more", where)
         self.server.check(where=f"{where}, server")
         if not self.expected:
             raise ConfigError("the number of sites is not known", where=where, cure="give 'sites' or 'min_sites'")
@@ -175,9 +175,4 @@ class ServerSettings:
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:
-    _check(value in allowed, name, value, f"one of {', '.join(allowed)}", where)
-
-
-def _check(right: bool, name: str, value: object, cure: str, where: str) -> None:
-    if not right:
-        raise ConfigError(f"'{name}' is {value!r}", where=where, cure=cure)
+    check_setting(value in allowed, name, value, f"one of {', '.join(allowed)}", where)

@@ -89,6 +89,31 @@ def guarded(body: Callable[[], int]) -> int:
         return StorageError.exit_code
 
 
+def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -> int:
+    """Run a command line: parse it, set up the log, and do what it says.
+
+    Parameters
+    ----------
+    make
+        Makes the parser; a subcommand sets ``command``, which takes the parsed arguments and gives the exit code.
+    argv
+        The words behind the program; None: this process's.
+
+    Returns
+    -------
+    int
+        The exit code, as `guarded`.
+    """
+
+    def body() -> int:
+        arguments = make().parse_args(argv)
+        start_logging(arguments)
+        code: int = arguments.command(arguments)
+        return code
+
+    return guarded(body)
+
+
 def _say(text: str) -> None:
     tell(f"error: {text}", error=True)
 

@@ -1,7 +1,7 @@
 """Typed configuration: OmegaConf over dataclasses, with errors that name file, key and the nearest valid name.
 
 Every field of a configuration dataclass carries its own help, ``field(default=..., metadata={"help": "..."})``;
-`commented_yaml` prints them.
+`commented_yaml` prints them. A configuration that adds to another is a subclass of it, and `again` says what differs.
 
 Whoever wrote them, settings are never evaluated: OmegaConf would fill in ``${oc.env:NAME}`` from this process's
 environment, so ``${`` is refused by the name of its field (`medveil.bounded.check_settings`). No error shows a value.
@@ -13,7 +13,7 @@ import dataclasses
 import difflib
 import re
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +27,34 @@ from medveil.files import read_bytes
 
 T = TypeVar("T")
 _PARTS = re.compile(r"[^.\[\]]+")
+
+
+def again(
+    base: type,
+    name: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    make: Callable[[], Any] | None = None,
+    words: str | None = None,
+) -> Any:
+    """A field of a base class once more, for a subclass that changes its default or its help; the rest is the base's.
+
+    Parameters
+    ----------
+    base, name
+        The dataclass that says the field, and the field.
+    default, make
+        Another default, or what makes it.
+    words
+        Another help.
+    """
+    said = next(each for each in dataclasses.fields(base) if each.name == name)
+    metadata = said.metadata if words is None else {"help": words}
+    if make is not None:
+        return dataclasses.field(default_factory=make, metadata=metadata)
+    if default is dataclasses.MISSING:
+        default = said.default
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
@@ -77,6 +105,12 @@ def commented_yaml(schema: type, values: Any = None) -> str:
         An instance whose values are written; None for the defaults.
     """
     return "\n".join(_commented_lines(schema, schema() if values is None else values, indent="")) + "\n"
+
+
+def check_setting(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
+    """Refuse a setting whose value is not right (ConfigError), showing no more of it than a line can hold."""
+    if not right:
+        raise ConfigError(f"'{name}' is {word(repr(value))}", where=where, cure=cure)
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:

@@ -132,18 +132,29 @@ def json_text(document: Any) -> str:
 
 def read_bytes(path: str | Path, *, most: int | None = None) -> bytes:
     """Read a file, with our own errors for one that is missing or unreadable, or larger than it may be."""
+    data = read_head(path, -1 if most is None else most + 1)
+    if most is not None and len(data) > most:
+        raise IntegrityError(f"is larger than the {most} bytes it can be", where=path)
+    return data
+
+
+def read_head(path: str | Path, most: int) -> bytes:
+    """Read no more than the first bytes of a file, which may be of any size, or a device; -1: all of it.
+
+    Raises
+    ------
+    StorageError
+        The file is missing or unreadable.
+    """
     try:
         with open(path, "rb") as stream:
-            data = stream.read() if most is None else stream.read(most + 1)
+            return stream.read(most)
     except FileNotFoundError:
         raise StorageError("no such file", where=path) from None
     except OSError as error:
         raise storage_error(error, path, "read the file") from error
     except ValueError:
         raise StorageError("no file can have this name", where=path) from None
-    if most is not None and len(data) > most:
-        raise IntegrityError(f"is larger than the {most} bytes it can be", where=path)
-    return data
 
 
 def read_json(path: str | Path, *, bounds: Bounds = DOCUMENT) -> Any:
@@ -229,7 +240,7 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
     make_folder(lock.parent)
     try:
         # Its owner's alone: whoever can open a lock can hold it.
-        stream = open(lock, "ab", opener=_private)  # noqa: SIM115 - closed with the block below
+        stream = open(lock, "ab", opener=private)  # noqa: SIM115 - closed with the block below
     except OSError as error:
         raise storage_error(error, lock, "create the lock file") from error
     with stream:
@@ -242,7 +253,8 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         yield
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """What opens a new file for its owner alone, as the ``opener`` of `open`."""
     return os.open(path, flags, 0o600)
 
 

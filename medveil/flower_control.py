@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import importlib
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +35,8 @@ LARGEST_RUN = 16 * 2**20
 CONTROL_ASKED = frozenset(
     {"start-run", "stop-run", "list-runs", "stream-logs", "register-node", "unregister-node", "list-nodes"}
 )
-ACQUIRE = "acquire-task"
+ACQUIRE, ACQUIRE_METHOD = "acquire-task", "/flwr.proto.Runtime/AcquireTask"
+"""Asking for work, as a path and as what a SuperExec signs."""
 RUNTIME_ASKED = frozenset(
     {
         *(ACQUIRE, "send-task-heartbeat", "pull-task-input", "push-task-output", "push-object", "pull-object"),
@@ -42,6 +44,7 @@ RUNTIME_ASKED = frozenset(
     }
 )
 _SECRET_BYTES = 32
+_TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 def draw_secrets(home: Path, address: str, superexec: Path) -> tuple[str, bytes]:
@@ -85,10 +88,12 @@ class InnerGate:
         What a command shows.
     state
         Returns Flower's LinkState.
+    superexec
+        What a SuperExec signs with; None where Flower was given none, and lets anyone take work.
     """
 
-    def __init__(self, secret: str, state: Callable[[], Any]) -> None:
-        self._secret, self._state = secret, state
+    def __init__(self, secret: str, state: Callable[[], Any], superexec: bytes | None) -> None:
+        self._secret, self._state, self._superexec = secret, state, superexec
 
     async def __call__(self, scope: Scope) -> Caller:
         """Who sent a request, if it may pass."""
@@ -109,7 +114,9 @@ class InnerGate:
 
     async def _run(self, scope: Scope, asked: str) -> Caller:
         if asked == ACQUIRE:
-            # Flower compares what the SuperExec signed, which is the body.
+            # Strangers are no caller of this name: what they hold open, the SuperExec need not wait for.
+            if self._superexec is not None and not is_superexec(scope, self._superexec):
+                raise RequestError(401, "asked at the inner door for work without the secret of who does it")
             return Caller("a SuperExec")
         from flwr.supercore.constant import TASK_TOKEN_HEADER  # noqa: PLC0415
         from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
@@ -119,6 +126,31 @@ class InnerGate:
         if task is None:
             raise RequestError(401, "asked at the inner door for the work of a run that is not its own")
         return Caller(f"run {task.run_id}", largest=LARGEST_RUN)
+
+
+def is_superexec(scope: Scope, secret: bytes) -> bool:
+    """Whether a request is signed with a SuperExec's secret, from its head alone.
+
+    What is signed is the digest of the body; Flower compares the body with it, and takes no signature twice.
+    """
+    from flwr.supercore import constant  # noqa: PLC0415
+    from flwr.supercore.auth import compute_superexec_signature, derive_auth_secret  # noqa: PLC0415
+    from flwr.supercore.date import now  # noqa: PLC0415
+
+    timestamp = header(scope, constant.SUPEREXEC_AUTH_TIMESTAMP_HEADER) or ""
+    if not _TIMESTAMP.fullmatch(timestamp):
+        return False
+    age = now().timestamp() - int(timestamp)
+    signature = compute_superexec_signature(
+        auth_secret=derive_auth_secret(secret),
+        method=ACQUIRE_METHOD,
+        timestamp=int(timestamp),
+        nonce=header(scope, constant.SUPEREXEC_AUTH_NONCE_HEADER) or "",
+        body_sha256=header(scope, constant.SUPEREXEC_AUTH_BODY_SHA256_HEADER) or "",
+    )
+    given = header(scope, constant.SUPEREXEC_AUTH_SIGNATURE_HEADER) or ""
+    fresh = constant.MIN_TIMESTAMP_DIFF_SECONDS < age < constant.MAX_TIMESTAMP_DIFF_SECONDS
+    return hmac.compare_digest(given, signature) and fresh
 
 
 class Control:

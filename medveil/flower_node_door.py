@@ -1,8 +1,8 @@
 """The inner door of a site's SuperNode, where its worker takes work. Private interfaces of Flower 1.41.
 
 Flower reads a whole request there before it asks whose it is, so that any account of the machine could fill its memory.
-The gate of a server's inner door stands before it: nothing of a body is read without the token of a task, and of who
-asks for a task, which Flower judges by the body, 64 KiB.
+The gate of a server's inner door stands before it: nothing of a body is read without the token of a task, or the
+signature of the worker that asks for one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def behind_door(create: Callable[..., Any], port: int, say: Callable[[str], None
     def created(*, state_factory: Any, **settings: Any) -> Door:
         app = create(state_factory=state_factory, **settings)
         # A node has no commands: nobody is told their secret.
-        gate = InnerGate(secrets.token_hex(32), state_factory.state)
+        gate = InnerGate(secrets.token_hex(32), state_factory.state, settings.get("superexec_auth_secret"))
         return Door(app, {port: gate}, Seldom(say))
 
     return created

@@ -78,7 +78,7 @@ def run_superlink(arguments: Sequence[str], *, fleet: tuple[str, int], places: P
         command._get_superexec_command = _showing(command._get_superexec_command, places.superexec)
         notes = DoorNotes(places.refusals, audit, warn)
         behind = Behind(app, places.database, notes)
-        gates: dict[int, Gate] = {port: InnerGate(secret, behind.state), fleet[1]: behind.fleet_gate}
+        gates: dict[int, Gate] = {port: InnerGate(secret, behind.state, superexec), fleet[1]: behind.fleet_gate}
 
         def ended() -> None:
             behind.close()

@@ -1,4 +1,4 @@
-"""What a JSON document of ours looks like inside, checked when it is read: another type is an error of ours.
+"""JSON documents of ours: read within bounds, and checked for what they look like inside; another type is our error.
 
 A shape is written as the document is: a type (`int`: within 64 bits, signed or not, and no bool; `float`: any finite
 number), a tuple of shapes of which one must fit (`None` among them where it may be null), a list with the shape of its
@@ -12,13 +12,15 @@ import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from medveil.errors import IntegrityError
-from medveil.files import check_format, read_json
+from medveil.bounded import Bounds, parse_json
+from medveil.errors import FormatError, IntegrityError
+from medveil.files import check_format, read_head, read_json
 
 Shape: TypeAlias = "Any"
 _LEAST_WHOLE, _MOST_WHOLE = -(2**63), 2**64 - 1
 """Flower draws the ids of runs and nodes from all that 64 bits hold without a sign."""
 _CURE = "restore it from a copy"
+_BEGINNING = 128
 
 
 def read_document(path: Path, shape: Shape, *, name: str, newest: int) -> dict[str, Any]:
@@ -45,6 +47,44 @@ def read_document(path: Path, shape: Shape, *, name: str, newest: int) -> dict[s
     check_shape(document, shape, where=path)
     made: dict[str, Any] = document
     return made
+
+
+def read_chosen(path: str | Path, *, name: str, newest: int, cure: str, bounds: Bounds) -> dict[str, Any]:
+    """Read a document that a person named, so that the file may be anything; its fields are not checked yet.
+
+    Parameters
+    ----------
+    path
+        The file.
+    name, newest
+        As `medveil.files.check_format`.
+    cure
+        What to do where the file is something else.
+    bounds
+        Most it may hold; no more than that is read.
+
+    Raises
+    ------
+    StorageError
+        It is missing or unreadable.
+    FormatError
+        It is something else, or of a newer version.
+    IntegrityError
+        It is empty or cut short.
+    """
+    data = read_head(path, bounds.length + 1)
+    if not data:
+        raise IntegrityError("is empty", where=path, cure=_CURE)
+    try:
+        document = parse_json(data, where=path, bounds=bounds) if len(data) <= bounds.length else None
+    except FormatError:
+        if data[:1] == b"{" and f'"{name}"'.encode() in data[:_BEGINNING]:
+            raise IntegrityError("is cut short or damaged", where=path, cure=_CURE) from None
+        document = None
+    if not isinstance(document, dict) or document.get("format") != name:
+        raise FormatError(f"is not a {name} file", where=path, cure=cure)
+    check_format(document, name=name, newest=newest, where=path)
+    return document
 
 
 def check_shape(document: Any, shape: Shape, *, where: str | Path, cure: str = _CURE) -> None:

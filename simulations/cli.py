@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TypeVar
 
-from medveil.cli import guarded, parser, start_logging, subcommand
+from medveil.cli import parser, run_command, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.commands import add_attack_commands
@@ -23,14 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     int
         0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 federation, 6 finished in part, 130 interrupted.
     """
-    return guarded(lambda: _run(argv))
-
-
-def _run(argv: list[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
-    start_logging(arguments)
-    code: int = arguments.command(arguments)
-    return code
+    return run_command(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

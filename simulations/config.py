@@ -12,42 +12,21 @@ from flwr.app import UserConfig
 
 from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
-from fl_client.config import SimulatedSites, TrainConfig
+from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
 from fl_client.data.hidden import check_hidden
 from fl_client.data.source import Source, open_source
 from fl_server.config import ServerConfig
-from medveil.config import to_mapping
+from fl_server.terms import RunOutline, RunTerms
+from medveil.config import again, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError
 from medveil.log import logger
-from models.config import ModelConfig
 from models.policy import Policy, check_policy, resolve_policy
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
 FEDERATIONS = ("federated", "local-only", "centralised")
-
-
-@dataclass
-class KeysConfig:
-    """Who holds which key."""
-
-    policy: str = field(
-        default="per-site",
-        metadata={"help": "none, shared (one key for all; averaged stems then give much of it away) or per-site."},
-    )
-
-
-@dataclass
-class StemConfig:
-    """The stem: where it starts, whether it trains, whether it travels."""
-
-    init: str | None = field(default=None, metadata={"help": "public, adapted or secret; null follows keys.policy."})
-    train: str | None = field(default=None, metadata={"help": "averaged, local or frozen; null follows keys.policy."})
-    warmup: int = field(
-        default=0, metadata={"help": "Epochs that fit a stem kept at home to the trunk before round 1."}
-    )
 
 
 @dataclass
@@ -67,31 +46,28 @@ def _own_sites() -> ServerConfig:
 
 
 @dataclass
-class ExperimentConfig:
-    """One experiment, as `medveil-sim` reads it."""
+class ExperimentOutline(RunOutline):
+    """What an experiment is called, how large it is and what it runs on."""
 
-    name: str = field(default="experiment", metadata={"help": "Name of the experiment, in reports."})
-    seed: int = field(default=0, metadata={"help": "Seed of weights, partitions, splits and batches."})
-    rounds: int = field(default=5, metadata={"help": "Federated rounds."})
-    sites: int = field(default=4, metadata={"help": "Hospitals the data are dealt to."})
+    name: str = again(RunOutline, "name", default="experiment", words="Name of the experiment, in reports.")
+    seed: int = again(RunOutline, "seed", words="Seed of weights, partitions, splits and batches.")
+    rounds: int = again(RunOutline, "rounds", default=5)
+    sites: int = again(RunOutline, "sites", default=4, words="Hospitals the data are dealt to.")
     engine: str = field(default="inprocess", metadata={"help": "inprocess, or flower: Flower's simulation on Ray."})
     federation: str = field(
         default="federated", metadata={"help": "federated, or the baselines local-only and centralised."}
     )
     device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:N or auto."})
     threads: int = field(default=0, metadata={"help": "Torch threads of a site; 0 leaves torch's default."})
-    wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
-    kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
-    evaluate_first: bool = field(
-        default=True, metadata={"help": "Measure the incoming model on validation images each round."}
-    )
+
+
+@dataclass
+class ExperimentConfig(RunTerms, ExperimentOutline):
+    """One experiment, as `medveil-sim` reads it."""
+
     data: DataConfig = field(default_factory=DataConfig, metadata={"help": "Images."})
-    cipher: CipherConfig = field(default_factory=CipherConfig, metadata={"help": "What hides them."})
-    keys: KeysConfig = field(default_factory=KeysConfig, metadata={"help": "Keys."})
-    stem: StemConfig = field(default_factory=StemConfig, metadata={"help": "The stem of the model."})
-    model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
-    train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
-    server: ServerConfig = field(default_factory=_own_sites, metadata={"help": "Aggregation."})
+    cipher: CipherConfig = again(RunTerms, "cipher", make=CipherConfig)
+    server: ServerConfig = again(RunTerms, "server", make=_own_sites)
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
 
 
@@ -158,16 +134,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         classes=list(source.classes),
         channels=source.channels,
         image_size=source.size,
-        model=to_mapping(config.model),
-        train=to_mapping(config.train),
-        cipher=to_mapping(config.cipher),
-        keys=policy.keys,
-        stem_init=policy.init,
-        stem_train=policy.train,
-        stem_warmup=config.stem.warmup,
-        wire=config.wire,
-        kind=config.kind,
-        evaluate_first=config.evaluate_first,
+        **config.agreed(policy),
     )
     contract.check(where=config.name)
     config.train.check()
@@ -215,19 +182,7 @@ def _fill_model(config: ExperimentConfig, source: Source) -> None:
             where=config.name,
             cure=f"scheme {config.cipher.scheme} pads nothing: choose {source.size // block * block or block}",
         )
-    wanted = {
-        "image_size": -(-source.size // block) * block,
-        "patch": block,
-        "channels": source.channels,
-        "classes": len(source.classes),
-    }
-    for name, value in wanted.items():
-        given = getattr(config.model, name)
-        if given not in (None, value):
-            raise ConfigError(
-                f"'model.{name}' is {given}", where=config.name, cure=f"the data and the cipher's block make it {value}"
-            )
-        setattr(config.model, name, value)
+    config.fill_model(size=source.size, channels=source.channels, classes=len(source.classes), where=config.name)
 
 
 def _check_cipher(config: ExperimentConfig, source: Source, policy: Policy) -> None:

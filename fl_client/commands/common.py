@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from medveil.errors import ConfigError
 from medveil.plain import tell
 
 if TYPE_CHECKING:
@@ -30,6 +32,15 @@ def site_of(arguments: argparse.Namespace) -> OwnFiles:
         if warned is not None:
             tell(f"warning: {warned}", error=True)
     return files
+
+
+def confirm(question: str, *, where: str) -> None:
+    """Let a person say yes before something is removed; without one there must be `--yes` (ConfigError)."""
+    if not sys.stdin.isatty():
+        raise ConfigError("there is no terminal to ask on", where=where, cure="--yes removes it without being asked")
+    tell(f"{question} [y/N] ", end="", error=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise ConfigError("nothing was removed", where=where, cure="answer y to remove it")
 
 
 class Passphrases:

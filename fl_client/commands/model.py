@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands.common import PROG, Commands, Passphrases, site_of
+from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell, tell_block, tell_json
@@ -155,7 +154,7 @@ def _do_models(arguments: argparse.Namespace) -> int:
         model = find_one(folder, arguments.remove, option="--remove")
         named = f"the model of run {model.run}, kept {model.kept:%Y-%m-%d %H:%M} UTC, {megabytes(model.size)}"
         if not arguments.yes:
-            _ask(f"remove {named}, for good?")
+            confirm(f"remove {named}, for good?", where=f"{PROG} models --remove")
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.
         files.audit.append("model-removed", run=model.run)
         remove(model)
@@ -170,16 +169,6 @@ def _do_models(arguments: argparse.Namespace) -> int:
         tell_block(plain_table(rows))
     tell(said(models))
     return EXIT_OK
-
-
-def _ask(question: str) -> None:
-    """Let a person say yes; without one there must be `--yes`."""
-    if not sys.stdin.isatty():
-        cure = "--yes removes it without being asked"
-        raise ConfigError("there is no terminal to ask on", where=f"{PROG} models --remove", cure=cure)
-    tell(f"{question} [y/N] ", end="", error=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise ConfigError("nothing was removed", where=f"{PROG} models --remove", cure="answer y to remove it")
 
 
 def _add_run(made: argparse._ActionsContainer) -> None:

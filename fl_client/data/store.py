@@ -30,7 +30,9 @@ from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialEr
 from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
-_NO_KEY = "no key"
+STORES = "stores"
+"""Folder of them, in the site's own."""
+NO_KEY = "no key"
 
 
 @dataclass(frozen=True)
@@ -180,9 +182,17 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
 
 def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> Path:
     """The folder a store lies in: one for each site, source, cipher and image size."""
-    words = [site, source_name(config), cipher.scheme, str(cipher.geometry.height)]
-    name = "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", word) for word in words if word)
-    return Path(folder) / "stores" / name
+    name = _joined(site, source_name(config), cipher.scheme, str(cipher.geometry.height))
+    return Path(folder) / STORES / name
+
+
+def is_of_source(place: Path, config: DataConfig) -> bool:
+    """Whether a store at this place is of the images that a configuration names, whatever hid them."""
+    return place.name.startswith(f"{_joined(source_name(config))}-")
+
+
+def _joined(*words: str) -> str:
+    return "-".join(re.sub(r"[^A-Za-z0-9_-]+", "_", word) for word in words if word)
 
 
 def _check_cipher(source: Source, cipher: ImageCipher) -> None:
@@ -310,7 +320,7 @@ def _map_parts(place: Path, header: dict[str, Any]) -> dict[str, tuple[Any, Any]
 
 
 def _key(cipher: ImageCipher) -> str:
-    return cipher.fingerprint or _NO_KEY
+    return cipher.fingerprint or NO_KEY
 
 
 def _parameters(cipher: ImageCipher) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from fl_client.data.splits import PARTS
 from medveil.errors import IntegrityError
-from medveil.files import write_json
+from medveil.files import private, write_json
 from medveil.shapes import read_document
 
 FORMAT = "medveil-store"
@@ -58,7 +57,7 @@ class ArrayWriter:
         self._row, self._dtype = row, np.dtype(dtype)
         self._hash = hashlib.sha256()
         self.rows = 0
-        self._stream = open(path, "wb", opener=_private)  # noqa: SIM115 - closed by __exit__
+        self._stream = open(path, "wb", opener=private)  # noqa: SIM115 - closed by __exit__
         self._write_header()
         self._start = self._stream.tell()
 
@@ -175,10 +174,6 @@ def _check_agreement(document: dict[str, Any], path: Path) -> None:
             raise IntegrityError(f"its field 'parts.{name}' contradicts itself", where=path)
     if not all(len(each) == 2 for each in document["skipped"]):
         raise IntegrityError("its field 'skipped' holds other than names and reasons", where=path)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

@@ -10,8 +10,7 @@ from crypto.cipher import SCHEMES
 from fl_client.config import SMALLEST_COUNT
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
-from medveil.bounded import word
-from medveil.config import load_config
+from medveil.config import check_setting, load_config
 from medveil.environment import CREDENTIALS, flower_environment
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
@@ -79,18 +78,20 @@ class LimitsConfig:
         """Refuse limits that make no sense (ConfigError)."""
         known = {*KEYS, *map(str, POLICIES)}
         for policy in self.policies:
-            _check(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)
-        _check(bool(self.policies), "limits.policies", self.policies, "at least one", where)
+            check_setting(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)
+        check_setting(bool(self.policies), "limits.policies", self.policies, "at least one", where)
         for scheme in self.schemes:
             cure = f"of {', '.join(REAL)}"
-            _check(scheme not in TARGETS, "limits.schemes", scheme, f"{cure}: that one is made to be broken", where)
-            _check(scheme in REAL, "limits.schemes", scheme, cure, where)
-        _check(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
+            check_setting(
+                scheme not in TARGETS, "limits.schemes", scheme, f"{cure}: that one is made to be broken", where
+            )
+            check_setting(scheme in REAL, "limits.schemes", scheme, cure, where)
+        check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
         for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
-            _check(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
+            check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
         for name in ("most_megabytes", "most_memory", "most_store"):
             megabytes = getattr(self, name)
-            _check(0 < megabytes < float("inf"), f"limits.{name}", megabytes, "a number above 0", where)
+            check_setting(0 < megabytes < float("inf"), f"limits.{name}", megabytes, "a number above 0", where)
 
 
 @dataclass
@@ -102,6 +103,10 @@ class SiteConfig:
     ca: str = field(default="ca.crt", metadata={"help": "Certificate of the consortium's authority; no other counts."})
     server_key: str = field(
         default="", metadata={"help": "The server's signing key, from the invitation: what it did not sign is refused."}
+    )
+    former_server_keys: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Signing keys the server had before: they open no door; heads they signed still count."},
     )
     node_key: str = field(default="", metadata={"help": "Private key of this site's node; it never leaves."})
     identity: str = field(default="", metadata={"help": "Sealed file of the key that signs this site's replies."})
@@ -144,20 +149,22 @@ class SiteConfig:
         check_name(self.name)
         host, colon, port = self.server.rpartition(":")
         right = bool(host and colon) and port.isdigit() and 1 <= int(port) <= 65535 and "/" not in host
-        _check(right, "server", self.server, "host:port, without https://", where)
+        check_setting(right, "server", self.server, "host:port, without https://", where)
         for name in ("ca", "node_key", "key"):
             if not getattr(self, name):
                 raise ConfigError(f"'{name}' {_UNSET}", where=where, cure="'medveil-site enroll' fills it in")
         # Sites of an earlier MedVeil have none yet: they are read, and told when they start (`signing_of`).
         right = not self.server_key or is_public(self.server_key)
-        _check(right, "server_key", self.server_key[:64], "as in the invitation", where)
-        _check(self.data.source != "phantoms", "data.source", "phantoms", "a site brings its own images", where)
-        _check(bool(self.data.path), "data.path", self.data.path, "the folder or file of the images", where)
-        _check(0 <= self.port <= 65535, "port", self.port, "0 to 65535", where)
-        _check(0.01 <= self.poll <= 60, "poll", self.poll, "0.01 to 60", where)
-        _check(1 <= self.retry < float("inf"), "retry", self.retry, "at least 1", where)
-        _check(self.threads >= 0, "threads", self.threads, "0 or more", where)
-        _check(self.log_days >= 1, "log_days", self.log_days, "at least 1", where)
+        check_setting(right, "server_key", self.server_key[:64], "as in the invitation", where)
+        right = all(map(is_public, self.former_server_keys))
+        check_setting(right, "former_server_keys", "a list", "as 'medveil-site rejoin' writes them", where)
+        check_setting(self.data.source != "phantoms", "data.source", "phantoms", "a site brings its own images", where)
+        check_setting(bool(self.data.path), "data.path", self.data.path, "the folder or file of the images", where)
+        check_setting(0 <= self.port <= 65535, "port", self.port, "0 to 65535", where)
+        check_setting(0.01 <= self.poll <= 60, "poll", self.poll, "0.01 to 60", where)
+        check_setting(1 <= self.retry < float("inf"), "retry", self.retry, "at least 1", where)
+        check_setting(self.threads >= 0, "threads", self.threads, "0 or more", where)
+        check_setting(self.log_days >= 1, "log_days", self.log_days, "at least 1", where)
         self.limits.check(where=where)
 
 
@@ -269,8 +276,3 @@ def load_site(file: Path) -> OwnFiles:
     config = load_config(SiteConfig, file)
     config.check(where=file)
     return OwnFiles(config, file.resolve())
-
-
-def _check(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
-    if not right:
-        raise ConfigError(f"'{name}' is {word(repr(value))}", where=where, cure=cure)

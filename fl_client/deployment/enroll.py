@@ -109,7 +109,7 @@ def rejoin(files: OwnFiles, invitation: Invitation, read: Callable[[Path | None]
     """Take a new invitation into a site that is there: whose certificate and signature count, and where the server is.
 
     A site that has no identity is given one. Keys, settings, store and stems stay; the old configuration is kept beside
-    the new one.
+    the new one. A server's key that is replaced is remembered for the heads of its log, which it signed.
 
     Parameters
     ----------
@@ -144,6 +144,8 @@ def rejoin(files: OwnFiles, invitation: Invitation, read: Callable[[Path | None]
     public = node.with_suffix(".pub")
     write_text(public, text)
     write_text(files.path(config.ca), invitation.authority)
+    if config.server_key not in ("", invitation.server_key, *config.former_server_keys):
+        config.former_server_keys.append(config.server_key)
     config.server, config.server_key = invitation.address, invitation.server_key
     write_bytes(files.file.with_name(f"{files.file.name}.old"), files.file.read_bytes(), mode=0o600)
     write_text(files.file, _HEAD + commented_yaml(SiteConfig, config), mode=0o600)

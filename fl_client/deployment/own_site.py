@@ -22,7 +22,8 @@ from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
 from fl_client.host import RAISED, Host, kind_of
 from fl_client.leaving import Leaving
-from fl_client.site import Site, SiteSetup
+from fl_client.site import Site
+from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
 from medveil.audit import Head
 from medveil.audit_messages import carried, digest_of_config

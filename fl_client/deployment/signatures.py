@@ -35,6 +35,7 @@ FORMAT = "medveil-heard"
 VERSION = 1
 _MS = 1000
 _MOST_LOGS = 64
+_RENEWED = "if the coordinator renewed the server's signing key: stop, medveil-site rejoin --invitation FILE, start"
 _CURE = "take the coordinator's new invitation: medveil-site rejoin --invitation FILE"
 
 
@@ -116,7 +117,12 @@ class SiteSignatures:
         """
         self._heard = None
         signed = signed_in(message)
-        order = order_in(signed, self._files.config.server_key)
+        try:
+            order = order_in(signed, self._files.config.server_key)
+        except SignatureError as error:
+            if error.reason == "forged":
+                raise SignatureError(error.problem, reason=error.reason, cure=_RENEWED) from None
+            raise
         self._heard = _Heard(message, signed, order)
         return order
 

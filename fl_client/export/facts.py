@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,9 @@ from scipy.stats import binomtest
 
 from fl_client.export.calibration import Calibration, Labels, as_logits, calibrate
 from fl_client.leaving import Leaving
+from fl_client.site import Site
 from medveil.contract import measure_key
 from medveil.versions import environment
-
-if TYPE_CHECKING:
-    from fl_client.site import Site
 
 Predicted: TypeAlias = "dict[str, npt.NDArray[np.float32]]"
 _MEASURED = ("validation", "test")
@@ -66,7 +64,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "views": config.views,
             "smallest": leaving.smallest,
             "counts": {part: leaving.counts(labels[part], len(site.run.classes)) for part in _PARTS},
-            "skipped": leaving.count(len(site.store.skipped)),
+            "skipped": leaving.count(len(site.images.skipped)),
             "warnings": [] if source.ungrouped else list(source.warnings),
             "ungrouped": leaving.count(source.ungrouped),
         },

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, say_new_key, show, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell
+
+if TYPE_CHECKING:
+    from fl_server.deployment.consortium import Consortium
 
 
 def add_init(commands: Commands) -> None:
@@ -40,8 +44,13 @@ def add_renew(commands: Commands) -> argparse.ArgumentParser:
     made = subcommand(
         commands,
         "renew",
-        text="Make a new server certificate of the same authority; sites need nothing new.",
+        text="Make a new server certificate of the same authority; sites need nothing new. Or a new signing key.",
         example=f"{PROG} renew",
+    )
+    made.add_argument(
+        "--signing-key",
+        action="store_true",
+        help="draw a new key that signs the server's messages instead: every site takes the new invitation then",
     )
     made.set_defaults(command=_do_renew)
     return made
@@ -51,9 +60,23 @@ def _do_renew(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.provision import renew  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
+    if arguments.signing_key:
+        return _renew_signing(consortium)
     say_new_key(consortium)
     renew(consortium)
     tell(f"new certificate for {', '.join(consortium.names)}; it counts from the next '{PROG} start'")
+    return EXIT_OK
+
+
+def _renew_signing(consortium: Consortium) -> int:
+    from fl_server.deployment.provision import renew_signing, server_fingerprint  # noqa: PLC0415
+
+    old = renew_signing(consortium)
+    tell(f"the server signs with a new key from now on; the old one, {old}, is gone")
+    tell(f"hand every site again: {consortium.invitation}")
+    tell("each is stopped, takes it with 'medveil-site rejoin' and is started; nobody is admitted anew")
+    tell(f"read out to each, over another channel: {server_fingerprint(consortium)}")
+    tell("until then a site refuses every message; heads of the audit log that the old key signed still count at sites")
     return EXIT_OK
 
 

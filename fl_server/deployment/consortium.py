@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, ROSTER_VARIABLE, SIGNING_VARIABLE, AuditLog
 from medveil.certificates import AUTHORITY_DAYS, SERVER_DAYS
-from medveil.config import load_config
+from medveil.config import check_setting, load_config
 from medveil.environment import HERE, flower_environment
 from medveil.errors import ConfigError
 from medveil.flower import TASK_POLL
@@ -85,23 +85,25 @@ class ConsortiumConfig:
         """
         check_name(self.name)
         for name, port in (("fleet.port", self.fleet.port), ("control.port", self.control.port)):
-            _check(1 <= port <= 65535, name, port, "1 to 65535", where)
-        _check(
+            check_setting(1 <= port <= 65535, name, port, "1 to 65535", where)
+        check_setting(
             self.control.port != self.fleet.port,
             "control.port",
             self.control.port,
             "another than fleet.port: sites must not reach it",
             where,
         )
-        _check(_is_address(self.fleet.host), "fleet.host", self.fleet.host, "an IP address of this machine", where)
+        check_setting(
+            _is_address(self.fleet.host), "fleet.host", self.fleet.host, "an IP address of this machine", where
+        )
         for name in ("authority_days", "server_days"):
-            _check(getattr(self.certificates, name) >= 1, f"certificates.{name}", 0, "at least 1", where)
-        _check(self.policy.most_rounds >= 1, "policy.most_rounds", self.policy.most_rounds, "at least 1", where)
-        _check(self.policy.least_sites >= 1, "policy.least_sites", self.policy.least_sites, "at least 1", where)
+            check_setting(getattr(self.certificates, name) >= 1, f"certificates.{name}", 0, "at least 1", where)
+        check_setting(self.policy.most_rounds >= 1, "policy.most_rounds", self.policy.most_rounds, "at least 1", where)
+        check_setting(self.policy.least_sites >= 1, "policy.least_sites", self.policy.least_sites, "at least 1", where)
         known = {*KEYS, *map(str, POLICIES)}
         for policy in self.policy.policies:
-            _check(policy in known, "policy.policies", policy, f"of {'; '.join(sorted(known))}", where)
-        _check(1 <= self.log_days < math.inf, "log_days", self.log_days, "at least 1", where)
+            check_setting(policy in known, "policy.policies", policy, f"of {'; '.join(sorted(known))}", where)
+        check_setting(1 <= self.log_days < math.inf, "log_days", self.log_days, "at least 1", where)
 
 
 @dataclass(frozen=True)
@@ -238,8 +240,3 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
-    if not right:
-        raise ConfigError(f"'{name}' is {value!r}", where=where, cure=cure)

@@ -11,14 +11,12 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fl_server.config import ServerConfig, ServerSettings
+from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium, ConsortiumPolicy
 from fl_server.federation import check_run
-from medveil.config import to_mapping
+from fl_server.terms import RunOutline, RunTerms
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
-from medveil.training import TrainConfig
-from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
 
 _FRESH = "false"
@@ -34,58 +32,10 @@ class ImagesChoice:
 
 
 @dataclass
-class CipherChoice:
-    """The cipher every site hides its images with; its key is the site's own."""
-
-    scheme: str = field(default="block-pixel", metadata={"help": "Image cipher; sites refuse one they do not know."})
-    block: int = field(default=16, metadata={"help": "Edge of a cipher block in pixels; it is the model's patch size."})
-    negate: bool = field(default=False, metadata={"help": "Also negate pixels at keyed positions of a block."})
-    derivation: int = field(
-        default=2, metadata={"help": "How a key becomes a cipher: 2, or 1 as sites of MedVeil before there were two."}
-    )
-
-
-@dataclass
-class KeysChoice:
-    """Who holds which key."""
-
-    policy: str = field(
-        default="per-site",
-        metadata={"help": "none, shared (one key for all; averaged stems then give much of it away) or per-site."},
-    )
-
-
-@dataclass
-class StemChoice:
-    """The stem: where it starts, whether it trains, whether it travels."""
-
-    init: str | None = field(default=None, metadata={"help": "public, adapted or secret; null follows keys.policy."})
-    train: str | None = field(default=None, metadata={"help": "averaged, local or frozen; null follows keys.policy."})
-    warmup: int = field(
-        default=0, metadata={"help": "Epochs that fit a stem kept at home to the trunk before round 1."}
-    )
-
-
-@dataclass
-class RunFile:
+class RunFile(RunTerms, RunOutline):
     """One run of a consortium, as `medveil-server run` reads it."""
 
-    name: str = field(default="run", metadata={"help": "Name of the run."})
-    seed: int = field(default=0, metadata={"help": "Seed of weights, splits and batches; never of a key."})
-    rounds: int = field(default=10, metadata={"help": "Federated rounds."})
-    sites: int = field(default=0, metadata={"help": "Sites expected; 0: all that are admitted."})
-    wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
-    kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
-    evaluate_first: bool = field(
-        default=True, metadata={"help": "Measure the incoming model on validation images each round."}
-    )
     data: ImagesChoice = field(default_factory=ImagesChoice, metadata={"help": "Images, as all sites bring them."})
-    cipher: CipherChoice = field(default_factory=CipherChoice, metadata={"help": "What hides them."})
-    keys: KeysChoice = field(default_factory=KeysChoice, metadata={"help": "Keys."})
-    stem: StemChoice = field(default_factory=StemChoice, metadata={"help": "The stem of the model."})
-    model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
-    train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
-    server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
 
 
 def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[RunConfig, ServerSettings]:
@@ -120,18 +70,9 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
         classes=list(file.data.classes),
         channels=file.data.channels,
         image_size=file.data.image_size,
-        model=to_mapping(file.model),
-        train=to_mapping(file.train),
-        cipher=to_mapping(file.cipher),
-        keys=policy.keys,
-        stem_init=policy.init,
-        stem_train=policy.train,
-        stem_warmup=file.stem.warmup,
-        wire=file.wire,
-        kind=file.kind,
         packed=True,
         least_sites=consortium.config.policy.least_sites,
-        evaluate_first=file.evaluate_first,
+        **file.agreed(policy),
     )
     # What the consortium promises its sites holds whether or not a run's file repeats it.
     file.server.min_updates = max(file.server.min_updates, run.least_sites)
@@ -147,17 +88,7 @@ def _fill_model(file: RunFile, consortium: Consortium) -> None:
         raise ConfigError(f"'data.image_size' is {size} and 'cipher.block' {block}", cure="a block fits into an image")
     if file.data.channels not in (1, 3):
         raise ConfigError(f"'data.channels' is {file.data.channels}", cure="1 or 3")
-    wanted = {
-        "image_size": -(-size // block) * block,
-        "patch": block,
-        "channels": file.data.channels,
-        "classes": len(file.data.classes),
-    }
-    for name, value in wanted.items():
-        if getattr(file.model, name) not in (None, value):
-            cure = f"data and cipher make it {value}: leave it unset"
-            raise ConfigError(f"'model.{name}' is {getattr(file.model, name)}", where=file.name, cure=cure)
-        setattr(file.model, name, value)
+    file.fill_model(size=size, channels=file.data.channels, classes=len(file.data.classes), where=file.name)
     # YAML's true and false come as Python's.
     if file.model.pretrained.lower() in {_FRESH, "true"}:
         file.model.pretrained = file.model.pretrained.lower()

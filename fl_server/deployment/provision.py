@@ -8,6 +8,7 @@ from pathlib import Path
 import tomli_w
 
 from fl_server.deployment.consortium import CONNECTION, Consortium, ConsortiumConfig, load_consortium
+from medveil import processes
 from medveil.certificates import expiry_warning, issue, load_certificate, load_issued, make_authority
 from medveil.config import commented_yaml, load_config
 from medveil.errors import ConfigError
@@ -92,6 +93,35 @@ def begin_signing(consortium: Consortium) -> bool:
     return True
 
 
+def renew_signing(consortium: Consortium) -> str:
+    """Draw the server a new signing key and write the invitation that names it; the old private half is gone.
+
+    Sites refuse whatever the new key signs until they took the new invitation with `medveil-site rejoin`, which keeps
+    their keys, stores and runs. Runs can be resumed then.
+
+    Returns
+    -------
+    str
+        Fingerprint of the old key.
+
+    Raises
+    ------
+    ConfigError
+        The server is running: what it began it would end with another key than its sites know.
+    StorageError, FormatError, IntegrityError
+        A file is missing or not what it should be, or the disk refuses.
+    """
+    if processes.running(consortium.record) is not None:
+        cure = "medveil-server stop, and begin again when the sites have the new invitation"
+        raise ConfigError("the server is running", where=consortium.config.name, cure=cure)
+    old, new = load_signing_key(consortium.signing_key), SigningKey.generate()
+    # First: a log that refuses must not leave a key that nobody was told of.
+    consortium.audit.append("signing-key-renewed", old=old.fingerprint, new=new.fingerprint)
+    new.save(consortium.signing_key)
+    write_invitation(consortium)
+    return old.fingerprint
+
+
 def write_connection(consortium: Consortium) -> None:
     """Tell Flower's own commands where the server is and whose certificate it has."""
     certificate = str(consortium.authority[1])
@@ -153,6 +183,7 @@ __all__ = [
     "init",
     "load_consortium",
     "renew",
+    "renew_signing",
     "server_fingerprint",
     "warnings",
     "write_connection",

@@ -9,18 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomli_w
+import yaml
 from safetensors.numpy import load_file
 
-from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY
+from medveil.contract import RUN_KEY, SITES_KEY
 from simulations.engines.flower import OFFLINE
-from simulations.flower_defaults import flower_defaults
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -110,13 +109,6 @@ def test_bad_data_under_the_flower_engine_is_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr + done.stdout
 
 
-def test_pyproject_holds_the_demo() -> None:
-    written = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
-    assert {key: json.loads(value) for key, value in written.items()} == {
-        key: json.loads(str(value)) for key, value in flower_defaults().items()
-    }, "run: python -m simulations.flower_defaults"
-
-
 @pytest.fixture
 def superlink_port() -> Iterator[str]:
     with socket.socket() as probe:
@@ -138,8 +130,7 @@ def test_flwr_run_in_a_fresh_clone_runs_the_demo(in_process: Path, tmp_path: Pat
     clone, neutral = tmp_path / "clone", tmp_path / "neutral"
     subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(clone)], check=True)
     neutral.mkdir()
-    config = tomllib.loads((clone / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
-    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny(config)))
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(tiny(clone / "medveil" / "demo.yaml")))
     own = environment(
         tmp_path,
         FLWR_HOME=str(tmp_path / "flwr"),
@@ -156,9 +147,10 @@ def test_flwr_run_in_a_fresh_clone_runs_the_demo(in_process: Path, tmp_path: Pat
     assert medveil_sim("report", str(runs[0]), home=tmp_path).returncode == 0
 
 
-def tiny(config: dict[str, str]) -> dict[str, str]:
-    """The demo's run config with fewer rounds, images and epochs."""
-    run, sites = json.loads(config[RUN_KEY]), json.loads(config[SITES_KEY])
+def tiny(demo: Path) -> dict[str, str]:
+    """What of the demo's run config makes rounds, images and epochs fewer; the server's is read by the app itself."""
+    sections = yaml.safe_load(demo.read_text())
+    run, sites = sections[RUN_KEY], sections[SITES_KEY]
     run["rounds"], run["train"]["epochs"] = TINY["rounds"], TINY["epochs"]
     sites["data"]["phantoms"]["images"] = TINY["images"]
-    return {RUN_KEY: json.dumps(run), SERVER_KEY: config[SERVER_KEY], SITES_KEY: json.dumps(sites)}
+    return {RUN_KEY: json.dumps(run), SITES_KEY: json.dumps(sites)}

@@ -128,7 +128,7 @@ def test_a_defect_tells_only_its_kind(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("patient 4711")
 
-    monkeypatch.setattr("fl_client.site.Site.describe", broken)
+    monkeypatch.setattr("fl_client.work.describe", broken)
     said = refused(MessageType.QUERY, RecordDict({CONFIG: ConfigRecord()}), plan.run_config())
     assert said == "ZeroDivisionError: see the log of the site"
     assert "patient 4711" in caplog.text

@@ -52,7 +52,7 @@ def of_derivation_2(kept: KeptModel) -> KeptModel:
     run = {**kept.facts["run_config"], "cipher": {**kept.run.cipher, "derivation": 2}}
     moved = replace(kept, facts={**kept.facts, "run_config": run})
     plain = restored(kept, cipher_of(kept, KEYS))
-    from fl_client.site import follow  # noqa: PLC0415 - pulls in training
+    from fl_client.site_model import follow  # noqa: PLC0415 - pulls in training
 
     follow(plain, cipher_of(moved, KEYS))
     return replace(moved, tensors=dict(plain.state_dict()))

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crypto.keys import SiteKey
+from fl_client import work
 from fl_client.data.config import DataConfig
 from fl_client.leaving import EVERYTHING, FEWEST_STEPS, SMALLEST_COUNT, Leaving, known, stepped
 from fl_client.measures import measure
-from fl_client.site import Site, SiteSetup
+from fl_client.site import Site
+from fl_client.site_setup import SiteSetup
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.training import TrainConfig
@@ -84,12 +86,12 @@ QUERIES = [
 
 def replies(of: Site) -> list[dict[str, Any]]:
     """Everything that comes back over many rounds, but for how long it took."""
-    found = [of.describe()]
+    found = [work.describe(of)]
     for round_, bias in enumerate(QUERIES, start=1):
         sent = crafted(of, bias)
-        found.append(of.evaluate(round_, sent))
+        found.append(work.evaluate(of, round_, sent))
         if np.isfinite(bias).all():
-            found.append(of.train(round_, sent)[1])
+            found.append(work.train(of, round_, sent)[1])
     return [{name: value for name, value in each.items() if name != "seconds"} for each in found]
 
 
@@ -97,7 +99,7 @@ def read_counts(of: Site, phase: str) -> list[int]:
     """The attack of the issue: images of a class are accuracy times n of a model that always answers it."""
     found = []
     for k in range(4):
-        measured = of.evaluate(1, crafted(of, [9.0 if each == k else 0.0 for each in range(4)]))
+        measured = work.evaluate(of, 1, crafted(of, [9.0 if each == k else 0.0 for each in range(4)]))
         accuracy, n = measured[f"{phase}-accuracy"], measured[f"{phase}-n"]
         found.append(round(accuracy * n) if math.isfinite(accuracy) else 0)
     return found
@@ -119,7 +121,7 @@ def test_no_reply_of_many_rounds_depends_on_a_small_count(tmp_path: Path) -> Non
 
 
 def test_a_count_that_is_large_enough_counts(tmp_path: Path) -> None:
-    row = site(tmp_path / "a", (SMALLEST_COUNT, 9)).describe()
+    row = work.describe(site(tmp_path / "a", (SMALLEST_COUNT, 9)))
     assert row["counts"] == [40, 30, 10, 0]
     assert row["missing"] == ["rarer"]
     assert (row["n-train"], row["n-validation"], row["n-test"]) == (80, 70, 80)

@@ -24,6 +24,7 @@ from crypto.keyfile import load_keyring, save_key
 from crypto.keyring import Keyring
 from crypto.keys import SimulatedKey, SiteKey
 from fl_client import app as client_app
+from fl_client import work
 from fl_client.app import app
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
@@ -265,7 +266,7 @@ def test_a_shared_run_needs_the_shared_key(files: OwnFiles, tmp_path: Path) -> N
     key = SiteKey.generate("consortium")
     keys = replace(open_keys(files, read), shared=Keyring(key))
     site = OwnHost(files, keys).site_for({RUN_KEY: shared.to_json()})
-    assert site.describe()["fingerprint"] == key.fingerprint
+    assert work.describe(site)["fingerprint"] == key.fingerprint
     # What is private stays under the site's own key, which no other site holds.
     assert site.setup.key.fingerprint == keys.own.current.fingerprint != key.fingerprint
 
@@ -297,7 +298,7 @@ def test_model_key_and_store_stay_open_between_messages(host: OwnHost, monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("opened anew")
 
-    monkeypatch.setattr("fl_client.site.open_store", refuse)
+    monkeypatch.setattr("fl_client.site_images.open_store", refuse)
     monkeypatch.setattr("fl_client.deployment.own_site.Site", refuse)
     assert host.site_for({RUN_KEY: run().to_json()}) is first
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import time
@@ -20,6 +21,7 @@ from signed_messages_made import RUN, SERVER, next_head, order_for, signed_order
 
 from crypto import sealed_file
 from crypto.keyfile import rotate_key
+from fl_client import cli as site_cli
 from fl_client.app import make_app
 from fl_client.cli import main
 from fl_client.deployment.config import OwnFiles, load_site
@@ -29,6 +31,7 @@ from fl_client.deployment.own_site import OwnHost, open_keys
 from fl_client.deployment.signatures import SiteSignatures
 from medveil import node_keys
 from medveil.audit import Head
+from medveil.audit_heads import load_heads, save_heads
 from medveil.audit_messages import AUDIT, carried, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
@@ -450,6 +453,39 @@ def test_a_site_of_an_earlier_medveil_is_told_what_to_do(
     # A second time the identity stays.
     assert main(words) == 0
     assert node_keys.load_public(public) == halves
+
+
+def test_a_server_with_a_new_key_is_taken_by_rejoining_and_its_old_heads_still_count(
+    files: OwnFiles, tmp_path: Path
+) -> None:
+    heads, kept = tmp_path / "heads.json", {"site st-anna": [next_head()]}
+    second, third = SigningKey.generate(), SigningKey.generate()
+    for number, key in enumerate([second, second, third]):
+        invitation = tmp_path / f"{number}.invitation"
+        Invitation("veil", "veil.example.org:9", AUTHORITY, key.public).save(invitation)
+        assert main(["rejoin", "--invitation", str(invitation), "--site", str(files.file)]) == 0
+    again = load_site(files.file)
+    assert again.config.server_key == third.public
+    assert again.config.former_server_keys == [SERVER.public, second.public]
+    known = site_cli._known(argparse.Namespace(site=files.file))
+    assert known("site st-anna") == []
+    for key in (SERVER, second, third):
+        save_heads(heads, kept, kept_by="server veil", key=key)
+        assert load_heads(heads, owner="site st-anna", keys_of=known).signed_by == key.fingerprint
+    save_heads(heads, kept, kept_by="server veil", key=SigningKey.generate())
+    with pytest.raises(SignatureError):
+        load_heads(heads, owner="site st-anna", keys_of=known)
+    # Of messages the new key's alone count.
+    signatures = SiteSignatures(again, identity(again))
+    with pytest.raises(SignatureError, match="renewed the server's signing key: stop, medveil-site rejoin"):
+        signatures.authentic(good(again))
+
+
+def test_a_former_key_of_a_server_that_is_none_is_refused(files: OwnFiles) -> None:
+    values = yaml.safe_load(files.file.read_text())
+    files.file.write_text(yaml.safe_dump({**values, "former_server_keys": ["\x1b[2J"]}))
+    with pytest.raises(ConfigError, match="'former_server_keys' is"):
+        load_site(files.file)
 
 
 def test_an_invitation_of_version_1_enrolls_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

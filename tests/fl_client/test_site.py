@@ -1,169 +1,30 @@
-"""One hospital in one run, asked what a server asks."""
+"""What one hospital has in one run, opened and refused."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from planned_site import MakePlan, setup
 
 from crypto.keys import SimulatedKey
-from fl_client.leaving import EVERYTHING, Leaving
-from fl_client.site import Site, SiteSetup
+from fl_client.site import Site
 from fl_client.workbench import pick_device, workbench
 from medveil.errors import (
     ConfigError,
     DataError,
-    FederationError,
-    IntegrityError,
     KeyMaterialError,
     PolicyError,
     StorageError,
 )
-from medveil.wire import Tensors
-from models.stem import stem_names
-from simulations.arms import ARMS, as_experiment
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig, make_plan
 
 Tiny = Callable[..., ExperimentConfig]
-MakePlan = Callable[..., Plan]
-
-
-@pytest.fixture
-def planned(tiny: Tiny, tmp_path: Path) -> MakePlan:
-    torch.set_num_threads(1)
-
-    def made(*overrides: str, arm: str = "per-site-adapted") -> Plan:
-        return make_plan(as_experiment(tiny(*overrides), ARMS[arm], 0), tmp_path / "run")
-
-    return made
-
-
-def setup(plan: Plan, folder: Path, *, index: int = 0, seed: int = 0, **changes: Any) -> SiteSetup:
-    name = f"site-{index + 1}"
-    key = SimulatedKey(seed, name)
-    made = SiteSetup(
-        name=name,
-        index=index,
-        sites=plan.sites.sites,
-        key=key,
-        cipher_key=None if plan.run.keys == "none" else key,
-        thief_key=SimulatedKey(seed, "thief"),
-        data=plan.sites.data,
-        folder=folder,
-        device=pick_device("cpu"),
-        leaving=Leaving(EVERYTHING),
-    )
-    return replace(made, **changes)
-
-
-def incoming(site: Site) -> Tensors:
-    return {name: site.bench.public[name].numpy().copy() for name in site.travelling}
-
-
-def equal(a: Tensors, b: Tensors) -> bool:
-    return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
-
-
-def test_what_a_site_says_of_itself(planned: MakePlan, tmp_path: Path) -> None:
-    plan = planned("data.partition.kind=dirichlet", "data.partition.alpha=0.3")
-    site = Site(plan.run, setup(plan, tmp_path / "a"))
-    row = site.describe()
-    truth = np.bincount(site.store.part("train").labels, minlength=2)
-    assert row["counts"] == list(truth)
-    assert row["classes"] == ["0", "1"] == plan.run.classes
-    assert row["fingerprint"].startswith("sim-")
-    assert (row["scheme"], row["block"], row["negate"]) == ("block-pixel", 4, True)
-    assert len(row["model-hash"]) == 64
-    document = json.loads((tmp_path / "a" / "site.json").read_text())
-    assert document["parts"]["train"] == truth.sum()
-    assert document["store"] == "built"
-    assert Site(plan.run, setup(plan, tmp_path / "a")).store.built is False
-
-
-def test_training_does_not_depend_on_who_trained_before_in_the_process(planned: MakePlan, tmp_path: Path) -> None:
-    plan = planned("train.mixup=0.2")
-    alone = Site(plan.run, setup(plan, tmp_path / "alone"))
-    sent = incoming(alone)
-    first = [alone.train(round_, sent)[0] for round_ in (1, 2)]
-
-    other = Site(plan.run, setup(plan, tmp_path / "other", index=1))
-    late = Site(plan.run, setup(plan, tmp_path / "late"))
-    assert other.bench is late.bench is alone.bench
-    torch.manual_seed(99)
-    second = []
-    for round_ in (1, 2):
-        other.train(round_, sent)
-        other.evaluate(round_, sent)
-        second.append(late.train(round_, sent)[0])
-    assert equal(first[0], second[0])
-    assert equal(first[1], second[1])
-    assert not equal(first[0], other.train(1, sent)[0])
-
-
-def test_a_repeated_round_starts_from_the_stem_of_the_round_before(planned: MakePlan, tmp_path: Path) -> None:
-    plan = planned()
-    site = Site(plan.run, setup(plan, tmp_path / "a"))
-    sent = incoming(site)
-    site.train(1, sent)
-    second, _ = site.train(2, sent)
-    again, _ = site.train(2, sent)
-    assert equal(second, again)
-    reopened = Site(plan.run, setup(plan, tmp_path / "a"))
-    assert equal(second, reopened.train(2, sent)[0])
-    assert site.vault.rounds() == [0, 1, 2]
-
-
-def test_a_frozen_stem_stays_and_a_local_one_moves(planned: MakePlan, tmp_path: Path, tiny: Tiny) -> None:
-    for train, moves in (("local", True), ("frozen", False)):
-        config = tiny(f"stem.train={train}", "stem.init=adapted")
-        plan = make_plan(config, tmp_path / "run")
-        site = Site(plan.run, setup(plan, tmp_path / train))
-        site.train(1, incoming(site))
-        stems = [found[1] for before in (1, 2) if (found := site.vault.load(before=before))]
-        assert set(stems[0]) == set(stem_names(site.bench.model))
-        assert any(not torch.equal(stems[0][name], stems[1][name]) for name in stems[0]) is moves
-
-
-def test_measures_of_the_incoming_and_the_final_model(planned: MakePlan, tmp_path: Path) -> None:
-    plan = planned()
-    site = Site(plan.run, setup(plan, tmp_path / "a"))
-    sent = incoming(site)
-    _, trained = site.train(1, sent)
-    n = len(site.store.part("train").labels)
-    assert trained["num-examples"] == n
-    assert trained["train-n"] == n
-    assert trained["validation-n"] == len(site.store.part("validation").labels)
-    measured = site.evaluate(1, sent)
-    for phase in ("validation", "test", "wrong-key", "public-stem"):
-        assert {f"{phase}-accuracy", f"{phase}-auroc", f"{phase}-n"} <= set(measured)
-    kept = np.load(tmp_path / "a" / "predictions.npz")
-    assert kept["probabilities"].shape == (measured["test-n"], 2)
-    assert (kept["probabilities"].argmax(1) == kept["labels"]).mean() == pytest.approx(measured["test-accuracy"])
-    assert (tmp_path / "a" / "predictions.npz").stat().st_mode & 0o077 == 0
-    plain = planned("evaluate_first=false", arm="plain")
-    quiet = Site(plain.run, setup(plain, tmp_path / "b"))
-    assert not any(key.startswith("validation") for key in quiet.train(1, incoming(quiet))[1])
-    assert not any(key.startswith(("wrong-key", "public-stem")) for key in quiet.evaluate(1, incoming(quiet)))
-
-
-def test_tensors_that_do_not_fit_are_refused(planned: MakePlan, tmp_path: Path) -> None:
-    plan = planned()
-    site = Site(plan.run, setup(plan, tmp_path / "a"))
-    sent = incoming(site)
-    missing = {name: array for name, array in sent.items() if name != "head.bias"}
-    shaped = sent | {"head.bias": np.zeros(3, np.float32)}
-    extra = sent | {"pos_embed": site.bench.public["pos_embed"].numpy()}
-    for bad, name in ((missing, "head.bias"), (shaped, "head.bias"), (extra, "pos_embed")):
-        with pytest.raises(FederationError, match=name):
-            site.train(1, bad)
-    assert site.train(1, sent)
 
 
 def test_a_store_is_rebuilt_for_another_key_and_says_so(planned: MakePlan, tmp_path: Path) -> None:
@@ -194,16 +55,6 @@ def test_the_wrong_key_for_a_store_that_cannot_be_rebuilt(tiny: Tiny, tmp_path: 
     with pytest.raises(DataError, match="none of"):
         Site(plan.run, own)
     assert list((tmp_path / "a" / "stores").glob("*/train.npy")), "the old store stays"
-
-
-def test_private_state_under_another_key_does_not_open(planned: MakePlan, tmp_path: Path) -> None:
-    plan = planned()
-    own = setup(plan, tmp_path / "a")
-    site = Site(plan.run, own)
-    site.train(1, incoming(site))
-    stranger = Site(plan.run, replace(own, key=SimulatedKey(7, "site-1")))
-    with pytest.raises(IntegrityError, match="wrong key or changed file"):
-        stranger.train(2, incoming(stranger))
 
 
 def test_classes_that_are_not_the_runs_are_refused(planned: MakePlan, tmp_path: Path) -> None:

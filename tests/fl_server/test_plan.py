@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
 from pathlib import Path
 
@@ -12,11 +13,13 @@ import pytest
 from crypto.config import CipherConfig
 from fl_client.config import TrainConfig
 from fl_server.deployment.consortium import Consortium
-from fl_server.deployment.plan import CipherChoice, RunFile, make_run
+from fl_server.deployment.plan import RunFile, make_run
 from fl_server.deployment.provision import init
 from fl_server.deployment.runs import Submission, find, new_submission, resumed, state_of
+from fl_server.terms import RunOutline, RunTerms
 from medveil import processes
 from medveil.audit_verify import verify
+from medveil.cipher_choice import CipherChoice
 from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
@@ -50,11 +53,40 @@ def test_a_run_is_resolved_as_an_experiment_is(consortium: Consortium, tmp_path:
     assert differ == {"run", "least_sites", "packed"}
 
 
+def said(kind: type) -> dict[str, tuple[object, object]]:
+    """Default and help of each field, in their order."""
+    return {each.name: (each.default, each.metadata.get("help")) for each in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize("kind", [RunFile, ExperimentConfig])
+def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
+    own = set(inspect.get_annotations(kind))
+    assert own <= {"data", "cipher", "server", "compare"}
+    inherited = said(RunTerms).keys() - own
+    assert {"wire", "kind", "evaluate_first", "keys", "stem", "model", "train"} <= inherited
+    assert {name: said(kind)[name] for name in inherited} == {name: said(RunTerms)[name] for name in inherited}
+    # Printed in one order, name first.
+    assert list(said(kind))[:4] == list(said(RunOutline))
+    assert [name for name in said(kind) if name in said(RunTerms)] == list(said(RunTerms))
+    assert all(words for _, words in said(kind).values())
+
+
+def test_what_differs_is_what_is_meant_to() -> None:
+    file, experiment = RunFile(), ExperimentConfig()
+    assert (file.name, file.rounds, file.sites) == ("run", 10, 0)
+    assert (experiment.name, experiment.rounds, experiment.sites) == ("experiment", 5, 4)
+    assert file.server.most_share < experiment.server.most_share == 1.0
+    assert dataclasses.replace(experiment.server, most_share=file.server.most_share) == file.server
+    assert file.train == experiment.train == TrainConfig()
+
+
 def test_the_servers_words_for_a_cipher_are_the_ciphers() -> None:
-    # The server may not import crypto: its section is a twin.
-    twins = [{each.name: each.default for each in dataclasses.fields(kind)} for kind in (CipherChoice, CipherConfig)]
-    assert twins[0] == twins[1]
-    assert RunFile().train == TrainConfig()
+    # The server may not import crypto: both build on one section of the ground floor.
+    assert issubclass(CipherConfig, CipherChoice)
+    defaults = [{name: default for name, (default, _) in said(kind).items()} for kind in (CipherChoice, CipherConfig)]
+    assert defaults[0] == defaults[1]
+    # What the server cannot know, it does not list.
+    assert "pixel-wise" in str(said(CipherConfig)["scheme"]) and "pixel-wise" not in str(said(CipherChoice)["scheme"])
 
 
 def test_no_file_makes_a_simulated_site(consortium: Consortium) -> None:

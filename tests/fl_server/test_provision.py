@@ -81,6 +81,42 @@ def test_a_renewed_certificate_is_of_the_same_authority(consortium: Consortium) 
     assert load_certificate(kept) == old
 
 
+def test_a_renewed_signing_key_is_another_and_said(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = load_invitation(consortium.invitation)
+    old, certificate = load_signing_key(consortium.signing_key), consortium.certificate[1].read_bytes()
+    assert run("renew", "--signing-key", folder=tmp_path) == 0
+    said = capsys.readouterr().out
+    new, after = load_signing_key(consortium.signing_key), load_invitation(consortium.invitation)
+    assert new.public != old.public
+    assert after == replace(before, server_key=new.public)
+    assert after.fingerprint in said and after.fingerprint != before.fingerprint
+    assert "medveil-site rejoin" in said and str(consortium.invitation) in said
+    assert consortium.certificate[1].read_bytes() == certificate
+    assert stat.S_IMODE(consortium.signing_key.stat().st_mode) == 0o600
+    # Of the old private half nothing is left; the log says that there was one.
+    secret = consortium.signing_key.read_bytes()
+    assert [path for path in consortium.state.rglob("*") if path.is_file() and path.read_bytes() == secret] == [
+        consortium.signing_key
+    ]
+    assert {path.name for path in consortium.signing_key.parent.glob("signing*")} == {"signing.key"}
+    log = consortium.audit.path.read_text()
+    assert "signing-key-renewed" in log and old.fingerprint in log and new.fingerprint in log
+    verify(consortium.audit.path)
+
+
+def test_a_signing_key_stays_while_the_server_runs(
+    consortium: Consortium, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = consortium.signing_key.read_bytes()
+    monkeypatch.setattr("medveil.processes.running", lambda record: 4711)
+    assert run("renew", "--signing-key", folder=tmp_path) == 2
+    assert "the server is running; medveil-server stop" in capsys.readouterr().err
+    assert consortium.signing_key.read_bytes() == before
+    assert not consortium.audit.path.exists()
+
+
 def test_an_old_certificate_is_warned_of_by_every_command(
     consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from crypto.config import CipherConfig
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.data.config import DataConfig
 from fl_server.config import ServerConfig
-from medveil.config import commented_yaml, from_mapping, load_config, to_mapping
+from medveil.config import again, commented_yaml, from_mapping, load_config, to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
 from models.config import ModelConfig
@@ -267,3 +267,28 @@ def test_plain_data_and_back() -> None:
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "simulations" / "conf").glob("*.yaml")))
 def test_every_configuration_we_ship_loads(path: Path) -> None:
     assert load_config(ExperimentConfig, path).name != "experiment"
+
+
+@dataclass
+class Wider(Outer):
+    """Adds to `Outer`, and changes one thing of two of its fields."""
+
+    rounds: int = again(Outer, "rounds", default=9)
+    inner: Inner = again(Outer, "inner", make=lambda: Inner(rate=0.25))
+    more: int = field(default=1, metadata={"help": "More."})
+
+
+def test_a_configuration_that_adds_to_another_keeps_its_order_and_words() -> None:
+    before, after = commented_yaml(Outer), commented_yaml(Wider)
+    assert after.startswith("# Rounds.\nrounds: 9\n# A title.\n")
+    assert [line for line in before.splitlines() if line.lstrip().startswith("#")] == [
+        line for line in after.splitlines() if line.lstrip().startswith("#")
+    ][:-1]
+    assert load_config(Wider, None, ["more=3"]).inner == Inner(rate=0.25)
+    with pytest.raises(ConfigError, match="did you mean 'more'"):
+        load_config(Wider, None, ["mor=3"])
+
+
+def test_a_field_said_again_with_other_words_keeps_its_default() -> None:
+    found = again(Inner, "rate", words="Another word.")
+    assert (found.default, found.metadata["help"]) == (0.5, "Another word.")

@@ -17,13 +17,15 @@ import pytest
 import uvicorn
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.auth import create_superexec_auth_metadata, derive_auth_secret
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
     no_object_id_recompute,
 )
 
-from medveil.doors import RUNTIME, SMALL
+from medveil.doors import AT_ONCE_EACH, RUNTIME, SMALL
 from medveil.errors import FederationError
 from medveil.fab import hash_of, installed_fab
 from medveil.flower import Tasks, be_task, make_run
@@ -104,10 +106,47 @@ def test_nothing_of_a_body_is_read_without_a_task(port: int, asked: str) -> None
     assert status(port, RUNTIME + asked, 60 * MIB, **{"flwr-task-token": "5a" * 32}) == 401
 
 
+def signed(body: AcquireTaskRequest, *, secret: bytes = SECRET) -> dict[str, str]:
+    """The head of who asks for work, as Flower's own client makes it."""
+    return create_superexec_auth_metadata(
+        auth_secret=derive_auth_secret(secret), method="/flwr.proto.Runtime/AcquireTask", request=body
+    )
+
+
 def test_who_asks_for_a_task_says_it_in_few_bytes(port: int) -> None:
-    assert status(port, f"{RUNTIME}acquire-task", SMALL + 1) == 413
+    head = signed(AcquireTaskRequest())
+    assert status(port, f"{RUNTIME}acquire-task", SMALL + 1, **head) == 413
     assert status(port, "/v1/control/start-run", 60 * MIB) == 401
     assert status(port, "/docs", 60 * MIB) == 404
+
+
+@pytest.mark.parametrize("case", ["no signature", "another secret", "another body", "old", "no time", "not ASCII"])
+def test_nothing_of_a_body_is_read_of_who_cannot_sign_for_work(port: int, case: str) -> None:
+    head = signed(AcquireTaskRequest(), secret=b"t" * 32 if case == "another secret" else SECRET)
+    changed = {
+        "no signature": {"flwr-superexec-signature": ""},
+        "another body": {"flwr-superexec-body-sha256": "0" * 64},
+        "old": {"flwr-superexec-ts": str(int(head["flwr-superexec-ts"]) - 3600)},
+        "no time": {"flwr-superexec-ts": "9" * 400},
+        "not ASCII": {"flwr-superexec-signature": "\xe9" * 64},
+    }
+    assert status(port, f"{RUNTIME}acquire-task", SMALL, **{**head, **changed.get(case, {})}) == 401
+
+
+def test_strangers_who_hold_the_door_do_not_stall_the_worker(port: int) -> None:
+    held = []
+    try:
+        for _ in range(2 * AT_ONCE_EACH):
+            stranger = socket.create_connection(("127.0.0.1", port), timeout=10)
+            head = "Host: x\r\nContent-Type: application/protobuf\r\nContent-Length: 1000"
+            stranger.sendall(f"POST {RUNTIME}acquire-task HTTP/1.1\r\n{head}\r\n\r\n".encode())
+            held.append(stranger)
+        for stranger in held:
+            assert stranger.recv(12) == b"HTTP/1.1 401"
+        assert Tasks(f"127.0.0.1:{port}", SECRET, patience=0.01).take() is None
+    finally:
+        for stranger in held:
+            stranger.close()
 
 
 def test_a_worker_is_let_in_by_its_secret_alone(port: int) -> None:

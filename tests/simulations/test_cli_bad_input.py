@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fl_client import work
 from fl_client.app import _simulated_site
 from fl_client.site import Site
 from fl_server import checkpoints
@@ -472,14 +473,14 @@ def test_a_run_does_not_go_on_over_other_images(sim: Sim, tmp_path: Path) -> Non
 def test_a_site_left_out_of_a_round_ends_the_run_in_part(
     sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = Site.train
+    trained = work.train
 
     def fails_once(site: Site, round_: int, *words: Any, **named: Any) -> Any:
         if site.setup.name == "site-2" and round_ == 1:
             raise DataError("a disk that gave up")
         return trained(site, round_, *words, **named)
 
-    monkeypatch.setattr(Site, "train", fails_once)
+    monkeypatch.setattr(work, "train", fails_once)
     said = sim("rounds=2")
     assert said.code == 6, said.err
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["status"] == "finished"

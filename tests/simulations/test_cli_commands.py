@@ -15,6 +15,7 @@ import torch
 from safetensors.numpy import load_file
 
 from fl_client import app as client
+from fl_client import work
 from fl_client.site import Site
 from medveil.config import load_config
 from medveil.wire import Tensors
@@ -89,14 +90,14 @@ ARMS = {
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, round_: int, site: str) -> None:
     """Press Ctrl-C when a site is about to train a round."""
-    train = Site.train
+    train = work.train
 
-    def pressed(self: Site, number: int, incoming: Tensors, *, proximal_mu: float = 0.0) -> object:
-        if (number, self.setup.name) == (round_, site):
+    def pressed(one: Site, number: int, incoming: Tensors, *, proximal_mu: float = 0.0) -> object:
+        if (number, one.setup.name) == (round_, site):
             signal.raise_signal(signal.SIGINT)
-        return train(self, number, incoming, proximal_mu=proximal_mu)
+        return train(one, number, incoming, proximal_mu=proximal_mu)
 
-    monkeypatch.setattr(Site, "train", pressed)
+    monkeypatch.setattr(work, "train", pressed)
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -14,10 +14,13 @@ import datetime
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from malformed import malformed
+
+if TYPE_CHECKING:
+    from fl_client.site import Site
 
 
 def odd(file: Path) -> dict[str, Any]:
@@ -26,21 +29,20 @@ def odd(file: Path) -> dict[str, Any]:
 
 def be_worker(file: Path, arguments: list[str]) -> int:
     """The real worker, whose site says and sends what the file says."""
-    from fl_client import app, worker  # noqa: PLC0415
-    from fl_client.site import Site  # noqa: PLC0415
+    from fl_client import app, work, worker  # noqa: PLC0415
 
-    train, describe, pack, array_of = Site.train, Site.describe, app.pack, app.Array
+    train, describe, pack, array_of = work.train, work.describe, app.pack, app.Array
     kind = case = ""
 
-    def odd_describe(self: Site) -> dict[str, Any]:
-        return {**describe(self), **odd(file).get("say", {})}
+    def odd_describe(site: Site) -> dict[str, Any]:
+        return {**describe(site), **odd(file).get("say", {})}
 
-    def odd_train(self: Site, round_: int, incoming: Any, **settings: Any) -> Any:
+    def odd_train(site: Site, round_: int, incoming: Any, **settings: Any) -> Any:
         nonlocal kind, case
-        tensors, metrics = train(self, round_, incoming, **settings)
+        tensors, metrics = train(site, round_, incoming, **settings)
         kind, case = (odd(file).get(what, {}).get(str(round_), "") for what in ("updates", "bytes"))
         kept = {name: np.asarray(array) for name, array in tensors.items()}
-        np.savez(file.with_name(f"{self.run.run}-{round_}.npz"), _n=metrics["num-examples"], **kept)
+        np.savez(file.with_name(f"{site.run.run}-{round_}.npz"), _n=metrics["num-examples"], **kept)
         if kind == "nan":
             tensors = {name: np.full_like(array, np.nan) for name, array in tensors.items()}
         elif kind == "norm":
@@ -62,7 +64,7 @@ def be_worker(file: Path, arguments: list[str]) -> int:
 
     if odd(file).get("stolen"):
         be_thief()
-    Site.train, Site.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[method-assign,assignment]
+    work.train, work.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[assignment]
     app.Array = odd_array  # type: ignore[misc,assignment]
     return worker.main(arguments)
 

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from crypto.keys import SiteKey
+from fl_client import work
 from fl_client.data.config import DataConfig
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.leaving import EVERYTHING, Leaving
-from fl_client.site import Site, SiteSetup
+from fl_client.site import Site
+from fl_client.site_setup import SiteSetup
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.training import TrainConfig
@@ -70,5 +72,5 @@ def evaluated(
     )
     site = Site(run, setup)
     incoming = {name: site.bench.public[name].numpy().copy() for name in site.travelling}
-    site.evaluate(1, site.train(1, incoming)[0])
+    work.evaluate(site, 1, work.train(site, 1, incoming)[0])
     return site

@@ -60,7 +60,7 @@ class SuperLinkHere:
         self.notes = DoorNotes(folder / "door.json", self.audit, self.said.append)
         self.behind = Behind(self.app, self.database, self.notes)
         self.gates = {
-            self.inner: InnerGate(self.secret, self.behind.state),
+            self.inner: InnerGate(self.secret, self.behind.state, self.superexec),
             self.fleet: self.behind.fleet_gate,
         }
         self.state = self.behind.state()

@@ -14,6 +14,7 @@ from fl_client.app import simulated_site
 from fl_client.config import TrainConfig
 from fl_client.data.stored import StoredPart
 from fl_client.site import Site
+from fl_client.site_model import model_after
 from fl_client.training import predict
 from fl_server.checkpoints import Checkpoint, load_newest
 from medveil.config import from_mapping
@@ -59,7 +60,7 @@ class Owned:
 
     def predict(self, hidden: Pixels) -> Floats:
         """Class probabilities (n, classes) of ciphertexts in the place of the test images."""
-        model = self.site.model_after(self.checkpoint.round, self.checkpoint.tensors)
+        model = model_after(self.site, self.checkpoint.round, self.checkpoint.tensors)
         config = from_mapping(TrainConfig, self.site.run.train, where="train")
         return predict(model, replace(self.part, images=hidden[:, None]), config).astype(np.float64)
 

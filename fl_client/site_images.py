@@ -1,0 +1,95 @@
+"""The images a site has in a run: its source, and the encrypted store made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from crypto.base import ImageCipher
+from fl_client.data.hidden import check_hidden
+from fl_client.data.partition import site_parts
+from fl_client.data.source import Skipped, Source, open_source
+from fl_client.data.store import EncryptedStore, open_store
+from fl_client.site_files import refuse_changed_images, write_description
+from fl_client.site_setup import SiteSetup
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError
+from medveil.log import logger
+
+_log = logger("site")
+
+
+@dataclass(frozen=True)
+class SiteImages:
+    """A site's images, hidden.
+
+    Attributes
+    ----------
+    source : Source
+        What the store was made of.
+    store : EncryptedStore
+        What is trained on.
+    skipped : tuple of Skipped
+        Files left out at this site; of a data set that several share, only those of its own share.
+    """
+
+    source: Source
+    store: EncryptedStore
+    skipped: tuple[Skipped, ...]
+
+
+def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher) -> SiteImages:
+    """Open a site's images for a run, build the store where there is none, and leave ``site.json`` beside it.
+
+    Raises
+    ------
+    ConfigError, DataError, StorageError, KeyMaterialError
+        The site's images, settings, disk or key cannot serve this run, or the images changed since it began.
+    """
+    source = open_source(setup.data)
+    _refuse_others(source, run)
+    if setup.judge is not None:
+        setup.judge(len(source))
+    parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed)
+    store = open_store(source, parts, cipher, setup.data, folder=setup.folder, seed=run.seed, verify=setup.verify)
+    refuse_changed_images(setup.folder, run=run.run, source=source.identity(), site=setup.name)
+    shared = set(source.skipped) if setup.sites > 1 else set()
+    images = SiteImages(source, store, tuple(each for each in store.skipped if each not in shared))
+    _tell(images, setup.name, missing=parts.missing_classes)
+    _describe(images, run, setup, cipher)
+    return images
+
+
+def _refuse_others(source: Source, run: RunConfig) -> None:
+    check_hidden(source, keys=run.keys, block=int(run.cipher.get("block", 0)))
+    if list(source.classes) != run.classes:
+        raise ConfigError(
+            f"this site has classes {list(source.classes)}", where="classes", cure=f"the run expects {run.classes}"
+        )
+
+
+def _tell(images: SiteImages, site: str, *, missing: tuple[str, ...]) -> None:
+    if images.store.rebuilt:
+        _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
+    for skipped in images.skipped:
+        _log.info("%s: left out %s: %s", site, skipped.path, skipped.reason)
+    for warning in images.source.warnings:
+        _log.warning("%s: %s", site, warning)
+    if missing:
+        _log.warning("%s has no training image of %s", site, ", ".join(missing))
+
+
+def _describe(images: SiteImages, run: RunConfig, setup: SiteSetup, cipher: ImageCipher) -> None:
+    source, store = images.source, images.store
+    write_description(
+        setup.folder,
+        {
+            "site": setup.name,
+            "run": run.run,
+            "source": source.identity(),
+            "fingerprint": cipher.fingerprint,
+            "store": store.rebuilt or ("built" if store.built else "opened"),
+            "parts": {name: len(part.labels) for name, part in store.parts.items()},
+            "skipped": [each._asdict() for each in images.skipped],
+            "shared_skipped": [] if setup.sites == 1 else [each._asdict() for each in source.skipped],
+        },
+    )

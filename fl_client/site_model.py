@@ -1,0 +1,82 @@
+"""A site's model before a round: the tensors that came, those the site kept, and the public ones for the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from crypto.cipher import ImageCipher
+from crypto.derivation import normals
+from fl_client.batches import generator
+from fl_client.site import Site
+from fl_client.warmup import warm_up
+from medveil.wire import Tensors
+from models.policy import ORTHOGONAL
+from models.stem import adapt, rotate, secret_size, set_secret
+from models.travel import load_tensors, tensors
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+
+def model_before(site: Site, round_: int, incoming: Tensors) -> VisionTransformer:
+    """The site's model as it enters a round; the first time, its own stem is made, and kept.
+
+    Parameters
+    ----------
+    site
+        The site; its workbench's one model is what is returned.
+    round_
+        The round that is about to begin.
+    incoming
+        The travelling tensors, as the server sent them.
+
+    Raises
+    ------
+    FederationError
+        They are not the ones that travel, or of another shape.
+    IntegrityError, FormatError, StorageError
+        The tensors the site kept cannot be opened, or those it makes cannot be kept.
+    """
+    model = site.bench.reset()
+    given = {name: torch.from_numpy(np.array(array)).to(site.bench.dtype) for name, array in incoming.items()}
+    load_tensors(model, given, expected=site.travelling)
+    if not site.private:
+        return model
+    found = site.vault.load(before=round_)
+    if found is None:
+        _make_stem(site, model)
+        site.vault.save(0, tensors(model, site.private))
+    else:
+        load_tensors(model, found[1], expected=site.private)
+    return model
+
+
+def model_after(site: Site, round_: int, incoming: Tensors) -> VisionTransformer:
+    """The site's model as it stood after a round, from what travelled and what it kept; errors as `model_before`."""
+    return model_before(site, round_ + 1, incoming)
+
+
+def follow(model: VisionTransformer, cipher: ImageCipher) -> None:
+    """Move a public stem into the domain of a cipher's key, in place."""
+    if cipher.stem_rule == ORTHOGONAL:
+        turn = cipher.stem_rotation()
+        rotate(model, matrix=turn.matrix, pi=turn.pi)
+        return
+    moves = cipher.stem_permutation()
+    adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+
+
+def _make_stem(site: Site, model: VisionTransformer) -> None:
+    run = site.run
+    if site.policy.init == "adapted":
+        follow(model, site.cipher)
+    elif site.policy.init == "secret":
+        key = site.setup.cipher_key or site.setup.key
+        set_secret(model, normals(key.subkey("stem"), secret_size(model)))
+    if run.stem_warmup:
+        rng = generator(run.seed, "warmup", site.setup.name)
+        part = site.store.part("train")
+        warm_up(model, part, site.train_config, epochs=run.stem_warmup, seed=run.seed, rng=rng)

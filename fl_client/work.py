@@ -1,0 +1,171 @@
+"""The three things a server may ask of a site: what it brings, a round of training, and what a model is worth there."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from crypto.config import FIRST_DERIVATION
+from fl_client.batches import generator
+from fl_client.data.source import read_many
+from fl_client.export.facts import Predicted, facts_of
+from fl_client.export.held import MODELS
+from fl_client.export.kept import KeptModel, keep
+from fl_client.site import Site
+from fl_client.site_files import write_predictions
+from fl_client.site_model import model_after, model_before
+from fl_client.thief import Loot, under_wrong_key, with_public_stem
+from fl_client.training import RoundPlan, predict, train_round
+from medveil.contract import NUM_EXAMPLES, SECONDS
+from medveil.errors import DataError, StorageError
+from medveil.log import logger
+from medveil.versions import medveil_version
+from medveil.wire import Tensors
+from models.travel import tensors
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+_log = logger("site")
+
+
+def describe(site: Site) -> dict[str, Any]:
+    """The site's row of the preflight table: plain values; what is told of small classes, its `leaving` decides."""
+    run, leaving = site.run, site.setup.leaving
+    labels = {name: part.labels for name, part in site.store.parts.items()}
+    counts = leaving.counts(labels["train"], len(run.classes))
+    return {
+        "site": site.setup.name,
+        "classes": list(run.classes),
+        "counts": counts,
+        "missing": [name for name, count in zip(run.classes, counts, strict=True) if not count],
+        "n-train": leaving.weight(labels["train"]),
+        **{f"n-{part}": leaving.size(labels[part]) for part in ("validation", "test")},
+        "skipped": leaving.count(len(site.images.skipped)),
+        "model-hash": site.bench.hash,
+        "scheme": site.cipher.scheme,
+        "block": int(run.cipher.get("block", 0)),
+        "negate": bool(run.cipher.get("negate", False)),
+        "derivation": int(run.cipher.get("derivation", FIRST_DERIVATION)),
+        "fingerprint": site.cipher.fingerprint,
+        "version": medveil_version(),
+    }
+
+
+def train(site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.0) -> tuple[Tensors, dict[str, float]]:
+    """Train one round from the incoming tensors; what stays at the site is sealed there.
+
+    Parameters
+    ----------
+    site
+        The site.
+    round_
+        The round, from 1.
+    incoming
+        The travelling tensors, fp32.
+    proximal_mu
+        Weight of FedProx's term.
+
+    Returns
+    -------
+    tuple
+        The travelling tensors after training (fp32) and the measures.
+
+    Raises
+    ------
+    FederationError
+        The tensors are not those that travel, or training came to values that are not finite.
+    IntegrityError, FormatError, StorageError
+        Private tensors or store cannot be read, or the disk refuses.
+    """
+    started = time.monotonic()
+    model = model_before(site, round_, incoming)
+    metrics: dict[str, float] = {}
+    if site.run.evaluate_first:
+        metrics |= _measured(site, model, "validation")
+    part = site.store.part("train")
+    result = train_round(model, part, site.train_config, _plan(site, round_, proximal_mu), trainable=site.trainable)
+    if site.private:
+        site.vault.save(round_, tensors(model, site.private))
+    leaving = site.setup.leaving
+    metrics |= {
+        NUM_EXAMPLES: leaving.weight(part.labels),
+        SECONDS: time.monotonic() - started,
+        **leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n),
+    }
+    return _outgoing(site, model), metrics
+
+
+def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
+    """Measure the model after a round on validation and test images, and what it is worth to a thief.
+
+    Class probabilities of the test images stay at the site, in ``predictions.npz``; so does the whole model, where
+    the site keeps it. Errors as `train`.
+    """
+    started = time.monotonic()
+    model = model_after(site, round_, incoming)
+    whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
+    part, validation = site.store.part("test"), site.store.part("validation")
+    probabilities = predict(model, part, site.train_config)
+    write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities)
+    validated = predict(model, validation, site.train_config)
+    leaving = site.setup.leaving
+    metrics = leaving.measured("validation", validation.labels, validated)
+    metrics |= leaving.measured("test", part.labels, probabilities) | leaving.majority(part.labels)
+    metrics |= _worth_to_a_thief(site, model)
+    if whole:
+        _keep(site, round_, whole, metrics, {"validation": validated, "test": probabilities})
+    return metrics | {NUM_EXAMPLES: leaving.size(part.labels), SECONDS: time.monotonic() - started}
+
+
+def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
+    run, name = site.run, site.setup.name
+    return RoundPlan(
+        round=round_,
+        rounds=run.rounds,
+        seed=int(generator(run.seed, "torch", name, round_).integers(2**63)),
+        rng=generator(run.seed, "train", name, round_),
+        proximal_mu=proximal_mu,
+    )
+
+
+def _measured(site: Site, model: VisionTransformer, phase: str) -> dict[str, float]:
+    part = site.store.part(phase)
+    return site.setup.leaving.measured(phase, part.labels, predict(model, part, site.train_config))
+
+
+def _outgoing(site: Site, model: VisionTransformer) -> Tensors:
+    found: dict[str, Tensor] = tensors(model, site.travelling)
+    return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
+
+
+def _worth_to_a_thief(site: Site, model: VisionTransformer) -> dict[str, float]:
+    """What `fl_client.thief` measures, where there is something to steal; the model's stem is replaced in place."""
+    policy, part = site.policy, site.store.part("test")
+    nothing_hidden = policy.keys == "none" and policy.train == "averaged"
+    if site.source.hidden is not None or nothing_hidden or not len(part):
+        return {}
+    try:
+        loot = Loot(read_many(site.source, part.indices), part.labels)
+    except DataError as error:
+        # The owner's own evaluation reads the store and does not need the file.
+        _log.warning("%s: what a thief gets was not measured: %s", site.setup.name, error)
+        return {}
+    config, leaving = site.train_config, site.setup.leaving
+    metrics: dict[str, float] = {}
+    if site.setup.cipher_key is not None:
+        metrics |= under_wrong_key(model, loot, site.cipher_under(site.setup.thief_key), config, leaving)
+    return metrics | with_public_stem(
+        model, loot, public=site.bench.public, size=site.cipher.padded, config=config, leaving=leaving
+    )
+
+
+def _keep(site: Site, round_: int, whole: dict[str, Tensor], metrics: dict[str, float], said: Predicted) -> None:
+    made = KeptModel(whole, facts_of(site, round_, metrics, said))
+    try:
+        keep(site.setup.folder / MODELS, site.setup.key, made)
+    except StorageError as error:
+        # The run can do without; the hospital reads in its log that it has no model to use.
+        _log.error("%s: the model of round %d was not kept: %s", site.setup.name, round_, error)

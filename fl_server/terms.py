@@ -1,0 +1,105 @@
+"""What a run is, whoever asks for it: a consortium's file (`fl_server.deployment.plan`) and an experiment add to it.
+
+Two classes, because an experiment says its engine between them, and settings are printed in the order of the fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fl_server.config import ServerConfig
+from medveil.cipher_choice import CipherChoice
+from medveil.config import to_mapping
+from medveil.errors import ConfigError
+from medveil.training import TrainConfig
+from models.config import ModelConfig
+from models.policy import Policy
+
+
+@dataclass
+class KeysChoice:
+    """Who holds which key."""
+
+    policy: str = field(
+        default="per-site",
+        metadata={"help": "none, shared (one key for all; averaged stems then give much of it away) or per-site."},
+    )
+
+
+@dataclass
+class StemChoice:
+    """The stem: where it starts, whether it trains, whether it travels."""
+
+    init: str | None = field(default=None, metadata={"help": "public, adapted or secret; null follows keys.policy."})
+    train: str | None = field(default=None, metadata={"help": "averaged, local or frozen; null follows keys.policy."})
+    warmup: int = field(
+        default=0, metadata={"help": "Epochs that fit a stem kept at home to the trunk before round 1."}
+    )
+
+
+@dataclass
+class RunOutline:
+    """What a run is called, how long it is and who takes part."""
+
+    name: str = field(default="run", metadata={"help": "Name of the run."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, splits and batches; never of a key."})
+    rounds: int = field(default=10, metadata={"help": "Federated rounds."})
+    sites: int = field(default=0, metadata={"help": "Sites expected; 0: all that are admitted."})
+
+
+@dataclass
+class RunTerms:
+    """What all sites of a run must agree on, and how the server works; of what sort `data` is, a subclass says."""
+
+    wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
+    kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
+    evaluate_first: bool = field(
+        default=True, metadata={"help": "Measure the incoming model on validation images each round."}
+    )
+    data: Any = None
+    cipher: CipherChoice = field(default_factory=CipherChoice, metadata={"help": "What hides them."})
+    keys: KeysChoice = field(default_factory=KeysChoice, metadata={"help": "Keys."})
+    stem: StemChoice = field(default_factory=StemChoice, metadata={"help": "The stem of the model."})
+    model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
+    train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
+    server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+
+    def agreed(self, policy: Policy) -> dict[str, Any]:
+        """The fields of a `RunConfig` that these terms decide, under the policy they resolve to."""
+        return {
+            "model": to_mapping(self.model),
+            "train": to_mapping(self.train),
+            "cipher": to_mapping(self.cipher),
+            "keys": policy.keys,
+            "stem_init": policy.init,
+            "stem_train": policy.train,
+            "stem_warmup": self.stem.warmup,
+            "wire": self.wire,
+            "kind": self.kind,
+            "evaluate_first": self.evaluate_first,
+        }
+
+    def fill_model(self, *, size: int, channels: int, classes: int, where: str) -> None:
+        """Let the model be of the sizes that images and cipher decide.
+
+        Parameters
+        ----------
+        size, channels, classes
+            Of the images: side in pixels, channels, number of classes.
+        where
+            Name of the run, for errors.
+
+        Raises
+        ------
+        ConfigError
+            The model asks for another size.
+        """
+        block = self.cipher.block
+        wanted = {"image_size": -(-size // block) * block, "patch": block, "channels": channels, "classes": classes}
+        for name, value in wanted.items():
+            given = getattr(self.model, name)
+            if given not in (None, value):
+                cure = f"data and cipher make it {value}: leave it unset"
+                raise ConfigError(f"'model.{name}' is {given}", where=where, cure=cure)
+            setattr(self.model, name, value)
