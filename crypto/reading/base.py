@@ -57,7 +57,10 @@ class About:
 
 
 class Opened(Protocol):
-    """An image file that is open. It raises errors of `medveil.errors` alone, whatever the file holds."""
+    """An image file whose header was read. It raises errors of `medveil.errors` alone, whatever the file holds.
+
+    No handle stays open between calls: there is nothing to close, and processes that fork do not share a place in it.
+    """
 
     about: About
 
@@ -81,9 +84,6 @@ class Opened(Protocol):
         DataError
             They are cut short or damaged, or the file is hidden.
         """
-
-    def close(self) -> None:
-        """Close the file."""
 
 
 class ImageKind(Protocol):
