@@ -125,3 +125,9 @@ def check_frame(frame: int, about: About, *, where: str | Path) -> None:
     """Refuse a frame that the file does not hold (DataError)."""
     if not 0 <= frame < about.frames:
         raise DataError(f"holds {about.frames} images, and not number {frame}", where=where)
+
+
+def check_shown(about: About, *, where: str | Path) -> None:
+    """Refuse to show a ciphertext, whose pixels look like any others (DataError)."""
+    if about.hidden:
+        raise DataError("is hidden", where=where, cure="read it as it is: set data.source to hidden")

@@ -18,15 +18,15 @@ from crypto.files.header import HiddenHeader
 from crypto.files.hiding import nonces_of
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
-from crypto.files.registry import IMAGE_SUFFIXES, OTHER_IMAGES, kind_of
+from crypto.files.registry import kind_of
 from crypto.files.sealed_kind import SealedFile
 from crypto.imaging.dicom_pixels import frame_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.look import LastOpened, Look, Sort, look
 from fl_client.data.base import Skipped
 from fl_client.data.folders import walk
-from fl_client.data.images import image_to_bytes
 from fl_client.export.plain_images import PlainImages
 from fl_client.export.ready import Ready
 from medveil.errors import DataError, FormatError, KeyMaterialError, MedVeilError
@@ -73,6 +73,7 @@ class Reader:
             padded_size=made.padded_size if made.reads_plain else made.image_size,
         )
         self._shown: dict[tuple[object, ...], ImageCipher] = {}
+        self._files = LastOpened()
 
     def read(self, root: Path) -> Iterator[Asked | Skipped]:
         """Every image of a file or below a folder, in the order of names; what cannot be read, with the reason.
@@ -99,12 +100,13 @@ class Reader:
                 # Opening a pipe would wait for its writer for ever.
                 yield NoImage(name, "is a pipe, a socket or a device")
                 return
+            found = look(path, name)
             kind = kind_of(path)
-            if kind is None:
-                yield _no_image(path, name)
+            if kind is None or found.sort is Sort.JUNK:
+                yield _no_image(name, found)
                 return
             header = _header(kind, path)
-            frames = _frames(kind, path) if header is None else header.frames
+            frames = self._frames(kind, path) if header is None else header.frames
             if header is not None:
                 self._check_hidden(kind, path, header)
         except MedVeilError as error:
@@ -128,7 +130,10 @@ class Reader:
             fingerprint = made.hidden_source.fingerprint
             raise DataError(f"is a plain image, and the model reads images hidden under {fingerprint}")
         window = None if made.window is None else list(made.window)
-        pixels = _dicom_pixels(path, frame, window) if kind is DICOM else image_to_bytes(path, window=window)
+        if kind is DICOM:
+            pixels = _dicom_pixels(path, frame, window)
+        else:
+            pixels = self._files.open(path).shown(frame or 0, window=window)
         if min(pixels.shape[:2]) < made.min_side:
             raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {made.min_side}")
         square = to_square(pixels, size=made.image_size, channels=made.channels)
@@ -136,6 +141,9 @@ class Reader:
             return self._plain.fill(square)
         nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
         return self._cipher.encrypt(square, nonce)
+
+    def _frames(self, kind: FileKind, path: Path) -> int:
+        return _dicom_frames(path) if kind is DICOM else self._files.open(path).about.frames
 
     def _ciphertext(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
         found: npt.NDArray[Any] = kind.ciphertext(path, frame)
@@ -212,15 +220,11 @@ def _skipped(name: str, error: MedVeilError) -> Skipped:
     return Skipped(name, " ".join(error.problem.split()))
 
 
-def _no_image(path: Path, name: str) -> Skipped:
+def _no_image(name: str, found: Look) -> Skipped:
     """A file whose content is no image: missed where its name promises one, as `medveil-crypto` has it."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    last, last_two = "".join(suffixes[-1:]), "".join(suffixes[-2:])
-    if last in IMAGE_SUFFIXES:
-        return Skipped(name, "is empty" if path.stat().st_size == 0 else "is named like an image and is none")
-    if {last, last_two} & OTHER_IMAGES:
-        return Skipped(name, "is of a sort that is not read; convert it to DICOM, PNG or TIFF")
-    return NoImage(name, NOT_AN_IMAGE)
+    if found.sort is Sort.MISSED:
+        return Skipped(name, found.why)
+    return NoImage(name, NOT_AN_IMAGE if found.sort is Sort.OTHER else found.why)
 
 
 def _held(keys: OwnKeys, header: HiddenHeader) -> SiteKey:
@@ -245,9 +249,7 @@ def _header(kind: FileKind, path: Path) -> HiddenHeader | None:
         return None
 
 
-def _frames(kind: FileKind, path: Path) -> int:
-    if kind is not DICOM:
-        return 1
+def _dicom_frames(path: Path) -> int:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "NumberOfFrames"])
         count = max(1, int(header.get("NumberOfFrames") or 1))

@@ -548,10 +548,10 @@ def test_what_is_no_image_is_told_apart_from_what_was_missed(
     (folder / "a\x1b[2J\n.png").write_bytes(b"")
     (folder / "scan.nii.gz").write_bytes(b"\x1f\x8b")
 
-    def several_lines(path: Path, **_: Any) -> NoReturn:
+    def several_lines(*_: Any) -> NoReturn:
         raise MedVeilError("cannot be decoded:\n  by one\n  by another")
 
-    monkeypatch.setattr("fl_client.export.images.image_to_bytes", several_lines)
+    monkeypatch.setattr("fl_client.export.images.LastOpened.open", several_lines)
     (folder / "0.png").rename(folder / "b.png")
     monkeypatch.setattr("fl_client.commands.model._SHOWN", 100)
     assert main(predict) == 3

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["crypto.files", "crypto.tree", "medveil"]):
+with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "crypto.tree", "medveil"]):
     from crypto.config import CipherConfig
     from crypto.files.header import parse_header
     from crypto.files.raster import BmpFile, JpegFile, PngFile
@@ -32,9 +32,9 @@ with atheris.instrument_imports(include=["crypto.files", "crypto.tree", "medveil
 import numpy as np
 from PIL import Image
 
-from crypto.files import pixels
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading import base
 from medveil.disks import leave_small_files_unsynced
 
 KEY = SiteKey(bytes(range(32)), "mercy")
@@ -161,7 +161,7 @@ def corpus() -> Path:
 def main() -> None:
     leave_small_files_unsynced()
     # A mutant that says it is large, and is, costs seconds and shows nothing that a small one does not.
-    pixels.LARGEST_VALUES = 2**18
+    base.LARGEST_VALUES = 2**18
     named = any(not each.startswith("-") for each in sys.argv[1:])
     atheris.Setup([*sys.argv, *([] if named else [str(corpus())])], one_input)
     atheris.Fuzz()

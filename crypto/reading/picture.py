@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crypto.files import png
-from crypto.files.pixels import Samples, check_size
-from crypto.files.png import Chunk, Png
+from crypto.reading import png
+from crypto.reading.base import check_size
+from crypto.reading.png import Chunk, Png
+from crypto.reading.samples import Samples
 from medveil.errors import DataError
 
 TECHNICAL = frozenset(
@@ -63,7 +64,7 @@ class Picture:
 
 
 def read_png_picture(path: Path, *, pixels: bool) -> Picture:
-    """Read a PNG file; errors as `crypto.files.png.read_png`."""
+    """Read a PNG file; errors as `crypto.reading.png.read_png`."""
     found = png.read_png(path, pixels=pixels)
     private = {chunk.name for chunk in found.chunks if chunk.name not in TECHNICAL}
     behind = ("data behind the image",) if found.trailing else ()
