@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from crypto.files.kinds import FileKind
 from crypto.files.raster import BmpFile, JpegFile, PngFile
@@ -24,7 +24,7 @@ OTHER_IMAGES = frozenset(
 )
 """Names of images that are not hidden: to pass over them as if they were none would lose them."""
 
-_RASTER: tuple[FileKind, ...] = (PngFile(), TiffFile(), JpegFile(), BmpFile(), SealedFile())
+_RASTER: tuple[FileKind, ...] = (PngFile(), TiffFile(), JpegFile(), BmpFile())
 _DICOM_MARK = b"DICM"
 
 
@@ -43,17 +43,17 @@ def dicom_kind() -> FileKind:
     return DICOM
 
 
-def recognise(head: bytes) -> FileKind | None:
-    """The kind of a file that starts with `head`, or None where it is no image.
+def kind_inside(stream: BinaryIO) -> FileKind | None:
+    """The kind of what a sealed file holds, from its first bytes; None where it is no image, or sealed once more."""
+    return _open_kind(stream.read(HEAD_BYTES))
 
-    DICOM's mark comes first: its preamble may be the head of a TIFF.
-    """
-    if len(head) == HEAD_BYTES and head.endswith(_DICOM_MARK):
-        return dicom_kind()
-    for kind in _RASTER:
-        if kind.recognises(head):
-            return kind
-    return None
+
+SEALED = SealedFile(kind_inside)
+
+
+def recognise(head: bytes) -> FileKind | None:
+    """The kind of a file that starts with `head`, or None where it is no image."""
+    return _open_kind(head) or (SEALED if SEALED.recognises(head) else None)
 
 
 def kind_of(path: Path) -> FileKind | None:
@@ -64,5 +64,12 @@ def kind_of(path: Path) -> FileKind | None:
 
 def kind_named(name: str) -> FileKind:
     """The kind of a name that `recognise` gave."""
-    found = next((kind for kind in _RASTER if kind.name == name), None)
+    found = next((kind for kind in (*_RASTER, SEALED) if kind.name == name), None)
     return found or dicom_kind()
+
+
+def _open_kind(head: bytes) -> FileKind | None:
+    """The kind of a file that is not sealed. DICOM's mark comes first: its preamble may be the head of a TIFF."""
+    if len(head) == HEAD_BYTES and head.endswith(_DICOM_MARK):
+        return dicom_kind()
+    return next((kind for kind in _RASTER if kind.recognises(head)), None)

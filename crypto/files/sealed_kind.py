@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -20,11 +20,23 @@ from crypto.keys import SiteKey
 from medveil.errors import DataError, FormatError
 from medveil.files import new_file
 
+Inside: TypeAlias = "Callable[[BinaryIO], FileKind | None]"
+"""Tells the kind of what a sealed file holds, from a stream at its start."""
+
 
 class SealedFile:
-    """A sealed file as a kind of its own: it opens to a hidden file, and says nothing of it without the key."""
+    """A sealed file as a kind of its own: it opens to a hidden file, and says nothing of it without the key.
+
+    Parameters
+    ----------
+    inside
+        Given by the registry of kinds (`crypto.files.registry.SEALED`), which knows this kind too.
+    """
 
     name = "sealed"
+
+    def __init__(self, inside: Inside) -> None:
+        self._inside = inside
 
     def recognises(self, head: bytes) -> bool:
         """Whether the first 132 bytes of a file are of this kind."""
@@ -63,8 +75,6 @@ class SealedFile:
         opened: Opener = open_file,
     ) -> FileReport:
         """Show a hidden file; see `crypto.files.kinds.FileKind`."""
-        from crypto.files.registry import HEAD_BYTES, recognise  # noqa: PLC0415 - the registry knows this kind too
-
         with unsealed(source, keys) as stream:
 
             @contextlib.contextmanager
@@ -72,8 +82,8 @@ class SealedFile:
                 stream.seek(0)
                 yield stream
 
-            kind = recognise(stream.read(HEAD_BYTES))
-            if kind is None or kind.name == self.name:
+            kind = self._inside(stream)
+            if kind is None:
                 raise FormatError("holds no hidden file", where=source)
             return kind.show(source, target, keys, names=names, opened=from_start)
 

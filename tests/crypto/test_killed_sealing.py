@@ -18,8 +18,8 @@ from crypto import sealed_file
 from crypto.config import CipherConfig
 from crypto.files import scratch
 from crypto.files.recipe import Recipe
-from crypto.files.registry import kind_of
-from crypto.files.sealed_kind import SealedFile, hide_sealed
+from crypto.files.registry import SEALED, kind_of
+from crypto.files.sealed_kind import hide_sealed
 from crypto.keyfile import save_keyring
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
@@ -93,7 +93,7 @@ def test_showing_killed_anywhere_leaves_nothing_in_the_temporary_folder(
     kind, wanted = kind_of(source / name), needles(source, tmp_path)
     assert kind is not None
     hide_sealed(kind, source / name, tmp_path / "sealed", RECIPE, KEY)
-    for at in every_point(lambda: SealedFile().show(tmp_path / "sealed", tmp_path / "out" / "x", RING)):
+    for at in every_point(lambda: SEALED.show(tmp_path / "sealed", tmp_path / "out" / "x", RING)):
         assert files_with(wanted, tmp_path / "temporary") == [], at
         # What is asked for in plain lies where it was asked for, for its owner alone, also while it is half there.
         for left in (tmp_path / "out").iterdir():

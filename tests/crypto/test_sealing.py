@@ -21,7 +21,8 @@ from crypto.config import CipherConfig
 from crypto.files import sealing
 from crypto.files.raster import PngFile
 from crypto.files.recipe import Recipe
-from crypto.files.sealed_kind import SealedFile, hide_sealed
+from crypto.files.registry import SEALED
+from crypto.files.sealed_kind import hide_sealed
 from crypto.files.sealing import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -283,8 +284,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_picture_sealed_comes_back(picture: Path, tmp_path: Path, scratch: Path) -> None:
     report = hide_sealed(PngFile(), picture, tmp_path / "a.png.mvseal", RECIPE, KEY)
     assert set(report.seconds) == {"decode", "encrypt", "write"}
-    SealedFile().verify(tmp_path / "a.png.mvseal", RING)
-    SealedFile().show(tmp_path / "a.png.mvseal", tmp_path / "b.png", RING)
+    SEALED.verify(tmp_path / "a.png.mvseal", RING)
+    SEALED.show(tmp_path / "a.png.mvseal", tmp_path / "b.png", RING)
     with Image.open(picture) as before, Image.open(tmp_path / "b.png") as after:
         assert np.array_equal(np.asarray(before), np.asarray(after))
     assert (tmp_path / "b.png").stat().st_mode & 0o777 == 0o600
@@ -297,20 +298,23 @@ def test_nothing_is_left_where_it_fails(picture: Path, tmp_path: Path, scratch: 
         hide_sealed(PngFile(), picture, tmp_path / "b.mvseal", RECIPE, KEY)
     seal(tmp_path / "c.mvseal", picture.read_bytes())
     with pytest.raises(MedVeilError):
-        SealedFile().show(tmp_path / "c.mvseal", tmp_path / "d.png", RING)
+        SEALED.show(tmp_path / "c.mvseal", tmp_path / "d.png", RING)
     seal(tmp_path / "c.mvseal", b"no image")
     with pytest.raises(FormatError, match="holds no hidden file"):
-        SealedFile().show(tmp_path / "c.mvseal", tmp_path / "d.png", RING)
+        SEALED.show(tmp_path / "c.mvseal", tmp_path / "d.png", RING)
+    seal(tmp_path / "e.mvseal", (tmp_path / "c.mvseal").read_bytes())
+    with pytest.raises(FormatError, match="holds no hidden file"):
+        SEALED.show(tmp_path / "e.mvseal", tmp_path / "d.png", RING)
     assert list(scratch.iterdir()) == []
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.png", "c.mvseal", "scratch"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.png", "c.mvseal", "e.mvseal", "scratch"]
 
 
 def test_a_sealed_file_says_only_whose_it_is(picture: Path, tmp_path: Path) -> None:
     hide_sealed(PngFile(), picture, tmp_path / "a.mvseal", RECIPE, KEY)
     with pytest.raises(FormatError, match=f"is sealed under the key {KEY.fingerprint}"):
-        SealedFile().header(tmp_path / "a.mvseal")
+        SEALED.header(tmp_path / "a.mvseal")
     with pytest.raises(DataError, match="is sealed already"):
-        SealedFile().hide(tmp_path / "a.mvseal", tmp_path / "b", RECIPE, KEY)
+        SEALED.hide(tmp_path / "a.mvseal", tmp_path / "b", RECIPE, KEY)
 
 
 def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path) -> None:
