@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crypto.files.header import UNSAID
-from crypto.files.registry import HEAD_BYTES, recognise
+from crypto.files.registry import recognise
 from crypto.keyring import Keyring
+from crypto.reading.look import HEAD_BYTES
 from crypto.tree.paths import folders_above
 from crypto.tree.place import move
 from crypto.tree.plan import Plan
