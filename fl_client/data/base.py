@@ -77,6 +77,8 @@ class Source(ABC):
         Files left out when the source was opened. A file whose pixels turn out unreadable raises on `read` instead.
     warnings : tuple of str
         What a person should know about this source; numbers in them are exact, and for the site's own log.
+    counted : tuple of str
+        Those of the warnings that hold exact numbers of images: never for a card.
     said : tuple of str
         What was done to the images on their way to 8 bit, for the data card: no number of images in it.
     ungrouped : int
@@ -92,6 +94,7 @@ class Source(ABC):
     channels: int
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     ungrouped: int = 0
     hidden: HiddenUnder | None = None

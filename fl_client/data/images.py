@@ -82,8 +82,10 @@ class ImageSource(Source):
         if not found:
             return super()._first_channels()
         form = settle(grey=found.count(1), colour=found.count(3))
-        self.warnings += (form.warning,) if form.warning else ()
-        self.said += (form.said,) if form.said else ()
+        if form.warning:
+            self.warnings += (form.warning,)
+            self.counted += (form.warning,)
+            self.said += (form.said,)
         return form.channels
 
     def _check_group(self, columns: tuple[str, ...]) -> None:

@@ -20,6 +20,7 @@ NOT_A_DEVICE = (
     "It must not be used to diagnose, treat or triage patients."
 )
 _UNKNOWN = "not known"
+_OWN_WINDOW, _ONE_SCALE = "the file's own, else percentiles 0.5 to 99.5", "none; one scale for all images of the file"
 _MEASURES = (
     ("accuracy", "Accuracy"),
     ("balanced-accuracy", "Balanced accuracy"),
@@ -67,13 +68,14 @@ def data_card(facts: Mapping[str, Any]) -> str:
         [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts)]
         for index, name in enumerate(run["classes"])
     ]
-    window = "the file's own, else percentiles 0.5 to 99.5" if data["window"] is None else f"{data['window']}"
+    window = (_ONE_SCALE if data["source"] == "npz" else _OWN_WINDOW) if data["window"] is None else f"{data['window']}"
     augmented = "none" if data["augment"] == "none" and not data["flip"] else data["augment"]
     lines = [
         f"- kind: {data['source']}",
         f"- read as: {run['channels']} channel(s), 8 bit, {run['image_size']} x {run['image_size']} pixels, bilinear, "
         "aspect not kept",
         f"- window (centre, width): {window}",
+        *(f"- grey values and colour: {_text(said)}" for said in data.get("said", ())),
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
