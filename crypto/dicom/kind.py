@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crypto.dicom.frames import Frame
 from crypto.dicom.hiding import examine_file, hide_file
-from crypto.dicom.reading import MARK, PREAMBLE
 from crypto.dicom.showing import ciphertext_of, header_of, show_file, verify_file
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
@@ -15,6 +13,8 @@ from crypto.files.recipe import Recipe
 from crypto.files.streams import Opener, Output, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.dicom_head import is_dicom
+from crypto.reading.dicom_samples import Frame
 from medveil.files import new_file
 
 
@@ -28,8 +28,8 @@ class DicomFile:
     name = "dicom"
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of DICOM."""
-        return head[PREAMBLE : PREAMBLE + len(MARK)] == MARK
+        """Whether the first 132 bytes of a file are of DICOM, with or without a preamble."""
+        return is_dicom(head)
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """Names are kept."""

@@ -10,8 +10,8 @@ from pydicom.tag import BaseTag
 
 from crypto.dicom.attributes import describe_pixels, drop_revealing
 from crypto.dicom.derived import mark_derived
-from crypto.dicom.frames import Samples
 from crypto.dicom.walk import datasets, remove, tags_of
+from crypto.reading.dicom_samples import Samples
 
 _APPLIED = tags_of(
     "RescaleSlope",

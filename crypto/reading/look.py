@@ -157,7 +157,9 @@ def open_image(path: Path) -> Opened:
 def image_kind(name: str) -> ImageKind:
     """The kind of a name that `kind_of_head` gave."""
     if name == DICOM:
-        raise DataError("is a DICOM file")
+        from crypto.reading.dicom import DICOM_IMAGES  # noqa: PLC0415 - pydicom is slow to start
+
+        return DICOM_IMAGES
     return next(kind for kind in _RASTER if kind.name == name)
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pydicom
 
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import kind_of
+from crypto.reading.dicom import DicomImage
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled, list_files
@@ -106,8 +106,7 @@ class HiddenSource(Source):
             return file.columns[self._group_by] or None
         if self._group_by == "none" or header.kind != "dicom":
             return None
-        found = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=[self._group_by])
-        return str(found.get(self._group_by) or "") or None
+        return DicomImage(file.path).text(self._group_by) or None
 
     def _first_channels(self) -> int:
         return self._shape[0]

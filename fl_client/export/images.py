@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 
 from crypto.base import ImageCipher
 from crypto.config import FIRST_DERIVATION
-from crypto.dicom.kind import DICOM
 from crypto.files.header import HiddenHeader
 from crypto.files.hiding import nonces_of
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import kind_of
 from crypto.files.sealed_kind import SealedFile
-from crypto.imaging.dicom_pixels import frame_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-_MOST_FRAMES = 2**16
 NOT_AN_IMAGE = "not an image file"
 
 
@@ -106,7 +102,7 @@ class Reader:
                 yield _no_image(name, found)
                 return
             header = _header(kind, path)
-            frames = self._frames(kind, path) if header is None else header.frames
+            frames = self._files.open(path).about.frames if header is None else header.frames
             if header is not None:
                 self._check_hidden(kind, path, header)
         except MedVeilError as error:
@@ -116,7 +112,7 @@ class Reader:
             each = name if frames == 1 else f"{name}#{frame}"
             try:
                 if header is None:
-                    yield Asked(each, self._of_plain(kind, path, frame if frames > 1 else None))
+                    yield Asked(each, self._of_plain(path, frame))
                 elif self._made.reads_plain:
                     yield Asked(each, self._show(kind, path, header, frame))
                 else:
@@ -124,16 +120,13 @@ class Reader:
             except MedVeilError as error:
                 yield _skipped(each, error)
 
-    def _of_plain(self, kind: FileKind, path: Path, frame: int | None) -> Pixels:
+    def _of_plain(self, path: Path, frame: int) -> Pixels:
         made = self._made
         if made.hidden_source is not None:
             fingerprint = made.hidden_source.fingerprint
             raise DataError(f"is a plain image, and the model reads images hidden under {fingerprint}")
         window = None if made.window is None else list(made.window)
-        if kind is DICOM:
-            pixels = _dicom_pixels(path, frame, window)
-        else:
-            pixels = self._files.open(path).shown(frame or 0, window=window)
+        pixels = self._files.open(path).shown(frame, window=window)
         if min(pixels.shape[:2]) < made.min_side:
             raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {made.min_side}")
         square = to_square(pixels, size=made.image_size, channels=made.channels)
@@ -141,9 +134,6 @@ class Reader:
             return self._plain.fill(square)
         nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
         return self._cipher.encrypt(square, nonce)
-
-    def _frames(self, kind: FileKind, path: Path) -> int:
-        return _dicom_frames(path) if kind is DICOM else self._files.open(path).about.frames
 
     def _ciphertext(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
         found: npt.NDArray[Any] = kind.ciphertext(path, frame)
@@ -247,31 +237,6 @@ def _header(kind: FileKind, path: Path) -> HiddenHeader | None:
         if isinstance(kind, SealedFile):
             raise
         return None
-
-
-def _dicom_frames(path: Path) -> int:
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "NumberOfFrames"])
-        count = max(1, int(header.get("NumberOfFrames") or 1))
-    # A corrupt header can make pydicom raise nearly anything; to a hospital it is one unreadable file.
-    except Exception as error:
-        raise DataError(f"unreadable DICOM header: {error}") from error
-    if "Rows" not in header:
-        raise DataError("a DICOM file without an image")
-    if count > _MOST_FRAMES:
-        raise DataError("claims more frames than can be")
-    return count
-
-
-def _dicom_pixels(path: Path, frame: int | None, window: list[float] | None) -> npt.NDArray[np.uint8]:
-    try:
-        return frame_to_bytes(path, frame, window=window)
-    except DataError:
-        raise
-    # pydicom and its decoders raise many types for what they cannot decode.
-    except Exception as error:
-        reason = str(error).replace(str(path), "the file") or type(error).__name__
-        raise DataError(f"cannot be decoded: {reason}") from error
 
 
 def _said(hidden: tuple[str, int, str, int]) -> str:
