@@ -278,7 +278,7 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("arguments.img_size", 64, "'arguments.img_size' is 64; 32, by its other fields"),
         ("input.padded_size", 64, "'input.padded_size' is 64; 32"),
         ("input.window", [40, 0], "'input.window' is .40, 0.; null, or a centre and a width above 0"),
-        ("input.preparation", 99, "prepared in the way 99; this MedVeil knows up to 1; upgrade MedVeil"),
+        ("input.preparation", 99, "prepared in the way 99; this MedVeil knows up to 2; upgrade MedVeil"),
         ("classes", ["a", "a"], "'classes' is "),
         ("classes", ["a", "\x1b[2J"], r"'classes' is \['a', '\\x1b"),
         ("classes", ["a", "b", "c"], "'arguments.num_classes' is 2; 3"),
