@@ -6,6 +6,7 @@ augmenting do not commute with a cipher, so all of that happened before hiding a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import kind_of
 from crypto.reading.dicom import DicomImage
+from crypto.reading.look import look
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled, list_files
@@ -26,6 +28,8 @@ UNPROVEN = (
     "hidden files are taken as they stand: without their key nobody can tell whether one was changed, renamed, moved "
     "to another class or put in; who holds the key can, with 'medveil-crypto verify'"
 )
+OTHERWISE = "is hidden otherwise than the others"
+_CURE = "hide the originals anew, all with one key and cipher and with --channels 3 (or 1)"
 PNG_SUFFIX = ".png"
 """What `medveil-crypto encrypt` adds to the name of a JPEG or BMP file."""
 
@@ -46,7 +50,8 @@ class _Hidden(NamedTuple):
 class HiddenSource(Source):
     """Hidden training files (DICOM, PNG, TIFF), labelled by a CSV or by one folder a class; each frame is an image.
 
-    All must be hidden alike: one key, cipher and shape; a file that is not is skipped by name. A CSV written for the
+    All must be hidden alike: one key, cipher and shape; most of them say which, or ``data.channels``. The others are
+    skipped by name with a warning, and refused where a class would be lost with them. A CSV written for the
     originals serves as it is. Images of one ``data.group_by`` (a column, or for DICOM an attribute: PatientID unless
     set, which hiding made a pseudonym; ``none`` for none) stay together.
     """
@@ -57,21 +62,39 @@ class HiddenSource(Source):
         self._group_by, self._columns = config.group_by or "PatientID", listing.columns
         skipped = list(listing.skipped)
         found = list(_hidden_files(listing.files, skipped))
-        first = found[0].header if found else None
-        alike = [each for each in found if first is not None and _look(each.header) == _look(first)]
-        skipped += [Skipped(each.file.id, "is hidden otherwise than the others") for each in found if each not in alike]
-        self.skipped = tuple(skipped)
-        if first is None:
+        alike = _most_alike(found, config)
+        left = [each for each in found if _look(each.header) != _look(alike[0].header)]
+        self.skipped = (*skipped, *(Skipped(each.file.id, OTHERWISE) for each in left))
+        if not alike:
             raise DataError(f"holds no file hidden for training{self._why_none()}", where=self.path)
+        first = alike[0].header
         _check_settings(config, first)
-        _check_depth(found[0])
-        self.warnings = (UNPROVEN,)
+        _check_depth(alike[0])
+        self._check_left(left, alike)
+        self.warnings = (UNPROVEN, *self._left_out(left, alike))
+        self.counted = self.warnings[1:]
         self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint, first.derivation)
         self.classes = class_names((each.file.label for each in alike), config, where=self.path)
         self._places: list[_Place] = []
         items = [item for each in alike for item in self._frames(each)]
         self._shape = (first.channels, first.height, first.width)
         self._finish(items, default_size=first.height)
+
+    def _check_left(self, left: Sequence[_Hidden], alike: Sequence[_Hidden]) -> None:
+        """Refuse to lose a class because its images were hidden otherwise (DataError)."""
+        lost = sorted({each.file.label for each in left} - {each.file.label for each in alike})
+        if lost:
+            problem = (
+                f"all images of {lost[0]!a} are hidden otherwise than most: {_form(left[0])}, not {_form(alike[0])}"
+            )
+            raise DataError(problem, where=self.path, cure=_CURE)
+
+    def _left_out(self, left: Sequence[_Hidden], alike: Sequence[_Hidden]) -> tuple[str, ...]:
+        if not left:
+            return ()
+        forms = ", ".join(sorted({_form(each) for each in left})[:3])
+        problem = f"{len(left)} of {len(left) + len(alike)} files are left out: {OTHERWISE} ({forms}; the others"
+        return (f"{problem} {_form(alike[0])}); {_CURE}",)
 
     def read(self, index: int) -> Bytes:
         """One image as it is hidden: uint8 (channels, size, size).
@@ -153,7 +176,7 @@ def _hidden_files(files: Sequence[Labelled], skipped: list[Skipped]) -> Iterator
         try:
             kind = kind_of(file.path)
             if kind is None:
-                skipped.append(Skipped(file.id, "is no image"))
+                skipped.append(Skipped(file.id, look(file.path, file.id).why))
                 continue
             header = kind.header(file.path)
         except MedVeilError as error:
@@ -174,6 +197,21 @@ def _check_depth(first: _Hidden) -> None:
         problem = f"is hidden with {first.header.scheme}, whose ciphertexts have {8 * planes.dtype.itemsize} bits"
         cure = "train on it in a loop of your own, or hide the originals with another scheme"
         raise DataError(problem, where=first.file.path, cure=cure)
+
+
+def _most_alike(found: Sequence[_Hidden], config: DataConfig) -> list[_Hidden]:
+    """Files that are hidden alike: as most are, or as most are that have the channels asked for."""
+    asked = [each for each in found if config.channels in (None, each.header.channels)] or found
+    if not asked:
+        return []
+    most = Counter(_look(each.header) for each in asked).most_common(1)[0][0]
+    return [each for each in asked if _look(each.header) == most]
+
+
+def _form(each: _Hidden) -> str:
+    header = each.header
+    shape = f"{header.channels} x {header.height} x {header.width}"
+    return f"{header.scheme} of block {header.block}, {shape}, under {header.fingerprint}"
 
 
 def _look(header: HiddenHeader) -> tuple[object, ...]:
