@@ -114,6 +114,7 @@ def _hide(
         header = _sealed(work, header, shown, elements)
         _write(work, target, header, elements, _Pixels(hidden, itertools.chain([first], planes)))
     report.frames = plain.frames
+    report.channels = plain.channels if recipe.purpose == TRAINING else 0
     report.seconds = dict(clock.seconds)
     return report
 

@@ -99,6 +99,7 @@ class PictureFile:
         with timed(report, "encrypt"), decoding(source):
             bits = 8 if training else picture.samples.bits
             header, cipher = make_header(recipe, key, kind="png", shape=pixels.shape, bits=bits, name=name)
+            report.channels = header.channels if training else 0
             extras = _training_extras(picture, recipe, len(pixels)) if training else _archive_extras(picture, recipe)
             header = with_extras(header, key, extras)
             hidden = cipher.encrypt(pixels, nonces_of(header))

@@ -85,6 +85,7 @@ class TiffFile:
                 _check(found, recipe, source)
             header, cipher = _make_header(found, recipe, key, name)
             report.frames = header.frames
+            report.channels = header.channels if recipe.purpose == TRAINING else 0
             report.removed = list(found.metadata)
             if recipe.purpose == TRAINING and found.layout.samples in {2, 4}:
                 report.warnings.append("its transparency was dropped: what it covered is seen")

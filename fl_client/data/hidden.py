@@ -93,8 +93,8 @@ class HiddenSource(Source):
         if not left:
             return ()
         forms = ", ".join(sorted({_form(each) for each in left})[:3])
-        problem = f"{len(left)} of {len(left) + len(alike)} files are left out: {OTHERWISE} ({forms}; the others"
-        return (f"{problem} {_form(alike[0])}); {_CURE}",)
+        counted = f"{len(left)} of {len(left) + len(alike)} files are hidden otherwise than most and left out"
+        return (f"{counted} ({forms}; most {_form(alike[0])}); {_CURE}",)
 
     def read(self, index: int) -> Bytes:
         """One image as it is hidden: uint8 (channels, size, size).

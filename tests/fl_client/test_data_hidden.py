@@ -133,7 +133,7 @@ def test_files_hidden_otherwise_are_skipped_by_name(tree: Path, tmp_path: Path) 
         "other-key.png": "is hidden otherwise than the others",
         "other-size.png": "is hidden otherwise than the others",
         "plain.png": "is not a hidden file: it has no MedVeil header",
-        "notes.txt": "is no image",
+        "notes.txt": "not an image",
     }
 
 
