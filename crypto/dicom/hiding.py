@@ -19,7 +19,7 @@ from crypto.dicom.authentic import canonical
 from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
 from crypto.dicom.clock import Clock
 from crypto.dicom.derived import conceal
-from crypto.dicom.elements import Elements, decode, encode, swap_words
+from crypto.dicom.elements import Elements, decode, encode, name_representations, swap_words
 from crypto.dicom.private import associated, find_header, header_element, pack, reserve
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
@@ -124,6 +124,7 @@ def _normal(opened: OpenFile) -> Dataset:
     dataset = opened.dataset
     if not opened.transfer_syntax.is_little_endian:
         swap_words(dataset)
+    name_representations(dataset)
     dataset.SOPClassUID, dataset.SOPInstanceUID = class_of(dataset), instance_of(dataset)
     return decode(encode(dataset))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from crypto.reading.dicom_values import all_words, data_words, fault, items, numbers
+from crypto.reading.dicom_values import all_words, data_words, fault, is_empty, items, numbers
 from medveil.errors import DataError
 
 _COLOURS = ("Red", "Green", "Blue")
@@ -41,7 +41,8 @@ class Table(NamedTuple):
     def look_up(self, values: NDArray[np.float64] | NDArray[np.integer]) -> NDArray[np.uint16]:
         """The entries of values of any shape."""
         places = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.intp)
-        return self.entries[places]
+        found: NDArray[np.uint16] = self.entries[places]
+        return found
 
 
 def table_of(dataset: Dataset, keyword: str, *, signed: bool) -> Table | None:
@@ -62,7 +63,7 @@ def table_of(dataset: Dataset, keyword: str, *, signed: bool) -> Table | None:
         An item holds half a table.
     """
     for item in items(dataset, keyword):
-        if not numbers(item, "LUTDescriptor") and not len(all_words(item, "LUTData")) and not item.get("LUTData"):
+        if is_empty(item, "LUTDescriptor") and is_empty(item, "LUTData"):
             continue
         try:
             return _table(item, "LUTDescriptor", "LUTData", signed=signed)

@@ -26,6 +26,10 @@ Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.float64]
 
 _GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
+SHAPE = "PresentationLUTShape"
+_INVERTED = {"INVERSE": True, "IDENTITY": False}
+APPLIED_SHAPES = frozenset({"", *_INVERTED})
+"""Values of `SHAPE` that showing an image leaves nothing of to be done."""
 _TO_RGB = np.array(
     [[1, 1, 1], [0, -0.114 * 1.772 / 0.587, 1.772], [1.402, -0.299 * 1.402 / 0.587, 0]], dtype=np.float32
 )
@@ -158,9 +162,9 @@ def _grey_of(sources: Sequence[Dataset], samples: Samples, *, own: bool) -> _Gre
     if not own:
         voi = table_of(_holder(sources, "VOILUTSequence"), "VOILUTSequence", signed=signed)
         voi = voi or window_of(*(_holder(sources, each) for each in ("WindowCenter", "WindowWidth", "VOILUTFunction")))
-    shape = text(_holder(sources, "PresentationLUTShape"), "PresentationLUTShape")
+    shape = text(_holder(sources, SHAPE), SHAPE)
     # A shape that says whether grey is inverted counts before the photometric interpretation, as viewers have it.
-    inverted = {"INVERSE": True, "IDENTITY": False}.get(shape, samples.photometric == "MONOCHROME1")
+    inverted = _INVERTED.get(shape, samples.photometric == "MONOCHROME1")
     return _Grey(slope, intercept, modality, voi, _padding(sources, samples), inverted)
 
 
@@ -208,7 +212,8 @@ def _as_rgb(values: npt.NDArray[Any], samples: Samples) -> npt.NDArray[Any]:
         return values
     middle = 2 ** (samples.bits - 1)
     mixed = values.astype(np.float32) - np.array([0, middle, middle], np.float32)
-    return np.clip(np.floor(mixed @ _TO_RGB + np.float32(0.5)), 0, 2**samples.bits - 1).astype(values.dtype)
+    made = np.clip(np.floor(mixed @ _TO_RGB + np.float32(0.5)), 0, 2**samples.bits - 1)
+    return np.asarray(made, dtype=values.dtype)
 
 
 def _to_8_bit(colour: npt.NDArray[Any], *, bits: int) -> Bytes:

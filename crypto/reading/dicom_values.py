@@ -38,6 +38,12 @@ def fault(keyword: str, problem: str, cure: str | None = None) -> DataError:
     return DataError(f"its {keyword} {problem}", cure=cure or f"correct or remove {keyword}")
 
 
+def is_empty(dataset: Dataset, keyword: str) -> bool:
+    """Whether an attribute is absent or has no value."""
+    value = _stored(dataset, keyword)[0]
+    return value is None or (hasattr(value, "__len__") and not len(value))
+
+
 def texts(dataset: Dataset, keyword: str) -> list[str]:
     """The values of an attribute as text without padding; an empty list where it is absent or has no value at all."""
     value, _, _ = _stored(dataset, keyword)
@@ -156,10 +162,8 @@ def _stored(dataset: Dataset, keyword: str) -> tuple[Any, str, str]:
     tag = tag_of(keyword)
     if tag not in dataset:
         return b"", "", "<"
-    try:
-        element = dataset.get_item(tag)
-    except Exception as error:
-        raise fault(keyword, "cannot be read") from error
+    # As it was read: an empty value would be converted otherwise, and conversion asks what it is not told.
+    element = dataset.get_item(tag, keep_deferred=True)
     vr = str(element.VR) if element.VR and element.VR != "UN" else dictionary_VR(tag)
     little = element.is_little_endian if isinstance(element, RawDataElement) else True
     value = element.value

@@ -159,12 +159,13 @@ class Source(ABC):
         return f" ({len(self.skipped)} files were skipped, {count} because: {reason})"
 
     def _first_channels(self) -> int:
+        why = ""
         for index in range(len(self.items)):
             try:
                 return 1 if self._decode(index).ndim == 2 else 3
-            except DataError:
-                continue
-        raise DataError(f"none of {len(self.items)} images can be read", where=self.path)
+            except DataError as error:
+                why = why or f": the first one {error.problem}"
+        raise DataError(f"none of {len(self.items)} images can be read{why}", where=self.path)
 
     @abstractmethod
     def _keep(self, kept: Sequence[int]) -> None:
