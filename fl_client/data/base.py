@@ -16,32 +16,13 @@ import numpy.typing as npt
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.items import Item, Skipped
 from fl_client.data.splits import limited
 from medveil.errors import ConfigError, DataError
 
+__all__ = ["Bytes", "HiddenUnder", "Item", "Skipped", "Source", "Stamp", "class_names", "source_name"]
+
 Bytes = npt.NDArray[np.uint8]
-
-
-class Item(NamedTuple):
-    """One image of a source.
-
-    `id` is unique within the source and stays the same between runs; `label` indexes `Source.classes`; images of one
-    `group` (a patient) must not be separated; `split` is the official part (train, validation, test), if there is one;
-    `site` is the hospital the file names, if it does.
-    """
-
-    id: str
-    label: int
-    group: str | None = None
-    split: str | None = None
-    site: str | None = None
-
-
-class Skipped(NamedTuple):
-    """A file that was left out, and why."""
-
-    path: str
-    reason: str
 
 
 class HiddenUnder(NamedTuple):

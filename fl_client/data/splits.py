@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.items import Item
 from fl_client.data.rng import generator
 from medveil.errors import DataError
-
-if TYPE_CHECKING:
-    from fl_client.data.base import Item
 
 Indices = npt.NDArray[np.int64]
 PARTS = ("train", "validation", "test")
