@@ -233,7 +233,8 @@ class Site:
             _log.warning("%s: built the store anew: %s", self.setup.name, store.rebuilt)
         for skipped in self._skipped(store):
             _log.info("%s: left out %s: %s", self.setup.name, skipped.path, skipped.reason)
-        for warning in source.warnings:
+        # Of a data set that several share, its remarks are its own, and said once.
+        for warning in (*source.warnings, *(source.remarks if self.setup.sites == 1 else ())):
             _log.warning("%s: %s", self.setup.name, warning)
         if self._parts.missing_classes:
             _log.warning("%s has no training image of %s", self.setup.name, ", ".join(self._parts.missing_classes))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,11 @@ import numpy.typing as npt
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.folders import Listing, list_files
 from fl_client.data.items import Item, Skipped
+from fl_client.data.labels import group_name, tidy
+from fl_client.data.parts_named import said_of_split
+from fl_client.data.remarks import said_of_classes, said_of_groups
 from fl_client.data.splits import limited
 from medveil.errors import ConfigError, DataError
 
@@ -58,12 +62,14 @@ class Source(ABC):
         Files left out when the source was opened. A file whose pixels turn out unreadable raises on `read` instead.
     warnings : tuple of str
         What a person should know about this source; numbers in them are exact, and for the site's own log.
-    counted : tuple of str
-        Those of the warnings that hold exact numbers of images: never for a card.
+    remarks : tuple of str
+        What is to be known of the files and classes as a whole, with names and numbers: for the site alone, on no card.
     said : tuple of str
         What was done to the images on their way to 8 bit, for the data card: no number of images in it.
     ungrouped : int
         Images that should carry what groups them and do not, where a warning tells of them.
+    split : str
+        ``official`` where the images bring parts that are kept, else ``drawn``.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
     """
@@ -75,9 +81,10 @@ class Source(ABC):
     channels: int
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
-    counted: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
     ungrouped: int = 0
+    split: str = "drawn"
     hidden: HiddenUnder | None = None
 
     def __init__(self, config: DataConfig) -> None:
@@ -85,6 +92,7 @@ class Source(ABC):
         self._config = config
         self.path = Path(config.path or "").expanduser()
         self.name = source_name(config)
+        self._listing: Listing | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -123,15 +131,50 @@ class Source(ABC):
                 where=self.items[index].id,
             )
 
+    def _list(self, *, also: str = "") -> Listing:
+        """The labelled files of the folder; what is to be said of them, `_finish` says. As `list_files`."""
+        self._listing = list_files(self.path, self._config, also=also)
+        return self._listing
+
     def _finish(self, items: Sequence[Item], *, default_size: int) -> None:
-        """Take the items: apply ``data.limit``, and settle size and channels."""
+        """Take the items: name groups alike, heed ``data.split`` and ``data.limit``, and settle size and channels."""
         if not items:
             raise DataError(f"holds no usable image{self._why_none()}", where=self.path)
-        kept = limited(items, self._config.limit)
-        self.items = tuple(items[i] for i in kept)
+        taken = [self._taken(item) for item in items]
+        self.split = self._split(taken)
+        if self.split == "drawn":
+            taken = [item._replace(split=None) for item in taken]
+        kept = limited(taken, self._config.limit)
+        self.items = tuple(taken[i] for i in kept)
         self._keep(kept)
         self.size = self._config.image_size or default_size
         self.channels = self._config.channels or self._first_channels()
+        self.remarks = tuple(self._remarks())
+
+    @staticmethod
+    def _taken(item: Item) -> Item:
+        group = None if item.group is None else group_name(item.group)
+        return item._replace(group=group, site=tidy(item.site or "") or None)
+
+    def _split(self, items: Sequence[Item]) -> str:
+        parts = {item.split for item in items}
+        if "validation" not in parts and "test" not in parts:
+            if self._config.split == "official":
+                cure = "leave it out, or give folders train, validation and test, or a column 'split'"
+                raise DataError("data.split is official, and the images bring no split", where=self.path, cure=cure)
+            return "drawn"
+        return self._config.split or "official"
+
+    def _remarks(self) -> Iterator[str]:
+        if self._listing is not None:
+            yield from self._listing.warnings
+        split = said_of_split((item.split for item in self.items), validation=self._config.validation)
+        if split is not None:
+            yield split
+        named = self._listing.labels if self._listing is not None else ()
+        drawn = 1 + (self._config.validation > 0) + (self._config.test > 0)
+        yield from said_of_classes(self.items, self.classes, named, parts=drawn)
+        yield from said_of_groups(self.items)
 
     def _why_none(self) -> str:
         if not self.skipped:

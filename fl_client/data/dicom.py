@@ -13,7 +13,7 @@ from crypto.reading.dicom import DicomImage
 from crypto.reading.dicom_head import HEAD_BYTES, is_dicom
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.folders import Labelled, list_files
+from fl_client.data.folders import Labelled
 from medveil.errors import DataError, MedVeilError
 
 
@@ -43,7 +43,7 @@ class DicomSource(Source):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        listing = list_files(self.path, config)
+        listing = self._list()
         self._group_by = config.group_by or "PatientID"
         self._from_column = self._group_by in listing.columns
         self._check_group(listing.columns)
@@ -95,7 +95,7 @@ class DicomSource(Source):
         own = file.columns[self._group_by] if self._from_column else header.group
         group = own or (f"file:{file.id}" if frames > 1 else None)
         ids = [file.id] if frames == 1 else [f"{file.id}#{frame}" for frame in range(frames)]
-        return [Item(each, label, group, None, site) for each in ids]
+        return [Item(each, label, group, file.split, site) for each in ids]
 
     def _ungrouped(self, items: Sequence[Item]) -> tuple[str, ...]:
         if self._group_by != "none":

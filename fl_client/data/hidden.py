@@ -21,7 +21,7 @@ from crypto.reading.dicom import DicomImage
 from crypto.reading.look import look
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.folders import Labelled, list_files
+from fl_client.data.folders import Labelled
 from medveil.errors import ConfigError, DataError, MedVeilError
 
 UNPROVEN = (
@@ -58,7 +58,7 @@ class HiddenSource(Source):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        listing = list_files(self.path, config, also=PNG_SUFFIX)
+        listing = self._list(also=PNG_SUFFIX)
         self._group_by, self._columns = config.group_by or "PatientID", listing.columns
         skipped = list(listing.skipped)
         found = list(_hidden_files(listing.files, skipped))
@@ -71,8 +71,8 @@ class HiddenSource(Source):
         _check_settings(config, first)
         _check_depth(alike[0])
         self._check_left(left, alike)
-        self.warnings = (UNPROVEN, *self._left_out(left, alike))
-        self.counted = self.warnings[1:]
+        self.warnings = (UNPROVEN,)
+        self._left = _left_out(left, alike)
         self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint, first.derivation)
         self.classes = class_names((each.file.label for each in alike), config, where=self.path)
         self._places: list[_Place] = []
@@ -89,12 +89,9 @@ class HiddenSource(Source):
             )
             raise DataError(problem, where=self.path, cure=_CURE)
 
-    def _left_out(self, left: Sequence[_Hidden], alike: Sequence[_Hidden]) -> tuple[str, ...]:
-        if not left:
-            return ()
-        forms = ", ".join(sorted({_form(each) for each in left})[:3])
-        counted = f"{len(left)} of {len(left) + len(alike)} files are hidden otherwise than most and left out"
-        return (f"{counted} ({forms}; most {_form(alike[0])}); {_CURE}",)
+    def _remarks(self) -> Iterator[str]:
+        yield from super()._remarks()
+        yield from self._left
 
     def read(self, index: int) -> Bytes:
         """One image as it is hidden: uint8 (channels, size, size).
@@ -122,7 +119,7 @@ class HiddenSource(Source):
         group = self._group(file, header) or (f"file:{file.id}" if header.frames > 1 else None)
         ids = [file.id] if header.frames == 1 else [f"{file.id}#{frame}" for frame in range(header.frames)]
         label, site = self.classes.index(file.label), file.columns.get("site") or None
-        return [Item(each, label, group, None, site) for each in ids]
+        return [Item(each, label, group, file.split, site) for each in ids]
 
     def _group(self, file: Labelled, header: HiddenHeader) -> str | None:
         if self._group_by in self._columns:
@@ -206,6 +203,15 @@ def _most_alike(found: Sequence[_Hidden], config: DataConfig) -> list[_Hidden]:
         return []
     most = Counter(_look(each.header) for each in asked).most_common(1)[0][0]
     return [each for each in asked if _look(each.header) == most]
+
+
+def _left_out(left: Sequence[_Hidden], alike: Sequence[_Hidden]) -> tuple[str, ...]:
+    """That files are left out, how many, and how they are hidden; empty where none is."""
+    if not left:
+        return ()
+    forms = ", ".join(sorted({_form(each) for each in left})[:3])
+    counted = f"{len(left)} of {len(left) + len(alike)} files are hidden otherwise than most and left out"
+    return (f"{counted} ({forms}; most {_form(alike[0])}); {_CURE}",)
 
 
 def _form(each: _Hidden) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from crypto.reading.base import About
 from crypto.reading.look import DICOM, NOT_AN_IMAGE, LastOpened, Look, Sort, look
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.channels import settle
+from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig
-from fl_client.data.folders import Labelled, list_files
+from fl_client.data.folders import Labelled
 from medveil.errors import DataError, MedVeilError
 
 
@@ -34,8 +34,9 @@ class ImageSource(Source):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        listing = list_files(self.path, config)
+        listing = self._list()
         self._opened = LastOpened()
+        self._form: Form | None = None
         self.skipped = tuple(listing.skipped)
         self._check_group(listing.columns)
         self.warnings = self._ungrouped(listing.columns)
@@ -65,11 +66,11 @@ class ImageSource(Source):
         channels, stamp = None if about is None else about.channels, _stamp(file.path)
         self._places += [_Place(file.path, page, channels, stamp) for page in range(pages)]
         label, site = self.classes.index(file.label), file.columns.get("site") or None
-        group = (file.columns[self._config.group_by] or None) if self._config.group_by else None
+        group = file.columns.get(self._config.group_by or "") or None
         # Pages of one file are related even where nothing says to whom.
         group = group or (f"file:{file.id}" if pages > 1 else None)
         ids = [file.id] if pages == 1 else [f"{file.id}#{page}" for page in range(pages)]
-        return [Item(each, label, group, None, site) for each in ids]
+        return [Item(each, label, group, file.split, site) for each in ids]
 
     def _about(self, path: Path) -> About | None:
         try:
@@ -81,15 +82,17 @@ class ImageSource(Source):
         found = [place.channels for place in self._places if place.channels is not None]
         if not found:
             return super()._first_channels()
-        form = settle(grey=found.count(1), colour=found.count(3))
-        if form.warning:
-            self.warnings += (form.warning,)
-            self.counted += (form.warning,)
-            self.said += (form.said,)
-        return form.channels
+        self._form = settle(grey=found.count(1), colour=found.count(3))
+        self.said += (self._form.said,) if self._form.said else ()
+        return self._form.channels
+
+    def _remarks(self) -> Iterator[str]:
+        yield from super()._remarks()
+        if self._form is not None and self._form.warning:
+            yield self._form.warning
 
     def _check_group(self, columns: tuple[str, ...]) -> None:
-        if self._config.group_by and self._config.group_by not in columns:
+        if self._config.group_by not in (None, "none", *columns):
             raise DataError(
                 f"data.group_by: there is no column '{self._config.group_by}'",
                 where=self.path / (self._config.labels or ""),

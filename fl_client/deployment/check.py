@@ -101,6 +101,8 @@ def _data(files: OwnFiles) -> Point:
     if len(source) < files.config.limits.least_images:
         cure = "more images, or a lower 'limits.least_images'"
         return Point("data", FAILED, f"{found}: fewer than this site's own limit", cure, DataError.exit_code)
+    if source.remarks:
+        return Point("data", WARNING, f"{found}; {'; '.join(source.remarks)}", "see that it is meant so")
     return Point("data", OK, found)
 
 

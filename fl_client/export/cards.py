@@ -79,6 +79,7 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
+        *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
         # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
         *([] if "ungrouped" not in data else _told_of_groups(data, smallest)),
@@ -211,6 +212,14 @@ def _grouping(data: Mapping[str, Any]) -> str:
         return "nothing"
     default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else "nothing"
     return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
+
+
+def _split(split: Mapping[str, Any]) -> str:
+    if split["kind"] != "official":
+        return "drawn by MedVeil"
+    missing = [part for part in ("validation", "test") if part not in split["official"]]
+    drawn = f"; {' and '.join(missing)} drawn from its training images" if missing else ""
+    return f"the data set's own ({', '.join(split['official'])}){drawn}"
 
 
 def _told_of_groups(data: Mapping[str, Any], smallest: int) -> list[str]:
