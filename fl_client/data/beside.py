@@ -13,6 +13,7 @@ from fl_client.data.labels import group_name
 from fl_client.data.table import Table, read_table
 from medveil.errors import DataError
 from medveil.plain import shown
+from medveil.written import setting
 
 _GROUPS = re.compile(r"(group|patient|subject|case|participant|person|pat)s?(id|key|no|nr|number|name|code)?|pid")
 _MOST_TABLES = 8
@@ -85,14 +86,21 @@ def refuse_leak(table: Table, files: Named, path: Path, config: DataConfig, *, u
         f"its column '{shown(column)}' says which images belong together ({sum(groups.values())} images in "
         f"{len(groups)} groups), and without it one group would stand in training and test"
     )
-    right = "" if used else f"data.labels={shown(path.name)} "
-    cure = f"write '{right}data.group_by={shown(column)}', or 'data.group_by=none' to tear groups apart knowingly"
+    right = setting("data.group_by", column) if used else _settings(path, table)
+    cure = f"write {right}, or data.group_by=none to tear groups apart knowingly"
     raise DataError(problem, where=path, cure=cure)
 
 
 def group_column(table: Table) -> str | None:
     """The column that names patients or other groups, by its own name."""
     return next((name for name in table.columns if _GROUPS.fullmatch(re.sub(r"[\s_.\-]", "", name.lower()))), None)
+
+
+def _settings(path: Path, table: Table) -> str:
+    """What to write to use a table that lies in the folder of the images."""
+    column = group_column(table)
+    found = [setting("data.labels", path.name), *([] if column is None else [setting("data.group_by", column)])]
+    return " ".join(found)
 
 
 def _tables(root: Path) -> list[Path]:

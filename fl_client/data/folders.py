@@ -18,6 +18,7 @@ from fl_client.data.table import Row, Table, read_table
 from fl_client.data.tree import Place, Tree, is_text, no_text, survey
 from medveil.errors import DataError
 from medveil.plain import shown
+from medveil.written import setting
 
 _ONE = "keep one of them"
 _INSIDE = "every path is below data.path, and counts from it"
@@ -163,7 +164,8 @@ def _refuse_outer(root: Path, named: Sequence[tuple[Place, tuple[str, ...]]], tr
         return
     (top,) = tops
     if part_named(top) is None and len({name for name in tree.folders if "/" not in name}) == 1:
-        cure = f"if its folders are the classes, set data.path to {shown(root / top)}; else list all in data.classes"
+        below = setting("data.path", str(root / top))
+        cure = f"if its folders are the classes, write {below}; else list all in data.classes"
         raise DataError(f"has one class only ('{shown(top)}'), which holds folders", where=root, cure=cure)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fl_client.data.config import DataConfig
 from medveil.errors import DataError
 from medveil.plain import shown
+from medveil.written import setting
 
 _WORDS = {
     "train": ("train", "training", "trn"),
@@ -55,8 +56,8 @@ def layout(paths: Sequence[tuple[str, ...]], config: DataConfig, *, where: Path)
     parts = {name for name in tops if part_named(name) is not None and name not in meant}
     if not parts:
         return _parts_below(inside, where)
-    found, classes = _listed(parts), _listed(tops, quoted=False)
-    as_classes = f"if they are classes, write 'data.classes=[{classes}]'"
+    found = _listed(parts)
+    as_classes = f"if they are classes, write {setting('data.classes', sorted(tops))}"
     if tops - parts:
         problem = f"folders named as parts of a split ({found}) lie beside others ({_listed(tops - parts)})"
         raise DataError(problem, where=where, cure=f"move one kind out of data.path; {as_classes}")
@@ -115,7 +116,7 @@ def said_of_split(parts: Iterable[str | None], *, validation: float) -> str | No
     return f"the data set's own split is kept: {found} images{drawn}; 'data.split=drawn' would deal them anew"
 
 
-def _listed(names: Iterable[str], *, quoted: bool = True) -> str:
+def _listed(names: Iterable[str]) -> str:
     every = sorted(names)
-    told = ", ".join(f"'{shown(name)}'" if quoted else shown(name) for name in every[:_SHOWN])
+    told = ", ".join(f"'{shown(name)}'" for name in every[:_SHOWN])
     return told if len(every) <= _SHOWN else f"{told}, ..."
