@@ -11,7 +11,9 @@ import yaml
 from medveil.plain import shown
 
 _MOST = 32
-_LONGEST = 80
+# A class name of the contract, a path of Linux: what is longer is cut, and shows it.
+_LONGEST = 256
+_LONGEST_ALONE = 4096
 
 
 def setting(key: str, value: str | Sequence[str]) -> str:
@@ -25,14 +27,14 @@ def setting(key: str, value: str | Sequence[str]) -> str:
         A text, or a list of texts; of a long list only the beginning is told, and the cut shows.
     """
     if isinstance(value, str):
-        return shlex.quote(f"{key}={_text(value)}")
-    told = [_text(each) for each in value[:_MOST]] + (["..."] if len(value) > _MOST else [])
+        return shlex.quote(f"{key}={_text(value, _LONGEST_ALONE)}")
+    told = [_text(each, _LONGEST) for each in value[:_MOST]] + (["..."] if len(value) > _MOST else [])
     return shlex.quote(f"{key}=[{', '.join(told)}]")
 
 
-def _text(value: str) -> str:
+def _text(value: str, most: int) -> str:
     """A text that YAML reads as that text and no number, no truth and no list."""
-    return _yaml(value) if value.isprintable() and len(value) <= _LONGEST else f'"{shown(value, most=_LONGEST)}"'
+    return _yaml(value) if value.isprintable() and len(value) <= most else f'"{shown(value, most=most)}"'
 
 
 def _yaml(value: str) -> str:
