@@ -33,12 +33,12 @@ OTHER_IMAGES = frozenset(
 DICOM = "dicom"
 _RASTER: tuple[ImageKind, ...] = (PNG, TIFF, JPEG, BMP)
 
-_JUNK_FOLDERS = frozenset(
+JUNK_FOLDERS = frozenset(
     {"__macosx", ".appledouble", ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems"}
     | {".documentrevisions-v100", "$recycle.bin", "recycler", "system volume information", "@eadir", "#recycle"}
     | {".thumbnails", ".ipynb_checkpoints", ".git", "lost+found"}
 )
-_JUNK_FILES = frozenset(
+JUNK_FILES = frozenset(
     {".ds_store", ".localized", "icon\r", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini"}
     | {"autorun.inf", "dicomdir", ".directory", ".nomedia", ".picasa.ini", "picasa.ini"}
     | {"medveil-manifest.jsonl", "medveil-report.json"}
@@ -122,7 +122,7 @@ def is_junk(name: str, head: bytes = b"") -> bool:
         Its first bytes, where they were read: ``._NAME`` is junk unless they are those of an image.
     """
     *folders, last = name.lower().split("/")
-    if last in _JUNK_FILES or not _JUNK_FOLDERS.isdisjoint(folders):
+    if last in JUNK_FILES or not JUNK_FOLDERS.isdisjoint(folders):
         return True
     if last.startswith("._") and kind_of_head(head) is None:
         return True

@@ -15,12 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from crypto.reading.look import JUNK_FILES, JUNK_FOLDERS
 from fl_client.data.items import Skipped
 from medveil.errors import DataError
 
-JUNK = {"thumbs.db", "desktop.ini", "dicomdir", "medveil-manifest.jsonl", "medveil-report.json"}
-"""Names of files, in lower case, that no person put there as an image."""
-_JUNK_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir"}
 _MOST_LINKS = 100_000
 _NO_TEXT = "its name is not valid UTF-8"
 
@@ -105,7 +103,7 @@ class _Survey:
             self._skip(folder.path, f"cannot be opened: {error.strerror}")
             return
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in JUNK | _JUNK_FOLDERS:
+            if entry.name.startswith(".") or entry.name.lower() in JUNK_FILES | JUNK_FOLDERS:
                 continue
             path = folder.path / entry.name
             try:
