@@ -111,6 +111,12 @@ def look_at(name: str, head: bytes) -> Look:
     return Look(Sort.OTHER, why=NOT_AN_IMAGE)
 
 
+def no_image(name: str, head: bytes) -> str:
+    """What is said of a file that was asked for as an image and is none."""
+    found = look_at(name, head)
+    return found.why if found.sort is Sort.MISSED else "is not an image" if head else "is empty"
+
+
 def is_junk(name: str, head: bytes = b"") -> bool:
     """Whether a file is left by a system, a viewer or MedVeil itself, and no image of anybody's.
 
@@ -149,7 +155,7 @@ def open_image(path: Path) -> Opened:
     head = read_head(path, HEAD_BYTES)
     kind = kind_of_head(head)
     if kind is None:
-        raise DataError("is not an image" if head else "is empty", where=path)
+        raise DataError(no_image(path.name, head), where=path)
     with decoding(path):
         return image_kind(kind).open(path)
 

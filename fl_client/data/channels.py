@@ -33,5 +33,5 @@ def settle(*, grey: int, colour: int) -> Form:
     if not grey:
         return Form(3)
     said = "grey and colour images are mixed: grey ones are repeated in three channels"
-    cure = "data.channels=1 makes all of them grey"
+    cure = "data.channels=1 makes all grey"
     return Form(3, said, f"{grey} images are grey and {colour} in colour: grey ones are repeated in 3 channels; {cure}")

@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "cryp
     from crypto.files.raster_tiff import TiffFile
     from crypto.files.recipe import Recipe
     from crypto.files.sealing import check_sealed, sealed_output
+    from crypto.reading.look import open_image
     from crypto.tree.records import Marks, parse_heading, parse_record
     from medveil.errors import MedVeilError
 
@@ -104,6 +105,14 @@ def a_bmp(data: bytes) -> None:
     BmpFile().hide(written(data), PLACE / "output", RECIPES[len(data) % 2], KEY)
 
 
+def an_image(data: bytes) -> None:
+    """What every door reads of a file: its header, and each image as stored and as shown."""
+    opened = open_image(written(with_checksums(data)))
+    for frame in range(min(opened.about.frames, 4)):
+        opened.stored(frame)
+        opened.shown(frame, window=(100.0, 50.0) if len(data) % 2 else None)
+
+
 READERS: tuple[Callable[[bytes], None], ...] = (
     a_header,
     a_record,
@@ -114,6 +123,7 @@ READERS: tuple[Callable[[bytes], None], ...] = (
     a_tiff,
     a_jpeg,
     a_bmp,
+    an_image,
 )
 
 
@@ -154,6 +164,8 @@ def corpus() -> Path:
     for reader, name in given.items():
         data = bytes([READERS.index(reader)]) + (work / name).read_bytes()
         (folder / name).write_bytes(data)
+    for name in ("PNG", "TIFF", "JPEG", "BMP", "LZW"):
+        (folder / f"image-{name}").write_bytes(bytes([READERS.index(an_image)]) + (work / name).read_bytes())
     (folder / "LZW").write_bytes(bytes([READERS.index(a_tiff)]) + (work / "LZW").read_bytes())
     return folder
 
