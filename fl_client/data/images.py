@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from crypto.reading.base import About
 from crypto.reading.look import DICOM, NOT_AN_IMAGE, LastOpened, Look, Sort, look
+from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig
@@ -40,28 +41,30 @@ class ImageSource(Source):
         self.skipped = tuple(listing.skipped)
         self._check_group(listing.columns)
         self.warnings = self._ungrouped(listing.columns)
-        images = [each for each in listing.files if self._is_image(each)]
-        self.classes = class_names((each.label for each in images), config, where=self.path) if images else ()
+        images = [(each, kind) for each in listing.files if (kind := self._image_kind(each)) is not None]
+        self.classes = class_names((each.label for each, _ in images), config, where=self.path) if images else ()
         self._places: list[_Place] = []
-        self._finish([item for each in images for item in self._pages(each)], default_size=224)
+        self._finish([item for each, kind in images for item in self._pages(each, kind)], default_size=224)
 
-    def _is_image(self, file: Labelled) -> bool:
-        """Whether a file is one of ours; what else it is goes to `skipped`."""
+    def _image_kind(self, file: Labelled) -> str | None:
+        """The kind of a file that is one of ours, empty where it only says so; what else it is goes to `skipped`."""
         try:
             found = look(file.path, file.id)
         except MedVeilError as error:
             found = Look(Sort.OTHER, why=error.problem)
         if found.sort is Sort.IMAGE and found.kind != DICOM:
-            return True
+            return found.kind
         # Of a file that its name calls an image and that is none, reading says so.
         if found.sort is Sort.MISSED and file.path.suffix.lower() in _SUFFIXES:
-            return True
+            return ""
         if found.sort is not Sort.JUNK:
             self.skipped = (*self.skipped, Skipped(file.id, _why(found, file)))
-        return False
+        return None
 
-    def _pages(self, file: Labelled) -> list[Item]:
-        about = self._about(file.path)
+    def _pages(self, file: Labelled, kind: str) -> list[Item]:
+        # Of a hundred thousand files, headers take half a minute, and pages and channels may be known without.
+        needed = kind == TIFF.name or self._config.channels is None
+        about = self._about(file.path) if needed else None
         pages = 1 if about is None else about.frames
         channels, stamp = None if about is None else about.channels, _stamp(file.path)
         self._places += [_Place(file.path, page, channels, stamp) for page in range(pages)]

@@ -266,6 +266,19 @@ def test_no_more_is_inflated_than_was_claimed(tmp_path: Path, kind: str) -> None
     assert time.process_time() - start < 1
 
 
+def test_a_jpeg_of_more_scans_than_an_encoder_makes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    Image.fromarray(COLOUR).save(path, "JPEG", progressive=True, quality=90)
+    assert not isinstance(both(path, tmp_path), str)
+    data = path.read_bytes()
+    # The last scan again and again: each refines what the one before refined.
+    last, end = data.rindex(b"\xff\xda"), data.rindex(b"\xff\xd9")
+    path.write_bytes(data[:end] + data[last:end] * 200 + data[end:])
+    said = both(path, tmp_path)
+    assert isinstance(said, str)
+    assert "more than 100 scans" in said
+
+
 def test_the_limit_is_in_the_words(tmp_path: Path) -> None:
     png_claim(tmp_path / "x.png", 24000)
     assert str(LARGEST_VALUES) in str(both(tmp_path / "x.png", tmp_path))
