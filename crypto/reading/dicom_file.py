@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import struct
@@ -132,14 +133,15 @@ def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom's warnings off the terminal and out of logs: they quote values of attributes."""
-    before = config.logger.disabled
-    config.logger.disabled = True
+    before = config.logger.level
+    # Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it.
+    config.logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        config.logger.disabled = before
+        config.logger.setLevel(before)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -82,8 +83,9 @@ def as_implicit(path: Path) -> Path:
 
 
 @pytest.fixture
-def seen(tmp_path: Path) -> Callable[..., Any]:
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """What both doors make of a data set, however it is encoded."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
     def see(dataset: Dataset, *, window: tuple[float, float] | None = None) -> Any:
         path = tmp_path / "x.dcm"
