@@ -56,7 +56,7 @@ class FileKind(Protocol):
     name: str
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
+        """Whether the first bytes of a file are of this kind."""
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called."""

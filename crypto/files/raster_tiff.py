@@ -58,7 +58,7 @@ class TiffFile:
     name = "tiff"
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
+        """Whether the first bytes of a file are of this kind."""
         return TIFF.recognises(head)
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:

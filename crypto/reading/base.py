@@ -22,6 +22,7 @@ Bytes = NDArray[np.uint8]
 LARGEST_SIDE = 2**20
 LARGEST_VALUES = 2**27
 """Values of one image that is opened: 11585 x 11585 grey, 6688 x 6688 RGB. A cipher needs some 30 bytes for each."""
+SMALLER = "make it smaller, or cut it into tiles"
 MOST_FRAMES = 2**20
 """Images of one file: a corrupt count must not fill the memory."""
 
@@ -118,7 +119,7 @@ def check_size(*, width: int, height: int, channels: int, where: str | Path) -> 
         raise DataError(f"is an image of {width} x {height} pixels", where=where)
     if max(width, height) > LARGEST_SIDE or width * height * channels > LARGEST_VALUES:
         problem = f"is an image of {width} x {height} pixels and {channels} channels"
-        raise DataError(problem, where=where, cure=f"up to {LARGEST_VALUES} values are opened")
+        raise DataError(problem, where=where, cure=f"up to {LARGEST_VALUES} values are opened: {SMALLER}")
 
 
 def check_frame(frame: int, about: About, *, where: str | Path) -> None:

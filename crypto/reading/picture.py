@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from crypto.reading import png
-from crypto.reading.base import check_size
+from crypto.reading.base import SMALLER, check_size
 from crypto.reading.png import Chunk, Png
 from crypto.reading.samples import Samples
 from medveil.errors import DataError
@@ -168,7 +168,7 @@ def _open(path: Path, kind: str) -> Image.Image:
         try:
             image = Image.open(path, formats=[kind])
         except Image.DecompressionBombError:
-            raise DataError("is an image of more pixels than are opened") from None
+            raise DataError("is an image of more pixels than are opened", cure=SMALLER) from None
     check_size(width=image.size[0], height=image.size[1], channels=len(image.getbands()), where=path)
     return image
 

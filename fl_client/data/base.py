@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
+from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.folders import Listing, list_files
 from fl_client.data.items import Item, Skipped
@@ -93,6 +94,7 @@ class Source(ABC):
         self.path = Path(config.path or "").expanduser()
         self.name = source_name(config)
         self._listing: Listing | None = None
+        self._form: Form | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -165,9 +167,15 @@ class Source(ABC):
             return "drawn"
         return self._config.split or "official"
 
+    def _channels_by_header(self) -> list[int]:
+        """The channels of each image, as far as its file's header was read."""
+        return []
+
     def _remarks(self) -> Iterator[str]:
         if self._listing is not None:
             yield from self._listing.warnings
+        if self._form is not None and self._form.warning:
+            yield self._form.warning
         split = said_of_split((item.split for item in self.items), validation=self._config.validation)
         if split is not None:
             yield split
@@ -183,6 +191,12 @@ class Source(ABC):
         return f" ({len(self.skipped)} files were skipped, {count} because: {reason})"
 
     def _first_channels(self) -> int:
+        """The channels that all images get by their headers; where none are known, those of the first that is read."""
+        found = self._channels_by_header()
+        if found:
+            self._form = settle(grey=found.count(1), colour=found.count(3))
+            self.said += (self._form.said,) if self._form.said else ()
+            return self._form.channels
         why = ""
         for index in range(len(self.items)):
             try:

@@ -20,6 +20,7 @@ from medveil.errors import DataError, MedVeilError
 class _Place(NamedTuple):
     path: Path
     frame: int
+    channels: int
     stamp: Stamp
 
 
@@ -27,6 +28,7 @@ class _Header(NamedTuple):
     """What a source keeps of a file's header."""
 
     frames: int
+    channels: int
     group: str
     site: str
     stamp: Stamp
@@ -84,11 +86,12 @@ class DicomSource(Source):
             raise image.is_hidden()
         group = "" if self._from_column or self._group_by == "none" else image.text(self._group_by)
         stat = path.stat()
-        return _Header(image.about.frames, group, image.text("InstitutionName"), Stamp(stat.st_size, stat.st_mtime_ns))
+        about, site = image.about, image.text("InstitutionName")
+        return _Header(about.frames, about.channels, group, site, Stamp(stat.st_size, stat.st_mtime_ns))
 
     def _frames(self, file: Labelled, header: _Header) -> list[Item]:
         frames = header.frames
-        self._places += [_Place(file.path, frame, header.stamp) for frame in range(frames)]
+        self._places += [_Place(file.path, frame, header.channels, header.stamp) for frame in range(frames)]
         label = self.classes.index(file.label)
         site = file.columns.get("site") or header.site or None
         # The frames of one file are related even where the file names no patient.
@@ -105,6 +108,9 @@ class DicomSource(Source):
         return (
             f"{self.ungrouped} of {len(items)} images carry no {self._group_by}: each counts as a group of its own",
         )
+
+    def _channels_by_header(self) -> list[int]:
+        return [place.channels for place in self._places]
 
     def _keep(self, kept: Sequence[int]) -> None:
         self._places = [self._places[i] for i in kept]

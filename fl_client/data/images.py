@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +10,6 @@ from crypto.reading.base import About
 from crypto.reading.look import DICOM, NOT_AN_IMAGE, LastOpened, Look, Sort, look
 from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
 from medveil.errors import DataError, MedVeilError
@@ -37,7 +36,6 @@ class ImageSource(Source):
         super().__init__(config)
         listing = self._list()
         self._opened = LastOpened()
-        self._form: Form | None = None
         self.skipped = tuple(listing.skipped)
         self._check_group(listing.columns)
         self.warnings = self._ungrouped(listing.columns)
@@ -81,18 +79,8 @@ class ImageSource(Source):
         except MedVeilError:
             return None
 
-    def _first_channels(self) -> int:
-        found = [place.channels for place in self._places if place.channels is not None]
-        if not found:
-            return super()._first_channels()
-        self._form = settle(grey=found.count(1), colour=found.count(3))
-        self.said += (self._form.said,) if self._form.said else ()
-        return self._form.channels
-
-    def _remarks(self) -> Iterator[str]:
-        yield from super()._remarks()
-        if self._form is not None and self._form.warning:
-            yield self._form.warning
+    def _channels_by_header(self) -> list[int]:
+        return [place.channels for place in self._places if place.channels is not None]
 
     def _check_group(self, columns: tuple[str, ...]) -> None:
         if self._config.group_by not in (None, "none", *columns):

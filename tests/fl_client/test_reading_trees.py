@@ -263,6 +263,16 @@ def test_a_mixture_of_grey_and_colour_is_read_in_colour_whatever_comes_first(tmp
     assert open_images(tmp_path / "in", channels=1).said == ()
 
 
+def test_dicom_files_decide_by_all_of_them_too(tmp_path: Path) -> None:
+    colour = pydicom.data.get_testdata_file("SC_rgb_small_odd.dcm")
+    for name, path in (("a/0", CT), ("a/1", CT), ("b/0", colour), ("b/1", CT)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / name)  # type: ignore[arg-type]
+    source = open_source(DataConfig(source="dicom", path=str(tmp_path), group_by="none", min_side=1))
+    assert source.channels == 3
+    assert any(each.startswith("3 images are grey and 1 in colour") for each in source.remarks)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_images_that_are_alike_are_said_nothing_of(tmp_path: Path, mode: str) -> None:
     for name in ("a/0.png", "a/1.png", "b/0.png"):
