@@ -21,8 +21,9 @@ from medveil.files import new_file
 class DicomFile:
     """DICOM files (PS3.10): hidden as DICOM files that every reader opens.
 
-    An archive shown again is native: of a compressed original it has the pixels as decoded, colour as RGB, and every
-    attribute but those that spoke of the compression. `Recipe.seal` is not this class's affair.
+    An archive shown again is native. Of a native original it has every stored word, whatever the header claims of them;
+    of a compressed one the pixels as decoded, in the colours that its codestreams hold, and every attribute but those
+    that spoke of the compression. `Recipe.seal` is not this class's affair.
     """
 
     name = "dicom"

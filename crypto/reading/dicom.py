@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+from pydicom.multival import MultiValue
 
 from crypto.dicom.private import find_header, is_hidden
 from crypto.files.streams import Opener, open_file
@@ -23,6 +24,7 @@ from crypto.reading.dicom_values import texts
 from medveil.errors import DataError
 
 _HIDDEN = "read it as it is: set data.source to hidden"
+_PADDING = " \0"
 _SETS = "^="
 """What separates parts of a person's name; trailing ones say nothing (PS3.5 6.2.1)."""
 
@@ -80,9 +82,18 @@ class DicomImage:
         Padding of either side is left out (PS3.5 6.2: it is not significant), for one patient is written with it by one
         device and without by another; so are parts of a name that are empty and last.
         """
-        with as_data_error(self.path, keyword):
-            found = [value.rstrip(_SETS).strip() for value in texts(self._opened.dataset, keyword)]
+        with quiet():
+            found = [value.strip(_PADDING).rstrip(_SETS).strip(_PADDING) for value in self._values(keyword)]
         return "\\".join(found).strip("\\")
+
+    def _values(self, keyword: str) -> list[str]:
+        try:
+            value = self._opened.dataset[keyword].value if keyword in self._opened.dataset else None
+            several = value if isinstance(value, MultiValue) else [] if value is None else [value]
+            return [str(each) for each in several]
+        # A value that is not as DICOM asks makes pydicom raise nearly anything: its bytes tell patients apart as well.
+        except Exception:
+            return texts(self._opened.dataset, keyword)
 
     def _words(self, frame: int) -> npt.NDArray[Any]:
         check_frame(frame, self.about, where=self.path)

@@ -49,20 +49,19 @@ _CLASSES = {
 
 _SECONDARY = "1.2.840.10008.5.1.4.1.1.7"
 _NO_MODALITIES = {"SR": "a report", "DOC": "a document", "KO": "a selection of images", "PR": "a presentation state"}
-_REPORT = re.compile(
-    r"\b(dose|exam(ination)?|radiation|patient|scan)[ _-]*(report|info(rmation)?|summary|protocol|record|sheet|page)\b"
-    r"|\b(dosimetry|rdsr|dosis(protokoll|bericht)|patientenprotokoll|structured[ _-]*report)\b",
+_DOSE = re.compile(
+    r"\b(radiation|ct)?[ _-]*dos(e|is)[ _-]*(report|info(rmation)?|summary|record|sheet|page|protokoll|bericht)\b"
+    r"|\bpatient(en)?[ _-]*protoko?l(l)?\b|\b(dosimetry|rdsr)\b|^dose$",
     re.IGNORECASE,
 )
-"""What scanners call the screens of text that they send beside their images."""
-_TITLES = (
-    "SeriesDescription",
-    "ImageType",
-    "ProtocolName",
-    "ImageComments",
-    "DocumentTitle",
-    "AcquisitionProtocolDescription",
+_REPORT = re.compile(
+    r"\b(exam(ination)?|patient|scan|structured|final|summary|text|measurement|result)s?[ _-]*"
+    r"(report|info(rmation)?|summary|protocol|record|sheet|page)s?\b|^(reports?|summary|worksheet)$",
+    re.IGNORECASE,
 )
+"""What scanners call the screens of text that they send beside their images; the second, secondary captures alone."""
+_TITLES = ("SeriesDescription", "ImageType")
+_MORE_TITLES = ("ProtocolName", "ImageComments", "DocumentTitle", "AcquisitionProtocolDescription")
 
 _SLIDES = ("1.2.840.10008.5.1.4.1.1.77.1.6", "1.2.840.10008.5.1.4.1.1.77.1.9")
 _LABELS = {"LABEL", "OVERVIEW"}
@@ -125,9 +124,13 @@ def _depth(dataset: Dataset) -> list[float | None]:
 def _refuse_reports(dataset: Dataset, sop_class: str, path: Path) -> None:
     """Refuse screens of text that are stored as images."""
     what = _NO_MODALITIES.get(text(dataset, "Modality"))
-    if what is None and _is_secondary(sop_class):
-        titles = (title.replace("_", " ") for keyword in _TITLES for title in texts(dataset, keyword))
-        what = "a report" if any(_REPORT.search(title) for title in titles) else None
+    titles = [title.replace("_", " ") for keyword in _TITLES for title in texts(dataset, keyword)]
+    if any(_DOSE.search(title) for title in titles):
+        what = what or "a report"
+    if _is_secondary(sop_class):
+        titles += [title.replace("_", " ") for keyword in _MORE_TITLES for title in texts(dataset, keyword)]
+        if any(_DOSE.search(title) or _REPORT.search(title) for title in titles):
+            what = what or "a report"
     if what is not None:
         problem = f"is {what} stored as an image, which is refused: its pixels are text, and may name the patient"
         raise DataError(problem, where=path, cure="leave it out of what is shared")

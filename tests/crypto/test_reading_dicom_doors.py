@@ -420,6 +420,8 @@ REPORTS: dict[str, dict[str, Any]] = {
     "a report": {"SeriesDescription": "Dose Report"},
     "a report stored": {"ImageType": ["DERIVED", "SECONDARY", "PATIENT_PROTOCOL"]},
     "a report stored as": {"ProtocolName": "Exam Summary"},
+    "a report stored as an": {"SeriesDescription": "CT_DOSE_INFO", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"},
+    "a report stored as an image": {"SeriesDescription": "Patientenprotokoll"},
     "a document": {"Modality": "DOC"},
     "a segmentation": {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"},
     "a parametric map": {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.30"},
@@ -444,7 +446,9 @@ def test_what_is_no_image_is_left_out_by_name(
     assert refusal.startswith(f"is {name}")
 
 
-@pytest.mark.parametrize("title", ["Chest PA", "Report excluded", "CT thorax dose reduced", "Lung protocol"])
+@pytest.mark.parametrize(
+    "title", ["Chest PA", "Report excluded", "CT thorax dose reduced", "Lung protocol", "Low dose scan"]
+)
 def test_titles_of_images_are_no_reports(dicom_of: DicomOf, seen: Callable[..., Any], title: str) -> None:
     dataset = dicom_of(RAMP.astype(np.uint8))
     dataset.SeriesDescription = title
@@ -497,6 +501,14 @@ def test_padding_makes_no_second_patient(dicom_of: DicomOf, tmp_path: Path, writ
     assert image.text("PatientID") == "P02"
     assert image.text("PatientName") == "Doe^Jane"
     assert image.text("InstitutionName") == ""
+
+
+def test_names_are_read_in_their_character_set(dicom_of: DicomOf, tmp_path: Path) -> None:
+    dataset = dicom_of(RAMP)
+    dataset.SpecificCharacterSet, dataset.InstitutionName = "ISO_IR 192", " Universitätsklinikum "
+    dataset.save_as(tmp_path / "x.dcm", enforce_file_format=True)
+    assert DicomImage(tmp_path / "x.dcm").text("InstitutionName") == "Universitätsklinikum"
+    assert DicomImage(tmp_path / "x.dcm").text("Rows") == "32"
 
 
 @pytest.mark.parametrize("deep", [8, 16])
