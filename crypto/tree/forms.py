@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from pathlib import Path
 
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import kind_of
+from crypto.reading.look import open_image
 from crypto.tree.plan import Plan
 from medveil.errors import MedVeilError
 
@@ -29,6 +31,12 @@ class Forms:
         self._counts = recipe is not None and recipe.purpose == TRAINING and recipe.channels is None
         self._now: Counter[int] = Counter()
         self._before: set[int] = set()
+
+    def look(self, path: Path) -> None:
+        """Count a file that would be hidden, by its header; nothing of one that cannot be read."""
+        if self._counts:
+            with contextlib.suppress(MedVeilError):
+                self.add(open_image(path).about.channels)
 
     def add(self, channels: int) -> None:
         """Count a file that was hidden now."""
@@ -56,6 +64,6 @@ class Forms:
         counted = " and ".join(f"{self._now[channels]} files in {name}" for channels, name in _NAMES.items())
         before = ", beside those of earlier runs" if self._before else ""
         return (
-            f"grey and colour images are mixed, and each was hidden as it is: {counted}{before}; one model reads one "
-            "form alone: hide them again into an empty folder with --channels 3 (or 1)"
+            f"grey and colour images are mixed, and each is hidden as it is: {counted}{before}; one model reads one "
+            "form alone: hide them into an empty folder with --channels 3 (or 1)"
         )

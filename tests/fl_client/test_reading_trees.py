@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from crypto.config import CipherConfig
 from crypto.files.recipe import Recipe
 from crypto.keyring import Keyring
 from crypto.reading.look import HEAD_BYTES, LastOpened, Sort, is_junk, look, look_at
+from crypto.tree.dry import forecast
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result, run_tree
 from crypto.tree.workers import Alone
@@ -289,6 +291,14 @@ def test_encrypt_says_that_grey_and_colour_are_mixed(tmp_path: Path) -> None:
     assert "--channels 3" in said
     for channels in (1, 3):
         assert "." not in dict(hide(tmp_path / "in", tmp_path / f"out{channels}", channels=channels).warned)
+
+
+def test_a_dry_run_says_so_too(tmp_path: Path) -> None:
+    recipe = Recipe(purpose="training", cipher=CipherConfig(block=8), size=SIDE)
+    plan = Plan(source=mixed(tmp_path / "in"), target=tmp_path / "out", recipe=recipe)
+    assert "4 files in grey and 4 files in colour" in forecast(plan, Keyring(KEY)).mixed
+    grey = dataclasses.replace(plan, recipe=dataclasses.replace(recipe, channels=1))
+    assert forecast(grey, Keyring(KEY)).mixed == ""
 
 
 def test_encrypt_says_so_of_a_run_that_went_on(tmp_path: Path) -> None:
