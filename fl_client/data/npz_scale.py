@@ -21,8 +21,9 @@ Values = npt.NDArray[Any]
 _MOST_SAMPLED = 2**22
 """Values that percentiles are taken of; the error that leaves is far below one step of 255."""
 _CHUNK = 2**22
-_FILLED = 0.1
-"""Part of a usual range that values must fill to be taken for it: else what they show would be black."""
+_USUAL = ((0.0, 1.0, 0.1), (-1.0, 1.0, 0.1), (0.0, 255.0, 0.5))
+"""Ranges of fractions made of 8-bit images, and the part of each that values must fill to be taken for it: fractions
+of 0 to 30 are a measure of something (an uptake), not the dark images of 0 to 255."""
 _SLACK = 1e-4
 _DARK = 32
 
@@ -86,11 +87,9 @@ def _usual(found: _Range, *, floating: bool, signed_bytes: bool) -> tuple[float,
         return 0.0, 255.0
     if signed_bytes:
         return -128.0, 127.0
-    ranges = [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)] if floating else []
-    for darkest, brightest in ranges:
-        span = brightest - darkest
+    for darkest, brightest, filled in _USUAL if floating else ():
         inside = low >= darkest - _SLACK and high <= brightest + _SLACK
-        if inside and high - low >= _FILLED * span:
+        if inside and high - low >= filled * (brightest - darkest):
             return darkest, brightest
     return None
 

@@ -69,7 +69,7 @@ OTHERS = {
     "Hounsfield": BYTES.astype(np.int16) * 10 - 1000,
     "12 bit": BYTES.astype(np.uint16) * 16,
     "faint": BYTES / 255e4,
-    "a fourth of one": BYTES.astype(np.float32) / 60,
+    "a measure": BYTES.astype(np.float32) / 6,
 }
 
 
