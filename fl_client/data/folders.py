@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from fl_client.data.beside import offered, refuse_leak
 from fl_client.data.config import DataConfig
@@ -20,6 +21,8 @@ from medveil.errors import DataError
 from medveil.plain import shown
 from medveil.written import setting
 
+Real = tuple[int, int] | str
+_COMPOSED: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 _ONE = "keep one of them"
 _INSIDE = "every path is below data.path, and counts from it"
 _MOST_SHOWN = 200
@@ -159,8 +162,8 @@ def _refuse_outer(root: Path, named: Sequence[tuple[Place, tuple[str, ...]]], tr
     """One folder that holds folders is more likely the place of the classes than a class."""
     inside = [parts for _, parts in named if len(parts) > 1]
     tops = {parts[0] for parts in inside}
-    below = {parts[1] for parts in inside if len(parts) > 2}
-    if config.classes is not None or len(tops) != 1 or len(below) < 2 or any(len(parts) == 2 for parts in inside):
+    deeper = {parts[1] for parts in inside if len(parts) > 2}
+    if config.classes is not None or len(tops) != 1 or len(deeper) < 2 or any(len(parts) == 2 for parts in inside):
         return
     (top,) = tops
     if part_named(top) is None and len({name for name in tree.folders if "/" not in name}) == 1:
@@ -211,8 +214,7 @@ def _from_csv(root: Path, table: Path, config: DataConfig, also: str) -> Listing
         line, named, label = row.line, row.cells["path"], row.cells["label"]
         if not named or not label:
             raise DataError(f"line {line} has no {'path' if not named else 'label'}", where=table)
-        path, name = _file_of(root, row, table, also)
-        real = _real(path)
+        path, name, real = _file_of(root, row, table, also)
         for key in {Path(os.path.normpath(path)).as_posix(), real} - {None}:
             if key in lines and lines[key] != line:
                 raise DataError(f"lines {lines[key]} and {line} both name '{shown(named)}'", where=table, cure=_ONE)
@@ -228,37 +230,37 @@ def _from_csv(root: Path, table: Path, config: DataConfig, also: str) -> Listing
 
 
 def _with_split(found: list[_File], read: Table, table: Path) -> tuple[list[_File], list[str]]:
+    name = shown(table.name)
     if "split" not in read.columns:
         tops = {part_named(each.file.id.split("/", 1)[0]) for each in found if "/" in each.file.id}
         if None in tops or "train" not in tops or len(tops) < 2:
             return found, []
-        told = f"the files of {table.name} lie in folders of a split, and it has no column 'split': they are dealt anew"
+        told = f"the files of {name} lie in folders of a split, and it has no column 'split': they are dealt anew"
         return found, [told]
-    parts, warning = parts_of_column([each.file.columns["split"] for each in found], table.name)
+    parts, warning = parts_of_column([each.file.columns["split"] for each in found], name)
     if warning is not None:
         return found, [warning]
     return [each._replace(file=each.file._replace(split=part)) for each, part in zip(found, parts, strict=True)], []
 
 
-def _file_of(root: Path, row: Row, table: Path, also: str) -> tuple[Path, str]:
-    """The file a row names, and its name: as it stands there, else as another system would write it."""
-    named = row.cells["path"]
-    first = _inside(root, named, table, row.line)
+def _file_of(root: Path, row: Row, table: Path, also: str) -> tuple[Path, str, Real | None]:
+    """The file a row names, its name as it stands there or as another system would write it, and what it really is."""
     for form in _forms(row):
-        for ending in dict.fromkeys(("", also)):
-            if _real(root / f"{form}{ending}") is not None:
+        for ending in ("", also) if also else ("",):
+            real = _real(root / f"{form}{ending}")
+            if real is not None:
                 path = _inside(root, form, table, row.line)
-                return path.with_name(path.name + ending), os.path.normpath(form)
-    return first, os.path.normpath(named)
+                return path.with_name(path.name + ending), os.path.normpath(form), real
+    named = row.cells["path"]
+    return _inside(root, named, table, row.line), os.path.normpath(named), None
 
 
-def _forms(row: Row) -> list[str]:
+def _forms(row: Row) -> Iterator[str]:
     """A path as it is written, without the space around it, with slashes, and with letters composed or not."""
+    yield row.path
     written = [row.path, row.cells["path"]]
     written += [each.replace("\\", "/") for each in written]
-    return list(
-        dict.fromkeys([*written, *(unicodedata.normalize(k, each) for each in written for k in ("NFC", "NFD"))])
-    )
+    yield from dict.fromkeys([*written[1:], *(unicodedata.normalize(k, each) for each in written for k in _COMPOSED)])
 
 
 def _inside(root: Path, named: str, table: Path, line: int) -> Path:
@@ -278,14 +280,14 @@ def _inside(root: Path, named: str, table: Path, line: int) -> Path:
     return path
 
 
-def _real(path: Path) -> tuple[int, int] | str | None:
+def _real(path: Path) -> Real | None:
     """What tells a file from every other; None where there is none."""
     try:
-        if not path.is_file():
-            return None
         found = path.stat()
-    except OSError:
-        # A name longer than a disk allows is no file's.
+    except (OSError, ValueError):
+        # A name longer than a disk allows is no file's, nor is one with a NUL in it.
+        return None
+    if not stat.S_ISREG(found.st_mode):
         return None
     return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
 

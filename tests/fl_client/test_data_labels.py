@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from labelled_trees import CASES, classes, here, images, labelled, put, said
 
@@ -144,6 +144,7 @@ WORDS = st.text(st.characters(categories=["L", "M", "N", "Zs"]), min_size=1, max
 )
 
 
+@settings(deadline=None)
 @given(
     WORDS, st.sampled_from(["NFC", "NFD"]), st.sampled_from([str.upper, str.casefold, str]), st.text(" \t\xa0\u3000")
 )
@@ -155,6 +156,7 @@ def test_every_spelling_has_one_key(word: str, form: str, case: object, space: s
         assert key(other) == key(word)
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS, min_size=1, max_size=12))
 def test_classes_are_told_apart_by_key_alone_and_in_any_order(words: list[str]) -> None:
     found = settled(*words)
@@ -166,16 +168,19 @@ def test_classes_are_told_apart_by_key_alone_and_in_any_order(words: list[str]) 
     assert set(settled(*found.values()).values()) == set(found.values())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15), st.integers(0, 3), st.sampled_from(["", ".", ".0", ".000"]))
 def test_a_whole_number_is_one_class_however_it_is_written(number: int, zeros: int, end: str) -> None:
     assert key(f"{'0' * zeros}{number}{end}") == str(number)
 
 
+@settings(deadline=None)
 @given(st.lists(WORDS, min_size=2, max_size=6, unique=True))
 def test_configured_classes_are_never_renamed(words: list[str]) -> None:
     assert settled(*words, names=words) == {word: word for word in words}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40), st.text("\0 \t\n\u3000\u200b\ufeff", max_size=5))
 def test_a_padded_group_is_the_group(name: str, pad: str) -> None:
     assert group_name(f"{pad}{name}{pad}") == group_name(name)

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medveil.config import load_config
@@ -29,6 +29,7 @@ NAMES = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), min_size=1,
 )
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, max_size=8, unique=True))
 def test_a_list_of_names_comes_back_through_shell_and_yaml(names: list[str]) -> None:
     (word,) = shlex.split(setting("data.classes", names))
