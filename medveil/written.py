@@ -16,7 +16,7 @@ _LONGEST = 256
 _LONGEST_ALONE = 4096
 
 
-def setting(key: str, value: str | Sequence[str]) -> str:
+def setting(key: str, value: str | Sequence[str], *, most: int = _MOST) -> str:
     """``KEY=VALUE`` as it goes behind a command: YAML, in quotes where a shell needs them.
 
     Parameters
@@ -24,11 +24,13 @@ def setting(key: str, value: str | Sequence[str]) -> str:
     key
         Dotted, as ``data.classes``.
     value
-        A text, or a list of texts; of a long list only the beginning is told, and the cut shows.
+        A text, or a list of texts.
+    most
+        Of how many texts a list is told; where there are more, the cut shows.
     """
     if isinstance(value, str):
         return shlex.quote(f"{key}={_text(value, _LONGEST_ALONE)}")
-    told = [_text(each, _LONGEST) for each in value[:_MOST]] + (["..."] if len(value) > _MOST else [])
+    told = [_text(each, _LONGEST) for each in value[:most]] + (["..."] if len(value) > most else [])
     return shlex.quote(f"{key}=[{', '.join(told)}]")
 
 

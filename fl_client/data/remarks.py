@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fl_client.data.items import Item
 from medveil.plain import shown
@@ -38,7 +38,19 @@ def said_of_classes(items: Sequence[Item], classes: Sequence[str], named: Iterab
         (together, "{} one group of images only: it is never both learned from and tested on"),
         (rare, f"{{}} fewer than {parts} groups of images: not every part of the split gets one"),
     ]
+    said += [(names, f"{{}} no {part} image, though others have") for part, names in _absent(items, classes, images)]
     return [sentence.format(_classes(names)) for names, sentence in said if names]
+
+
+def _absent(items: Sequence[Item], classes: Sequence[str], images: Counter[int]) -> Iterator[tuple[str, list[str]]]:
+    """Of each part that a data set brings, the classes it has no image of, but for those that are too small."""
+    found: dict[str, set[int]] = {}
+    for item in items:
+        if item.split is not None:
+            found.setdefault(item.split, set()).add(item.label)
+    for part, present in sorted(found.items()):
+        if len(found) > 1:
+            yield part, [name for label, name in enumerate(classes) if label not in present and images[label] > 1]
 
 
 def said_of_groups(items: Sequence[Item]) -> list[str]:

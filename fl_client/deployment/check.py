@@ -96,7 +96,9 @@ def _data(files: OwnFiles) -> Point:
         except DataError:
             unread += 1
     # The coordinator writes it into the run's file: nobody but the sites sees how their classes are called.
-    found = f"{len(source)} images, for the run's file: {setting('data.classes', source.classes)}"
+    found = (
+        f"{len(source)} images, for the run's file: {setting('data.classes', source.classes, most=len(source.classes))}"
+    )
     if unread or source.skipped:
         found += f"; {len(source.skipped)} files left out, {unread} of the first {_TRIED} images unreadable"
         return Point("data", WARNING, found, "the files left out are named in the site's log when the store is built")

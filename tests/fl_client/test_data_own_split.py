@@ -60,6 +60,15 @@ def test_a_missing_validation_is_drawn_from_train_by_groups(tmp_path: Path) -> N
     assert "validation drawn" not in said(images(split(tmp_path, "train", "test"), validation=0.0))
 
 
+def test_a_class_that_a_part_lacks_is_said(tmp_path: Path) -> None:
+    root = split(tmp_path, "train", "test")
+    put(root, *(f"train/rare/{i}.png" for i in range(4)), "test/new/x.png", "test/new/y.png", "test/new/z.png")
+    told = said(images(root))
+    assert "class 'rare' has no test image" in told
+    assert "class 'new' has no train image" in told
+    assert "no test image" not in said(images(split(tmp_path / "b", "train", "test")))
+
+
 def test_train_alone_is_split_as_any_other(tmp_path: Path) -> None:
     source = images(split(tmp_path, "train", images=10))
     assert (source.classes, source.split, said(source)) == (("normal", "sick"), "drawn", "")
