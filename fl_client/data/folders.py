@@ -14,7 +14,7 @@ from fl_client.data.beside import offered, refuse_leak
 from fl_client.data.config import DataConfig
 from fl_client.data.items import Skipped
 from fl_client.data.labels import spellings
-from fl_client.data.parts_named import Layout, layout, part_named, parts_of_column
+from fl_client.data.parts_named import Layout, layout, part_named, parts_of_column, said_of_layers
 from fl_client.data.table import Row, Table, read_table
 from fl_client.data.tree import Place, Tree, is_text, no_text, survey
 from medveil.errors import DataError
@@ -146,7 +146,12 @@ def _from_folders(root: Path, config: DataConfig) -> Listing:
     _refuse_outer(root, named, tree, config)
     kept, warnings = _each_once(found, skipped, root)
     files, labels, said = _settled(kept, config, root, empty=_class_folders(tree, form))
-    warnings += [*said, *offered(root, [(each.id, each.path) for each in files], config)]
+    layers = said_of_layers([parts for _, parts in named]) if form == Layout() else None
+    warnings += [
+        *([] if layers is None else [layers]),
+        *said,
+        *offered(root, [(each.id, each.path) for each in files], config),
+    ]
     return Listing(files, (), skipped, warnings, labels)
 
 

@@ -84,6 +84,22 @@ def _parts_below(inside: Sequence[tuple[str, ...]], where: Path) -> Layout:
     raise DataError(problem, where=where, cure="move each into one of the parts, or the parts' images out of them")
 
 
+def said_of_layers(paths: Sequence[tuple[str, ...]]) -> str | None:
+    """That class folders all hold folders of the same names, as folds or hospitals above the classes would."""
+    inside = [parts for parts in paths if len(parts) > 1]
+    below: dict[str, set[str]] = {}
+    for parts in inside:
+        below.setdefault(parts[0], set()).add(parts[1] if len(parts) > 2 else "")
+    alike = {frozenset(names) for names in below.values()}
+    if len(below) < 2 or len(alike) != 1:
+        return None
+    (names,) = alike
+    if len(names) < 2 or "" in names:
+        return None
+    cure = "if those are the classes, name the labels in data.labels (path,label,site)"
+    return f"class folders {_listed(below)} all hold the folders {_listed(names)}: {cure}"
+
+
 def parts_of_column(said: Sequence[str], table: str) -> tuple[list[str | None], str | None]:
     """The parts a table's column ``split`` names, and a warning where it means something else.
 

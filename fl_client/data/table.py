@@ -82,7 +82,8 @@ def _text(path: Path) -> str:
     except FileNotFoundError:
         raise DataError("no such labels file", where=path, cure="data.labels is relative to data.path") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot be read as CSV: {error}", where=path) from error
+        why = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise DataError(f"cannot be read as CSV: {why}", where=path) from error
     encoding = next((name for bom, name in _BOMS if data.startswith(bom)), None) or _without_bom(data)
     try:
         return data.decode(encoding)
@@ -116,13 +117,15 @@ def _mark(text: str, path: Path) -> tuple[str, bool]:
 
 def _first_row(text: str, mark: str) -> list[str]:
     try:
-        return _names(next(read_rows(io.StringIO(text, newline=""), mark=mark, spaces=True), (0, []))[1])
+        return _head(read_rows(io.StringIO(text, newline=""), mark=mark, spaces=True))
     except csv.Error:
         return []
 
 
-def _names(cells: Sequence[str]) -> list[str]:
-    return [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
+def _head(read: Iterator[tuple[int, list[str]]]) -> list[str]:
+    """The names of the columns: the first row that is not empty."""
+    rows = ([unicodedata.normalize("NFC", cell.strip()) for cell in cells] for _, cells in read)
+    return next((names for names in rows if any(names)), [])
 
 
 def _column(names: Sequence[str], wanted: str) -> int | None:
@@ -145,7 +148,7 @@ def _refuse_open_quote(text: str, mark: str) -> None:
 def _table(read: Iterator[tuple[int, list[str]]], skip: bool, path: Path) -> Table:
     if skip:
         next(read, None)
-    head = _names(next(read, (0, []))[1])
+    head = _head(read)
     _refuse_doubled(head, path)
     for name in WANTED:
         if _column(head, name) is None:

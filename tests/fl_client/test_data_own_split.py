@@ -114,6 +114,16 @@ def test_what_could_be_either_is_refused_with_what_to_write(
     assert images(root, classes=names).classes == tuple(names)
 
 
+def test_folds_and_hospitals_above_the_classes_are_said(tmp_path: Path) -> None:
+    source = images(classes(tmp_path / "a", *(f"fold{i}/{name}" for i in (1, 2) for name in ("normal", "sick"))))
+    assert source.classes == ("fold1", "fold2")
+    assert "class folders 'fold1', 'fold2' all hold the folders 'normal', 'sick'" in said(source)
+    assert "data.labels" in said(source)
+    # Patients below classes are each their own.
+    assert not said(images(classes(tmp_path / "b", "normal/p1", "normal/p2", "sick/p3", "sick/p4")))
+    assert not said(images(classes(tmp_path / "c", "normal/p1", "sick/p1")))
+
+
 def test_a_folder_above_the_classes_is_named(tmp_path: Path) -> None:
     root = classes(tmp_path / "archive", "chest xray/normal", "chest xray/sick")
     with pytest.raises(DataError, match="has one class only") as caught:

@@ -55,6 +55,7 @@ DIALECTS: dict[str, Callable[[list[tuple[str, ...]]], bytes]] = {
     "backslashes": lambda rows: text(rows).replace("/", "\\").encode(),
     "dots": lambda rows: text([rows[0], *((f"./{path}", label) for path, label in rows[1:])]).encode(),
     "empty rows": lambda rows: (text(rows) + "\n,\n , \n").encode(),
+    "empty rows first": lambda rows: ("\n,\n" + text(rows)).encode(),
     "empty columns": lambda rows: text(rows, end=",,\n").encode(),
     "an index": lambda rows: text([("", *rows[0]), *((str(i), *row) for i, row in enumerate(rows[1:]))]).encode(),
     "capitals": lambda rows: text([("Path", "LABEL"), *rows[1:]]).encode(),
