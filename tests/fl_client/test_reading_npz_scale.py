@@ -15,6 +15,7 @@ from fl_client.data import npz_scale
 from fl_client.data.config import DataConfig
 from fl_client.data.npz_scale import scale_of
 from fl_client.data.source import Source, open_source, read_many
+from fl_client.export.cards import data_card
 from medveil.errors import DataError
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"
@@ -169,3 +170,19 @@ def test_case(name: str, factor: float, offset: float) -> None:
     source = open_source(DataConfig(source="npz", path=str(path)))
     np.testing.assert_array_equal(seen(source)[:, 0], right)
     assert len(source.said) == 1
+
+
+def test_the_data_card_says_the_scale(tmp_path: Path) -> None:
+    source = source_of(tmp_path, BYTES / 255)
+    told = {"window": None, "source": "npz", "augment": "none", "flip": False, "min_side": 16, "group_by": None}
+    facts = {
+        "site": "mercy",
+        "run_config": {"classes": ["0", "1"], "channels": 1, "image_size": 16, "name": "x"},
+        "data": {**told, "counts": {"train": [20, 20]}, "skipped": 0, "said": list(source.said)},
+    }
+    card = data_card(facts)
+    assert "- grey values and colour: one scale for all images: 0 to 1 become 0 to 255" in card
+    assert "percentiles" not in card
+    # What an earlier MedVeil kept says nothing of it.
+    del facts["data"]["said"]  # type: ignore[attr-defined]
+    assert "grey values and colour" not in data_card(facts)
