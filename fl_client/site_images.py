@@ -54,7 +54,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher) -> SiteIm
     refuse_changed_images(setup.folder, run=run.run, source=source.identity(), site=setup.name)
     shared = set(source.skipped) if setup.sites > 1 else set()
     images = SiteImages(source, store, tuple(each for each in store.skipped if each not in shared))
-    _tell(images, setup.name, missing=parts.missing_classes)
+    _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
     return images
 
@@ -67,12 +67,14 @@ def _refuse_others(source: Source, run: RunConfig) -> None:
         )
 
 
-def _tell(images: SiteImages, site: str, *, missing: tuple[str, ...]) -> None:
+def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> None:
+    site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
     for skipped in images.skipped:
         _log.info("%s: left out %s: %s", site, skipped.path, skipped.reason)
-    for warning in images.source.warnings:
+    # Of a data set that several share, its remarks are its own, and said once.
+    for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)
     if missing:
         _log.warning("%s has no training image of %s", site, ", ".join(missing))

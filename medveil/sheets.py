@@ -42,9 +42,17 @@ def sheet_of(rows: Iterable[Mapping[str, object]], heads: Sequence[str]) -> str:
     return sheet([heads, *([row.get(head) for head in heads] for row in rows)])
 
 
-def read_rows(stream: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a CSV as `sheet` was given them, each with the number of its last line (csv.Error as it comes)."""
-    reader = csv.reader(stream)
+def read_rows(stream: TextIO, *, mark: str = ",", spaces: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV as `sheet` was given them, each with the number of its last line (csv.Error as it comes).
+
+    Parameters
+    ----------
+    mark
+        What parts cells; `sheet` writes commas.
+    spaces
+        Whether spaces before a cell are none of its own, so that a quote behind them is one.
+    """
+    reader = csv.reader(stream, delimiter=mark, skipinitialspace=spaces)
     for row in reader:
         yield reader.line_num, [read_cell(each) for each in row]
 

@@ -1,6 +1,7 @@
 """`medveil-sim bench`: speed as ratios, each measured within one run on this machine.
 
 - the cipher beside memcpy, AES-256-GCM and a per-block Python loop (`crypto.bench`);
+- a frame of a DICOM file of many frames beside one of a file of few (`crypto.reading.bench`);
 - the `inprocess` engine beside a bare PyTorch FedAvg loop that does the same training;
 - a round on ciphertext beside a round on plaintext, stores already built.
 
@@ -24,6 +25,7 @@ from rich.table import Table
 from torch import nn
 
 from crypto.bench import bench_cipher
+from crypto.reading.bench import bench_frames
 from fl_client.batches import generator, shuffled
 from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source, read_many
@@ -57,7 +59,7 @@ def bench(*, device: str = "auto", images: int = 800, turns: int = 6) -> dict[st
     dict
         Figures by name; names with ``_over_`` are ratios (a time over a time, or a rate over a rate).
     """
-    figures: dict[str, Any] = dict(bench_cipher())
+    figures: dict[str, Any] = {**bench_cipher(), **bench_frames()}
     with tempfile.TemporaryDirectory(prefix="medveil-bench-") as scratch:
         folder = Path(scratch)
         data = _write_images(folder / "images.npz", images)

@@ -116,9 +116,9 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     config = _resolved(config, out)
     source = open_source(config.data)
     check_hidden(source, keys=config.keys.policy, block=config.cipher.block)
-    for warning in source.warnings:
+    for warning in (*source.warnings, *source.remarks):
         _log.warning("%s: %s", source.path, warning)
-    config.data.classes = list(source.classes)
+    config.data.classes, config.data.split = list(source.classes), source.split
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from medveil.errors import MedVeilError
 from medveil.files import read_json
+from medveil.plain import shown
 
 SHARED = "data set"
 """In place of a site: a file left out before the data set was dealt to sites."""
@@ -42,7 +43,8 @@ def read_left_out(run: Path) -> list[LeftOut]:
 def as_text(files: list[LeftOut]) -> str:
     """One line for people: how many, and the first of them by name."""
     count = "1 file was" if len(files) == 1 else f"{len(files)} files were"
-    named = "; ".join(f"{each.site}: {each.path} ({each.reason})" for each in files[:_SHOWN])
+    # Each on the one line: a name of a file may hold line breaks.
+    named = "; ".join(shown(f"{each.site}: {each.path} ({each.reason})") for each in files[:_SHOWN])
     more = len(files) - _SHOWN
     return f"{count} left out: {named}{f'; and {more} more, see the report' if more > 0 else ''}"
 

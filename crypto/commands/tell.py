@@ -62,7 +62,8 @@ def tell_forecast(plan: Plan, found: Forecast, *, as_json: bool) -> None:
             "would_fail": found.summary.failed,
             "skipped": found.summary.skipped,
         }
-        print_json({"action": plan.action, **_purpose(plan), **counts, "failures": _rows(found.failed)})
+        said = {"warnings": [found.mixed] if found.mixed else [], "failures": _rows(found.failed)}
+        print_json({"action": plan.action, **_purpose(plan), **counts, **said})
         return
     doing = "hide" if plan.recipe is not None else "show"
     tell(f"would {doing}: {sum(found.files.values())} files, {_bytes(sum(found.sizes.values()))}")
@@ -72,6 +73,8 @@ def tell_forecast(plan: Plan, found: Forecast, *, as_json: bool) -> None:
         tell(f"done before: {found.summary.already} files")
     if found.summary.skipped:
         tell(f"would pass over, not images: {found.summary.skipped}")
+    if found.mixed:
+        tell(f"look at: {found.mixed}")
     tell_rows("would pass over", found.skipped, found.summary.skipped)
     tell_rows("would fail", found.failed, found.summary.failed)
 

@@ -6,9 +6,9 @@ from pydicom import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
-from crypto.dicom.frames import Samples
-from crypto.dicom.reading import OpenFile
 from crypto.dicom.walk import remove, tags, tags_of
+from crypto.reading.dicom_file import OpenFile
+from crypto.reading.dicom_samples import Samples
 
 _STALE = tags_of("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "LengthToEnd")
 _SIGNATURES = tags_of("DigitalSignaturesSequence", "MACParametersSequence")
@@ -46,11 +46,15 @@ _LOSSY = {
 def describe_decoded(dataset: Dataset, opened: OpenFile, samples: Samples) -> list[str]:
     """Make a data set say what its decoded pixels are; returns warnings.
 
-    Where the pixels were compressed, signatures go, which sign the compressed form, and icons, which may be compressed
-    alike and cannot be so in a native file.
+    Native pixels stay as they are, to the bit, and so does all that is said of them. Where they were compressed,
+    signatures go, which sign the compressed form, and icons, which may be compressed alike and cannot be so in a native
+    file.
     """
-    stale = _STALE | (_SIGNATURES | _ICONS if opened.transfer_syntax.is_encapsulated else frozenset())
+    compressed = opened.transfer_syntax.is_encapsulated
+    stale = _STALE | (_SIGNATURES | _ICONS if compressed else frozenset())
     remove(dataset, lambda tag: tag in stale or _is_other_pixels(tag))
+    if not compressed:
+        return []
     _keep_lossy(dataset, opened, samples)
     describe_pixels(dataset, samples)
     if "NumberOfFrames" in dataset:

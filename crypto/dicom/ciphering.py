@@ -15,9 +15,10 @@ from dataclasses import replace
 import numpy as np
 
 from crypto.base import ImageCipher, Nonces
-from crypto.dicom.frames import Frame, Samples
 from crypto.files.header import HiddenHeader
 from crypto.keys import SiteKey
+from crypto.reading.dicom_frames import to_stored
+from crypto.reading.dicom_samples import Frame, Samples
 
 Through = Callable[[Frame, Nonces | None], Frame]
 
@@ -49,7 +50,7 @@ def from_cipher(planes: Frame, samples: Samples) -> bytes:
     pixels = planes.transpose(1, 2, 0)
     if samples.signed:
         pixels = np.subtract(pixels, 2 ** (samples.bits - 1), dtype=np.int32)
-    return pixels.astype(samples.dtype).tobytes()
+    return to_stored(pixels, samples)
 
 
 def stored_planes(data: bytes, samples: Samples) -> Frame:
@@ -84,4 +85,8 @@ def widened(samples: Samples, cipher: ImageCipher, planes: Frame) -> Samples:
     rows, columns = cipher.padded
     allocated = 8 * planes.dtype.itemsize
     bits = samples.bits if allocated == samples.allocated else allocated
-    return replace(samples, rows=rows, columns=columns, allocated=allocated, bits=bits)
+    # Whatever colours the plain samples are, a ciphertext is of pixels of three values each.
+    photometric = "RGB" if samples.channels == 3 else samples.photometric
+    return replace(
+        samples, rows=rows, columns=columns, allocated=allocated, bits=bits, photometric=photometric, planar=False
+    )

@@ -8,9 +8,9 @@ from pydicom import Dataset
 
 from crypto.config import CipherConfig
 from crypto.dicom.attributes import describe_pixels, drop_revealing
-from crypto.dicom.frames import Samples
 from crypto.dicom.walk import datasets, tags_of
 from crypto.files.recipe import TRAINING, Recipe
+from crypto.reading.dicom_samples import Samples
 from medveil.versions import medveil_version
 
 _NUCLEAR_MEDICINE = "1.2.840.10008.5.1.4.1.1.20"
@@ -66,6 +66,9 @@ def conceal(dataset: Dataset, hidden: Samples, recipe: Recipe, *, instance: str)
     """
     drop_revealing(dataset)
     describe_pixels(dataset, hidden)
+    if "NumberOfFrames" in dataset:
+        # Also where it was written in a way of its own.
+        dataset.NumberOfFrames = hidden.frames
     dataset.SOPInstanceUID = instance
     mark_derived(dataset)
     if _SHARED in dataset:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import data_element_generator, read_dataset
 from pydicom.filewriter import write_dataset
 
+from crypto.dicom.authentic import vr_of
 from crypto.dicom.walk import datasets, tags
+from crypto.reading.dicom_values import numbers
 
 Elements = dict[int, bytes]
 """Top-level tag to the whole encoded element, header included."""
@@ -63,6 +67,31 @@ def swap_words(dataset: Dataset) -> None:
             value = each[tag].value
             body = len(value) // width * width
             each[tag].value = np.frombuffer(value[:body], f">u{width}").astype(f"<u{width}").tobytes() + value[body:]
+
+
+def name_representations(dataset: Dataset) -> None:
+    """Give the elements of a data set read as Implicit VR Little Endian their VRs, and leave their bytes as they are.
+
+    pydicom would decode each value to encode it again, and fail over one that is not as DICOM asks.
+    """
+    implicit, little = dataset.original_encoding
+    if not (implicit and little):
+        return
+    signed = numbers(dataset, "PixelRepresentation") == [1]
+    for each in datasets(dataset):
+        for tag in tags(each):
+            element: Any = each.get_item(tag, keep_deferred=True)
+            if isinstance(element, RawDataElement):
+                vr, value = _representation(element, signed=signed), element.value or b""
+                each[tag] = element._replace(VR=vr, value=value, is_implicit_VR=False)
+        each.set_original_encoding(False, True, each.original_character_set)
+
+
+def _representation(element: RawDataElement, *, signed: bool) -> str:
+    found = vr_of(element) or "UN"
+    if " or " not in found:
+        return found
+    return "OW" if "OW" in found else "SS" if signed else "US"
 
 
 def decode(pieces: Elements) -> Dataset:

@@ -19,20 +19,21 @@ from crypto.dicom.authentic import canonical
 from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
 from crypto.dicom.clock import Clock
 from crypto.dicom.derived import conceal
-from crypto.dicom.elements import Elements, decode, encode, swap_words
-from crypto.dicom.frames import LARGEST_SIDE, Frame, Samples, decoded_frames, describe_samples
+from crypto.dicom.elements import Elements, decode, encode, name_representations, swap_words
 from crypto.dicom.private import associated, find_header, header_element, pack, reserve
-from crypto.dicom.reading import OpenFile, as_data_error, open_dicom, parse_dicom, quiet
-from crypto.dicom.refusals import class_of, instance_of, refuse
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
 from crypto.files.header import LARGEST_TEXT, MAC_BYTES, HiddenHeader, make_mac, make_place, seal_private
 from crypto.files.kinds import FileReport
 from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
 from crypto.files.streams import Output
-from crypto.imaging.dicom_pixels import stored_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
+from crypto.reading.dicom_file import OpenFile, as_data_error, open_dicom, parse_dicom, quiet
+from crypto.reading.dicom_frames import StoredFrames
+from crypto.reading.dicom_objects import class_of, instance_of, refuse
+from crypto.reading.dicom_samples import LARGEST_SIDE, Frame, Samples, describe_samples
+from crypto.reading.dicom_shown import Showing
 from medveil.errors import ConfigError, DataError
 from medveil.files import new_file
 
@@ -66,8 +67,8 @@ def hide_file(
 ) -> FileReport:
     """Hide a file; see `crypto.files.kinds.FileKind.hide`.
 
-    Values that BitsStored does not hold (some codestreams have them, and `pixel_array` passes them on) are kept: the
-    file is then hidden, and shown, with all its allocated bits stored.
+    Values that BitsStored does not hold are kept: the file is then hidden with all its allocated bits. Shown, a native
+    one claims what it did; a compressed one, which such values came out of, has all its allocated bits stored.
     """
     try:
         return _hide(source, target, recipe, key, name=name, output=output, deeper=False)
@@ -113,6 +114,7 @@ def _hide(
         header = _sealed(work, header, shown, elements)
         _write(work, target, header, elements, _Pixels(hidden, itertools.chain([first], planes)))
     report.frames = plain.frames
+    report.channels = plain.channels if recipe.purpose == TRAINING else 0
     report.seconds = dict(clock.seconds)
     return report
 
@@ -122,6 +124,7 @@ def _normal(opened: OpenFile) -> Dataset:
     dataset = opened.dataset
     if not opened.transfer_syntax.is_little_endian:
         swap_words(dataset)
+    name_representations(dataset)
     dataset.SOPClassUID, dataset.SOPInstanceUID = class_of(dataset), instance_of(dataset)
     return decode(encode(dataset))
 
@@ -178,28 +181,29 @@ def _cipher(header: HiddenHeader, work: _Work) -> ImageCipher:
 def _hidden_planes(
     work: _Work, samples: Samples, plain: Samples, cipher: ImageCipher, nonces: Nonces
 ) -> Iterator[Frame]:
-    frames = work.clock.each("decode", _checked_frames(work.opened, samples))
     if work.recipe.purpose == TRAINING:
-        planes = work.clock.each("decode", _squares(work, frames, plain))
+        planes = work.clock.each("decode", _squares(work, samples, plain))
     else:
+        frames = work.clock.each("decode", _checked_frames(work.opened, samples))
         planes = (to_cipher(frame, plain) for frame in frames)
     return work.clock.each("encrypt", in_batches(planes, nonces, cipher.encrypt))
 
 
 def _checked_frames(opened: OpenFile, samples: Samples) -> Iterator[Frame]:
-    for frame in decoded_frames(opened, samples):
+    for frame in StoredFrames(opened, samples):
         if not samples.holds(frame):
             raise _DeeperError
         yield frame
 
 
-def _squares(work: _Work, frames: Iterator[Frame], plain: Samples) -> Iterator[Frame]:
+def _squares(work: _Work, samples: Samples, plain: Samples) -> Iterator[Frame]:
     # A copy of its own: the other one is changed while frames still come.
     dataset = _normal(work.opened)
-    dataset.file_meta = work.opened.dataset.file_meta
-    for index, frame in enumerate(frames):
+    showing: Showing | None = None
+    for index, frame in enumerate(StoredFrames(work.opened, samples)):
         with as_data_error(work.opened.path, f"the window or lookup table of frame {index + 1}"):
-            shown = stored_to_bytes(frame, dataset, index, window=work.recipe.window)
+            showing = showing or Showing(dataset, samples)
+            shown = showing.frame(frame, index, work.recipe.window)
         yield to_square(shown, size=plain.rows, channels=plain.channels)
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from crypto.dicom.frames import Frame
 from crypto.dicom.hiding import examine_file, hide_file
-from crypto.dicom.reading import MARK, PREAMBLE
 from crypto.dicom.showing import ciphertext_of, header_of, show_file, verify_file
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind, FileReport
@@ -15,21 +13,24 @@ from crypto.files.recipe import Recipe
 from crypto.files.streams import Opener, Output, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.dicom_head import is_dicom
+from crypto.reading.dicom_samples import Frame
 from medveil.files import new_file
 
 
 class DicomFile:
     """DICOM files (PS3.10): hidden as DICOM files that every reader opens.
 
-    An archive shown again is native: of a compressed original it has the pixels as decoded, colour as RGB, and every
-    attribute but those that spoke of the compression. `Recipe.seal` is not this class's affair.
+    An archive shown again is native. Of a native original it has every stored word, whatever the header claims of them;
+    of a compressed one the pixels as decoded, in the colours that its codestreams hold, and every attribute but those
+    that spoke of the compression. `Recipe.seal` is not this class's affair.
     """
 
     name = "dicom"
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of DICOM."""
-        return head[PREAMBLE : PREAMBLE + len(MARK)] == MARK
+        """Whether the first 132 bytes of a file are of DICOM, with or without a preamble."""
+        return is_dicom(head)
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """Names are kept."""

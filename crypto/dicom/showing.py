@@ -14,9 +14,7 @@ from crypto.dicom.authentic import canonical
 from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, stored_planes
 from crypto.dicom.clock import Clock
 from crypto.dicom.elements import Elements, decode, encode
-from crypto.dicom.frames import Frame, Samples, describe_samples, whole
 from crypto.dicom.private import associated, creator_of, find_header, unpack
-from crypto.dicom.reading import MARK, PREAMBLE, OpenFile, as_data_error, open_dicom, quiet
 from crypto.dicom.writing import NativeFile, padded
 from crypto.files.bare import CURE
 from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, place_of, unseal_private
@@ -24,6 +22,10 @@ from crypto.files.kinds import FileReport
 from crypto.files.streams import Opener, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.dicom_file import OpenFile, as_data_error, open_dicom, quiet
+from crypto.reading.dicom_head import MARK, PREAMBLE
+from crypto.reading.dicom_samples import Frame, Samples, describe_samples
+from crypto.reading.dicom_values import text, whole_number
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
 from medveil.files import new_file, storage_error
 
@@ -187,8 +189,17 @@ def _plain(hidden: _Hidden, key: SiteKey) -> tuple[Elements, Samples]:
         raise type(error)(error.problem, where=path, cure=error.cure) from error
     ours = {hidden.tag, creator_of(hidden.tag)}
     elements = unpack(packed, {tag: piece for tag, piece in hidden.elements.items() if tag not in ours})
-    allocated = whole(decode(elements), "BitsAllocated", path)
-    samples = replace(hidden.samples, rows=header.height, columns=header.width, bits=header.bits, allocated=allocated)
+    shown = decode(elements)
+    with as_data_error(path, "its sealed attributes"):
+        samples = replace(
+            hidden.samples,
+            rows=header.height,
+            columns=header.width,
+            bits=header.bits,
+            allocated=whole_number(shown, "BitsAllocated"),
+            photometric=text(shown, "PhotometricInterpretation"),
+            planar=header.channels == 3 and whole_number(shown, "PlanarConfiguration", default=0) == 1,
+        )
     return elements, samples
 
 

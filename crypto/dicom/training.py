@@ -10,8 +10,10 @@ from pydicom.tag import BaseTag
 
 from crypto.dicom.attributes import describe_pixels, drop_revealing
 from crypto.dicom.derived import mark_derived
-from crypto.dicom.frames import Samples
 from crypto.dicom.walk import datasets, remove, tags_of
+from crypto.reading.dicom_samples import Samples
+from crypto.reading.dicom_shown import APPLIED_SHAPES, SHAPE
+from crypto.reading.dicom_values import text
 
 _APPLIED = tags_of(
     "RescaleSlope",
@@ -23,8 +25,6 @@ _APPLIED = tags_of(
     "WindowCenterWidthExplanation",
     "VOILUTFunction",
     "VOILUTSequence",
-    "PresentationLUTShape",
-    "PresentationLUTSequence",
     "PixelValueTransformationSequence",
     "FrameVOILUTSequence",
     "RealWorldValueMappingSequence",
@@ -85,6 +85,8 @@ def describe_training(dataset: Dataset, before: Samples, after: Samples) -> list
     """
     drop_revealing(dataset)
     remove(dataset, _is_outdated)
+    if text(dataset, SHAPE) in APPLIED_SHAPES:
+        dataset.pop(SHAPE, None)
     warnings = _scale(dataset, before.rows / after.rows, before.columns / after.columns)
     describe_pixels(dataset, after)
     _set_aspect(dataset, before, after)

@@ -15,8 +15,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from crypto.deid.method import IMPLEMENTATION_UID
 from crypto.dicom.elements import PIXEL_DATA, Elements, decode
-from crypto.dicom.frames import Samples
-from crypto.dicom.reading import MARK, PREAMBLE
+from crypto.reading.dicom_head import MARK, PREAMBLE
+from crypto.reading.dicom_samples import Samples
 from medveil.errors import DataError
 from medveil.versions import medveil_version
 

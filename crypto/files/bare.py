@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import zlib
 
-from crypto.files.png import CHANNELS, PALETTE, Chunk, Png
-from crypto.files.tiff import TiffReader
-from crypto.files.tiff_pixels import DEFLATE, EXTRA_SAMPLES, NONE, PHOTOMETRIC, PREDICTOR, Layout
+from crypto.reading.png import CHANNELS, PALETTE, Chunk, Png
+from crypto.reading.tiff import TiffReader
+from crypto.reading.tiff_pixels import DEFLATE, EXTRA_SAMPLES, NONE, PHOTOMETRIC, PREDICTOR, Layout
 from medveil.errors import DataError
 
 CURE = "restore it from a copy: its MAC does not cover that"

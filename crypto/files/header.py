@@ -25,12 +25,12 @@ from crypto.config import FIRST_DERIVATION, NEWEST_DERIVATION, CipherConfig
 from crypto.derivation import VERSIONS
 from crypto.files.recipe import PURPOSES, TRAINING
 from crypto.keys import Key
+from crypto.reading.marks import FORMAT
 from crypto.sealed import seal, unseal
 from medveil.bounded import SETTINGS, parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError
 from medveil.files import check_format
 
-FORMAT = "medveil-hidden"
 VERSION = 2
 """Version 2 says how the key became the cipher, and is bound to the file's name."""
 KINDS = ("dicom", "png", "tiff")

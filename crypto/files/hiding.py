@@ -18,16 +18,14 @@ from crypto.base import NONCE_BYTES, ImageCipher, Nonces
 from crypto.files.ciphers import SHELF
 from crypto.files.header import HiddenHeader, make_place, seal_private, unseal_private
 from crypto.files.kinds import FileReport
-from crypto.files.pixels import Pixels
 from crypto.files.recipe import KEPT, Recipe
 from crypto.keyring import Keyring
 from crypto.keys import Key, SiteKey
+from crypto.reading.base import Pixels
 from medveil.errors import DataError, IntegrityError, KeyMaterialError
 
 LARGEST_EXTRAS = 2**24
 """Bytes of metadata, packed; with as many of nonces the header is still one that is read."""
-KEYWORD = "medveil"
-"""Where the header stands: the keyword of a PNG's text chunk."""
 
 
 @contextlib.contextmanager

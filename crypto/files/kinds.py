@@ -25,6 +25,8 @@ class FileReport:
     ----------
     frames
         Images in the file.
+    channels
+        Of a training file that was hidden: 1 or 3; 0 where nothing was asked.
     seconds
         By stage: read, decode, deidentify, encrypt, write.
     removed, replaced
@@ -36,6 +38,7 @@ class FileReport:
     """
 
     frames: int = 1
+    channels: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
@@ -53,7 +56,7 @@ class FileKind(Protocol):
     name: str
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
+        """Whether the first bytes of a file are of this kind."""
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called."""

@@ -24,12 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from crypto.files import png
 from crypto.files.bare import check_bare_png
 from crypto.files.ciphers import SHELF
 from crypto.files.header import HiddenHeader, check_ciphertext, check_mac, make_mac, parse_header, place_of
 from crypto.files.hiding import (
-    KEYWORD,
     check_kept,
     extras_of,
     find_key,
@@ -40,7 +38,16 @@ from crypto.files.hiding import (
     with_extras,
 )
 from crypto.files.kinds import FileReport
-from crypto.files.picture import (
+from crypto.files.pixels import check_block, mac_parts, to_training
+from crypto.files.png_write import write_png
+from crypto.files.recipe import SEALED, TRAINING, Recipe
+from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+from crypto.reading import png
+from crypto.reading.base import ImageKind, Pixels
+from crypto.reading.marks import KEYWORD
+from crypto.reading.picture import (
     Picture,
     orientation_chunk,
     read_bmp,
@@ -48,27 +55,22 @@ from crypto.files.picture import (
     read_png_picture,
     upright_exif,
 )
-from crypto.files.pixels import Pixels, check_block, look_up, mac_parts, to_training
-from crypto.files.png import Chunk, Png
-from crypto.files.recipe import SEALED, TRAINING, Recipe
-from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
-from crypto.keyring import Keyring
-from crypto.keys import SiteKey
+from crypto.reading.png import Chunk, Png
+from crypto.reading.raster import BMP, JPEG, PNG, is_hidden
+from crypto.reading.samples import look_up
 from medveil.errors import DataError, FormatError
 from medveil.files import new_file
 
-_BMP_HEADERS = frozenset({12, 40, 52, 56, 64, 108, 124})
-
 
 class PictureFile:
-    """A file of one picture, hidden as PNG. A kind says how to recognise it and to read it."""
+    """A file of one picture, hidden as PNG. A kind says which one it is, and how to read it with what else it holds."""
 
     name: str
-    magic: bytes
+    image: ImageKind
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
-        return head.startswith(self.magic)
+        """Whether the first bytes of a file are of this kind."""
+        return self.image.recognises(head)
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called: the name, and ``.png`` behind it."""
@@ -97,6 +99,7 @@ class PictureFile:
         with timed(report, "encrypt"), decoding(source):
             bits = 8 if training else picture.samples.bits
             header, cipher = make_header(recipe, key, kind="png", shape=pixels.shape, bits=bits, name=name)
+            report.channels = header.channels if training else 0
             extras = _training_extras(picture, recipe, len(pixels)) if training else _archive_extras(picture, recipe)
             header = with_extras(header, key, extras)
             hidden = cipher.encrypt(pixels, nonces_of(header))
@@ -104,7 +107,7 @@ class PictureFile:
         with timed(report, "write"), output(target) as stream:
             said = png.text_chunk(KEYWORD, header.to_json())
             depth, colour = 8 * hidden.dtype.itemsize, png.COLOURS[len(hidden)]
-            png.write_png(stream, hidden, depth=depth, colour=colour, chunks=[said], ciphertext=True)
+            write_png(stream, hidden, depth=depth, colour=colour, chunks=[said], ciphertext=True)
         return report
 
     def examine(self, source: Path, recipe: Recipe) -> None:
@@ -153,7 +156,7 @@ class JpegFile(PictureFile):
     """JPEG, grey or colour of 8 bit; CMYK is refused."""
 
     name = "jpeg"
-    magic = b"\xff\xd8\xff"
+    image = JPEG
 
     def _read(self, source: Path, *, pixels: bool = True) -> Picture:
         return read_jpeg(source, pixels=pixels)
@@ -163,11 +166,7 @@ class BmpFile(PictureFile):
     """BMP of every sort Pillow reads."""
 
     name = "bmp"
-    magic = b"BM"
-
-    def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind: two letters alone would be many a text."""
-        return head.startswith(self.magic) and int.from_bytes(head[14:18], "little") in _BMP_HEADERS
+    image = BMP
 
     def _read(self, source: Path, *, pixels: bool = True) -> Picture:
         return read_bmp(source, pixels=pixels)
@@ -177,7 +176,7 @@ class PngFile(PictureFile):
     """PNG of every colour type and depth, and every hidden picture; animated PNG is refused."""
 
     name = "png"
-    magic = png.SIGNATURE
+    image = PNG
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called: the same."""
@@ -205,7 +204,7 @@ class PngFile(PictureFile):
             chunks = [Chunk(name, base64.b64decode(data), bool(late)) for name, late, data in extras.get("chunks", ())]
         with timed(report, "write"), new_file(target, mode=0o600) as stream:
             depth, colour = extras.get("depth", header.bits), extras.get("colour", png.COLOURS[len(samples)])
-            png.write_png(stream, samples, depth=depth, colour=colour, chunks=chunks)
+            write_png(stream, samples, depth=depth, colour=colour, chunks=chunks)
         return report
 
     def header(self, source: Path) -> HiddenHeader:
@@ -241,7 +240,7 @@ class PngFile(PictureFile):
 
 
 def _check(picture: Picture, recipe: Recipe, source: Path) -> None:
-    if any(png.text_of(chunk, KEYWORD) is not None for chunk in picture.private):
+    if is_hidden(picture):
         raise DataError("is hidden already", where=source, cure="decrypt it first")
     check_block(width=picture.width, height=picture.height, block=recipe.cipher.block, where=source)
     check_kept(recipe, picture.metadata, where=source)

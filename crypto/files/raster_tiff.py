@@ -28,24 +28,27 @@ from crypto.files.header import (
 )
 from crypto.files.hiding import check_kept, extras_of, find_key, make_header, nonces_of, shaped, timed, with_extras
 from crypto.files.kinds import FileReport
-from crypto.files.pixels import Pixels, Samples, check_block, mac_parts, to_training
+from crypto.files.pixels import check_block, mac_parts, to_training
 from crypto.files.recipe import SEALED, TRAINING, Recipe
 from crypto.files.streams import Opener, Output, decoding, open_file, reading_hidden
-from crypto.files.tiff import MAGICS, Directory, Tag, TiffReader
-from crypto.files.tiff_pixels import (
+from crypto.files.tiff_extras import archive_extras, tag_of, training_extras
+from crypto.files.tiff_write import LARGEST_CLASSIC, TiffWriter
+from crypto.keyring import Keyring
+from crypto.keys import SiteKey
+from crypto.reading.base import Pixels
+from crypto.reading.marks import HEADER_TAG
+from crypto.reading.raster import TIFF, page_samples
+from crypto.reading.tiff import Directory, Tag, TiffReader
+from crypto.reading.tiff_pixels import (
     BLACK_IS_ZERO,
     EXTRA_SAMPLES,
     RGB,
     WHITE_IS_ZERO,
     layout_of,
-    palette_of,
     pixels_of,
 )
-from crypto.files.tiff_survey import HEADER_TAG, Survey, archive_extras, survey, tag_of, training_extras
-from crypto.files.tiff_write import LARGEST_CLASSIC, TiffWriter
-from crypto.keyring import Keyring
-from crypto.keys import SiteKey
-from medveil.errors import FormatError, IntegrityError
+from crypto.reading.tiff_survey import Survey, survey
+from medveil.errors import DataError, FormatError, IntegrityError
 from medveil.files import new_file
 
 
@@ -55,8 +58,8 @@ class TiffFile:
     name = "tiff"
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
-        return head.startswith(MAGICS)
+        """Whether the first bytes of a file are of this kind."""
+        return TIFF.recognises(head)
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:
         """What the hidden form of a file of this name is called: the same."""
@@ -82,6 +85,7 @@ class TiffFile:
                 _check(found, recipe, source)
             header, cipher = _make_header(found, recipe, key, name)
             report.frames = header.frames
+            report.channels = header.channels if recipe.purpose == TRAINING else 0
             report.removed = list(found.metadata)
             if recipe.purpose == TRAINING and found.layout.samples in {2, 4}:
                 report.warnings.append("its transparency was dropped: what it covered is seen")
@@ -149,6 +153,8 @@ class TiffFile:
 
 
 def _check(found: Survey, recipe: Recipe, source: Path) -> None:
+    if found.hidden:
+        raise DataError("is hidden already", where=source, cure="decrypt it first")
     layout = found.layout
     check_block(width=layout.width, height=layout.height, block=recipe.cipher.block, where=source)
     check_kept(recipe, found.metadata, where=source)
@@ -182,19 +188,8 @@ def _pages(reader: TiffReader, found: Survey, recipe: Recipe, report: FileReport
     """What is to be hidden of each page: uint8 or uint16 (C, H, W)."""
     for offset in found.offsets:
         with timed(report, "decode"), decoding(reader.path):
-            page = reader.directory(offset)
-            layout = layout_of(reader, page)
-            values = pixels_of(reader, page, layout)
-            if recipe.purpose == TRAINING:
-                samples = Samples(
-                    values=values,
-                    bits=layout.bits,
-                    signed=layout.signed,
-                    palette=palette_of(reader, page, layout),
-                    white_is_zero=layout.photometric == WHITE_IS_ZERO,
-                    orientation=layout.orientation,
-                )
-                values = to_training(samples, recipe)
+            samples = page_samples(reader, offset)
+            values = to_training(samples, recipe) if recipe.purpose == TRAINING else samples.values
         yield values
 
 

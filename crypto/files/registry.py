@@ -11,21 +11,9 @@ from crypto.files.raster_tiff import TiffFile
 from crypto.files.recipe import Recipe
 from crypto.files.sealed_kind import SealedFile
 from crypto.files.streams import decoding
-
-HEAD_BYTES = 132
-"""As many bytes as tell a kind; DICOM's mark stands at the end of them."""
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".dcm", ".dicom", ".ima", ".mvseal"})
-"""Names that promise an image: such a file that is none is an error, any other is passed over."""
-
-OTHER_IMAGES = frozenset(
-    {".gif", ".webp", ".jp2", ".j2k", ".jpx", ".jxl", ".heic", ".heif", ".avif", ".psd", ".exr", ".pgm", ".ppm"}
-    | {".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".mnc", ".npy", ".npz", ".svs", ".ndpi", ".vsi", ".czi", ".mp4"}
-)
-"""Names of images that are not hidden: to pass over them as if they were none would lose them."""
+from crypto.reading.look import HEAD_BYTES, kind_of_head
 
 _RASTER: tuple[FileKind, ...] = (PngFile(), TiffFile(), JpegFile(), BmpFile())
-_DICOM_MARK = b"DICM"
 
 
 @runtime_checkable
@@ -69,7 +57,6 @@ def kind_named(name: str) -> FileKind:
 
 
 def _open_kind(head: bytes) -> FileKind | None:
-    """The kind of a file that is not sealed. DICOM's mark comes first: its preamble may be the head of a TIFF."""
-    if len(head) == HEAD_BYTES and head.endswith(_DICOM_MARK):
-        return dicom_kind()
-    return next((kind for kind in _RASTER if kind.recognises(head)), None)
+    """The kind of a file that is not sealed."""
+    name = kind_of_head(head)
+    return None if name is None else kind_named(name)

@@ -39,7 +39,7 @@ class SealedFile:
         self._inside = inside
 
     def recognises(self, head: bytes) -> bool:
-        """Whether the first 132 bytes of a file are of this kind."""
+        """Whether the first bytes of a file are of this kind."""
         return head.startswith(MAGIC)
 
     def hidden_name(self, name: str, recipe: Recipe) -> str:

@@ -29,10 +29,11 @@ from crypto.files.scratch import scratch
 from crypto.files.streams import decoding
 from crypto.keyring import Keyring
 from crypto.keys import Key, SiteKey
+from crypto.reading.marks import SEALED_MAGIC
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError
 from medveil.files import new_file
 
-MAGIC = b"MVSTREAM"
+MAGIC = SEALED_MAGIC
 VERSION = 1
 SUFFIX = ".mvseal"
 CHUNK_BYTES = 2**16

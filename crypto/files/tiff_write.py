@@ -7,9 +7,9 @@ import zlib
 from collections.abc import Iterable
 from typing import BinaryIO
 
-from crypto.files.pixels import Pixels
-from crypto.files.tiff import POINTERS, TYPE_BYTES, Tag
-from crypto.files.tiff_pixels import (
+from crypto.reading.base import Pixels
+from crypto.reading.tiff import POINTERS, TYPE_BYTES, Tag
+from crypto.reading.tiff_pixels import (
     BITS,
     COMPRESSION,
     DEFLATE,

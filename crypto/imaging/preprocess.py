@@ -15,7 +15,13 @@ from PIL import Image
 
 from medveil.errors import DataError
 
-VERSION = 1
+VERSION = 2
+"""Of what becomes of a file's pixels; a store of another version is built anew.
+
+2: DICOM by one reader (slopes that are negative or none, lookup tables that lie about their bits, inversion by
+PresentationLUTShape, padding of either sign), images whose percentiles are one value by their whole range, rasters by
+one reader (TIFF: sign, white as zero, palettes of bytes; 16-bit colour is rounded), and one scale for an npz file.
+"""
 PERCENTILES = (0.5, 99.5)
 
 Bytes = npt.NDArray[np.uint8]
@@ -45,8 +51,17 @@ def percentiles_to_bytes(values: npt.NDArray[Any], counted: npt.NDArray[np.bool_
     counted
         Which values the percentiles are taken over (padding left out); None for all.
     """
-    low, high = np.percentile(values if counted is None or not counted.any() else values[counted], PERCENTILES)
-    return scale_to_bytes(values, float(low), float(high))
+    return scale_to_bytes(values, *grey_range(values if counted is None or not counted.any() else values[counted]))
+
+
+def grey_range(values: npt.NDArray[Any]) -> tuple[float, float]:
+    """The range that is shown of a file that says no window.
+
+    The 0.5th to the 99.5th percentile; where these are one value, as in sparse images of nuclear medicine, the least to
+    the largest.
+    """
+    low, high = np.percentile(values, PERCENTILES)
+    return (float(low), float(high)) if high > low else (float(values.min()), float(values.max()))
 
 
 def scale_to_bytes(values: npt.NDArray[Any], low: float, high: float) -> Bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
-from crypto.files.registry import HEAD_BYTES, IMAGE_SUFFIXES, OTHER_IMAGES, recognise
+from crypto.files.registry import recognise
+from crypto.reading.look import HEAD_BYTES, Sort, look_at
 from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
 from crypto.tree.plan import Plan
 from crypto.tree.records import Marks
@@ -16,8 +16,6 @@ from crypto.tree.walk import FILE, REFUSED, Found, read_head
 from medveil.errors import DataError, MedVeilError, StorageError
 from medveil.files import storage_error
 from medveil.plain import shown
-
-NOT_AN_IMAGE = "not an image"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,25 +87,18 @@ class Decider:
         self._index.say(SKIPPED, name, why)
 
     def _file(self, found: Found) -> ToDo | None:
-        kind = recognise(read_head(self._plan.source / found.name, HEAD_BYTES))
-        if kind is None:
-            self._no_image(found)
+        head = read_head(self._plan.source / found.name, HEAD_BYTES)
+        kind = recognise(head)
+        seen = look_at(found.name, head)
+        # What was hidden is shown again whatever its name.
+        junk = seen.sort is Sort.JUNK and self._plan.recipe is not None
+        if kind is None or junk:
+            self._skip(found.name, seen.why) if seen.sort is not Sort.MISSED else self.fail(found.name, seen.why)
             return None
         target = self._plan.result_name(found.name, kind)
         self._check_name(found.name, target)
         todo = ToDo(name=found.name, target=target, kind=kind.name, replace=self._plan.force, size=found.stamp.size)
         return None if self._is_done(found, todo) else todo
-
-    def _no_image(self, found: Found) -> None:
-        suffixes = [suffix.lower() for suffix in PurePosixPath(found.name).suffixes]
-        last, last_two = "".join(suffixes[-1:]), "".join(suffixes[-2:])
-        if last in IMAGE_SUFFIXES:
-            why = "is empty" if found.stamp.size == 0 else "is named like an image and is none"
-            self.fail(found.name, why)
-        elif {last, last_two} & OTHER_IMAGES:
-            self.fail(found.name, "is of a sort that is not hidden; convert it to DICOM, PNG or TIFF")
-        else:
-            self._skip(found.name, NOT_AN_IMAGE)
 
     def _check_name(self, name: str, target: str) -> None:
         before = self._index.take(target, name)

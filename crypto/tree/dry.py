@@ -10,6 +10,7 @@ from crypto.files.registry import Examines, kind_named
 from crypto.keyring import Keyring
 from crypto.tree.decide import Decider
 from crypto.tree.earlier import Earlier
+from crypto.tree.forms import Forms
 from crypto.tree.index import FAILED, SKIPPED, Index
 from crypto.tree.journal import VOID
 from crypto.tree.paths import WORK, check_apart
@@ -34,6 +35,8 @@ class Forecast:
         Counts of what is done already, would fail or be passed over.
     failed, skipped
         The first rows of what would fail or be passed over, as (name, why).
+    mixed
+        What is to be known of grey and colour images that are mixed; empty where they are not.
     """
 
     files: Counter[str]
@@ -41,6 +44,7 @@ class Forecast:
     summary: Summary
     failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    mixed: str = ""
 
 
 def forecast(plan: Plan, keys: Keyring) -> Forecast:
@@ -52,7 +56,7 @@ def forecast(plan: Plan, keys: Keyring) -> Forecast:
     summary = Summary()
     with Index(marks) as index:
         _recall(Earlier(plan, keys, plan.target / WORK / JOURNAL), index)
-        decider = Decider(plan, index, summary, marks=marks)
+        decider, forms = Decider(plan, index, summary, marks=marks), Forms(plan)
         for found in walk(plan.source):
             todo = decider.decide(found)
             if todo is None:
@@ -64,10 +68,11 @@ def forecast(plan: Plan, keys: Keyring) -> Forecast:
             except MedVeilError as error:
                 decider.fail(todo.name, words(error), error.exit_code)
                 continue
+            forms.look(plan.source / todo.name)
             files[todo.kind] += 1
             sizes[todo.kind] += todo.size
         failed, skipped = (list(index.said(sort, TABLE_ROWS)) for sort in (FAILED, SKIPPED))
-    return Forecast(files=files, sizes=sizes, summary=summary, failed=failed, skipped=skipped)
+    return Forecast(files=files, sizes=sizes, summary=summary, failed=failed, skipped=skipped, mixed=forms.said())
 
 
 def _recall(earlier: Earlier, index: Index) -> None:

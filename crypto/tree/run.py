@@ -22,6 +22,7 @@ from crypto.files.header import UNSAID
 from crypto.keyring import Keyring
 from crypto.tree.decide import Decider
 from crypto.tree.earlier import Earlier
+from crypto.tree.forms import Forms
 from crypto.tree.index import FAILED, WARNED, Index
 from crypto.tree.journal import VOID, Journal
 from crypto.tree.manifest import read_manifest, write_manifest
@@ -109,7 +110,7 @@ class _Run:
         self._summary = Summary()
         self._decider = Decider(plan, index, self._summary, marks=self._marks, ignores_case=place.ignores_case())
         self._pending: list[Outcome] = []
-        self._listed, self._unsaid = False, 0
+        self._listed, self._unsaid, self._forms = False, 0, Forms(plan)
         self._flushed = time.monotonic()
 
     def all(self, crew: MakeCrew, console: Console | None) -> Result:
@@ -147,6 +148,7 @@ class _Run:
             return
         self._index.add(record)
         self._index.take(record.target, record.source)
+        self._forms.recall(record.target)
         if counted:
             self._note(record)
 
@@ -178,6 +180,8 @@ class _Run:
                 self._decider.fail(record.target, "is missing: the manifest lists it")
         if self._unsaid:
             self._index.say(WARNED, ".", f"{self._unsaid} files {UNBOUND}")
+        if mixed := self._forms.said():
+            self._index.say(WARNED, ".", mixed)
         self._settle()
 
     def _setup(self) -> Setup:
@@ -243,6 +247,7 @@ class _Run:
             is_other = f", but {shown(right.target)}" if right is not None else ""
             self._decider.fail(outcome.task.name, outcome.problem + is_other, outcome.exit_code)
         else:
+            self._forms.add(outcome.report.channels)
             self._unsaid += outcome.report.place == UNSAID and not outcome.task.listed
             self._pending.append(outcome)
 

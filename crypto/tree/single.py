@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crypto.files.header import UNSAID
-from crypto.files.registry import HEAD_BYTES, recognise
+from crypto.files.registry import recognise
 from crypto.keyring import Keyring
+from crypto.reading.look import HEAD_BYTES, no_image
 from crypto.tree.paths import folders_above
 from crypto.tree.place import move
 from crypto.tree.plan import Plan
@@ -48,10 +49,10 @@ def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
         As `crypto.files.kinds.FileKind.show`.
     """
     source = Path(os.path.realpath(plan.source))
-    kind = recognise(read_head(source, HEAD_BYTES))
+    head = read_head(source, HEAD_BYTES)
+    kind = recognise(head)
     if kind is None:
-        empty = source.stat().st_size == 0
-        raise DataError("is empty" if empty else "is not an image", where=plan.source)
+        raise DataError(no_image(plan.source.name, head), where=plan.source)
     target = place_of(plan, plan.result_name(plan.source.name, kind))
     action = SHOW if plan.recipe is None else HIDE
     with _staging(target) as folder:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crypto.files.registry import HEAD_BYTES, recognise
+from crypto.files.registry import recognise
 from crypto.keyring import Keyring
+from crypto.reading.look import HEAD_BYTES
 from crypto.tree.index import FAILED, Index
 from crypto.tree.manifest import read_manifest
 from crypto.tree.paths import MANIFEST

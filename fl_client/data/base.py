@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,33 +15,19 @@ import numpy.typing as npt
 
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
+from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.folders import Listing, list_files
+from fl_client.data.items import Item, Skipped
+from fl_client.data.labels import group_name, tidy
+from fl_client.data.parts_named import said_of_split
+from fl_client.data.remarks import said_of_classes, said_of_groups
 from fl_client.data.splits import limited
 from medveil.errors import ConfigError, DataError
 
+__all__ = ["Bytes", "HiddenUnder", "Item", "Skipped", "Source", "Stamp", "class_names", "source_name"]
+
 Bytes = npt.NDArray[np.uint8]
-
-
-class Item(NamedTuple):
-    """One image of a source.
-
-    `id` is unique within the source and stays the same between runs; `label` indexes `Source.classes`; images of one
-    `group` (a patient) must not be separated; `split` is the official part (train, validation, test), if there is one;
-    `site` is the hospital the file names, if it does.
-    """
-
-    id: str
-    label: int
-    group: str | None = None
-    split: str | None = None
-    site: str | None = None
-
-
-class Skipped(NamedTuple):
-    """A file that was left out, and why."""
-
-    path: str
-    reason: str
 
 
 class HiddenUnder(NamedTuple):
@@ -77,8 +63,14 @@ class Source(ABC):
         Files left out when the source was opened. A file whose pixels turn out unreadable raises on `read` instead.
     warnings : tuple of str
         What a person should know about this source; numbers in them are exact, and for the site's own log.
+    remarks : tuple of str
+        What is to be known of the files and classes as a whole, with names and numbers: for the site alone, on no card.
+    said : tuple of str
+        What was done to the images on their way to 8 bit, for the data card: no number of images in it.
     ungrouped : int
         Images that should carry what groups them and do not, where a warning tells of them.
+    split : str
+        ``official`` where the images bring parts that are kept, else ``drawn``.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
     """
@@ -90,7 +82,10 @@ class Source(ABC):
     channels: int
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
     ungrouped: int = 0
+    split: str = "drawn"
     hidden: HiddenUnder | None = None
 
     def __init__(self, config: DataConfig) -> None:
@@ -98,6 +93,8 @@ class Source(ABC):
         self._config = config
         self.path = Path(config.path or "").expanduser()
         self.name = source_name(config)
+        self._listing: Listing | None = None
+        self._form: Form | None = None
 
     def __len__(self) -> int:
         return len(self.items)
@@ -136,15 +133,56 @@ class Source(ABC):
                 where=self.items[index].id,
             )
 
+    def _list(self, *, also: str = "") -> Listing:
+        """The labelled files of the folder; what is to be said of them, `_finish` says. As `list_files`."""
+        self._listing = list_files(self.path, self._config, also=also)
+        return self._listing
+
     def _finish(self, items: Sequence[Item], *, default_size: int) -> None:
-        """Take the items: apply ``data.limit``, and settle size and channels."""
+        """Take the items: name groups alike, heed ``data.split`` and ``data.limit``, and settle size and channels."""
         if not items:
             raise DataError(f"holds no usable image{self._why_none()}", where=self.path)
-        kept = limited(items, self._config.limit)
-        self.items = tuple(items[i] for i in kept)
+        taken = [self._taken(item) for item in items]
+        self.split = self._split(taken)
+        if self.split == "drawn":
+            taken = [item._replace(split=None) for item in taken]
+        kept = limited(taken, self._config.limit)
+        self.items = tuple(taken[i] for i in kept)
         self._keep(kept)
         self.size = self._config.image_size or default_size
         self.channels = self._config.channels or self._first_channels()
+        self.remarks = tuple(self._remarks())
+
+    @staticmethod
+    def _taken(item: Item) -> Item:
+        group = None if item.group is None else group_name(item.group)
+        return item._replace(group=group, site=tidy(item.site or "") or None)
+
+    def _split(self, items: Sequence[Item]) -> str:
+        parts = {item.split for item in items}
+        if "validation" not in parts and "test" not in parts:
+            if self._config.split == "official":
+                cure = "leave it out, or give folders train, validation and test, or a column 'split'"
+                raise DataError("data.split is official, and the images bring no split", where=self.path, cure=cure)
+            return "drawn"
+        return self._config.split or "official"
+
+    def _channels_by_header(self) -> list[int]:
+        """The channels of each image, as far as its file's header was read."""
+        return []
+
+    def _remarks(self) -> Iterator[str]:
+        if self._listing is not None:
+            yield from self._listing.warnings
+        if self._form is not None and self._form.warning:
+            yield self._form.warning
+        split = said_of_split((item.split for item in self.items), validation=self._config.validation)
+        if split is not None:
+            yield split
+        named = self._listing.labels if self._listing is not None else ()
+        drawn = 1 + (self._config.validation > 0) + (self._config.test > 0)
+        yield from said_of_classes(self.items, self.classes, named, parts=drawn)
+        yield from said_of_groups(self.items)
 
     def _why_none(self) -> str:
         if not self.skipped:
@@ -153,12 +191,19 @@ class Source(ABC):
         return f" ({len(self.skipped)} files were skipped, {count} because: {reason})"
 
     def _first_channels(self) -> int:
+        """The channels that all images get by their headers; where none are known, those of the first that is read."""
+        found = self._channels_by_header()
+        if found:
+            self._form = settle(grey=found.count(1), colour=found.count(3))
+            self.said += (self._form.said,) if self._form.said else ()
+            return self._form.channels
+        why = ""
         for index in range(len(self.items)):
             try:
                 return 1 if self._decode(index).ndim == 2 else 3
-            except DataError:
-                continue
-        raise DataError(f"none of {len(self.items)} images can be read", where=self.path)
+            except DataError as error:
+                why = why or f": the first one {error.problem}"
+        raise DataError(f"none of {len(self.items)} images can be read{why}", where=self.path)
 
     @abstractmethod
     def _keep(self, kept: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ from medveil.errors import ConfigError
 
 SOURCES = ("phantoms", "dicom", "images", "npz", "hidden")
 AUGMENTS = ("none", "light", "standard")
+SPLITS = ("official", "drawn")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
 
@@ -89,6 +90,13 @@ class DataConfig:
     limit: int | None = field(
         default=None, metadata={"help": "Use at most this many images, groups whole, classes alike."}
     )
+    split: str | None = field(
+        default=None,
+        metadata={
+            "help": "official (train, validation, test as folders, npz or column 'split' have it; what lacks is drawn) "
+            "or drawn; null: official where there is one."
+        },
+    )
     validation: float = field(default=0.15, metadata={"help": "Fraction of a site's images for validation."})
     test: float = field(default=0.15, metadata={"help": "Fraction of a site's images for the test."})
     views: int = field(
@@ -117,6 +125,8 @@ def check_data_config(config: DataConfig) -> None:
     _one_of("data.augment", config.augment, AUGMENTS)
     _one_of("data.partition.kind", config.partition.kind, PARTITIONS)
     _one_of("data.partition.test", config.partition.test, TESTS)
+    if config.split is not None:
+        _one_of("data.split", config.split, SPLITS)
     if not config.path:
         raise ConfigError("is not set", where="data.path", cure="give the folder or file of the images")
     if config.channels not in (None, 1, 3):

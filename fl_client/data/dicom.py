@@ -6,27 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pydicom
-from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.errors import InvalidDicomError
 
-from crypto.imaging.dicom_pixels import frame_to_bytes
+from crypto.files.streams import decoding
+from crypto.reading.dicom import DicomImage
+from crypto.reading.dicom_head import HEAD_BYTES, is_dicom
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.folders import Labelled, list_files
-from medveil.errors import DataError
-
-_IMAGE_TAGS = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "InstitutionName")
-
-
-# A corrupt count must not fill the memory with items.
-MOST_FRAMES = 2**16
+from fl_client.data.folders import Labelled
+from medveil.errors import DataError, MedVeilError
 
 
 class _Place(NamedTuple):
     path: Path
-    frame: int | None
+    frame: int
+    channels: int
+    stamp: Stamp
+
+
+class _Header(NamedTuple):
+    """What a source keeps of a file's header."""
+
+    frames: int
+    channels: int
+    group: str
+    site: str
     stamp: Stamp
 
 
@@ -35,13 +39,13 @@ class DicomSource(Source):
 
     Each frame of a multi-frame file is an image, with id ``path#frame``, of the file's group. Images
     of one ``data.group_by`` (a column of the CSV or an attribute, PatientID unless set; ``none`` for none) stay
-    together; a file without it counts as a group of its own. Files that are no DICOM, or DICOM without pixels, are
-    skipped by name.
+    together; a file without it counts as a group of its own. Files that are no DICOM, or that `medveil-crypto` would
+    refuse by name (no image, a segmentation, a report, damaged), are skipped in the same words.
     """
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        listing = list_files(self.path, config)
+        listing = self._list()
         self._group_by = config.group_by or "PatientID"
         self._from_column = self._group_by in listing.columns
         self._check_group(listing.columns)
@@ -49,6 +53,7 @@ class DicomSource(Source):
         found = [(file, header) for file in listing.files if (header := self._header(file)) is not None]
         self.classes = class_names((file.label for file, _ in found), config, where=self.path) if found else ()
         self._places: list[_Place] = []
+        self._last: tuple[Path, DicomImage] | None = None
         items = [item for file, header in found for item in self._frames(file, header)]
         self.warnings = self._ungrouped(items)
         self._finish(items, default_size=224)
@@ -62,38 +67,38 @@ class DicomSource(Source):
                 cure=f"columns are {', '.join(columns) or 'none'}; a DICOM attribute is for example PatientID",
             )
 
-    def _header(self, file: Labelled) -> Dataset | None:
-        """The header, or None after noting why the file is skipped."""
-        tags = [*_IMAGE_TAGS, *([] if self._from_column or self._group_by == "none" else [self._group_by])]
+    def _header(self, file: Labelled) -> _Header | None:
+        """What is kept of the header, or None after noting why the file is skipped."""
         try:
-            header = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=tags)
-            if "Rows" in header and "Columns" in header and _frame_count(header) <= MOST_FRAMES:
-                return header
-            reason = "a DICOM file without an image" if "Rows" not in header else "claims more frames than can be"
-        except InvalidDicomError:
-            reason = "not a DICOM file"
-        # A corrupt header can make pydicom raise nearly anything; to a hospital it is one unreadable file.
-        except Exception as error:
-            reason = f"unreadable DICOM header: {error}"
-        self.skipped = (*self.skipped, Skipped(file.id, reason))
+            with decoding(file.path):
+                return self._read(file.path)
+        except MedVeilError as error:
+            self.skipped = (*self.skipped, Skipped(file.id, said(error)))
         return None
 
-    def _frames(self, file: Labelled, header: Dataset) -> list[Item]:
-        stat = file.path.stat()
-        stamp = Stamp(stat.st_size, stat.st_mtime_ns)
-        frames = _frame_count(header)
-        self._places += [_Place(file.path, frame if frames > 1 else None, stamp) for frame in range(frames)]
-        label = self.classes.index(file.label)
-        site = file.columns.get("site") or str(header.get("InstitutionName") or "") or None
-        # The frames of one file are related even where the file names no patient.
-        group = self._group(file, header) or (f"file:{file.id}" if frames > 1 else None)
-        ids = [file.id] if frames == 1 else [f"{file.id}#{frame}" for frame in range(frames)]
-        return [Item(each, label, group, None, site) for each in ids]
+    def _read(self, path: Path) -> _Header:
+        with path.open("rb") as stream:
+            head = stream.read(HEAD_BYTES)
+        if head and not is_dicom(head):
+            raise DataError("not a DICOM file")
+        image = DicomImage(path)
+        if image.hidden:
+            raise image.is_hidden()
+        group = "" if self._from_column or self._group_by == "none" else image.text(self._group_by)
+        stat = path.stat()
+        about, site = image.about, image.text("InstitutionName")
+        return _Header(about.frames, about.channels, group, site, Stamp(stat.st_size, stat.st_mtime_ns))
 
-    def _group(self, file: Labelled, header: Dataset) -> str | None:
-        if self._from_column:
-            return file.columns[self._group_by] or None
-        return str(header.get(self._group_by) or "") or None
+    def _frames(self, file: Labelled, header: _Header) -> list[Item]:
+        frames = header.frames
+        self._places += [_Place(file.path, frame, header.channels, header.stamp) for frame in range(frames)]
+        label = self.classes.index(file.label)
+        site = file.columns.get("site") or header.site or None
+        # The frames of one file are related even where the file names no patient.
+        own = file.columns[self._group_by] if self._from_column else header.group
+        group = own or (f"file:{file.id}" if frames > 1 else None)
+        ids = [file.id] if frames == 1 else [f"{file.id}#{frame}" for frame in range(frames)]
+        return [Item(each, label, group, file.split, site) for each in ids]
 
     def _ungrouped(self, items: Sequence[Item]) -> tuple[str, ...]:
         if self._group_by != "none":
@@ -104,23 +109,29 @@ class DicomSource(Source):
             f"{self.ungrouped} of {len(items)} images carry no {self._group_by}: each counts as a group of its own",
         )
 
+    def _channels_by_header(self) -> list[int]:
+        return [place.channels for place in self._places]
+
     def _keep(self, kept: Sequence[int]) -> None:
         self._places = [self._places[i] for i in kept]
 
     def _decode(self, index: int) -> Bytes:
         place = self._places[index]
         try:
-            return frame_to_bytes(place.path, place.frame, window=self._config.window)
-        except DataError as error:
+            return self._image(place.path).shown(place.frame, window=self._config.window)
+        except MedVeilError as error:
             raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
-        # pydicom and its decoders raise many types for what they cannot decode; to a hospital all mean one bad image.
-        except Exception as error:
-            reason = str(error).replace(str(place.path), "the file") or type(error).__name__
-            raise DataError(f"cannot be decoded: {reason}", where=self.items[index].id) from error
+
+    def _image(self, path: Path) -> DicomImage:
+        """The image of a file; the last one is kept, so that the header of many frames is read once."""
+        if self._last is None or self._last[0] != path:
+            self._last = (path, DicomImage(path))
+        return self._last[1]
 
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
 
 
-def _frame_count(header: Dataset) -> int:
-    return max(1, int(header.get("NumberOfFrames") or 1))
+def said(error: MedVeilError) -> str:
+    """What an error says, as `medveil-crypto` says it of the file, on one line."""
+    return " ".join((error.problem if error.cure is None else f"{error.problem}; {error.cure}").split())

@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator
-from itertools import zip_longest
-from pathlib import Path, PureWindowsPath
-from typing import NamedTuple
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal, NamedTuple
 
-from fl_client.data.base import Skipped
+from fl_client.data.beside import offered, refuse_leak
 from fl_client.data.config import DataConfig
+from fl_client.data.items import Skipped
+from fl_client.data.labels import spellings
+from fl_client.data.parts_named import Layout, layout, part_named, parts_of_column, said_of_layers
+from fl_client.data.table import Row, Table, read_table
+from fl_client.data.tree import Place, Tree, is_text, no_text, survey
 from medveil.errors import DataError
 from medveil.plain import shown
-from medveil.sheets import read_rows
+from medveil.written import setting
 
+Real = tuple[int, int] | str
+_COMPOSED: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
 _ONE = "keep one of them"
 _INSIDE = "every path is below data.path, and counts from it"
 _MOST_SHOWN = 200
-_JUNK = {"thumbs.db", "desktop.ini", "dicomdir", "medveil-manifest.jsonl", "medveil-report.json"}
 
 
 class Labelled(NamedTuple):
-    """A file and what is said of it; `columns` are the other columns of its row."""
+    """A file and what is said of it; `columns` are the other columns of its row, `split` its official part."""
 
     id: str
     path: Path
     label: str
     columns: dict[str, str]
+    split: str | None = None
 
 
 class Listing(NamedTuple):
-    """The labelled files below a folder, sorted by id, the names of the CSV's columns, and what was left out."""
+    """What a folder holds.
+
+    Attributes
+    ----------
+    files : list of Labelled
+        The labelled files, sorted by id, each once.
+    columns : tuple of str
+        Names of the CSV's columns.
+    skipped : list of Skipped
+        What was left out.
+    warnings : list of str
+        What a person should know.
+    labels : tuple of str
+        Every class a folder or a row names, whether or not it has a file.
+    """
 
     files: list[Labelled]
     columns: tuple[str, ...]
     skipped: list[Skipped]
+    warnings: list[str]
+    labels: tuple[str, ...]
+
+
+class _File(NamedTuple):
+    """A labelled file before spellings of its label are settled; `said` is where the label stands."""
+
+    file: Labelled
+    place: Place
+    said: str
 
 
 def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
@@ -43,6 +75,8 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
 
     With ``data.labels``, the files its CSV names and no others; a named file that is not there is skipped by name.
     Without, every file below a class folder; files beside the class folders are skipped by name, hidden ones ignored.
+    Folders called train, validation and test (as in ``train/CLASS`` or ``CLASS/train``) and a column ``split`` are the
+    data set's own split. A file that links lead to counts once.
 
     Parameters
     ----------
@@ -56,80 +90,182 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
     Raises
     ------
     DataError
-        The folder or the CSV is missing or empty; the CSV lacks a column, a label or a path, names a file twice, or one
-        outside of the folder.
+        The folder or the CSV is missing or empty; the CSV cannot be read, lacks a label or a path, names a file twice,
+        or one outside of the folder; a label is no class; folders may be classes or parts of a split; a CSV that is not
+        used says which images belong together.
     """
     if not root.exists():
         raise DataError("no such folder", where=root, cure="set data.path to the folder of the images")
     if not root.is_dir():
         raise DataError("is not a folder", where=root, cure="set data.path to the folder of the images")
     if config.labels is None:
-        listing = _from_folders(root)
+        listing = _from_folders(root, config)
     else:
-        listing = _from_csv(root, root / Path(config.labels).expanduser(), also)
+        listing = _from_csv(root, root / Path(config.labels).expanduser(), config, also)
     if not listing.files and not listing.skipped:
         raise DataError("the folder is empty", where=root, cure="put one folder a class in it, or set data.labels")
     return listing
 
 
-def _from_folders(root: Path) -> Listing:
-    files, skipped = [], []
-    for path in walk(root):
-        relative = path.relative_to(root)
-        if not _is_text(relative.as_posix()):
-            skipped.append(Skipped(ascii(relative.as_posix()), "its name is not valid UTF-8"))
-            continue
-        if len(relative.parts) < 2:
-            skipped.append(Skipped(relative.as_posix(), "not inside a class folder"))
-            continue
-        files.append(Labelled(relative.as_posix(), path, relative.parts[0], {}))
-    return Listing(files, (), skipped)
-
-
-def _is_text(name: str) -> bool:
-    """Whether a file name can be written down; Linux allows any bytes."""
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def walk(root: Path) -> Iterator[Path]:
-    """Every visible file below a folder, sorted; symbolic links are followed, loops are not."""
-    seen: set[str] = set()
-    found: list[Path] = []
-    for folder, inner, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            inner.clear()
+    """Everything visible below a folder that is no folder, sorted; a file that lies there itself under that name only.
+
+    Links to other places are followed, but in no circle.
+    """
+    tree = survey(root)
+    own = {place.real for place in tree.places if not place.linked}
+    files = [place.path for place in tree.places if not place.linked or place.real not in own]
+    yield from sorted([*files, *tree.odd], key=lambda path: path.as_posix())
+
+
+# -- one folder a class ------------------------------------------------------------------------------------------------
+
+
+def _from_folders(root: Path, config: DataConfig) -> Listing:
+    tree = survey(root)
+    skipped = list(tree.skipped)
+    named = []
+    for place in tree.places:
+        relative = place.path.relative_to(root)
+        if not is_text(relative.as_posix()):
+            skipped.append(no_text(relative.as_posix()))
+        else:
+            named.append((place, relative.parts))
+    form = layout([parts for _, parts in named], config, where=root)
+    deepest = max(form.label, form.part or 0)
+    found = []
+    for place, parts in named:
+        name = "/".join(parts)
+        if len(parts) < deepest + 2:
+            skipped.append(Skipped(name, "not inside a class folder"))
             continue
-        seen.add(real)
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [Path(folder) / name for name in names if not name.startswith(".") and name.lower() not in _JUNK]
-    yield from sorted(found, key=lambda path: path.as_posix())
+        label = parts[form.label]
+        split = None if form.part is None else part_named(parts[form.part])
+        file = Labelled(name, place.path, label, {}, split)
+        found.append(_File(file, place, f"folder '{shown(label, most=_MOST_SHOWN)}'"))
+    _refuse_outer(root, named, tree, config)
+    kept, warnings = _each_once(found, skipped, root)
+    files, labels, said = _settled(kept, config, root, empty=_class_folders(tree, form))
+    layers = said_of_layers([parts for _, parts in named]) if form == Layout() else None
+    warnings += [
+        *([] if layers is None else [layers]),
+        *said,
+        *offered(root, [(each.id, each.path) for each in files], config),
+    ]
+    return Listing(files, (), skipped, warnings, labels)
 
 
-def _from_csv(root: Path, table: Path, also: str) -> Listing:
-    columns, rows = _read_rows(table)
-    files, skipped = [], []
-    lines: dict[str, int] = {}
-    for line, row in rows:
-        named, label = (row.get("path") or "").strip(), (row.get("label") or "").strip()
+def _class_folders(tree: Tree, form: Layout) -> set[str]:
+    """Names of the class folders, with and without a file."""
+    if form.label == 0:
+        return {name for name in tree.folders if "/" not in name}
+    deep = [PurePosixPath(name).parts for name in tree.folders if name.count("/") == form.label]
+    return {parts[form.label] for parts in deep}
+
+
+def _refuse_outer(root: Path, named: Sequence[tuple[Place, tuple[str, ...]]], tree: Tree, config: DataConfig) -> None:
+    """One folder that holds folders is more likely the place of the classes than a class."""
+    inside = [parts for _, parts in named if len(parts) > 1]
+    tops = {parts[0] for parts in inside}
+    deeper = {parts[1] for parts in inside if len(parts) > 2}
+    if config.classes is not None or len(tops) != 1 or len(deeper) < 2 or any(len(parts) == 2 for parts in inside):
+        return
+    (top,) = tops
+    if part_named(top) is None and len({name for name in tree.folders if "/" not in name}) == 1:
+        below = setting("data.path", str(root / top))
+        cure = f"if its folders are the classes, write {below}; else list all in data.classes"
+        raise DataError(f"has one class only ('{shown(top)}'), which holds folders", where=root, cure=cure)
+
+
+def _each_once(found: Sequence[_File], skipped: list[Skipped], root: Path) -> tuple[list[_File], list[str]]:
+    """Keep one name of each file: the one it has itself, before those that links give it."""
+    names: dict[object, list[_File]] = {}
+    for each in found:
+        names.setdefault(each.place.real, []).append(each)
+    kept, twice = [], []
+    for every in names.values():
+        own = [each for each in every if not each.place.linked] or every
+        _refuse_two_classes(own, root)
+        kept.append(own[0])
+        twice += [(each, own[0]) for each in every if each is not own[0]]
+    skipped += [Skipped(each.file.id, f"is the same file as {one.file.id}, which counts") for each, one in twice]
+    if not twice:
+        return sorted(kept, key=lambda each: each.file.id), []
+    other = next(((each, one) for each, one in twice if each.file.label != one.file.label), None)
+    each, one = other or twice[0]
+    more = ", though the link lies in another class" if other else ""
+    told = f"'{shown(each.file.id)}' is '{shown(one.file.id)}'{more}"
+    warning = f"{len(twice)} names lead to images that are here under another, and are left out: {told}"
+    return sorted(kept, key=lambda each: each.file.id), [warning]
+
+
+def _refuse_two_classes(own: Sequence[_File], root: Path) -> None:
+    for each in own[1:]:
+        if (each.file.label, each.file.split) != (own[0].file.label, own[0].file.split):
+            what = "classes" if each.file.label != own[0].file.label else "parts of the split"
+            problem = f"'{shown(own[0].file.id)}' and '{shown(each.file.id)}' are one file, and stand in two {what}"
+            raise DataError(problem, where=root, cure="remove one of them, or name the labels in data.labels")
+
+
+# -- a table -----------------------------------------------------------------------------------------------------------
+
+
+def _from_csv(root: Path, table: Path, config: DataConfig, also: str) -> Listing:
+    read = read_table(table)
+    found: list[_File] = []
+    skipped: list[Skipped] = []
+    lines: dict[object, int] = {}
+    for row in read.rows:
+        line, named, label = row.line, row.cells["path"], row.cells["label"]
         if not named or not label:
             raise DataError(f"line {line} has no {'path' if not named else 'label'}", where=table)
-        path = _inside(root, named, table, line)
-        key = Path(os.path.normpath(path)).as_posix()
-        if key in lines:
-            raise DataError(f"lines {lines[key]} and {line} both name '{shown(named)}'", where=table, cure=_ONE)
-        lines[key] = line
-        if also and not _is_file(path):
-            path = path.with_name(path.name + also)
-        if not _is_file(path):
+        path, name, real = _file_of(root, row, table, also)
+        for key in {Path(os.path.normpath(path)).as_posix(), real} - {None}:
+            if key in lines and lines[key] != line:
+                raise DataError(f"lines {lines[key]} and {line} both name '{shown(named)}'", where=table, cure=_ONE)
+            lines[key] = line
+        if real is None:
             skipped.append(Skipped(named, f"named in {table.name}, but there is no such file"))
             continue
-        files.append(Labelled(named, path, label, {name: (row.get(name) or "").strip() for name in columns}))
-    return Listing(sorted(files, key=lambda each: each.id), columns, skipped)
+        found.append(_File(Labelled(name, path, label, row.cells), Place(path, False, real), f"line {line}"))
+    found, warnings = _with_split(found, read, table)
+    files, labels, said = _settled(found, config, table)
+    refuse_leak(read, [(each.id, each.path) for each in files], table, config, used=True)
+    return Listing(sorted(files, key=lambda each: each.id), read.columns, skipped, [*warnings, *said], labels)
+
+
+def _with_split(found: list[_File], read: Table, table: Path) -> tuple[list[_File], list[str]]:
+    name = shown(table.name)
+    if "split" not in read.columns:
+        tops = {part_named(each.file.id.split("/", 1)[0]) for each in found if "/" in each.file.id}
+        if None in tops or "train" not in tops or len(tops) < 2:
+            return found, []
+        told = f"the files of {name} lie in folders of a split, and it has no column 'split': they are dealt anew"
+        return found, [told]
+    parts, warning = parts_of_column([each.file.columns["split"] for each in found], name)
+    if warning is not None:
+        return found, [warning]
+    return [each._replace(file=each.file._replace(split=part)) for each, part in zip(found, parts, strict=True)], []
+
+
+def _file_of(root: Path, row: Row, table: Path, also: str) -> tuple[Path, str, Real | None]:
+    """The file a row names, its name as it stands there or as another system would write it, and what it really is."""
+    for form in _forms(row):
+        for ending in ("", also) if also else ("",):
+            real = _real(root / f"{form}{ending}")
+            if real is not None:
+                path = _inside(root, form, table, row.line)
+                return path.with_name(path.name + ending), os.path.normpath(form), real
+    named = row.cells["path"]
+    return _inside(root, named, table, row.line), os.path.normpath(named), None
+
+
+def _forms(row: Row) -> Iterator[str]:
+    """A path as it is written, without the space around it, with slashes, and with letters composed or not."""
+    yield row.path
+    written = [row.path, row.cells["path"]]
+    written += [each.replace("\\", "/") for each in written]
+    yield from dict.fromkeys([*written[1:], *(unicodedata.normalize(k, each) for each in written for k in _COMPOSED)])
 
 
 def _inside(root: Path, named: str, table: Path, line: int) -> Path:
@@ -149,31 +285,30 @@ def _inside(root: Path, named: str, table: Path, line: int) -> Path:
     return path
 
 
-def _is_file(path: Path) -> bool:
+def _real(path: Path) -> Real | None:
+    """What tells a file from every other; None where there is none."""
     try:
-        return path.is_file()
-    except OSError:
-        # A name longer than a disk allows is no file's.
-        return False
+        found = path.stat()
+    except (OSError, ValueError):
+        # A name longer than a disk allows is no file's, nor is one with a NUL in it.
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return (found.st_dev, found.st_ino) if found.st_ino else os.path.realpath(path)
 
 
-def _read_rows(table: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str | None]]]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            read = read_rows(stream)
-            columns = tuple(next(read, (0, []))[1])
-            missing = [name for name in ("path", "label") if name not in columns]
-            if missing:
-                raise DataError(
-                    f"has no column '{missing[0]}'", where=table, cure=f"its columns are {', '.join(columns) or 'none'}"
-                )
-            rows: list[tuple[int, dict[str, str | None]]] = [
-                (line, dict(zip_longest(columns, row[: len(columns)]))) for line, row in read if row
-            ]
-    except FileNotFoundError:
-        raise DataError("no such labels file", where=table, cure="data.labels is relative to data.path") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"cannot be read as CSV: {error}", where=table) from error
-    if not rows:
-        raise DataError("names no files", where=table)
-    return columns, rows
+# -- both --------------------------------------------------------------------------------------------------------------
+
+
+def _settled(
+    found: Sequence[_File], config: DataConfig, where: Path, *, empty: set[str] | None = None
+) -> tuple[list[Labelled], tuple[str, ...], list[str]]:
+    """The files under the names of their classes, all these names, and what is to be said of their spellings."""
+    counts = Counter(each.file.label for each in found)
+    first: dict[str, str] = {}
+    for each in found:
+        first.setdefault(each.file.label, each.said)
+    settled = spellings(first, counts, config.classes, where=where)
+    files = [each.file._replace(label=settled.of[each.file.label]) for each in found]
+    labels = {*settled.of.values(), *((empty or set()) - set(settled.of))}
+    return files, tuple(sorted(labels)), list(settled.warnings)

@@ -6,26 +6,30 @@ augmenting do not commute with a cipher, so all of that happened before hiding a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pydicom
 
 from crypto.files.header import HiddenHeader
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import kind_of
+from crypto.reading.dicom import DicomImage
+from crypto.reading.look import look
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.folders import Labelled, list_files
+from fl_client.data.folders import Labelled
 from medveil.errors import ConfigError, DataError, MedVeilError
 
 UNPROVEN = (
     "hidden files are taken as they stand: without their key nobody can tell whether one was changed, renamed, moved "
     "to another class or put in; who holds the key can, with 'medveil-crypto verify'"
 )
+OTHERWISE = "is hidden otherwise than the others"
+_CURE = "hide the originals anew, all with one key and cipher and with --channels 3 (or 1)"
 PNG_SUFFIX = ".png"
 """What `medveil-crypto encrypt` adds to the name of a JPEG or BMP file."""
 
@@ -46,32 +50,48 @@ class _Hidden(NamedTuple):
 class HiddenSource(Source):
     """Hidden training files (DICOM, PNG, TIFF), labelled by a CSV or by one folder a class; each frame is an image.
 
-    All must be hidden alike: one key, cipher and shape; a file that is not is skipped by name. A CSV written for the
+    All must be hidden alike: one key, cipher and shape; most of them say which, or ``data.channels``. The others are
+    skipped by name with a warning, and refused where a class would be lost with them. A CSV written for the
     originals serves as it is. Images of one ``data.group_by`` (a column, or for DICOM an attribute: PatientID unless
     set, which hiding made a pseudonym; ``none`` for none) stay together.
     """
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        listing = list_files(self.path, config, also=PNG_SUFFIX)
+        listing = self._list(also=PNG_SUFFIX)
         self._group_by, self._columns = config.group_by or "PatientID", listing.columns
         skipped = list(listing.skipped)
         found = list(_hidden_files(listing.files, skipped))
-        first = found[0].header if found else None
-        alike = [each for each in found if first is not None and _look(each.header) == _look(first)]
-        skipped += [Skipped(each.file.id, "is hidden otherwise than the others") for each in found if each not in alike]
-        self.skipped = tuple(skipped)
-        if first is None:
+        alike = _most_alike(found, config)
+        left = [each for each in found if _look(each.header) != _look(alike[0].header)]
+        self.skipped = (*skipped, *(Skipped(each.file.id, OTHERWISE) for each in left))
+        if not alike:
             raise DataError(f"holds no file hidden for training{self._why_none()}", where=self.path)
+        first = alike[0].header
         _check_settings(config, first)
-        _check_depth(found[0])
+        _check_depth(alike[0])
+        self._check_left(left, alike)
         self.warnings = (UNPROVEN,)
+        self._left = _left_out(left, alike)
         self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint, first.derivation)
         self.classes = class_names((each.file.label for each in alike), config, where=self.path)
         self._places: list[_Place] = []
         items = [item for each in alike for item in self._frames(each)]
         self._shape = (first.channels, first.height, first.width)
         self._finish(items, default_size=first.height)
+
+    def _check_left(self, left: Sequence[_Hidden], alike: Sequence[_Hidden]) -> None:
+        """Refuse to lose a class because its images were hidden otherwise (DataError)."""
+        lost = sorted({each.file.label for each in left} - {each.file.label for each in alike})
+        if lost:
+            problem = (
+                f"all images of {lost[0]!a} are hidden otherwise than most: {_form(left[0])}, not {_form(alike[0])}"
+            )
+            raise DataError(problem, where=self.path, cure=_CURE)
+
+    def _remarks(self) -> Iterator[str]:
+        yield from super()._remarks()
+        yield from self._left
 
     def read(self, index: int) -> Bytes:
         """One image as it is hidden: uint8 (channels, size, size).
@@ -99,15 +119,14 @@ class HiddenSource(Source):
         group = self._group(file, header) or (f"file:{file.id}" if header.frames > 1 else None)
         ids = [file.id] if header.frames == 1 else [f"{file.id}#{frame}" for frame in range(header.frames)]
         label, site = self.classes.index(file.label), file.columns.get("site") or None
-        return [Item(each, label, group, None, site) for each in ids]
+        return [Item(each, label, group, file.split, site) for each in ids]
 
     def _group(self, file: Labelled, header: HiddenHeader) -> str | None:
         if self._group_by in self._columns:
             return file.columns[self._group_by] or None
         if self._group_by == "none" or header.kind != "dicom":
             return None
-        found = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=[self._group_by])
-        return str(found.get(self._group_by) or "") or None
+        return DicomImage(file.path).text(self._group_by) or None
 
     def _first_channels(self) -> int:
         return self._shape[0]
@@ -154,7 +173,7 @@ def _hidden_files(files: Sequence[Labelled], skipped: list[Skipped]) -> Iterator
         try:
             kind = kind_of(file.path)
             if kind is None:
-                skipped.append(Skipped(file.id, "is no image"))
+                skipped.append(Skipped(file.id, look(file.path, file.id).why))
                 continue
             header = kind.header(file.path)
         except MedVeilError as error:
@@ -175,6 +194,30 @@ def _check_depth(first: _Hidden) -> None:
         problem = f"is hidden with {first.header.scheme}, whose ciphertexts have {8 * planes.dtype.itemsize} bits"
         cure = "train on it in a loop of your own, or hide the originals with another scheme"
         raise DataError(problem, where=first.file.path, cure=cure)
+
+
+def _most_alike(found: Sequence[_Hidden], config: DataConfig) -> list[_Hidden]:
+    """Files that are hidden alike: as most are, or as most are that have the channels asked for."""
+    asked = [each for each in found if config.channels in (None, each.header.channels)] or found
+    if not asked:
+        return []
+    most = Counter(_look(each.header) for each in asked).most_common(1)[0][0]
+    return [each for each in asked if _look(each.header) == most]
+
+
+def _left_out(left: Sequence[_Hidden], alike: Sequence[_Hidden]) -> tuple[str, ...]:
+    """That files are left out, how many, and how they are hidden; empty where none is."""
+    if not left:
+        return ()
+    forms = ", ".join(sorted({_form(each) for each in left})[:3])
+    counted = f"{len(left)} of {len(left) + len(alike)} files are hidden otherwise than most and left out"
+    return (f"{counted} ({forms}; most {_form(alike[0])}); {_CURE}",)
+
+
+def _form(each: _Hidden) -> str:
+    header = each.header
+    shape = f"{header.channels} x {header.height} x {header.width}"
+    return f"{header.scheme} of block {header.block}, {shape}, under {header.fingerprint}"
 
 
 def _look(header: HiddenHeader) -> tuple[object, ...]:

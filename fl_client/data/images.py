@@ -4,53 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps
-
-from crypto.files.hiding import KEYWORD
-from crypto.files.tiff_survey import HEADER_TAG
-from crypto.imaging.preprocess import percentiles_to_bytes, window_to_bytes
+from crypto.reading.base import About
+from crypto.reading.look import DICOM, NOT_AN_IMAGE, LastOpened, Look, Sort, look
+from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
-from fl_client.data.folders import Labelled, list_files
-from medveil.errors import DataError
+from fl_client.data.folders import Labelled
+from medveil.errors import DataError, MedVeilError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L")
+
+class _Place(NamedTuple):
+    """Where an image is; `channels` by its file's header, None where that cannot be read."""
+
+    path: Path
+    frame: int
+    channels: int | None
+    stamp: Stamp
 
 
 class ImageSource(Source):
-    """Image files, labelled by a CSV or by one folder a class; of a file with several frames, the first.
+    """Image files, labelled by a CSV or by one folder a class; each page of a TIFF is an image, id ``path#page``.
 
-    Files that are no images are skipped by name. Grey images deeper than 8 bit are windowed like DICOM without a
-    window; transparency is dropped; the EXIF orientation is applied.
+    What a file is, and what its pixels are, `crypto.reading` says, as it does for `medveil-crypto`. Files that are no
+    images are skipped by name; one that is damaged, or refused, raises when it is read. The pages of a file stay
+    together. Grey and colour may be mixed (`fl_client.data.channels`).
     """
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        listing = list_files(self.path, config)
-        images = [each for each in listing.files if each.path.suffix.lower() in SUFFIXES]
-        other = [each for each in listing.files if each.path.suffix.lower() not in SUFFIXES]
-        self.skipped = (*listing.skipped, *(Skipped(each.id, f"not an image file ({_kind(each)})") for each in other))
-        self.warnings = self._ungrouped(listing.columns)
+        listing = self._list()
+        self._opened = LastOpened()
+        self.skipped = tuple(listing.skipped)
         self._check_group(listing.columns)
-        self.classes = class_names((each.label for each in images), config, where=self.path) if images else ()
-        self._paths: list[Path] = [each.path for each in images]
-        items = [
-            Item(
-                each.id,
-                self.classes.index(each.label),
-                (each.columns[config.group_by] or None) if config.group_by else None,
-                None,
-                each.columns.get("site") or None,
-            )
-            for each in images
-        ]
-        self._finish(items, default_size=224)
+        self.warnings = self._ungrouped(listing.columns)
+        images = [(each, kind) for each in listing.files if (kind := self._image_kind(each)) is not None]
+        self.classes = class_names((each.label for each, _ in images), config, where=self.path) if images else ()
+        self._places: list[_Place] = []
+        self._finish([item for each, kind in images for item in self._pages(each, kind)], default_size=224)
+
+    def _image_kind(self, file: Labelled) -> str | None:
+        """The kind of a file that is one of ours, empty where it only says so; what else it is goes to `skipped`."""
+        try:
+            found = look(file.path, file.id)
+        except MedVeilError as error:
+            found = Look(Sort.OTHER, why=error.problem)
+        if found.sort is Sort.IMAGE and found.kind != DICOM:
+            return found.kind
+        # Of a file that its name calls an image and that is none, reading says so.
+        if found.sort is Sort.MISSED and file.path.suffix.lower() in _SUFFIXES:
+            return ""
+        if found.sort is not Sort.JUNK:
+            self.skipped = (*self.skipped, Skipped(file.id, _why(found, file)))
+        return None
+
+    def _pages(self, file: Labelled, kind: str) -> list[Item]:
+        # Of a hundred thousand files, headers take half a minute, and pages and channels may be known without.
+        needed = kind == TIFF.name or self._config.channels is None
+        about = self._about(file.path) if needed else None
+        pages = 1 if about is None else about.frames
+        channels, stamp = None if about is None else about.channels, _stamp(file.path)
+        self._places += [_Place(file.path, page, channels, stamp) for page in range(pages)]
+        label, site = self.classes.index(file.label), file.columns.get("site") or None
+        group = file.columns.get(self._config.group_by or "") or None
+        # Pages of one file are related even where nothing says to whom.
+        group = group or (f"file:{file.id}" if pages > 1 else None)
+        ids = [file.id] if pages == 1 else [f"{file.id}#{page}" for page in range(pages)]
+        return [Item(each, label, group, file.split, site) for each in ids]
+
+    def _about(self, path: Path) -> About | None:
+        try:
+            return self._opened.open(path).about
+        except MedVeilError:
+            return None
+
+    def _channels_by_header(self) -> list[int]:
+        return [place.channels for place in self._places if place.channels is not None]
 
     def _check_group(self, columns: tuple[str, ...]) -> None:
-        if self._config.group_by and self._config.group_by not in columns:
+        if self._config.group_by not in (None, "none", *columns):
             raise DataError(
                 f"data.group_by: there is no column '{self._config.group_by}'",
                 where=self.path / (self._config.labels or ""),
@@ -67,59 +100,34 @@ class ImageSource(Source):
         return ()
 
     def _keep(self, kept: Sequence[int]) -> None:
-        self._paths = [self._paths[i] for i in kept]
+        self._places = [self._places[i] for i in kept]
 
     def _decode(self, index: int) -> Bytes:
+        place = self._places[index]
         try:
-            return image_to_bytes(self._paths[index], window=self._config.window)
-        except DataError as error:
+            return self._opened.open(place.path).shown(place.frame, window=self._config.window)
+        except MedVeilError as error:
+            # A disk that does not give one file back may give the next one.
             raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
 
     def _stamp(self, index: int) -> Stamp:
-        try:
-            stat = self._paths[index].stat()
-        except OSError:
-            return Stamp(-1, -1)
-        return Stamp(stat.st_size, stat.st_mtime_ns)
+        return self._places[index].stamp
 
 
-def image_to_bytes(path: Path, *, window: Sequence[float] | None = None) -> Bytes:
-    """Decode one image file and bring it to 8 bit: uint8 (H, W) or (H, W, 3).
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
-    Raises
-    ------
-    DataError
-        The file is missing, hidden, corrupt or no image.
-    """
+
+def _stamp(path: Path) -> Stamp:
     try:
-        with Image.open(path) as opened:
-            _refuse_hidden(opened)
-            opened.load()
-            image = ImageOps.exif_transpose(opened)
-    except FileNotFoundError:
-        raise DataError("no such file") from None
-    except DataError:
-        raise
-    # Pillow's decoders raise many types for corrupt files (OSError, SyntaxError, ValueError, struct.error,
-    # DecompressionBombError); to a hospital all of them mean one unreadable image.
-    except Exception as error:
-        raise DataError(f"cannot be decoded: {str(error).replace(str(path), 'the file')}") from error
-    if image.mode in _DEEP:
-        return _shallow(np.asarray(image), window)
-    grey = image.mode in ("1", "L", "LA")
-    pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return window_to_bytes(pixels, window) if window else pixels
+        stat = path.stat()
+    except OSError:
+        return Stamp(-1, -1)
+    return Stamp(stat.st_size, stat.st_mtime_ns)
 
 
-def _shallow(deep: np.ndarray, window: Sequence[float] | None) -> Bytes:
-    return window_to_bytes(deep, window) if window else percentiles_to_bytes(deep)
-
-
-def _refuse_hidden(opened: Image.Image) -> None:
-    """A hidden file would be resized and turned grey without a word: its pixels look like any others."""
-    if KEYWORD in opened.info or HEADER_TAG in getattr(opened, "tag_v2", {}):
-        raise DataError("is hidden", cure="read it as it is: set data.source to hidden")
-
-
-def _kind(file: Labelled) -> str:
-    return file.path.suffix.lower() or "no suffix"
+def _why(found: Look, file: Labelled) -> str:
+    if found.sort is Sort.IMAGE:
+        return "is a DICOM file; set data.source to dicom for those"
+    if found.why != NOT_AN_IMAGE:
+        return found.why
+    return f"not an image file ({file.path.suffix.lower() or 'no suffix'})"

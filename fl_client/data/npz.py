@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crypto.imaging.preprocess import percentiles_to_bytes, window_to_bytes
+from crypto.imaging.preprocess import scale_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
+from fl_client.data.npz_scale import Scale, scale_of
 from medveil.errors import DataError
 from medveil.npz import load_arrays
 from medveil.plain import shown
@@ -25,7 +26,8 @@ class NpzSource(Source):
 
     Takes ``train_images``/``train_labels`` with ``val_*`` and ``test_*`` (the official split is kept), or
     ``images``/``labels``; optionally ``classes``, the names in the order of the labels. Images are (n, H, W) or
-    (n, H, W, 3); labels integers (n,) or (n, 1). Pickled arrays are refused.
+    (n, H, W, 3); labels integers (n,) or (n, 1). Pickled arrays are refused. What is not of 8 bit is brought there by
+    one scale for all images (`fl_client.data.npz_scale`), or by ``data.window``.
     """
 
     def __init__(self, config: DataConfig) -> None:
@@ -33,6 +35,7 @@ class NpzSource(Source):
         arrays = self._load()
         parts = self._parts(arrays)
         self._images = [images for _, images, _, _ in parts]
+        self._scale = self._settled_scale()
         self._at = [(p, row) for p, part in enumerate(parts) for row in range(len(part[2]))]
         names, codes = self._names(arrays, [labels for _, _, labels, _ in parts])
         items = [
@@ -125,6 +128,19 @@ class NpzSource(Source):
             raise DataError("has one class only", where=self.path)
         return names, {code: names.index(known[code]) for code in codes}
 
+    def _settled_scale(self) -> Scale | None:
+        """One scale for all images; None where they are of 8 bit, or a window of grey values says it."""
+        if self._config.window is not None and all(_is_grey(images) for images in self._images):
+            return None
+        try:
+            scale = scale_of(self._images)
+        except DataError as error:
+            raise DataError(error.problem, where=self.path, cure=error.cure) from None
+        if scale is not None:
+            self.said += (scale.said,)
+            self.warnings += (scale.warning,) if scale.warning else ()
+        return scale
+
     def _own_size(self) -> int:
         height, width = self._images[0].shape[1:3]
         if height != width and self._config.image_size is None:
@@ -141,9 +157,13 @@ class NpzSource(Source):
             pixels = pixels[..., 0]
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError("holds values that are not finite", where=self.items[index].id)
-        if self._config.window is not None:
+        if self._config.window is not None and pixels.ndim == 2:
             return window_to_bytes(pixels, self._config.window)
-        return pixels if pixels.dtype == np.uint8 else percentiles_to_bytes(pixels)
+        return pixels if self._scale is None else scale_to_bytes(pixels, self._scale.low, self._scale.high)
 
     def _stamp(self, index: int) -> Stamp:
         return self._file
+
+
+def _is_grey(images: npt.NDArray) -> bool:
+    return images.ndim == 3 or images.shape[3] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +60,7 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
     test = 0.0 if common is not None or "test" in official else config.test
     validation = 0.0 if "validation" in official else config.validation
     parts_to_draw = 1 + (test > 0) + (validation > 0)
-    mine = _share(items, pool, config.partition, sites=sites, index=index, seed=seed, groups_needed=parts_to_draw)
+    mine = _share(items, pool, config, sites=sites, index=index, seed=seed, groups_needed=parts_to_draw)
     made = split_items(
         items,
         mine,
@@ -68,10 +69,18 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
         test=test,
         rng=generator(seed, "split", index),
         where=f"site {index}",
+        by=grouped_by(config),
     )
     present = {items[i].label for i in made.train.tolist()}
     missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
     return Parts(made.train, made.validation, made.test if common is None else common, missing)
+
+
+def grouped_by(config: DataConfig) -> str | None:
+    """What images are grouped by, as ``data.group_by`` or a source's own rule has it; None for nothing."""
+    if config.group_by == "none":
+        return None
+    return config.group_by or ("PatientID" if config.source in {"dicom", "hidden", "phantoms"} else None)
 
 
 def _common_test(
@@ -88,20 +97,22 @@ def _common_test(
     chosen = np.zeros(len(pool), dtype=bool)
     chosen[pool] = deal(groups.strata[pool], shares, rng=generator(seed, "common test")) == 1
     if not chosen.any():
-        raise DataError("too few groups of images to hold out a common test", cure="raise data.test")
+        cure = groups.cure(grouped_by(config), "raise data.test")
+        raise DataError("too few groups of images to hold out a common test", cure=cure)
     return groups.gather(chosen)
 
 
 def _share(
     items: Sequence[Item],
     pool: Indices,
-    config: PartitionConfig,
+    data: DataConfig,
     *,
     sites: int,
     index: int,
     seed: int,
     groups_needed: int,
 ) -> Indices:
+    config = data.partition
     if config.kind == "site":
         return _own_site(items, pool, sites=sites, index=index)
     if sites == 1:
@@ -111,9 +122,8 @@ def _share(
     equal = np.full((groups.strata.shape[1], sites), 1 / sites)
     shares = _dirichlet_shares(groups, config, sites, rng) if config.kind == "dirichlet" else equal
     site_of = deal(groups.strata, shares, rng=rng)
-    _give_to_the_poor(
-        site_of, groups, sites=sites, min_per_site=config.min_per_site, groups_needed=groups_needed, rng=rng
-    )
+    needs = _Needs(sites, config.min_per_site, groups_needed, grouped_by(data))
+    _give_to_the_poor(site_of, groups, needs, rng=rng)
     return groups.gather(site_of == index)
 
 
@@ -152,35 +162,39 @@ def _dirichlet_shares(
     return shares
 
 
+class _Needs(NamedTuple):
+    """What each of `sites` sites must have at least; `by` is what images are grouped by."""
+
+    sites: int
+    min_per_site: int
+    groups: int
+    by: str | None
+
+
 def _give_to_the_poor(
-    site_of: npt.NDArray[np.int64],
-    groups: Groups,
-    *,
-    sites: int,
-    min_per_site: int,
-    groups_needed: int,
-    rng: np.random.Generator,
+    site_of: npt.NDArray[np.int64], groups: Groups, wanted: _Needs, *, rng: np.random.Generator
 ) -> None:
     """Move random groups from the richest site to the poorest until each has what it needs; changes `site_of`."""
     splits = np.array([split or "train" for split in groups.splits])
     ones = np.ones(len(splits), dtype=np.int64)
-    needs = [(splits == "train", ones, groups_needed, "groups of training images")]
+    needs = [(splits == "train", ones, wanted.groups, "groups of training images")]
     needs += [(splits == name, ones, 1, f"groups of {name} images") for name in sorted(set(splits) - {"train"})]
-    needs += [(ones > 0, groups.sizes, min_per_site, "images (data.partition.min_per_site)")]
+    needs += [(ones > 0, groups.sizes, wanted.min_per_site, "images (data.partition.min_per_site)")]
     for eligible, weights, least, what in needs:
         while True:
-            held = np.bincount(site_of, weights=weights * eligible, minlength=sites)
+            held = np.bincount(site_of, weights=weights * eligible, minlength=wanted.sites)
             poor, rich = int(np.argmin(held)), int(np.argmax(held))
             if held[poor] >= least:
                 break
             movable = eligible & (site_of == rich) & (held[rich] - weights >= least)
             # Giving must not cost the giver what the needs before this one have secured.
             for name in set(splits[movable]):
-                kept = groups_needed if name == "train" else 1
+                kept = wanted.groups if name == "train" else 1
                 movable &= (splits != name) | (((site_of == rich) & (splits == name)).sum() > kept)
             if not movable.any():
-                raise DataError(
-                    f"{len(splits)} groups of images are too few for {sites} sites of at least {least} {what}",
-                    cure="fewer sites, a larger data.partition.alpha, or a smaller data.partition.min_per_site",
+                problem = (
+                    f"{len(splits)} groups of images are too few for {wanted.sites} sites of at least {least} {what}"
                 )
+                fewer = "fewer sites, a larger data.partition.alpha, or a smaller data.partition.min_per_site"
+                raise DataError(problem, cure=groups.cure(wanted.by, fewer))
             site_of[rng.choice(np.flatnonzero(movable))] = poor

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.items import Item
 from fl_client.data.rng import generator
 from medveil.errors import DataError
-
-if TYPE_CHECKING:
-    from fl_client.data.base import Item
+from medveil.plain import shown
 
 Indices = npt.NDArray[np.int64]
 PARTS = ("train", "validation", "test")
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,22 @@ class Groups:
     def sizes(self) -> npt.NDArray[np.int64]:
         """Images per group, int64 (G,)."""
         return np.asarray(self.strata.sum(axis=1))
+
+    def cure(self, by: str | None, otherwise: str) -> str:
+        """What to do where there are too few groups.
+
+        Parameters
+        ----------
+        by
+            What the images are grouped by, None for nothing: an anonymised data set has one placeholder for all.
+        otherwise
+            What helps where the groups are right.
+        """
+        if by is None or len(self.members) == self.sizes.sum():
+            return otherwise
+        told = f"{self.sizes.sum()} images bear {len(self.members)} different {shown(by, most=_LONGEST)}"
+        right = "set data.group_by to what does, or to none"
+        return f"{told}: if that does not tell patients apart, {right}; if it does, {otherwise}"
 
     def gather(self, chosen: npt.NDArray[np.bool_]) -> Indices:
         """Sorted indices of the images of the chosen groups."""
@@ -86,7 +102,9 @@ def group_items(items: Sequence[Item], indices: Indices, *, within_site: bool = 
             counts[g, column[items[i].split or "", items[i].label]] += 1
         official = {items[i].split for i in members}
         if len(official) > 1:
-            raise DataError(f"group '{items[members[0]].group}' stands in more than one official split")
+            name = shown(items[members[0]].group, most=_LONGEST)
+            cure = "'data.split=drawn' deals the images anew, groups whole"
+            raise DataError(f"group '{name}' stands in more than one official split", cure=cure)
         splits.append(official.pop())
     members_of = [np.array(members, dtype=np.int64) for members in found.values()]
     return Groups(members_of, counts, np.array([label for _, label in strata], dtype=np.int64), splits)
@@ -159,6 +177,7 @@ def split_items(
     test: float,
     rng: np.random.Generator,
     where: str,
+    by: str | None = None,
 ) -> Split:
     """Split one site's images; those with an official split keep it, and only what no official part covers is drawn.
 
@@ -170,6 +189,8 @@ def split_items(
         Fractions of the site's images; 0 where an official part exists or none is wanted.
     where
         The site, for errors.
+    by
+        What the images are grouped by, for errors.
 
     Raises
     ------
@@ -183,7 +204,13 @@ def split_items(
     shares = np.tile(fractions, (groups.strata.shape[1], 1))
     part_of = np.array([PARTS.index(split or "train") for split in groups.splits], dtype=np.int64)
     part_of[pool] = deal(groups.strata[pool], shares, rng=rng)
-    _fill_empty(part_of, groups.sizes, pool, wanted=np.flatnonzero(fractions > 0).tolist(), where=where)
+    wanted = np.flatnonzero(fractions > 0).tolist()
+    if pool.sum() < len(wanted):
+        count = int(pool.sum())
+        problem = f"{count} group{'' if count == 1 else 's'} of images cannot be split into {len(wanted)} parts"
+        cure = groups.cure(by, "give more images, or set data.validation or data.test to 0")
+        raise DataError(problem, where=where, cure=cure)
+    _fill_empty(part_of, groups.sizes, pool, wanted=wanted)
     return Split(*(groups.gather(part_of == part) for part in range(len(PARTS))))
 
 
@@ -193,15 +220,8 @@ def _fill_empty(
     pool: npt.NDArray[np.bool_],
     *,
     wanted: Sequence[int],
-    where: str,
 ) -> None:
     """Give each wanted part that got nothing the smallest group of the part with most groups; changes `part_of`."""
-    if pool.sum() < len(wanted):
-        raise DataError(
-            f"{int(pool.sum())} groups of images cannot be split into {len(wanted)} parts",
-            where=where,
-            cure="give more images, or set data.validation or data.test to 0",
-        )
     for part in wanted:
         if (pool & (part_of == part)).any():
             continue

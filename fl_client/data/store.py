@@ -19,6 +19,7 @@ import numpy as np
 
 from crypto.base import ImageCipher
 from crypto.config import FIRST_DERIVATION
+from crypto.imaging import preprocess
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.partition import Parts
@@ -215,6 +216,7 @@ def _wanted(source: Source, parts: Parts, cipher: ImageCipher, views: Views) -> 
     return {
         "key": _key(cipher),
         "cipher": _parameters(cipher),
+        "preparation": preprocess.VERSION,
         "source": source.identity(),
         "classes": list(source.classes),
         "split": _split_digest(source, parts),
@@ -240,6 +242,7 @@ def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
         "key": "the key changed (from {old} to {new})",
         "cipher": "the cipher changed (from {old} to {new})",
         "views": "the views changed (from {old} to {new})",
+        "preparation": "images are prepared in another way by this MedVeil (from way {old} to way {new})",
         "source": "the source changed (files, or how they are windowed and resized)",
         "classes": "the classes changed (from {old} to {new})",
         "split": "the labels or the split changed",
@@ -329,7 +332,7 @@ def _parameters(cipher: ImageCipher) -> dict[str, Any]:
 
 def _was(header: dict[str, Any]) -> dict[str, Any]:
     """A header with what one of an older MedVeil means by saying nothing."""
-    return {**header, "cipher": {"derivation": FIRST_DERIVATION, **header["cipher"]}}
+    return {"preparation": 1, **header, "cipher": {"derivation": FIRST_DERIVATION, **header["cipher"]}}
 
 
 def _split_digest(source: Source, parts: Parts) -> str:

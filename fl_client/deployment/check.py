@@ -21,6 +21,7 @@ from medveil.errors import ConfigError, DataError, FederationError, MedVeilError
 from medveil.flower import SKEW_S, TESTED
 from medveil.installed import installed_hash
 from medveil.versions import environment
+from medveil.written import setting
 from models.policy import POLICIES
 
 OK, WARNING, FAILED = "ok", "warning", "FAILED"
@@ -94,13 +95,18 @@ def _data(files: OwnFiles) -> Point:
             source.read(index)
         except DataError:
             unread += 1
-    found = f"{len(source)} images, classes {', '.join(source.classes)}"
+    # The coordinator writes it into the run's file: nobody but the sites sees how their classes are called.
+    found = (
+        f"{len(source)} images, for the run's file: {setting('data.classes', source.classes, most=len(source.classes))}"
+    )
     if unread or source.skipped:
         found += f"; {len(source.skipped)} files left out, {unread} of the first {_TRIED} images unreadable"
         return Point("data", WARNING, found, "the files left out are named in the site's log when the store is built")
     if len(source) < files.config.limits.least_images:
         cure = "more images, or a lower 'limits.least_images'"
         return Point("data", FAILED, f"{found}: fewer than this site's own limit", cure, DataError.exit_code)
+    if source.remarks:
+        return Point("data", WARNING, f"{found}; {'; '.join(source.remarks)}", "see that it is meant so")
     return Point("data", OK, found)
 
 

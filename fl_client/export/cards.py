@@ -20,6 +20,7 @@ NOT_A_DEVICE = (
     "It must not be used to diagnose, treat or triage patients."
 )
 _UNKNOWN = "not known"
+_OWN_WINDOW, _ONE_SCALE = "the file's own, else percentiles 0.5 to 99.5", "none; one scale for all images of the file"
 _MEASURES = (
     ("accuracy", "Accuracy"),
     ("balanced-accuracy", "Balanced accuracy"),
@@ -67,16 +68,18 @@ def data_card(facts: Mapping[str, Any]) -> str:
         [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts)]
         for index, name in enumerate(run["classes"])
     ]
-    window = "the file's own, else percentiles 0.5 to 99.5" if data["window"] is None else f"{data['window']}"
+    window = (_ONE_SCALE if data["source"] == "npz" else _OWN_WINDOW) if data["window"] is None else f"{data['window']}"
     augmented = "none" if data["augment"] == "none" and not data["flip"] else data["augment"]
     lines = [
         f"- kind: {data['source']}",
         f"- read as: {run['channels']} channel(s), 8 bit, {run['image_size']} x {run['image_size']} pixels, bilinear, "
         "aspect not kept",
         f"- window (centre, width): {window}",
+        *(f"- grey values and colour: {_text(said)}" for said in data.get("said", ())),
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
+        *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
         # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
         *([] if "ungrouped" not in data else _told_of_groups(data, smallest)),
@@ -209,6 +212,14 @@ def _grouping(data: Mapping[str, Any]) -> str:
         return "nothing"
     default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else "nothing"
     return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
+
+
+def _split(split: Mapping[str, Any]) -> str:
+    if split["kind"] != "official":
+        return "drawn by MedVeil"
+    missing = [part for part in ("validation", "test") if part not in split["official"]]
+    drawn = f"; {' and '.join(missing)} drawn from its training images" if missing else ""
+    return f"the data set's own ({', '.join(split['official'])}){drawn}"
 
 
 def _told_of_groups(data: Mapping[str, Any], smallest: int) -> list[str]:

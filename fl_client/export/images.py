@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 
 from crypto.base import ImageCipher
 from crypto.config import FIRST_DERIVATION
-from crypto.dicom.kind import DICOM
 from crypto.files.header import HiddenHeader
 from crypto.files.hiding import nonces_of
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
-from crypto.files.registry import IMAGE_SUFFIXES, OTHER_IMAGES, kind_of
+from crypto.files.registry import kind_of
 from crypto.files.sealed_kind import SealedFile
-from crypto.imaging.dicom_pixels import frame_to_bytes
 from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.look import LastOpened, Look, Sort, look
 from fl_client.data.base import Skipped
 from fl_client.data.folders import walk
-from fl_client.data.images import image_to_bytes
 from fl_client.export.plain_images import PlainImages
 from fl_client.export.ready import Ready
 from medveil.errors import DataError, FormatError, KeyMaterialError, MedVeilError
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-_MOST_FRAMES = 2**16
 NOT_AN_IMAGE = "not an image file"
 
 
@@ -73,6 +69,7 @@ class Reader:
             padded_size=made.padded_size if made.reads_plain else made.image_size,
         )
         self._shown: dict[tuple[object, ...], ImageCipher] = {}
+        self._files = LastOpened()
 
     def read(self, root: Path) -> Iterator[Asked | Skipped]:
         """Every image of a file or below a folder, in the order of names; what cannot be read, with the reason.
@@ -99,12 +96,13 @@ class Reader:
                 # Opening a pipe would wait for its writer for ever.
                 yield NoImage(name, "is a pipe, a socket or a device")
                 return
+            found = look(path, name)
             kind = kind_of(path)
-            if kind is None:
-                yield _no_image(path, name)
+            if kind is None or found.sort is Sort.JUNK:
+                yield _no_image(name, found)
                 return
             header = _header(kind, path)
-            frames = _frames(kind, path) if header is None else header.frames
+            frames = self._files.open(path).about.frames if header is None else header.frames
             if header is not None:
                 self._check_hidden(kind, path, header)
         except MedVeilError as error:
@@ -114,7 +112,7 @@ class Reader:
             each = name if frames == 1 else f"{name}#{frame}"
             try:
                 if header is None:
-                    yield Asked(each, self._of_plain(kind, path, frame if frames > 1 else None))
+                    yield Asked(each, self._of_plain(path, frame))
                 elif self._made.reads_plain:
                     yield Asked(each, self._show(kind, path, header, frame))
                 else:
@@ -122,13 +120,13 @@ class Reader:
             except MedVeilError as error:
                 yield _skipped(each, error)
 
-    def _of_plain(self, kind: FileKind, path: Path, frame: int | None) -> Pixels:
+    def _of_plain(self, path: Path, frame: int) -> Pixels:
         made = self._made
         if made.hidden_source is not None:
             fingerprint = made.hidden_source.fingerprint
             raise DataError(f"is a plain image, and the model reads images hidden under {fingerprint}")
         window = None if made.window is None else list(made.window)
-        pixels = _dicom_pixels(path, frame, window) if kind is DICOM else image_to_bytes(path, window=window)
+        pixels = self._files.open(path).shown(frame, window=window)
         if min(pixels.shape[:2]) < made.min_side:
             raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {made.min_side}")
         square = to_square(pixels, size=made.image_size, channels=made.channels)
@@ -212,15 +210,11 @@ def _skipped(name: str, error: MedVeilError) -> Skipped:
     return Skipped(name, " ".join(error.problem.split()))
 
 
-def _no_image(path: Path, name: str) -> Skipped:
+def _no_image(name: str, found: Look) -> Skipped:
     """A file whose content is no image: missed where its name promises one, as `medveil-crypto` has it."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    last, last_two = "".join(suffixes[-1:]), "".join(suffixes[-2:])
-    if last in IMAGE_SUFFIXES:
-        return Skipped(name, "is empty" if path.stat().st_size == 0 else "is named like an image and is none")
-    if {last, last_two} & OTHER_IMAGES:
-        return Skipped(name, "is of a sort that is not read; convert it to DICOM, PNG or TIFF")
-    return NoImage(name, NOT_AN_IMAGE)
+    if found.sort is Sort.MISSED:
+        return Skipped(name, found.why)
+    return NoImage(name, NOT_AN_IMAGE if found.sort is Sort.OTHER else found.why)
 
 
 def _held(keys: OwnKeys, header: HiddenHeader) -> SiteKey:
@@ -243,33 +237,6 @@ def _header(kind: FileKind, path: Path) -> HiddenHeader | None:
         if isinstance(kind, SealedFile):
             raise
         return None
-
-
-def _frames(kind: FileKind, path: Path) -> int:
-    if kind is not DICOM:
-        return 1
-    try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "NumberOfFrames"])
-        count = max(1, int(header.get("NumberOfFrames") or 1))
-    # A corrupt header can make pydicom raise nearly anything; to a hospital it is one unreadable file.
-    except Exception as error:
-        raise DataError(f"unreadable DICOM header: {error}") from error
-    if "Rows" not in header:
-        raise DataError("a DICOM file without an image")
-    if count > _MOST_FRAMES:
-        raise DataError("claims more frames than can be")
-    return count
-
-
-def _dicom_pixels(path: Path, frame: int | None, window: list[float] | None) -> npt.NDArray[np.uint8]:
-    try:
-        return frame_to_bytes(path, frame, window=window)
-    except DataError:
-        raise
-    # pydicom and its decoders raise many types for what they cannot decode.
-    except Exception as error:
-        reason = str(error).replace(str(path), "the file") or type(error).__name__
-        raise DataError(f"cannot be decoded: {reason}") from error
 
 
 def _said(hidden: tuple[str, int, str, int]) -> str:

@@ -17,6 +17,7 @@ from fl_server.federation import check_run
 from fl_server.terms import RunOutline, RunTerms
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
+from medveil.written import setting
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
 
 _FRESH = "false"
@@ -26,7 +27,10 @@ _FRESH = "false"
 class ImagesChoice:
     """What images every site must bring them as."""
 
-    classes: list[str] = field(default_factory=list, metadata={"help": "Ordered class names, the same at every site."})
+    classes: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Ordered class names, the same at every site: 'medveil-site check' prints a site's. Needed."},
+    )
     channels: int = field(default=1, metadata={"help": "1 or 3."})
     image_size: int = field(default=224, metadata={"help": "Side in pixels images are resized to, at every site."})
 
@@ -60,6 +64,7 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     if policy.keys == "none":
         file.cipher.scheme, file.cipher.negate = "none", False
     check_policy(policy, scheme=file.cipher.scheme, stem_rule=SIGNED_PERMUTATION)
+    _refuse_no_classes(file)
     _fill_model(file, consortium)
     file.train.check()
     run = RunConfig(
@@ -80,6 +85,20 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
     return run, settings
+
+
+def _refuse_no_classes(file: RunFile) -> None:
+    """Only the sites see what their images are called: say where the names come from, and how they are written."""
+    if len(file.data.classes) > 1:
+        return
+    count = len(file.data.classes)
+    problem = "names no classes" if not count else "names one class"
+    example = setting("data.classes", ["glioma", "no_tumor"])
+    cure = (
+        f"write all of them into the run's file or behind it, for example {example}: "
+        "each site's own setting is in the line 'data' of its 'medveil-site check'"
+    )
+    raise ConfigError(problem, where="'data.classes'", cure=f"2 to 4096 different names; {cure}")
 
 
 def _fill_model(file: RunFile, consortium: Consortium) -> None:

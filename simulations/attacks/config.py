@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, resolve
+from fl_client.data.beside import group_column
 from fl_client.data.config import DataConfig
 from fl_client.data.source import open_source
+from fl_client.data.table import read_table
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from simulations.attacks.study.material import Material
@@ -96,7 +98,7 @@ def _elsewhere(path: Path, like: Material) -> Material:
 
 
 def of_folder(path: Path) -> dict[str, object]:
-    """Data settings a folder or file of images asks for: its kind, and ``labels.csv`` with its ``group`` if there."""
+    """Data settings a folder or file of images asks for: its kind, and ``labels.csv`` with its groups if there."""
     if not path.exists():
         raise ConfigError("no such folder or file", where=path, cure="give a folder of images or an .npz file")
     if path.is_file():
@@ -107,9 +109,9 @@ def of_folder(path: Path) -> dict[str, object]:
     table = path / "labels.csv"
     if table.is_file():
         made["labels"] = table.name
-        with table.open(encoding="utf-8-sig", errors="replace") as stream:
-            if "group" in stream.readline().strip().split(","):
-                made["group_by"] = "group"
+        column = group_column(read_table(table))
+        if column is not None:
+            made["group_by"] = column
     return made
 
 

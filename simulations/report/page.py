@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medveil.files import write_text
+from medveil.plain import shown
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
 from simulations.report import figures, pictures, words
@@ -25,6 +27,8 @@ _EXAMPLES = (
     ("decrypted", "decrypted"),
     ("wrong_key", "wrong key"),
 )
+# Control characters but for line breaks, marks of direction, halves of characters.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _CHARTS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("auroc", "AUROC"))
 _THIEF = (
     ("owner", "the owner", "model and key"),
@@ -61,11 +65,20 @@ def render(template: str, **content: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_plain,
     )
     environment.filters.update({each: getattr(words, each) for each in _FILTERS})
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     made: str = environment.get_template(template).render(style=Markup(style), **content)
     return made
+
+
+def _plain(value: Any) -> Any:
+    """What is filled in, with nothing in it that a terminal would obey: pages are shown with ``cat`` too."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    # Our own words hold spaces that do not break, which are no letters to `shown` and harmless.
+    return _OBEYED.sub(lambda found: shown(found[0]), value)
 
 
 def _content(run: RunRecord) -> dict[str, Any]:

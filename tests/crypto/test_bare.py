@@ -16,12 +16,13 @@ import tifffile
 from PIL import Image
 
 from crypto.config import CipherConfig
-from crypto.files import png
-from crypto.files.png import Chunk, read_png, samples_of, write_png
+from crypto.files.png_write import write_png
 from crypto.files.recipe import Recipe
 from crypto.files.registry import kind_of
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading import png
+from crypto.reading.png import Chunk, read_png, samples_of
 from medveil.errors import IntegrityError
 
 KEY = SiteKey(bytes(range(32)), "mercy")

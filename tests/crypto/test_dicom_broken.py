@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from crypto.dicom import hiding, reading
+from crypto.dicom import hiding
 from crypto.dicom.kind import DICOM
 from crypto.files.header import HiddenHeader
+from crypto.reading import dicom_file as reading
 from medveil.errors import DataError, IntegrityError, MedVeilError, StorageError
 
 MakeDicom = Callable[..., Path]

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from crypto.config import CipherConfig
 from crypto.dicom.elements import encode
-from crypto.dicom.frames import Samples
+from crypto.reading.dicom_samples import Samples
 from crypto.dicom.kind import DICOM
 from crypto.dicom.writing import NativeFile
 from crypto.files.recipe import Recipe

@@ -30,6 +30,8 @@ BY_CLASS = {
     f"{STORAGE}.66.4": "a segmentation",
     f"{STORAGE}.66.5": "a surface segmentation",
     f"{STORAGE}.66.1": "raw data, a registration or fiducials",
+    f"{STORAGE}.30": "a parametric map",
+    f"{STORAGE}.481.2": "an RT dose",
     f"{STORAGE}.481.3": "an RT structure set",
     f"{STORAGE}.11.1": "a presentation state",
     f"{STORAGE}.11.12": "a presentation state",
@@ -37,7 +39,7 @@ BY_CLASS = {
     "1.2.840.10008.5.1.4.38.1": "a hanging protocol",
     "1.2.840.10008.5.1.4.39.1": "a colour palette",
 }
-ACCEPTED = (f"{STORAGE}.2", f"{STORAGE}.4", f"{STORAGE}.4.1", f"{STORAGE}.481.1", f"{STORAGE}.481.2", f"{STORAGE}.88")
+ACCEPTED = (f"{STORAGE}.2", f"{STORAGE}.4", f"{STORAGE}.4.1", f"{STORAGE}.481.1", f"{STORAGE}.88")
 
 
 def refused(steward: Any, source: Path) -> str:

@@ -19,7 +19,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.dicom.ciphering import from_cipher, stored_planes, to_cipher
-from crypto.dicom.frames import Samples
+from crypto.reading.dicom import frame_to_bytes
+from crypto.reading.dicom_samples import Samples
 from crypto.schemes.block_pixel import BlockPixel
 from medveil.errors import DataError
 
@@ -105,35 +106,46 @@ def test_any_pixels_come_back(make_dicom: MakeDicom, steward: Any, pixels: np.nd
     assert np.array_equal(shown, pydicom.dcmread(source).pixel_array)
 
 
+def words_of(path: Path) -> bytes:
+    return bytes(pydicom.dcmread(path).PixelData)
+
+
 @pytest.mark.parametrize("kind", ["u2", "i2"])
-def test_garbage_in_unused_bits_is_cleared(make_dicom: MakeDicom, steward: Any, kind: str) -> None:
+def test_what_stands_in_unused_bits_comes_back(make_dicom: MakeDicom, steward: Any, kind: str) -> None:
+    """Also of signed samples whose sign does not reach into them, as some devices write it."""
     words = RNG.integers(0, 2**16, (8, 8), dtype=np.uint16)
     source = make_dicom(words.view(kind), bits=12)
-    expected = pydicom.dcmread(source).pixel_array
-    assert not np.array_equal(expected, words.view(kind))
-    shown = pydicom.dcmread(steward.show(steward.hide(source)))
-    assert np.array_equal(shown.pixel_array, expected)
-    assert np.array_equal(np.frombuffer(shown.PixelData, kind).reshape(8, 8), expected)
+    assert not np.array_equal(pydicom.dcmread(source).pixel_array, words.view(kind))
+    hidden = steward.hide(source)
+    assert pydicom.dcmread(hidden).BitsStored == 16
+    assert any("BitsStored" in warning for warning in steward.report.warnings)
+    shown = pydicom.dcmread(steward.show(hidden))
+    assert (shown.BitsStored, shown.HighBit) == (12, 11)
+    assert words_of(Path(shown.filename)) == words.tobytes()
 
 
-def test_overlays_inside_the_pixels_go_with_a_warning(make_dicom: MakeDicom, steward: Any) -> None:
+def test_overlays_inside_the_pixels_come_back(make_dicom: MakeDicom, steward: Any) -> None:
     words = RNG.integers(0, 2**12, (8, 8), dtype=np.uint16)
     source = make_dicom(words | 0x8000, bits=12)
     dataset = pydicom.dcmread(source)
     dataset.add_new((0x6000, 0x0010), "US", 8)
     dataset.add_new((0x6000, 0x0102), "US", 15)
     dataset.save_as(source)
-    shown = pydicom.dcmread(steward.show(steward.hide(source)))
-    assert (0x6000, 0x0010) not in shown
+    hidden = steward.hide(source)
+    assert (0x6000, 0x0010) not in pydicom.dcmread(hidden)
+    shown = pydicom.dcmread(steward.show(hidden))
+    assert shown[0x6000, 0x0102].value == 15
     assert np.array_equal(shown.pixel_array, words)
-    assert any("overlays" in warning for warning in steward.report.warnings)
+    assert words_of(Path(shown.filename)) == words_of(source)
 
 
-def test_high_bit_of_low_samples_is_corrected(make_dicom: MakeDicom, steward: Any) -> None:
+def test_a_high_bit_that_low_samples_do_not_have_is_passed_over(make_dicom: MakeDicom, steward: Any) -> None:
     plain = RNG.integers(0, 2**12, (8, 8), dtype=np.uint16)
     source = make_dicom(plain, bits=12, HighBit=15)
-    shown = pydicom.dcmread(steward.show(steward.hide(source)))
-    assert shown.HighBit == 11
+    hidden = steward.hide(source)
+    assert pydicom.dcmread(hidden).HighBit == 11
+    shown = pydicom.dcmread(steward.show(hidden))
+    assert shown.HighBit == 15
     assert np.array_equal(shown.pixel_array, plain)
 
 
@@ -176,33 +188,78 @@ def test_compressed_frames(make_dicom: MakeDicom, steward: Any, syntax: str, bit
     assert not shown.file_meta.TransferSyntaxUID.is_compressed
 
 
-def test_planes_of_colour_become_pixels_of_colour(make_dicom: MakeDicom, steward: Any) -> None:
-    plain = RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+def test_planes_of_colour_stay_planes(make_dicom: MakeDicom, steward: Any) -> None:
+    plain = RNG.integers(0, 256, (2, 8, 12, 3), dtype=np.uint8)
     source = make_dicom(plain)
     dataset = pydicom.dcmread(source)
     dataset.PlanarConfiguration = 1
-    dataset.PixelData = plain.transpose(2, 0, 1).tobytes()
+    dataset.PixelData = plain.transpose(0, 3, 1, 2).tobytes()
     dataset.save_as(source)
-    shown = pydicom.dcmread(steward.show(steward.hide(source)))
-    assert shown.PlanarConfiguration == 0
-    assert np.array_equal(shown.pixel_array, plain)
+    hidden = steward.hide(source)
+    assert pydicom.dcmread(hidden).PlanarConfiguration == 0
+    shown = steward.show(hidden)
+    assert pydicom.dcmread(shown).PlanarConfiguration == 1
+    assert words_of(shown) == words_of(source)
+    assert np.array_equal(pydicom.dcmread(shown).pixel_array, plain)
 
 
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("photometric", ["YBR_FULL", "YBR_FULL_422"])
-def test_ybr_becomes_rgb(make_dicom: MakeDicom, steward: Any, photometric: str, frames: int) -> None:
-    """Also several subsampled frames, which pydicom's own iterator over native frames gets wrong."""
+def test_ybr_stays_ybr(make_dicom: MakeDicom, steward: Any, photometric: str, frames: int) -> None:
+    """Also colours that no RGB has, and several subsampled frames, which pydicom's own iterator gets wrong."""
     width = 3 if photometric == "YBR_FULL" else 2
     source = make_dicom(np.zeros((frames, 8, 12, 3), np.uint8), PhotometricInterpretation=photometric)
     dataset = pydicom.dcmread(source)
     dataset.PixelData = RNG.integers(0, 256, frames * 8 * 12 * width, dtype=np.uint8).tobytes()
     dataset.save_as(source)
-    expected = pydicom.dcmread(source).pixel_array
     hidden = steward.hide(source)
     assert pydicom.dcmread(hidden).PhotometricInterpretation == "RGB"
-    shown = pydicom.dcmread(steward.show(hidden))
-    assert (shown.PhotometricInterpretation, shown.PlanarConfiguration) == ("RGB", 0)
-    assert np.array_equal(shown.pixel_array, expected)
+    shown = steward.show(hidden)
+    assert pydicom.dcmread(shown).PhotometricInterpretation == photometric
+    assert words_of(shown) == words_of(source)
+    expected = pydicom.dcmread(source).pixel_array.reshape(frames, 8, 12, 3)
+    for index in range(frames):
+        assert np.array_equal(frame_to_bytes(source, index), expected[index])
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_compressed_ybr_stays_ybr(make_dicom: MakeDicom, steward: Any, syntax: str) -> None:
+    """Not mixed by the codestream, its samples are stored bits as any: as RGB they would be rounded."""
+    plain = RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    source = make_dicom(plain)
+    dataset = pydicom.dcmread(source)
+    dataset.PhotometricInterpretation = "YBR_FULL"
+    dataset.compress(syntax, encoding_plugin="pylibjpeg") if syntax == RLELossless else dataset.compress(syntax)
+    dataset.save_as(source)
+    shown = pydicom.dcmread(steward.show(steward.hide(source)))
+    assert shown.PhotometricInterpretation == "YBR_FULL"
+    assert bytes(shown.PixelData) == plain.tobytes()
+
+
+@pytest.mark.parametrize("declared", ["YBR_FULL", "YBR_FULL_422", "YBR_RCT", "RGB"])
+def test_mixed_colours_of_jpeg_2000_are_unmixed_once(make_dicom: MakeDicom, steward: Any, declared: str) -> None:
+    plain = RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    source = make_dicom(plain)
+    dataset = pydicom.dcmread(source)
+    dataset.PhotometricInterpretation = "YBR_RCT"
+    dataset.PixelData = encapsulate(
+        [get_encoder(JPEG2000Lossless).encode(plain, **jpeg_2000_of(plain), photometric_interpretation="YBR_RCT")]
+    )
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    dataset.PhotometricInterpretation = declared
+    dataset.save_as(source)
+    assert np.array_equal(frame_to_bytes(source), plain)
+    shown = pydicom.dcmread(steward.show(steward.hide(source)))
+    assert shown.PhotometricInterpretation == "RGB"
+    assert np.array_equal(shown.pixel_array, plain)
+
+
+def jpeg_2000_of(plain: np.ndarray) -> dict[str, Any]:
+    """What pydicom's encoder must be told of colour pixels of 8 bit."""
+    rows, columns, _ = plain.shape
+    told = {"rows": rows, "columns": columns, "samples_per_pixel": 3, "bits_allocated": 8, "bits_stored": 8}
+    return {**told, "pixel_representation": 0, "number_of_frames": 1, "planar_configuration": 0}
 
 
 def test_big_endian_words_are_swapped(steward: Any, tmp_path: Path, dicom_of: Callable[..., pydicom.Dataset]) -> None:

@@ -13,8 +13,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 
 from crypto.dicom.kind import DICOM
-from crypto.imaging.dicom_pixels import frame_to_bytes, stored_to_bytes
 from crypto.imaging.preprocess import to_square
+from crypto.reading.dicom import frame_to_bytes
 from fl_client.data.config import DataConfig
 from fl_client.data.source import open_source
 
@@ -157,8 +157,9 @@ def test_a_class_that_cannot_hold_it_becomes_secondary_capture(
         assert (dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType) == (0, 1, "US")
         assert dataset.PresentationLUTShape == "IDENTITY"
         assert len(dataset.PageNumberVector) == frames
-        stored = dataset.pixel_array[1]
-        assert np.array_equal(stored_to_bytes(stored, dataset, 1), stored)
+        shown = steward.show(hidden)
+        stored = pydicom.dcmread(shown).pixel_array[1]
+        assert np.array_equal(frame_to_bytes(shown, 1), stored)
     assert pydicom.dcmread(steward.hide(make_dicom(RAMP, SOPClassUID=sop_class))).SOPClassUID == sop_class
 
 

@@ -13,14 +13,16 @@ from PIL import Image, ImageCms, PngImagePlugin
 from crypto.base import ImageCipher
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
-from crypto.files import ciphers, png
+from crypto.files import ciphers
 from crypto.files.ciphers import MOST_CIPHERS, CipherShelf
-from crypto.files.png import Chunk, read_png, samples_of, write_png
+from crypto.files.png_write import write_png
 from crypto.files.raster import BmpFile, JpegFile, PictureFile, PngFile
 from crypto.files.recipe import Recipe
 from crypto.imaging.preprocess import percentiles_to_bytes, to_square, window_to_bytes
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading import png
+from crypto.reading.png import Chunk, read_png, samples_of
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError, MedVeilError
 
 Pixels = NDArray[Any]

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crypto.config import CipherConfig
-from crypto.files.png import read_png, samples_of
 from crypto.files.raster import BmpFile, JpegFile, PngFile
 from crypto.files.raster_tiff import TiffFile
 from crypto.files.recipe import Recipe
 from crypto.files.sealing import check_sealed, sealed_output
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.png import read_png, samples_of
 from medveil.errors import DataError, MedVeilError, StorageError
 
 KEY = SiteKey(bytes(range(32)), "mercy")

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from crypto.files import png
-from crypto.files.png import Chunk, read_png, samples_of, write_png
+from crypto.files import png_write
+from crypto.files.png_write import write_png
+from crypto.reading import png
+from crypto.reading.png import Chunk, read_png, samples_of
 from medveil.errors import DataError
 
 Pixels = NDArray[Any]
@@ -160,7 +162,7 @@ def test_what_is_written_is_what_the_standard_reads(colour: int, depth: int, cip
 def test_bands_join_where_filters_look_back(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.cumsum(drawn(png.RGB, 8, 40, 10), axis=1, dtype=np.uint8)
     banded = io.BytesIO()
-    monkeypatch.setattr(png, "_BAND_BYTES", 90)
+    monkeypatch.setattr(png_write, "_BAND_BYTES", 90)
     write_png(banded, samples, depth=8, colour=png.RGB)
     assert np.array_equal(slow_samples(banded.getvalue()), samples)
 

@@ -18,14 +18,15 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
-from crypto.files import raster_tiff, tiff_pixels, tiff_write
+from crypto.files import raster_tiff, tiff_write
 from crypto.files.hiding import LARGEST_EXTRAS
 from crypto.files.raster_tiff import TiffFile
 from crypto.files.recipe import Recipe
-from crypto.files.tiff import TiffReader
 from crypto.imaging.preprocess import percentiles_to_bytes, to_square
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading import tiff_pixels
+from crypto.reading.tiff import TiffReader
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError, MedVeilError
 
 Pixels = NDArray[Any]

@@ -185,7 +185,7 @@ def test_bad_files_are_named_and_the_others_done(source: Path, target: Path) -> 
 def test_images_of_other_sorts_are_refused_and_not_passed_over(source: Path, target: Path, name: str) -> None:
     (source / name).write_bytes(b"GIF89a and so on")
     result = hide(source, target)
-    assert failures(result) == {name: "is of a sort that is not hidden; convert it to DICOM, PNG or TIFF"}
+    assert failures(result) == {name: "is of a sort that is not read; convert it to DICOM, PNG or TIFF"}
 
 
 def test_links_and_special_files_are_never_opened(source: Path, target: Path, tmp_path: Path) -> None:

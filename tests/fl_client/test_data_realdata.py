@@ -15,6 +15,7 @@ from fl_client.data.config import DataConfig, PartitionConfig
 from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source, read_many
 from fl_client.data.store import open_store
+from medveil.errors import DataError
 
 ROOT = Path(os.environ.get("MEDVEIL_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
@@ -70,4 +71,5 @@ def test_lung_histology_is_split_by_tile_group() -> None:
             for i in getattr(parts, name).tolist():
                 assert place.setdefault(source.items[i].group, (index, name)) == (index, name)
     assert len(place) == len({item.group for item in source.items})
-    assert open_source(DataConfig(source="images", path=config.path, labels="labels.csv", limit=30)).warnings
+    with pytest.raises(DataError, match=r"data\.group_by=group"):
+        open_source(DataConfig(source="images", path=config.path, labels="labels.csv", limit=30))

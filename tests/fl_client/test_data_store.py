@@ -209,6 +209,16 @@ def test_a_turned_bit_is_found_where_it_is_looked_for(tree: Path) -> None:
     assert not opened(config, verify=True).built
 
 
+def test_a_store_of_another_preparation_is_rebuilt_saying_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(tree)
+    monkeypatch.setattr("crypto.imaging.preprocess.VERSION", 1)
+    opened(config)
+    monkeypatch.undo()
+    again = opened(config)
+    assert again.rebuilt == "images are prepared in another way by this MedVeil (from way 1 to way 2)"
+    assert not opened(config).built
+
+
 def test_rebuilt_saying_why(tree: Path) -> None:
     config = settings(tree)
     opened(config)
@@ -355,7 +365,7 @@ def test_unreadable_images_are_counted_named_and_left_out(tree: Path) -> None:
     for config in (settings(tree), settings(tree, views=0)):
         store = opened(config)
         assert sorted(each.path for each in store.skipped) == ["a/03.png", "b/07.png"]
-        assert all("cannot be decoded" in each.reason for each in store.skipped)
+        assert all("is cut short" in each.reason for each in store.skipped)
         assert sum(len(part) for part in store.parts.values()) == 28
         ids = [i for part in store.parts.values() for i in part.ids]
         assert not {"a/03.png", "b/07.png"} & set(ids)

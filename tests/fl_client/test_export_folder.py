@@ -278,7 +278,7 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("arguments.img_size", 64, "'arguments.img_size' is 64; 32, by its other fields"),
         ("input.padded_size", 64, "'input.padded_size' is 64; 32"),
         ("input.window", [40, 0], "'input.window' is .40, 0.; null, or a centre and a width above 0"),
-        ("input.preparation", 99, "prepared in the way 99; this MedVeil knows up to 1; upgrade MedVeil"),
+        ("input.preparation", 99, "prepared in the way 99; this MedVeil knows up to 2; upgrade MedVeil"),
         ("classes", ["a", "a"], "'classes' is "),
         ("classes", ["a", "\x1b[2J"], r"'classes' is \['a', '\\x1b"),
         ("classes", ["a", "b", "c"], "'arguments.num_classes' is 2; 3"),
@@ -548,10 +548,10 @@ def test_what_is_no_image_is_told_apart_from_what_was_missed(
     (folder / "a\x1b[2J\n.png").write_bytes(b"")
     (folder / "scan.nii.gz").write_bytes(b"\x1f\x8b")
 
-    def several_lines(path: Path, **_: Any) -> NoReturn:
+    def several_lines(*_: Any) -> NoReturn:
         raise MedVeilError("cannot be decoded:\n  by one\n  by another")
 
-    monkeypatch.setattr("fl_client.export.images.image_to_bytes", several_lines)
+    monkeypatch.setattr("fl_client.export.images.LastOpened.open", several_lines)
     (folder / "0.png").rename(folder / "b.png")
     monkeypatch.setattr("fl_client.commands.model._SHOWN", 100)
     assert main(predict) == 3

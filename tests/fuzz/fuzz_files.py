@@ -19,22 +19,23 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["crypto.files", "crypto.tree", "medveil"]):
+with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "crypto.tree", "medveil"]):
     from crypto.config import CipherConfig
     from crypto.files.header import parse_header
     from crypto.files.raster import BmpFile, JpegFile, PngFile
     from crypto.files.raster_tiff import TiffFile
     from crypto.files.recipe import Recipe
     from crypto.files.sealing import check_sealed, sealed_output
+    from crypto.reading.look import open_image
     from crypto.tree.records import Marks, parse_heading, parse_record
     from medveil.errors import MedVeilError
 
 import numpy as np
 from PIL import Image
 
-from crypto.files import pixels
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading import base
 from medveil.disks import leave_small_files_unsynced
 
 KEY = SiteKey(bytes(range(32)), "mercy")
@@ -104,6 +105,14 @@ def a_bmp(data: bytes) -> None:
     BmpFile().hide(written(data), PLACE / "output", RECIPES[len(data) % 2], KEY)
 
 
+def an_image(data: bytes) -> None:
+    """What every door reads of a file: its header, and each image as stored and as shown."""
+    opened = open_image(written(with_checksums(data)))
+    for frame in range(min(opened.about.frames, 4)):
+        opened.stored(frame)
+        opened.shown(frame, window=(100.0, 50.0) if len(data) % 2 else None)
+
+
 READERS: tuple[Callable[[bytes], None], ...] = (
     a_header,
     a_record,
@@ -114,6 +123,7 @@ READERS: tuple[Callable[[bytes], None], ...] = (
     a_tiff,
     a_jpeg,
     a_bmp,
+    an_image,
 )
 
 
@@ -154,6 +164,8 @@ def corpus() -> Path:
     for reader, name in given.items():
         data = bytes([READERS.index(reader)]) + (work / name).read_bytes()
         (folder / name).write_bytes(data)
+    for name in ("PNG", "TIFF", "JPEG", "BMP", "LZW"):
+        (folder / f"image-{name}").write_bytes(bytes([READERS.index(an_image)]) + (work / name).read_bytes())
     (folder / "LZW").write_bytes(bytes([READERS.index(a_tiff)]) + (work / "LZW").read_bytes())
     return folder
 
@@ -161,7 +173,7 @@ def corpus() -> Path:
 def main() -> None:
     leave_small_files_unsynced()
     # A mutant that says it is large, and is, costs seconds and shows nothing that a small one does not.
-    pixels.LARGEST_VALUES = 2**18
+    base.LARGEST_VALUES = 2**18
     named = any(not each.startswith("-") for each in sys.argv[1:])
     atheris.Setup([*sys.argv, *([] if named else [str(corpus())])], one_input)
     atheris.Fuzz()

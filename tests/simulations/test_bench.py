@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from crypto.bench import bench_cipher
+from crypto.reading.bench import bench_frames
 from simulations import bench, cli
 
 WANTED = (
     "cipher_images_per_s",
     "cipher_over_block_loop",
     "cipher_over_memcpy",
+    "dicom_frames_per_s",
+    "dicom_frame_of_many_over_few",
     "engine_over_bare_loop",
     "ciphertext_over_plaintext",
 )
@@ -24,6 +27,7 @@ WANTED = (
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bench.bench
     monkeypatch.setattr(bench, "bench_cipher", lambda: bench_cipher(images=4, size=32, seconds=0.05))
+    monkeypatch.setattr(bench, "bench_frames", lambda: bench_frames(few=2, many=4, turns=1))
     monkeypatch.setattr(bench, "_SIZE", 32)
     monkeypatch.setattr(bench, "bench", lambda device: whole(device=device, images=64, turns=1))
     torch.set_num_threads(1)

@@ -137,11 +137,23 @@ def test_what_someone_should_know_of_the_data_is_said(
         rows.append(f"{number}.png,{'ab'[number % 2]},{number // 2}")
     (folder / "labels.csv").write_text("\n".join(rows))
     settings = ("data.source=images", f"data.path={folder}", "data.labels=labels.csv", "data.image_size=16")
-    make_plan(tiny(*settings), tmp_path / "run")
-    assert "column 'group' that data.group_by does not use" in caplog.text
-    caplog.clear()
-    make_plan(tiny(*settings, "data.group_by=group"), tmp_path / "run")
+    with pytest.raises(DataError, match=r"8 images in 4 groups.*write data\.group_by=group"):
+        make_plan(tiny(*settings), tmp_path / "run")
+    assert make_plan(tiny(*settings, "data.group_by=group"), tmp_path / "run").experiment.data.split == "drawn"
     assert caplog.text == ""
+
+
+def test_the_manifest_says_whose_the_split_is(tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for part in ("train", "test"):
+        for number in range(16):
+            path = tmp_path / "images" / part / "ab"[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((20, 20), number, np.uint8)).save(path)
+    settings = ("data.source=images", f"data.path={tmp_path / 'images'}", "data.image_size=16", "sites=2")
+    plan = make_plan(tiny(*settings), tmp_path / "run")
+    assert (plan.experiment.data.split, plan.run.classes) == ("official", ["a", "b"])
+    assert json.loads(str(plan.run_config()[SERVER_KEY]))["experiment"]["data"]["split"] == "official"
+    assert "own split is kept: 16 train, 16 test images, validation drawn from train" in caplog.text
 
 
 def test_data_that_cannot_be_dealt_is_refused_before_anything_runs(tiny: Tiny, tmp_path: Path) -> None:

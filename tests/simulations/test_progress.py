@@ -78,6 +78,7 @@ def test_files_left_out_are_told_once(tmp_path: Path) -> None:
         LeftOut("site-2", "b", "b is bad"),
     ]
     assert as_text(files[:1]) == "1 file was left out: data set: x (x is bad)"
+    assert as_text([LeftOut("s", "a\nb\x1b[2J", "cut\n")]).isprintable()
     many = as_text([LeftOut("s", str(i), "cut") for i in range(7)])
     assert many.startswith("7 files were left out: s: 0 (cut); ")
     assert many.endswith("s: 4 (cut); and 2 more, see the report")

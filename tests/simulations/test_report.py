@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -292,7 +293,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 # --- untrusted text ---
 
-EVIL = "<script>alert(1)</script>\"'&$x^2$ url(https://example.org) \x07"
+EVIL = "<script>alert(1)</script>\"'&$x^2$ url(https://example.org) \x07\x1b[2J"
 
 
 def test_nothing_that_a_site_says_becomes_markup(make_run: MakeRun) -> None:
@@ -309,10 +310,13 @@ def test_nothing_that_a_site_says_becomes_markup(make_run: MakeRun) -> None:
     (run / "metrics.jsonl").write_text(lines)
     site = {"skipped": [{"path": EVIL, "reason": EVIL}]}
     (run / "sites" / "clinic-a" / "site.json").write_text(json.dumps(site))
-    page = read(write_report(run))
+    path = write_report(run)
+    page = read(path)
     assert_self_contained(page)
     assert_ids(page)
     assert page.text.count("<script>alert(1)</script>") >= 8
+    controls = {letter for letter in path.read_text() if unicodedata.category(letter) in {"Cc", "Cf"}}
+    assert controls == {"\n"}, "a terminal would obey it"
     policy = next(attrs["content"] for tag, attrs in page.tags if attrs.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
 

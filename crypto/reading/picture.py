@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crypto.files import png
-from crypto.files.pixels import Samples, check_size
-from crypto.files.png import Chunk, Png
+from crypto.reading import png
+from crypto.reading.base import SMALLER, check_size
+from crypto.reading.png import Chunk, Png
+from crypto.reading.samples import Samples
 from medveil.errors import DataError
 
 TECHNICAL = frozenset(
@@ -23,6 +25,10 @@ TECHNICAL = frozenset(
 _ORIENTATION = 0x0112
 _EXIF_START = b"Exif\0\0"
 _INCHES_IN_METRE = 39.3701
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+"""A marker of a JPEG file that starts a segment: within pixels, 0xff is followed by 0 or by a restart."""
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_MOST_SCANS = 100
 _READABLE = {"L": png.GREY, "RGB": png.RGB, "RGBA": png.RGB_ALPHA}
 
 
@@ -63,7 +69,7 @@ class Picture:
 
 
 def read_png_picture(path: Path, *, pixels: bool) -> Picture:
-    """Read a PNG file; errors as `crypto.files.png.read_png`."""
+    """Read a PNG file; errors as `crypto.reading.png.read_png`."""
     found = png.read_png(path, pixels=pixels)
     private = {chunk.name for chunk in found.chunks if chunk.name not in TECHNICAL}
     behind = ("data behind the image",) if found.trailing else ()
@@ -97,6 +103,8 @@ def read_jpeg(path: Path, *, pixels: bool) -> Picture:
             raise DataError(f"is a JPEG file of mode {image.mode}", cure="convert it to RGB or grey")
         exif = image.info.get("exif", b"").removeprefix(_EXIF_START)
         segments = [*_jpeg_chunks(image, exif)]
+        if pixels and image.info.get("progressive"):
+            _check_scans(path.read_bytes())
         made = _picture(image, pixels=pixels)
         names = {_segment_name(name, data) for name, data in getattr(image, "applist", ())}
     return Picture(
@@ -160,9 +168,19 @@ def _open(path: Path, kind: str) -> Image.Image:
         try:
             image = Image.open(path, formats=[kind])
         except Image.DecompressionBombError:
-            raise DataError("is an image of more pixels than are opened") from None
+            raise DataError("is an image of more pixels than are opened", cure=SMALLER) from None
     check_size(width=image.size[0], height=image.size[1], channels=len(image.getbands()), where=path)
     return image
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG file of more scans than an encoder makes: each costs a walk over all pixels (DataError)."""
+    at, scans = 2, 0
+    while scans <= _MOST_SCANS and (found := _MARKER.search(data, at)) is not None and found[0] != _END_OF_IMAGE:
+        scans += found[0] == _START_OF_SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    if scans > _MOST_SCANS:
+        raise DataError(f"is a JPEG file of more than {_MOST_SCANS} scans", cure="save it as PNG or as a baseline JPEG")
 
 
 def _picture(image: Image.Image, *, pixels: bool, mode: str | None = None) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from crypto.files.pixels import Pixels, check_size
-from crypto.files.tiff import Directory, TiffReader
+from crypto.reading.base import Pixels, check_size
+from crypto.reading.tiff import Directory, TiffReader
 from medveil.errors import DataError
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
@@ -277,5 +277,7 @@ def palette_of(reader: TiffReader, page: Directory, layout: Layout) -> Pixels | 
     values = reader.whole(page[COLOUR_MAP]) if COLOUR_MAP in page else ()
     if len(values) != 3 * 2**layout.bits:
         raise DataError(f"has a colour map of {len(values)} values")
-    # 16 bits a colour; 8-bit colours are stored times 256 or 257, and both give their high byte.
-    return (np.array(values, np.uint16).reshape(3, -1).T >> 8).astype(np.uint8)
+    colours = np.array(values, np.uint16).reshape(3, -1).T
+    # 16 bits a colour, of which 8-bit ones are stored times 256 or 257; but some writers store them as they are. As
+    # libtiff does (checkcmap of tif_getimage.c): where no value is above a byte, they are bytes.
+    return (colours if colours.max() < 2**8 else colours >> 8).astype(np.uint8)

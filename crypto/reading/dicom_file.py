@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import struct
@@ -15,20 +16,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import Dataset, config
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from crypto.dicom.walk import tags
 from crypto.files.streams import Opener, open_file
+from crypto.reading.dicom_head import HEAD_BYTES, PREAMBLE, Start, dicom_start
 from medveil.errors import DataError, MedVeilError
 from medveil.files import storage_error
 
-MARK = b"DICM"
-PREAMBLE = 128
 LARGEST_INFLATED = 2**30
 
 _PIXELS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: "PixelData"}
@@ -40,6 +47,9 @@ _USUAL_META = frozenset(range(0x00020000, 0x00020004)) | {0x00020010, 0x00020012
 """File meta information that every tool writes anew: what the data set says too, and who wrote it."""
 _ITEM = 0xFFFEE000
 _END = 0xFFFEE0DD
+_CHARSET = 0x00080005
+_CHARSETS = re.compile(rb"[A-Za-z0-9 _.:\\-]*")
+_LONGEST_CHARSET = 1024
 _TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
 
 
@@ -91,6 +101,8 @@ class OpenFile:
     pixels: PixelElement | None
     bare: bool = False
     """Whether nothing stands in the file but the data set and usual file meta information."""
+    inflated: bool = False
+    """Whether the stream is memory, and no file."""
 
 
 @contextlib.contextmanager
@@ -121,14 +133,15 @@ def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep pydicom's warnings off the terminal and out of logs: they quote values of attributes."""
-    before = config.logger.disabled
-    config.logger.disabled = True
+    before = config.logger.level
+    # Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it.
+    config.logger.setLevel(logging.CRITICAL + 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        config.logger.disabled = before
+        config.logger.setLevel(before)
 
 
 @contextlib.contextmanager
@@ -149,21 +162,34 @@ def as_data_error(path: Path, part: str) -> Iterator[None]:
     # A corrupt file makes pydicom raise nearly anything; to a hospital it is one unreadable file.
     except Exception as error:
         found = _TAG.search(str(error))
-        spot = f" at {found.group().replace(' ', '')}" if found else ""
-        raise DataError(f"{part} cannot be read: {type(error).__name__}{spot}", where=path) from error
+        spot = f" at {_named(found.group())}" if found else ""
+        problem = f"{part} cannot be read{spot}: it is damaged, or not as DICOM asks"
+        raise DataError(
+            problem, where=path, cure="restore it from a copy, or write it anew with another tool"
+        ) from error
+
+
+def _named(tag: str) -> str:
+    """A tag as pydicom prints it, with its keyword where it has one."""
+    number = int(tag.strip("()").replace(",", "").replace(" ", ""), 16)
+    keyword = keyword_for_tag(number)
+    return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})".lstrip()
 
 
 def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:
     """Read a file from the start of its stream; errors of pydicom pass."""
-    head = stream.read(PREAMBLE + len(MARK))
+    head = stream.read(HEAD_BYTES)
     if not head:
         raise DataError("is empty", where=path)
-    if head[PREAMBLE:] != MARK:
+    start = dicom_start(head)
+    if start is None:
         raise DataError("is no DICOM file: it lacks the mark DICM at byte 128", where=path)
-    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=_behind_meta))
-    syntax = _transfer_syntax(meta, path)
+    stream.seek(start.offset)
+    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=_behind_meta) if start.meta else {})
+    syntax = _transfer_syntax(meta, path) if start.meta else _bare_syntax(start)
     if syntax == DeflatedExplicitVRLittleEndian:
         stream = io.BytesIO(_inflate(stream, path))
+    _check_charset(stream, syntax, path)
     dataset = read_dataset(stream, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=_at_pixels)
     alien = [tag for tag in tags(dataset) if tag.group in _ALIEN]
     if alien:
@@ -181,8 +207,15 @@ def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:
                 padding = element.value or b""
             elif element.tag > PIXELS_END:
                 dataset[element.tag] = element
-    bare = not any(head[:PREAMBLE]) and not any(padding) and set(meta.keys()) <= _USUAL_META and end == _size(stream)
-    return OpenFile(path, stream, syntax, dataset, pixels, bare and _has_usual_lengths(dataset))
+    bare = (
+        start.offset == HEAD_BYTES
+        and not any(head[:PREAMBLE])
+        and not any(padding)
+        and set(meta.keys()) <= _USUAL_META
+        and end == _size(stream)
+    )
+    inflated = syntax == DeflatedExplicitVRLittleEndian
+    return OpenFile(path, stream, syntax, dataset, pixels, bare and _has_usual_lengths(dataset), inflated)
 
 
 PIXELS_END = max(_PIXELS)
@@ -221,6 +254,31 @@ def _transfer_syntax(meta: FileMetaDataset, path: Path) -> UID:
     if syntax.is_private or not syntax.is_transfer_syntax:
         raise DataError(f"has the unknown transfer syntax {str(syntax)[:64]!a}", where=path)
     return syntax
+
+
+def _bare_syntax(start: Start) -> UID:
+    """What a data set without file meta information is encoded as; compressed pixels it cannot have, by its length."""
+    if not start.little:
+        return ExplicitVRBigEndian
+    return ImplicitVRLittleEndian if start.implicit else ExplicitVRLittleEndian
+
+
+def _check_charset(stream: BinaryIO, syntax: UID, path: Path) -> None:
+    """Refuse a SpecificCharacterSet that is no name; pydicom would fail over it with an error of Python's codecs."""
+    here = stream.tell()
+    order = "<" if syntax.is_little_endian else ">"
+    while len(head := stream.read(8)) == 8:
+        group, number = struct.unpack(f"{order}HH", head[:4])
+        tag = group << 16 | number
+        (length,) = struct.unpack(f"{order}L" if syntax.is_implicit_VR else f"{order}2xH", head[4:])
+        if tag >= _CHARSET or length > _LONGEST_CHARSET:
+            value = stream.read(min(length, _LONGEST_CHARSET)).rstrip(b" \0")
+            if tag == _CHARSET and not _CHARSETS.fullmatch(value):
+                problem = "its SpecificCharacterSet (0008,0005) is not the name of a character set"
+                raise DataError(problem, where=path, cure="correct or remove that element")
+            break
+        stream.seek(length, os.SEEK_CUR)
+    stream.seek(here)
 
 
 def _inflate(stream: BinaryIO, path: Path) -> bytes:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from dataclasses import dataclass
-from typing import Any
 
-from crypto.files.header import FORMAT
-from crypto.files.tiff import POINTERS, Directory, Tag, TiffReader, by_code
-from crypto.files.tiff_pixels import (
+from crypto.reading.marks import FORMAT, HEADER_TAG
+from crypto.reading.tiff import POINTERS, Directory, Tag, TiffReader, by_code
+from crypto.reading.tiff_pixels import (
     COLOUR_MAP,
     EXTRA_SAMPLES,
     NONE,
@@ -20,8 +18,6 @@ from crypto.files.tiff_pixels import (
 )
 from medveil.errors import DataError
 
-HEADER_TAG = 65333
-
 _STORAGE = frozenset({256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 288, 289, 317, 322, 323, 324, 325})
 """How pixels are stored; the writer's own."""
 
@@ -31,8 +27,8 @@ _TECHNICAL = frozenset(
 )
 """How samples are to be seen."""
 
-_PROFILE = 34675
-_NAMES = {
+PROFILE = 34675
+PRIVATE_NAMES = {
     270: "ImageDescription",
     271: "Make",
     272: "Model",
@@ -45,14 +41,12 @@ _NAMES = {
     33432: "Copyright",
     33723: "IPTC",
     34377: "Photoshop",
-    _PROFILE: "ICC",
+    PROFILE: "ICC",
     **POINTERS,
 }
 _DIRECTORY_KINDS = frozenset({13, 18})
 _OURS = f'"format":"{FORMAT}"'.encode("ascii")
 _STACK = re.compile(rb"^images=(\d{1,9})$", re.MULTILINE)
-
-Listed = tuple[int, int, int, bytes, list[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +61,8 @@ class Survey:
     tag_sets: tuple[tuple[Tag, ...], ...]
     set_of_page: tuple[int, ...]
     metadata: tuple[str, ...]
+    hidden: bool = False
+    """Whether it has a header of ours."""
 
 
 def survey(reader: TiffReader, *, sealing: bool) -> Survey:
@@ -82,19 +78,18 @@ def survey(reader: TiffReader, *, sealing: bool) -> Survey:
     Raises
     ------
     DataError
-        It is damaged, hidden already, or of a sort that is refused.
+        It is damaged, or of a sort that is refused.
     """
     offsets = tuple(reader.offsets())
     sets: dict[tuple[Tag, ...], int] = {}
     set_of_page: list[int] = []
     metadata: set[str] = set()
     first: Layout | None = None
-    compressed = False
+    compressed = hidden = False
     for offset in offsets:
         tags = reader.tags(offset)
         page = by_code(tags)
-        if HEADER_TAG in page and _OURS in page[HEADER_TAG].data:
-            raise DataError("is hidden already", cure="decrypt it first")
+        hidden = hidden or (HEADER_TAG in page and _OURS in page[HEADER_TAG].data)
         layout = layout_of(reader, page)
         if first is None:
             _check_stack(page, len(offsets))
@@ -115,6 +110,7 @@ def survey(reader: TiffReader, *, sealing: bool) -> Survey:
         tag_sets=tuple(sets),
         set_of_page=tuple(set_of_page),
         metadata=tuple(sorted(metadata)),
+        hidden=hidden,
     )
 
 
@@ -128,7 +124,7 @@ def _is_kept(tag: Tag, *, sealing: bool) -> bool:
 
 def _names(page: Directory) -> set[str]:
     private = (code for code in page if code not in _STORAGE and code not in _TECHNICAL)
-    return {_NAMES.get(code, f"tag {code}") for code in private}
+    return {PRIVATE_NAMES.get(code, f"tag {code}") for code in private}
 
 
 def _check_stack(page: Directory, pages: int) -> None:
@@ -138,31 +134,3 @@ def _check_stack(page: Directory, pages: int) -> None:
     if images is not None and int(images[1]) > pages:
         problem = f"is an ImageJ stack of {int(images[1])} images in {pages} pages"
         raise DataError(problem, cure="save it as a TIFF with a page for each image")
-
-
-def archive_extras(found: Survey) -> dict[str, Any]:
-    """What showing an archive needs."""
-    layout = found.layout
-    how = {"photometric": layout.photometric, "planar": layout.planar, "compress": found.compressed}
-    return _tags_of(found, [list(tags) for tags in found.tag_sets]) | how
-
-
-def training_extras(found: Survey) -> dict[str, Any]:
-    """What of the sealed tags is still true of training images, whose pixels are others; empty where there is none."""
-    sets = [[tag for tag in tags if tag.code in _NAMES and tag.code != _PROFILE] for tags in found.tag_sets]
-    return _tags_of(found, sets) if any(sets) else {}
-
-
-def _tags_of(found: Survey, sets: list[list[Tag]]) -> dict[str, Any]:
-    listed = [[_listed(tag) for tag in tags] for tags in sets]
-    return {"order": found.order, "big": found.big, "sets": listed, "pages": found.set_of_page}
-
-
-def _listed(tag: Tag) -> Listed:
-    return tag.code, tag.kind, tag.count, tag.data, [_listed(each) for each in tag.inner]
-
-
-def tag_of(listed: Any) -> Tag:
-    """A tag as it comes back from what was sealed."""
-    code, kind, count, data, inner = listed
-    return Tag(code, kind, count, base64.b64decode(data), tuple(tag_of(each) for each in inner))

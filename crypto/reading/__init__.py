@@ -1,0 +1,1 @@
+"""What a file is, whether it is an image to be trained on, and what its pixels are: one reader for every door."""

@@ -1,0 +1,195 @@
+"""Frames of a DICOM image as they are stored: native words untouched, compressed ones decoded, any of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import JPEG2000TransferSyntaxes
+
+from crypto.reading.dicom_codestream import codestream_of
+from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
+from crypto.reading.dicom_fragments import CodedFrames
+from crypto.reading.dicom_samples import Frame, Samples
+from crypto.reading.dicom_values import text, whole_number
+from medveil.errors import DataError
+
+_PANIC = "PanicException"
+_FULL, _PAIRS = "YBR_FULL", "YBR_FULL_422"
+
+
+class StoredFrames:
+    """The frames of an open file.
+
+    Native frames are the words of the file, with whatever their unused bits hold; colour stays what it is stored as,
+    and of pixels that share their colour both have it. Compressed frames are what their codestream gives: `pixel_array`
+    without its change of colours.
+
+    Parameters
+    ----------
+    opened
+        The file; it stays open while frames are read.
+    samples
+        What `describe_samples` said of it.
+
+    Raises
+    ------
+    DataError
+        It holds more or fewer frames than it says.
+    """
+
+    def __init__(self, opened: OpenFile, samples: Samples) -> None:
+        self._opened, self._samples = opened, samples
+        self._high = whole_number(opened.dataset, "HighBit", default=samples.bits - 1)
+        self._coded: CodedFrames | None = None
+        if opened.transfer_syntax.is_encapsulated:
+            with quiet(), as_data_error(opened.path, "its compressed pixel data"):
+                self._coded = CodedFrames(opened, samples.frames)
+
+    def __len__(self) -> int:
+        return self._samples.frames
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index in range(len(self)):
+            yield self.frame(index)
+
+    def frame(self, index: int) -> Frame:
+        """One frame: (rows, columns) or (rows, columns, 3), `samples.dtype`.
+
+        Raises
+        ------
+        DataError
+            It cannot be decoded, is of another shape than the header says, or its samples lie in other bits.
+        """
+        with as_data_error(self._opened.path, f"frame {index + 1}"):
+            return self._native(index) if self._coded is None else self._decoded(index)
+
+    def _native(self, index: int) -> Frame:
+        samples, pixels = self._samples, self._opened.pixels
+        assert pixels is not None
+        self._opened.stream.seek(pixels.offset + index * samples.frame_bytes)
+        data = self._opened.stream.read(samples.frame_bytes)
+        if len(data) < samples.frame_bytes:
+            raise DataError(f"frame {index + 1} is cut short", cure="restore it from a copy")
+        words = np.frombuffer(self._in_order(data, index), samples.dtype)
+        frame = self._shaped(words)
+        if self._high != samples.bits - 1:
+            self._check_unshifted(frame)
+        return frame
+
+    def _in_order(self, data: bytes, index: int) -> bytes:
+        """The bytes of a frame as they are in a little-endian file."""
+        samples, pixels = self._samples, self._opened.pixels
+        if self._opened.transfer_syntax.is_little_endian:
+            return data
+        if samples.allocated == 16:
+            return np.frombuffer(data, ">u2").astype("<u2").tobytes()
+        assert pixels is not None
+        if pixels.vr != "OW":
+            return data
+        # Bytes in words: a frame may start and end in the middle of one.
+        first = index * samples.frame_bytes
+        start, end = first - first % 2, first + samples.frame_bytes
+        self._opened.stream.seek(pixels.offset + start)
+        words = self._opened.stream.read(end + end % 2 - start)
+        swapped = np.frombuffer(words[: len(words) // 2 * 2], ">u2").astype("<u2").tobytes()
+        return swapped[first - start : first - start + samples.frame_bytes]
+
+    def _shaped(self, words: Frame) -> Frame:
+        samples = self._samples
+        if samples.channels == 1:
+            return words.reshape(samples.rows, samples.columns)
+        if samples.paired:
+            return _unpaired(words.reshape(samples.rows, samples.columns // 2, 4))
+        if samples.planar:
+            return words.reshape(3, samples.rows, samples.columns).transpose(1, 2, 0)
+        return words.reshape(samples.rows, samples.columns, 3)
+
+    def _check_unshifted(self, frame: Frame) -> None:
+        """Refuse samples that really lie where a HighBit of its own says: they would be read from the lowest bits."""
+        samples = self._samples
+        if not np.array_equal(samples.values(frame), frame):
+            problem = f"its samples of {samples.bits} bits end at bit {self._high} of {samples.allocated}-bit words"
+            raise DataError(problem, cure=f"shift them down to bit {samples.bits - 1}, or correct HighBit")
+
+    def _decoded(self, index: int) -> Frame:
+        assert self._coded is not None
+        samples, syntax = self._samples, self._opened.transfer_syntax
+        coded = self._coded.frame(index)
+        found = codestream_of(syntax, coded)
+        if found is not None and found.rows and (found.rows, found.columns) != (samples.rows, samples.columns):
+            said = f"{found.columns}x{found.rows} pixels, not {samples.columns}x{samples.rows}"
+            raise DataError(f"frame {index + 1} is of {said}", cure="correct Rows and Columns")
+        frame, colours = self._through_decoder(coded, index)
+        wanted = (samples.rows, samples.columns) + ((3,) if samples.channels == 3 else ())
+        if frame.shape != wanted:
+            raise DataError(f"frame {index + 1} is {frame.shape}, not {wanted}")
+        if samples.channels == 3 and colours.replace(_PAIRS, _FULL) != samples.photometric:
+            problem = f"frame {index + 1} is decoded to {colours[:16]!a}, not to {samples.photometric}"
+            raise DataError(problem, cure="correct PhotometricInterpretation")
+        return np.ascontiguousarray(frame).astype(samples.dtype, copy=False)
+
+    def _through_decoder(self, coded: bytes, index: int) -> tuple[Frame, str]:
+        # Each frame is decoded as a file of one frame: pydicom's iterators carry what they learnt of one frame's
+        # codestream into the next, and so can differ from `pixel_array`.
+        decoder = get_decoder(self._opened.transfer_syntax)
+        try:
+            with quiet():
+                frame, said = decoder.as_array(encapsulate([coded], has_bot=False), index=0, **self._options())
+        # What Rust decoders raise when they panic is no Exception.
+        except BaseException as error:
+            if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
+                raise
+            if isinstance(error, MemoryError):
+                raise DataError(f"frame {index + 1} needs more memory than there is") from error
+            problem = f"frame {index + 1} can be read by no decoder here: it is damaged, or of a rare kind"
+            raise DataError(problem, cure="restore it from a copy, or decompress it with another tool") from error
+        return frame, str(said["photometric_interpretation"])
+
+    def _options(self) -> dict[str, Any]:
+        """What the decoder is told, of our own reading of the header: an odd attribute is named there once for all."""
+        samples, opened = self._samples, self._opened
+        declared = text(opened.dataset, "PhotometricInterpretation")
+        # Colours that the codestream mixes are unmixed by its decoder.
+        unmixed = samples.photometric == "RGB" and opened.transfer_syntax in JPEG2000TransferSyntaxes
+        return {
+            "rows": samples.rows,
+            "columns": samples.columns,
+            "samples_per_pixel": samples.channels,
+            "bits_allocated": samples.allocated,
+            "bits_stored": self._declared_bits,
+            "pixel_representation": int(samples.signed),
+            "photometric_interpretation": "RGB" if unmixed else declared,
+            "planar_configuration": whole_number(opened.dataset, "PlanarConfiguration", default=0) & 1,
+            "number_of_frames": 1,
+            "pixel_keyword": "PixelData",
+            "pixel_vr": "OB",
+            "as_rgb": False,
+        }
+
+    @property
+    def _declared_bits(self) -> int:
+        return whole_number(self._opened.dataset, "BitsStored")
+
+
+def _unpaired(words: Frame) -> Frame:
+    """Pairs (H, W/2, 4) of two brightnesses and one colour as pixels (H, W, 3): both have the colour."""
+    height, pairs, _ = words.shape
+    made = np.empty((height, pairs, 2, 3), words.dtype)
+    made[..., 0] = words[..., :2]
+    made[..., 1:] = words[..., None, 2:]
+    return made.reshape(height, 2 * pairs, 3)
+
+
+def to_stored(frame: Frame, samples: Samples) -> bytes:
+    """The bytes that are stored of a frame (H, W) or (H, W, 3): the reverse of `StoredFrames.frame` of native ones."""
+    words = frame.astype(samples.dtype, copy=False)
+    if samples.planar:
+        return np.ascontiguousarray(words.transpose(2, 0, 1)).tobytes()
+    if samples.paired:
+        pairs = words.reshape(samples.rows, samples.columns // 2, 2, 3)
+        return np.concatenate([pairs[..., 0], pairs[..., 0, 1:]], axis=-1).tobytes()
+    return words.tobytes()

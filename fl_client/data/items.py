@@ -1,0 +1,27 @@
+"""What is known of one image before it is decoded, and of a file that was left out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Item(NamedTuple):
+    """One image of a source.
+
+    `id` is unique within the source and stays the same between runs; `label` indexes `Source.classes`; images of one
+    `group` (a patient) must not be separated; `split` is the official part (train, validation, test), if there is one;
+    `site` is the hospital the file names, if it does.
+    """
+
+    id: str
+    label: int
+    group: str | None = None
+    split: str | None = None
+    site: str | None = None
+
+
+class Skipped(NamedTuple):
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
