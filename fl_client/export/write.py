@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import save
 
-from fl_client.export.cards import data_card, model_card
+from fl_client.export.cards import Loading, data_card, model_card
 from fl_client.export.described import HIDDEN, PLAIN, Description, describe, document_of, written
 from fl_client.export.domain import cipher_of, model_of, restored
 from fl_client.export.fields import ONNX, SEALED, WEIGHTS
@@ -18,6 +19,7 @@ from fl_client.export.onnx_file import check_onnx, onnx_bytes
 from fl_client.export.sealed_model import save_sealed
 from medveil.errors import ConfigError, StorageError
 from medveil.files import new_folder, write_bytes, write_text
+from models.checkpoint import create
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -50,7 +52,7 @@ def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = F
     with new_folder(folder) as made:
         for name, data in files.items():
             write_bytes(made / name, data)
-        _write_papers(made, kept, described, files)
+        _write_papers(made, kept, described, files, _loading(model, described))
 
 
 def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
@@ -72,11 +74,21 @@ def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
         _write_papers(made, kept, described, files)
 
 
-def _write_papers(folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes]) -> None:
+def _write_papers(
+    folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes], loading: Loading | None = None
+) -> None:
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     write_bytes(folder / CONFIG, written(made, digests))
-    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain))
+    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain, loading=loading))
     write_text(folder / DATA_CARD, data_card(kept.facts))
+
+
+def _loading(model: VisionTransformer, made: Description) -> Loading:
+    """How timm loads it: folding a checkpoint's mean into the patch embedding may have made a bias timm has not."""
+    with torch.device("meta"):
+        theirs = create(made.architecture, **made.arguments)
+    side = made.padded_size
+    return Loading((made.channels, side, side), bias=model.state_dict().keys() != theirs.state_dict().keys())
 
 
 def arguments_of(kept: KeptModel, model: VisionTransformer) -> dict[str, int]:
