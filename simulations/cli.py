@@ -11,6 +11,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
+from simulations.model_commands import add_model_commands
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_report(commands)
     _add_compare(commands)
+    add_model_commands(commands)
     _add_bench(commands)
     add_attack_commands(commands)
     add_matrix_command(commands)

@@ -162,14 +162,15 @@ def _use(facts: Mapping[str, Any], loading: Loading) -> str:
 def _sites(facts: Mapping[str, Any]) -> str:
     if _simulated(facts):
         return f"{facts['simulated_sites']}, simulated on one machine"
-    return f"at least {facts['run_config']['least_sites']} in every round, as the server promised; the rest is the server's"
+    fewest = facts["run_config"]["least_sites"]
+    return f"at least {fewest} in every round, as the server promised; the rest is the server's"
 
 
 def _training_data(facts: Mapping[str, Any]) -> str:
     if _simulated(facts):
         return (
-            f"A simulation dealt one data set to {facts['simulated_sites']} sites on one machine; DATA_CARD.md is of the "
-            "share of this one. Its keys are made from a seed and protect nothing."
+            f"A simulation dealt one data set to {facts['simulated_sites']} sites on one machine; DATA_CARD.md is of "
+            "the share of this one. Its keys are made from a seed and protect nothing."
         )
     return (
         "Of this site: see DATA_CARD.md. Images of the other sites never came here, and what they are is not known to "

@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from fl_client.export.cards import Loading, data_card, model_card
 from fl_client.export.described import HIDDEN, PLAIN, Description, describe, document_of, written
-from fl_client.export.domain import cipher_of, model_of, restored
+from fl_client.export.domain import Keys, cipher_of, model_of, restored
 from fl_client.export.fields import ONNX, SEALED, WEIGHTS
 from fl_client.export.kept import KeptModel
 from fl_client.export.onnx_file import check_onnx, onnx_bytes
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CONFIG, MODEL_CARD, DATA_CARD = "config.json", "MODEL_CARD.md", "DATA_CARD.md"
 
 
-def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = False) -> None:
+def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = False) -> None:
     """Export the model moved to plain images; nothing of it needs the key, or MedVeil.
 
     Raises
@@ -41,7 +41,7 @@ def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = F
     StorageError
         The folder is there already, or the disk refuses.
     """
-    _refuse_folder(folder)
+    refuse_folder(folder)
     if onnx:
         check_onnx()
     model = restored(kept, cipher_of(kept, keys))
@@ -65,7 +65,7 @@ def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
     StorageError
         The disk refuses.
     """
-    _refuse_folder(folder)
+    refuse_folder(folder)
     model = model_of(kept)
     described = describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model))
     with new_folder(folder, mode=0o700) as made:
@@ -114,7 +114,8 @@ def _weights(model: VisionTransformer, made: Description) -> bytes:
     return save(tensors, metadata={"format": "pt", "medveil": json.dumps(document_of(made), allow_nan=False)})
 
 
-def _refuse_folder(folder: Path) -> None:
+def refuse_folder(folder: Path) -> None:
+    """Refuse to export where something lies (ConfigError), or where a file stands in the way (StorageError)."""
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError("is there already", where=folder, cure="choose a new folder")
     if folder.is_file():

@@ -26,7 +26,7 @@ def snippet() -> str:
 
 
 def hide(folder: Path) -> None:
-    """Two classes of one hidden image of 224 pixels each, as `medveil-crypto encrypt --for training --size 224` has them."""
+    """Two classes of one image each, as `medveil-crypto encrypt --for training --size 224` hides them."""
     rng = np.random.default_rng(0)
     cipher = make_cipher(CipherConfig(block=16), SiteKey.generate("mercy"), channels=1, height=224, width=224)
     for label, name in enumerate(("glioma", "no_tumor")):
