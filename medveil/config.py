@@ -60,6 +60,11 @@ def from_mapping(schema: type[T], values: dict[str, Any], *, where: str) -> T:
     return _to_object(schema, _merged(schema, OmegaConf.structured(schema), values, where=where), where=where)
 
 
+def assigned_keys(overrides: Sequence[str]) -> set[str]:
+    """The dotted keys that `key=value` overrides set."""
+    return {override.partition("=")[0] for override in overrides}
+
+
 def to_mapping(config: Any) -> dict[str, Any]:
     """A configuration dataclass as plain nested data, ready for JSON."""
     made: dict[str, Any] = dataclasses.asdict(config)

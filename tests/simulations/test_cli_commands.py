@@ -55,7 +55,9 @@ def test_run_prints_a_result_a_report_and_progress(
     assert all(word in first for word in ("balanced accuracy", "auroc", "majority rate", "["))
     assert second == f"report: {out / 'report.html'}"
     assert (out / "report.html").is_file()
-    lines = [line.split() for line in said.err.splitlines()]
+    model, *rest = said.err.splitlines()
+    assert model.startswith("model: vit_tiny_patch16_224 with width 24 (timm: 192), depth 2 (timm: 12), 2 heads")
+    lines = [line.split() for line in rest]
     assert [line[1] for line in lines if line[3] == "train"] == ["1/2", "2/2"]
     assert all(line[0] == "round" and "loss" in line and "acc" in line for line in lines)
     for name in ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz"):
