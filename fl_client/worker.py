@@ -162,13 +162,14 @@ class Worker:
 
     def _serve(self, task: Task) -> None:
         kind, began = task.message.metadata.message_type, time.monotonic()
-        stopped = False
+        stopped, self._host.why = False, None
         try:
             reply = self.answer(task)
         except _StopError:
             stopped = True
             reply = self._host.refused(task.message, "the site was stopped", ErrorCode.CLIENT_APP_CRASHED)
-        said = outcome(reply)
+        # What a server is told of a refusal is less than what the site knows of it.
+        said = outcome(reply) if self._host.why is None else self._host.why
         try:
             task.answer(reply)
         except FederationError as error:
