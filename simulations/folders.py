@@ -10,7 +10,7 @@ from typing import Any
 
 from crypto.config import FIRST_DERIVATION
 from fl_server.manifest import read_manifest as read_whole
-from medveil.errors import ConfigError, FederationError, FormatError, MedVeilError
+from medveil.errors import ConfigError, FederationError, FormatError, MedVeilError, StorageError
 from medveil.files import locked, make_folder, storage_error
 
 MANIFEST = "manifest.json"
@@ -72,10 +72,10 @@ def begun(out: Path, *, replace: bool) -> Iterator[Begun]:
         check_free(out, replace=replace)
         try:
             yield found
-        except FederationError:
-            raise
-        except MedVeilError:
-            if not _trained(out):
+        except MedVeilError as error:
+            # With space, or with its sites back, such a run goes on.
+            mended = isinstance(error, FederationError | StorageError) and (out / MANIFEST).exists()
+            if not mended and not _trained(out):
                 found.leave()
             raise
 
@@ -88,11 +88,12 @@ def check_free(out: Path, *, replace: bool) -> None:
     ConfigError
         It is not empty, or holds what is no run and is to be replaced.
     """
-    if not out.exists() or (out.is_dir() and all(_is_drawn(each) for each in out.iterdir())):
+    # What is no folder is refused when the folder is made.
+    if not out.is_dir() or all(_is_drawn(each) for each in out.iterdir()):
         return
     if not replace:
         cure = "name another folder, or use --replace, or go on with --resume"
-        raise ConfigError("is not empty" if out.is_dir() else "is a file", where=out, cure=cure)
+        raise ConfigError("is not empty", where=out, cure=cure)
     try:
         read_manifest(out)
     except FormatError as error:
