@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medveil.cli import guarded, parser, start_logging, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.files import read_json
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.model_commands import add_model_commands
 
 if TYPE_CHECKING:
+    from simulations.compare import Comparison
     from simulations.config import ExperimentConfig
     from simulations.run import Finished
 
@@ -62,14 +65,25 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         example="medveil-sim run brain-mri data.path=images/ rounds=10 --out RUN",
         device=True,
     )
-    made.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file of the experiment, or a name: init --list")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    _add_experiment(made, "YAML file of the experiment, or a name: init --list")
     made.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
     made.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run")
     made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
     made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
     made.add_argument("--json", action="store_true", help="print the summary as JSON")
     made.set_defaults(command=_do_run)
+
+
+def _add_experiment(made: argparse.ArgumentParser, text: str) -> None:
+    """Let a command be told its experiment, with what a shell may complete it to."""
+    from simulations.confs import complete_conf, complete_setting  # noqa: PLC0415
+
+    config: Any = made.add_argument("config", nargs="?", metavar="CONFIG", help=text)
+    config.completer = complete_conf
+    settings: Any = made.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's"
+    )
+    settings.completer = complete_setting
 
 
 def _do_run(arguments: argparse.Namespace) -> int:
@@ -147,13 +161,16 @@ def _print_result(summary: dict[str, object]) -> None:
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from simulations.confs import complete_name  # noqa: PLC0415
+
     made = subcommand(
         commands,
         "init",
         text="Print a YAML of all settings, each under its help; or an experiment that comes with MedVeil.",
         example="medveil-sim init > experiment.yaml",
     )
-    made.add_argument("name", nargs="?", metavar="NAME", help="an experiment that comes with MedVeil, as it is")
+    name: Any = made.add_argument("name", nargs="?", metavar="NAME", help="an experiment of MedVeil's, as it is")
+    name.completer = complete_name
     made.add_argument("--list", action="store_true", help="print the names there are, which 'run' and 'compare' take")
     made.add_argument("--out", type=Path, metavar="FILE", help="write here instead; a file that is there is kept")
     made.set_defaults(command=_do_init)
@@ -213,13 +230,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         example="medveil-sim compare pneumonia data.path=pneumoniamnist.npz --out COMPARISON",
         device=True,
     )
-    made.add_argument(
-        "config",
-        nargs="?",
-        metavar="CONFIG",
-        help="YAML file, or a name (init --list); its 'compare' section names the arms",
-    )
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    _add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the arms")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison; finished runs in it are kept")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     made.add_argument("--list", action="store_true", help="print the arms there are")
@@ -243,9 +254,25 @@ def _do_compare(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell_block(done.table_json.read_text(), end="")
     else:
-        tell_block(done.table_text.read_text(), end="")
+        _tell_arms(done)
         tell(f"report: {done.report}")
     return done.exit_code
+
+
+def _tell_arms(done: Comparison) -> None:
+    """The table as Markdown, for whoever reads it from a pipe; a line an arm on a terminal, where no table fits."""
+    if not sys.stdout.isatty():
+        tell_block(done.table_text.read_text(encoding="utf-8").replace("\u00a0", " "), end="")
+        return
+    for arm in read_json(done.table_json)["arms"]:
+        found = ((name.replace("_", " "), score) for name, score in arm["scores"].items())
+        scores = [f"{name} {_score(score['mean'], score['interval'])}" for name, score in found]
+        tell(f"{arm['name']}: {'; '.join(scores)}")
+
+
+def _score(value: float | None, interval: list[float] | None) -> str:
+    within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return "-" if value is None else f"{value:.3f}{within}"
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

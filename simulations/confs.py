@@ -11,6 +11,7 @@ from medveil.files import read_bytes
 
 _FOLDER = Path(__file__).parent / "conf"
 _SUFFIX = ".yaml"
+_YAML = {_SUFFIX, ".yml"}
 _SENTENCE = re.compile(r"(?<!\.)\.(?:\s|$)")
 
 
@@ -52,3 +53,24 @@ def _comment(lines: list[str]) -> int:
     """Lines of the comment before its first command line, which is indented."""
     ends = (index for index, line in enumerate(lines) if not line.startswith("# ") or line.startswith("#  "))
     return next(ends, len(lines))
+
+
+def complete_name(prefix: str, **_: object) -> list[str]:
+    """What a shell may complete the name of an experiment of MedVeil's to."""
+    return [name for name in conf_files() if name.startswith(prefix)]
+
+
+def complete_conf(prefix: str, **_: object) -> list[str]:
+    """What a shell may complete the name of an experiment to: those of MedVeil's, and YAML files and folders here."""
+    wanted = Path(f"{prefix}*")
+    here = sorted(wanted.parent.glob(wanted.name))
+    files = [f"{path}/" if path.is_dir() else str(path) for path in here if path.is_dir() or path.suffix in _YAML]
+    return [*complete_name(prefix), *files]
+
+
+def complete_setting(prefix: str, **_: object) -> list[str]:
+    """What a shell may complete a setting to: its dotted key and the equals sign."""
+    from medveil.config import setting_names  # noqa: PLC0415 - only for a shell that asks
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    return [f"{name}=" for name in setting_names(ExperimentConfig) if name.startswith(prefix)]

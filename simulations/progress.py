@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,7 @@ from models.described import in_words
 
 _INTERVAL_S = 0.25
 _WIDE = 100
+_LEFT = len("left 10:00:00")
 
 
 class RunProgress:
@@ -43,7 +45,7 @@ class RunProgress:
     def __init__(self, run: Path, *, rounds: int, sites: int, console: Console | None = None) -> None:
         self._path, self._manifest = run / "metrics.jsonl", run / "manifest.json"
         self._rounds, self._sites = rounds, sites
-        self._console = console or plain.console(stderr=True)
+        self._console = console or plain.stderr_console()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._offset, self._inode = 0, 0
@@ -52,7 +54,7 @@ class RunProgress:
         # What stands there was trained before: a resumed run is not as fast as reading it.
         self._before = _lines(self._path)
         self._pace = Pace()
-        self._bar = live_bar(self._console, of_rounds=True)
+        self._bar = live_bar(self._console, most=rounds * sites)
         self._task = self._bar.add_task("sites prepare their stores", total=rounds * sites, left="")
 
     def __enter__(self) -> RunProgress:
@@ -122,6 +124,84 @@ class RunProgress:
             plain.say(self._console, f"{text}{auroc}")
 
 
+class RunsProgress:
+    """One live line over several runs: which round each is in, how many are done, how long the rest takes.
+
+    Off a terminal it shows nothing: who runs them says when each begins and how it ended.
+
+    Parameters
+    ----------
+    runs
+        How many there are.
+    rounds
+        Of each.
+    console
+        Where to show.
+    """
+
+    def __init__(self, runs: int, *, rounds: int, console: Console) -> None:
+        self.console = console
+        self._runs, self._rounds = runs, rounds
+        self._at_work: dict[str, Path] = {}
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+        self._pace = Pace()
+        self._bar = live_bar(console, most=runs)
+        self._task = self._bar.add_task("begins", total=runs, left="")
+
+    def __enter__(self) -> RunsProgress:
+        if self.console.is_terminal:
+            self._bar.start()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self.console.is_terminal:
+            self._thread.join()
+            self._bar.stop()
+
+    @contextlib.contextmanager
+    def running(self, name: str, folder: Path) -> Iterator[None]:
+        """A run is at work in a folder, until the block ends."""
+        with self._lock:
+            self._at_work[name] = folder
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._at_work[name]
+            self._step(new=True)
+
+    def kept(self) -> None:
+        """A run was done before."""
+        self._step(new=False)
+
+    def _step(self, *, new: bool) -> None:
+        self._pace.step(new=new)
+        self._bar.advance(self._task)
+
+    def _follow(self) -> None:
+        while not self._done.wait(_INTERVAL_S):
+            with self._lock:
+                at_work = dict(self._at_work)
+            rounds = {name: _round_of(folder) for name, folder in at_work.items()}
+            left = self._pace.left(int(self._bar.tasks[0].remaining or 0))
+            said = ", ".join(f"{name} round {round_}/{self._rounds}" for name, round_ in rounds.items())
+            self._bar.update(self._task, description=said or "begins", left=left)
+
+
+def _round_of(run: Path) -> int:
+    """The newest round of which a run has written anything."""
+    newest = 0
+    for line in _lines(run / "metrics.jsonl"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            newest = max(newest, int(json.loads(line)["round"]))
+    return newest
+
+
 class Pace:
     """How long what is left will take, by the steps that were seen to be made.
 
@@ -130,38 +210,46 @@ class Pace:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = clock()
+        self._began = self._last = clock()
         self._steps = 0
 
     def step(self, *, new: bool = True) -> None:
         """A step was made, now or before."""
+        self._last = self._clock()
         if new:
             self._steps += 1
         else:
-            self._began = self._clock()
+            self._began = self._last
 
     def left(self, steps: int) -> str:
         """Time left for so many steps, in words; empty before one was seen."""
         if not self._steps or not steps:
             return ""
-        seconds = round((self._clock() - self._began) / self._steps * steps)
+        whole = (self._last - self._began) / self._steps * steps
+        seconds = max(0, round(whole - (self._clock() - self._last)))
         minutes, seconds = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)
         return f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}"
 
 
-def live_bar(console: Console, *, of_rounds: bool = False) -> Progress:
-    """A live line that takes what room there is and never breaks a word; nothing of it stays when it stops."""
-    # Written over the line below it, a bar that wraps leaves its first half behind.
-    said = TextColumn("{task.description}", table_column=_one_line(ratio=1))
-    counted = MofNCompleteColumn(table_column=_one_line())
-    left = TextColumn("{task.fields[left]}", table_column=_one_line())
-    bar = [BarColumn(bar_width=12)] if of_rounds and console.width >= _WIDE else []
-    return Progress(SpinnerColumn(), said, *bar, counted, left, console=console, transient=True, expand=False)
+def live_bar(console: Console, *, most: int) -> Progress:
+    """A live line of one terminal line, whatever its width; nothing of it stays when it stops.
+
+    Parameters
+    ----------
+    most
+        Steps there are at most.
+    """
+    said = TextColumn("{task.description}", table_column=_one_line())
+    counted = MofNCompleteColumn(table_column=_one_line(2 * len(str(most)) + 1))
+    left = TextColumn("{task.fields[left]}", table_column=_one_line(_LEFT))
+    bar = [BarColumn(bar_width=12)] if console.width >= _WIDE else []
+    return Progress(SpinnerColumn(), said, *bar, counted, left, console=console, transient=True)
 
 
-def _one_line(*, ratio: int | None = None) -> Column:
-    return Column(no_wrap=True, overflow="ellipsis", ratio=ratio)
+def _one_line(least: int | None = None) -> Column:
+    """A column that is cut where there is no room, and not below this width."""
+    return Column(no_wrap=True, overflow="ellipsis", min_width=least)
 
 
 def _lines(path: Path) -> set[bytes]:

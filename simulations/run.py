@@ -6,6 +6,7 @@ What takes long to import comes in where it is needed: an experiment that cannot
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
+from medveil.plain import working
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.folders import MANIFEST, begun, held, read_manifest
 from simulations.left_out import LeftOut, read_left_out
@@ -64,8 +66,9 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
         The experiment cannot be run, or did not finish.
     """
     with begun(out, replace=replace) as folder:
-        plan = make_plan(config, out)
-        check_model(plan)
+        with working("looking at the images and the model") if progress else nullcontext():
+            plan = make_plan(config, out)
+            check_model(plan)
         if replace:
             # Phantoms were drawn anew just now, or found to be the ones that are wanted.
             folder.replace(but_phantoms=plan.experiment.data.source == "phantoms")

@@ -171,6 +171,8 @@ def test_a_new_passphrase_is_never_taken_from_where_the_old_one_is(capsys: pytes
 
 def test_a_new_passphrase_is_asked_for_twice() -> None:
     session = Session("passphrase", "consortium.key")
+    session.until("Passphrase: ")
+    session.type(GOOD)
     session.until("New passphrase: ")
     session.type(NEW)
     session.until("New passphrase again: ")
