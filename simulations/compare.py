@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
 from fl_server.manifest import read_manifest
 from medveil import plain
 from medveil.config import load_config, to_mapping

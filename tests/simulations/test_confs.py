@@ -107,25 +107,26 @@ def test_what_can_be_refused_at_once_loads_nothing_slow(tmp_path: Path, words: l
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "keys.policy=nobody",
-        "stem.train=averaged",
-        "train.epochs=0",
-        "server.strategy=fedsgd",
-        "server.strategy=bulyan",
-        "data.path=/no/such/folder",
-        "data.source=npz",
-        "model.name=resnet18",
-        "model.heads=5",
-        "model.pretrained=/no/such/weights.pth",
-        "cipher.scheme=rot13",
-        "device=tpu",
-        "stem.warmup=3",
-    ],
+SETTINGS = (
+    "keys.policy=nobody",
+    "stem.train=averaged",
+    "train.epochs=0",
+    "server.strategy=fedsgd",
+    "server.strategy=bulyan",
+    "data.path=/no/such/folder",
+    "data.source=dicom",
+    "model.name=resnet18",
+    "model.heads=5",
+    "model.pretrained=/no/such/weights.pth",
+    "cipher.scheme=rot13",
+    "device=tpu",
+    "stem.warmup=3",
 )
-@pytest.mark.parametrize("before", ["nothing", "an empty folder"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "before"), [(each, ("nothing", "an empty folder")[i % 2]) for i, each in enumerate(SETTINGS)]
+)
 def test_a_refusal_leaves_nothing(
     tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, before: str
 ) -> None:
