@@ -23,6 +23,7 @@ from models.described import in_words
 
 _INTERVAL_S = 0.25
 _WIDE = 100
+_BAR = 12
 _LEFT = len("left 10:00:00")
 
 
@@ -240,16 +241,13 @@ def live_bar(console: Console, *, most: int) -> Progress:
     most
         Steps there are at most.
     """
-    said = TextColumn("{task.description}", table_column=_one_line())
-    counted = MofNCompleteColumn(table_column=_one_line(2 * len(str(most)) + 1))
-    left = TextColumn("{task.fields[left]}", table_column=_one_line(_LEFT))
-    bar = [BarColumn(bar_width=12)] if console.width >= _WIDE else []
+    count, bar = 2 * len(str(most)) + 1, [BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []
+    # What is left of the line once spinner, count and time have theirs, and a blank between each.
+    room = max(1, console.width - 1 - count - _LEFT - (_BAR + 1) * len(bar) - 3)
+    said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
+    left = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
+    counted = MofNCompleteColumn(table_column=Column(no_wrap=True))
     return Progress(SpinnerColumn(), said, *bar, counted, left, console=console, transient=True)
-
-
-def _one_line(least: int | None = None) -> Column:
-    """A column that is cut where there is no room, and not below this width."""
-    return Column(no_wrap=True, overflow="ellipsis", min_width=least)
 
 
 def _lines(path: Path) -> set[bytes]:

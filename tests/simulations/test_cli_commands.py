@@ -18,6 +18,7 @@ from fl_client import app as client
 from fl_client.site import Site
 from medveil.config import load_config
 from medveil.wire import Tensors
+from models.described import in_words
 from simulations.cli import main
 from simulations.config import ExperimentConfig
 
@@ -62,6 +63,10 @@ def test_run_prints_a_result_a_report_and_progress(
     assert all(line[0] == "round" and "loss" in line and "acc" in line for line in lines)
     for name in ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz"):
         assert (out / name).is_file()
+    # Terminal, manifest and report say what the model really is, in the same words.
+    words = model.removeprefix("model: ")
+    assert words == in_words(json.loads((out / "manifest.json").read_text())["model"])
+    assert words in (out / "report.html").read_text()
 
 
 def test_run_as_json_is_json_alone(

@@ -80,6 +80,25 @@ def test_a_models_name_with_sizes_of_its_own_goes_on(tmp_path: Path, capsys: pyt
         assert "none: no such folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("setting", "near"),
+    [
+        ("lr=1", "'train.lr'"),
+        ("policy=none", "'keys.policy'"),
+        ("batchsize=4", "'train.batch_size'"),
+        ("epochs=3", "'train.epochs'"),
+        ("data.block=8", "'cipher.block'"),
+        ("server.momentum=1", "'train.momentum'"),
+        ("sits=3", "'sites'"),
+        ("image-size=64", "'data.image_size'"),
+    ],
+)
+def test_a_setting_in_the_wrong_section_is_found_in_the_right_one(setting: str, near: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(ExperimentConfig, None, [setting])
+    assert f"unknown key '{setting.partition('=')[0]}'; did you mean {near}?" in str(caught.value)
+
+
 # -- early, and leaving nothing ----------------------------------------------------------------------------------------
 
 NOTHING_SLOW = """
