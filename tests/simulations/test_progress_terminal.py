@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from crypto.tree.progress import TreeProgress
+from crypto.tree.report import Summary
 from fl_server.watch import LogWatcher
 from medveil import plain
 from simulations.progress import Pace, RunProgress, RunsProgress, live_bar
@@ -59,6 +61,22 @@ def test_time_left_after_a_resume_is_no_faster_than_the_run() -> None:
     clock.now = 20
     pace.step()
     assert pace.left(9) == "left 3:00"
+
+
+def test_a_tree_gone_on_with_is_no_faster_than_its_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("crypto.tree.progress.time.monotonic", clock)
+    progress = TreeProgress(tmp_path, Summary(), console=console(io.StringIO(), 120))
+    progress._counter.whole, progress._counter.files, progress._counter.size = True, 100, 1000
+    for _ in range(90):
+        progress.passed(10, worked=False)
+    clock.now = 2.0
+    progress.show()
+    assert progress._bar.tasks[0].fields["left"] == ""
+    progress.passed(10)
+    clock.now = 20.0
+    progress.show()
+    assert progress._bar.tasks[0].fields["left"] == "3:00 left"
 
 
 def test_a_resumed_run_takes_the_lines_of_before_as_done_and_not_as_fast(tmp_path: Path) -> None:
