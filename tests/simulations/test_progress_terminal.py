@@ -15,6 +15,7 @@ from crypto.tree.progress import TreeProgress
 from crypto.tree.report import Summary
 from fl_server.watch import LogWatcher
 from medveil import plain
+from medveil.log import logger, set_up_logging
 from simulations.progress import Pace, RunProgress, RunsProgress, live_bar
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -125,6 +126,17 @@ def test_what_is_told_beside_a_live_line_leaves_no_spinner_behind(
     # Whatever was live was wiped before the table began.
     assert before.rstrip(" ").endswith(("\x1b[2K", "\x1b[2K\x1b[3m", "\x1b[3m")), before[-80:]
     assert text.getvalue().endswith("\x1b[2K")
+
+
+def test_a_warning_beside_a_live_line_goes_through_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging("warning")
+    text = io.StringIO()
+    with RunProgress(tmp_path, rounds=2, sites=2, console=console(text, 80)):
+        logger("site").warning("built the store anew")
+    assert "built the store anew" in text.getvalue()
+    assert capsys.readouterr().err == ""
+    logger("site").warning("and later where it belongs")
+    assert "and later where it belongs" in capsys.readouterr().err
 
 
 def test_what_the_model_really_is_comes_first(tmp_path: Path) -> None:
