@@ -168,8 +168,7 @@ class Worker:
         except _StopError:
             stopped = True
             reply = self._host.refused(task.message, "the site was stopped", ErrorCode.CLIENT_APP_CRASHED)
-        # What a server is told of a refusal is less than what the site knows of it.
-        said = outcome(reply) if self._host.why is None else self._host.why
+        said = outcome(reply)
         try:
             task.answer(reply)
         except FederationError as error:
@@ -177,7 +176,8 @@ class Worker:
         seconds = time.monotonic() - began
         kind = word(kind)
         _log.info("answered a %s message of round %s in %.1f s: %s", kind, _round(task), seconds, said)
-        self._tell(kind, seconds, str(said))
+        # What a server is told of a refusal is less than what the site knows of it.
+        self._tell(kind, seconds, self._host.why or str(said))
         if stopped:
             raise _StopError
 
