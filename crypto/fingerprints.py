@@ -19,9 +19,9 @@ _BETWEEN = re.compile(r"[\s:-]+")
 def confirm_fingerprint(found: str, given: str | None, *, whose: str, source: str) -> str:
     """Return a fingerprint if it is the one its owner gave.
 
-    At a terminal the fingerprint is shown with two of its eight groups left out, drawn at random, and these must be
-    typed. They cannot be read off the screen; and a forger, who could make a key whose *first* eight digits are right
-    (some 2**32 trials), does not know which eight will be asked for.
+    At a terminal the fingerprint is shown as everywhere, but two of its eight groups of four digits are left out, drawn
+    at random, and these must be typed. They cannot be read off the screen; and a forger, who could make a key whose
+    *first* eight digits are right (some 2**32 trials), does not know which eight will be asked for.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def _ask(found: str, whose: str, source: str) -> None:
         raise KeyMaterialError(f"the fingerprint of {whose} was not confirmed", cure=cure)
     groups = [found[start : start + _GROUP] for start in range(0, _DIGITS, _GROUP)]
     asked = sorted(random.SystemRandom().sample(range(len(groups)), _ASKED))
-    shown = " ".join("____" if index in asked else group for index, group in enumerate(groups))
+    shown = "".join("____" if index in asked else group for index, group in enumerate(groups))
     # On stderr, so that --json leaves stdout to the result.
     tell(f"Fingerprint of {whose}:", error=True)
     tell(f"    {shown}", error=True)

@@ -45,7 +45,7 @@ def save_keyring(path: str | Path, ring: Keyring, passphrase: str) -> None:
     StorageError
         The file is there already, or cannot be written.
     """
-    write_new(path, _sealed(ring, passphrase), mode=0o600)
+    write_new(path, sealed_document(ring, passphrase), mode=0o600)
 
 
 def load_key(path: str | Path, passphrase: str) -> SiteKey:
@@ -101,11 +101,11 @@ def rotate_key(path: str | Path, passphrase: str, *, new_passphrase: str | None 
     # Through a link the file itself is replaced, and not the link.
     real = Path(path).resolve()
     _read(real)
-    mode = _mode(real)
+    mode = mode_of(real)
     with locked(real, wait=False):
         ring = load_keyring(real, passphrase).rotated(now())
-        _sweep(real)
-        document = _sealed(ring, passphrase if new_passphrase is None else new_passphrase)
+        sweep(real)
+        document = sealed_document(ring, passphrase if new_passphrase is None else new_passphrase)
         write_json(real, document, mode=mode)
     return ring
 
@@ -128,7 +128,8 @@ def inspect_key(path: str | Path) -> dict[str, Any]:
     return {**named, "retired": _retired(document), "kdf": shown_kdf(document)}
 
 
-def _sealed(ring: Keyring, passphrase: str) -> dict[str, Any]:
+def sealed_document(ring: Keyring, passphrase: str) -> dict[str, Any]:
+    """A key file's document, sealed anew (KeyMaterialError for an empty passphrase or a simulated key)."""
     check_real(ring, "saved")
     header = {
         "format": FORMAT,
@@ -159,7 +160,7 @@ def _single(secret: bytes, document: dict[str, Any], path: str | Path) -> Keyrin
     return Keyring(key, dates={key.fingerprint: KeyDates(created=document["created"])})
 
 
-def _mode(path: Path) -> int:
+def mode_of(path: Path) -> int:
     """The file's permissions, which its owner may have widened for a service; only the owner may replace it."""
     try:
         found = path.stat()
@@ -171,7 +172,7 @@ def _mode(path: Path) -> int:
     return stat.S_IMODE(found.st_mode)
 
 
-def _sweep(path: Path) -> None:
+def sweep(path: Path) -> None:
     """Remove what a killed rotation left beside the file; the lock says that none is under way."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{_RANDOM}.part"):
         try:

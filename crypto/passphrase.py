@@ -44,7 +44,10 @@ def read_passphrase(file: str | Path | None = None, *, confirm: bool = False) ->
     StorageError
         The file is missing or unreadable.
     """
-    passphrase = _find(file, confirm=confirm)
+    return _checked(_find(file, confirm=confirm), confirm=confirm)
+
+
+def _checked(passphrase: str, *, confirm: bool) -> str:
     if not passphrase:
         raise KeyMaterialError("the passphrase is empty", cure="choose one of five words or more")
     if confirm and len(passphrase) < SHORT:
@@ -64,6 +67,22 @@ def _find(file: str | Path | None, *, confirm: bool) -> str:
     if given is not None:
         return given
     return _from_terminal(confirm=confirm)
+
+
+def ask_new_passphrase() -> str:
+    """Ask at the terminal, twice, for a passphrase that is to take another's place.
+
+    Where the old one comes from (a file, systemd, the environment) says nothing of the new one.
+
+    Raises
+    ------
+    KeyMaterialError
+        There is no terminal, it is empty, or the two typed ones differ.
+    """
+    if not sys.stdin.isatty():
+        cure = "name a file with --new-passphrase-file"
+        raise KeyMaterialError("there is no terminal to ask for the new passphrase", cure=cure)
+    return _checked(_from_terminal(confirm=True, called="New passphrase"), confirm=True)
 
 
 class _Taken:
@@ -125,12 +144,12 @@ def _from_file(file: str | Path, *, private: bool) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _from_terminal(*, confirm: bool) -> str:
+def _from_terminal(*, confirm: bool, called: str = "Passphrase") -> str:
     if not sys.stdin.isatty():
         raise KeyMaterialError("there is no terminal to ask for the passphrase", cure=_SOURCES)
     try:
-        passphrase = getpass.getpass("Passphrase: ")
-        again = getpass.getpass("Passphrase again: ") if confirm else passphrase
+        passphrase = getpass.getpass(f"{called}: ")
+        again = getpass.getpass(f"{called} again: ") if confirm else passphrase
     except EOFError:
         raise KeyMaterialError("no passphrase was typed", cure=_SOURCES) from None
     if passphrase != again:

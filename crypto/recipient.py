@@ -113,8 +113,7 @@ def save_recipient(path: str | Path, key: RecipientKey, passphrase: str) -> Path
     StorageError
         One of the two is there already, or cannot be written; then neither is.
     """
-    header = {"format": FORMAT, "version": VERSION, **_shown(key.public), "created": now()}
-    sealed = seal_document(header, key.private_key.private_bytes_raw(), passphrase)
+    sealed = sealed_document(key, passphrase, created=now())
     public = Path(f"{path}{PUBLIC_SUFFIX}")
     write_new(path, sealed, mode=0o600)
     try:
@@ -123,6 +122,12 @@ def save_recipient(path: str | Path, key: RecipientKey, passphrase: str) -> Path
         Path(path).unlink(missing_ok=True)
         raise
     return public
+
+
+def sealed_document(key: RecipientKey, passphrase: str, *, created: str) -> dict[str, Any]:
+    """The document of a sealed half, sealed anew (KeyMaterialError for an empty passphrase)."""
+    header = {"format": FORMAT, "version": VERSION, **_shown(key.public), "created": created}
+    return seal_document(header, key.private_key.private_bytes_raw(), passphrase)
 
 
 def load_recipient_key(path: str | Path, passphrase: str) -> RecipientKey:

@@ -162,7 +162,7 @@ class Worker:
 
     def _serve(self, task: Task) -> None:
         kind, began = task.message.metadata.message_type, time.monotonic()
-        stopped = False
+        stopped, self._host.why = False, None
         try:
             reply = self.answer(task)
         except _StopError:
@@ -176,7 +176,8 @@ class Worker:
         seconds = time.monotonic() - began
         kind = word(kind)
         _log.info("answered a %s message of round %s in %.1f s: %s", kind, _round(task), seconds, said)
-        self._tell(kind, seconds, str(said))
+        # What a server is told of a refusal is less than what the site knows of it.
+        self._tell(kind, seconds, self._host.why or str(said))
         if stopped:
             raise _StopError
 

@@ -127,6 +127,12 @@ class ServerSettings:
     resume: bool = False
     reveal: bool = False
 
+    @property
+    def going_on(self) -> str:
+        """How whoever started the run goes on with it, in words: a simulation's own, or a consortium's."""
+        named = "medveil-server resume" if self.experiment is None else f"medveil-sim run --resume {self.out or 'RUN'}"
+        return f"go on with '{named}'"
+
     def to_json(self) -> str:
         """The settings as one JSON string, for Flower's run config."""
         return json.dumps(to_mapping(self), sort_keys=True)

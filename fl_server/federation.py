@@ -36,6 +36,7 @@ from medveil.files import write_json
 from medveil.log import logger
 from medveil.paths import run_folder
 from medveil.wire import Tensors
+from models.described import in_words
 
 _log = logger("server")
 
@@ -136,6 +137,8 @@ class Federation:
 
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)
+        self._manifest.update(model=initial.described)
+        self._watch.say(f"model: {in_words(initial.described)}")
         self._sites = preflight(
             self._collector, run=self.config, settings=self.settings, model_hash=initial.hash, say=self._say
         )
@@ -221,6 +224,9 @@ class Federation:
             arrays, _ = strategy.aggregate_train(
                 round_, [each.message for each in replies if each.message and each.site not in strategy.left_out]
             )
+        except FederationError as error:
+            cure = error.cure or f"mend that, then {self.settings.going_on}"
+            raise FederationError(error.problem, where=error.where, cure=cure) from error
         finally:
             self._say_left_out(round_, strategy.left_out)
         self._say_held([each.site for each in replies if each.site not in strategy.left_out])
@@ -236,7 +242,9 @@ class Federation:
         seconds = self.server.wait_for_sites
         nodes = self._collector.wait_until(lambda n: n >= len(self._sites), seconds=seconds)
         if not nodes:
-            raise FederationError(f"no site came back within {seconds:g} s", where="evaluate")
+            away = ", ".join(row.site for row in self._sites)
+            problem = f"none of {away} came back within {seconds:g} s"
+            raise FederationError(problem, where="evaluate", cure=f"start them again, then {self.settings.going_on}")
         arrays, config = to_record(self._tensors), ConfigRecord()
         with _seeded(f"{self.config.seed}/evaluate"):
             messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
@@ -282,6 +290,7 @@ class Federation:
         raise FederationError(
             f"'{self.server.strategy}' {lacks}; away or still busy after {self.server.wait_for_sites:g} s: {away}",
             where=f"round {round_}",
+            cure=f"start them again, then {self.settings.going_on}",
         )
 
     def _exchange(self, messages: list[Message], *, kind: str, round_: int) -> list[Reply]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.wire import Tensors
 from models.config import ModelConfig
+from models.described import described
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy
 from models.travel import tensors, travelling
 from models.vit import build_vit, model_hash
@@ -18,10 +20,11 @@ from models.vit import build_vit, model_hash
 
 @dataclass(frozen=True)
 class Initial:
-    """The travelling tensors of the initial model (fp32, sorted by name) and the hash of the whole of it."""
+    """The travelling tensors of the initial model (fp32, sorted by name), the hash of all of it, and its sizes."""
 
     tensors: Tensors
     hash: str
+    described: dict[str, Any]
 
 
 def initial_model(run: RunConfig) -> Initial:
@@ -32,13 +35,14 @@ def initial_model(run: RunConfig) -> Initial:
     ConfigError, PolicyError
         The model or the policy cannot be had.
     """
-    model = build_vit(from_mapping(ModelConfig, run.model, where="model"), seed=run.seed)
+    config = from_mapping(ModelConfig, run.model, where="model")
+    model = build_vit(config, seed=run.seed)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     # Which schemes a stem can follow is for the sites to say: they have the cipher, and refuse in the preflight.
     check_policy(policy, scheme=str(run.cipher.get("scheme", "none")), stem_rule=SIGNED_PERMUTATION)
     found = tensors(model, travelling(model, policy, str(run.train.get("scope", "full"))))
     plain = {name: np.array(found[name].detach().cpu().numpy(), dtype=np.float32) for name in sorted(found)}
-    return Initial(plain, model_hash(model))
+    return Initial(plain, model_hash(model), described(model, config))
 
 
 def device_name() -> str:

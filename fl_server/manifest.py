@@ -47,6 +47,10 @@ _SHAPE = {
     "went_on?": (str, None),
     "process?": ({"pid?": int, "began?": str}, None),
     "phase?": ({"kind": str, "round": int, "sites": [str]}, None),
+    "model?": (
+        {"name": str, **dict.fromkeys(("width", "depth", "heads", "patch", "parameters"), int), "named": {str: int}},
+        None,
+    ),
     "run_config": {"rounds": int},
     "server": dict,
     "sites": [{"site": str}],

@@ -133,9 +133,10 @@ def _wait(collector: Collector, settings: ServerSettings, say: Callable[[str], N
         say(f"waiting up to {seconds:g} s for {settings.expected} sites; here: {here}")
         nodes = collector.wait_until(functools.partial(operator.ne, len(nodes)), seconds=left)
     if len(nodes) < settings.fewest:
+        came = f" ({', '.join(collector.name(node) for node in nodes)})" if nodes else ""
         raise FederationError(
-            f"{len(nodes)} of {settings.expected} sites came within {seconds:g} s",
-            cure=f"at least {settings.fewest} are needed",
+            f"{len(nodes)} of {settings.expected} sites came within {seconds:g} s{came}",
+            cure=f"at least {settings.fewest} are needed: start the others, then {settings.going_on}",
         )
     if len(nodes) < settings.expected:
         _log.warning("%d of %d sites came; going on without the others", len(nodes), settings.expected)

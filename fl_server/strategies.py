@@ -153,7 +153,9 @@ def sampled(config: ServerConfig, sites: int) -> int:
 def too_few(config: ServerConfig, n: int) -> str | None:
     """Say why n updates are too few for the rule or for `min_updates`; None when they are enough."""
     if n < config.min_updates:
-        return f"needs n >= min_updates = {config.min_updates}; here n = {n}"
+        # A consortium's promise to its sites raises the number above what a run's file says (`deployment.plan`).
+        why = "the larger of server.min_updates and the consortium's policy.least_sites"
+        return f"needs the updates of at least {config.min_updates} sites a round ({why}); here n = {n}"
     return RULES[config.strategy].lacks(n, config)
 
 

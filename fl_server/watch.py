@@ -97,7 +97,7 @@ class LogWatcher(Watcher):
 
     def __init__(self, *, reveal: bool = False, console: Console | None = None) -> None:
         self._reveal = reveal
-        self._console = console or plain.console(stderr=True)
+        self._console = console or plain.stderr_console()
 
     def say(self, text: str) -> None:
         """Log a sentence."""

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
 from medveil.files import storage_error
@@ -13,9 +14,20 @@ from medveil.log import LEVELS, set_up_logging
 from medveil.plain import tell
 from medveil.versions import medveil_version
 
+_COMPLETING = "_ARGCOMPLETE"
+"""Set by the shell function of argcomplete (https://kislyuk.github.io/argcomplete/)."""
+
 
 class _Parser(argparse.ArgumentParser):
     """An argparse parser whose usage errors are ours: one line and exit code 2."""
+
+    def parse_args(self, *given: Any, **more: Any) -> Any:
+        """As argparse; where a shell asks what could come next, it is told, and the process ends."""
+        if _COMPLETING in os.environ:
+            import argcomplete  # noqa: PLC0415 - only for a shell that asks
+
+            argcomplete.autocomplete(self)
+        return super().parse_args(*given, **more)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise ConfigError(message, where=self.prog, cure=f"see '{self.prog} --help'")
@@ -33,7 +45,9 @@ def parser(prog: str, description: str, example: str) -> argparse.ArgumentParser
     example
         A command line that works.
     """
-    made = _Parser(prog=prog, description=description, epilog=f"example: {example}", allow_abbrev=False)
+    completing = f'names and settings are completed by Tab after: eval "$(register-python-argcomplete {prog})"'
+    epilog = f"example: {example}; {completing}"
+    made = _Parser(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
     made.add_argument("--version", action="version", version=f"%(prog)s {medveil_version()}")
     return made
 

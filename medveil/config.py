@@ -27,6 +27,8 @@ from medveil.files import read_bytes
 
 T = TypeVar("T")
 _PARTS = re.compile(r"[^.\[\]]+")
+_GUESSES = 3
+_LONGEST_KEY = 64
 
 
 def again(
@@ -86,6 +88,23 @@ def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequ
 def from_mapping(schema: type[T], values: dict[str, Any], *, where: str) -> T:
     """Fill a configuration dataclass from plain data, with the same checks as `load_config`."""
     return _to_object(schema, _merged(schema, OmegaConf.structured(schema), values, where=where), where=where)
+
+
+def assigned_keys(overrides: Sequence[str]) -> set[str]:
+    """The dotted keys that `key=value` overrides set."""
+    return {override.partition("=")[0] for override in overrides}
+
+
+def setting_names(schema: type) -> list[str]:
+    """The dotted keys of all settings, in the order of their fields; a section is no setting."""
+    hints, made = typing.get_type_hints(schema), []
+    for each in dataclasses.fields(schema):
+        inner = hints[each.name]
+        if dataclasses.is_dataclass(inner):
+            made += [f"{each.name}.{name}" for name in setting_names(typing.cast("type", inner))]
+        else:
+            made.append(each.name)
+    return made
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -152,7 +171,7 @@ def _merged(schema: type, config: DictConfig, values: dict[str, Any], *, where: 
     check_settings(values, where=where)
     if not isinstance(values, dict):
         raise ConfigError(f"is {kind_of_value(values)}", where=where, cure="settings are a section, keys with values")
-    _refuse_unknown(schema, values, where=where, prefix="")
+    _refuse_unknown(schema, values, where=where, prefix="", root=schema)
     try:
         return typing.cast("DictConfig", OmegaConf.merge(config, values))
     except OmegaConfBaseException as error:
@@ -175,13 +194,13 @@ def _value_at(values: Any, key: str) -> Any:
     return values
 
 
-def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix: str) -> None:
+def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix: str, root: type) -> None:
     hints = typing.get_type_hints(schema)
     known = [each.name for each in dataclasses.fields(schema)]
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            cure = f"did you mean '{prefix}{near[0]}'?" if near else f"valid here: {', '.join(known)}"
+            near = _nearest(str(key), here=[f"{prefix}{name}" for name in known], everywhere=setting_names(root))
+            cure = f"did you mean {near}?" if near else f"valid here: {', '.join(known)}"
             raise ConfigError(f"unknown key '{prefix}{word(key)}'", where=where, cure=cure)
         section = hints[key]
         if not dataclasses.is_dataclass(section):
@@ -189,7 +208,24 @@ def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix:
             continue
         if not isinstance(value, dict):
             raise ConfigError(f"'{prefix}{key}' is a section", where=where, cure="give it keys of its own")
-        _refuse_unknown(typing.cast("type", section), value, where=where, prefix=f"{prefix}{key}.")
+        _refuse_unknown(typing.cast("type", section), value, where=where, prefix=f"{prefix}{key}.", root=root)
+
+
+def _nearest(key: str, *, here: list[str], everywhere: list[str]) -> str:
+    """Which settings a name may have meant, quoted: those of its name in any section first, then the nearest one."""
+    named = [path for path in everywhere if _last(path) == key]
+    scores = {
+        path: difflib.SequenceMatcher(None, key, _last(path)).ratio() for path in dict.fromkeys(here + everywhere)
+    }
+    # A slip of the finger is in the right section more often than not.
+    close = max(scores, key=lambda path: scores[path] + 0.1 * (path in here))
+    enough = 0.8 if named else 0.5 if close in here else 0.6
+    guesses = [*named, close] if scores[close] >= enough else named
+    return " or ".join(f"'{path}'" for path in list(dict.fromkeys(guesses))[:_GUESSES])
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _refuse_container(kind: Any, value: Any, *, where: str, key: str) -> None:

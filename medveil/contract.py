@@ -114,6 +114,11 @@ class RunConfig:
         ConfigError
             A value is out of its range or not supported.
         """
+        self.check_settings(where=where)
+        self._check_classes(where)
+
+    def check_settings(self, *, where: str = "run config") -> None:
+        """The same of everything but the classes, which may not be known yet."""
         _one_of(self.task, TASKS, "task", where)
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
         _one_of(self.wire, WIRES, "wire", where)
@@ -127,9 +132,12 @@ class RunConfig:
         _check(0 <= self.seed < 2**63, "seed", "is out of its range", "0 or more, below 2^63", where)
         _check(self.stem_warmup >= 0, "stem_warmup", "is below 0", "0 or more epochs", where)
         own = self.stem_train != "averaged" and (self.keys, self.stem_train) != ("shared", "frozen")
-        problem = "fits a site's own stem, which shared and frozen, and averaged stems are not"
-        _check(own or not self.stem_warmup, "stem_warmup", problem, "0", where)
-        self._check_classes(where)
+        problem = (
+            f"is {self.stem_warmup} epochs, which would fit each site's own stem, and the policy {self.keys}, "
+            f"{self.stem_init}, {self.stem_train} gives the sites one and the same"
+        )
+        cure = "set stem.warmup=0, or stem.train=local for stems that stay at their sites"
+        _check(own or not self.stem_warmup, "stem_warmup", problem, cure, where)
 
     def _check_classes(self, where: str) -> None:
         right = 2 <= len(self.classes) <= _MOST_CLASSES and len(set(self.classes)) == len(self.classes)

@@ -15,6 +15,7 @@ import warnings
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from medveil.files import storage_error
 from medveil.plain import shown, tell_block
@@ -76,7 +77,7 @@ def set_up_logging(
     root = logging.getLogger("medveil")
     root.handlers.clear()
     root.propagate = False
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)] if stderr else []
+    handlers: list[logging.Handler] = [_Stderr()] if stderr else []
     if file is not None:
         try:
             handlers.append(_file_handler(file, keep_days))
@@ -87,6 +88,18 @@ def set_up_logging(
         root.addHandler(handler)
     root.setLevel(level.upper())
     keep_others_plain()
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to stderr as it is when a line comes: beside a live line it is that line's, which makes room."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """The stderr of this moment."""
+        return sys.stderr
 
 
 def keep_others_plain() -> None:

@@ -52,11 +52,11 @@ class PublicKey:
 
     @property
     def fingerprint(self) -> str:
-        """``SHA256:...`` over node key and identity; without an identity what OpenSSH shows of the node key."""
+        """SHA-256 over node key and identity in 64 hex digits; without an identity, over the node key alone."""
         said = base64.b64decode(self.encoded)
         if self.identity:
             said = canonical({"node": self.encoded, "identity": self.identity})
-        return f"SHA256:{base64.b64encode(hashlib.sha256(said).digest()).decode().rstrip('=')}"
+        return hashlib.sha256(said).hexdigest()
 
     def line(self) -> str:
         """The node key as one line of OpenSSH's public format: as much as Flower is told."""

@@ -9,16 +9,20 @@ that.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import shutil
 import sys
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _CUT = "..."
+_NARROWEST = 20
 
 
 def shown(text: object, *, most: int | None = None) -> str:
@@ -53,7 +57,7 @@ def as_json(document: Any, *, indent: int | None = 2) -> str:
 
 
 def tell(text: object, *, error: bool = False, end: str = "\n") -> None:
-    """Print one line.
+    """Print one line; a terminal that is narrower gets it in several, parted between words.
 
     Parameters
     ----------
@@ -62,7 +66,25 @@ def tell(text: object, *, error: bool = False, end: str = "\n") -> None:
     end
         What ends it.
     """
-    _print(shown(text), error=error, end=end)
+    stream = sys.stderr if error else sys.stdout
+    # A question that waits on its line stays as it is.
+    words = shown(text)
+    _print(parted(words) if end == "\n" and stream.isatty() else words, error=error, end=end)
+
+
+def parted(text: str, *, width: int | None = None) -> str:
+    """A line parted between words so that none is broken at a terminal's edge; what follows the first is indented.
+
+    Parameters
+    ----------
+    width
+        Of the terminal; None asks it.
+    """
+    columns = shutil.get_terminal_size().columns if width is None else width
+    if len(text) <= columns or columns <= _NARROWEST:
+        return text
+    lines = textwrap.wrap(text, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def tell_block(text: str, *, error: bool = False, end: str = "\n") -> None:
@@ -81,9 +103,33 @@ def console(*, stderr: bool = False, highlight: bool = False, **options: Any) ->
     return made
 
 
+@functools.cache
+def stderr_console() -> Console:
+    """The one console of this process on stderr: what is printed beside a live line must go through the line's own."""
+    return console(stderr=True)
+
+
+@contextlib.contextmanager
+def working(text: str) -> Iterator[None]:
+    """Show on a terminal that something goes on, for what would else be seconds of silence; nothing of it stays.
+
+    Elsewhere nothing is printed: what comes of it is.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.text import Text  # noqa: PLC0415
+
+    to = stderr_console()
+    line = Text(shown(text, most=max(_NARROWEST, to.width - _NARROWEST // 4)), no_wrap=True)
+    with to.status(line):
+        yield
+
+
 def say(to: Console, text: object) -> None:
     """Print one line on a console, beside what is live on it."""
-    to.print(shown(text), markup=False, soft_wrap=True)
+    # Without a terminal a line stays one, for whoever greps it.
+    to.print(shown(text), markup=False, soft_wrap=not to.is_terminal)
 
 
 def _print(text: str, *, error: bool, end: str) -> None:

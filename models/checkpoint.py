@@ -17,6 +17,7 @@ from torch import nn
 from medveil import npz
 from medveil.errors import ConfigError, DataError, FormatError, StorageError
 from medveil.files import storage_error
+from models.fits import difference, refuse_other_sizes, sizes_of
 from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
@@ -92,16 +93,20 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     if "num_classes" in found:
         size = arguments["img_size"]
         overlay |= {"num_classes": found["num_classes"], "input_size": (found["in_chans"], size, size)}
+    with torch.device("meta"):
+        outline = create(name, pretrained=False, **given)
+    refuse_other_sizes(found, outline, name, where=path)
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
         model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **given)
     except Exception as error:  # timm raises what its converters meet: KeyError, RuntimeError, AttributeError
-        raise ConfigError(f"does not fit '{name}': {_short(error)}", where=path) from error
+        # Its own words are a page of tensors, or of pickled code.
+        said = difference(source.get("state_dict", {}), outline) if "state_dict" in source else None
+        problem = said or f"timm cannot make one of it ({type(error).__name__})"
+        cure = "name the architecture it was saved from, or set model.pretrained=false"
+        raise ConfigError(f"does not fit '{name}': {problem}", where=path, cure=cure) from error
     for key in source:
         model.pretrained_cfg.pop(key, None)
-    if found.get("depth", len(model.blocks)) != len(model.blocks):
-        problem = f"has {found['depth']} blocks where '{name}' has {len(model.blocks)}"
-        raise ConfigError(problem, where=path, cure="name its architecture or set model.depth")
     _refuse_unloaded(model, name, given, where=path)
     loaded: VisionTransformer = model
     return loaded
@@ -177,11 +182,11 @@ def _peek_state(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise FormatError(f"cannot be read as weights: {_short(error)}", where=path, cure=cure) from error
     if not isinstance(state, dict) or not any(isinstance(each, torch.Tensor) for each in state.values()):
         raise FormatError("holds no tensors", where=path, cure="give a state dict")
-    found: dict[str, int] = {}
+    found = sizes_of(state)
     weight = state.get("patch_embed.proj.weight")
     if isinstance(weight, torch.Tensor) and weight.ndim == 4:
         head = state.get("head.weight")
-        found = {"in_chans": weight.shape[1], "num_classes": _first(getattr(head, "shape", (0,)))}
+        found |= {"in_chans": weight.shape[1], "num_classes": _first(getattr(head, "shape", (0,)))}
     return {"state_dict": state}, found
 
 
@@ -197,6 +202,7 @@ def _peek_archive(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     blocks = {key.split("encoderblock_")[1].split("/")[0] for key in shapes if "encoderblock_" in key}
     found = {
         "in_chans": shapes[f"{prefix}embedding/kernel"][2],
+        "width": shapes[f"{prefix}embedding/kernel"][3],
         "num_classes": _first(shapes.get(f"{prefix}head/bias", (0,))),
         "depth": stacked[0] if stacked else len(blocks),
     }

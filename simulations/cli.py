@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from medveil.cli import parser, run_command, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.files import read_json
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
+from simulations.model_commands import add_model_commands
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from simulations.compare import Comparison
+    from simulations.config import ExperimentConfig
+    from simulations.run import Finished
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,13 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     made = parser(
         "medveil-sim",
         "Multi-site federated experiments on hidden medical images, on one machine.",
-        "medveil-sim run simulations/conf/demo.yaml --out demo-run",
+        "medveil-sim run demo --out demo-run",
     )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_init(commands)
     _add_report(commands)
     _add_compare(commands)
+    add_model_commands(commands)
     _add_bench(commands)
     add_attack_commands(commands)
     add_matrix_command(commands)
@@ -48,11 +55,10 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         commands,
         "run",
         text="Run one experiment, or go on with an interrupted one.",
-        example="medveil-sim run simulations/conf/brain-mri.yaml data.path=images/ rounds=10 --out RUN",
+        example="medveil-sim run brain-mri data.path=images/ rounds=10 --out RUN",
         device=True,
     )
-    made.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file of the experiment")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    _add_experiment(made, "YAML file of the experiment, or a name: init --list")
     made.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
     made.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run")
     made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
@@ -61,24 +67,43 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     made.set_defaults(command=_do_run)
 
 
-def _do_run(arguments: argparse.Namespace) -> int:
-    from simulations.config import ExperimentConfig  # noqa: PLC0415 - a door opens fast: torch only where it is used
-    from simulations.left_out import as_text  # noqa: PLC0415
-    from simulations.run import MANIFEST, resume_experiment, run_experiment  # noqa: PLC0415
+def _add_experiment(made: argparse.ArgumentParser, text: str) -> None:
+    """Let a command be told its experiment, with what a shell may complete it to."""
+    from simulations.confs import complete_conf, complete_setting  # noqa: PLC0415
 
+    config: Any = made.add_argument("config", nargs="?", metavar="CONFIG", help=text)
+    config.completer = complete_conf
+    settings: Any = made.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's"
+    )
+    settings.completer = complete_setting
+
+
+def _do_run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         _refuse_beside_resume(arguments)
-        done = resume_experiment(arguments.resume)
-    else:
-        if arguments.config is None or arguments.out is None:
-            raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
-        config = _configured(arguments, ExperimentConfig)
-        try:
-            done = run_experiment(config, arguments.out, replace=arguments.replace)
-        except KeyboardInterrupt:
-            if (arguments.out / MANIFEST).is_file():
-                tell(f"go on with: medveil-sim run --resume {arguments.out}", error=True)
-            raise
+        from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
+
+        return _told(resume_experiment(arguments.resume), arguments)
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
+    from simulations.folders import MANIFEST, check_free  # noqa: PLC0415
+
+    config = _configured(arguments)
+    check_free(arguments.out, replace=arguments.replace)
+    from simulations.run import run_experiment  # noqa: PLC0415
+
+    try:
+        return _told(run_experiment(config, arguments.out, replace=arguments.replace), arguments)
+    except KeyboardInterrupt:
+        if (arguments.out / MANIFEST).is_file():
+            tell(f"go on with: medveil-sim run --resume {arguments.out}", error=True)
+        raise
+
+
+def _told(done: Finished, arguments: argparse.Namespace) -> int:
+    from simulations.left_out import as_text  # noqa: PLC0415
+
     if done.left_out:
         tell_block(as_text(done.left_out), error=True)
     if arguments.json:
@@ -98,15 +123,20 @@ def _refuse_beside_resume(arguments: argparse.Namespace) -> None:
             raise ConfigError(f"--resume takes no {name}", where="medveil-sim run", cure="the run knows its settings")
 
 
-def _configured(arguments: argparse.Namespace, schema: type[T]) -> T:
-    from medveil.config import load_config  # noqa: PLC0415
+def _configured(arguments: argparse.Namespace) -> ExperimentConfig:
+    """The experiment a command line names; what of it cannot be is refused before anything slow is imported."""
+    from simulations.confs import find_conf  # noqa: PLC0415
+
+    file = find_conf(arguments.config)
+    from models.described import load_with_model  # noqa: PLC0415
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
 
     overrides = list(arguments.overrides)
     if getattr(arguments, "engine", None):
         overrides.append(f"engine={arguments.engine}")
     if getattr(arguments, "device", None):
         overrides.append(f"device={arguments.device}")
-    return load_config(schema, arguments.config, overrides)
+    return load_with_model(ExperimentConfig, file, overrides)
 
 
 def _print_result(summary: dict[str, object]) -> None:
@@ -124,29 +154,45 @@ def _print_result(summary: dict[str, object]) -> None:
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    from simulations.confs import complete_name  # noqa: PLC0415
+
     made = subcommand(
         commands,
         "init",
-        text="Print a YAML of all settings, each under its help.",
+        text="Print a YAML of all settings, each under its help; or an experiment that comes with MedVeil.",
         example="medveil-sim init > experiment.yaml",
     )
+    name: Any = made.add_argument("name", nargs="?", metavar="NAME", help="an experiment of MedVeil's, as it is")
+    name.completer = complete_name
+    made.add_argument("--list", action="store_true", help="print the names there are, which 'run' and 'compare' take")
     made.add_argument("--out", type=Path, metavar="FILE", help="write here instead; a file that is there is kept")
     made.set_defaults(command=_do_init)
 
 
 def _do_init(arguments: argparse.Namespace) -> int:
-    from medveil.config import commented_yaml  # noqa: PLC0415
-    from medveil.files import write_text  # noqa: PLC0415
-    from simulations.config import ExperimentConfig  # noqa: PLC0415
+    from simulations.confs import conf_files, find_conf, what_it_is  # noqa: PLC0415
 
-    text = "# A MedVeil experiment. Run it with: medveil-sim run FILE --out RUN\n" + commented_yaml(ExperimentConfig)
+    if arguments.list:
+        for name, path in conf_files().items():
+            tell(f"{name:<12} {what_it_is(path)}")
+        return 0
+    from medveil.files import read_bytes, write_text  # noqa: PLC0415
+
+    if arguments.out is not None and arguments.out.exists():
+        raise ConfigError("is there already", where=arguments.out, cure="name another file")
+    text = _all_settings() if arguments.name is None else read_bytes(find_conf(arguments.name)).decode("utf-8")
     if arguments.out is None:
         tell_block(text, end="")
-        return 0
-    if arguments.out.exists():
-        raise ConfigError("is there already", where=arguments.out, cure="name another file")
-    write_text(arguments.out, text)
+    else:
+        write_text(arguments.out, text)
     return 0
+
+
+def _all_settings() -> str:
+    from medveil.config import commented_yaml  # noqa: PLC0415
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    return "# A MedVeil experiment. Run it with: medveil-sim run FILE --out RUN\n" + commented_yaml(ExperimentConfig)
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -174,11 +220,10 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         commands,
         "compare",
         text="Run several arms (policies, local-only, centralised) of one experiment and put them side by side.",
-        example="medveil-sim compare simulations/conf/pneumonia.yaml data.path=pneumoniamnist.npz --out COMPARISON",
+        example="medveil-sim compare pneumonia data.path=pneumoniamnist.npz --out COMPARISON",
         device=True,
     )
-    made.add_argument("config", nargs="?", metavar="CONFIG", help="YAML file; its 'compare' section names the arms")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    _add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the arms")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison; finished runs in it are kept")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     made.add_argument("--list", action="store_true", help="print the arms there are")
@@ -187,23 +232,40 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _do_compare(arguments: argparse.Namespace) -> int:
-    from simulations.compare import ARMS, compare  # noqa: PLC0415
-    from simulations.config import ExperimentConfig  # noqa: PLC0415
-
     if arguments.list:
+        from simulations.arms import ARMS  # noqa: PLC0415
+
         for arm in ARMS.values():
             tell(f"{arm.name:<20} {arm.text}")
         return 0
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim compare", cure="see --help")
-    config = _configured(arguments, ExperimentConfig)
+    config = _configured(arguments)
+    from simulations.compare import compare  # noqa: PLC0415
+
     done = compare(config, arguments.out, jobs=arguments.jobs)
     if arguments.json:
         tell_block(done.table_json.read_text(), end="")
     else:
-        tell_block(done.table_text.read_text(), end="")
+        _tell_arms(done)
         tell(f"report: {done.report}")
     return done.exit_code
+
+
+def _tell_arms(done: Comparison) -> None:
+    """The table as Markdown, for whoever reads it from a pipe; a line an arm on a terminal, where no table fits."""
+    if not sys.stdout.isatty():
+        tell_block(done.table_text.read_text(encoding="utf-8").replace("\u00a0", " "), end="")
+        return
+    for arm in read_json(done.table_json)["arms"]:
+        found = ((name.replace("_", " "), score) for name, score in arm["scores"].items())
+        scores = [f"{name} {_score(score['mean'], score['interval'])}" for name, score in found]
+        tell(f"{arm['name']}: {'; '.join(scores)}")
+
+
+def _score(value: float | None, interval: list[float] | None) -> str:
+    within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return "-" if value is None else f"{value:.3f}{within}"
 
 
 def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from rich.console import Console
 
 from fl_server.manifest import read_manifest
 from medveil import plain
@@ -18,6 +17,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, Par
 from medveil.files import make_folder, write_text
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
+from simulations.progress import RunsProgress
 from simulations.report.comparison import ArmResult, write_comparison
 
 __all__ = ["ARMS", "Comparison", "compare"]
@@ -92,9 +92,10 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     planned = [_Job(arm, seed, out / arm.name / f"seed-{seed}") for seed in config.compare.seeds for arm in arms]
-    console = plain.console(stderr=True)
-    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        running: list[Future[str | None]] = [pool.submit(_run, config, job, console) for job in planned]
+    console = plain.stderr_console()
+    progress = RunsProgress(len(planned), rounds=config.rounds, console=console)
+    with progress, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        running: list[Future[str | None]] = [pool.submit(_run, config, job, progress) for job in planned]
         try:
             errors = [each.result() for each in running]
         except KeyboardInterrupt:
@@ -108,17 +109,19 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     return Comparison(folder=out, report=write_comparison(out, rows), failed=failed)
 
 
-def _run(config: ExperimentConfig, job: _Job, console: Console) -> str | None:
-    experiment = as_experiment(config, job.arm, job.seed)
+def _run(config: ExperimentConfig, job: _Job, progress: RunsProgress) -> str | None:
+    console, experiment = progress.console, as_experiment(config, job.arm, job.seed)
     if _is_finished(job.folder) and _was_run_as(experiment, job.settings):
         plain.say(console, f"{job.name}: kept")
+        progress.kept()
         return None
     make_folder(job.folder.parent)
     write_text(job.settings, yaml.safe_dump(to_mapping(experiment), sort_keys=False))
     plain.say(console, f"{job.name}: begins")
     program = str(Path(sys.executable).parent / "medveil-sim")
     command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with progress.running(job.name, job.folder):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == EXIT_OK:
         plain.say(console, done.stdout.splitlines()[0])
         return None

@@ -7,22 +7,25 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from flwr.app import UserConfig
+from typing import TYPE_CHECKING
 
 from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
-from fl_client.data.hidden import check_hidden
-from fl_client.data.source import Source, open_source
 from fl_server.config import ServerConfig
 from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, StorageError
 from medveil.log import logger
+from medveil.paths import weights_file
 from models.policy import Policy, check_policy, resolve_policy
+
+if TYPE_CHECKING:
+    from flwr.app import UserConfig
+
+    from fl_client.data.base import Source
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
@@ -114,6 +117,13 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         The experiment cannot be run.
     """
     config = _resolved(config, out)
+    policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
+    contract = _contract(config, policy, run=run)
+    contract.check_settings(where=config.name)
+
+    from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
+    from fl_client.data.source import open_source  # noqa: PLC0415
+
     source = open_source(config.data)
     check_hidden(source, keys=config.keys.policy, block=config.cipher.block)
     for warning in (*source.warnings, *source.remarks):
@@ -121,23 +131,13 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     config.data.classes, config.data.split = list(source.classes), source.split
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
-    policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
     if policy.warning is not None:
         _log.warning("policy %s: %s", policy, policy.warning)
     _check_cipher(config, source, policy)
     config.stem.init, config.stem.train = policy.init, policy.train
-    contract = RunConfig(
-        run=str(uuid.uuid4()) if run is None else run,
-        name=config.name,
-        seed=config.seed,
-        rounds=config.rounds,
-        classes=list(source.classes),
-        channels=source.channels,
-        image_size=source.size,
-        **config.agreed(policy),
-    )
+    contract.classes, contract.channels, contract.image_size = list(source.classes), source.channels, source.size
+    contract.model, contract.cipher = to_mapping(config.model), to_mapping(config.cipher)
     contract.check(where=config.name)
-    config.train.check()
     sites = SimulatedSites(
         sites=config.sites,
         seed=config.seed,
@@ -149,16 +149,30 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     return Plan(experiment=config, run=contract, sites=sites, out=out.resolve())
 
 
+def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:
+    """What server and sites agree on, before the data are looked at: these decide classes and sizes."""
+    return RunConfig(
+        run=str(uuid.uuid4()) if run is None else run,
+        name=config.name,
+        seed=config.seed,
+        rounds=config.rounds,
+        **config.agreed(policy),
+    )
+
+
 def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config = copy.deepcopy(config)
     config.cipher = resolve(config.cipher)
     check_scheme(config.cipher.scheme)
+    config.train.check()
+    config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)
     if config.cipher.block < 1:
         raise ConfigError(f"'cipher.block' is {config.cipher.block}", where=config.name, cure="at least 1")
     if config.sites < 1:
         raise ConfigError(f"'sites' is {config.sites}", where=config.name, cure="at least 1")
+    _refuse_missing_weights(config.model.pretrained.strip())
     if config.keys.policy == "none":
         config.cipher.scheme, config.cipher.negate = "none", False
     if config.cipher.negate and not SCHEMES[config.cipher.scheme].may_negate:
@@ -172,6 +186,13 @@ def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         config.data.path = config.data.path or str(out.resolve() / "phantoms")
     config.data.min_side = max(config.data.min_side, config.cipher.block)
     return config
+
+
+def _refuse_missing_weights(named: str) -> None:
+    """Say here what the server would say after it loaded torch."""
+    path = Path(weights_file(named)).expanduser()
+    if named.lower() not in {"true", "false"} and not path.exists():
+        raise StorageError("no such weights file", where=path, cure="model.pretrained is false, true or a file")
 
 
 def _fill_model(config: ExperimentConfig, source: Source) -> None:

@@ -1,26 +1,37 @@
-"""What a person sees while a run goes on: read from the run's own metrics, whatever engine runs it."""
+"""What a person sees while a run goes on: read from the run's own files, whatever engine runs it."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
+from fl_server.manifest import read_manifest
 from medveil import plain
+from medveil.errors import MedVeilError
+from models.described import in_words
 
 _INTERVAL_S = 0.25
+_WIDE = 100
+_BAR = 12
+_LEFT = len("left 10:00:00")
 
 
 class RunProgress:
     """Follows ``RUN/metrics.jsonl`` in a thread and shows site, round, loss, accuracy and time left.
 
-    On a terminal it is one live line; elsewhere every finished round prints one plain line.
+    On a terminal it is one live line; elsewhere every finished round prints one plain line. What the model really is
+    comes first, from the manifest.
 
     Parameters
     ----------
@@ -33,24 +44,19 @@ class RunProgress:
     """
 
     def __init__(self, run: Path, *, rounds: int, sites: int, console: Console | None = None) -> None:
-        self._path = run / "metrics.jsonl"
+        self._path, self._manifest = run / "metrics.jsonl", run / "manifest.json"
         self._rounds, self._sites = rounds, sites
-        self._console = console or plain.console(stderr=True)
+        self._console = console or plain.stderr_console()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._offset, self._inode = 0, 0
         self._shown: set[bytes] = set()
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("sites prepare their stores", total=rounds * sites)
+        self._model_told = False
+        # What stands there was trained before: a resumed run is not as fast as reading it.
+        self._before = _lines(self._path)
+        self._pace = Pace()
+        self._bar = live_bar(self._console, most=rounds * sites)
+        self._task = self._bar.add_task("sites prepare their stores", total=rounds * sites, left="")
 
     def __enter__(self) -> RunProgress:
         if self._console.is_terminal:
@@ -63,13 +69,28 @@ class RunProgress:
     ) -> None:
         self._done.set()
         self._thread.join()
-        self._read()
+        self._look()
         if self._console.is_terminal:
             self._bar.stop()
 
     def _follow(self) -> None:
         while not self._done.wait(_INTERVAL_S):
-            self._read()
+            self._look()
+
+    def _look(self) -> None:
+        if not self._model_told:
+            self._tell_model()
+        self._read()
+
+    def _tell_model(self) -> None:
+        try:
+            found = read_manifest(self._manifest).get("model") if self._manifest.is_file() else None
+        except MedVeilError:
+            # Whoever needs the manifest says what is wrong with it.
+            return
+        if found:
+            self._model_told = True
+            plain.say(self._console, f"model: {in_words(found)}")
 
     def _read(self) -> None:
         try:
@@ -87,18 +108,153 @@ class RunProgress:
         for line in whole.splitlines():
             if line not in self._shown:
                 self._shown.add(line)
-                self._show(json.loads(line))
+                self._show(json.loads(line), new=line not in self._before)
 
-    def _show(self, line: dict[str, Any]) -> None:
+    def _show(self, line: dict[str, Any], *, new: bool) -> None:
         loss, accuracy = _number(line["loss"]), _number(line["accuracy"])
         text = (
             f"round {line['round']}/{self._rounds}  {line['site']:<8} {line['phase']:<10} loss {loss}  acc {accuracy}"
         )
         if line["phase"] == "train" and line["site"] != "all":
             self._bar.update(self._task, advance=1, description=text)
+            self._pace.step(new=new)
+            left = self._bar.tasks[0].remaining
+            self._bar.update(self._task, left=self._pace.left(int(left or 0)))
         elif line["site"] == "all":
             auroc = f"  auroc {_number(line['auroc'])}" if line["auroc"] is not None else ""
             plain.say(self._console, f"{text}{auroc}")
+
+
+class RunsProgress:
+    """One live line over several runs: which round each is in, how many are done, how long the rest takes.
+
+    Off a terminal it shows nothing: who runs them says when each begins and how it ended.
+
+    Parameters
+    ----------
+    runs
+        How many there are.
+    rounds
+        Of each.
+    console
+        Where to show.
+    """
+
+    def __init__(self, runs: int, *, rounds: int, console: Console) -> None:
+        self.console = console
+        self._runs, self._rounds = runs, rounds
+        self._at_work: dict[str, Path] = {}
+        self._lock, self._done = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+        self._pace = Pace()
+        self._bar = live_bar(console, most=runs)
+        self._task = self._bar.add_task("begins", total=runs, left="")
+
+    def __enter__(self) -> RunsProgress:
+        if self.console.is_terminal:
+            self._bar.start()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        if self.console.is_terminal:
+            self._thread.join()
+            self._bar.stop()
+
+    @contextlib.contextmanager
+    def running(self, name: str, folder: Path) -> Iterator[None]:
+        """A run is at work in a folder, until the block ends."""
+        with self._lock:
+            self._at_work[name] = folder
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._at_work[name]
+            self._step(new=True)
+
+    def kept(self) -> None:
+        """A run was done before."""
+        self._step(new=False)
+
+    def _step(self, *, new: bool) -> None:
+        self._pace.step(new=new)
+        self._bar.advance(self._task)
+
+    def _follow(self) -> None:
+        while not self._done.wait(_INTERVAL_S):
+            with self._lock:
+                at_work = dict(self._at_work)
+            rounds = {name: _round_of(folder) for name, folder in at_work.items()}
+            left = self._pace.left(int(self._bar.tasks[0].remaining or 0))
+            said = ", ".join(f"{name} round {round_}/{self._rounds}" for name, round_ in rounds.items())
+            self._bar.update(self._task, description=said or "begins", left=left)
+
+
+def _round_of(run: Path) -> int:
+    """The newest round of which a run has written anything."""
+    newest = 0
+    for line in _lines(run / "metrics.jsonl"):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            newest = max(newest, int(json.loads(line)["round"]))
+    return newest
+
+
+class Pace:
+    """How long what is left will take, by the steps that were seen to be made.
+
+    The first step is made from the start of looking on; steps made before that count as done and not as fast.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
+        self._steps = 0
+
+    def step(self, *, new: bool = True) -> None:
+        """A step was made, now or before."""
+        self._last = self._clock()
+        if new:
+            self._steps += 1
+        else:
+            self._began = self._last
+
+    def left(self, steps: int) -> str:
+        """Time left for so many steps, in words; empty before one was seen."""
+        if not self._steps or not steps:
+            return ""
+        whole = (self._last - self._began) / self._steps * steps
+        seconds = max(0, round(whole - (self._clock() - self._last)))
+        minutes, seconds = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}"
+
+
+def live_bar(console: Console, *, most: int) -> Progress:
+    """A live line of one terminal line, whatever its width; nothing of it stays when it stops.
+
+    Parameters
+    ----------
+    most
+        Steps there are at most.
+    """
+    count, bar = 2 * len(str(most)) + 1, [BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []
+    # What is left of the line once spinner, count and time have theirs, and a blank between each.
+    room = max(1, console.width - 1 - count - _LEFT - (_BAR + 1) * len(bar) - 3)
+    said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
+    left = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
+    counted = MofNCompleteColumn(table_column=Column(no_wrap=True))
+    return Progress(SpinnerColumn(), said, *bar, counted, left, console=console, transient=True)
+
+
+def _lines(path: Path) -> set[bytes]:
+    try:
+        return set(path.read_bytes().splitlines())
+    except OSError:
+        return set()
 
 
 def _number(value: float | None) -> str:

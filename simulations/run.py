@@ -1,34 +1,28 @@
-"""Running one experiment from configuration to report."""
+"""Running one experiment from configuration to report.
+
+What takes long to import comes in where it is needed: an experiment that cannot be run is refused before.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crypto.config import FIRST_DERIVATION
-from fl_server.manifest import read_manifest as read_whole
-from fl_server.summary import read_summary
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError, FormatError, MedVeilError
-from medveil.files import locked, make_folder, storage_error
+from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
+from medveil.plain import working
 from simulations.config import ExperimentConfig, Plan, make_plan
-from simulations.examples import write_examples
+from simulations.folders import MANIFEST, begun, held, read_manifest
 from simulations.left_out import LeftOut, read_left_out
 from simulations.progress import RunProgress
-from simulations.report.page import write_report
-from simulations.statistics import add_intervals
 
+__all__ = ["MANIFEST", "Finished", "read_manifest", "resume_experiment", "run_experiment"]
 _log = logger("run")
-MANIFEST = "manifest.json"
-_LOCK = ".run"
-_DRAWN = {"phantoms", "phantoms.lock", f"{_LOCK}.lock"}
-_DRAWING = ".phantoms."
-"""What a run that was refused or killed before it began may leave in its folder."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +65,13 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
     MedVeilError
         The experiment cannot be run, or did not finish.
     """
-    make_folder(out)
-    with locked(out / _LOCK, wait=False):
-        _claim(out, replace=replace)
-        plan = make_plan(config, out)
+    with begun(out, replace=replace) as folder:
+        with working("looking at the images and the model") if progress else nullcontext():
+            plan = make_plan(config, out)
+            check_model(plan)
+        if replace:
+            # Phantoms were drawn anew just now, or found to be the ones that are wanted.
+            folder.replace(but_phantoms=plan.experiment.data.source == "phantoms")
         return _carried_out(plan, resume=False, progress=progress)
 
 
@@ -89,7 +86,7 @@ def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
     manifest = read_manifest(out)
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=out, cure="resume it where it was started")
-    with locked(out / _LOCK, wait=False):
+    with held(out):
         return _resumed(manifest, out, progress=progress)
 
 
@@ -102,23 +99,12 @@ def _resumed(manifest: dict[str, Any], out: Path, *, progress: bool) -> Finished
     return _carried_out(plan, resume=True, progress=progress)
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run folder.
+def check_model(plan: Plan) -> None:
+    """Refuse here, before an earlier run is removed and images are hidden, what no server could build (ConfigError)."""
+    from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
+    from models.sizes import skeleton  # noqa: PLC0415
 
-    Raises
-    ------
-    ConfigError
-        There is none: `run` is not a run folder.
-    """
-    path = run / MANIFEST
-    if not path.is_file():
-        raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
-    document = read_whole(path)
-    for section in ("experiment", "run_config"):
-        # A run that names no derivation was made before there were two.
-        if isinstance(document.get(section), dict) and isinstance(document[section].get("cipher"), dict):
-            document[section]["cipher"].setdefault("derivation", FIRST_DERIVATION)
-    return document
+    skeleton(from_mapping(ModelConfig, plan.run.model, where="model"))
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
@@ -132,6 +118,11 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
     except (MedVeilError, KeyboardInterrupt):
         _report_what_there_is(plan.out)
         raise
+    from fl_server.summary import read_summary  # noqa: PLC0415
+    from simulations.examples import write_examples  # noqa: PLC0415
+    from simulations.report.page import write_report  # noqa: PLC0415
+    from simulations.statistics import add_intervals  # noqa: PLC0415
+
     write_examples(plan)
     add_intervals(plan.out)
     report = write_report(plan.out)
@@ -153,34 +144,10 @@ def _engine(name: str) -> Callable[[Plan, bool], None]:
 def _report_what_there_is(out: Path) -> None:
     if not (out / MANIFEST).is_file():
         return
+    from simulations.report.page import write_report  # noqa: PLC0415
+
     try:
         write_report(out)
     except MedVeilError as error:
         # The error that stopped the run is the one to tell.
         _log.info("no report: %s", error)
-
-
-def _claim(out: Path, *, replace: bool) -> None:
-    if all(each.name in _DRAWN or each.name.startswith(_DRAWING) for each in out.iterdir()):
-        return
-    if not replace:
-        raise ConfigError(
-            "is not empty", where=out, cure="name another folder, or use --replace, or go on with --resume"
-        )
-    try:
-        read_manifest(out)
-    except FormatError as error:
-        raise ConfigError("holds something that is not a run", where=out, cure="name another folder") from error
-    _empty(out)
-
-
-def _empty(out: Path) -> None:
-    """Remove a run but for the lock this process holds, the manifest last: until then it still is a run."""
-    kept = {f"{_LOCK}.lock": 2, MANIFEST: 1}
-    for each in sorted(out.iterdir(), key=lambda path: kept.get(path.name, 0)):
-        if each.name == f"{_LOCK}.lock":
-            continue
-        try:
-            shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
-        except OSError as error:
-            raise storage_error(error, each, "remove the earlier run") from error

@@ -273,8 +273,18 @@ def _show(arguments: argparse.Namespace) -> int:
     if kind.name == SealedFile.name:
         tell_sealed(arguments.file, sealed_fingerprint(path), as_json=arguments.json)
     else:
-        tell_header(arguments.file, kind.header(path), as_json=arguments.json)
+        header = kind.header(path)
+        tell_header(arguments.file, header, _identity_of(path, header.kind), as_json=arguments.json)
     return EXIT_OK
+
+
+def _identity_of(path: Path, kind: str) -> tuple[str, str] | None:
+    """What became of the identity in a hidden file; None where there is no attribute to hold one."""
+    if kind != "dicom":
+        return None
+    from crypto.deid.identity import identity_of  # noqa: PLC0415
+
+    return identity_of(path)
 
 
 def _hidden_kind(path: Path) -> FileKind:

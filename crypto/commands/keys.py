@@ -7,17 +7,28 @@ from collections.abc import Callable
 from typing import Any
 
 from crypto.commands.common import Commands, add_passphrase, advise, new_passphrase, show
+from crypto.commands.passphrase import add_change
 from crypto.commands.sharing import add_open, add_recipient, add_share
 from crypto.passphrase import read_passphrase
 from medveil.cli import subcommand
 from medveil.errors import FormatError
 
 _PROG = "medveil-crypto"
+LOST = (
+    "Without this file or without its passphrase, nothing hidden under the key can be shown again, sealed archives and "
+    "sealed identities included, and no model of this site can be exported; nobody has another copy, and there is no "
+    "way around it."
+)
+ESCROW = (
+    f"So put a copy away: '{_PROG} recipient' makes a key pair for whom you trust with it, '{_PROG} share --key FILE "
+    "--to THEIRS.pub' wraps the key to them, under a passphrase of their own; or keep a copy of the file in one safe "
+    "and its passphrase in another. Try the copy once, and put it away anew after 'rotate'."
+)
 
 
 def add_key_commands(commands: Commands) -> None:
     """Add the commands for keys to the command line."""
-    for add in (_add_keygen, _add_inspect, _add_rotate, add_recipient, add_share, add_open):
+    for add in (_add_keygen, _add_inspect, _add_rotate, add_change, add_recipient, add_share, add_open):
         made = add(commands)
         made.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -29,6 +40,7 @@ def _add_keygen(commands: Commands) -> argparse.ArgumentParser:
         text="Draw a fresh key and seal it in a new file.",
         example=f"{_PROG} keygen --site mercy --out mercy.key",
     )
+    made.description = f"{made.description} {LOST} {ESCROW}"
     made.add_argument("--site", metavar="NAME", required=True, help="name of the site that holds the key")
     made.add_argument("--out", metavar="FILE", required=True, help="key file to write; never overwritten")
     add_passphrase(made)
@@ -45,7 +57,7 @@ def _keygen(arguments: argparse.Namespace) -> int:
     check_free(arguments.out)
     save_key(arguments.out, key, read_passphrase(arguments.passphrase_file, confirm=True))
     show({"file": arguments.out, "site": key.site, "fingerprint": key.fingerprint}, as_json=arguments.json)
-    advise("Keep the passphrase apart from the file: without both, the images stay hidden.")
+    advise(f"{LOST} Keep the two apart. {ESCROW}")
     return 0
 
 

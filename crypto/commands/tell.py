@@ -89,8 +89,8 @@ def tell_check(root: Path, result: Result, *, as_json: bool) -> None:
     tell_rows("failed", result.failed, result.summary.failed)
 
 
-def tell_header(file: str, header: HiddenHeader, *, as_json: bool) -> None:
-    """Print what a hidden file says of itself."""
+def tell_header(file: str, header: HiddenHeader, identity: tuple[str, str] | None, *, as_json: bool) -> None:
+    """Print what a hidden file says of itself, and where it is DICOM what became of the identity in it."""
     values = {
         "file": file,
         "kind": header.kind,
@@ -105,6 +105,7 @@ def tell_header(file: str, header: HiddenHeader, *, as_json: bool) -> None:
         "bits": header.bits,
         "signed": header.signed,
         "sealed_bytes": len(header.sealed),
+        "identity": None if identity is None else identity[0],
         "fingerprint": header.fingerprint,
         "advice": ADVICE[header.purpose],
     }
@@ -121,6 +122,7 @@ def tell_header(file: str, header: HiddenHeader, *, as_json: bool) -> None:
             "purpose": f"{header.purpose}: {ADVICE[header.purpose]}",
             "scheme": f"{header.scheme}, block {header.block}{negated}",
             "shape": frames,
+            **({} if identity is None else {"identity": identity[1]}),
             "fingerprint": header.fingerprint,
         }
     )
@@ -128,12 +130,15 @@ def tell_header(file: str, header: HiddenHeader, *, as_json: bool) -> None:
 
 def tell_sealed(file: str, fingerprint: str, *, as_json: bool) -> None:
     """Print what a sealed file says of itself: only whose it is."""
-    said = {"file": file, "kind": "sealed", "purpose": ARCHIVE, "fingerprint": fingerprint, "advice": ADVICE[ARCHIVE]}
+    said = {"file": file, "kind": "sealed", "purpose": ARCHIVE, "identity": "sealed", "fingerprint": fingerprint}
+    said |= {"advice": ADVICE[ARCHIVE]}
     if as_json:
         print_json(said)
         return
     purpose = f"{ARCHIVE}: {ADVICE[ARCHIVE]}; what it holds is sealed"
-    tell_values({"file": shown(file), "kind": "sealed", "purpose": purpose, "fingerprint": fingerprint})
+    identity = "sealed, with everything else in it"
+    values = {"file": shown(file), "kind": "sealed", "purpose": purpose, "identity": identity}
+    tell_values({**values, "fingerprint": fingerprint})
 
 
 def tell_values(values: dict[str, Any]) -> None:

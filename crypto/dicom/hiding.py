@@ -234,10 +234,13 @@ def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
 
 
 def _deidentify(work: _Work, dataset: Dataset) -> None:
-    from crypto.deid.deidentify import Deidentifier  # noqa: PLC0415 - files whose attributes are kept need no table
+    # Files whose attributes are kept need no table.
+    from crypto.deid.deidentify import Deidentifier  # noqa: PLC0415
+    from crypto.deid.identity import say_identity  # noqa: PLC0415
 
     recipe = work.recipe
     done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset)
+    say_identity(dataset, recipe.identity)
     work.report.removed += done.removed
     work.report.replaced += done.replaced
     work.report.warnings += done.warnings

@@ -71,7 +71,7 @@ class TreeProgress:
         self._summary = summary
         self._console = console or plain.console(stderr=True)
         self._counter = Counter(root)
-        self._passed = 0
+        self._passed = self._before = 0
         self._start = time.monotonic()
         self._bar = Progress(
             SpinnerColumn(),
@@ -98,9 +98,16 @@ class TreeProgress:
             self._bar.stop()
             self._counter.stop()
 
-    def passed(self, size: int) -> None:
-        """Note that nothing is left to do with a file of so many bytes."""
+    def passed(self, size: int, *, worked: bool = True) -> None:
+        """Note that nothing is left to do with a file of so many bytes.
+
+        Parameters
+        ----------
+        worked
+            Whether that took work: what an earlier run did says nothing of how long the rest takes.
+        """
         self._passed += size
+        self._before += 0 if worked else size
 
     def show(self) -> None:
         """Bring the line up to date."""
@@ -114,7 +121,7 @@ class TreeProgress:
         failed = f", {summary.failed} failed" if summary.failed else ""
         # Time goes with bytes more than with files, where files differ in size.
         total = counter.size if counter.whole else None
-        left = time_left(self._passed, total, elapsed)
+        left = time_left(self._passed - self._before, None if total is None else total - self._before, elapsed)
         self._bar.update(
             self._task, description=text + failed, total=total, completed=self._passed, rate=rate, left=left
         )

@@ -216,11 +216,11 @@ class _Run:
                 expected.see(found.name)
             todo = self._decider.decide(found)
             if todo is None:
-                progress.passed(found.stamp.size)
+                progress.passed(found.stamp.size, worked=False)
                 continue
             listed = self._listed_as(todo.name, expected)
             if listed is None:
-                progress.passed(found.stamp.size)
+                progress.passed(found.stamp.size, worked=False)
                 self._decider.fail(todo.name, "is not in the manifest", IntegrityError.exit_code)
                 continue
             source = os.fspath(self._plan.source / todo.name)

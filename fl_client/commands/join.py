@@ -91,7 +91,9 @@ def _do_rejoin(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace, invitation: Invitation | None) -> None:
     """Refuse an invitation that is not what was read out."""
-    wanted = (arguments.fingerprint or "").replace(":", "").lower()
+    from medveil.fingerprints import plain_fingerprint  # noqa: PLC0415
+
+    wanted = plain_fingerprint(arguments.fingerprint or "")
     if wanted and (invitation is None or invitation.fingerprint != wanted):
         found = "no invitation was given" if invitation is None else f"its fingerprint is {invitation.fingerprint}"
         cure = "this is not what the coordinator read out: do not use it"

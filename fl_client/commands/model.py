@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
 from medveil.cli import subcommand
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
+from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
-    from fl_client.data.base import Skipped
     from fl_client.deployment.config import OwnFiles
     from fl_client.deployment.own_site import OwnKeys
     from fl_client.export.kept import KeptModel
     from fl_client.export.ready import Ready
-
-_SHOWN = 3
 
 
 def add_export(commands: Commands) -> argparse.ArgumentParser:
@@ -82,24 +78,12 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
 
 
 def _do_predict(arguments: argparse.Namespace) -> int:
-    from fl_client.export.predicting import predict_files, write_answers  # noqa: PLC0415
+    from fl_client.export.asking import ask  # noqa: PLC0415
     from fl_client.workbench import pick_device  # noqa: PLC0415
 
     files = site_of(arguments)
     ready, model = _ready(files, arguments)
-    with warnings.catch_warnings():
-        # What pydicom warns of in files it reads all the same; it would stand between our own lines.
-        warnings.simplefilter("ignore")
-        answers = predict_files(ready, arguments.images, device=pick_device(files.config.device))
-    beside = write_answers(answers, ready.described.classes, arguments.out)
-    _tell(answers.skipped, "could not be read", beside)
-    _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)
-    if not answers.ids:
-        missed = len(answers.skipped)
-        problem = f"none of {missed} images could be read" if missed else "holds no image"
-        raise DataError(problem, where=arguments.images, cure=f"see {beside}")
-    tell(f"{arguments.out}: {len(answers.ids)} images, by {model}")
-    return EXIT_PARTIAL if answers.skipped else EXIT_OK
+    return ask(ready, arguments.images, arguments.out, device=pick_device(files.config.device), named=model)
 
 
 def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
@@ -118,15 +102,6 @@ def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
         path = find_kept(files.own / MODELS, arguments.run)
         ready, beside = from_kept(open_kept(path, keys().own), keys), ""
     return ready, f"the model of round {ready.described.round} of {ready.described.name}{beside}"
-
-
-def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
-    for each in missed[:_SHOWN]:
-        # A file may be called anything, and this goes to a terminal.
-        said = f"{each.path}: {each.reason}"
-        tell(said, error=True)
-    if missed:
-        tell(f"{len(missed)} {what}; {beside} says why", error=True)
 
 
 def add_models(commands: Commands) -> argparse.ArgumentParser:

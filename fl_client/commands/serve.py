@@ -7,7 +7,7 @@ import argparse
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, working
 
 _SHOWN_PORT = 9094
 STOCK_WARNING = (
@@ -53,12 +53,14 @@ def _do_start(arguments: argparse.Namespace) -> int:
     approved_code(files)
     passphrases = Passphrases(read_passphrase)
     keys = open_keys(files, passphrases)
-    pid = running.start(files, passphrases.read_so_far, stock=arguments.stock)
+    with working("starting Flower's SuperNode and this site's worker"):
+        pid = running.start(files, passphrases.read_so_far, stock=arguments.stock)
     tell(f"{files.config.name} is up, process {pid}, with the key {keys.own.current.fingerprint}; log {files.log}")
     record = files.record(SUPERVISOR)
     if arguments.foreground:
         return processes.attend(record, log=files.log)
-    connected, said = running.wait_connected(files)
+    with working(f"waiting for {files.config.server} to let this site in"):
+        connected, said = running.wait_connected(files)
     tell(f"connected to {files.config.server}" if connected else f"not connected yet, and trying on: {said}")
     return EXIT_OK
 

@@ -30,6 +30,7 @@ from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
+from medveil.plain import shown
 from medveil.shapes import read_document
 from medveil.signing import SigningKey
 
@@ -38,6 +39,7 @@ BEGAN = "medveil-begun-run"
 """Format of what a run's settings were when this site opened it first."""
 VERSION = 1
 _KEPT = 2
+_LONGEST_WHY = 500
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
 _T = TypeVar("_T")
 
@@ -119,6 +121,8 @@ class OwnHost(Host):
         self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
         self._count: Callable[[str], None] | None = None
+        self.why: str | None = None
+        """Why the message at hand was refused, in this site's own words: for its own status, and never for a server."""
         if files.config.threads:
             torch.set_num_threads(files.config.threads)
 
@@ -178,6 +182,7 @@ class OwnHost(Host):
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
         """Write down its kind, and the site's limit where it is one."""
         kind = error.kind if isinstance(error, ToldError) else type(error).__name__
+        self.why = shown(f"{kind}: {error}", most=_LONGEST_WHY)
         reason = error.reason if isinstance(error, SignatureError) else None
         about = getattr(error, "where", None)
         self._refused = self._records.refused(message, context, kind=kind, about=about, reason=reason)

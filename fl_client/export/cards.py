@@ -9,7 +9,7 @@ What is not known says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from medveil.contract import measure_key
 from models.policy import Policy
@@ -30,7 +30,22 @@ _MEASURES = (
 )
 
 
-def model_card(facts: Mapping[str, Any], *, domain: str) -> str:
+class Loading(NamedTuple):
+    """How timm loads an export of plain images: the shape (C, H, W) it reads, and what timm does not do by itself.
+
+    Parameters
+    ----------
+    shape
+        Of an image.
+    bias
+        Whether the patch embedding has a bias that timm's architecture has not.
+    """
+
+    shape: tuple[int, int, int]
+    bias: bool
+
+
+def model_card(facts: Mapping[str, Any], *, domain: str, loading: Loading | None = None) -> str:
     """The model card.
 
     Parameters
@@ -39,12 +54,15 @@ def model_card(facts: Mapping[str, Any], *, domain: str) -> str:
         Of `fl_client.export.facts.facts_of`.
     domain
         ``"plain"``: the model reads plain images; ``"hidden"``: those hidden under its key.
+    loading
+        How timm loads it; None where it cannot, because the model is sealed.
     """
     run = facts["run_config"]
     blocks = [
         f"# Model card: {_text(run['name'])}",
         NOT_A_DEVICE,
         "## Model details\n\n" + _details(facts, domain),
+        *([] if loading is None else ["## Use without MedVeil\n\n" + _use(facts, loading)]),
         "## Intended use\n\n"
         f"Research on classifying images into {_names(run['classes'])}, at the sites that trained it and on images "
         "like theirs. Out of scope: clinical decisions, images of other modalities, scanners or populations, images "
@@ -52,8 +70,7 @@ def model_card(facts: Mapping[str, Any], *, domain: str) -> str:
         "## Factors\n\nFigures by age, sex, scanner or other groups were not measured.",
         "## Metrics and evaluation data\n\n" + _figures(facts),
         "## Calibration\n\n" + _calibration(facts["calibration"]),
-        "## Training data\n\nOf this site: see DATA_CARD.md. Images of the other sites never came here, and what they "
-        "are is not known to this card.",
+        "## Training data\n\n" + _training_data(facts),
         "## Privacy\n\n" + _privacy(facts, domain),
         "## Limits\n\n" + _limits(facts),
     ]
@@ -110,13 +127,62 @@ def _details(facts: Mapping[str, Any], domain: str) -> str:
         ["Classes", _names(run["classes"])],
         ["Run", f"{run['run']} ({_text(run['name'])}), seed {run['seed']}"],
         ["Rounds", f"{facts['round']} of {run['rounds']}"],
-        ["Sites", f"at least {run['least_sites']} in every round, as the server promised; the rest is the server's"],
+        ["Sites", _sites(facts)],
         ["Policy", f"{policy}: {policy.note}"],
         ["Cipher", _cipher(run["cipher"])],
         ["Optimiser", _optimiser(run["train"])],
         ["Kept", f"{facts['kept']} at {_text(facts['site'])}, by MedVeil {facts['environment']['medveil']}"],
     ]
     return _table(["", ""], rows)
+
+
+def _use(facts: Mapping[str, Any], loading: Loading) -> str:
+    shape, temperature = loading.shape, facts["calibration"]["temperature"]
+    made = 'timm.create_model("local-dir:.", pretrained=True)'
+    more = []
+    if loading.bias:
+        made = 'timm.create_model("local-dir:.")'
+        more = [
+            "model.patch_embed.proj.bias = torch.nn.Parameter(torch.zeros(model.embed_dim))  # timm's has none",
+            'model.load_state_dict(safetensors.torch.load_file("model.safetensors"))',
+        ]
+    lines = [
+        "import timm, torch" + (", safetensors.torch" if loading.bias else ""),
+        f"model = {made}.eval()",
+        *more,
+        f"p = torch.softmax(model((2 * pixels - 255) / 255) / {temperature!r}, dim=1)",
+    ]
+    classes = ", ".join(_text(name) for name in facts["run_config"]["classes"])
+    code = "\n".join(lines)
+    return (
+        f"In this folder, with `pixels` a float tensor (n, {shape[0]}, {shape[1]}, {shape[2]}) of 8-bit values 0 to "
+        f"255, prepared as DATA_CARD.md says:\n\n```python\n{code}\n```\n\nThe columns of `p` are {classes}. Where "
+        "`import timm` stops at `torchvision::nms`, torch and torchvision are of two builds: install both from one "
+        "index; in an environment of MedVeil, `import models.vit` before it lets it pass."
+    )
+
+
+def _sites(facts: Mapping[str, Any]) -> str:
+    if _simulated(facts):
+        return f"{facts['simulated_sites']}, simulated on one machine"
+    fewest = facts["run_config"]["least_sites"]
+    return f"at least {fewest} in every round, as the server promised; the rest is the server's"
+
+
+def _training_data(facts: Mapping[str, Any]) -> str:
+    if _simulated(facts):
+        return (
+            f"A simulation dealt one data set to {facts['simulated_sites']} sites on one machine; DATA_CARD.md is of "
+            "the share of this one. Its keys are made from a seed and protect nothing."
+        )
+    return (
+        "Of this site: see DATA_CARD.md. Images of the other sites never came here, and what they are is not known to "
+        "this card."
+    )
+
+
+def _simulated(facts: Mapping[str, Any]) -> bool:
+    return facts.get("simulated_sites") is not None
 
 
 def _figures(facts: Mapping[str, Any]) -> str:
@@ -148,7 +214,7 @@ def _calibration(found: Mapping[str, Any]) -> str:
         f"2017). It was offered {found['n']} validation images; fewer than ten fit none, and 1 changes nothing."
     )
     head = ["Expected calibration error, 15 bins", "Before", "After"]
-    return f"{fitted} `medveil-site predict` does so.\n\n{_table(head, rows)}"
+    return f"{fitted} `predict` of `medveil-site` and `medveil-sim` does so.\n\n{_table(head, rows)}"
 
 
 def _privacy(facts: Mapping[str, Any], domain: str) -> str:

@@ -15,7 +15,7 @@ from crypto.config import CipherConfig, config_of_run, resolve
 from crypto.documents import check_checksum, checksum
 from crypto.imaging import preprocess
 from fl_client.data.base import HiddenUnder
-from fl_client.export.fields import FIELDS, FIELDS_1, check_fields
+from fl_client.export.fields import FIELDS, FIELDS_1, FIELDS_3, check_fields
 from fl_client.export.kept import KeptModel
 from fl_client.export.sealed_model import LABEL
 from medveil.bounded import parse_json
@@ -24,9 +24,12 @@ from medveil.files import check_format
 from models.policy import POLICIES, Policy
 
 FORMAT = "medveil-model"
-VERSION = 3
-"""Version 3 says how the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how
-images are prepared and who else hid them."""
+VERSION = 4
+"""Version 4 names what timm makes the model with as timm does, and says what timm needs to load it (`TIMM`). Version 3
+says how the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how images are
+prepared and who else hid them."""
+TIMM = 4
+"""Since this version ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads a model of plain images."""
 CARRIED = 2
 """Since this version the weights carry what ``config.json`` says."""
 PLAIN, HIDDEN = "plain", "hidden"
@@ -122,7 +125,8 @@ def document_of(made: Description) -> dict[str, Any]:
         **({"label": LABEL, "fingerprint": made.fingerprint} if hidden else {}),
         "architecture": made.architecture,
         "library": "timm",
-        "arguments": dict(made.arguments),
+        "model_args": dict(made.arguments),
+        **({} if hidden else {"pretrained_cfg": _for_timm(made)}),
         "classes": list(made.classes),
         "domain": made.domain,
         "input": {
@@ -175,13 +179,16 @@ def parsed(data: bytes, *, where: Path) -> tuple[Description, dict[str, Any]]:
         check_checksum(document, where=where)
         if _text(document) != data:
             raise IntegrityError("is not as it was written", where=where, cure=_WRITTEN)
-    fields = dict(FIELDS_1 if version == 1 else FIELDS)
-    hidden = document.get("domain") == HIDDEN
-    if not hidden:
+    fields = dict(FIELDS_1 if version == 1 else FIELDS_3 if version < TIMM else FIELDS)
+    if document.get("domain") == HIDDEN:
+        fields.pop("pretrained_cfg", None)
+    else:
         del fields["label"], fields["fingerprint"]
     check_fields(document, fields, where=where)
     made = _read(document)
     _check(made, version, where)
+    if document.get("pretrained_cfg", _for_timm(made)) != _for_timm(made):
+        raise FormatError("its field 'pretrained_cfg' does not fit its other fields", where=where, cure=_WRITTEN)
     return made, document
 
 
@@ -190,12 +197,30 @@ def identity_of(document: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in _OWN}
 
 
+def _for_timm(made: Description) -> dict[str, Any]:
+    """What timm asks of saved weights: mean and deviation of a half are ``(2 v - 255) / 255`` of 8-bit pixels."""
+    channels, side = made.channels, made.padded_size
+    return {
+        "input_size": [channels, side, side],
+        "fixed_input_size": True,
+        "mean": [0.5] * channels,
+        "std": [0.5] * channels,
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        "crop_mode": "squash",
+        "num_classes": len(made.classes),
+        "label_names": list(made.classes),
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+    }
+
+
 def _read(document: dict[str, Any]) -> Description:
     given, policy, window = document["input"], document["policy"], document["input"]["window"]
     source = given.get("hidden_source")
     return Description(
         architecture=document["architecture"],
-        arguments=dict(document["arguments"]),
+        arguments=dict(document.get("model_args") or document["arguments"]),
         classes=tuple(document["classes"]),
         domain=document["domain"],
         channels=given["channels"],
@@ -228,11 +253,12 @@ def _check(made: Description, version: int, where: Path) -> None:
         )
         raise FormatError(problem, where=where, cure="upgrade MedVeil")
     patch, arguments = made.arguments["patch_size"], made.arguments
+    section = "arguments" if version < TIMM else "model_args"
     pairs = {
         "input.padded_size": (made.padded_size, -(-made.image_size // patch) * patch),
-        "arguments.img_size": (arguments["img_size"], made.padded_size),
-        "arguments.in_chans": (arguments["in_chans"], made.channels),
-        "arguments.num_classes": (arguments["num_classes"], len(made.classes)),
+        f"{section}.img_size": (arguments["img_size"], made.padded_size),
+        f"{section}.in_chans": (arguments["in_chans"], made.channels),
+        f"{section}.num_classes": (arguments["num_classes"], len(made.classes)),
     }
     for name, (found, wanted) in pairs.items():
         if found != wanted:

@@ -13,7 +13,8 @@ another matter, and follows from where the stem began:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -34,9 +35,29 @@ from models.vit import build_vit
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-    from fl_client.deployment.own_site import OwnKeys
-
 _SEALED = "--hidden exports it sealed, for use with the key"
+
+
+class Ring(Protocol):
+    """Keys that open what was hidden or sealed under them: a `crypto.keyring.Keyring`, or a simulated site's key."""
+
+    def __iter__(self) -> Iterator[Key]:
+        """The keys, newest first."""
+
+    def find(self, fingerprint: str) -> Key:
+        """The key of a fingerprint (KeyMaterialError where it is none of them)."""
+
+
+class Keys(Protocol):
+    """The keys of a site: its own, and the one all sites hold, if it has that."""
+
+    @property
+    def own(self) -> Ring:
+        """Its own."""
+
+    @property
+    def shared(self) -> Ring | None:
+        """That of all sites."""
 
 
 def model_of(kept: KeptModel) -> VisionTransformer:
@@ -53,7 +74,7 @@ def model_of(kept: KeptModel) -> VisionTransformer:
     return model.eval()
 
 
-def cipher_of(kept: KeptModel, keys: OwnKeys) -> ImageCipher:
+def cipher_of(kept: KeptModel, keys: Keys) -> ImageCipher:
     """The cipher of the images a kept model reads (KeyMaterialError where the site no longer holds its key)."""
     run = kept.run
     key = key_of(run.keys, kept.facts["fingerprint"], keys)
@@ -62,7 +83,7 @@ def cipher_of(kept: KeptModel, keys: OwnKeys) -> ImageCipher:
     )
 
 
-def key_of(policy: str, fingerprint: str, keys: OwnKeys) -> Key | None:
+def key_of(policy: str, fingerprint: str, keys: Keys) -> Key | None:
     """The site's key of a fingerprint, by who holds the run's keys; None where there are none.
 
     Raises

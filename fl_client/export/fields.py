@@ -176,7 +176,7 @@ FIELDS_1: Fields = {
     "sha256": Rule(_are_digests, "64 hex digits for each file"),
 }
 """Of version 1."""
-FIELDS: Fields = {
+FIELDS_3: Fields = {
     **FIELDS_1,
     "input": {
         **_INPUT,
@@ -188,4 +188,10 @@ FIELDS: Fields = {
     "site": _TEXT,
     "checksum": _matching(_DIGEST, "64 hex digits"),
 }
-"""Of version 2."""
+"""Of versions 2 and 3."""
+FIELDS: Fields = {
+    **{name: rule for name, rule in FIELDS_3.items() if name != "arguments"},
+    "model_args": FIELDS_1["arguments"],
+    "pretrained_cfg": Rule(lambda value: isinstance(value, dict), "a section that its other fields decide"),
+}
+"""Of version 4."""

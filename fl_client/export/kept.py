@@ -8,6 +8,7 @@ again to export it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from crypto.keyring import Keyring
 from crypto.keys import Key
 from crypto.sealed import seal, unseal
 from fl_client.export.held import SUFFIX
@@ -63,7 +63,7 @@ def keep(folder: Path, key: Key, kept: KeptModel) -> Path:
     return path
 
 
-def open_kept(path: Path, keys: Keyring) -> KeptModel:
+def open_kept(path: Path, keys: Iterable[Key]) -> KeptModel:
     """Open a kept model with the site's keys, rotated ones included.
 
     Raises

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from crypto.base import PLAIN as READ_PLAIN
 from crypto.base import ImageCipher, Reading
 from crypto.cipher import make_cipher
 from fl_client.export.described import HIDDEN, Description, describe
-from fl_client.export.domain import key_of, model_of
+from fl_client.export.domain import Keys, key_of, model_of
 from fl_client.export.folder import open_folder
 from fl_client.export.kept import KeptModel
 from fl_client.export.write import arguments_of
-from medveil.errors import MedVeilError
+from medveil.errors import KeyMaterialError, MedVeilError
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -87,6 +87,18 @@ def from_kept(kept: KeptModel, keys: Callable[[], OwnKeys]) -> Ready:
     return _ready(describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model)), model, keys)
 
 
+def from_simulated(kept: KeptModel, held: Keys) -> Ready:
+    """A model that a simulated site left, with its keys, which hide in memory and open no file."""
+    model = model_of(kept)
+    made = describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model))
+    return Ready(made, model, _cipher(made, lambda: held), no_keys)
+
+
+def no_keys() -> NoReturn:
+    """In the place of a site's keys where there is no site."""
+    raise KeyMaterialError("no site's key is here", cure="'medveil-site predict' asks with a site's own")
+
+
 def from_folder(folder: Path, keys: Callable[[], OwnKeys]) -> Ready:
     """An exported model, from anyone; errors as `fl_client.export.folder.open_folder`."""
     described, model = open_folder(folder, keys)
@@ -94,8 +106,12 @@ def from_folder(folder: Path, keys: Callable[[], OwnKeys]) -> Ready:
 
 
 def _ready(made: Description, model: VisionTransformer, keys: Callable[[], OwnKeys]) -> Ready:
+    return Ready(made, model, _cipher(made, keys), keys)
+
+
+def _cipher(made: Description, keys: Callable[[], Keys]) -> ImageCipher | None:
+    """What hides plain images for the model; None where it reads plain ones, or such as another party hid."""
     if made.reads_plain or made.hidden_source is not None:
-        return Ready(made, model, None, keys)
+        return None
     key = key_of(made.policy.keys, made.fingerprint, keys())
-    size = made.image_size
-    return Ready(made, model, make_cipher(made.cipher, key, channels=made.channels, height=size, width=size), keys)
+    return make_cipher(made.cipher, key, channels=made.channels, height=made.image_size, width=made.image_size)

@@ -7,17 +7,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import save
 
-from fl_client.export.cards import data_card, model_card
+from fl_client.export.cards import Loading, data_card, model_card
 from fl_client.export.described import HIDDEN, PLAIN, Description, describe, document_of, written
-from fl_client.export.domain import cipher_of, model_of, restored
+from fl_client.export.domain import Keys, cipher_of, model_of, restored
 from fl_client.export.fields import ONNX, SEALED, WEIGHTS
 from fl_client.export.kept import KeptModel
 from fl_client.export.onnx_file import check_onnx, onnx_bytes
 from fl_client.export.sealed_model import save_sealed
 from medveil.errors import ConfigError, StorageError
 from medveil.files import new_folder, write_bytes, write_text
+from models.checkpoint import create
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 CONFIG, MODEL_CARD, DATA_CARD = "config.json", "MODEL_CARD.md", "DATA_CARD.md"
 
 
-def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = False) -> None:
+def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = False) -> None:
     """Export the model moved to plain images; nothing of it needs the key, or MedVeil.
 
     Raises
@@ -39,7 +41,7 @@ def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = F
     StorageError
         The folder is there already, or the disk refuses.
     """
-    _refuse_folder(folder)
+    refuse_folder(folder)
     if onnx:
         check_onnx()
     model = restored(kept, cipher_of(kept, keys))
@@ -50,7 +52,7 @@ def export_plain(kept: KeptModel, keys: OwnKeys, folder: Path, *, onnx: bool = F
     with new_folder(folder) as made:
         for name, data in files.items():
             write_bytes(made / name, data)
-        _write_papers(made, kept, described, files)
+        _write_papers(made, kept, described, files, _loading(model, described))
 
 
 def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
@@ -63,7 +65,7 @@ def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
     StorageError
         The disk refuses.
     """
-    _refuse_folder(folder)
+    refuse_folder(folder)
     model = model_of(kept)
     described = describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model))
     with new_folder(folder, mode=0o700) as made:
@@ -72,11 +74,21 @@ def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
         _write_papers(made, kept, described, files)
 
 
-def _write_papers(folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes]) -> None:
+def _write_papers(
+    folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes], loading: Loading | None = None
+) -> None:
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     write_bytes(folder / CONFIG, written(made, digests))
-    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain))
+    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain, loading=loading))
     write_text(folder / DATA_CARD, data_card(kept.facts))
+
+
+def _loading(model: VisionTransformer, made: Description) -> Loading:
+    """How timm loads it: folding a checkpoint's mean into the patch embedding may have made a bias timm has not."""
+    with torch.device("meta"):
+        theirs = create(made.architecture, **made.arguments)
+    side = made.padded_size
+    return Loading((made.channels, side, side), bias=model.state_dict().keys() != theirs.state_dict().keys())
 
 
 def arguments_of(kept: KeptModel, model: VisionTransformer) -> dict[str, int]:
@@ -102,7 +114,8 @@ def _weights(model: VisionTransformer, made: Description) -> bytes:
     return save(tensors, metadata={"format": "pt", "medveil": json.dumps(document_of(made), allow_nan=False)})
 
 
-def _refuse_folder(folder: Path) -> None:
+def refuse_folder(folder: Path) -> None:
+    """Refuse to export where something lies (ConfigError), or where a file stands in the way (StorageError)."""
     if folder.is_dir() and any(folder.iterdir()):
         raise ConfigError("is there already", where=folder, cure="choose a new folder")
     if folder.is_file():

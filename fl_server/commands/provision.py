@@ -86,18 +86,19 @@ def add_admit(commands: Commands) -> argparse.ArgumentParser:
         commands, "admit", text="Let a site connect, by its public key.", example=f"{PROG} admit enrol/st-anna.pub"
     )
     made.add_argument("key", type=Path, metavar="PUB", help="what 'medveil-site enroll' made; never the private half")
-    made.add_argument("--fingerprint", metavar="SHA256:...", help="refuse another key than the site read out")
+    made.add_argument("--fingerprint", metavar="HEX", help="refuse another key than the site read out")
     made.set_defaults(command=_do_admit)
     return made
 
 
 def _do_admit(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.roster import Roster  # noqa: PLC0415
+    from medveil.fingerprints import plain_fingerprint  # noqa: PLC0415
     from medveil.node_keys import load_public  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
     public = load_public(arguments.key)
-    if arguments.fingerprint not in (None, public.fingerprint):
+    if arguments.fingerprint is not None and plain_fingerprint(arguments.fingerprint) != public.fingerprint:
         cure = "this is not the key the site read out: do not admit it"
         raise ConfigError(f"has the fingerprint {public.fingerprint}", where=arguments.key, cure=cure)
     Roster(consortium.roster, consortium.audit).admit(public)

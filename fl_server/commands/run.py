@@ -49,7 +49,8 @@ def _do_run(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
     from fl_server.deployment.roster import Roster  # noqa: PLC0415
     from fl_server.deployment.runs import new_submission  # noqa: PLC0415
-    from medveil.config import commented_yaml, load_config  # noqa: PLC0415
+    from medveil.config import commented_yaml  # noqa: PLC0415
+    from models.described import load_with_model  # noqa: PLC0415
 
     if arguments.template:
         head = f"# A run of a consortium. Submit it with: {PROG} run FILE\n"
@@ -59,7 +60,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
         raise ConfigError("needs CONFIG", where=f"{PROG} run", cure=f"'{PROG} run --template' prints one")
     consortium = consortium_of(arguments)
     refuse_stopped(consortium)
-    file = load_config(RunFile, arguments.config, arguments.overrides)
+    file = load_with_model(RunFile, arguments.config, arguments.overrides)
     run, settings = make_run(file, consortium, admitted=len(Roster(consortium.roster).admitted()))
     _warn_of_policy(run)
     return _submitted(new_submission(run, settings, _app_hash()), consortium, arguments, resumed=0)

@@ -7,7 +7,7 @@ import argparse
 from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, say_new_key, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, working
 
 
 def add_start(commands: Commands) -> argparse.ArgumentParser:
@@ -34,7 +34,8 @@ def _do_start(arguments: argparse.Namespace) -> int:
     if processes.running(consortium.record) is None:
         for name in end_left_behind(consortium):
             tell(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")
-    pid = superlink.start(consortium)
+    with working("starting Flower's SuperLink and waiting for it to answer"):
+        pid = superlink.start(consortium)
     try:
         tell_server(consortium)
         fleet = consortium.config.fleet

@@ -112,6 +112,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     return [
         ("rounds", words.plain(summary.get("rounds", run.run_config.get("rounds")))),
         ("seed", words.plain(run.manifest.get("seed"))),
+        ("model", words.model(run)),
         ("started", _moment(run.manifest.get("started"))),
         ("ended", _moment(run.manifest.get("ended"))),
         ("training and evaluation", words.seconds(summary.get("seconds"))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from models.described import SIZES, in_words
 from simulations.report.record import RunRecord, number, section
 from simulations.statistics import Equivalence
 
@@ -62,6 +63,16 @@ def size(value: object) -> str:
             return f"{found:.0f} {unit}" if unit == "B" else f"{found:.1f} {unit}"
         found /= 1000
     return f"{found:.1f} TB"
+
+
+def model(run: RunRecord) -> str:
+    """Architecture, sizes and parameters; of a run that did not write them down, what its configuration says."""
+    found = section(run.manifest, "model")
+    if isinstance(found.get("name"), str) and all(number(found.get(each)) for each in (*SIZES, "patch", "parameters")):
+        return in_words({**found, "named": section(found, "named")})
+    asked = section(run.run_config, "model")
+    sizes = [f"{each} {plain(asked[each])}" for each in SIZES if asked.get(each) is not None]
+    return ", ".join([plain(asked.get("name")), *sizes])
 
 
 def status(run: RunRecord) -> str:

@@ -38,7 +38,8 @@ class Person(Terminal):
     def readline(self, size: int | None = -1, /) -> str:
         self.seen = self.capsys.readouterr().err
         groups = [self.heard[start : start + 4] for start in range(0, 32, 4)]
-        shown = self.seen.splitlines()[1].split()
+        line = self.seen.splitlines()[1].strip()
+        shown = [line[start : start + 4] for start in range(0, 32, 4)]
         return self.written.format(*(groups[i] for i, group in enumerate(shown) if group == "____")) + "\n"
 
 
@@ -140,4 +141,4 @@ def test_the_question_leaves_stdout_alone(monkeypatch: pytest.MonkeyPatch, capsy
     assert confirm(None) == FOUND
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "____ ____ 8c16 9867 2760 00a5 8b03 07d2" in shown.err
+    assert "    ________8c169867276000a58b0307d2\n" in shown.err

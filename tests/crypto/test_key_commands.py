@@ -120,6 +120,79 @@ def test_rotate_takes_a_new_passphrase(capsys: pytest.CaptureFixture[str]) -> No
     refused(run(capsys, "rotate", "consortium.key", code=4), "wrong passphrase")
 
 
+@pytest.mark.parametrize("file", ["consortium.key", "county.recipient"])
+def test_a_passphrase_is_changed_and_nothing_else(capsys: pytest.CaptureFixture[str], file: str) -> None:
+    before, (old, _) = json.loads(Path(file).read_text()), run(capsys, "inspect", file, "--json")
+    link = Path("link")
+    link.symlink_to(file)
+    out, err = run(capsys, "passphrase", str(link), "--new-passphrase-file", "new.txt", "--json")
+    assert json.loads(out) == {"file": "link", "fingerprint": json.loads(old)["fingerprint"]}
+    assert "old file still open with the old passphrase" in err
+    assert link.is_symlink()
+    assert run(capsys, "inspect", file, "--json")[0] == old
+    after = json.loads(Path(file).read_text())
+    assert after["ciphertext"] != before["ciphertext"]
+    assert after["kdf"]["salt"] != before["kdf"]["salt"]
+    assert Path(file).stat().st_mode & 0o777 == 0o600
+    refused(run(capsys, "passphrase", file, "--new-passphrase-file", "new.txt", code=4), "wrong passphrase")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(passphrase.VARIABLE, NEW)
+        passphrase.forget()
+        refused(run(capsys, "passphrase", file, "--new-passphrase-file", "new.txt", code=4), "is the old one")
+        assert json.loads(Path(file).read_text()) == after
+
+
+def test_what_the_key_hid_opens_after_its_passphrase_changed(capsys: pytest.CaptureFixture[str]) -> None:
+    first = load_keyring("consortium.key", GOOD)
+    run(capsys, "rotate", "consortium.key")
+    ring = load_keyring("consortium.key", GOOD)
+    run(capsys, "passphrase", "consortium.key", "--new-passphrase-file", "new.txt")
+    again = load_keyring("consortium.key", NEW)
+    assert [key.secret for key in again] == [key.secret for key in ring]
+    assert again.find(first.current.fingerprint).secret == first.current.secret
+    assert again.dates == ring.dates
+
+
+@pytest.mark.parametrize("file", ["county.recipient.pub", "new.txt", "none"])
+def test_what_has_no_passphrase_is_refused_before_one_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    monkeypatch.delenv(passphrase.VARIABLE, raising=False)
+    passphrase.forget()
+    assert main(["passphrase", file]) in {2, 3}
+    assert "there is no terminal" not in capsys.readouterr().err
+
+
+def test_a_new_passphrase_is_never_taken_from_where_the_old_one_is(capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("consortium.key").read_bytes()
+    refused(run(capsys, "passphrase", "consortium.key", code=4), "name a file with --new-passphrase-file")
+    assert Path("consortium.key").read_bytes() == before
+
+
+def test_a_new_passphrase_is_asked_for_twice() -> None:
+    session = Session("passphrase", "consortium.key")
+    session.until("Passphrase: ")
+    session.type(GOOD)
+    session.until("New passphrase: ")
+    session.type(NEW)
+    session.until("New passphrase again: ")
+    session.type(NEW)
+    assert session.end() == 0
+    assert load_keyring("consortium.key", NEW).current.fingerprint
+
+
+def test_keygen_says_what_is_lost_with_a_key_and_how_to_put_a_copy_away(capsys: pytest.CaptureFixture[str]) -> None:
+    _, err = run(capsys, "keygen", "--site", "mercy", "--out", "mercy.key")
+    with pytest.raises(SystemExit):
+        main(["keygen", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for said in (" ".join(err.split()), told):
+        assert "nothing hidden under the key can be shown again" in said
+        assert "sealed identities included" in said
+        assert "'medveil-crypto recipient'" in said
+        assert "'medveil-crypto share --key FILE" in said
+
+
 def test_rotate_of_what_is_no_key_file_asks_for_no_passphrase(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,7 +463,7 @@ SHARE = ("share", "--key", "consortium.key", "--to", "county.recipient.pub", "--
 
 def test_a_person_confirms_the_fingerprint_and_types_the_passphrase() -> None:
     session = Session(*SHARE)
-    shown = session.until("type the missing digits: ").split("county:")[1].split()[:8]
+    shown = re.findall("....", session.until("type the missing digits: ").split("county:")[1].split()[0])
     whole = re.findall("....", recipient_print())
     assert [group for group in shown if group != "____"] == [
         group for group, seen in zip(whole, shown, strict=True) if seen != "____"

@@ -79,7 +79,7 @@ def timm_model(folder: Path) -> torch.nn.Module:
     import timm  # noqa: PLC0415 - models.vit declares what its torchvision lacks, and must come first
 
     config = json.loads((folder / "config.json").read_text())
-    model = timm.create_model(config["architecture"], pretrained=False, **config["arguments"])
+    model = timm.create_model(config["architecture"], pretrained=False, **config["model_args"])
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval()
 

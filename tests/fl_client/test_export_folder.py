@@ -45,6 +45,8 @@ KEYS = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("s
 FIXTURES = Path(__file__).parent / "fixtures"
 FIXTURE_KEYS = OwnKeys(Keyring(SiteKey(bytes(range(32)), "st-anna")))
 CPU = torch.device("cpu")
+V3 = [[0.49259988, 0.50740012]]
+"""As the MedVeil that wrote the folders of version 3 answered."""
 PLAIN_TOLERANCE = 1e-6
 """float32: the stem's sums run in another order. These probabilities were found 1e-8 apart, and are written to 1e-6."""
 
@@ -215,6 +217,15 @@ def test_version_1_is_read(asked: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(by_folder(FIXTURES / name, tmp_path, keys).probabilities, wanted, atol=1e-5)
 
 
+def test_version_3_is_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(tmp_path / "0.png")
+    for name, keys in (("exported-v3", no_keys), ("exported-hidden-v3", lambda: FIXTURE_KEYS)):
+        made = from_folder(FIXTURES / name, keys).described
+        assert made.arguments["depth"] == 1
+        np.testing.assert_allclose(by_folder(FIXTURES / name, tmp_path, keys).probabilities, V3, atol=1e-5)
+
+
 def test_a_sealed_export_opens_for_its_own_site_alone(hidden: Path) -> None:
     stranger = OwnKeys(Keyring(SiteKey.generate("mercy")))
     with pytest.raises(KeyMaterialError, match=r"was sealed under the key .*only the site that exported it"):
@@ -271,17 +282,19 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("architecture", "hf-hub:evil/model", "'architecture' is 'hf-hub:evil/model'; the name of a timm model"),
         ("architecture", "resnet18", "describes no model"),
         ("architecture", "no_such_vit", "describes no model: .*timm has no model"),
-        ("arguments.depth", 10**9, "'arguments.depth' is 1000000000; a whole number, 1 to 256"),
-        ("arguments.depth", 2, "tensor 'blocks.1.*' is missing"),
-        ("arguments.embed_dim", 2**14, "has .* bytes, and the model .* takes at least"),
-        ("arguments.num_heads", 7, "describes no model: .*7 heads do not divide the width 16"),
-        ("arguments.img_size", 64, "'arguments.img_size' is 64; 32, by its other fields"),
+        ("model_args.depth", 10**9, "'model_args.depth' is 1000000000; a whole number, 1 to 256"),
+        ("model_args.depth", 2, "tensor 'blocks.1.*' is missing"),
+        ("model_args.embed_dim", 2**14, "has .* bytes, and the model .* takes at least"),
+        ("model_args.num_heads", 7, "describes no model: .*7 heads do not divide the width 16"),
+        ("model_args.img_size", 64, "'model_args.img_size' is 64; 32, by its other fields"),
         ("input.padded_size", 64, "'input.padded_size' is 64; 32"),
         ("input.window", [40, 0], "'input.window' is .40, 0.; null, or a centre and a width above 0"),
         ("input.preparation", 99, "prepared in the way 99; this MedVeil knows up to 2; upgrade MedVeil"),
         ("classes", ["a", "a"], "'classes' is "),
         ("classes", ["a", "\x1b[2J"], r"'classes' is \['a', '\\x1b"),
-        ("classes", ["a", "b", "c"], "'arguments.num_classes' is 2; 3"),
+        ("pretrained_cfg", {"url": "https://example.org"}, "'pretrained_cfg' does not fit its other fields"),
+        ("pretrained_cfg.custom_load", True, "'pretrained_cfg' does not fit"),
+        ("classes", ["a", "b", "c"], "'model_args.num_classes' is 2; 3"),
         ("policy.keys", "mine", "'policy.keys' is 'mine'; one of none, shared, per-site"),
         ("policy.stem_train", "averaged", "which no run has"),
         ("cipher", {"scheme": "rot13"}, "'cipher' is "),
@@ -289,7 +302,7 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("domain", "hidden", "lacks the field 'label'"),
         ("sha256", {"../../etc/passwd": "0" * 64}, "'sha256' is "),
         ("name", "${oc.env:HOME}" + "x" * 300, "'name' is "),
-        ("version", 4, "is medveil-model version 4; this MedVeil reads up to 3; upgrade MedVeil"),
+        ("version", 5, "is medveil-model version 5; this MedVeil reads up to 4; upgrade MedVeil"),
         ("version", "2", "has no valid medveil-model version"),
         ("format", "other", "is not a medveil-model file"),
     ],
@@ -301,7 +314,7 @@ def test_a_field_that_cannot_be_is_named(tmp_path: Path, plain: Path, name: str,
     assert "\x1b" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["temperature", "classes", "input.min_side", "arguments.depth", "checksum", "name"])
+@pytest.mark.parametrize("name", ["temperature", "classes", "input.min_side", "model_args.depth", "checksum", "name"])
 def test_a_missing_field_is_named(tmp_path: Path, plain: Path, name: str) -> None:
     folder = changed(plain, tmp_path / "copy", lambda document: None)
     document = json.loads((folder / CONFIG).read_text())
@@ -356,7 +369,7 @@ def test_a_model_that_claims_more_than_its_file_has_is_not_laid_out(
     tmp_path: Path, plain: Path, claims: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def larger(document: dict[str, Any]) -> None:
-        document["arguments"] |= claims
+        document["model_args"] |= claims
 
     def laid_out(*_: object, **__: object) -> NoReturn:
         raise AssertionError("it was laid out")
@@ -379,6 +392,7 @@ def test_files_of_two_models_do_not_go_together(tmp_path: Path, plain: Path, ada
     shutil.copytree(plain, tmp_path / "copy")
     document = json.loads((plain / CONFIG).read_text())
     document["classes"].reverse()
+    document["pretrained_cfg"]["label_names"].reverse()
     document["checksum"] = checksum(document)
     (tmp_path / "copy" / CONFIG).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     with pytest.raises(IntegrityError, match=r"was not written with this config\.json"):
@@ -472,7 +486,7 @@ def test_any_value_in_any_field_is_read_or_refused_in_our_words(
     tmp_path_factory: pytest.TempPathFactory, plain: Path, data: st.DataObject, value: Any
 ) -> None:
     document = json.loads((plain / CONFIG).read_text())
-    names = [*document, *(f"{name}.{inner}" for name in ("input", "policy", "arguments") for inner in document[name])]
+    names = [*document, *(f"{name}.{inner}" for name in ("input", "policy", "model_args") for inner in document[name])]
     put(data.draw(st.sampled_from(names)), value)(document)
     folder = tmp_path_factory.mktemp("strange") / "model"
     shutil.copytree(plain, folder)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.config import to_mapping
 from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
-from medveil.errors import ConfigError, IntegrityError, KeyMaterialError, StorageError
+from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
 from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
@@ -677,6 +677,41 @@ def test_what_was_served_last_is_written_down(files: OwnFiles, host: OwnHost, bu
     assert served["answered"] == 2
     assert served["last"]["kind"] == "query"
     assert served["last"]["outcome"] == "ok"
+
+
+@pytest.fixture
+def approved(files: OwnFiles, bundle: bytes) -> OwnFiles:
+    Approvals(files.approvals).approve(fab.hash_of(bundle))
+    return files
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (DataError("no such folder", where="/scans/patient-7"), "DataError: /scans/patient-7: no such folder"),
+        (ZeroDivisionError("by\nzero"), "ZeroDivisionError: by\\nzero"),
+    ],
+)
+def test_the_sites_own_status_says_why_and_its_server_hears_it_not(
+    approved: OwnFiles, host: OwnHost, bundle: bytes, error: Exception, words: str
+) -> None:
+    def refuse(_: object) -> NoReturn:
+        raise error
+
+    def last() -> str:
+        return next(
+            line for line in running.as_text(running.status(approved)).splitlines() if line.startswith("last message")
+        )
+
+    serving, (made, sent) = worker(approved, host), task(bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "site", refuse)
+        serving._serve(made)
+    assert sent[0].error.reason == f"{type(error).__name__}: see the log of the site"
+    assert last().endswith(f" s: {words}")
+    # The next message is not told in the words of the last.
+    serving._serve(task(bundle)[0])
+    assert last().endswith(" s: ok")
 
 
 @pytest.mark.parametrize("digest", ["", "ab", "g" * 64, "A" * 65, "../../x", "ab" * 32 + "\n"])

@@ -327,7 +327,10 @@ def test_too_few_good_updates_for_a_rule_is_a_failure_with_the_formula(make_worl
 def test_min_updates_holds_in_a_round(make_world):
     world = make_world(3)
     world.site("site-2").spoil = nan
-    with pytest.raises(FederationError, match="min_updates = 3; here n = 2"):
+    says = (
+        r"needs the updates of at least 3 sites a round \(the larger of server.min_updates and .*policy.least_sites\)"
+    )
+    with pytest.raises(FederationError, match=says + "; here n = 2; site-2: .*go on with 'medveil-server resume'"):
         world.federate(min_updates=3)
 
 
@@ -385,7 +388,8 @@ def test_sites_that_go_away_are_named_when_too_few_are_left(make_world):
     world = make_world(5)
     for name in ("site-1", "site-4"):
         world.site(name).silent = lambda kind, _: kind == "train"
-    with pytest.raises(FederationError, match="site-1: no reply"):
+    says = "site-1: no reply.*site-4: no reply.*; mend that, then go on with 'medveil-server resume'"
+    with pytest.raises(FederationError, match=says):
         world.federate(strategy="krum", round_deadline=1.5)
 
 
@@ -420,7 +424,9 @@ def test_everyone_gone_before_the_evaluation_is_a_failure(make_world):
         def phase(self, round_, phase, sites):
             world.grid.offline = set(world.grid.sites)
 
-    with pytest.raises(FederationError, match="no site came back"):
+    with pytest.raises(
+        FederationError, match=r"none of site-1, site-2 came back .*; start them again, then go on with"
+    ):
         world.federate(watch=Unplug())
 
 

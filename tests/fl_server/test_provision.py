@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,10 @@ def test_sites_are_admitted_by_their_public_key(
     assert run("admit", path, "--fingerprint", "SHA256:other", folder=tmp_path) == 2
     assert "do not admit it" in capsys.readouterr().err
     assert Roster(consortium.roster).members() == []
-    assert run("admit", path, "--fingerprint", key.fingerprint, folder=tmp_path) == 0
+    # As people write it down.
+    assert re.fullmatch("[0-9a-f]{64}", key.fingerprint)
+    given = " ".join(re.findall("....", key.fingerprint.upper()))
+    assert run("admit", path, "--fingerprint", given, folder=tmp_path) == 0
     assert run("list", folder=tmp_path) == 0
     shown = capsys.readouterr().out
     assert "the server is not running; it learns this at 'medveil-server start'" in shown

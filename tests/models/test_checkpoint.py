@@ -277,14 +277,47 @@ def test_missing_files_and_unknown_kinds_are_refused(tmp_path, tiny):
             build_vit(tiny(pretrained=kind), seed=0)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".npz"])
-@pytest.mark.parametrize("changes", [{"width": 96, "heads": 3}, {"depth": 3}, {"depth": 1}])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".npz"])
+@pytest.mark.parametrize("changes", [{"width": 96, "heads": 3}, {"depth": 3}, {"depth": 1}, {"width": 96, "depth": 5}])
 def test_weights_of_another_architecture_are_refused(suffix, changes, tmp_path, tiny):
-    path = save(original(), tmp_path / f"weights{suffix}")
+    path, sizes = save(original(), tmp_path / f"weights{suffix}"), {"width": 48, "depth": 2}
     with pytest.raises(ConfigError) as caught:
         build_vit(tiny(pretrained=path, **changes), seed=0)
-    assert path in str(caught.value)
-    assert len(str(caught.value)) < 500
+    said = str(caught.value)
+    assert said.startswith(f"{path}: does not fit '")
+    for name in set(changes) & set(sizes):
+        assert f"{name} {sizes[name]}" in said
+        assert f"{name} {changes[name]}" in said
+        assert f"model.{name}={sizes[name]}" in said
+    assert "size mismatch" not in said
+    assert "state_dict" not in said
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (
+            lambda state: state.update({"blocks.0.mlp.fc1.weight": torch.ones(8, 64)}),
+            "'blocks.0.mlp.fc1.weight' is 8 x ",
+        ),
+        (lambda state: state.pop("blocks.1.norm1.bias"), "it has no tensor 'blocks.1.norm1.bias'"),
+        (
+            lambda state: state.update({"reg_token": torch.ones(1, 4, 64)}),
+            "a tensor 'reg_token', and the model has none",
+        ),
+        (lambda state: state.update({"x\x1b[2J": torch.ones(1)}), "a tensor 'x.*', and the model has none"),
+    ],
+)
+def test_a_tensor_that_does_not_fit_is_named(suffix, edit, says, tmp_path, tiny):
+    path = tmp_path / f"weights{suffix}"
+    state = dict(original().state_dict())
+    edit(state)
+    safetensors.torch.save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    with pytest.raises(ConfigError, match=says) as caught:
+        build_vit(tiny(pretrained=str(path)), seed=0)
+    assert "\x1b" not in str(caught.value)
+    assert "model.pretrained=false" in str(caught.value)
 
 
 def test_weights_of_another_network_are_refused(tmp_path, tiny):

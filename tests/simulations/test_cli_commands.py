@@ -19,6 +19,7 @@ from fl_client import work
 from fl_client.site import Site
 from medveil.config import load_config
 from medveil.wire import Tensors
+from models.described import in_words
 from simulations.cli import main
 from simulations.config import ExperimentConfig
 
@@ -56,11 +57,17 @@ def test_run_prints_a_result_a_report_and_progress(
     assert all(word in first for word in ("balanced accuracy", "auroc", "majority rate", "["))
     assert second == f"report: {out / 'report.html'}"
     assert (out / "report.html").is_file()
-    lines = [line.split() for line in said.err.splitlines()]
+    model, *rest = said.err.splitlines()
+    assert model.startswith("model: vit_tiny_patch16_224 with width 24 (timm: 192), depth 2 (timm: 12), 2 heads")
+    lines = [line.split() for line in rest]
     assert [line[1] for line in lines if line[3] == "train"] == ["1/2", "2/2"]
     assert all(line[0] == "round" and "loss" in line and "acc" in line for line in lines)
     for name in ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz"):
         assert (out / name).is_file()
+    # Terminal, manifest and report say what the model really is, in the same words.
+    words = model.removeprefix("model: ")
+    assert words == in_words(json.loads((out / "manifest.json").read_text())["model"])
+    assert words in (out / "report.html").read_text()
 
 
 def test_run_as_json_is_json_alone(

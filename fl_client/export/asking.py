@@ -1,0 +1,57 @@
+"""Asking a model about images at a terminal: its answers in a CSV, and in words what could not be read."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from fl_client.data.base import Skipped
+from fl_client.export.predicting import predict_files, write_answers
+from fl_client.export.ready import Ready
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, DataError
+from medveil.plain import tell
+
+_SHOWN = 3
+
+
+def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: str) -> int:
+    """Ask a model about a file or all files below a folder, write the answers and say what came of it.
+
+    Parameters
+    ----------
+    named
+        The model, in words.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 6 where some images could not be read.
+
+    Raises
+    ------
+    DataError
+        No image could be read.
+    """
+    with warnings.catch_warnings():
+        # What pydicom warns of in files it reads all the same; it would stand between our own lines.
+        warnings.simplefilter("ignore")
+        answers = predict_files(ready, images, device=device)
+    beside = write_answers(answers, ready.described.classes, out)
+    _tell(answers.skipped, "could not be read", beside)
+    _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)
+    if not answers.ids:
+        missed = len(answers.skipped)
+        problem = f"none of {missed} images could be read" if missed else "holds no image"
+        raise DataError(problem, where=images, cure=f"see {beside}")
+    tell(f"{out}: {len(answers.ids)} images, by {named}")
+    return EXIT_PARTIAL if answers.skipped else EXIT_OK
+
+
+def _tell(missed: list[Skipped], what: str, beside: Path) -> None:
+    for each in missed[:_SHOWN]:
+        # A file may be called anything, and this goes to a terminal.
+        tell(f"{each.path}: {each.reason}", error=True)
+    if missed:
+        tell(f"{len(missed)} {what}; {beside} says why", error=True)

@@ -1,0 +1,143 @@
+"""The folder of a run: whether one may begin there, and what a refusal leaves of it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crypto.config import FIRST_DERIVATION
+from fl_server.manifest import read_manifest as read_whole
+from medveil.errors import ConfigError, FederationError, FormatError, MedVeilError, StorageError
+from medveil.files import locked, make_folder, storage_error
+
+MANIFEST = "manifest.json"
+_LOCK = ".run"
+_LOCK_FILE = f"{_LOCK}.lock"
+_PHANTOMS = "phantoms"
+_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE}
+_DRAWING = f".{_PHANTOMS}."
+"""What a run that was killed before it began may leave in its folder."""
+
+
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold a run folder that is there, so that two processes never run in one."""
+    with locked(out / _LOCK, wait=False):
+        yield
+
+
+class Begun:
+    """A run folder as it was found; see `begun`."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._existed = out.is_dir()
+        self._before = {path.name for path in out.iterdir()} if self._existed else set()
+
+    def replace(self, *, but_phantoms: bool) -> None:
+        """Remove the earlier run."""
+        empty(self._out, but_phantoms=but_phantoms)
+        self._before = {path.name for path in self._out.iterdir()}
+
+    def leave(self) -> None:
+        """Remove what came since, and the folder if it was not there."""
+        for each in list(self._out.iterdir()):
+            if each.name not in self._before:
+                with contextlib.suppress(MedVeilError):
+                    # The refusal is the error to tell.
+                    _remove(each)
+        if not self._existed:
+            with contextlib.suppress(OSError):
+                self._out.rmdir()
+
+
+@contextlib.contextmanager
+def begun(out: Path, *, replace: bool) -> Iterator[Begun]:
+    """Make and hold the folder of a new run; where the run is refused before it trained, nothing of it is left.
+
+    Raises
+    ------
+    ConfigError
+        As `check_free`.
+    StorageError
+        Another process holds it.
+    """
+    check_free(out, replace=replace)
+    found = Begun(out)
+    make_folder(out)
+    with held(out):
+        check_free(out, replace=replace)
+        try:
+            yield found
+        except MedVeilError as error:
+            # With space, or with its sites back, such a run goes on.
+            mended = isinstance(error, FederationError | StorageError) and (out / MANIFEST).exists()
+            if not mended and not _trained(out):
+                found.leave()
+            raise
+
+
+def check_free(out: Path, *, replace: bool) -> None:
+    """Refuse a folder in which no run may begin; nothing is changed.
+
+    Raises
+    ------
+    ConfigError
+        It is not empty, or holds what is no run and is to be replaced.
+    """
+    # What is no folder is refused when the folder is made.
+    if not out.is_dir() or all(_is_drawn(each) for each in out.iterdir()):
+        return
+    if not replace:
+        cure = "name another folder, or use --replace, or go on with --resume"
+        raise ConfigError("is not empty", where=out, cure=cure)
+    try:
+        read_manifest(out)
+    except FormatError as error:
+        raise ConfigError("holds something that is not a run", where=out, cure="name another folder") from error
+
+
+def empty(out: Path, *, but_phantoms: bool) -> None:
+    """Remove a run but for the lock this process holds, the manifest last: until then it still is a run."""
+    kept = {_LOCK_FILE, *({_PHANTOMS, f"{_PHANTOMS}.lock"} if but_phantoms else ())}
+    for each in sorted(out.iterdir(), key=lambda path: path.name == MANIFEST):
+        if each.name not in kept:
+            _remove(each)
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder.
+
+    Raises
+    ------
+    ConfigError
+        There is none: `run` is not a run folder.
+    """
+    path = run / MANIFEST
+    if not path.is_file():
+        raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
+    document = read_whole(path)
+    for section in ("experiment", "run_config"):
+        # A run that names no derivation was made before there were two.
+        if isinstance(document.get(section), dict) and isinstance(document[section].get("cipher"), dict):
+            document[section]["cipher"].setdefault("derivation", FIRST_DERIVATION)
+    return document
+
+
+def _is_drawn(path: Path) -> bool:
+    return path.name in _DRAWN or path.name.startswith(_DRAWING)
+
+
+def _trained(out: Path) -> bool:
+    """Whether a run came so far that there is something to go on with, or to look at."""
+    return (out / "metrics.jsonl").exists() or any((out / "checkpoints").glob("*"))
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    except OSError as error:
+        raise storage_error(error, path, "remove the earlier run") from error

@@ -1,0 +1,107 @@
+"""Using the models of simulated runs: exporting them, and asking them about images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK, ConfigError, PolicyError
+from medveil.plain import tell
+
+if TYPE_CHECKING:
+    from fl_client.export.ready import Ready
+
+PROG = "medveil-sim"
+
+
+def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `export` and `predict`."""
+    _add_export(commands)
+    _add_predict(commands)
+
+
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "export",
+        text="Write a site's model of a run with its configuration and cards; it then reads plain images, in timm too.",
+        example=f"{PROG} export RUN model",
+    )
+    made.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    made.add_argument(
+        "out", type=Path, nargs="?", metavar="DIR", help="folder for it, new or empty (default: RUN/model)"
+    )
+    _add_site(made)
+    made.add_argument("--onnx", action="store_true", help="also write ONNX (needs the extra: medveil[onnx])")
+    made.set_defaults(command=_do_export)
+
+
+def _do_export(arguments: argparse.Namespace) -> int:
+    from fl_client.export.onnx_file import check_onnx  # noqa: PLC0415 - a door opens fast
+    from fl_client.export.write import export_plain, refuse_folder  # noqa: PLC0415
+    from simulations.site_models import model_of_run  # noqa: PLC0415
+
+    out = arguments.run / "model" if arguments.out is None else arguments.out
+    refuse_folder(out)
+    if arguments.onnx:
+        check_onnx()
+    found = model_of_run(arguments.run, arguments.site)
+    try:
+        export_plain(found.kept, found.keys, out, onnx=arguments.onnx)
+    except PolicyError as error:
+        # A simulation has no key worth sealing under; its own `predict` asks the model as it is.
+        cure = f"'{PROG} predict {arguments.run} IMAGES --out FILE' asks it here"
+        raise PolicyError(error.problem, where=error.where, cure=cure) from None
+    run, round_ = found.kept.run, found.kept.facts["round"]
+    tell(f"{out} holds the model of {found.site} after round {round_} of {run.name}, for plain images")
+    tell("MODEL_CARD.md has the lines that load it in timm, what it is worth and what it is not: no medical device")
+    return EXIT_OK
+
+
+def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "predict",
+        text="Ask a model about images; one row an image. Not a medical device.",
+        example=f"{PROG} predict RUN new-images --out predictions.csv",
+        device=True,
+    )
+    made.add_argument("model", type=Path, metavar="RUN", help="run folder, or the folder of an export")
+    made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
+    _add_site(made)
+    made.set_defaults(command=_do_predict)
+
+
+def _add_site(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--site", metavar="NAME", help="whose model, as the run names its sites (default: site-1)")
+
+
+def _do_predict(arguments: argparse.Namespace) -> int:
+    if not arguments.images.exists():
+        raise ConfigError("no such file or folder", where=arguments.images, cure="name images to ask about")
+
+    from fl_client.export.asking import ask  # noqa: PLC0415
+    from fl_client.workbench import pick_device  # noqa: PLC0415
+
+    device = pick_device(arguments.device or "auto")
+    ready, named = _ready(arguments)
+    return ask(ready, arguments.images, arguments.out, device=device, named=named)
+
+
+def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:
+    from fl_client.export.ready import from_folder, from_simulated, no_keys  # noqa: PLC0415
+    from fl_client.export.write import CONFIG  # noqa: PLC0415
+    from simulations.run import MANIFEST  # noqa: PLC0415
+    from simulations.site_models import model_of_run  # noqa: PLC0415
+
+    folder = arguments.model
+    if (folder / CONFIG).is_file() and not (folder / MANIFEST).is_file():
+        if arguments.site is not None:
+            raise ConfigError("an export is of one site", where="--site", cure="leave it out, or name a run folder")
+        ready = from_folder(folder, no_keys)
+        return ready, f"the model of {ready.described.site} after round {ready.described.round} in {folder}"
+    found = model_of_run(folder, arguments.site)
+    return from_simulated(found.kept, found.keys), f"the model of {found.site} after round {found.kept.facts['round']}"

@@ -1,0 +1,146 @@
+"""Using what `medveil-sim` trained: `export` and `predict` on run folders."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fl_client.export.held import MODELS
+from medveil.config import load_config
+from simulations.cli import main
+from simulations.config import ExperimentConfig
+from simulations.run import run_experiment
+
+POLICIES = {
+    "default": [],
+    "plain": ["keys.policy=none"],
+    "alone": ["federation=local-only", "keys.policy=none", "stem.init=public", "stem.train=averaged"],
+    "secret": ["keys.policy=per-site", "stem.init=secret", "stem.train=local"],
+    "shared": ["keys.policy=shared"],
+}
+EXPORTED = ["default", "plain", "alone"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_settings: list[str]) -> dict[str, Path]:
+    """A finished run of each policy."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("runs")
+    for name, settings in POLICIES.items():
+        config = load_config(ExperimentConfig, None, [*tiny_settings, "rounds=1", *settings])
+        run_experiment(config, folder / name, progress=False)
+    return {name: folder / name for name in POLICIES}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("asked"), np.random.default_rng(5)
+    for number in range(3):
+        Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+def predicted(model: Path, asked: Path, out: Path, *more: str) -> np.ndarray:
+    assert main(["predict", str(model), str(asked), "--out", str(out), *more]) == 0
+    with out.open() as stream:
+        head, *rows = csv.reader(stream)
+    assert head[0] == "image"
+    assert head[-1] == "class"
+    return np.array([row[1:-1] for row in rows], dtype=float)
+
+
+@pytest.mark.parametrize("policy", EXPORTED)
+def test_an_export_answers_as_the_run_it_came_of(
+    runs: dict[str, Path], asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
+    run, out = runs[policy], tmp_path / "model"
+    of_run = predicted(run, asked, tmp_path / "run.csv")
+    assert "3 images, by the model of site-1 after round 1" in capsys.readouterr().out
+    assert main(["export", str(run), str(out)]) == 0
+    assert f"{out} holds the model of site-1 after round 1 of tiny, for plain images" in capsys.readouterr().out
+    np.testing.assert_allclose(predicted(out, asked, tmp_path / "export.csv"), of_run, atol=2e-6)
+    assert of_run.shape == (3, 2)
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "2, simulated on one machine" in card
+    assert "as the server promised" not in card
+
+
+def test_the_lines_of_its_card_load_it_in_timm(
+    runs: dict[str, Path], asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["export", str(runs["default"]), str(tmp_path / "model"), "--site", "site-2"]) == 0
+    wanted = predicted(tmp_path / "model", asked, tmp_path / "export.csv")
+    (lines,) = re.findall(r"```python\n(.*?)```", (tmp_path / "model" / "MODEL_CARD.md").read_text(), re.DOTALL)
+    assert len(lines.splitlines()) == 3
+    pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(asked.iterdir())])
+    names = {"pixels": torch.from_numpy(pixels[:, None].astype(np.float32))}
+    monkeypatch.chdir(tmp_path / "model")
+    exec(lines, names)
+    np.testing.assert_allclose(names["p"].detach().numpy(), wanted, atol=2e-6)
+
+
+def test_the_default_folder_is_in_the_run_and_is_never_written_over(
+    runs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(runs["default"])]) == 0
+    assert (runs["default"] / "model" / "config.json").is_file()
+    assert main(["export", str(runs["default"])]) == 2
+    assert "model: is there already; choose a new folder" in capsys.readouterr().err
+
+
+def test_sites_of_a_run_answer_each_with_its_own_stem(runs: dict[str, Path], asked: Path, tmp_path: Path) -> None:
+    first, second = (predicted(runs["default"], asked, tmp_path / "p.csv", "--site", f"site-{n}") for n in (1, 2))
+    assert np.abs(first - second).max() > 1e-5
+    again = predicted(runs["default"], asked, tmp_path / "p.csv", "--site", "site-1")
+    np.testing.assert_array_equal(first, again)
+    alone = [predicted(runs["alone"], asked, tmp_path / "p.csv", "--site", f"site-{n}") for n in (1, 2)]
+    assert np.abs(alone[0] - alone[1]).max() > 1e-5
+
+
+@pytest.mark.parametrize("policy", ["secret", "shared"])
+def test_what_no_export_may_lay_open_still_answers_here(
+    runs: dict[str, Path], asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
+    assert main(["export", str(runs[policy]), str(tmp_path / "model")]) == 2
+    said = capsys.readouterr().err
+    assert f"'medveil-sim predict {runs[policy]} IMAGES --out FILE' asks it here" in said
+    assert "--hidden" not in said
+    assert not (tmp_path / "model").exists()
+    assert predicted(runs[policy], asked, tmp_path / "p.csv").shape == (3, 2)
+
+
+def test_the_images_are_needed_once(
+    runs: dict[str, Path], asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = predicted(runs["default"], asked, tmp_path / "p.csv")
+    assert list((runs["default"] / "sites" / "site-1" / MODELS).iterdir())
+    monkeypatch.setattr("simulations.site_models.make_plan", None)
+    np.testing.assert_array_equal(predicted(runs["default"], asked, tmp_path / "p.csv"), first)
+
+
+@pytest.fixture
+def places(runs: dict[str, Path], asked: Path, tmp_path: Path) -> dict[str, Path]:
+    return {"none": tmp_path / "none", "asked": asked, "run": runs["default"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["export", "{none}"], "is not a run folder"),
+        (["predict", "{none}", "{asked}", "--out", "{none}/p.csv"], "is not a run folder"),
+        (["predict", "{run}", "{none}", "--out", "{none}.csv"], "no such file or folder"),
+        (["export", "{run}", "{none}", "--site", "site-9"], "no site is called 'site-9'; one of site-1, site-2"),
+    ],
+)
+def test_what_cannot_be_used_is_named(
+    places: dict[str, Path], capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert main([each.format(**places) for each in arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not places["none"].exists()
