@@ -41,8 +41,9 @@ class Cell:
     def state(self) -> str:
         """A verdict of `simulations.attacks.study.result`, or one of the four states below.
 
-        They are ``"not measured"``, ``"failed"``, ``"not scored"`` and ``"needs more images"``. Not scored is a result whose main figure is not defined for the scheme, as where an attack that finds an order
-        of blocks meets a scheme without one: that is no failure of the attack at anything.
+        They are ``"not measured"``, ``"failed"``, ``"not scored"`` and ``"needs more images"``. Not scored is a result
+        whose main figure is not defined for the scheme, as where an attack that finds an order of
+        blocks meets a scheme without one: that is no failure of the attack at anything.
         """
         if self.result is not None:
             if not self.result.applicable and self.images_wanted is not None:
