@@ -229,7 +229,7 @@ def _draw(axes: Axes, line: Line, colour: str, *, marker: str | None, faint: boo
 def _finish_curves(figure: Figure, axes: Axes, labels: list[tuple[float, str, str]], *, title: str) -> None:
     # At least as wide as the longest fixed label, so that charts beside each other have axes of one width.
     margin = (max(len("majority"), *(len(text) for _, text, _ in labels)) * _LETTER + 16) / _WIDTH
-    figure.subplots_adjust(left=0.17 if title else 0.115, right=1 - margin, top=0.965, bottom=0.175)
+    figure.subplots_adjust(left=0.2 if title else 0.115, right=1 - margin, top=0.965, bottom=0.175)
     axes.grid(visible=True, axis="y", color=RULE, linewidth=1)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
