@@ -122,6 +122,7 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "events": events.content(run),
         "hospitals": bool(_site_rows(run) or _preflight(run)),
         "sites": _site_rows(run),
+        "scored": any(number(row.get(metric)) is not None for row in _site_rows(run) for metric in METRICS),
         "overall": _overall(run),
         "preflight": _preflight(run),
         "thief": _thief(run),
@@ -237,7 +238,8 @@ def _overall(run: RunRecord) -> dict[str, Any] | None:
     return {
         **run.summary,
         "bounds": {metric: words.interval(bounds.get(metric)) for metric in METRICS},
-        "note": run.summary.get("intervals_note") or "",
+        # The note tells how the bounds were made; where there are none there is nothing to tell.
+        "note": run.summary.get("intervals_note") or "" if bounds else "",
     }
 
 
@@ -259,7 +261,8 @@ def _counts(row: Mapping, classes: list[str]) -> list[Any]:
 
 def _thief(run: RunRecord) -> list[dict[str, Any]]:
     found = section(run.summary, "thief")
-    if not found:
+    if not any(number(value) is not None for key, *_ in _THIEF for value in section(found, key).values()):
+        # A server that no site told a figure has nothing to show.
         return []
     notes = section(found, "notes")
     rows = [{"who": who, "holds": holds, "key": key, **section(found, key)} for key, who, holds in _THIEF]

@@ -123,7 +123,16 @@ def test_a_servers_folder_says_why_it_has_less(make_run: MakeRun) -> None:
         file.unlink()
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, "experiment": None}))
-    assert "stay with the sites" in visible(write_report(run))
+    summary = json.loads((run / "summary.json").read_text())
+    nothing = dict.fromkeys(("accuracy", "balanced_accuracy", "auroc", "majority_rate"))
+    summary |= {**nothing, "thief": {"owner": nothing, "notes": {}}, "intervals_note": "they stay at the sites"}
+    summary["sites"] = {site: {"n": 20, **nothing} for site in summary["sites"]}
+    (run / "summary.json").write_text(json.dumps(summary))
+    text = visible(write_report(run))
+    assert "stay with the sites" in text
+    assert "stolen model" not in text.partition("Not on this page")[0]
+    assert "On each site's test images" not in text
+    assert "In brackets" not in text
 
 
 def test_drop_outs_and_resumes_are_shown(make_run: MakeRun) -> None:
