@@ -96,6 +96,7 @@ def roc_curves(answers: Answers, sites: Mapping[str, Predictions], names: list[s
 
     At most as many as the page has colours: the sites, or classes, with the most images.
     """
+    parts: list[tuple[str, Any, npt.NDArray[Any]]]
     if answers.probabilities.shape[1] == 2:
         parts = [(site, each.labels == 1, each.probabilities[:, 1]) for site, each in sites.items()]
     else:

@@ -145,13 +145,14 @@ def _setting(arms: Sequence[Measured]) -> tuple[str, str]:
     experiment = record.experiment
     data = section(experiment, "data")
     partition = section(data, "partition")
+    seeds = sorted({seed for each in arms for seed in each.seeds})
     parts = [
         f"{words.plain(experiment['sites'])} sites" if number(experiment.get("sites")) else "",
         str(data.get("source", "")),
         f"Dirichlet {words.plain(partition.get('alpha'))}" if partition.get("kind") == "dirichlet" else "",
         str(section(record.run_config, "model").get("name", "")),
         f"{words.plain(record.run_config.get('rounds'))} rounds",
-        "seeds " + ", ".join(str(seed) for seed in sorted({seed for each in arms for seed in each.seeds})),
+        ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)),
     ]
     name = str(record.manifest.get("name", "comparison")).removesuffix(f" {first.arm.name}")
     return name, ", ".join(part for part in parts if part)

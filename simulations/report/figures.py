@@ -31,7 +31,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 _FONT = 11.5
 _LETTER = 6.3
-_LONGEST = 14
+_LONGEST = 17
 _WIDTH = 328
 _HEIGHT = 214
 
@@ -229,14 +229,14 @@ def _draw(axes: Axes, line: Line, colour: str, *, marker: str | None, faint: boo
 def _finish_curves(figure: Figure, axes: Axes, labels: list[tuple[float, str, str]], *, title: str) -> None:
     # At least as wide as the longest fixed label, so that charts beside each other have axes of one width.
     margin = (max(len("majority"), *(len(text) for _, text, _ in labels)) * _LETTER + 16) / _WIDTH
-    figure.subplots_adjust(left=0.2 if title else 0.115, right=1 - margin, top=0.965, bottom=0.175)
+    figure.subplots_adjust(left=0.215 if title else 0.115, right=1 - margin, top=0.965, bottom=0.175)
     axes.grid(visible=True, axis="y", color=RULE, linewidth=1)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(x=0.02, y=0.08)
     axes.set_xlabel("round", color=MUTED, fontsize=_FONT, labelpad=3)
-    axes.set_ylabel(title, color=MUTED, fontsize=_FONT, labelpad=3)
+    axes.set_ylabel(title, color=MUTED, fontsize=_FONT, labelpad=9)
     low, high = axes.get_ylim()
     height = _HEIGHT * (0.965 - 0.175)
     wanted = [(value - low) / (high - low) * height for value, _, _ in labels]

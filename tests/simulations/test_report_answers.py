@@ -168,7 +168,7 @@ def test_the_models_size_is_shown_as_the_manifest_tells_it(make_run: MakeRun) ->
     (run / "manifest.json").write_text(json.dumps(manifest))
     text = visible(write_report(run))
     assert "architecture vit_x width 128 depth 4 heads 2" in text
-    assert "parameters 1\u202f234\u202f567" in text
+    assert "parameters 1 234 567" in text
 
 
 def test_files_are_linked_relatively_and_are_there(make_run: MakeRun) -> None:
