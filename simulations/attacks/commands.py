@@ -15,10 +15,13 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError
 from medveil.plain import tell, tell_json
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from simulations.attacks.config import AttackConfig, Prepared
     from simulations.attacks.study.attack import Attack
     from simulations.attacks.study.measure import Outcome
     from simulations.attacks.study.result import Measured, Result
+    from simulations.attacks.study.time_left import TimeLeft
 
 _SHOWN = ("target", "control", "chance", "wrong_key")
 
@@ -114,7 +117,17 @@ def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
         help="further settings of the images, as for 'run': data.group_by=group",
     )
     made.add_argument("--keys", type=int, metavar="N", help="keys (default: 10)")
-    made.add_argument("--images-per-key", type=int, metavar="N", help="images attacked under each key (default: 100)")
+    made.add_argument(
+        "--images-per-key",
+        type=int,
+        metavar="N",
+        help="images attacked under each key, at most, by every attack (default: 100, or what an attack is made for)",
+    )
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="a trial in minutes: 2 keys, 20 images under each, 64 pixels, little effort; no finding",
+    )
     made.add_argument("--public", metavar="DIR", help="the attacker's public images (default: half of those attacked)")
     made.add_argument("--seed", type=int, metavar="N", help="seed of keys and draws (default: 0, or the run's)")
 
@@ -124,10 +137,10 @@ def _do_attack(arguments: argparse.Namespace) -> int:
     from simulations.attacks.registry import chosen  # noqa: PLC0415
 
     attacks = chosen(arguments.name)
-    for attack in attacks:
-        attack.device = arguments.device or "auto"
     folders = _folders(arguments)
-    prepared = prepare(configured(arguments), run=arguments.run)
+    config = configured(arguments)
+    attacks = [_fitted(each, config, device=arguments.device or "auto") for each in attacks]
+    prepared = prepare(config, run=arguments.run)
     results, failed = _measure_all(attacks, prepared, folders)
     if arguments.json:
         tell_json([each.to_document() for each in results])
@@ -136,7 +149,21 @@ def _do_attack(arguments: argparse.Namespace) -> int:
         tell(f"results: {', '.join(map(str, folders))}")
     for line in failed:
         tell(f"failed: {line}", error=True)
+    if arguments.run is not None:
+        from simulations.report.page import write_report  # noqa: PLC0415
+
+        report = write_report(arguments.run)
+        if not arguments.json:
+            tell(f"report: {report}")
     return EXIT_PARTIAL if failed else EXIT_OK
+
+
+def _fitted(attack: Attack, config: AttackConfig, *, device: str) -> Attack:
+    """An attack as these settings let it work."""
+    made = attack if config.images is None else attack.within(config.images)
+    made = made.quick() if config.quick else made
+    made.device = device
+    return made
 
 
 def _folders(arguments: argparse.Namespace) -> list[Path]:
@@ -151,7 +178,7 @@ def _folders(arguments: argparse.Namespace) -> list[Path]:
 def configured(arguments: argparse.Namespace) -> AttackConfig:
     """What the options of `attack` ask for."""
     from medveil.config import load_config, to_mapping  # noqa: PLC0415
-    from simulations.attacks.config import AttackConfig, of_folder, of_run  # noqa: PLC0415
+    from simulations.attacks.config import QUICK_IMAGES, QUICK_KEYS, AttackConfig, of_folder, of_run  # noqa: PLC0415
 
     if arguments.run is not None:
         _refuse_beside_run(arguments)
@@ -161,7 +188,9 @@ def configured(arguments: argparse.Namespace) -> AttackConfig:
         data = {**of_folder(arguments.images), "image_size": arguments.size}
         settings = _assignments(_given({"data": data, "cipher": cipher}))
     own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
-    own["public"] = arguments.public
+    own |= {"public": arguments.public, "quick": arguments.quick or None}
+    if arguments.quick:
+        own |= {name: value for name, value in (("keys", QUICK_KEYS), ("images", QUICK_IMAGES)) if own[name] is None}
     return load_config(AttackConfig, None, [*settings, *_assignments(_given(own)), *arguments.overrides])
 
 
@@ -189,23 +218,29 @@ def _assignments(settings: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path]) -> tuple[list[Result], list[str]]:
     """Measure attacks one after the other and write each as it is done; one that fails does not stop the others."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     from medveil.files import make_folder  # noqa: PLC0415
     from simulations.attacks.study.measure import measure  # noqa: PLC0415
+    from simulations.attacks.study.time_left import TimeLeft  # noqa: PLC0415
 
     for folder in folders:
         make_folder(folder)
     console = plain.console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("keys"))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    left = TimeLeft(attacks, keys=prepared.setting.keys)
     results, failed = [], []
     with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+        *columns,
+        TextColumn("keys; {task.fields[left]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     ) as bar:
         for attack in attacks:
-            task = bar.add_task(attack.name, total=prepared.setting.keys)
+            task = bar.add_task(attack.name, total=prepared.setting.keys, left=left.about)
             try:
-                advance = partial(bar.advance, task)
+                advance = partial(_advance, bar, task, left, attack)
                 done = measure(attack, prepared.setting, notes=prepared.notes, progress=advance)
             except MedVeilError as error:
                 if len(attacks) == 1:
@@ -213,10 +248,17 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
                 failed.append(f"{attack.name}: {error}")
                 continue
             finally:
+                left.ended(attack)
                 bar.remove_task(task)
             results.append(_written(done, folders))
-            plain.say(console, _line(results[-1]))
+            progress = f"; {left.text}" if len(attacks) > 1 else ""
+            plain.say(console, f"{_line(results[-1])}{progress}")
     return results, failed
+
+
+def _advance(bar: Progress, task: TaskID, left: TimeLeft, attack: Attack) -> None:
+    left.key_done(attack)
+    bar.update(task, advance=1, left=left.about)
 
 
 def _written(done: Outcome, folders: list[Path]) -> Result:

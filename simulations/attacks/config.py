@@ -18,6 +18,9 @@ from simulations.attacks.study.material import Material
 from simulations.attacks.study.setting import Setting
 
 _SMALLEST = 11
+STANDARD_IMAGES = 100
+QUICK_KEYS, QUICK_IMAGES, QUICK_SIZE = 2, 20, 64
+"""What a quick trial takes unless told otherwise; images larger than that are made smaller."""
 
 
 @dataclass
@@ -27,7 +30,17 @@ class AttackConfig:
     data: DataConfig = field(default_factory=DataConfig, metadata={"help": "Images."})
     cipher: CipherConfig = field(default_factory=CipherConfig, metadata={"help": "What hides them."})
     keys: int = field(default=10, metadata={"help": "Keys; fewer than 10 are a trial, and the result says so."})
-    images: int = field(default=100, metadata={"help": "Images per key; fewer than 100 are a trial, likewise."})
+    images: int | None = field(
+        default=None,
+        metadata={
+            "help": "Images under each key at most, for every attack; fewer than 100 are a trial, likewise. "
+            "null: 100, and as many more as an attack was made for."
+        },
+    )
+    quick: bool = field(
+        default=False,
+        metadata={"help": "A trial in minutes: small images and little effort in what is slow; results say so."},
+    )
     seed: int = field(default=0, metadata={"help": "Seed of keys and draws."})
     public: str | None = field(
         default=None,
@@ -70,6 +83,12 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
         raise ConfigError(f"'seed' is {config.seed}", cure="0 or more")
     source = open_source(config.data)
     notes = []
+    if config.quick:
+        source.size = min(source.size, max(QUICK_SIZE, cipher.block))
+        notes.append(
+            f"A quick trial: {config.keys} keys, images of at most {QUICK_SIZE} pixels, small networks and short "
+            "searches. It shows that an attack works where it succeeds, and nothing where it does not."
+        )
     whole = -(-source.size // cipher.block) * cipher.block
     if whole != source.size:
         notes.append(f"Images are resized to {whole} pixels, whole blocks, instead of {source.size}.")
@@ -83,7 +102,8 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
         material,
         cipher,
         keys=config.keys,
-        images=config.images,
+        images=STANDARD_IMAGES if config.images is None else config.images,
+        at_most=config.images,
         seed=config.seed,
         run=run,
         elsewhere=None if config.public is None else _elsewhere(Path(config.public), material),

@@ -11,12 +11,25 @@ from markupsafe import Markup
 from medveil.files import make_folder, write_json, write_text
 from medveil.sheets import sheet_of
 from simulations.report import figures, words
+from simulations.report.links import links, relative
 from simulations.report.measured import ArmResult, Measured, Pair, Score, measure_arms
-from simulations.report.page import render
+from simulations.report.page import as_yaml, render
 from simulations.report.record import number, read_run, section
 
 __all__ = ["ArmResult", "write_comparison"]
-_PANELS = (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced accuracy"), ("auroc", "AUROC"))
+_PANELS = (
+    ("accuracy", "Accuracy", "share of images answered right"),
+    ("balanced_accuracy", "Balanced accuracy", "mean share over classes"),
+    ("auroc", "AUROC", "area under the ROC curve"),
+)
+_CURVES = (
+    ("loss", "Loss", "cross-entropy, nats"),
+    ("accuracy", "Accuracy", "share of images"),
+    ("auroc", "AUROC", "area"),
+)
+_SHOWN_FILES = ("compare.json", "compare.csv", "compare.md")
+_OF_ARMS = ("name", "keys", "stem", "federation", "cipher", "seed", "compare", "server")
+"""Settings in which arms differ by what they are."""
 _HEADS = (
     "arm",
     "seeds",
@@ -70,9 +83,59 @@ def write_comparison(folder: str | Path, rows: list[ArmResult]) -> Path:
     write_text(folder / "compare.csv", _csv(flat))
     write_text(folder / "compare.md", _markdown(arms))
     path = folder / "compare.html"
-    content = {"arms": arms, "panels": _panels(arms), "pairs": [_pair_words(each) for each in arms if each.pair]}
+    content = {
+        "arms": arms,
+        "panels": _panels(arms),
+        "pairs": [_pair_words(each) for each in arms if each.pair],
+        "curves": _curves(arms),
+        "has_thief": any(value is not None for each in arms for one in each.thief.values() for value in one.values()),
+        "runs": [(each, _run_links(folder, each)) for each in arms],
+        "files": links(folder, _SHOWN_FILES),
+        "shared": _shared(arms),
+        "differing": [(each, _own_settings(each)) for each in arms],
+    }
     write_text(path, render("compare.html", title=title, setting=setting, **content))
     return path
+
+
+def _curves(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
+    """Validation over rounds, one line for each arm: the mean of its seeds."""
+    made = []
+    for measure, heading, title in _CURVES:
+        lines = [figures.Line(each.arm.name, each.curves[measure]) for each in arms if each.curves[measure]]
+        if lines:
+            said = "; ".join(figures.described(line.name, line.points) for line in lines)
+            label = f"{heading} on validation images over rounds: {said}"
+            made.append((heading, figures.curves(lines, name=f"curve-{measure}", label=label, title=title)))
+    return made
+
+
+def _run_links(folder: Path, each: Measured) -> list[tuple[int, str | None]]:
+    by_seed = dict(each.folders)
+    return [(seed, relative(folder, by_seed[seed] / "report.html")) for seed in each.seeds]
+
+
+def _shared(arms: Sequence[Measured]) -> str:
+    """The settings that all arms share, as YAML."""
+    first, *others = [_settings(each) for each in arms]
+    same = {
+        key: value
+        for key, value in first.items()
+        if key not in _OF_ARMS and all(each.get(key) == value for each in others)
+    }
+    return as_yaml(same) if same else ""
+
+
+def _own_settings(each: Measured) -> str:
+    """What makes an arm, in a line."""
+    settings = _settings(each)
+    parts = {key: settings[key] for key in ("federation", "keys", "stem", "cipher") if settings.get(key) is not None}
+    return "; ".join(f"{key}: {words.plain(value)}" for key, value in parts.items())
+
+
+def _settings(each: Measured) -> dict[str, Any]:
+    record = read_run(each.folders[0][1])
+    return record.experiment or record.run_config
 
 
 def _setting(arms: Sequence[Measured]) -> tuple[str, str]:
@@ -82,13 +145,14 @@ def _setting(arms: Sequence[Measured]) -> tuple[str, str]:
     experiment = record.experiment
     data = section(experiment, "data")
     partition = section(data, "partition")
+    seeds = sorted({seed for each in arms for seed in each.seeds})
     parts = [
         f"{words.plain(experiment['sites'])} sites" if number(experiment.get("sites")) else "",
         str(data.get("source", "")),
         f"Dirichlet {words.plain(partition.get('alpha'))}" if partition.get("kind") == "dirichlet" else "",
         str(section(record.run_config, "model").get("name", "")),
         f"{words.plain(record.run_config.get('rounds'))} rounds",
-        "seeds " + ", ".join(str(seed) for seed in sorted({seed for each in arms for seed in each.seeds})),
+        ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(map(str, seeds)),
     ]
     name = str(record.manifest.get("name", "comparison")).removesuffix(f" {first.arm.name}")
     return name, ", ".join(part for part in parts if part)
@@ -195,7 +259,7 @@ def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
     rates = [each.majority_rate for each in arms if each.majority_rate is not None]
     references = {"accuracy": sum(rates) / len(rates) if rates else None, "balanced_accuracy": None, "auroc": 0.5}
     made = []
-    for metric, heading in _PANELS:
+    for metric, heading, title in _PANELS:
         rows = [
             figures.Dot(each.arm.name, score.mean, *score.interval, each=score.each, hidden=each.hidden)
             for each in arms
@@ -203,7 +267,8 @@ def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
         ]
         if rows:
             label = f"{heading}: " + ", ".join(f"{row.name} {row.value:.3f}" for row in rows)
-            made.append((heading, figures.dots(rows, name=f"dots-{metric}", label=label, reference=references[metric])))
+            drawn = figures.dots(rows, name=f"dots-{metric}", label=label, reference=references[metric], title=title)
+            made.append((heading, drawn))
     return made
 
 

@@ -12,6 +12,7 @@ import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -27,9 +28,10 @@ _VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", ACCENT: "accent", PAPER:
     colour: f"series-{place}" for place, colour in enumerate(SERIES, start=1)
 }
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 3)), (0, (3, 1, 1, 1, 1, 1)))
 _FONT = 11.5
 _LETTER = 6.3
-_LONGEST = 14
+_LONGEST = 17
 _WIDTH = 328
 _HEIGHT = 214
 
@@ -58,7 +60,14 @@ class Dot:
     hidden: bool = True
 
 
-def curves(lines: Sequence[Line], *, name: str, label: str, reference: tuple[str, float] | None = None) -> Markup:
+def curves(
+    lines: Sequence[Line],
+    *,
+    name: str,
+    label: str,
+    reference: tuple[str, float] | None = None,
+    title: str = "",
+) -> Markup:
     """Values over rounds, labelled at the ends of their lines.
 
     Parameters
@@ -71,6 +80,8 @@ def curves(lines: Sequence[Line], *, name: str, label: str, reference: tuple[str
         What a screen reader says.
     reference
         A level to compare with, and its name.
+    title
+        Of the upright axis: what it measures, and in which unit.
     """
     figure, axes = _canvas(width=_WIDTH, height=_HEIGHT, name=name)
     sites = [line for line in lines if not line.main and not line.dashed]
@@ -91,17 +102,66 @@ def curves(lines: Sequence[Line], *, name: str, label: str, reference: tuple[str
     if reference is not None:
         axes.axhline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
         labels.append((reference[1], reference[0], MUTED))
-    _finish_curves(figure, axes, labels)
+    _finish_curves(figure, axes, labels, title=title)
     return _page_svg(figure, name=name, label=label)
 
 
-def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None = None) -> Markup:
+@dataclass(frozen=True)
+class Trace:
+    """A line in a square of shares, its colour, and its number: the number decides how it is dashed."""
+
+    points: Sequence[tuple[float, float]]
+    colour: str
+    place: int
+
+
+class Point(NamedTuple):
+    """A dot in a square of shares with the interval of its height."""
+
+    x: float
+    y: float
+    interval: tuple[float, float]
+
+
+def square(
+    paths: Sequence[Trace],
+    *,
+    name: str,
+    label: str,
+    titles: tuple[str, str],
+    points: Sequence[Point] = (),
+) -> Markup:
+    """Shares over shares, from 0 to 1 both, with the diagonal dotted."""
+    figure, axes = _canvas(width=_WIDTH, height=_WIDTH - 30, name=name)
+    figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.16)
+    axes.grid(visible=True, color=RULE, linewidth=1)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
+    for each in paths:
+        x, y = zip(*each.points, strict=True)
+        dash = _DASHES[(each.place - 1) % len(_DASHES)]
+        axes.plot(x, y, color=each.colour, linewidth=1.8, linestyle=dash, zorder=3)
+    for point in points:
+        axes.plot([point.x] * 2, point.interval, color=ACCENT, linewidth=1.4, zorder=2)
+    if points:
+        axes.plot([each.x for each in points], [each.y for each in points], "o-", color=ACCENT, markersize=6, zorder=3)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    axes.set_xlabel(titles[0], color=MUTED, fontsize=_FONT, labelpad=3)
+    axes.set_ylabel(titles[1], color=MUTED, fontsize=_FONT, labelpad=3)
+    axes.spines["left"].set_visible(False)
+    return _page_svg(figure, name=name, label=label)
+
+
+def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None = None, title: str = "") -> Markup:
     """One row for each arm: its name, below it the mean as a dot, its interval as a line, single seeds as rings."""
     step = 38
-    figure, axes = _canvas(width=_WIDTH, height=step * len(rows) + 44, name=name)
-    figure.subplots_adjust(
-        left=0.03, right=0.97, top=1 - 8 / (step * len(rows) + 44), bottom=36 / (step * len(rows) + 44)
-    )
+    foot = 52 if title else 36
+    height = step * len(rows) + foot + 8
+    figure, axes = _canvas(width=_WIDTH, height=height, name=name)
+    figure.subplots_adjust(left=0.03, right=0.97, top=1 - 8 / height, bottom=foot / height)
     axes.set_ylim(len(rows) - 0.3, -0.6)
     axes.set_yticks([])
     axes.grid(visible=True, axis="x", color=RULE, linewidth=1)
@@ -122,6 +182,7 @@ def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None 
     if reference is not None:
         axes.axvline(reference, color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
     axes.spines["left"].set_visible(False)
+    axes.set_xlabel(title, color=MUTED, fontsize=_FONT, labelpad=3)
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     return _page_svg(figure, name=name, label=label)
@@ -165,16 +226,17 @@ def _draw(axes: Axes, line: Line, colour: str, *, marker: str | None, faint: boo
     )
 
 
-def _finish_curves(figure: Figure, axes: Axes, labels: list[tuple[float, str, str]]) -> None:
+def _finish_curves(figure: Figure, axes: Axes, labels: list[tuple[float, str, str]], *, title: str) -> None:
     # At least as wide as the longest fixed label, so that charts beside each other have axes of one width.
     margin = (max(len("majority"), *(len(text) for _, text, _ in labels)) * _LETTER + 16) / _WIDTH
-    figure.subplots_adjust(left=0.115, right=1 - margin, top=0.965, bottom=0.175)
+    figure.subplots_adjust(left=0.215 if title else 0.115, right=1 - margin, top=0.965, bottom=0.175)
     axes.grid(visible=True, axis="y", color=RULE, linewidth=1)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(x=0.02, y=0.08)
     axes.set_xlabel("round", color=MUTED, fontsize=_FONT, labelpad=3)
+    axes.set_ylabel(title, color=MUTED, fontsize=_FONT, labelpad=9)
     low, high = axes.get_ylim()
     height = _HEIGHT * (0.965 - 0.175)
     wanted = [(value - low) / (high - low) * height for value, _, _ in labels]

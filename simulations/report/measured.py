@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from medveil.errors import DataError
 from simulations.predictions import Sites
-from simulations.report.record import Mapping, RunRecord, number, read_run, section
+from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
 from simulations.statistics import (
     Equivalence,
@@ -79,6 +79,8 @@ class Measured:
     bytes_up: float | None
     bytes_down: float | None
     note: str
+    folders: tuple[tuple[int, Path], ...] = ()
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
 def measure_arms(rows: Sequence[ArmResult]) -> list[Measured]:
@@ -129,7 +131,18 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured
         bytes_up=_mean(each.get("bytes_up") for each in summaries),
         bytes_down=_mean(each.get("bytes_down") for each in summaries),
         note=resampling_note(sites),
+        folders=tuple((seed, record.folder) for seed, record in own.items()),
+        curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},
     )
+
+
+def _curve(records: list[RunRecord], measure: str) -> list[tuple[int, float]]:
+    """Validation round by round, the mean of the seeds that came so far."""
+    found: dict[int, list[float]] = {}
+    for record in records:
+        for round_, value in record.curve("validation", measure, ALL):
+            found.setdefault(round_, []).append(value)
+    return [(round_, statistics.fmean(values)) for round_, values in sorted(found.items())]
 
 
 def _score(sites: list[Sites], metric: str) -> Score:

@@ -14,13 +14,14 @@ from medveil.files import write_text
 from medveil.plain import shown
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
-from simulations.report import figures, pictures, words
+from simulations.report import answers, attacked, events, figures, pictures, words
+from simulations.report.links import Link, links
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
 from simulations.statistics import accuracy, auroc, balanced_accuracy, confusion
 
 REPORT = "report.html"
-_FILTERS = ("score", "interval", "count", "seconds", "size", "plain", "percent", "points", "p_value")
+_FILTERS = ("score", "interval", "count", "seconds", "size", "plain", "percent", "points", "p_value", "listed")
 _EXAMPLES = (
     ("original", "original"),
     ("ciphertext", "ciphertext"),
@@ -29,7 +30,32 @@ _EXAMPLES = (
 )
 # Control characters but for line breaks, marks of direction, halves of characters.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_CHARTS = (("loss", "Loss"), ("accuracy", "Accuracy"), ("auroc", "AUROC"))
+_CHARTS = (
+    ("loss", "Loss", "cross-entropy, nats"),
+    ("accuracy", "Accuracy", "share of images"),
+    ("auroc", "AUROC", "area"),
+)
+_FILES = ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz")
+_SECTIONS = (
+    ("curves", "Training", "charts"),
+    ("sites", "Hospitals", "hospitals"),
+    ("events", "Drop-outs and resumes", "events"),
+    ("classes", "Classes", "answers"),
+    ("roc", "ROC curves", "has_roc"),
+    ("calibration", "Calibration", "answers"),
+    ("thief", "What a stolen model is worth without the key", "thief"),
+    ("examples", "What hiding does to an image", "examples"),
+    ("attacks", "Attacks", "attacks"),
+    ("policies", "Policies", "policies"),
+    ("skipped", "Skipped files", "said_skipped"),
+    ("configuration", "Configuration", "configuration"),
+    ("environment", "Environment", "environment"),
+    ("files", "Files", "files"),
+)
+"""Sections in their order: id, heading, and what must be there for them to be shown."""
+_EXPECTED = {"charts", "hospitals", "answers", "thief", "examples"}
+"""What a finished simulation has: where it is missing the page says so once."""
+_MOST_SITES = 100
 _THIEF = (
     ("owner", "the owner", "model and key"),
     ("wrong_key", "a thief", "whole model, a wrong key"),
@@ -68,8 +94,8 @@ def render(template: str, **content: Any) -> str:
         finalize=_plain,
     )
     environment.filters.update({each: getattr(words, each) for each in _FILTERS})
-    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    made: str = environment.get_template(template).render(style=Markup(style), **content)
+    styles = {name: Markup(_style(file)) for name, file in (("style", "style.css"), ("states_style", "states.css"))}
+    made: str = environment.get_template(template).render(**styles, **content)
     return made
 
 
@@ -81,7 +107,19 @@ def _plain(value: Any) -> Any:
     return _OBEYED.sub(lambda found: shown(found[0]), value)
 
 
+def _style(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
 def _content(run: RunRecord) -> dict[str, Any]:
+    found = _parts(run)
+    shown = [(name, heading) for name, heading, needs in _SECTIONS if found[needs]]
+    missing = [heading for _, heading, needs in _SECTIONS if not found[needs] and needs in _EXPECTED]
+    return {**found, "contents": shown, "shown": {name for name, _ in shown}, "absent": words.absent(run, missing)}
+
+
+def _parts(run: RunRecord) -> dict[str, Any]:
+    answered = answers.content(run.predictions, run.classes)
     return {
         "run": run,
         "title": str(run.manifest.get("name", "run")),
@@ -92,17 +130,23 @@ def _content(run: RunRecord) -> dict[str, Any]:
         "charts": _charts(run),
         "rounds": _rounds(run),
         "confusion": _confusion(run),
+        "answers": answered,
+        "has_roc": bool(answered and answered["roc"]),
+        "events": events.content(run),
+        "hospitals": bool(_site_rows(run) or _preflight(run)),
         "sites": _site_rows(run),
+        "scored": any(number(row.get(metric)) is not None for row in _site_rows(run) for metric in METRICS),
         "overall": _overall(run),
         "preflight": _preflight(run),
-        "left_out": _mappings(run.manifest.get("left_out")),
         "thief": _thief(run),
         "thief_words": words.thief(run),
         "examples": _examples(run),
         "policies": _policies(run),
         "skipped": left_out(run.sites),
-        "attacks": run.attacks,
-        "configuration": _yaml(run.experiment or run.run_config),
+        "said_skipped": bool(run.sites),
+        "attacks": attacked.content(run.folder),
+        "files": _files(run),
+        "configuration": as_yaml(run.experiment or run.run_config),
         "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},
     }
 
@@ -119,7 +163,14 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         ("sent by sites", words.size(summary.get("bytes_up"))),
         ("sent to sites", words.size(summary.get("bytes_down"))),
         ("device", words.plain(run.manifest.get("device"))),
+        *words.course(run),
     ]
+
+
+def _files(run: RunRecord) -> list[Link]:
+    folders = [f"sites/{path.name}" for path in sorted(run.folder.glob("sites/*")) if path.is_dir()]
+    own = [f"{folder}/{name}" for folder in folders[:_MOST_SITES] for name in ("site.json", "predictions.npz")]
+    return links(run.folder, [*_FILES, *own])
 
 
 def _moment(value: object) -> str:
@@ -137,7 +188,7 @@ def _charts(run: RunRecord) -> list[Chart]:
     majority = number((run.summary or {}).get("majority_rate"))
     references = {"accuracy": None if majority is None else ("majority", majority), "auroc": ("chance", 0.5)}
     made = []
-    for measure, heading in _CHARTS:
+    for measure, heading, title in _CHARTS:
         lines = [figures.Line(site, run.curve("validation", measure, site)) for site in run.curve_sites]
         if measure == "loss":
             lines.append(figures.Line("training", run.curve("train", measure, ALL), dashed=True))
@@ -145,7 +196,8 @@ def _charts(run: RunRecord) -> list[Chart]:
         drawn = [line for line in lines if line.points]
         if drawn:
             label = figures.described(f"{heading} over rounds, mean of all sites", main)
-            chart = figures.curves(drawn, name=f"curve-{measure}", label=label, reference=references.get(measure))
+            level = references.get(measure)
+            chart = figures.curves(drawn, name=f"curve-{measure}", label=label, reference=level, title=title)
             made.append(Chart(heading, chart))
     return made
 
@@ -199,7 +251,8 @@ def _overall(run: RunRecord) -> dict[str, Any] | None:
     return {
         **run.summary,
         "bounds": {metric: words.interval(bounds.get(metric)) for metric in METRICS},
-        "note": run.summary.get("intervals_note") or "",
+        # The note tells how the bounds were made; where there are none there is nothing to tell.
+        "note": run.summary.get("intervals_note") or "" if bounds else "",
     }
 
 
@@ -221,7 +274,8 @@ def _counts(row: Mapping, classes: list[str]) -> list[Any]:
 
 def _thief(run: RunRecord) -> list[dict[str, Any]]:
     found = section(run.summary, "thief")
-    if not found:
+    if not any(number(value) is not None for key, *_ in _THIEF for value in section(found, key).values()):
+        # A server that no site told a figure has nothing to show.
         return []
     notes = section(found, "notes")
     rows = [{"who": who, "holds": holds, "key": key, **section(found, key)} for key, who, holds in _THIEF]
@@ -250,5 +304,6 @@ def _mappings(value: object) -> list[Mapping]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def _yaml(document: Mapping) -> str:
+def as_yaml(document: Mapping) -> str:
+    """Settings as a person reads them."""
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)

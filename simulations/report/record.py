@@ -32,7 +32,6 @@ class RunRecord:
     sites: dict[str, Mapping] = field(default_factory=dict)
     predictions: dict[str, Predictions] = field(default_factory=dict)
     examples: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-    attacks: list[Mapping] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -103,7 +102,6 @@ def read_run(folder: str | Path) -> RunRecord:
         sites=_by_parent(folder.glob("sites/*/site.json"), problems),
         predictions=_predictions(folder, problems),
         examples=_arrays(folder / "examples.npz", problems),
-        attacks=[made for file in sorted(folder.glob("attacks/*.json")) if (made := _document(file, problems))],
         problems=problems,
     )
 

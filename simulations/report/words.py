@@ -80,6 +80,34 @@ def status(run: RunRecord) -> str:
     return _STATUS.get(run.status, f"Status: {run.status}.")
 
 
+def absent(run: RunRecord, missing: Sequence[str]) -> str:
+    """A sentence about sections that a page has not, and why; empty where all are there."""
+    if not missing:
+        return ""
+    named = listed(missing)
+    if run.experiment:
+        why = "the run was not asked for it, or has not come that far"
+    else:
+        why = "test images, answers and pictures stay with the sites, and a server has none of them"
+    return f"Not on this page: {named}; {why}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def course(run: RunRecord) -> list[tuple[str, str]]:
+    """How often a round went on without a site, and the run was taken up again, where either happened."""
+    rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
+    made = []
+    if isinstance(rows, list) and rows:
+        made.append(("updates left out", f"{len(rows)}"))
+    if isinstance(times, list) and times:
+        made.append(("resumed", "once" if len(times) == 1 else f"{len(times)} times"))
+    return made
+
+
 def headline(run: RunRecord) -> str:
     """The run and its result in a sentence or two."""
     return f"{_who(run)} {_how(run)}{_result(run)}"

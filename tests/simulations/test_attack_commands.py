@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,3 +162,93 @@ def test_a_size_that_is_not_whole_blocks_is_rounded_up_and_said(
     result = read_result(tmp_path / "known-plaintext.json")
     assert result.target["height"] == 40
     assert any("resized to 40 pixels" in note for note in result.notes)
+
+
+# --- how much is measured ---
+
+
+def test_no_attack_hides_more_images_than_it_may(attack_setting: Callable[..., Any]) -> None:
+    from simulations.attacks.study.attack import Attack  # noqa: PLC0415
+
+    setting = dataclasses.replace(attack_setting(keys=1, images=5), at_most=5)
+    free = attack_setting(keys=1, images=5)
+    more = []
+    for kind in ATTACKS.values():
+        attack: Attack = kind().within(5)
+        case = attack.case(setting, 0)
+        assert 1 <= len(case.targets.labels) <= 5, attack.name
+        assert case.labelled is None or len(case.labelled.labels) <= 5, attack.name
+        given = attack.case(setting, 0).seen(attack.knowledge)._given.get("ciphertexts")
+        images = getattr(given, "images", ())
+        assert len(getattr(images, "images", images)) <= 5, attack.name
+        more += [attack.name] if len(kind().case(free, 0).targets.labels) > 5 else []
+    # These took what they liked.
+    assert {"covariance", "aux-statistics", "jigsaw", "histogram-linkage"} <= set(more)
+
+
+def test_an_attack_that_is_made_for_more_says_so_and_is_judged_on_what_it_had(
+    attack_setting: Callable[..., Any],
+) -> None:
+    from simulations.attacks.study.measure import measure  # noqa: PLC0415
+
+    setting = dataclasses.replace(attack_setting(keys=2, images=3), at_most=3)
+    done = measure(ATTACKS["covariance"]().within(3), setting).result
+    assert (done.n, done.images_per_key, done.main) == (6, 3, "within_1_3")
+    assert done.metrics[done.main].target is not None
+    assert done.data["images_wanted"] == 1000
+    assert any("Made for 1000 images under each key, and held to 3" in note for note in done.notes)
+    one = dataclasses.replace(setting, images=1, at_most=1)
+    done = measure(ATTACKS["histogram-linkage"]().within(1), one).result
+    assert (done.applicable, done.reason) == (False, "needs 2 images under each key, and may have 1")
+    # Without a limit nothing is held.
+    assert "images_wanted" not in measure(ATTACKS["known-plaintext"](), attack_setting(keys=1, images=3)).result.data
+
+
+def test_options_become_limits(tmp_path: Path, smooth_npz: Callable[..., Path]) -> None:
+    import argparse  # noqa: PLC0415
+
+    from simulations.attacks.commands import _fitted, add_attack_commands, configured  # noqa: PLC0415
+    from simulations.attacks.config import prepare  # noqa: PLC0415
+
+    parser = argparse.ArgumentParser()
+    add_attack_commands(parser.add_subparsers())
+    line = ["attack", "all", "--images", str(smooth_npz()), "--cipher", "none", "--block", "8", "--out", str(tmp_path)]
+
+    def config_of(*words: str) -> Any:
+        return configured(parser.parse_args([*line, *words]))
+
+    standard = prepare(config_of()).setting
+    assert (standard.keys, standard.images, standard.at_most) == (10, 100, None)
+    held = prepare(config_of("--images-per-key", "20")).setting
+    assert (held.keys, held.images, held.at_most) == (10, 20, 20)
+    quick = prepare(config_of("--quick", "--size", "96"))
+    assert (quick.setting.keys, quick.setting.at_most, quick.setting.material.size) == (2, 20, 64)
+    assert any(note.startswith("A quick trial: 2 keys") for note in quick.notes)
+    assert config_of("--quick", "--keys", "3").keys == 3
+    for kind in ATTACKS.values():
+        slow, fast = kind(), _fitted(kind(), config_of("--quick"), device="cpu")
+        assert fast.weight <= slow.weight
+        assert fast.weight <= 20, fast.name
+
+
+def test_time_left_is_by_what_is_done(attack_setting: Callable[..., Any]) -> None:
+    from simulations.attacks.study.time_left import TimeLeft  # noqa: PLC0415
+
+    first, second, third = (ATTACKS[name]() for name in ("known-plaintext", "chosen-plaintext", "leading-bit"))
+    now = [0.0]
+    left = TimeLeft([first, second, third], keys=4, clock=lambda: now[0])
+    assert left.about == "time left not known yet"
+    for each in range(2):
+        now[0] = 60.0 * (each + 1)
+        left.key_done(first)
+    # Two of twelve keys in two minutes.
+    assert left.seconds == pytest.approx(600)
+    assert left.about == "about 10 min left"
+    now[0] += 30
+    assert left.seconds == pytest.approx(570)
+    # What does not apply takes no time.
+    left.ended(first)
+    left.ended(second)
+    assert left.text == "2 of 3 attacks done, about 4 min left"
+    left.ended(third)
+    assert left.text == "3 of 3 attacks done"

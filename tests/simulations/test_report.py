@@ -39,15 +39,19 @@ from simulations.statistics import (
 MakeRun = Callable[..., Path]
 SECTIONS = (
     "Training",
-    "Confusion matrix",
     "Hospitals",
+    "Classes",
+    "ROC curves",
+    "Calibration",
     "What a stolen model is worth without the key",
     "What hiding does to an image",
     "Policies",
     "Skipped files",
     "Configuration",
     "Environment",
+    "Files",
 )
+UNFINISHED = tuple(each for each in SECTIONS if each not in SECTIONS[2:7])
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -104,10 +108,17 @@ def read(path: Path) -> Page:
 
 
 def assert_self_contained(page: Page) -> None:
-    for link in page.values("src") + page.values("href") + page.values("xlink:href"):
+    for link in page.values("src") + page.values("xlink:href"):
         assert link.startswith(("data:image/png;base64,", "#")), link[:60]
+    # A link is followed by a click alone, and only to a file beside the page.
+    for link in page.values("href"):
+        assert re.fullmatch(r"#.*|\./[\w./%-]+", link, flags=re.DOTALL), link[:60]
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in page.tags}
     assert not [key for _, attrs in page.tags for key in attrs if key.startswith("on")]
+
+
+def charts(page: Page) -> list[dict[str, str]]:
+    return [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("class") == "chart"]
 
 
 def assert_ids(page: Page) -> None:
@@ -224,28 +235,18 @@ def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
     assert [each.name for each in run.iterdir() if each.name.startswith(".")] == []
 
 
-def test_attacks_are_shown_when_there_are_any(make_run: MakeRun) -> None:
-    run = make_run()
-    (run / "attacks").mkdir()
-    attack = {"name": "jigsaw", "knowledge": "ciphertexts", "metrics": {"ssim": {"target": 0.412, "chance": 0.3}}}
-    (run / "attacks" / "jigsaw.json").write_text(json.dumps(attack))
-    page = read(write_report(run))
-    assert "Attacks" in page.headings
-    assert ["ssim", "target 0.412, chance 0.3"] in page.rows
-
-
 # --- runs that did not end well ---
 
 
 def test_a_failed_run_shows_what_there_is(make_run: MakeRun) -> None:
     run = make_run(status="failed", error="FederationError: clinic-c: no reply within 600 s", examples=False)
     page = read(write_report(run))
-    assert tuple(page.headings) == SECTIONS
+    assert tuple(page.headings) == UNFINISHED
     assert "Failed. Below is what it had written until then." in page.text
     assert "FederationError: clinic-c: no reply within 600 s" in page.text
     assert "hospitals were to train" in page.text
-    assert "There is no test result." in page.text
-    assert [tag for tag, _ in page.tags].count("svg") == 3
+    assert "Not on this page: Classes, Calibration" in page.text
+    assert len(charts(page)) == 3
     assert_self_contained(page)
 
 
@@ -255,8 +256,8 @@ def test_a_run_that_only_began_has_a_page(make_run: MakeRun) -> None:
         gone.unlink()
     page = read(write_report(run))
     assert "Not finished" in page.text
-    assert "No round has been measured." in page.text
-    assert "No site has said which files it read." in page.text
+    assert "Not on this page: Training" in page.text
+    assert "Skipped files" not in page.headings
 
 
 def test_an_interrupted_run_with_predictions_still_shows_them(make_run: MakeRun) -> None:
@@ -277,7 +278,7 @@ def test_broken_files_are_named_and_left_out(make_run: MakeRun) -> None:
     page = read(write_report(run))
     for name in ("metrics.jsonl: line", "summary.json", "examples.npz", "predictions.npz"):
         assert name in page.text
-    assert [tag for tag, _ in page.tags].count("svg") == 3
+    assert len(charts(page)) == 3
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -345,8 +346,8 @@ def test_a_summary_that_is_no_json_is_named(make_run: MakeRun) -> None:
 def test_charts_of_any_number_of_sites_and_rounds(make_run: MakeRun, sites: int, rounds: int) -> None:
     path = write_report(make_run(sites=[f"site-{i}" for i in range(sites)], rounds=rounds, examples=False))
     page = read(path)
-    drawn = [attrs for tag, attrs in page.tags if tag == "svg"]
-    assert len(drawn) == 3
+    drawn = charts(page)
+    assert len(drawn) == 5
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
     assert_ids(page)
     assert path.read_text().count(">each site</text>") == (3 if sites > 6 else 0)
@@ -459,9 +460,12 @@ def test_a_comparison_equals_what_the_run_folders_say(arms: list[ArmResult], tmp
     assert stored["name"] == "trial"
     assert page.headings == [
         "Scores",
+        "Training",
         "Beside the plaintext twin",
         "What a stolen model is worth without the key",
         "Costs",
+        "Runs and files",
+        "Configuration",
     ]
     assert "equivalent within ±1 point (p < 0.001" in page.text
     assert "the twin was not run" in page.text

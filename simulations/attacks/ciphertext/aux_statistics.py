@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,17 @@ from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
 from simulations.attacks.solvers.schemes import may_negate, one_order_for_all_blocks
 from simulations.attacks.solvers.truth import true_key
 from simulations.attacks.study import scores
-from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.attack import (
+    Attack,
+    Chance,
+    Knowledge,
+    Metric,
+    Picture,
+    Scores,
+    Target,
+    by_images,
+    up_to,
+)
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.setting import Setting
 
@@ -77,6 +88,7 @@ class AuxStatistics(Attack):
         "Vogelstein et al. 2015, doi:10.1371/journal.pone.0121002 (graph matching by successive assignments)",
     )
     margin = 0.2
+    weight = 4.0
     control = "none"
 
     def __init__(self, *, images: Sequence[int] = (10, 100, 1000), looked_at: int = 100) -> None:
@@ -84,6 +96,14 @@ class AuxStatistics(Attack):
         # Half way: the largest number may be more than a data set has.
         self.shown = self.images[len(self.images) // 2]
         self.main = f"blocks_within_1_{self.shown}"
+        self.wanted = self.images[-1]
+
+    def within(self, images: int) -> Self:
+        """With its numbers up to that."""
+        made = copy.copy(self)
+        made.images, made.shown = up_to(self.images, images), min(self.shown, images)
+        made.main = f"blocks_within_1_{made.shown}"
+        return made
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

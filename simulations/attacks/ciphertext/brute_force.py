@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -64,10 +65,17 @@ class BruteForce(Attack):
     papers = ("Kerckhoffs 1883; NIST SP 800-57 part 1 (security strength)",)
     main = "key_found"
     margin = 0.5
+    weight = 60.0
 
     def __init__(self, *, space: int = 2**20, seconds: float = 60.0, secrets_seconds: float = 5.0) -> None:
         self.space, self.seconds, self.secrets_seconds = space, seconds, secrets_seconds
         self.control = type(IntegerSeeded.__name__, (IntegerSeeded,), {"space": space})
+
+    def quick(self) -> Self:
+        """In a space of a second."""
+        made = type(self)(space=2**12, seconds=min(self.seconds, 5.0), secrets_seconds=min(self.secrets_seconds, 1.0))
+        made.weight = 2.0
+        return made
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

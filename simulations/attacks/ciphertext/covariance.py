@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from simulations.attacks.solvers.blocks import Indices, Pixels, cut
 from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
 from simulations.attacks.solvers.schemes import blocks_stay, may_negate, one_order_for_all_blocks
 from simulations.attacks.solvers.truth import true_key
-from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.attack import Attack, Knowledge, Metric, Picture, Scores, Target, by_images, up_to
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.setting import Setting
 
@@ -60,12 +62,21 @@ class Covariance(Attack):
     )
     margin = 0.2
     control = "none"
+    weight = 2.0
 
     def __init__(self, *, images: Sequence[int] = (1, 10, 100, 1000)) -> None:
         self.images = tuple(sorted(images))
         # Half way: the largest number may be more than a data set has.
         self.shown = self.images[len(self.images) // 2]
         self.main = f"within_1_{self.shown}"
+        self.wanted = self.images[-1]
+
+    def within(self, images: int) -> Self:
+        """With its numbers up to that."""
+        made = copy.copy(self)
+        made.images, made.shown = up_to(self.images, images), min(self.shown, images)
+        made.main = f"within_1_{made.shown}"
+        return made
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

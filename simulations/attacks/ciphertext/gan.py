@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -45,11 +46,22 @@ class Gan(ImageAttack):
     )
     main = EITHER.name
     margin = 0.1
+    weight = 300.0
     control = "none"
     in_all = False
 
     def __init__(self, *, budget: Budget | None = None, ciphertexts: int = 1000) -> None:
         self.budget, self.ciphertexts = budget, ciphertexts
+        self.wanted = ciphertexts
+
+    def quick(self) -> Self:
+        """With few steps of a small network."""
+        from simulations.attacks.networks.training import Budget  # noqa: PLC0415 - torch is slow to import
+
+        made = copy.copy(self)
+        made.budget = Budget(steps=100, batch_size=8, width=32)
+        made.weight = 15.0
+        return made
 
     def notes(self, setting: Setting) -> list[str]:
         """Say what was spent, and on which public images."""

@@ -56,6 +56,9 @@ class HistogramLinkage(Attack):
     papers = ("Li et al. 2008, doi:10.1016/j.image.2008.01.003 (what follows from a pair)",)
     main = "top1_image"
     margin = 0.2
+    fewest = 2
+    wanted = 200
+    weight = 3.0
     control = "none"
 
     def __init__(self, *, decoys: int = 900, used: int = 8) -> None:
@@ -71,8 +74,9 @@ class HistogramLinkage(Attack):
         )
 
     def case(self, setting: Setting, key: int) -> Case:
-        """As many ciphertexts with a candidate as the setting says, and as many without."""
-        return setting.case(key, images=2 * setting.images, linkable=setting.images, decoys=self.decoys)
+        """As many ciphertexts with a candidate as the setting says and as many without, or half of what may be had."""
+        both = setting.capped(2 * setting.images)
+        return setting.case(key, images=both, linkable=both // 2, decoys=self.decoys)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Found:
         """Link, then use the surest links as pairs."""

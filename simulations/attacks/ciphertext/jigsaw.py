@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 import numpy as np
 
@@ -17,7 +19,17 @@ from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
 from simulations.attacks.solvers.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
 from simulations.attacks.solvers.truth import true_key
 from simulations.attacks.study import scores
-from simulations.attacks.study.attack import Attack, Chance, Knowledge, Metric, Picture, Scores, Target, by_images
+from simulations.attacks.study.attack import (
+    Attack,
+    Chance,
+    Knowledge,
+    Metric,
+    Picture,
+    Scores,
+    Target,
+    by_images,
+    up_to,
+)
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.controls import BlockShuffle
 from simulations.attacks.study.setting import Setting
@@ -63,11 +75,20 @@ class Jigsaw(Attack):
         "arXiv:2305.04543 (several images under one key)",
     )
     margin = 0.2
+    weight = 8.0
     control = BlockShuffle
 
     def __init__(self, *, images: Sequence[int] = (1, 10, 100), looked_at: int = 100) -> None:
         self.images, self.looked_at = tuple(sorted(images)), looked_at
         self.main = f"neighbour_{self.images[-1]}"
+        self.wanted = self.images[-1]
+
+    def within(self, images: int) -> Self:
+        """With its numbers up to that."""
+        made = copy.copy(self)
+        made.images = up_to(self.images, images)
+        made.main = f"neighbour_{made.images[-1]}"
+        return made
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

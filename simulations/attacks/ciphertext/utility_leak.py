@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,10 +62,18 @@ class UtilityLeak(Attack):
     )
     main = "class_auroc_values"
     margin = 0.1
+    weight = 30.0
     control = "none"
 
     def __init__(self, *, labelled: int = 500, vit_keys: int = 3) -> None:
         self.labelled, self.vit_keys = labelled, vit_keys
+        self.wanted = labelled
+
+    def quick(self) -> Self:
+        """Without the ViT."""
+        made = copy.copy(self)
+        made.vit_keys, made.weight = 0, 4.0
+        return made
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -62,6 +62,7 @@ class ViewLinkage(Attack):
     papers = ("Carlini et al. 2021, arXiv:2108.07256 (linking encodings to originals)",)
     main = "auroc_other_key_both"
     margin = 0.1
+    fewest = 2
     control = "none"
 
     def __init__(self, *, strength: str = "standard", flip: bool = False) -> None:

@@ -113,6 +113,7 @@ def _sized(arguments: argparse.Namespace) -> AttackConfig:
 def _settings(config: AttackConfig) -> dict[str, Any]:
     """What results must share to stand in one table."""
     from medveil.config import to_mapping  # noqa: PLC0415
+    from simulations.attacks.config import STANDARD_IMAGES  # noqa: PLC0415
 
     data = {name: value for name, value in to_mapping(config.data).items() if name != "path"}
     return {
@@ -120,7 +121,10 @@ def _settings(config: AttackConfig) -> dict[str, Any]:
         "data": data,
         "block": config.cipher.block,
         "keys": config.keys,
-        "images per key": config.images,
+        "images per key": STANDARD_IMAGES if config.images is None else config.images,
+        # Before images per key was a limit for every attack, there was none.
+        "at most": config.images,
+        "quick": config.quick or None,
         "seed": config.seed,
         "public": None if config.public is None else str(Path(config.public).resolve()),
     }
@@ -138,4 +142,5 @@ def _options(arguments: argparse.Namespace, config: AttackConfig) -> list[str]:
         ("--device", arguments.device),
     ):
         made += [] if value is None else [option, str(value)]
+    made += ["--quick"] if arguments.quick else []
     return [*made, *(["--set", *arguments.overrides] if arguments.overrides else [])]

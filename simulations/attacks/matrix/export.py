@@ -38,7 +38,7 @@ def as_csv(table: Table) -> str:
                 "kind": row.kind,
                 "knowledge": "; ".join(row.knowledge),
                 "state": cell.state,
-                "reason": words.why(cell),
+                "reason": words.why(cell) or words.held_to(cell),
                 "margin": row.margin,
             }
             made += [{**head, **each} for each in _metrics(cell) or [{}]]
@@ -79,7 +79,14 @@ def _cell(cell: Cell) -> str:
     word, main = words.STATES[cell.state].word, cell.main
     if main is None or main.target is None:
         return word
-    parts = (f"{word}:", words.number(main.target), words.within(main, "target"), words.chance(main))
+    held = words.held_to(cell)
+    parts = (
+        f"{word}:",
+        words.number(main.target),
+        words.within(main, "target"),
+        words.chance(main),
+        f"({held})" if held else "",
+    )
     return " ".join(each for each in parts if each)
 
 

@@ -17,9 +17,16 @@ from simulations.attacks.matrix.picture import draw
 from simulations.attacks.matrix.table import Cell, Row, Table
 from simulations.attacks.study.result import ARMS, Measured, Result
 from simulations.report import figures, page
+from simulations.report.links import Link, links
 
 PAGE, CSV, MARKDOWN, PICTURE = "matrix.html", "matrix.csv", "matrix.md", "matrix.png"
 _WIDTH, _QUALITY = 860, 42
+_LARGEST = 1_900_000
+"""Bytes of the page: figures beyond stay beside it, linked. It is sent by mail and opened on phones."""
+_AROUND = 300
+"""Bytes of the tag around a figure, at most, but for the names in it."""
+_FIRST = ("succeeds", "above chance", "at chance")
+"""Whose figures are put into the page first."""
 _DIAGNOSTICS = {
     "statistics": ("entropy", "correlation_horizontal", "npcr_one_pixel", "uaci_one_pixel", "npcr_two_keys"),
     "perturbation": ("ssim_bit_flip_0_01", "ssim_noise_0_05", "accuracy_undamaged"),
@@ -39,6 +46,7 @@ class Drawn(NamedTuple):
 
     cell: Cell
     figure: str | None
+    files: list[Link]
 
 
 class Line(NamedTuple):
@@ -83,17 +91,35 @@ def write_page(folder: Path, table: Table) -> Path:
             (text, [_least(table, scheme, recovers) for scheme in table.columns])
             for recovers, text in words.RECOVERS.items()
         ],
-        "sections": [_section(row, folder) for row in table.rows],
         "states": _legend(),
         "seconds_in_all": words.seconds_in_all(table.results),
         "facts": _facts(table),
         "words": words,
         "arms": ARMS,
         "own_style": Markup(style),
+        "files": links(folder, (CSV, MARKDOWN, PICTURE)),
     }
     path = folder / PAGE
-    write_text(path, page.render("matrix.html", **content), mode=0o600)
+    bare = page.render("matrix.html", sections=[_section(row, folder, {}) for row in table.rows], **content)
+    shown = _figures(table, folder, room=_LARGEST - len(bare.encode("utf-8")))
+    sections = [_section(row, folder, shown) for row in table.rows]
+    write_text(path, page.render("matrix.html", sections=sections, **content), mode=0o600)
     return path
+
+
+def _figures(table: Table, folder: Path, *, room: int) -> dict[tuple[str, str], str]:
+    """Figures as data URIs by scheme and attack: as many as there is room for, of what succeeded first."""
+    cells = [cell for row in table.rows for cell in row.cells]
+    rank = {state: place for place, state in enumerate(_FIRST)}
+    made = {}
+    for cell in sorted(cells, key=lambda each: rank.get(each.state, len(rank))):
+        if room <= 0:
+            break
+        found = _figure(cell, folder)
+        if found is not None and len(found) + _AROUND <= room:
+            made[cell.scheme, cell.attack] = found
+            room -= len(found) + _AROUND
+    return made
 
 
 def _groups(table: Table) -> list[Group]:
@@ -129,8 +155,8 @@ def _lines(row: Row) -> list[Line]:
     return made or [nothing]
 
 
-def _section(row: Row, folder: Path) -> dict[str, Any]:
-    drawn = [Drawn(each, _figure(each, folder)) for each in row.cells]
+def _section(row: Row, folder: Path, shown: dict[tuple[str, str], str]) -> dict[str, Any]:
+    drawn = [Drawn(each, shown.get((each.scheme, each.attack)), _files(each, folder)) for each in row.cells]
     unhidden = any(each.scheme == "none" and each.main is not None for each in row.cells)
     return {"row": row, "drawn": drawn, "chart": _chart(row), "unhidden": unhidden}
 
@@ -152,7 +178,13 @@ def _chart(row: Row) -> Markup | None:
         return None
     label = f"{row.attack}: " + ", ".join(f"{each.name} {words.number(each.value)}" for each in dots)
     reference = sum(levels) / len(levels) if levels else None
-    return figures.dots(dots, name=f"chart-{row.attack}", label=label, reference=reference)
+    return figures.dots(dots, name=f"chart-{row.attack}", label=label, reference=reference, title=row.unit)
+
+
+def _files(cell: Cell, folder: Path) -> list[Link]:
+    if cell.result is None or Path(cell.attack).name != cell.attack:
+        return []
+    return links(folder, [f"{cell.scheme}/{cell.attack}.json", f"{cell.scheme}/{cell.attack}.png"])
 
 
 def _figure(cell: Cell, folder: Path) -> str | None:

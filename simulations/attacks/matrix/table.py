@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from medveil.errors import MedVeilError
-from simulations.attacks.matrix.targets import in_order
+from simulations.attacks.matrix.targets import Column, in_order
 from simulations.attacks.registry import ATTACKS
 from simulations.attacks.study.attack import Attack, Knowledge
 from simulations.attacks.study.measure import control_name
 from simulations.attacks.study.result import Measured, Result, read_result
 
-NOT_MEASURED, FAILED, NOT_SCORED = "not measured", "failed", "not scored"
+NOT_MEASURED, FAILED, NOT_SCORED, NEEDS_MORE = "not measured", "failed", "not scored", "needs more images"
 _RANK = {each: at for at, each in enumerate(Knowledge)}
 
 
@@ -39,15 +39,24 @@ class Cell:
 
     @property
     def state(self) -> str:
-        """A verdict of `simulations.attacks.study.result`; ``"not measured"``, ``"failed"`` or ``"not scored"``.
+        """A verdict of `simulations.attacks.study.result`, or one of the four states below.
 
-        Not scored is a result whose main figure is not defined for the scheme, as where an attack that finds an order
-        of blocks meets a scheme without one: that is no failure of the attack at anything.
+        They are ``"not measured"``, ``"failed"``, ``"not scored"`` and ``"needs more images"``. Not scored is a result
+        whose main figure is not defined for the scheme, as where an attack that finds an order of
+        blocks meets a scheme without one: that is no failure of the attack at anything.
         """
         if self.result is not None:
+            if not self.result.applicable and self.images_wanted is not None:
+                return NEEDS_MORE
             unscored = self.main is not None and self.main.target is None
             return NOT_SCORED if unscored and self.result.kind == "attack" else self.result.verdict
         return NOT_MEASURED if self.failure is None else FAILED
+
+    @property
+    def images_wanted(self) -> int | None:
+        """How many images under each key the attack would have taken, where it was held to fewer."""
+        found = None if self.result is None else self.result.data.get("images_wanted")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     @property
     def main(self) -> Measured | None:
@@ -129,12 +138,9 @@ def read_table(
     found: dict[tuple[str, str], Result] = {}
     problems: list[str] = []
     for path in sorted(folder.glob("*/*.json")):
-        try:
-            result = read_result(path)
-        except MedVeilError as error:
-            problems.append(str(error))
-            continue
-        found[path.parent.name, result.attack] = result
+        result = _read(path, problems)
+        if result is not None:
+            found[path.parent.name, result.attack] = result
     failed = failures or {}
     labels = in_order({*columns, *failed, *(scheme for scheme, _ in found)})
     names = [*ATTACKS, *sorted({name for _, name in found} - ATTACKS.keys())]
@@ -142,6 +148,36 @@ def read_table(
     # The least a row assumes decides its place; sorting keeps the order of the list among equals.
     rows.sort(key=lambda row: _rank(row.knowledge))
     return Table(tuple(labels), tuple(rows), tuple(problems), settings or {})
+
+
+def read_attacks(folder: Path) -> Table:
+    """Read every ``NAME.json`` of one folder, as `medveil-sim attack` leaves them: a column for each scheme in it.
+
+    Attacks that are not there have no row.
+    """
+    problems: list[str] = []
+    read = [_read(path, problems) for path in sorted(folder.glob("*.json"))]
+    found = {(label_of(each), each.attack): each for each in read if each is not None}
+    labels = in_order({scheme for scheme, _ in found})
+    named = {name for _, name in found}
+    names = [*(name for name in ATTACKS if name in named), *sorted(named - ATTACKS.keys())]
+    rows = [_row(name, labels, found, {}) for name in names]
+    rows.sort(key=lambda row: _rank(row.knowledge))
+    return Table(tuple(labels), tuple(rows), tuple(problems))
+
+
+def label_of(result: Result) -> str:
+    """The column a result belongs to: its scheme, ``+negate`` where that negates."""
+    scheme, negate = str(result.target.get("scheme", "")), result.target.get("negate") is True
+    return Column(scheme, negate and scheme != "none").label
+
+
+def _read(path: Path, problems: list[str]) -> Result | None:
+    try:
+        return read_result(path)
+    except MedVeilError as error:
+        problems.append(str(error))
+        return None
 
 
 def finished(folder: Path, scheme: str, attack: str) -> bool:

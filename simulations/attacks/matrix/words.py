@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from simulations.attacks.matrix.table import FAILED, NOT_MEASURED, NOT_SCORED, Cell, Row, Table
+from simulations.attacks.matrix.table import FAILED, NEEDS_MORE, NOT_MEASURED, NOT_SCORED, Cell, Row, Table
 from simulations.attacks.study.attack import Knowledge
 from simulations.attacks.study.result import FEWEST_IMAGES, FEWEST_KEYS, Measured, Result
 
@@ -43,6 +43,9 @@ STATES = {
     NOT_MEASURED: State("unmeasured", "not measured", "Nobody has tried here: nothing is known."),
     NOT_SCORED: State(
         "unscored", "not scored", "What this attack looks for does not exist in this scheme: nothing is shown."
+    ),
+    NEEDS_MORE: State(
+        "unmeasured", "needs more images", "It cannot be scored on as few images as it was held to: nothing is shown."
     ),
     FAILED: State("unmeasured", "failed", "It was tried and could not be measured; the page gives the reason."),
     "diagnostic": State("diagnostic", "", "A measurement that recovers nothing, without a verdict."),
@@ -104,6 +107,13 @@ def other_figure(cell: Cell) -> str:
     return ""
 
 
+def held_to(cell: Cell) -> str:
+    """That an attack was given fewer images than it is made for; empty where it was not."""
+    if cell.result is None or not cell.result.applicable or cell.images_wanted is None:
+        return ""
+    return f"made for {cell.images_wanted} images, had {cell.result.images_per_key}"
+
+
 def title(table: Table) -> str:
     """A heading for the page."""
     places = {str(each.data.get("path", "")).rstrip("/").rpartition("/")[2] for each in table.results}
@@ -148,7 +158,7 @@ def verdict(table: Table, scheme: str) -> str:
     place = table.columns.index(scheme)
     states = [row.cells[place].state for row in table.attacks]
     applied = sum(state in {"succeeds", "above chance", "at chance"} for state in states)
-    untried = sum(state in {NOT_MEASURED, FAILED} for state in states)
+    untried = sum(state in {NOT_MEASURED, FAILED, NEEDS_MORE} for state in states)
     rest = f" Not measured: {untried}." if untried else ""
     if not applied:
         return f"No attack that applies was measured.{rest}"

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from simulations.attacks.study.cases import Case, Knowledge, Seen
 from simulations.attacks.study.scores import Pixels
 from simulations.attacks.study.setting import Setting
 
-__all__ = ["Attack", "Chance", "Knowledge", "Metric", "Picture", "Scores", "Target", "by_images"]
+__all__ = ["Attack", "Chance", "Knowledge", "Metric", "Picture", "Scores", "Target", "by_images", "up_to"]
 
 Scores = dict[str, float]
 
@@ -135,6 +135,12 @@ class Attack(ABC):
         Whether ``medveil-sim attack all`` includes it.
     device : str
         Where networks are trained, by those attacks that train any: cpu, cuda, cuda:N or auto.
+    fewest : int
+        Images under one key without which nothing can be scored.
+    wanted : int
+        Ciphertexts, or labelled ones, under one key that it is made for; 0 where it takes what it is given.
+    weight : float
+        How long one key takes beside another attack's, roughly: for the time left over several.
     """
 
     name: ClassVar[str]
@@ -148,6 +154,17 @@ class Attack(ABC):
     control: str | type[ImageCipher] | None = "none"
     in_all: ClassVar[bool] = True
     device: str = "auto"
+    fewest: ClassVar[int] = 1
+    weight: float = 1.0
+    wanted: int = 0
+
+    def within(self, images: int) -> Self:
+        """The same attack where at most so many ciphertexts of a key may be had: its verdict is on what that gives."""
+        return self
+
+    def quick(self) -> Self:
+        """The same attack with an effort that takes seconds: for a trial, not for a finding."""
+        return self
 
     @property
     @abstractmethod
@@ -195,6 +212,11 @@ class Attack(ABC):
     def run(self, case: Case, rng: np.random.Generator, *, wrong_key: bool = False) -> Scores:
         """Attack one case and score it: the attacker sees only what `knowledge` names."""
         return self.score(self.recover(case.seen(self.knowledge, wrong_key=wrong_key), rng), case)
+
+
+def up_to(images: Iterable[int], most: int) -> tuple[int, ...]:
+    """Numbers of images, none above `most`: what is more becomes `most`."""
+    return tuple(sorted({min(each, most) for each in images}))
 
 
 def best(metrics: Iterable[Metric], guesses: Iterable[Scores]) -> Scores:

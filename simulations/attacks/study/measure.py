@@ -43,7 +43,7 @@ def measure(
         Called when a key is done.
     """
     began = time.perf_counter()
-    reason = attack.applies_to(Target(setting.config, setting.geometry))
+    reason = attack.applies_to(Target(setting.config, setting.geometry)) or _lacking(attack, setting)
     if reason is not None:
         return Outcome(_result(attack, setting, reason=reason, notes=notes), [])
     arms = _Arms(attack, setting)
@@ -63,6 +63,12 @@ def measure(
         seconds=time.perf_counter() - began,
     )
     return Outcome(result, arms.pictures)
+
+
+def _lacking(attack: Attack, setting: Setting) -> str | None:
+    """Why an attack cannot be scored on so few images; None where it can."""
+    had = setting.capped(setting.images)
+    return None if had >= attack.fewest else f"needs {attack.fewest} images under each key, and may have {had}"
 
 
 class _Arms:
@@ -164,7 +170,7 @@ def _result(
         verdict=verdict_of(kind=attack.kind, reason=reason, main=made.get(attack.main), margin=attack.margin),
         target=_described(setting),
         control=control_name(attack.control),
-        data=_data(setting),
+        data=_data(setting) | _short_of(attack, setting),
         n=n,
         images_per_key=n // setting.keys,
         keys=setting.keys if n else 0,
@@ -173,11 +179,28 @@ def _result(
         margin=attack.margin,
         metrics=made,
         reasons=reasons or {},
-        notes=[*notes, *([*attack.notes(setting), *_too_few(setting.keys, n // setting.keys)] if n else [])],
+        notes=[*notes, *(_notes(attack, setting, n=n) if n else [])],
         attack_seconds=attack_seconds,
         seconds=seconds,
         environment={"medveil": medveil_version(), "numpy": np.__version__},
     )
+
+
+def _short_of(attack: Attack, setting: Setting) -> dict[str, object]:
+    """How many images under each key the attack would have taken, where it was given fewer."""
+    wanted = max(attack.wanted, attack.fewest)
+    return {"images_wanted": wanted} if setting.at_most is not None and setting.at_most < wanted else {}
+
+
+def _notes(attack: Attack, setting: Setting, *, n: int) -> list[str]:
+    made = [*attack.notes(setting), *_too_few(setting.keys, n // setting.keys)]
+    short = _short_of(attack, setting)
+    if short:
+        made.append(
+            f"Made for {short['images_wanted']} images under each key, and held to {setting.at_most}: "
+            "with more it may recover more."
+        )
+    return made
 
 
 def _described(setting: Setting) -> dict[str, object]:

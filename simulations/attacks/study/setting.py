@@ -43,6 +43,9 @@ class Setting:
         The run whose images and cipher these are, for what can be measured on its own models.
     elsewhere : Material or None
         Another source, all of whose images are the attacker's public ones; None for half of `material`.
+    at_most : int or None
+        Images hidden under each key and attacked, at most, whatever an attack asks for, and as many labelled ones
+        beside them; None where each attack may take what it was made for.
     """
 
     material: Material
@@ -53,6 +56,7 @@ class Setting:
     kind: type[ImageCipher] | None = None
     run: Path | None = None
     elsewhere: Material | None = None
+    at_most: int | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("keys", self.keys), ("images per key", self.images)):
@@ -72,6 +76,10 @@ class Setting:
     def seeds(self) -> list[int]:
         """The seed of each key."""
         return [self.seed + key for key in range(self.keys)]
+
+    def capped(self, images: int) -> int:
+        """A number of images, or as many of them as may be hidden under one key."""
+        return images if self.at_most is None else min(images, self.at_most)
 
     def under(self, scheme: str | type[ImageCipher]) -> Setting:
         """The same images and keys under another scheme, with its own settings where it has any."""
@@ -125,8 +133,8 @@ class Setting:
         """
         rng = generator(self.seed + key, "images")
         material = self.material
-        count = self.images if images is None else images
-        will_do = count if fewest is None else fewest
+        count, labelled = self.capped(self.images if images is None else images), self.capped(labelled)
+        will_do = count if fewest is None else min(fewest, count)
         drawn = material.draw(
             count + decoys, pool=material.attacked, rng=rng, at_least=will_do, what="images to attack"
         )

@@ -1,0 +1,34 @@
+"""The attack part of a run's page: the table of the matrix page, with the run's scheme as its one column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from simulations.report.links import Link, links
+
+
+def content(run: Path) -> dict[str, Any] | None:
+    """What ``RUN/attacks/`` holds; None where it holds no results."""
+    folder = run / "attacks"
+    if not any(folder.glob("*.json")):
+        return None
+    # scipy and scikit-image are slow to import, and most runs were never attacked.
+    from simulations.attacks.matrix import words  # noqa: PLC0415
+    from simulations.attacks.matrix.table import read_attacks  # noqa: PLC0415
+
+    table = read_attacks(folder)
+    return {
+        "table": table,
+        "words": words,
+        "trial": words.trial(table),
+        "verdicts": [(scheme, words.verdict(table, scheme)) for scheme in table.columns],
+        "files": {row.attack: _files(run, row.attack) for row in table.rows},
+        "notes": list(dict.fromkeys(note for each in table.results for note in each.notes)),
+    }
+
+
+def _files(run: Path, attack: str) -> list[Link]:
+    if Path(attack).name != attack:
+        return []
+    return links(run, [f"attacks/{attack}.json", f"attacks/{attack}.png"])
