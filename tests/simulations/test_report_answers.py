@@ -167,8 +167,7 @@ def test_the_models_size_is_shown_as_the_manifest_tells_it(make_run: MakeRun) ->
     manifest["model"] = {"name": "vit_x", "width": 128, "depth": 4, "heads": 2, "patch": 8, "parameters": 1234567}
     (run / "manifest.json").write_text(json.dumps(manifest))
     text = visible(write_report(run))
-    assert "architecture vit_x width 128 depth 4 heads 2" in text
-    assert "parameters 1 234 567" in text
+    assert "vit_x with width 128, depth 4, 2 heads; patch 8, 1.23 M parameters" in text
 
 
 def test_files_are_linked_relatively_and_are_there(make_run: MakeRun) -> None:
