@@ -11,6 +11,7 @@ from docsite import commands, links, outside, renderings, results, sentences, se
 from docsite.__main__ import check
 from docsite.generated import GENERATED
 from docsite.places import ROOT, for_site
+from fault_table import leave
 
 from fl_client.deployment.config import SiteConfig
 from fl_server.deployment.consortium import ConsortiumConfig
@@ -111,11 +112,15 @@ def test_renderings_show_the_files_own_numbers() -> None:
     round_ = {"wall_s": 7.0, "worked_s": 4.0, "cost_s": 3.0}
     measured = {"overhead": {"model": "vit", "medveil": round_, "plain_flower": {**round_, "wall_s": 65.8}}}
     assert "| plain flower | 65.80 s | 4.00 s | 3.00 s |" in renderings.deployment(measured)
-    row = {"fault": "a site", "happened": "named", "outcome": "passed", "seconds": 22.4}
-    assert "| a site | named | passed | 22 |" in renderings.faults({"rows": [row]})
     attack = json.loads((results.RESULTS / "practice-attacks/jigsaw.json").read_text())
     main = attack["metrics"][attack["main"]]
     assert f"{main['target']:.3f} [{main['ci95']['target'][0]:.3f}" in renderings.attacks([attack])
+
+
+def test_the_table_of_faults_is_what_the_tests_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    leave(tmp_path / "faults.json", [("kills", "a site", "named", "passed", "22")])
+    assert "| a site | named | passed | 22 |" in results.rendered("faults.json")
 
 
 @pytest.mark.parametrize("door", commands.DOORS)

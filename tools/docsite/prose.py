@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1\s*$", re.MULTILINE | re.DOTALL)
-_RESULTS = re.compile(r"<!-- (results|measured|rows)\b.*?<!-- /\1 -->", re.DOTALL)
+_RESULTS = re.compile(r"^<!-- (results|measured|rows)\b.*?^<!-- /\1 -->", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _INDENTED = re.compile(r"^ {4}(?! *[-*0-9]).*$", re.MULTILINE)
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")

@@ -18,10 +18,11 @@ from docsite import renderings
 from docsite.places import DOCS, ROOT, named
 
 RESULTS = DOCS / "results"
-_MADE = re.compile(r"(<!-- results: (\S+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
-_MEASURED = re.compile(r"<!-- measured: (\S+) -->\n(.*?)<!-- /measured -->", re.DOTALL)
-_ROWS = re.compile(r"<!-- rows of: (\S+) (\S+) -->\n(.*?)<!-- /rows -->", re.DOTALL)
-_MARK = re.compile(r"<!-- /?(?:results|measured|rows)\b")
+_SPAN = re.DOTALL | re.MULTILINE
+_MADE = re.compile(r"(^<!-- results: (\S+) -->\n)(.*?)(^<!-- /results -->)", _SPAN)
+_MEASURED = re.compile(r"^<!-- measured: (\S+) -->\n(.*?)^<!-- /measured -->", _SPAN)
+_ROWS = re.compile(r"^<!-- rows of: (\S+) (\S+) -->\n(.*?)^<!-- /rows -->", _SPAN)
+_MARK = re.compile(r"^<!-- /?(?:results|measured|rows)\b", re.MULTILINE)
 _SOURCE = re.compile(r"Measured with `([^`]+)`; the figures came in with commit `([0-9a-f]{7,40})`")
 _RENDERINGS: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
     (lambda found: found.get("format") == "medveil-comparison", renderings.comparison),
