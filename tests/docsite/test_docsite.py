@@ -17,6 +17,7 @@ from fl_client.deployment.config import SiteConfig
 from fl_server.deployment.consortium import ConsortiumConfig
 from fl_server.deployment.plan import RunFile
 from medveil.config import to_mapping
+from medveil.versions import medveil_version
 from simulations.config import ExperimentConfig
 
 
@@ -181,6 +182,13 @@ def test_what_a_page_fetches_from_elsewhere_is_found(tmp_path: Path, html: str, 
 )
 def test_links_are_right_on_the_site_too(page: str, link: str, right: str) -> None:
     assert for_site(f"[x]({link})", page) == f"[x]({right})"
+
+
+def test_the_version_to_cite_is_the_programs() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == medveil_version()
+    assert f"version = {{{medveil_version()}}}" in (ROOT / "docs/how-to/cite.md").read_text()
+    assert f"## {medveil_version()}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_every_page_is_in_the_navigation() -> None:
