@@ -191,6 +191,16 @@ def test_the_version_to_cite_is_the_programs() -> None:
     assert f"## {medveil_version()}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_every_module_the_api_shows_is_there() -> None:
+    shown = [name for page in (ROOT / "docs/reference/api").glob("*.md") for name in _modules(page)]
+    assert len(shown) > 30
+    assert [name for name in shown if not (ROOT / name.replace(".", "/")).with_suffix(".py").is_file()] == []
+
+
+def _modules(page: Path) -> list[str]:
+    return [line.removeprefix("::: ") for line in page.read_text().splitlines() if line.startswith("::: ")]
+
+
 def test_every_page_is_in_the_navigation() -> None:
     shown = json.dumps(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
     pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
