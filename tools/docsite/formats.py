@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from docsite.places import ROOT
@@ -16,7 +16,8 @@ _NAME = re.compile(r"medveil-[a-z-]+\Z")
 
 def page() -> str:
     """Every format that persists."""
-    rows = sorted(row for package in _PACKAGES for path in (ROOT / package).rglob("*.py") for row in _formats(path))
+    trees = {_module(path): ast.parse(path.read_text()) for name in _PACKAGES for path in (ROOT / name).rglob("*.py")}
+    rows = sorted(row for module, tree in trees.items() for row in _formats(module, tree, trees))
     lines = [
         "# Formats",
         "",
@@ -28,15 +29,27 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def _formats(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    tree = ast.parse(path.read_text())
-    given = dict(_constants(tree))
+def _formats(module: str, tree: ast.Module, trees: Mapping[str, ast.Module]) -> Iterator[tuple[str, str, str, str]]:
     text = (ast.get_docstring(tree) or "").split("\n\n")[0]
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for name, value in given.items():
+    for name, value in _constants(tree):
         if "FORMAT" in name and isinstance(value, str) and _NAME.match(value):
-            version = given.get("VERSION", given.get("_VERSION", ""))
-            yield code(value), str(version), safe(text), code(module)
+            versions = [_version(tree), *(_version(each) for each in trees.values() if _imports(each, module, name))]
+            yield code(value), next(filter(None, versions), ""), safe(text), code(module)
+
+
+def _version(tree: ast.Module) -> str:
+    given = dict(_constants(tree))
+    return str(given.get("VERSION", given.get("_VERSION", "")))
+
+
+def _imports(tree: ast.Module, module: str, name: str) -> bool:
+    """Whether a module takes a format's name from another, as one does that writes what others only recognise."""
+    taken = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == module]
+    return any(each.name == name for node in taken for each in node.names)
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def _constants(tree: ast.Module) -> Iterator[tuple[str, object]]:
