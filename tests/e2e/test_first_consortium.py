@@ -19,7 +19,7 @@ from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_server.cli import main as server_main
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 NAME, SITES = "st-anna", ("st-anna", "mercy")
 CLASSES = {"none": "no_tumor", "mass": "glioma"}

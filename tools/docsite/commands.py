@@ -30,14 +30,16 @@ def page(door: str) -> str:
     """A door's page: each command with its usage, arguments and example."""
     os.environ["COLUMNS"] = _WIDTH
     parser = parser_of(door)
-    lines = [f"# {door}", "", safe(parser.description or ""), "", "```sh", _example(parser), "```", ""]
+    example, more = _example(parser)
+    lines = [f"# {door}", "", safe(parser.description or ""), "", "```sh", example, "```", "", more, ""]
     for command in _commands(parser):
         level = "##" if command.prog.count(" ") == 1 else "###"
         lines += [f"{level} {command.prog.removeprefix(f'{door} ')}", "", safe(command.description or ""), ""]
         lines += ["```text", _usage(command), "```", ""]
         rows = [_row(each) for each in command._actions if each.help != argparse.SUPPRESS and _shown(each)]
         lines += [table(("argument", "what"), rows)] if rows else []
-        lines += ["```sh", example, "```", ""] if (example := _example(command)) else []
+        example, more = _example(command)
+        lines += ["```sh", example, "```", "", more, ""] if example else []
     return "\n".join(lines)
 
 
@@ -70,8 +72,11 @@ def _value(action: argparse.Action) -> str:
     return " ".join(shown) if isinstance(shown, tuple) else str(shown)
 
 
-def _example(parser: argparse.ArgumentParser) -> str:
-    return (parser.epilog or "").removeprefix("example: ")
+def _example(parser: argparse.ArgumentParser) -> tuple[str, str]:
+    """A command's example, and what its help says behind it as a sentence."""
+    example, _, more = (parser.epilog or "").removeprefix("example: ").partition("; ")
+    text, _, shell = more.partition(": ")
+    return example, f"{safe(text[:1].upper() + text[1:])}: {code(shell)}" if shell else safe(more)
 
 
 def _usage(command: argparse.ArgumentParser) -> str:
