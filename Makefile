@@ -3,6 +3,7 @@
 #   make test          lint, types, import contracts, all tests
 #   make test-faults   kill, cut, fill and corrupt a real consortium, and print what happened
 #   make demo-flower   the demo through Flower's own simulation
+#   make docs          build the documentation's site below build/site, offline; fails on a broken link or figure
 #   make bench         speed, as ratios measured in one run
 #   make tools         unpack dciodvfy, which checks DICOM files, below build/tools (Debian; no root)
 
@@ -19,7 +20,7 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: help demo demo-flower test lint types contracts tests test-faults bench tools format clean
+.PHONY: help demo demo-flower test lint types contracts tests test-faults docs docs-results bench tools format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -41,6 +42,11 @@ $(VENV)/.installed-flower: $(VENV)/.installed
 $(VENV)/.installed-test: $(VENV)/.installed
 	@echo "installing what the tests need"
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "installing what builds the documentation"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 demo: $(VENV)/.installed
@@ -72,7 +78,20 @@ tests: $(VENV)/.installed-test
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"
-	@$(BIN)/pytest tests/e2e -m "fault or faults" --disable-warnings -rN
+	@MEDVEIL_FAULTS=build/faults.json $(BIN)/pytest tests/e2e -m "fault or faults" --disable-warnings -rN
+
+# PYTHONPATH: tools/ is no part of the installed program. The variable silences an advertisement of MkDocs' theme.
+docs: export PYTHONPATH = tools
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m docsite check
+	@$(BIN)/python -W ignore::DeprecationWarning -m mkdocs build --quiet --strict --clean
+	@$(BIN)/python -m docsite outside
+	@echo "documentation: build/site/index.html"
+
+docs-results: export PYTHONPATH = tools
+docs-results: $(VENV)/.installed
+	@$(BIN)/python -m docsite write
 
 bench: $(VENV)/.installed
 	@$(BIN)/medveil-sim bench --json bench.json

@@ -1,15 +1,14 @@
-"""What the README tells a newcomer to type, typed."""
+"""What README and docs tell a newcomer to type, typed."""
 
 from __future__ import annotations
 
-import re
-import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from pages import ROOT, WITHOUT_A_KEY, blocks, commands, pages
 from PIL import Image
 
 from crypto import cli as crypto_cli
@@ -22,15 +21,12 @@ from models import torchvision_ops
 from simulations import cli as sim_cli
 from simulations.cli import main as sim_main
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-
 pytestmark = [pytest.mark.e2e]
 
 
 @pytest.fixture
 def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two classes of drawn PNG files, hidden by the README's own line."""
+    """Two classes of drawn PNG files, hidden by the page's own line."""
     monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
     monkeypatch.setenv(VARIABLE, "seven horses correct the battery")
     monkeypatch.chdir(tmp_path)
@@ -40,23 +36,23 @@ def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i in range(12):
             pixels = rng.integers(low, low + 128, (64, 64, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "scans" / label / f"{i}.png")
-    for start in ("keygen --site mercy", "encrypt scans/ hidden/"):
-        line = next(each for each in README.splitlines() if each.strip().startswith(f"medveil-crypto {start}"))
-        assert crypto_main(line.split()[1:]) == 0
+    typed = list(commands(WITHOUT_A_KEY, "medveil-crypto"))
+    assert [words[1] for words in typed] == ["keygen", "encrypt"]
+    for words in typed:
+        assert crypto_main(words[1:]) == 0
     return tmp_path / "hidden"
 
 
 def test_plain_pytorch_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
-    block = re.search(r"```python\n(from pathlib.*?)```", README, re.DOTALL)
-    assert block is not None
+    (block,) = blocks(WITHOUT_A_KEY, "python")
     (hidden.parent / "mercy.key").unlink()
     torchvision_ops.declare_missing_ops()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    code = block[1].replace("range(20)", "range(4)")
-    assert code != block[1]
+    code = block.replace("range(20)", "range(4)")
+    assert code != block
     made: dict[str, Any] = {}
-    exec(compile(code, "README.md", "exec"), made)
+    exec(compile(code, WITHOUT_A_KEY.name, "exec"), made)
     model, x, y = made["model"], made["x"], made["y"]
     assert tuple(x.shape) == (24, 3, 224, 224)
     with torch.no_grad():
@@ -89,10 +85,9 @@ def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
     ],
 )
 def test_every_command_shown_is_one_the_program_takes(program: str, module: Any) -> None:
-    """Command lines stand indented, after the party that types them where there are several."""
-    lines = re.findall(rf"^    (?:\w+ +)?({program} (?:.*\\\n)*.*)$", README, re.MULTILINE)
-    assert lines, f"the README shows no {program}"
-    for line in lines:
-        words = shlex.split(line.replace("\\\n", " "), comments=True)
+    """Command lines stand after the party that types them where there are several."""
+    shown = [words for page in pages() for words in commands(page, program)]
+    assert len(shown) > 10, f"the documentation shows no {program}"
+    for words in shown:
         parser = crypto_cli.make_parser() if module is crypto_cli else module._parser()
         parser.parse_args(words[1:])

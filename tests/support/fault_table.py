@@ -1,11 +1,19 @@
-"""A table after a run of the tests: a fault's kind, what was done, what happened, passed or not, seconds."""
+"""A table after a run of the tests: a fault's kind, what was done, what happened, passed or not, seconds.
+
+Where the variable `FILE` names a file, the same is left there as JSON, for the documentation.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+FILE = "MEDVEIL_FAULTS"
+_HEAD = ("kind", "fault", "what happened", "outcome", "s")
 _OUTCOMES = {"passed": "passed", "failed": "FAILED", "skipped": "not run"}
 
 
@@ -32,7 +40,7 @@ class FaultTable:
         return report  # type: ignore[return-value]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table."""
+        """Print the table, and leave it as a file where one is named."""
         if not self._rows:
             return
         lines = [
@@ -40,12 +48,23 @@ class FaultTable:
             for test, rows in self._rows.items()
             for kind, done, happened in rows
         ]
-        head = ("kind", "fault", "what happened", "outcome", "s")
-        widths = [max(len(row[column]) for row in [head, *lines]) for column in range(len(head))]
+        if os.environ.get(FILE):
+            leave(Path(os.environ[FILE]), lines)
+        widths = [max(len(row[column]) for row in [_HEAD, *lines]) for column in range(len(_HEAD))]
         terminalreporter.section("faults")
-        for row in (head, *lines):
+        for row in (_HEAD, *lines):
             cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
             terminalreporter.line("  ".join([*cells, row[-1].rjust(widths[-1])]))
+
+
+def leave(path: Path, lines: list[tuple[str, str, str, str, str]]) -> None:
+    """Write the table as JSON, as ``tools/docsite`` reads it."""
+    rows = [
+        {"kind": kind, "fault": done, "happened": happened, "outcome": outcome, "seconds": float(seconds)}
+        for kind, done, happened, outcome, seconds in lines
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"format": "medveil-faults", "version": 1, "rows": rows}, indent=2) + "\n")
 
 
 def _kind(item: pytest.Item) -> str:

@@ -1,0 +1,15 @@
+"""Pages of the site that no file holds, and what makes each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from docsite import commands, errors, formats, settings
+
+GENERATED: dict[str, Callable[[], str]] = {
+    **{f"reference/{door}.md": partial(commands.page, door) for door in commands.DOORS},
+    "reference/settings.md": settings.page,
+    "reference/errors.md": errors.page,
+    "reference/formats.md": formats.page,
+}

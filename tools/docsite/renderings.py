@@ -1,0 +1,89 @@
+"""How each kind of result file is shown as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from docsite.tables import code, table
+
+NOTHING = "–"
+
+
+def comparison(found: dict[str, Any]) -> str:
+    """``compare.json``: an arm a row."""
+    heads = ("arm", "accuracy", "balanced accuracy", "AUROC", "thief: wrong key", "thief: public stem")
+    rows = [
+        (
+            f"{arm['policy']} ({code(arm['name'])})",
+            *(_score(arm["scores"][metric]) for metric in ("accuracy", "balanced_accuracy")),
+            _score(arm["scores"]["auroc"]) + (", at chance" if arm["auroc_at_chance"] else ""),
+            *(_number(arm["thief"][key]["auroc"]) for key in ("wrong_key", "public_stem")),
+        )
+        for arm in found["arms"]
+    ]
+    first = found["arms"][0]
+    note = f"Majority rate {_number(first['majority_rate'])}. {found['setting']}. {first['intervals_note']}."
+    return f"{table(heads, rows)}\n{note}\n"
+
+
+def attacks(found: Sequence[dict[str, Any]]) -> str:
+    """Attacks' files: an attack a row, its main metric beside control, chance and a wrong key."""
+    heads = ("attack", "attacker has", "figure", "target", "control", "chance", "wrong key", "verdict")
+    rows = [_attack(each) for each in sorted(found, key=lambda each: (len(each["knowledge"]), each["attack"]))]
+    return table(heads, rows)
+
+
+def bench(found: dict[str, Any]) -> str:
+    """``bench.json``: every figure, as the command prints it."""
+    rows = [(code(name), f"{value:,.3f}") for name, value in found.items() if isinstance(value, int | float)]
+    return table(("figure", "value"), rows)
+
+
+def deployment(found: dict[str, Any]) -> str:
+    """``deployment.json``: a round beside plain Flower's, bytes, a fleet; the parts that were measured."""
+    parts = []
+    over = found["overhead"]
+    rows = [
+        (name.replace("_", " "), *(f"{over[name][key]:.2f} s" for key in ("wall_s", "worked_s", "cost_s")))
+        for name in ("medveil", "plain_flower")
+    ]
+    parts.append(table((f"a round, {over['model']}", "wall", "worked", "cost"), rows))
+    if "bytes" in found:
+        rows = [
+            (each["model"], each["variant"], f"{each['bytes_down'] / 1e6:,.2f} MB", f"{each['bytes_up'] / 1e6:,.2f} MB")
+            for each in found["bytes"]
+        ]
+        parts.append(table(("model", "what travels", "down", "up"), rows))
+    if "fleet" in found:
+        flat = [(key, value) for key, value in found["fleet"].items() if not isinstance(value, dict)]
+        parts.append(table((f"{found['fleet']['sites']} sites", "value"), [(k, f"{v:,.1f}") for k, v in flat]))
+    return "\n".join(parts)
+
+
+def faults(found: dict[str, Any]) -> str:
+    """``faults.json``, which `make test-faults` leaves: a fault a row."""
+    rows = [(row["fault"], row["happened"], row["outcome"], f"{row['seconds']:.0f}") for row in found["rows"]]
+    return table(("fault", "what happens", "outcome", "s"), rows)
+
+
+def _attack(found: dict[str, Any]) -> tuple[str, ...]:
+    main = found["metrics"].get(found["main"])
+    if main is None:
+        return code(found["attack"]), ", ".join(found["knowledge"]), found["main"], *[NOTHING] * 4, found["verdict"]
+    arms = (_arm(main, arm) for arm in ("target", "control", "chance", "wrong_key"))
+    return code(found["attack"]), ", ".join(found["knowledge"]), main["text"], *arms, found["verdict"]
+
+
+def _arm(main: dict[str, Any], arm: str) -> str:
+    bounds = main["ci95"].get(arm)
+    return _number(main[arm]) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds and main[arm] is not None else "")
+
+
+def _score(score: dict[str, Any]) -> str:
+    bounds = score["interval"]
+    return _number(score["mean"]) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
