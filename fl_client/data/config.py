@@ -85,7 +85,7 @@ class DataConfig:
     window: list[float] | None = field(
         default=None,
         metadata={
-            "help": "[centre, width] of grey values, never of colour; null: a DICOM file's own, else percentiles 0.5 to "
+            "help": "[centre, width] of grey values, not of colour; null: a DICOM file's own, else percentiles 0.5 to "
             "99.5 of what is deeper than 8 bit, of an npz file those of all its images."
         },
     )
