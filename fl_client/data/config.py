@@ -54,7 +54,9 @@ class DataConfig:
 
     source: str = field(
         default="phantoms",
-        metadata={"help": "phantoms, dicom, images (PNG, JPEG), npz (MedMNIST) or hidden (by medveil-crypto)."},
+        metadata={
+            "help": "phantoms, dicom, images (PNG, JPEG, BMP, TIFF), npz (MedMNIST) or hidden (by medveil-crypto)."
+        },
     )
     path: str | None = field(
         default=None, metadata={"help": "The folder or .npz file; for phantoms, the folder to make."}
@@ -65,7 +67,7 @@ class DataConfig:
             "help": "Side in pixels images are resized to, aspect not kept; null: the npz's own, phantoms 64, else 224."
         },
     )
-    channels: int | None = field(default=None, metadata={"help": "1 or 3; null: as the first readable image has."})
+    channels: int | None = field(default=None, metadata={"help": "1 or 3; null: 3 if any image is in colour, else 1."})
     classes: list[str] | None = field(
         default=None,
         metadata={"help": "Ordered class names; another label is an error. null: the names found, sorted."},
@@ -83,7 +85,8 @@ class DataConfig:
     window: list[float] | None = field(
         default=None,
         metadata={
-            "help": "[centre, width] of grey values; null: the file's own VOI LUT, else percentiles 0.5 to 99.5."
+            "help": "[centre, width] of grey values, not of colour; null: a DICOM file's own, else percentiles 0.5 to "
+            "99.5 of what is deeper than 8 bit, of an npz file those of all its images."
         },
     )
     min_side: int = field(default=16, metadata={"help": "Images with a shorter side, in pixels, are skipped by name."})

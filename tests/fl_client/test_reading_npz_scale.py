@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -132,6 +132,7 @@ def test_what_is_not_finite_is_refused_image_by_image_and_counts_for_no_scale(tm
             source.read(bad)
 
 
+@settings(deadline=None)
 @given(
     arrays(np.float64, (3, 4, 4), elements=st.floats(-1e12, 1e12)),
     st.sampled_from([np.float64, np.float32, np.int64, np.int16]),
