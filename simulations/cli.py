@@ -45,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     add_model_commands(commands)
     _add_bench(commands)
-    add_attack_commands(commands)
+    add_attack_commands(commands, report=_report_of)
     add_matrix_command(commands)
     return made
 
@@ -207,12 +207,23 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _do_report(arguments: argparse.Namespace) -> int:
-    from simulations.report.page import write_report  # noqa: PLC0415
     from simulations.run import read_manifest  # noqa: PLC0415
 
     read_manifest(arguments.run)
-    tell(f"report: {write_report(arguments.run)}")
+    tell(f"report: {_report_of(arguments.run)}")
     return 0
+
+
+def _report_of(run: Path) -> Path:
+    """Write a run's page, with the attacks on it where there were any."""
+    if not any((run / "attacks").glob("*.json")):
+        from simulations.report.page import write_report  # noqa: PLC0415
+
+        return write_report(run)
+    # scipy and scikit-image are slow to import, and most runs were never attacked.
+    from simulations.attacks.matrix.part import report_of  # noqa: PLC0415
+
+    return report_of(run)
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

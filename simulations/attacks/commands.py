@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,18 @@ if TYPE_CHECKING:
 _SHOWN = ("target", "control", "chance", "wrong_key")
 
 
-def add_attack_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add both commands to `medveil-sim`."""
+def add_attack_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], *, report: Callable[[Path], Path]
+) -> None:
+    """Add both commands to `medveil-sim`.
+
+    Parameters
+    ----------
+    report
+        Writes the page of a run anew once it was attacked.
+    """
     _add_attacks(commands)
-    _add_attack(commands)
+    _add_attack(commands, report)
 
 
 def _add_attacks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,7 +86,7 @@ def _described(attack: Attack) -> dict[str, Any]:
     }
 
 
-def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser], report: Callable[[Path], Path]) -> None:
     made = subcommand(
         commands,
         "attack",
@@ -94,7 +103,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_measure_options(made, size="as data.image_size")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
     made.add_argument("--json", action="store_true", help="print the results as JSON")
-    made.set_defaults(command=_do_attack)
+    made.set_defaults(command=partial(_do_attack, report=report))
 
 
 def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
@@ -132,7 +141,7 @@ def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
     made.add_argument("--seed", type=int, metavar="N", help="seed of keys and draws (default: 0, or the run's)")
 
 
-def _do_attack(arguments: argparse.Namespace) -> int:
+def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path]) -> int:
     from simulations.attacks.config import prepare  # noqa: PLC0415
     from simulations.attacks.registry import chosen  # noqa: PLC0415
 
@@ -150,11 +159,9 @@ def _do_attack(arguments: argparse.Namespace) -> int:
     for line in failed:
         tell(f"failed: {line}", error=True)
     if arguments.run is not None:
-        from simulations.report.page import write_report  # noqa: PLC0415
-
-        report = write_report(arguments.run)
+        page = report(arguments.run)
         if not arguments.json:
-            tell(f"report: {report}")
+            tell(f"report: {page}")
     return EXIT_PARTIAL if failed else EXIT_OK
 
 

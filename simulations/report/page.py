@@ -14,7 +14,7 @@ from medveil.files import write_text
 from medveil.plain import shown
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
-from simulations.report import answers, attacked, events, figures, pictures, words
+from simulations.report import answers, events, figures, pictures, words
 from simulations.report.links import Link, links
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
@@ -63,8 +63,15 @@ _THIEF = (
 )
 
 
-def write_report(run: str | Path) -> Path:
+def write_report(run: str | Path, *, attacks: Mapping | None = None) -> Path:
     """Write ``RUN/report.html`` from what the run folder holds, however far the run came.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    attacks
+        The part about attacks, made by `simulations.attacks.matrix.part`: a page of a run knows no attack itself.
 
     Returns
     -------
@@ -79,7 +86,7 @@ def write_report(run: str | Path) -> Path:
     record = read_run(run)
     path = record.folder / REPORT
     # It shows originals.
-    write_text(path, render("template.html", **_content(record)), mode=0o600)
+    write_text(path, render("template.html", **_content(record, attacks)), mode=0o600)
     return path
 
 
@@ -111,8 +118,8 @@ def _style(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-def _content(run: RunRecord) -> dict[str, Any]:
-    found = _parts(run)
+def _content(run: RunRecord, attacks: Mapping | None) -> dict[str, Any]:
+    found = {**_parts(run), "attacks": attacks}
     shown = [(name, heading) for name, heading, needs in _SECTIONS if found[needs]]
     missing = [heading for _, heading, needs in _SECTIONS if not found[needs] and needs in _EXPECTED]
     return {**found, "contents": shown, "shown": {name for name, _ in shown}, "absent": words.absent(run, missing)}
@@ -144,7 +151,6 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "policies": _policies(run),
         "skipped": left_out(run.sites),
         "said_skipped": bool(run.sites),
-        "attacks": attacked.content(run.folder),
         "files": _files(run),
         "configuration": as_yaml(run.experiment or run.run_config),
         "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},

@@ -15,6 +15,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import classification_report, roc_auc_score
 
 from simulations.attacks.matrix import page as matrix_page
+from simulations.attacks.matrix.part import report_of
 from simulations.attacks.matrix.table import Cell, read_attacks, read_table
 from simulations.attacks.registry import ATTACKS
 from simulations.attacks.study.result import Measured, Result, verdict_of
@@ -232,7 +233,7 @@ def test_a_runs_attacks_are_the_matrix_pages_table(make_run: MakeRun) -> None:
     attacked("jigsaw", wanted=100).write(folder)
     attacked("histogram-linkage", wanted=2, reason="needs 2 images under each key, and may have 1").write(folder)
     (folder / "broken.json").write_text("{")
-    page = write_report(run)
+    page = report_of(run)
     text = page.read_text()
     rows = {each[0]: each for each in re.findall(r'<tr><th scope="row">([\w-]+)<small>(.*?)</tr>', text, re.DOTALL)}
     assert '<span class="verdict succeeds"><span>recovered</span>' in rows["jigsaw"][1]

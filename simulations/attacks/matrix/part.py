@@ -5,7 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from simulations.attacks.matrix import words
+from simulations.attacks.matrix.table import read_attacks
 from simulations.report.links import Link, links
+from simulations.report.page import write_report
+
+
+def report_of(run: Path) -> Path:
+    """Write ``RUN/report.html`` with what ``RUN/attacks/`` holds.
+
+    Raises
+    ------
+    StorageError, IntegrityError, FormatError
+        See `simulations.report.page.write_report`.
+    """
+    return write_report(run, attacks=content(run))
 
 
 def content(run: Path) -> dict[str, Any] | None:
@@ -13,10 +27,6 @@ def content(run: Path) -> dict[str, Any] | None:
     folder = run / "attacks"
     if not any(folder.glob("*.json")):
         return None
-    # scipy and scikit-image are slow to import, and most runs were never attacked.
-    from simulations.attacks.matrix import words  # noqa: PLC0415
-    from simulations.attacks.matrix.table import read_attacks  # noqa: PLC0415
-
     table = read_attacks(folder)
     return {
         "table": table,
