@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import JPEG2000TransferSyntaxes
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
 
 from crypto.reading.dicom_codestream import codestream_of
 from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
@@ -136,9 +136,10 @@ class StoredFrames:
         # Each frame is decoded as a file of one frame: pydicom's iterators carry what they learnt of one frame's
         # codestream into the next, and so can differ from `pixel_array`.
         decoder = get_decoder(self._opened.transfer_syntax)
+        data, options = encapsulate([coded], has_bot=False), self._options()
         try:
             with quiet():
-                frame, said = decoder.as_array(encapsulate([coded], has_bot=False), index=0, **self._options())
+                frame, said = _by_plugins(decoder, data, options, plugins_for(self._opened.transfer_syntax))
         # What Rust decoders raise when they panic is no Exception.
         except BaseException as error:
             if not isinstance(error, Exception) and type(error).__name__ != _PANIC:
@@ -173,6 +174,34 @@ class StoredFrames:
     @property
     def _declared_bits(self) -> int:
         return whole_number(self._opened.dataset, "BitsStored")
+
+
+def plugins_for(syntax: UID) -> tuple[str, ...]:
+    """Which decoders may see codestreams of a syntax, in this order.
+
+    Not all that are installed: over a damaged codestream of JPEG 2000 or JPEG-LS, GDCM's ends the whole process (it
+    throws what nobody catches), and the one of pylibjpeg for RLE panics, and prints that it did.
+    """
+    there = get_decoder(syntax).available_plugins
+    if syntax == RLELossless:
+        return tuple(each for each in there if each == "pydicom")
+    if syntax in JPEG2000TransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
+        return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))
+    return tuple(there)
+
+
+def _by_plugins(
+    decoder: Decoder, data: bytes, options: dict[str, Any], plugins: Sequence[str]
+) -> tuple[Frame, dict[str, str | int]]:
+    """What the first decoder that can do it makes of a frame; the error of the last one where none can."""
+    error: Exception = RuntimeError("there is no decoder")
+    for plugin in plugins:
+        try:
+            return decoder.as_array(data, index=0, decoding_plugin=plugin, **options)
+        # Decoders raise many types for what they cannot decode.
+        except Exception as found:
+            error = found
+    raise error
 
 
 def _unpaired(words: Frame) -> Frame:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from crypto.reading.dicom import DicomImage
+from crypto.reading.dicom_frames import plugins_for
 from crypto.reading.dicom_head import HEAD_BYTES, dicom_start, is_dicom
 from crypto.reading.dicom_values import tag_of
 from medveil.errors import MedVeilError
@@ -107,6 +108,14 @@ def ends_well(path: Path) -> bool:
 def test_good_files_are_read(made: tuple[Path, bytes, Dataset]) -> None:
     made[0].write_bytes(made[1])
     assert ends_well(made[0])
+
+
+def test_no_decoder_that_ends_the_process_sees_a_codestream() -> None:
+    """GDCM's of JPEG 2000 throws what nobody catches over a damaged codestream: found by the test below."""
+    for syntax in (JPEG2000Lossless, JPEG2000, JPEGLSLossless):
+        assert plugins_for(syntax)
+        assert "gdcm" not in plugins_for(syntax)
+    assert plugins_for(RLELossless) == ("pydicom",)
 
 
 @quick
