@@ -567,7 +567,7 @@ def test_what_is_no_image_is_told_apart_from_what_was_missed(
 
     monkeypatch.setattr("fl_client.export.images.LastOpened.open", several_lines)
     (folder / "0.png").rename(folder / "b.png")
-    monkeypatch.setattr("fl_client.commands.model._SHOWN", 100)
+    monkeypatch.setattr("fl_client.export.asking._SHOWN", 100)
     assert main(predict) == 3
     said = capsys.readouterr()
     assert "a\\x1b[2J\\n.png: is empty" in said.err
