@@ -80,8 +80,8 @@ test-faults: $(VENV)/.installed-test
 	@echo "== faults"
 	@MEDVEIL_FAULTS=build/faults.json $(BIN)/pytest tests/e2e -m "fault or faults" --disable-warnings -rN
 
-# PYTHONPATH: tools/ is no part of the installed program. The variable silences an advertisement of MkDocs' theme.
-docs: export PYTHONPATH = tools
+# PYTHONPATH: docs/tools/ is no part of the installed program. The variable silences an advertisement of MkDocs' theme.
+docs: export PYTHONPATH = docs/tools
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m docsite check
@@ -89,7 +89,7 @@ docs: $(VENV)/.installed-docs
 	@$(BIN)/python -m docsite outside
 	@echo "documentation: build/site/index.html"
 
-docs-results: export PYTHONPATH = tools
+docs-results: export PYTHONPATH = docs/tools
 docs-results: $(VENV)/.installed
 	@$(BIN)/python -m docsite write
 

@@ -58,7 +58,7 @@ class FaultTable:
 
 
 def leave(path: Path, lines: list[tuple[str, str, str, str, str]]) -> None:
-    """Write the table as JSON, as ``tools/docsite`` reads it."""
+    """Write the table as JSON, as ``docs/tools/docsite`` reads it."""
     rows = [
         {"kind": kind, "fault": done, "happened": happened, "outcome": outcome, "seconds": float(seconds)}
         for kind, done, happened, outcome, seconds in lines

@@ -6,7 +6,7 @@ import posixpath
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 ROOT_PAGES = {
     "SECURITY.md": "security.md",

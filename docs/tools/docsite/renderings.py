@@ -63,8 +63,10 @@ def deployment(found: dict[str, Any]) -> str:
 
 def faults(found: dict[str, Any]) -> str:
     """``faults.json``, which `make test-faults` leaves: a fault a row."""
-    rows = [(row["fault"], row["happened"], row["outcome"], f"{row['seconds']:.0f}") for row in found["rows"]]
-    return table(("fault", "what happens", "outcome", "s"), rows)
+    rows = [
+        (row["kind"], row["fault"], row["happened"], row["outcome"], f"{row['seconds']:.0f}") for row in found["rows"]
+    ]
+    return table(("kind", "fault", "what happens", "outcome", "s"), rows)
 
 
 def _attack(found: dict[str, Any]) -> tuple[str, ...]:
