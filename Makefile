@@ -78,7 +78,7 @@ tests: $(VENV)/.installed-test
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"
-	@MEDVEIL_FAULTS=build/faults.json $(BIN)/pytest tests/e2e -m "fault or faults" --disable-warnings -rN
+	@MEDVEIL_FAULTS=build/faults.json $(BIN)/pytest tests -m "fault or faults" --disable-warnings -rN
 
 # PYTHONPATH: docs/tools/ is no part of the installed program. The variable silences an advertisement of MkDocs' theme.
 docs: export PYTHONPATH = docs/tools

@@ -212,6 +212,7 @@ def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureF
     assert world("run", world.run_file()) == 0
 
 
+@pytest.mark.faults
 def test_a_request_beyond_a_sites_limits_is_refused_with_the_reason(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -276,6 +277,7 @@ def node(world: World, name: str, *words: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.faults
 @pytest.mark.fault("an unregistered node connects", "refused, told nothing of the run; let in once it is admitted")
 @pytest.mark.fault("a node trusts another authority (wrong CA)", "the node itself refuses the server")
 @pytest.mark.fault("plain HTTP to the TLS port", "no answer")
@@ -323,6 +325,7 @@ def refusal(site: Hospital) -> str:
     return log.read_text() if log.exists() else ""
 
 
+@pytest.mark.faults
 @pytest.mark.fault("a site is revoked", "cut off and refused; its key never comes back, a new one does")
 def test_a_revoked_site_is_cut_off_for_good(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up()
@@ -381,6 +384,7 @@ def test_check_names_what_is_wrong_and_its_cure(
     assert all(points[what]["cure"] for what in wrong)
 
 
+@pytest.mark.faults
 def test_a_second_start_and_a_taken_port_are_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.set_up()
     site = world.enroll("st-anna")

@@ -81,6 +81,7 @@ def in_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.faults
 def test_the_flower_engine_gives_the_in_process_result(in_process: Path, tmp_path: Path) -> None:
     before = set(processes("flower-superlink")) | set(processes("ray::"))
     done = medveil_sim(

@@ -297,6 +297,8 @@ def test_no_command_says_or_writes_a_key(tmp_path: Path, capfd: pytest.CaptureFi
         run("show", str(work / name / ("a.png.mvseal" if name == "sealed" else "a.png")))
         run("decrypt", str(work / name), str(work / f"{name}-shown"), "--key", key, "--jobs", "1")
     run("bench", "--images", "2", "--size", "16", "--seconds", "0.01", "--files", "2")
+    (tmp_path / "new.txt").write_text("another one, and as long as it must be")
+    run("passphrase", opened, "--new-passphrase-file", str(tmp_path / "new.txt"))
     assert used == command_names(), "a command is not searched"
 
     ring = load_keyring(key, PASSPHRASE)
