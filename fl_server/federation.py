@@ -25,13 +25,14 @@ from fl_server.metrics import MetricsLog
 from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import Recorder
 from fl_server.rows import SiteRow
+from fl_server.runnable import check_run
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import read_summary, summarise
-from fl_server.tensorboard import TensorBoardWatcher, check_installed
+from fl_server.tensorboard import TensorBoardWatcher
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError, FederationError, IntegrityError
+from medveil.errors import FederationError, IntegrityError
 from medveil.files import write_json
 from medveil.log import logger
 from medveil.paths import run_folder
@@ -39,33 +40,6 @@ from medveil.wire import Tensors
 from models.described import in_words
 
 _log = logger("server")
-
-
-def check_run(run: RunConfig, settings: ServerSettings) -> None:
-    """Refuse what could not be run, before anything is started.
-
-    Raises
-    ------
-    ConfigError
-        A setting is out of range, the strategy's guarantee needs more sites than are expected, or what the settings
-        ask for is not installed.
-    """
-    run.check()
-    settings.check()
-    server = settings.server
-    lacks = too_few(server, sampled(server, settings.expected))
-    if lacks:
-        raise ConfigError(f"'{server.strategy}' {lacks}", where="server.strategy", cure="add sites")
-    if server.min_updates < run.least_sites:
-        raise ConfigError(
-            f"'min_updates' is {server.min_updates}, and the run promises its sites at least {run.least_sites}",
-            where="server.min_updates",
-            cure=f"at least {run.least_sites}",
-        )
-    if server.tensorboard:
-        check_installed()
-    if server.patience and not run.evaluate_first:
-        raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
 
 
 class Federation:

@@ -164,7 +164,7 @@ class DoorProtocol(H11Protocol):
 class DoorLoop(uvloop.Loop):
     """An event loop whose servers accept in our sight, and wait for a handshake only so long.
 
-    Flower's own server runs in this loop too: Python's costs a round of a model of 21 MB some 0.2 s more.
+    It is the one that Flower's own server runs in.
     """
 
     async def create_server(self, protocol_factory: Any, *_: Any, **settings: Any) -> Any:

@@ -169,8 +169,17 @@ def image_kind(name: str) -> ImageKind:
     return next(kind for kind in _RASTER if kind.name == name)
 
 
-def read_head(path: Path, n: int = HEAD_BYTES) -> bytes:
+def read_head(path: Path, n: int = HEAD_BYTES, *, links: bool = True) -> bytes:
     """Read the first bytes of a plain file; whatever took its place since it was found is not opened.
+
+    Parameters
+    ----------
+    path
+        The file.
+    n
+        So many bytes at most.
+    links
+        Whether it may be reached by a link.
 
     Raises
     ------
@@ -181,7 +190,7 @@ def read_head(path: Path, n: int = HEAD_BYTES) -> bytes:
     """
     try:
         # A pipe would keep a plain open waiting for its writer for ever.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW))
         with os.fdopen(handle, "rb") as stream:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise DataError("is no plain file any more", where=path)

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 
 from crypto.files.registry import recognise
-from crypto.reading.look import HEAD_BYTES, Sort, look_at
+from crypto.reading.look import HEAD_BYTES, Sort, look_at, read_head
 from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
 from crypto.tree.plan import Plan
 from crypto.tree.records import Marks
 from crypto.tree.report import Summary
 from crypto.tree.tasks import words
-from crypto.tree.walk import FILE, REFUSED, Found, read_head
+from crypto.tree.walk import FILE, REFUSED, Found
 from medveil.errors import DataError, MedVeilError, StorageError
 from medveil.files import storage_error
 from medveil.plain import shown
@@ -87,7 +87,7 @@ class Decider:
         self._index.say(SKIPPED, name, why)
 
     def _file(self, found: Found) -> ToDo | None:
-        head = read_head(self._plan.source / found.name, HEAD_BYTES)
+        head = read_head(self._plan.source / found.name, HEAD_BYTES, links=False)
         kind = recognise(head)
         seen = look_at(found.name, head)
         # What was hidden is shown again whatever its name.

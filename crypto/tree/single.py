@@ -14,12 +14,11 @@ from pathlib import Path
 from crypto.files.header import UNSAID
 from crypto.files.registry import recognise
 from crypto.keyring import Keyring
-from crypto.reading.look import HEAD_BYTES, no_image
+from crypto.reading.look import HEAD_BYTES, no_image, read_head
 from crypto.tree.paths import folders_above
 from crypto.tree.place import move
 from crypto.tree.plan import Plan
 from crypto.tree.tasks import HIDE, SHOW, Desk, Outcome, Task, setup_of
-from crypto.tree.walk import read_head
 from medveil.errors import DataError, StorageError
 from medveil.files import storage_error
 
@@ -49,7 +48,7 @@ def run_file(plan: Plan, keys: Keyring) -> tuple[Path, Outcome]:
         As `crypto.files.kinds.FileKind.show`.
     """
     source = Path(os.path.realpath(plan.source))
-    head = read_head(source, HEAD_BYTES)
+    head = read_head(source, HEAD_BYTES, links=False)
     kind = recognise(head)
     if kind is None:
         raise DataError(no_image(plan.source.name, head), where=plan.source)

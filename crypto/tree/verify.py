@@ -10,7 +10,7 @@ from rich.console import Console
 
 from crypto.files.registry import recognise
 from crypto.keyring import Keyring
-from crypto.reading.look import HEAD_BYTES
+from crypto.reading.look import HEAD_BYTES, read_head
 from crypto.tree.index import FAILED, Index
 from crypto.tree.manifest import read_manifest
 from crypto.tree.paths import MANIFEST
@@ -19,7 +19,7 @@ from crypto.tree.records import HIDE, Marks, read_heading
 from crypto.tree.report import TABLE_ROWS, Summary
 from crypto.tree.run import BATCH_SECONDS, MakeCrew, Result
 from crypto.tree.tasks import DIGEST, VERIFY, Outcome, Task, setup_of
-from crypto.tree.walk import FILE, Found, read_head, walk
+from crypto.tree.walk import FILE, Found, walk
 from crypto.tree.workers import Workers
 from medveil.errors import IntegrityError, MedVeilError
 from medveil.plain import shown
@@ -136,7 +136,7 @@ class _Check:
 
     def _kind(self, found: Found) -> str | None:
         try:
-            kind = recognise(read_head(self._root / found.name, HEAD_BYTES))
+            kind = recognise(read_head(self._root / found.name, HEAD_BYTES, links=False))
         except MedVeilError as error:
             self._fail(found.name, error.problem, error.exit_code)
             return None

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from crypto.files.streams import read_error
 from crypto.tree.paths import OURS
-from medveil.errors import DataError
 from medveil.plain import shown
 
 FILE = "file"
@@ -99,24 +98,3 @@ def _link(entry: os.DirEntry[str], name: str, inside: str) -> Found:
             name, PASSED, why=f"is a link to {shown(os.path.relpath(leads, inside))}, which is taken as itself"
         )
     return Found(name, REFUSED, why="is a link that leads out of the input; links are not followed")
-
-
-def read_head(path: Path, n: int) -> bytes:
-    """Read the first bytes of a plain file; whatever took its place since it was found is not opened.
-
-    Raises
-    ------
-    DataError
-        It is no plain file any more.
-    StorageError
-        It cannot be read.
-    """
-    try:
-        # A pipe would keep a plain open waiting for its writer for ever.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(handle, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise DataError("is no plain file any more", where=path)
-            return stream.read(n)
-    except OSError as error:
-        raise read_error(error, path) from error

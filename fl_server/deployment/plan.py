@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium, ConsortiumPolicy
-from fl_server.federation import check_run
+from fl_server.runnable import check_run
 from fl_server.terms import RunOutline, RunTerms
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError

@@ -20,12 +20,12 @@ from crypto.files.raster import PngFile
 from crypto.files.recipe import Recipe
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
+from crypto.reading.look import read_head
 from crypto.tree import dry, place
 from crypto.tree.paths import MANIFEST, REPORT, WORK
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result, run_tree
 from crypto.tree.verify import verify_tree
-from crypto.tree.walk import read_head
 from crypto.tree.workers import Alone
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import new_file
@@ -257,12 +257,13 @@ def test_what_takes_the_place_of_a_file_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     picture(tmp_path / "a.png")
     (tmp_path / "link").symlink_to("a.png")
-    assert read_head(tmp_path / "a.png", 8) == b"\x89PNG\r\n\x1a\n"
+    assert read_head(tmp_path / "a.png", 8, links=False) == b"\x89PNG\r\n\x1a\n"
+    assert read_head(tmp_path / "link", 8) == b"\x89PNG\r\n\x1a\n"
     with pytest.raises(DataError, match="no plain file any more"):
-        read_head(tmp_path / "pipe", 8)
+        read_head(tmp_path / "pipe", 8, links=False)
     for name in ("link", "gone"):
         with pytest.raises(StorageError, match="cannot read the file"):
-            read_head(tmp_path / name, 8)
+            read_head(tmp_path / name, 8, links=False)
 
 
 def test_names_as_long_as_a_disk_allows(tmp_path: Path, target: Path) -> None:

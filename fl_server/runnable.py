@@ -1,0 +1,36 @@
+"""Whether a run could be run with a server's settings, asked before anything is started."""
+
+from __future__ import annotations
+
+from fl_server.config import ServerSettings
+from fl_server.strategies import sampled, too_few
+from fl_server.tensorboard import check_installed
+from medveil.contract import RunConfig
+from medveil.errors import ConfigError
+
+
+def check_run(run: RunConfig, settings: ServerSettings) -> None:
+    """Refuse what could not be run, before anything is started.
+
+    Raises
+    ------
+    ConfigError
+        A setting is out of range, the strategy's guarantee needs more sites than are expected, or what the settings
+        ask for is not installed.
+    """
+    run.check()
+    settings.check()
+    server = settings.server
+    lacks = too_few(server, sampled(server, settings.expected))
+    if lacks:
+        raise ConfigError(f"'{server.strategy}' {lacks}", where="server.strategy", cure="add sites")
+    if server.min_updates < run.least_sites:
+        raise ConfigError(
+            f"'min_updates' is {server.min_updates}, and the run promises its sites at least {run.least_sites}",
+            where="server.min_updates",
+            cure=f"at least {run.least_sites}",
+        )
+    if server.tensorboard:
+        check_installed()
+    if server.patience and not run.evaluate_first:
+        raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
