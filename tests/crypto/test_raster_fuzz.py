@@ -6,7 +6,6 @@ Each test tries 400 mutants. `tests/fuzz/fuzz_files.py` goes on from there with 
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutants import edits, mutant, with_checksums
 from PIL import Image
 
 from crypto.config import CipherConfig
@@ -42,33 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sync, os.fsync = os.fsync, lambda _: None
     yield tmp_path_factory.mktemp("mutants")
     os.fsync = sync
-
-
-@st.composite
-def edits(draw: st.DrawFn) -> list[tuple[float, int, bytes]]:
-    """Up to three places, as parts of the whole, with how many bytes are taken out and what is put in."""
-    place = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 12), st.binary(max_size=12))
-    return draw(st.lists(place, min_size=1, max_size=3))
-
-
-def mutant(data: bytes, places: list[tuple[float, int, bytes]]) -> bytes:
-    for where, taken, put in places:
-        at = int(where * len(data))
-        data = data[:at] + put + data[at + taken :]
-    return data
-
-
-def with_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks have the checksums that belong to them, so that mutants get past those."""
-    out, at = data[:8], 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if at + 12 + length > len(data):
-            break
-        body = data[at + 4 : at + 8 + length]
-        out += data[at : at + 4] + body + zlib.crc32(body).to_bytes(4, "big")
-        at += 12 + length
-    return out + data[at:]
 
 
 def pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:

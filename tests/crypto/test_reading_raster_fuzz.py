@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutants import edits, mutant, with_checksums
 from PIL import Image
 
 from crypto.reading import base
@@ -54,32 +54,6 @@ WHOLE: dict[str, bytes] = {
 }
 
 
-@st.composite
-def edits(draw: st.DrawFn) -> list[tuple[float, int, bytes]]:
-    place = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 12), st.binary(max_size=12))
-    return draw(st.lists(place, min_size=1, max_size=3))
-
-
-def mutant(data: bytes, places: list[tuple[float, int, bytes]]) -> bytes:
-    for where, taken, put in places:
-        at = int(where * len(data))
-        data = data[:at] + put + data[at + taken :]
-    return with_checksums(data) if data.startswith(b"\x89PNG") else data
-
-
-def with_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks have the checksums that belong to them, so that mutants get past those."""
-    out, at = data[:8], 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if at + 12 + length > len(data):
-            break
-        body = data[at + 4 : at + 8 + length]
-        out += data[at : at + 4] + body + zlib.crc32(body).to_bytes(4, "big")
-        at += 12 + length
-    return out + data[at:]
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mutants")
@@ -94,7 +68,8 @@ def test_a_mutant_is_an_image_or_an_error_of_ours(
     # A mutant that claims a large image, and has it, costs seconds and shows nothing that a small one does not.
     monkeypatch.setattr(base, "LARGEST_VALUES", 2**16)
     path = place / "x"
-    path.write_bytes(mutant(WHOLE[name], places))
+    data = mutant(WHOLE[name], places)
+    path.write_bytes(with_checksums(data) if data.startswith(b"\x89PNG") else data)
     try:
         opened = open_image(path)
         about = opened.about

@@ -2,7 +2,7 @@
 
 Not part of the test suite. Install atheris, then from the root of the repository:
 
-    PYTHONPATH=. python tests/fuzz/fuzz_files.py -runs=100000
+    PYTHONPATH=.:tests/support python tests/fuzz/fuzz_files.py -runs=100000
 
 Only `MedVeilError` may come out; anything else ends the run with the input that did it. A corpus folder may be named;
 without one a small corpus is made in a temporary folder. libFuzzer's other options work too.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +30,7 @@ with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "cryp
     from medveil.errors import MedVeilError
 
 import numpy as np
+from mutants import with_checksums
 from PIL import Image
 
 from crypto.keyring import Keyring
@@ -47,19 +47,6 @@ RECIPES = [
 ]
 # A disk in memory, where there is one.
 PLACE = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-
-
-def with_checksums(data: bytes) -> bytes:
-    """A PNG whose chunks have the checksums that belong to them: no mutant would find those by chance."""
-    out, at = data[:8], 8
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4], "big")
-        if at + 12 + length > len(data):
-            break
-        body = data[at + 4 : at + 8 + length]
-        out += data[at : at + 4] + body + zlib.crc32(body).to_bytes(4, "big")
-        at += 12 + length
-    return out + data[at:]
 
 
 def written(data: bytes) -> Path:

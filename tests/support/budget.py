@@ -19,7 +19,7 @@ BUDGET_S = {
     "models": 40,
     "simulations": 220,
 }
-"""Seconds a package, on two cores that do nothing else; `make test` as a whole is to end within eight minutes."""
+"""Seconds a package: aims, on two cores that do nothing else, for `make test` to end within eight minutes."""
 
 
 class Budget:
