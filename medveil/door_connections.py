@@ -195,14 +195,21 @@ class _Listener:
         await asyncio.gather(self._accepting, *self._beginning, return_exceptions=True)
 
     async def _accept(self) -> None:
+        said = False
         while True:
             try:
                 made, _ = await self._loop.sock_accept(self._door)
+            except ConnectionError:
+                # It went away before it was let in: whoever does so may not hold up the next.
+                continue
             except OSError as error:
-                # For example of too many open files: those that are there may end.
-                _errors.error("cannot accept a connection: %s", error)
+                # For example of too many open files: those that are there may end. One line, however long it lasts.
+                if not said:
+                    _errors.error("cannot accept a connection: %s", error)
+                said = True
                 await asyncio.sleep(_AGAIN_S)
                 continue
+            said = False
             task = self._loop.create_task(self._begin(made))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
 import socket
 import ssl
 import threading
@@ -252,6 +254,32 @@ def test_what_is_left_to_do_is_done_when_it_ends_whoever_holds_a_connection(
     serving.stop()
     assert serving.ended == [True]
     assert time.monotonic() - began < 3 * door_connections.LEAVE_S
+
+
+def test_what_cannot_be_accepted_holds_up_nobody_behind_it(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    accept, tried = door_connections.DoorSocket.accept, 0
+
+    def failing(door: door_connections.DoorSocket) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried <= 200:
+            raise ConnectionAbortedError
+        if tried <= 203:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(door)
+
+    monkeypatch.setattr(door_connections, "_AGAIN_S", 0.01)
+    monkeypatch.setattr(door_connections.DoorSocket, "accept", failing)
+    with caplog.at_level(logging.ERROR, "uvicorn.error.door"):
+        # One accept was asked for before.
+        assert b"200" in post(serving.connect(), "/in")
+        assert b"200" in post(serving.connect(), "/in")
+    assert tried > 203
+    assert [record.getMessage() for record in caplog.records] == [
+        "cannot accept a connection: [Errno 24] Too many open files"
+    ]
 
 
 def test_a_head_has_a_largest_size(serving: Serving) -> None:
