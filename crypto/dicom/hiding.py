@@ -13,6 +13,8 @@ import numpy as np
 from pydicom import Dataset
 
 from crypto.base import NONCE_BYTES, ImageCipher, Nonces
+from crypto.deid.deidentify import Deidentifier
+from crypto.deid.identity import say_identity
 from crypto.deid.pseudonyms import new_uid
 from crypto.dicom.attributes import describe_decoded
 from crypto.dicom.authentic import canonical
@@ -234,10 +236,6 @@ def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
 
 
 def _deidentify(work: _Work, dataset: Dataset) -> None:
-    # Files whose attributes are kept need no table.
-    from crypto.deid.deidentify import Deidentifier  # noqa: PLC0415
-    from crypto.deid.identity import say_identity  # noqa: PLC0415
-
     recipe = work.recipe
     done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset)
     say_identity(dataset, recipe.identity)

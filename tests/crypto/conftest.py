@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from crypto import sealed_file
 from crypto.config import CipherConfig
+from crypto.dicom import hiding
 from crypto.dicom.kind import DICOM
 from crypto.files.kinds import FileReport
 from crypto.files.recipe import Recipe
@@ -146,7 +146,4 @@ class StandIn:
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the stand-in where the real de-identification is."""
-    package, module = types.ModuleType("crypto.deid"), types.ModuleType("crypto.deid.deidentify")
-    module.Deidentifier = StandIn
-    monkeypatch.setitem(sys.modules, "crypto.deid", package)
-    monkeypatch.setitem(sys.modules, "crypto.deid.deidentify", module)
+    monkeypatch.setattr(hiding, "Deidentifier", StandIn)
