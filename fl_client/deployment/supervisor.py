@@ -40,6 +40,7 @@ FORMAT = "medveil-site-state"
 VERSION = 1
 NODE, WORKER, SUPERVISOR = "supernode", "worker", "supervisor"
 _LOOK_S = 0.25
+_CALM_LOOKS = 8
 _WORKER_RETRY_S = 5.0
 _log = logger("supervisor")
 
@@ -105,7 +106,7 @@ class Supervisor:
                 for child in self._children:
                     self._look_after(child)
                 self._listen()
-                time.sleep(_LOOK_S)
+                self._rest()
         finally:
             self.stop()
 
@@ -139,6 +140,16 @@ class Supervisor:
         if found is not None and found["count"] > 2 * self._others:
             self._others = found["count"]
             _log.warning("%s", of_others(found))
+
+    def _rest(self) -> None:
+        """Wait for the next look: longer once all is well, as looks take time from the work, but not past an end."""
+        for _ in range(_CALM_LOOKS if self._calm() else 1):
+            time.sleep(_LOOK_S)
+            if _reap():
+                break
+
+    def _calm(self) -> bool:
+        return self._told and self._let_in and all(child.state == "running" for child in self._children)
 
     def _look_after(self, child: Child) -> None:
         now = time.monotonic()
@@ -234,11 +245,13 @@ def read_state(files: OwnFiles) -> dict[str, Any]:
     return read_document(path, _STATE, name=FORMAT, newest=VERSION)
 
 
-def _reap() -> None:
-    """Take leave of children that ended, or they would stay as zombies."""
+def _reap() -> bool:
+    """Take leave of children that ended, or they would stay as zombies; whether one had."""
+    found = False
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+            found = True
+    return found
 
 
 def _free_port() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -204,6 +205,25 @@ def test_a_supervisor_whose_disk_is_full_tells_later(files: OwnFiles, monkeypatc
     assert not state_file(files).exists()
     supervisor._listen()
     assert state_file(files).exists()
+
+
+@pytest.mark.parametrize("calm", [True, False])
+def test_a_calm_supervisor_looks_seldom_yet_sees_an_end_soon(
+    files: OwnFiles, monkeypatch: pytest.MonkeyPatch, *, calm: bool
+) -> None:
+    supervisor, slept = Supervisor(files, {}), []
+    supervisor._let_in = calm
+    for child in supervisor._children:
+        child.state = "running"
+    supervisor._tell()
+    monkeypatch.setattr("fl_client.deployment.supervisor.time.sleep", slept.append)
+    supervisor._rest()
+    assert len(slept) == (8 if calm else 1)
+    slept.clear()
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        supervisor._rest()
+    assert len(slept) == 1
 
 
 def test_a_process_is_not_started_again_with_code_that_is_not_approved(files: OwnFiles) -> None:
