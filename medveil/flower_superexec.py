@@ -10,11 +10,15 @@ from __future__ import annotations
 import importlib
 import subprocess
 import tempfile
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 TOKEN, TOKEN_FILE = "--token", "--token-file"
 STDIN = "/dev/stdin"
+BUSY_S = 1.0
+"""Seconds between two looks for another run while one is under way."""
+_started: list[subprocess.Popen[bytes]] = []
 
 
 def start_unseen(arguments: list[str], **settings: Any) -> subprocess.Popen[bytes]:
@@ -33,7 +37,9 @@ def start_unseen(arguments: list[str], **settings: Any) -> subprocess.Popen[byte
         stream.write(arguments[at + 1].encode())
         stream.seek(0)
         hidden = [*arguments[:at], TOKEN_FILE, STDIN, *arguments[at + 2 :]]
-        return subprocess.Popen(hidden, stdin=stream, **settings)
+        made = subprocess.Popen(hidden, stdin=stream, **settings)
+    _started.append(made)
+    return made
 
 
 def hide_tokens() -> None:
@@ -43,9 +49,22 @@ def hide_tokens() -> None:
     executor.subprocess = starting  # type: ignore[attr-defined]
 
 
+def rest(seconds: float) -> None:
+    """Sleep between two looks for a run: `seconds`, or longer while a run that was started here is under way."""
+    _started[:] = [each for each in _started if each.poll() is None]
+    time.sleep(max(seconds, BUSY_S) if _started else seconds)
+
+
+def look_seldom() -> None:
+    """Have this process `rest` between its looks."""
+    loop = importlib.import_module("flwr.supercore.superexec.run_superexec")
+    loop.time = SimpleNamespace(sleep=rest)  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """Be the SuperExec's process."""
     hide_tokens()
+    look_seldom()
     command = cast("Any", importlib.import_module("flwr.supercore.cli.flower_superexec"))
     command.flower_superexec()
 

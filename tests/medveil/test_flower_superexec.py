@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -60,3 +61,35 @@ def test_a_runs_process_has_its_token_and_nobody_sees_it(launched: list[str]) ->
 def test_what_flower_starts_without_a_token_is_not_started() -> None:
     with pytest.raises(ValueError, match="--token"):
         flower_superexec.start_unseen(["flwr-serverapp"])
+
+
+def test_it_looks_less_often_while_a_run_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(flower_superexec, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(flower_superexec, "_started", [])
+    flower_superexec.rest(0.2)
+    quits = [sys.executable, "-c", ""]
+    process = flower_superexec.start_unseen([*quits, "--token", TOKEN])
+    process.wait(timeout=60)
+    monkeypatch.setattr(process, "poll", lambda: None)
+    flower_superexec.rest(0.2)
+    flower_superexec.rest(3.0)
+    monkeypatch.undo()
+    assert slept == [0.2, flower_superexec.BUSY_S, 3.0]
+
+
+def test_it_looks_at_once_again_when_the_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(flower_superexec, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(flower_superexec, "_started", [])
+    flower_superexec.start_unseen([sys.executable, "-c", "", "--token", TOKEN]).wait(timeout=60)
+    flower_superexec.rest(0.2)
+    assert slept == [0.2]
+
+
+def test_flowers_loop_has_its_rest_from_the_module_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop: Any = import_module("flwr.supercore.superexec.run_superexec")
+    assert inspect.getsource(loop).count("time.sleep(task_poll_interval)") == 1
+    monkeypatch.setattr(loop, "time", loop.time)
+    flower_superexec.look_seldom()
+    assert loop.time.sleep is flower_superexec.rest
