@@ -62,9 +62,7 @@ class FleetGate:
         if scope["method"] != "POST" or scope["path"] != FLEET + asked or asked not in FLEET_ASKED:
             raise RequestError(404, "asked for what is not served to sites")
         check_content(scope)
-        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
-
-        node, name = await run_in_threadpool(self._known, scope, activates=asked == ACTIVATE)
+        node, name = await self._known(scope, activates=asked == ACTIVATE)
         session = header(scope, SESSION_HEADER) or ""
         if session and not _SESSION.fullmatch(session):
             raise RequestError(400, "said a session that is none", name)
@@ -83,13 +81,16 @@ class FleetGate:
         if certain:
             self._note(name, SECOND_SESSION)
 
-    def _known(self, scope: Scope, *, activates: bool) -> tuple[int, str]:
+    async def _known(self, scope: Scope, *, activates: bool) -> tuple[int, str]:
         """The node whose key signed a request, and what the coordinator calls it."""
+        from starlette.concurrency import run_in_threadpool  # noqa: PLC0415
+
         try:
             key = base64.b64decode(header(scope, _key_header()) or "", validate=True)
         except binascii.Error:
             key = b""
-        known = self._named(key) if key else None
+        # Only the database keeps others waiting: what is remembered needs no thread.
+        known = self._remembered(key) or (await run_in_threadpool(self._named, key) if key else None)
         if known is None and activates:
             # A node that hears 401 ends without a word; this it says.
             raise RequestError(412, "showed no key that is admitted", body=flowers_answer(REFUSED))
@@ -97,10 +98,11 @@ class FleetGate:
             raise RequestError(401, "showed no key that is admitted")
         return known
 
-    def _named(self, key: bytes) -> tuple[int, str] | None:
+    def _remembered(self, key: bytes) -> tuple[int, str] | None:
         until, node, name = self._names.get(key, (0.0, 0, ""))
-        if time.monotonic() < until:
-            return node, name
+        return (node, name) if time.monotonic() < until else None
+
+    def _named(self, key: bytes) -> tuple[int, str] | None:
         state = self._state()
         found = state.get_node_id_by_public_key(key)
         if found is None:
