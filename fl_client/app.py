@@ -10,8 +10,9 @@ import functools
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -28,7 +29,19 @@ from fl_client.site import Site
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
 from medveil.app_config import settings_text
-from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, ROUND, RUN_KEY, SITE, SITES_KEY, RunConfig
+from medveil.contract import (
+    ARRAYS,
+    CONFIG,
+    KEEP_ROUND,
+    MEASURE,
+    METRICS,
+    PACKED,
+    ROUND,
+    RUN_KEY,
+    SITE,
+    SITES_KEY,
+    RunConfig,
+)
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
@@ -138,7 +151,8 @@ def make_app(host: Host) -> ClientApp:
         def reply(site: Site) -> RecordDict:
             incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "train", round_)
-            outgoing, metrics = work.train(site, round_, incoming, proximal_mu=_number(message, "proximal-mu", 0.0))
+            mu, keep_round = _number(message, "proximal-mu", 0.0), _keep_round(message)
+            outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
             if site.run.kind == "delta":
                 outgoing = delta(outgoing, incoming)
             encoded = encode(outgoing, site.run.wire)
@@ -150,12 +164,13 @@ def make_app(host: Host) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        """Measure the model on the site's validation and test images."""
+        """Measure the model on the site's validation and test images, or on the former alone to choose a round."""
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = _incoming(message, site), _round(message)
             host.allow(site, "evaluate", round_)
-            metrics = work.evaluate(site, round_, incoming)
+            measure = work.validate if _only_validates(message) else work.evaluate
+            metrics = measure(site, round_, incoming)
             return RecordDict({METRICS: MetricRecord({**known(metrics)})})
 
         return _answer(host, message, context, reply)
@@ -175,18 +190,37 @@ def _incoming(message: Message, site: Site) -> Tensors:
 
 
 def _round(message: Message) -> int:
-    number = _number(message, ROUND)
+    return _whole(message, ROUND)
+
+
+def _keep_round(message: Message) -> int | None:
+    return _whole(message, KEEP_ROUND) if KEEP_ROUND in _config(message) else None
+
+
+def _only_validates(message: Message) -> bool:
+    wanted = _config(message).get(MEASURE)
+    if wanted not in (None, "validation"):
+        raise FederationError(f"'{MEASURE}' is not 'validation'", cure="server and site need the same MedVeil")
+    return wanted is not None
+
+
+def _whole(message: Message, key: str) -> int:
+    number = _number(message, key)
     if not number.is_integer():
-        raise FederationError(f"'{ROUND}' is {number}", cure="a whole number is wanted")
+        raise FederationError(f"'{key}' is {number}", cure="a whole number is wanted")
     return int(number)
 
 
 def _number(message: Message, key: str, default: float | None = None) -> float:
-    config = message.content.config_records.get(CONFIG)
-    value = default if config is None else config.get(key, default)
+    value = _config(message).get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise FederationError(f"the message has no number '{key}'", cure="server and site need the same MedVeil")
     return float(value)
+
+
+def _config(message: Message) -> Mapping[str, Any]:
+    found = message.content.config_records.get(CONFIG)
+    return {} if found is None else dict(found)
 
 
 def _answer(host: Host, message: Message, context: Context, reply: Callable[[Site], RecordDict]) -> Message:

@@ -42,8 +42,15 @@ class StemVault:
         self._run = run
         self._subkey = subkey
 
-    def save(self, round_: int, tensors: dict[str, Tensor]) -> None:
+    def save(self, round_: int, tensors: dict[str, Tensor], *, keep: int | None = None) -> None:
         """Seal the tensors of a round and drop all but the newest three files.
+
+        Parameters
+        ----------
+        round_, tensors
+            The round, and what its training ended with.
+        keep
+            A round whose model may be needed again: the file that it would be made from stays too.
 
         Raises
         ------
@@ -58,7 +65,9 @@ class StemVault:
         make_folder(self.folder, mode=0o700)
         plain = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         write_bytes(self._path(round_), seal(self._subkey, plain, associated=self._bound(round_)), mode=0o600)
-        for old in self.rounds()[:-KEPT]:
+        rounds = self.rounds()
+        needed = max((each for each in rounds if keep is not None and each <= keep), default=None)
+        for old in [each for each in rounds[:-KEPT] if each != needed]:
             self._path(old).unlink(missing_ok=True)
 
     def load(self, *, before: int) -> tuple[int, dict[str, Tensor]] | None:

@@ -54,7 +54,9 @@ def describe(site: Site) -> dict[str, Any]:
     }
 
 
-def train(site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.0) -> tuple[Tensors, dict[str, float]]:
+def train(
+    site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.0, keep_round: int | None = None
+) -> tuple[Tensors, dict[str, float]]:
     """Train one round from the incoming tensors; what stays at the site is sealed there.
 
     Parameters
@@ -67,6 +69,8 @@ def train(site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.
         The travelling tensors, fp32.
     proximal_mu
         Weight of FedProx's term.
+    keep_round
+        The round whose model may be the one that is left, as far as the server knows.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def train(site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.
     part = site.store.part("train")
     result = train_round(model, part, site.train_config, _plan(site, round_, proximal_mu), trainable=site.trainable)
     if site.private:
-        site.vault.save(round_, tensors(model, site.private))
+        site.vault.save(round_, tensors(model, site.private), keep=keep_round)
     leaving = site.setup.leaving
     metrics |= {
         NUM_EXAMPLES: leaving.weight(part.labels),
@@ -96,6 +100,14 @@ def train(site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.
         **leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n),
     }
     return _outgoing(site, model), metrics
+
+
+def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
+    """Measure the model after a round on validation images alone, so that a round can be chosen; errors as `train`."""
+    started = time.monotonic()
+    metrics = _measured(site, model_after(site, round_, incoming), "validation")
+    n = site.setup.leaving.size(site.store.part("validation").labels)
+    return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
 
 
 def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:

@@ -57,7 +57,7 @@ class Checkpoint:
     scalars: dict[str, Any] = field(default_factory=dict)
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0, also: int | None = None) -> Path:
     """Write a checkpoint, readable by its owner alone; the sidecar, which makes it valid, is written last.
 
     Parameters
@@ -68,6 +68,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
         What to write.
     keep
         Newest checkpoints to keep; 0 keeps all.
+    also
+        A round whose checkpoint is kept beside them.
 
     Returns
     -------
@@ -80,7 +82,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
         The disk is full or refuses the write; older checkpoints are untouched.
     """
     _own_folder(folder)
-    path = folder / f"round-{checkpoint.round:04d}.safetensors"
+    path = folder / f"{_name(checkpoint.round)}.safetensors"
     named = {f"{_MODEL}{name}": array for name, array in checkpoint.tensors.items()}
     named |= {f"{_STRATEGY}{name}": array for name, array in checkpoint.state.items()}
     data = safetensors.numpy.save(named, metadata={"format": FORMAT, "run": checkpoint.run})
@@ -98,7 +100,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 0) -> Path:
         mode=_OWN_FILE,
     )
     if keep:
-        for old in _sidecars(folder)[:-keep]:
+        stays = None if also is None else _name(also)
+        for old in [each for each in _sidecars(folder)[:-keep] if each.stem != stays]:
             old.unlink(missing_ok=True)
             old.with_suffix(".safetensors").unlink(missing_ok=True)
     return path
@@ -134,6 +137,14 @@ def load(path: Path) -> Checkpoint:
         )
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise IntegrityError("is not a whole checkpoint", where=sidecar) from error
+
+
+def load_round(folder: Path, round_: int, *, run: str) -> Checkpoint:
+    """The checkpoint of one round of a run; errors as `load`, and FormatError where it is of another run."""
+    found = load(folder / f"{_name(round_)}.safetensors")
+    if found.run != run:
+        raise FormatError(f"is of run {found.run}", where=folder / f"{_name(round_)}.json", cure=f"this is run {run}")
+    return found
 
 
 def load_newest(folder: Path, *, run: str, skipped: list[str] | None = None) -> Checkpoint | None:
@@ -192,6 +203,10 @@ def _own_folder(folder: Path) -> None:
             folder.chmod(_OWN_FOLDER)
     except OSError as error:
         raise storage_error(error, folder, "keep the folder to its owner") from error
+
+
+def _name(round_: int) -> str:
+    return f"round-{round_:04d}"
 
 
 def _sidecars(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ STRATEGIES = (
     "local-only",
 )
 MONITORS = ("loss", "auroc", "accuracy")
+KEPT = ("last", "best")
 
 
 @dataclass
@@ -62,10 +63,14 @@ class ServerConfig:
     keep_checkpoints: int = field(default=0, metadata={"help": "Newest checkpoints to keep; 0: all."})
     patience: int = field(
         default=0,
-        metadata={"help": "Stop after this many rounds without improvement, and keep the last model; 0: never."},
+        metadata={"help": "Stop after this many rounds without improvement; 0: never. See 'keep' for the model."},
     )
     min_delta: float = field(default=0.0, metadata={"help": "Smallest gain of the monitored measure that counts."})
     monitor: str = field(default="loss", metadata={"help": f"Validation measure to watch: {', '.join(MONITORS)}."})
+    keep: str = field(
+        default="last",
+        metadata={"help": "The model that is left: last, or best, of the round with the best monitored measure."},
+    )
     tensorboard: bool = field(
         default=False,
         metadata={"help": "Also write the measures as TensorBoard files (needs the extra: medveil[tensorboard])."},
@@ -81,6 +86,7 @@ class ServerConfig:
         """
         _one_of(self.strategy, STRATEGIES, "strategy", where)
         _one_of(self.monitor, MONITORS, "monitor", where)
+        _one_of(self.keep, KEPT, "keep", where)
         for name, low in (
             ("malicious", 0),
             ("min_sites", 0),
@@ -182,3 +188,8 @@ class ServerSettings:
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:
     check_setting(value in allowed, name, value, f"one of {', '.join(allowed)}", where)
+
+
+def improves(monitor: str, value: float, than: float, *, by: float = 0.0) -> bool:
+    """Whether a value of a monitored measure is better than another by more than `by`."""
+    return (than - value if monitor == "loss" else value - than) > by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fl_server.config import ServerConfig
+from fl_server.config import ServerConfig, improves
 
 
 class EarlyStopping:
@@ -47,6 +47,10 @@ class EarlyStopping:
         else:
             self.waited += 1
 
+    def go_on(self) -> None:
+        """Begin to count anew, for a run that was told to go on."""
+        self.waited = 0
+
     @property
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -57,7 +61,4 @@ class EarlyStopping:
         self.best, self.best_round, self.waited = state["best"], state["best_round"], state["waited"]
 
     def _improves(self, value: float) -> bool:
-        if self.best is None:
-            return True
-        gain = self.best - value if self.monitor == "loss" else value - self.best
-        return gain > self.min_delta
+        return self.best is None or improves(self.monitor, value, self.best, by=self.min_delta)

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from fl_server import checkpoints
 from fl_server.arrays import payload, to_record, to_tensors
+from fl_server.best_round import BestRound
 from fl_server.checked import Checked
 from fl_server.checkpoints import Checkpoint
 from fl_server.collect import Collector, Nodes, Reply, said
@@ -21,9 +22,9 @@ from fl_server.config import ServerSettings
 from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest
-from fl_server.metrics import MetricsLog
+from fl_server.metrics import Line, MetricsLog
 from fl_server.preflight import check_same_keys, preflight
-from fl_server.recorder import Recorder
+from fl_server.recorder import VALIDATE, Recorder
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
 from fl_server.strategies import make_strategy, sampled, too_few
@@ -31,7 +32,7 @@ from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
-from medveil.contract import RunConfig
+from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
 from medveil.errors import FederationError, IntegrityError
 from medveil.files import write_json
 from medveil.log import logger
@@ -39,6 +40,7 @@ from medveil.paths import run_folder
 from medveil.wire import Tensors
 from models.described import in_words
 
+_STAGES = {VALIDATE: "validating the last model", "evaluate": "measuring the final model"}
 _log = logger("server")
 
 
@@ -66,6 +68,7 @@ class Federation:
         self._collector = Collector(grid)
         self._manifest = Manifest(self.folder)
         self._stopping = EarlyStopping.of(self.server)
+        self._best = BestRound(self.server)
         self._sites: list[SiteRow] = []
         self._weights = Weights({}, most_share=self.server.most_share)
         self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights)
@@ -174,6 +177,8 @@ class Federation:
             raise IntegrityError("the checkpoint holds other tensors than the model", where=self._checkpoints)
         self._tensors, self._round, strategy.state = found.tensors, found.round, found.state
         self._stopping.state = found.scalars["early_stopping"]
+        # A checkpoint of an older MedVeil remembers no best round, and its run wanted none.
+        self._best.state = found.scalars.get("best_round") or self._best.state
         self._left_out = list(found.scalars["left_out"])
         self._seconds_before = float(found.scalars["seconds"])
         self._recorder.go_back(found.scalars["totals"])
@@ -188,9 +193,8 @@ class Federation:
         """One round: train at the sites, check, aggregate, write down, keep."""
         nodes = Nodes(self._nodes_for(round_))
         with _seeded(f"{self.config.seed}/{round_}"):
-            messages = list(
-                strategy.configure_train(round_, to_record(self._tensors), ConfigRecord(), cast("Grid", nodes))
-            )
+            config = ConfigRecord({} if self._best.round is None else {KEEP_ROUND: self._best.round})
+            messages = list(strategy.configure_train(round_, to_record(self._tensors), config, cast("Grid", nodes)))
         began = time.monotonic()
         replies = self._exchange(messages, kind="train", round_=round_)
         strategy.left_out |= self._failed(replies)
@@ -208,44 +212,69 @@ class Federation:
         self._tensors, self._round = to_tensors(arrays), round_
         made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out)
         if "validation" in made:
-            self._stopping.see(round_ - 1, made["validation"][self.server.monitor])
+            self._see(round_ - 1, made["validation"][self.server.monitor])
         self._save(strategy)
 
     def _finish(self, strategy: Checked) -> dict[str, Any]:
-        """Measure the final model at every site, and write the summary."""
-        seconds = self.server.wait_for_sites
-        nodes = self._collector.wait_until(lambda n: n >= len(self._sites), seconds=seconds)
-        if not nodes:
-            away = ", ".join(row.site for row in self._sites)
-            problem = f"none of {away} came back within {seconds:g} s"
-            raise FederationError(problem, where="evaluate", cure=f"start them again, then {self.settings.going_on}")
-        arrays, config = to_record(self._tensors), ConfigRecord()
-        with _seeded(f"{self.config.seed}/evaluate"):
-            messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
-        began = time.monotonic()
-        replies = self._exchange(messages, kind="evaluate", round_=self._round)
-        failed = self._failed(replies)
-        self._say_left_out(self._round, failed)
-        if len(failed) == len(replies):
-            reasons = "".join(f"; {site}: {reason}" for site, reason in failed.items())
-            raise FederationError(f"no site measured the final model{reasons}", where="evaluate")
-        self._recorder.close(seconds=time.monotonic() - began)
-        status = "stopped-early" if self._round < self.config.rounds else "finished"
+        """Choose the round whose model is left, measure it at every site, and write the summary."""
+        rounds = self._round
+        kept = self._choose(strategy)
+        self._measure("evaluate", strategy)
+        status = "stopped-early" if rounds < self.config.rounds else "finished"
         totals = self._recorder.totals
         summary = summarise(
             self.config,
             self._recorder.metrics,
             self._weights,
             status=status,
-            rounds=self._round,
+            rounds=rounds,
             seconds=round(self._seconds, 3),
             bytes_up=totals["bytes_up"],
             bytes_down=totals["bytes_down"],
+            kept=kept,
         )
         write_json(self.folder / "summary.json", summary)
         self._manifest.end(status)
         self._watch.ended(summary)
         return summary
+
+    def _choose(self, strategy: Checked) -> dict[str, Any]:
+        """Go back to the best round, where that is wanted and it is not the last; says which model is left."""
+        last = self._round
+        if self._best.wanted and self._round:
+            made = self._measure(VALIDATE, strategy)
+            self._see(last, made["validation"][self.server.monitor] if "validation" in made else None)
+        kept = self._best.described(last)
+        if kept["round"] != last:
+            found = checkpoints.load_round(self._checkpoints, kept["round"], run=self.config.run)
+            self._tensors, self._round, strategy.state = found.tensors, found.round, found.state
+            self._watch.say(f"the model of round {found.round} is left: its {kept['by']} was best")
+        return kept
+
+    def _measure(self, kind: str, strategy: Checked) -> dict[str, Line]:
+        """Have the model that is at hand measured at every site (FederationError where none can)."""
+        seconds = self.server.wait_for_sites
+        nodes = self._collector.wait_until(lambda n: n >= len(self._sites), seconds=seconds)
+        if not nodes:
+            away = ", ".join(row.site for row in self._sites)
+            problem = f"none of {away} came back within {seconds:g} s"
+            raise FederationError(problem, where=kind, cure=f"start them again, then {self.settings.going_on}")
+        config = ConfigRecord({MEASURE: "validation"} if kind == VALIDATE else {})
+        arrays = to_record(self._tensors)
+        with _seeded(f"{self.config.seed}/{kind}"):
+            messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
+        began = time.monotonic()
+        replies = self._exchange(messages, kind=kind, round_=self._round)
+        failed = self._failed(replies)
+        self._say_left_out(self._round, failed)
+        if len(failed) == len(replies):
+            reasons = "".join(f"; {site}: {reason}" for site, reason in failed.items())
+            raise FederationError(f"no site measured the final model{reasons}", where=kind)
+        return self._recorder.close(seconds=time.monotonic() - began)
+
+    def _see(self, round_: int, value: float | None) -> None:
+        self._stopping.see(round_, value)
+        self._best.see(round_, value)
 
     # -- parts of it -------------------------------------------------------------------------------------------------
 
@@ -272,7 +301,7 @@ class Federation:
         down = {message.metadata.dst_node_id: payload(message) for message in messages}
         names = [self._collector.name(node) for node in down]
         self._watch.phase(round_, kind, names)
-        of = f"round {round_} of {self.config.rounds}" if kind == "train" else "measuring the final model"
+        of = f"round {round_} of {self.config.rounds}" if kind == "train" else _STAGES[kind]
         phase = {"kind": kind, "round": round_, "sites": names}
         self._manifest.update(stage=f"{of}: at {', '.join(names)}", phase=phase)
         self._recorder.open()
@@ -303,12 +332,13 @@ class Federation:
     def _save(self, strategy: Checked) -> None:
         scalars = {
             "early_stopping": self._stopping.state,
+            "best_round": self._best.state,
             "left_out": self._left_out,
             "seconds": self._seconds,
             "totals": self._recorder.totals,
         }
         made = Checkpoint(self.config.run, self._round, self._tensors, strategy.state, scalars)
-        checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints)
+        checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints, also=self._best.round)
 
     @property
     def _checkpoints(self) -> Any:

@@ -56,6 +56,7 @@ _SHAPE = {
     "sites": [{"site": str}],
     "left_out": [{"round": int, "site": str, "reason": str}],
     "resumed": [str],
+    "lengthened?": [{"at": str, "from": int, "to": int}],
 }
 
 
@@ -124,7 +125,7 @@ class Manifest:
         self._write()
 
     def reopen(self, run: RunConfig, settings: ServerSettings) -> bool:
-        """Take up the manifest of an interrupted run.
+        """Take up the manifest of an interrupted run, or of one that is to go on for more rounds than it had.
 
         Returns
         -------
@@ -139,17 +140,28 @@ class Manifest:
         if not self.path.exists():
             raise ConfigError("the folder holds no run to resume", where=self.path.parent)
         self.document = read_manifest(self.path)
-        if self.document["status"] in ENDED:
+        before = self.document["run_config"]["rounds"]
+        if self.document["status"] in ENDED and run.rounds <= before:
             return False
-        self._refuse_other(_told(dataclasses.asdict(run)), _told(self.document["run_config"]))
+        # More rounds than it had are no other run.
+        asked = dataclasses.asdict(run) | {"rounds": min(run.rounds, before)}
+        self._refuse_other(_told(asked), _told(self.document["run_config"]))
         kept = {name: value for name, value in to_mapping(settings.server).items() if name not in _MAY_CHANGE}
         self._refuse_other(kept, self.document["server"])
         self.document |= {"status": "running", "stage": "", "process": _this_process(), "ended": None, "error": None}
         self.document |= {"went_on": None, "phase": None}
+        if run.rounds > before:
+            self._lengthen(run.rounds, settings)
         self.document["server"] = to_mapping(settings.server)
         self.document["resumed"].append(_now())
         self._write()
         return True
+
+    def _lengthen(self, rounds: int, settings: ServerSettings) -> None:
+        said = {"at": _now(), "from": self.document["run_config"]["rounds"], "to": rounds}
+        self.document["lengthened"] = [*self.document.get("lengthened", []), said]
+        self.document["run_config"]["rounds"] = rounds
+        self.document["experiment"] = settings.experiment
 
     def update(self, **values: Any) -> None:
         """Set fields and write."""

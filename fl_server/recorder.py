@@ -14,7 +14,13 @@ from fl_server.weights import Weights
 from medveil.contract import SECONDS
 from medveil.errors import FederationError
 
-_REPORTED = {"train": ("train", "validation"), "evaluate": ("test", "validation")}
+VALIDATE = "validate"
+"""An evaluation on validation images alone."""
+_REPORTED: dict[str, tuple[str, str | None]] = {
+    "train": ("train", "validation"),
+    "evaluate": ("test", "validation"),
+    VALIDATE: ("validation", None),
+}
 
 
 class Recorder:
@@ -64,7 +70,7 @@ class Recorder:
         self.bytes_down += count
 
     def took(self, reply: Reply, *, kind: str, round_: int, down: int) -> None:
-        """Write the lines of one reply ("train" or "evaluate"), or note why it does not count."""
+        """Write the lines of one reply ("train", "evaluate", `VALIDATE`), or note why it does not count."""
         if reply.message is None:
             return
         up = payload(reply.message)
@@ -88,7 +94,7 @@ class Recorder:
                 bytes_down=down,
             )
         )
-        if has_phase(metrics, validation):
+        if validation is not None and has_phase(metrics, validation):
             of_round = round_ - 1 if kind == "train" else round_
             self._write(
                 line(round_=of_round, site=reply.site, phase=validation, measures=measures_of(metrics, validation))

@@ -34,3 +34,5 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
         check_installed()
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
+    if server.keep == "best" and not run.evaluate_first:
+        raise ConfigError("keeping the best round needs 'evaluate_first'", where="server.keep", cure="set it true")

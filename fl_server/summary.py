@@ -19,7 +19,17 @@ _MAJORITY = measure_key("test", "majority-rate")
 _NO_INTERVALS = "class probabilities stay at the sites; a simulation adds intervals from them"
 
 _MEASURED = {**dict.fromkeys(MEASURES, (float, None)), "n": (int, None), "majority_rate?": (float, None)}
-_SHAPE = {"run": str, "name": str, "status": str, "rounds": int, **_MEASURED, "sites": {str: _MEASURED}, "thief": dict}
+_KEPT = {"round": int, "by": (str, None), "value": (float, None)}
+_SHAPE = {
+    "run": str,
+    "name": str,
+    "status": str,
+    "rounds": int,
+    **_MEASURED,
+    "sites": {str: _MEASURED},
+    "thief": dict,
+    "kept?": _KEPT,
+}
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
 
@@ -41,7 +51,7 @@ def summarise(
     rounds
         Rounds that were made.
     **totals
-        Further fields: seconds, bytes.
+        Further fields: seconds, bytes, the round whose model was kept.
 
     Returns
     -------

@@ -38,6 +38,10 @@ CONFIG = "config"
 SITE = "site"
 
 ROUND = "server-round"
+KEEP_ROUND = "keep-round"
+"""The round whose model may be the one that is left: sites keep what they have of it."""
+MEASURE = "measure"
+"""What of `PHASES` an evaluation is to measure; without it, all that a run ends with."""
 NUM_EXAMPLES = "num-examples"
 SECONDS = "seconds"
 

@@ -18,7 +18,8 @@ from fl_client.export.held import MODELS, SUFFIX
 from fl_client.export.kept import KeptModel, keep, open_kept
 from fl_client.site_model import model_after
 from fl_client.training import predict
-from fl_server.checkpoints import Checkpoint, load_newest
+from fl_server.checkpoints import Checkpoint, load_newest, load_round
+from fl_server.summary import read_summary
 from medveil.config import from_mapping
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.wire import Tensors
@@ -61,7 +62,7 @@ class SiteModel:
 
 
 def model_of_run(run: Path, site: str | None = None) -> SiteModel:
-    """The model of one site after the newest round of a run of `medveil-sim`.
+    """The model of one site that a run of `medveil-sim` left, or has come to.
 
     The first time it is put together and measured on the site's validation and test images, which must be where they
     were; later it is read back.
@@ -88,7 +89,7 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     chosen = names[0] if site is None else site
     if chosen not in names:
         raise ConfigError(f"no site is called {chosen[:80]!a}", where="--site", cure=f"one of {', '.join(names)}")
-    checkpoint = load_newest(run / "checkpoints", run=manifest["run"])
+    checkpoint = _checkpoint(run, manifest["run"])
     if checkpoint is None:
         raise ConfigError("came through no round yet", where=run, cure=f"medveil-sim run --resume {run}")
     keys = SimulatedKeys(OneKey(SimulatedKey(config.seed, chosen)), OneKey(SimulatedKey(config.seed, "shared")))
@@ -96,6 +97,15 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     if kept is None:
         kept = _made(config, run, manifest["run"], names.index(chosen), checkpoint)
     return SiteModel(chosen, kept, keys)
+
+
+def _checkpoint(run: Path, uuid: str) -> Checkpoint | None:
+    """Of the round whose model the run left; of the newest where it has not ended."""
+    summary = run / "summary.json"
+    kept = read_summary(summary).get("kept") if summary.is_file() else None
+    if kept is None:
+        return load_newest(run / "checkpoints", run=uuid)
+    return load_round(run / "checkpoints", kept["round"], run=uuid)
 
 
 def _kept_before(run: Path, site: str, uuid: str, round_: int, keys: SimulatedKeys) -> KeptModel | None:

@@ -153,3 +153,14 @@ def test_nothing_is_readable_by_others_and_nothing_is_plain(tmp_path: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o600
     assert kept.folder.stat().st_mode & 0o777 == 0o700
     assert b"pos_embed" not in path.read_bytes()
+
+
+def test_the_stem_of_a_round_that_may_be_wanted_again_stays(tmp_path: Path) -> None:
+    kept = vault(tmp_path)
+    for round_, keep in ((0, None), (1, None), (2, 1), (4, 3), (5, 3), (6, 3), (7, 3)):
+        kept.save(round_, stem(round_), keep=keep)
+    # The model after round 3, which this site sat out, has the stem of round 2.
+    assert kept.rounds() == [2, 5, 6, 7]
+    assert loaded(kept.load(before=4)) == (2, 2.0)
+    kept.save(8, stem(8), keep=7)
+    assert kept.rounds() == [6, 7, 8]

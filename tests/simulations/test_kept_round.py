@@ -1,0 +1,46 @@
+"""`server.keep: best` through a whole federation: tensors of the server and stems of the sites are of one round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fl_server.best_round import BestRound
+from medveil.config import load_config
+from simulations.config import ExperimentConfig
+from simulations.predictions import load_predictions
+from simulations.run import run_experiment
+from simulations.site_models import model_of_run
+
+BEST, ROUNDS = 2, 6
+POLICIES = {
+    "default": [],
+    "secret": ["keys.policy=per-site", "stem.init=secret", "stem.train=local"],
+    "alone": ["federation=local-only", "keys.policy=none", "stem.init=public", "stem.train=averaged"],
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.usefixtures("fresh_sites")
+def test_what_is_left_is_one_round_everywhere(
+    tmp_path: Path, tiny_settings: list[str], monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    torch.set_num_threads(1)
+    see = BestRound.see
+    # The measures of so small a run say nothing: they are told which round was best.
+    monkeypatch.setattr(BestRound, "see", lambda self, round_, _: see(self, round_, float(round_ != BEST)))
+    settings = [*tiny_settings, f"rounds={ROUNDS}", "server.keep=best", *POLICIES[policy]]
+    done = run_experiment(load_config(ExperimentConfig, None, settings), tmp_path / "run", progress=False)
+    assert done.summary["kept"]["round"] == BEST
+    assert done.summary["rounds"] == ROUNDS
+    left = load_predictions(tmp_path / "run")
+    for site, predictions in left.items():
+        kept = model_of_run(tmp_path / "run", site).kept
+        assert kept.facts["round"] == BEST
+        assert kept.facts["metrics"]["test-n"] == len(predictions.labels)
+        told = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
+        # Put together from checkpoint and sealed stem, it answers as it did in the run.
+        assert np.isclose(kept.facts["metrics"]["test-loss"], -np.log(told).mean(), rtol=1e-4)
