@@ -184,6 +184,10 @@ class Federation:
         self._recorder.go_back(found.scalars["totals"])
         self._watch.goes_on(self._round)
         went_on = f"resuming after round {self._round} of {self.config.rounds}"
+        if self._manifest.lengthened_after(self._round):
+            # It may have stopped for want of patience, and is told to go on.
+            self._stopping.go_on()
+            went_on += "; the rounds before were scheduled for fewer"
         if damaged:
             went_on += f"; skipped as damaged: {'; '.join(damaged)}"
         self._watch.say(went_on)

@@ -56,7 +56,7 @@ _SHAPE = {
     "sites": [{"site": str}],
     "left_out": [{"round": int, "site": str, "reason": str}],
     "resumed": [str],
-    "lengthened?": [{"at": str, "from": int, "to": int}],
+    "lengthened?": [{"at": str, "from": int, "to": int, "after": (int, None)}],
 }
 
 
@@ -158,10 +158,20 @@ class Manifest:
         return True
 
     def _lengthen(self, rounds: int, settings: ServerSettings) -> None:
-        said = {"at": _now(), "from": self.document["run_config"]["rounds"], "to": rounds}
+        said = {"at": _now(), "from": self.document["run_config"]["rounds"], "to": rounds, "after": None}
         self.document["lengthened"] = [*self.document.get("lengthened", []), said]
         self.document["run_config"]["rounds"] = rounds
         self.document["experiment"] = settings.experiment
+
+    def lengthened_after(self, round_: int) -> bool:
+        """Whether the run was given its newest rounds after this one; the first round asked about is written down."""
+        newest = next(reversed(self.document.get("lengthened", [])), None)
+        if newest is None:
+            return False
+        if newest["after"] is None:
+            newest["after"] = round_
+            self._write()
+        return bool(newest["after"] == round_)
 
     def update(self, **values: Any) -> None:
         """Set fields and write."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,26 +75,39 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
         return _carried_out(plan, resume=False, progress=progress)
 
 
-def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
-    """Go on with an interrupted run from its newest good checkpoint.
+def resume_experiment(out: Path, *, rounds: int | None = None, progress: bool = True) -> Finished:
+    """Go on with a run from its newest good checkpoint.
+
+    Parameters
+    ----------
+    out
+        The run folder.
+    rounds
+        Rounds that the run is to have in all, if more than it had; it may have ended then. Learning rates follow a
+        schedule over all rounds: those that were made stay as they were scheduled.
 
     Raises
     ------
     ConfigError
-        `out` holds no run.
+        `out` holds no run, or one of more rounds.
     """
     manifest = read_manifest(out)
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=out, cure="resume it where it was started")
     with held(out):
-        return _resumed(manifest, out, progress=progress)
+        return _resumed(manifest, out, rounds=rounds, progress=progress)
 
 
-def _resumed(manifest: dict[str, Any], out: Path, *, progress: bool) -> Finished:
+def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progress: bool) -> Finished:
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
+    if rounds is not None:
+        if rounds < config.rounds:
+            cure = f"{config.rounds} or more; a new run can have fewer"
+            raise ConfigError(f"'rounds' is {rounds}, and the run has {config.rounds}", where=out, cure=cure)
+        config = replace(config, rounds=rounds)
     plan = make_plan(config, out, run=manifest["run"])
     recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
-    if recorded != plan.run:
+    if replace(recorded, rounds=plan.run.rounds) != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
     return _carried_out(plan, resume=True, progress=progress)
 

@@ -98,14 +98,33 @@ def listed(names: Sequence[str]) -> str:
 
 
 def course(run: RunRecord) -> list[tuple[str, str]]:
-    """How often a round went on without a site, and the run was taken up again, where either happened."""
+    """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = []
+    made = [*_kept(run), *_lengthened(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:
         made.append(("resumed", "once" if len(times) == 1 else f"{len(times)} times"))
     return made
+
+
+def _kept(run: RunRecord) -> list[tuple[str, str]]:
+    kept = section(run.summary, "kept")
+    by, value = kept.get("by"), number(kept.get("value"))
+    if by is None:
+        return []
+    at = "" if value is None else f" {value:.3f}"
+    return [("model left", f"that of round {plain(kept.get('round'))}: best validation {plain(by)}{at}")]
+
+
+def _lengthened(run: RunRecord) -> list[tuple[str, str]]:
+    rows = run.manifest.get("lengthened")
+    said = [
+        f"{plain(each.get('from'))} to {plain(each.get('to'))}"
+        for each in (rows if isinstance(rows, list) else [])
+        if isinstance(each, dict)
+    ]
+    return [("made longer", f"{', '.join(said)} rounds; each round kept the schedule it had")] if said else []
 
 
 def headline(run: RunRecord) -> str:

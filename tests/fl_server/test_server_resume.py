@@ -204,3 +204,44 @@ def test_checkpoints_of_another_run_or_model_are_refused(make_world):
     checkpoints.save(folder, other)
     with pytest.raises(IntegrityError, match="other tensors than the model"):
         world.federate(resume=True)
+
+
+def test_a_finished_run_may_be_given_more_rounds(make_world):
+    long, world = make_world(3, rounds=5, out="long"), make_world(3, rounds=3, out="short")
+    long.federate()
+    world.federate()
+    world.run.rounds = 5
+    assert world.federate(resume=True)["rounds"] == 5
+    # These sites follow no schedule: what is left is what the longer run has.
+    assert same_bits(state(world, 5).tensors, state(long, 5).tensors)
+    assert without_time(world.lines()) == without_time(long.lines())
+    manifest = world.manifest()
+    assert (manifest["status"], manifest["run_config"]["rounds"]) == ("finished", 5)
+    assert [(each["from"], each["to"], each["after"]) for each in manifest["lengthened"]] == [(3, 5, 3)]
+    assert "scheduled for fewer" in manifest["went_on"]
+
+
+def test_more_rounds_are_the_only_setting_that_may_change(make_world):
+    world = make_world(3, rounds=3)
+    world.federate()
+    world.run.rounds, world.run.seed = 5, world.run.seed + 1
+    with pytest.raises(ConfigError, match="'seed'"):
+        world.federate(resume=True)
+    assert world.manifest()["status"] == "finished"
+    world.run.rounds, world.run.seed = 2, world.run.seed - 1
+    assert world.federate(resume=True)["rounds"] == 3
+
+
+def test_a_run_that_stopped_early_goes_on_with_new_patience(make_world):
+    world = make_world(3, rounds=9)
+    for site in world.sites:
+        site.validation = lambda round_: 0.5 if round_ == 1 else 1.0 + round_
+    assert world.federate(patience=2)["rounds"] == 4
+    world.run.rounds = 10
+    interrupt(world, round_=6)
+    with pytest.raises(KeyboardInterrupt):
+        world.federate(patience=2, resume=True)
+    calm(world)
+    # It is not told to go on anew by being taken up again.
+    assert world.federate(patience=2, resume=True)["rounds"] == 6
+    assert world.manifest()["status"] == "stopped-early"

@@ -1,4 +1,4 @@
-"""`server.keep: best` through a whole federation: tensors of the server and stems of the sites are of one round."""
+"""Which round's model a run leaves, through a whole federation: the server's tensors and the sites' stems are of one."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 
 from fl_server.best_round import BestRound
 from medveil.config import load_config
+from medveil.errors import ConfigError
 from simulations.config import ExperimentConfig
 from simulations.predictions import load_predictions
-from simulations.run import run_experiment
+from simulations.run import resume_experiment, run_experiment
 from simulations.site_models import model_of_run
 
 BEST, ROUNDS = 2, 6
@@ -36,6 +37,7 @@ def test_what_is_left_is_one_round_everywhere(
     done = run_experiment(load_config(ExperimentConfig, None, settings), tmp_path / "run", progress=False)
     assert done.summary["kept"]["round"] == BEST
     assert done.summary["rounds"] == ROUNDS
+    assert f"that of round {BEST}: best validation loss 0.000" in done.report.read_text()
     left = load_predictions(tmp_path / "run")
     for site, predictions in left.items():
         kept = model_of_run(tmp_path / "run", site).kept
@@ -44,3 +46,21 @@ def test_what_is_left_is_one_round_everywhere(
         told = predictions.probabilities[np.arange(len(predictions.labels)), predictions.labels]
         # Put together from checkpoint and sealed stem, it answers as it did in the run.
         assert np.isclose(kept.facts["metrics"]["test-loss"], -np.log(told).mean(), rtol=1e-4)
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_a_finished_run_goes_on_for_more_rounds(tmp_path: Path, tiny_settings: list[str]) -> None:
+    torch.set_num_threads(1)
+    config = load_config(ExperimentConfig, None, [*tiny_settings, "rounds=2"])
+    out = tmp_path / "run"
+    run_experiment(config, out, progress=False)
+    assert model_of_run(out).kept.facts["round"] == 2
+    done = resume_experiment(out, rounds=4, progress=False)
+    assert (done.summary["status"], done.summary["rounds"]) == ("finished", 4)
+    assert "made longer" in done.report.read_text()
+    assert "2 to 4 rounds" in done.report.read_text()
+    assert model_of_run(out).kept.facts["round"] == 4
+    # Its own settings now say so: it is not made longer once more by being taken up again.
+    assert resume_experiment(out, progress=False).summary["rounds"] == 4
+    with pytest.raises(ConfigError, match="'rounds' is 3, and the run has 4"):
+        resume_experiment(out, rounds=3, progress=False)
