@@ -1,4 +1,4 @@
-"""Which round's model a run leaves, through a whole federation: the server's tensors and the sites' stems are of one."""
+"""Which round's model a run leaves: tensors of the server and stems of the sites are of one."""
 
 from __future__ import annotations
 
