@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from simulations.run import Finished
 
 
+_MOST_DIGITS = 6
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a `medveil-sim` command.
 
@@ -60,7 +63,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     _add_experiment(made, "YAML file of the experiment, or a name: init --list")
     made.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
-    made.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run")
+    made.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run; rounds=N gives it more")
     made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
     made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
     made.add_argument("--json", action="store_true", help="print the summary as JSON")
@@ -81,10 +84,10 @@ def _add_experiment(made: argparse.ArgumentParser, text: str) -> None:
 
 def _do_run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
-        _refuse_beside_resume(arguments)
+        rounds = _rounds_beside_resume(arguments)
         from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
 
-        return _told(resume_experiment(arguments.resume), arguments)
+        return _told(resume_experiment(arguments.resume, rounds=rounds), arguments)
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
     from simulations.folders import MANIFEST, check_free  # noqa: PLC0415
@@ -114,13 +117,30 @@ def _told(done: Finished, arguments: argparse.Namespace) -> int:
     return EXIT_PARTIAL if done.partial else EXIT_OK
 
 
-def _refuse_beside_resume(arguments: argparse.Namespace) -> None:
-    """A resumed run repeats what the interrupted one would have done: nothing about it is chosen anew."""
-    given = {"CONFIG": arguments.config, "--out": arguments.out, "--engine": arguments.engine}
+def _rounds_beside_resume(arguments: argparse.Namespace) -> int | None:
+    """A resumed run repeats what the interrupted one would have done: only more rounds may be asked of it."""
+    settings = [each for each in (arguments.config, *arguments.overrides) if each is not None]
+    rounds, other = _rounds_of(settings)
+    given = {"CONFIG": other, "--out": arguments.out, "--engine": arguments.engine}
     given |= {"--device": arguments.device, "--replace": arguments.replace or None}
     for name, value in given.items():
         if value is not None:
-            raise ConfigError(f"--resume takes no {name}", where="medveil-sim run", cure="the run knows its settings")
+            cure = "the run knows its settings; only rounds=N, more than it had, may be added"
+            raise ConfigError(f"--resume takes no {name}", where="medveil-sim run", cure=cure)
+    return rounds
+
+
+def _rounds_of(settings: list[str]) -> tuple[int | None, str | None]:
+    """The rounds that are asked for, and the first setting that asks for something else."""
+    rounds = None
+    for each in settings:
+        name, _, value = each.partition("=")
+        if name != "rounds":
+            return None, each
+        if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS):
+            raise ConfigError("'rounds' is no whole number", where="medveil-sim run", cure="rounds=20, for example")
+        rounds = int(value)
+    return rounds, None
 
 
 def _configured(arguments: argparse.Namespace) -> ExperimentConfig:
