@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder, get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
-from crypto.reading.dicom_codestream import codestream_of
+from crypto.reading import dicom_jpeg
+from crypto.reading.dicom_codestream import Codestream, codestream_of, has_header
 from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
 from crypto.reading.dicom_fragments import CodedFrames
 from crypto.reading.dicom_samples import Frame, Samples
@@ -18,6 +19,7 @@ from crypto.reading.dicom_values import text, whole_number
 from medveil.errors import DataError
 
 _PANIC = "PanicException"
+_RESTORE = "restore it from a copy, or decompress it with another tool"
 _FULL, _PAIRS = "YBR_FULL", "YBR_FULL_422"
 
 
@@ -119,10 +121,8 @@ class StoredFrames:
         assert self._coded is not None
         samples, syntax = self._samples, self._opened.transfer_syntax
         coded = self._coded.frame(index)
-        found = codestream_of(syntax, coded)
-        if found is not None and found.rows and (found.rows, found.columns) != (samples.rows, samples.columns):
-            said = f"{found.columns}x{found.rows} pixels, not {samples.columns}x{samples.rows}"
-            raise DataError(f"frame {index + 1} is of {said}", cure="correct Rows and Columns")
+        if has_header(syntax):
+            self._check_codestream(codestream_of(syntax, coded), index)
         frame, colours = self._through_decoder(coded, index)
         wanted = (samples.rows, samples.columns) + ((3,) if samples.channels == 3 else ())
         if frame.shape != wanted:
@@ -131,6 +131,22 @@ class StoredFrames:
             problem = f"frame {index + 1} is decoded to {colours[:16]!a}, not to {samples.photometric}"
             raise DataError(problem, cure="correct PhotometricInterpretation")
         return np.ascontiguousarray(frame).astype(samples.dtype, copy=False)
+
+    def _check_codestream(self, found: Codestream | None, index: int) -> None:
+        """Refuse a codestream that is not of the image of the header, before a decoder builds what it says."""
+        samples, frame = self._samples, f"frame {index + 1}"
+        if found is None:
+            problem = f"{frame} does not start with a header of its compression: it is damaged"
+            raise DataError(problem, cure=_RESTORE)
+        if found.rows and (found.rows, found.columns) != (samples.rows, samples.columns):
+            said = f"{found.columns}x{found.rows} pixels, not {samples.columns}x{samples.rows}"
+            raise DataError(f"{frame} is of {said}", cure="correct Rows and Columns")
+        if found.channels != samples.channels:
+            problem = f"{frame} has {found.channels} samples a pixel, not {samples.channels}"
+            raise DataError(problem, cure="correct SamplesPerPixel")
+        if found.bits > samples.allocated:
+            problem = f"{frame} has samples of {found.bits} bits, not of {samples.allocated}"
+            raise DataError(problem, cure="correct BitsAllocated and BitsStored")
 
     def _through_decoder(self, coded: bytes, index: int) -> tuple[Frame, str]:
         # Each frame is decoded as a file of one frame: pydicom's iterators carry what they learnt of one frame's
@@ -147,7 +163,7 @@ class StoredFrames:
             if isinstance(error, MemoryError):
                 raise DataError(f"frame {index + 1} needs more memory than there is") from error
             problem = f"frame {index + 1} can be read by no decoder here: it is damaged, or of a rare kind"
-            raise DataError(problem, cure="restore it from a copy, or decompress it with another tool") from error
+            raise DataError(problem, cure=_RESTORE) from error
         return frame, str(said["photometric_interpretation"])
 
     def _options(self) -> dict[str, Any]:
@@ -179,15 +195,15 @@ class StoredFrames:
 def plugins_for(syntax: UID) -> tuple[str, ...]:
     """Which decoders may see codestreams of a syntax, in this order.
 
-    Not all that are installed: over a damaged codestream of JPEG 2000 or JPEG-LS, GDCM's ends the whole process (it
-    throws what nobody catches), and the one of pylibjpeg for RLE panics, and prints that it did.
+    Not all that are installed: over a damaged codestream, GDCM's ends the whole process (it throws what nobody
+    catches), and the one of pylibjpeg for RLE panics, and prints that it did.
     """
     there = get_decoder(syntax).available_plugins
+    if syntax in JPEGTransferSyntaxes:
+        return (dicom_jpeg.PLUGIN,)
     if syntax == RLELossless:
         return tuple(each for each in there if each == "pydicom")
-    if syntax in JPEG2000TransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
-        return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))
-    return tuple(there)
+    return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))
 
 
 def _by_plugins(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from crypto.reading import png
 from crypto.reading.base import SMALLER, check_size
 from crypto.reading.png import Chunk, Png
 from crypto.reading.samples import Samples
+from crypto.reading.scans import end_of_scans
 from medveil.errors import DataError
 
 TECHNICAL = frozenset(
@@ -25,10 +25,6 @@ TECHNICAL = frozenset(
 _ORIENTATION = 0x0112
 _EXIF_START = b"Exif\0\0"
 _INCHES_IN_METRE = 39.3701
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""A marker of a JPEG file that starts a segment: within pixels, 0xff is followed by 0 or by a restart."""
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-_MOST_SCANS = 100
 _READABLE = {"L": png.GREY, "RGB": png.RGB, "RGBA": png.RGB_ALPHA}
 
 
@@ -104,7 +100,7 @@ def read_jpeg(path: Path, *, pixels: bool) -> Picture:
         exif = image.info.get("exif", b"").removeprefix(_EXIF_START)
         segments = [*_jpeg_chunks(image, exif)]
         if pixels and image.info.get("progressive"):
-            _check_scans(path.read_bytes())
+            end_of_scans(path.read_bytes())
         made = _picture(image, pixels=pixels)
         names = {_segment_name(name, data) for name, data in getattr(image, "applist", ())}
     return Picture(
@@ -171,16 +167,6 @@ def _open(path: Path, kind: str) -> Image.Image:
             raise DataError("is an image of more pixels than are opened", cure=SMALLER) from None
     check_size(width=image.size[0], height=image.size[1], channels=len(image.getbands()), where=path)
     return image
-
-
-def _check_scans(data: bytes) -> None:
-    """Refuse a JPEG file of more scans than an encoder makes: each costs a walk over all pixels (DataError)."""
-    at, scans = 2, 0
-    while scans <= _MOST_SCANS and (found := _MARKER.search(data, at)) is not None and found[0] != _END_OF_IMAGE:
-        scans += found[0] == _START_OF_SCAN
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
-    if scans > _MOST_SCANS:
-        raise DataError(f"is a JPEG file of more than {_MOST_SCANS} scans", cure="save it as PNG or as a baseline JPEG")
 
 
 def _picture(image: Image.Image, *, pixels: bool, mode: str | None = None) -> np.ndarray:
