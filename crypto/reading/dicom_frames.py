@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder, get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
-from crypto.reading import dicom_jpeg
+from crypto.reading import dicom_jpeg, dicom_jpeg_ls
 from crypto.reading.dicom_codestream import Codestream, codestream_of, has_header
 from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
 from crypto.reading.dicom_fragments import CodedFrames
@@ -196,11 +196,13 @@ def plugins_for(syntax: UID) -> tuple[str, ...]:
     """Which decoders may see codestreams of a syntax, in this order.
 
     Not all that are installed: over a damaged codestream, GDCM's ends the whole process (it throws what nobody
-    catches), and the one of pylibjpeg for RLE panics, and prints that it did.
+    catches), pyjpegls comes to no end, and the one of pylibjpeg for RLE panics, and prints that it did.
     """
     there = get_decoder(syntax).available_plugins
     if syntax in JPEGTransferSyntaxes:
         return (dicom_jpeg.PLUGIN,)
+    if syntax in JPEGLSTransferSyntaxes:
+        return (dicom_jpeg_ls.PLUGIN,)
     if syntax == RLELossless:
         return tuple(each for each in there if each == "pydicom")
     return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))
