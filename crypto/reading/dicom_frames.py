@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,7 @@ class StoredFrames:
             raise DataError(f"frame {index + 1} is cut short", cure="restore it from a copy")
         words = np.frombuffer(self._in_order(data, index), samples.dtype)
         frame = self._shaped(words)
-        if self._high != samples.bits - 1:
-            self._check_unshifted(frame)
+        self._check_unshifted(frame)
         return frame
 
     def _in_order(self, data: bytes, index: int) -> bytes:
@@ -112,7 +112,9 @@ class StoredFrames:
 
     def _check_unshifted(self, frame: Frame) -> None:
         """Refuse samples that really lie where a HighBit of its own says: they would be read from the lowest bits."""
-        samples = self._samples
+        samples = replace(self._samples, compressed=False)
+        if self._high == samples.bits - 1 or samples.holds(frame) or samples.holds_unsigned(frame):
+            return
         if not np.array_equal(samples.values(frame), frame):
             problem = f"its samples of {samples.bits} bits end at bit {self._high} of {samples.allocated}-bit words"
             raise DataError(problem, cure=f"shift them down to bit {samples.bits - 1}, or correct HighBit")
@@ -121,15 +123,19 @@ class StoredFrames:
         assert self._coded is not None
         samples, syntax = self._samples, self._opened.transfer_syntax
         coded = self._coded.frame(index)
+        found = codestream_of(syntax, coded) if has_header(syntax) else None
         if has_header(syntax):
-            self._check_codestream(codestream_of(syntax, coded), index)
-        frame, colours = self._through_decoder(coded, index)
+            self._check_codestream(found, index)
+        # What is wider than BitsStored says comes as it is: an archive keeps it, and showing it judges it.
+        narrow = found is not None and found.bits <= self._declared_bits and syntax in JPEGTransferSyntaxes
+        frame, colours = self._through_decoder(coded, index, narrow=narrow)
         wanted = (samples.rows, samples.columns) + ((3,) if samples.channels == 3 else ())
         if frame.shape != wanted:
             raise DataError(f"frame {index + 1} is {frame.shape}, not {wanted}")
         if samples.channels == 3 and colours.replace(_PAIRS, _FULL) != samples.photometric:
             problem = f"frame {index + 1} is decoded to {colours[:16]!a}, not to {samples.photometric}"
             raise DataError(problem, cure="correct PhotometricInterpretation")
+        self._check_unshifted(frame)
         return np.ascontiguousarray(frame).astype(samples.dtype, copy=False)
 
     def _check_codestream(self, found: Codestream | None, index: int) -> None:
@@ -148,11 +154,11 @@ class StoredFrames:
             problem = f"{frame} has samples of {found.bits} bits, not of {samples.allocated}"
             raise DataError(problem, cure="correct BitsAllocated and BitsStored")
 
-    def _through_decoder(self, coded: bytes, index: int) -> tuple[Frame, str]:
+    def _through_decoder(self, coded: bytes, index: int, *, narrow: bool) -> tuple[Frame, str]:
         # Each frame is decoded as a file of one frame: pydicom's iterators carry what they learnt of one frame's
         # codestream into the next, and so can differ from `pixel_array`.
         decoder = get_decoder(self._opened.transfer_syntax)
-        data, options = encapsulate([coded], has_bot=False), self._options()
+        data, options = encapsulate([coded], has_bot=False), self._options(narrow=narrow)
         try:
             with quiet():
                 frame, said = _by_plugins(decoder, data, options, plugins_for(self._opened.transfer_syntax))
@@ -166,7 +172,7 @@ class StoredFrames:
             raise DataError(problem, cure=_RESTORE) from error
         return frame, str(said["photometric_interpretation"])
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, *, narrow: bool) -> dict[str, Any]:
         """What the decoder is told, of our own reading of the header: an odd attribute is named there once for all."""
         samples, opened = self._samples, self._opened
         declared = text(opened.dataset, "PhotometricInterpretation")
@@ -185,6 +191,8 @@ class StoredFrames:
             "pixel_keyword": "PixelData",
             "pixel_vr": "OB",
             "as_rgb": False,
+            # Repeats the sign of samples, and cuts off what lies above them.
+            "correct_unused_bits": narrow,
         }
 
     @property

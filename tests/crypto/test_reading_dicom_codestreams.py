@@ -13,7 +13,7 @@ import pytest
 from imagecodecs import jpeg2k_encode, jpeg8_encode, jpegls_encode
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -22,8 +22,10 @@ from pydicom.uid import (
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    RLELossless,
 )
 
+from crypto.imaging.preprocess import percentiles_to_bytes
 from crypto.reading import dicom_jpeg_ls
 from crypto.reading.dicom import DicomImage
 from medveil.errors import DataError, MedVeilError
@@ -56,6 +58,8 @@ def write(dicom_of: Callable[..., Dataset], tmp_path: Path) -> Write:
         dataset.file_meta.TransferSyntaxUID = syntax
         dataset.PixelData = encapsulate([coded])
         dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+        if "overlay" in changes:
+            dataset.add_new(0x60000102, "US", changes.pop("overlay"))
         for keyword, value in changes.items():
             setattr(dataset, keyword, value)
         path = tmp_path / "x.dcm"
@@ -63,6 +67,10 @@ def write(dicom_of: Callable[..., Dataset], tmp_path: Path) -> Write:
         return path
 
     return made
+
+
+def shown(path: Path) -> np.ndarray:
+    return DicomImage(path).shown(0)
 
 
 def stored(path: Path) -> np.ndarray:
@@ -213,3 +221,46 @@ def test_a_size_hidden_behind_a_decoy_is_seen(write: Write) -> None:
     coded = boxed[:12] + box + boxed[12:]
     with pytest.raises(DataError, match="frame 1 is of 512x512 pixels, not 24x33"):
         DicomImage(write(coded, plain, JPEG2000Lossless, 8)).stored(0)
+
+
+DEEP: dict[str, Callable[[np.ndarray], bytes]] = {
+    JPEG2000Lossless: lambda plain: jpeg2k_encode(plain, codecformat="j2k", reversible=True),
+    JPEGLosslessSV1: lambda plain: jpeg8_encode(plain, lossless=True, bitspersample=16),
+    JPEGLSLossless: jpegls_encode,
+}
+
+
+@pytest.mark.parametrize("syntax", [*DEEP, RLELossless])
+def test_samples_in_other_bits_than_the_header_says_are_refused(
+    write: Write, syntax: str, dicom_of: Callable[..., Dataset]
+) -> None:
+    """Shifted to the top of their words, or of more bits than BitsStored: they were noise, or white."""
+    plain = picture(12)
+
+    def coded(words: np.ndarray) -> bytes:
+        if syntax in DEEP:
+            return DEEP[syntax](words)
+        dataset = dicom_of(words)
+        dataset.compress(RLELossless, encoding_plugin="pydicom")
+        return next(generate_frames(dataset.PixelData, number_of_frames=1))
+
+    with pytest.raises(DataError, match="end at bit 15 of 16-bit words; shift them down to bit 11"):
+        DicomImage(write(coded(plain << 4), plain, syntax, 12, HighBit=15)).shown(0)
+    path = write(coded(plain), plain, syntax, 12, HighBit=15)
+    np.testing.assert_array_equal(stored(path), plain)
+    if syntax in DEEP:
+        for bits in (8, 12):
+            with pytest.raises(DataError, match=f"beyond the {bits} bits of BitsStored; correct BitsStored"):
+                DicomImage(write(coded(plain << 4), plain, syntax, bits)).shown(0)
+    overlaid = write(coded(plain | 0x1000), plain, syntax, 12, overlay=12)
+    np.testing.assert_array_equal(stored(overlaid), plain | 0x1000)
+    np.testing.assert_array_equal(shown(overlaid), shown(path))
+
+
+@pytest.mark.parametrize("syntax", DEEP)
+def test_negative_samples_come_back_however_their_signs_were_stored(write: Write, syntax: str) -> None:
+    plain = picture(12).astype(np.int16) - 2048
+    grey = percentiles_to_bytes(plain)
+    for words in (plain.view(np.uint16), plain.view(np.uint16) & 0xFFF):
+        found = shown(write(DEEP[syntax](words), plain, syntax, 12))
+        np.testing.assert_array_equal(found, grey)
