@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGTransferSyntaxes
 
-from crypto.reading.scans import end_of_scans
+from crypto.reading.scans import lengthened
 from medveil.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 PLUGIN = "medveil"
 DECODER_DEPENDENCIES = dict.fromkeys(JPEGTransferSyntaxes, ("imagecodecs>=2025.3",))
 """As pydicom asks it of a plugin."""
-
-_END = b"\xff\xd9"
-_OTHER_BITS = bytes([0x55, 0x2A, 0x6D, 0x91]) * 64
-"""No marker, and no two symbols of one length alike."""
 
 
 def is_available(uid: str) -> bool:
@@ -41,9 +37,9 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
     DataError
         It is cut short, or its samples are wider than the header says. What libjpeg raises for others passes.
     """
-    end, colour = end_of_scans(src), runner.samples_per_pixel == 3
+    longer, colour = lengthened(src), runner.samples_per_pixel == 3
     frame = _decoded(src, colour=colour)
-    if _ran_out(src[:end], frame, colour=colour):
+    if _ran_out(longer, frame, colour=colour):
         raise DataError("is cut short: its codestream ends before its pixels do")
     width = runner.bits_allocated // 8
     if frame.dtype.itemsize > width:
@@ -62,10 +58,9 @@ def _decoded(src: bytes, *, colour: bool) -> npt.NDArray[Any]:
     return made
 
 
-def _ran_out(scans: bytes, frame: npt.NDArray[Any], *, colour: bool) -> bool:
-    """Whether the last scan ends too early, which libjpeg fills up without an error: other bits behind it show it."""
+def _ran_out(src: bytes, frame: npt.NDArray[Any], *, colour: bool) -> bool:
     try:
-        return not np.array_equal(_decoded(scans + _OTHER_BITS + _END, colour=colour), frame)
+        return not np.array_equal(_decoded(src, colour=colour), frame)
     # Its last byte was half of a marker.
     except RuntimeError:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from crypto.reading import png
 from crypto.reading.base import SMALLER, check_size
 from crypto.reading.png import Chunk, Png
 from crypto.reading.samples import Samples
-from crypto.reading.scans import end_of_scans
+from crypto.reading.scans import lengthened
 from medveil.errors import DataError
 
 TECHNICAL = frozenset(
@@ -99,9 +100,7 @@ def read_jpeg(path: Path, *, pixels: bool) -> Picture:
             raise DataError(f"is a JPEG file of mode {image.mode}", cure="convert it to RGB or grey")
         exif = image.info.get("exif", b"").removeprefix(_EXIF_START)
         segments = [*_jpeg_chunks(image, exif)]
-        if pixels and image.info.get("progressive"):
-            end_of_scans(path.read_bytes())
-        made = _picture(image, pixels=pixels)
+        made = _whole_jpeg(path, image) if pixels else _picture(image, pixels=False)
         names = {_segment_name(name, data) for name, data in getattr(image, "applist", ())}
     return Picture(
         samples=Samples(values=made, bits=8, orientation=orientation_of(exif) if exif else 1),
@@ -167,6 +166,21 @@ def _open(path: Path, kind: str) -> Image.Image:
             raise DataError("is an image of more pixels than are opened", cure=SMALLER) from None
     check_size(width=image.size[0], height=image.size[1], channels=len(image.getbands()), where=path)
     return image
+
+
+def _whole_jpeg(path: Path, image: Image.Image) -> np.ndarray:
+    """The pixels of a JPEG file (DataError where its last scan ends before they do)."""
+    longer = lengthened(path.read_bytes())
+    made = _picture(image, pixels=True)
+    try:
+        with Image.open(io.BytesIO(longer), formats=["JPEG"]) as other:
+            whole = np.array_equal(_picture(other, pixels=True), made)
+    # Its last byte was half of a marker.
+    except OSError:
+        whole = False
+    if not whole:
+        raise DataError("is cut short: its pixels end too early", cure="restore it from a copy")
+    return made
 
 
 def _picture(image: Image.Image, *, pixels: bool, mode: str | None = None) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""The scans of a JPEG codestream, counted before it is decoded: each costs a walk over all pixels."""
+"""The scans of a JPEG codestream: counted before they are decoded, each costs a walk over all pixels; and lengthened.
+
+libjpeg fills up a scan that ends too early, and says so to nobody. What it makes of the same scan with other bits
+behind it is the same where the scan is whole.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ MOST_SCANS = 100
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """A marker of a JPEG file that starts a segment: within pixels, 0xff is followed by 0 or by a restart."""
 _START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_OTHER_BITS = bytes([0x55, 0x2A, 0x6D, 0x91]) * 64
+"""No marker, and no two symbols of one length alike."""
 
 
 def end_of_scans(data: bytes) -> int:
@@ -29,3 +35,8 @@ def end_of_scans(data: bytes) -> int:
     if scans > MOST_SCANS:
         raise DataError(f"is a JPEG file of more than {MOST_SCANS} scans", cure="save it as PNG or as a baseline JPEG")
     return len(data)
+
+
+def lengthened(data: bytes) -> bytes:
+    """A codestream with other bits behind its last scan; errors as `end_of_scans`."""
+    return data[: end_of_scans(data)] + _OTHER_BITS + _END_OF_IMAGE
