@@ -53,8 +53,8 @@ def _decoded(src: bytes, *, colour: bool) -> npt.NDArray[Any]:
     from imagecodecs import jpeg8_decode  # noqa: PLC0415 - few files need it
 
     # From and to the same colours: nothing is converted, whatever they are.
-    same = {"colorspace": "RGB", "outcolorspace": "RGB"} if colour else {}
-    made: npt.NDArray[Any] = jpeg8_decode(src, **same)
+    same = "RGB" if colour else None
+    made: npt.NDArray[Any] = jpeg8_decode(src, colorspace=same, outcolorspace=same)
     return made
 
 

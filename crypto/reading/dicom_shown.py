@@ -160,7 +160,7 @@ class _Grey:
         return (np.subtract(255, shown, dtype=np.uint8) if self.inverted else shown), by
 
     def _by_units(self) -> str:
-        return "its RescaleSlope and RescaleIntercept" if self.modality is None else "its ModalityLUTSequence"
+        return "its rescaling (RescaleSlope, RescaleIntercept)" if self.modality is None else "its ModalityLUTSequence"
 
     def _in_units(self, values: npt.NDArray[Any]) -> Numbers:
         if self.modality is not None:

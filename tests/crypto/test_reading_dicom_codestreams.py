@@ -28,6 +28,7 @@ from pydicom.uid import (
 from crypto.imaging.preprocess import percentiles_to_bytes
 from crypto.reading import dicom_jpeg_ls
 from crypto.reading.dicom import DicomImage
+from crypto.reading.scans import MOST_SCANS
 from medveil.errors import DataError, MedVeilError
 
 Write = Callable[..., Path]
@@ -264,3 +265,22 @@ def test_negative_samples_come_back_however_their_signs_were_stored(write: Write
     for words in (plain.view(np.uint16), plain.view(np.uint16) & 0xFFF):
         found = shown(write(DEEP[syntax](words), plain, syntax, 12))
         np.testing.assert_array_equal(found, grey)
+
+
+def test_a_jpeg_of_scans_without_end_is_refused_undecoded(write: Write) -> None:
+    """Each costs a walk over all pixels; the limit is that of JPEG files."""
+    stream = io.BytesIO()
+    Image.fromarray(picture(8)).save(stream, "JPEG", progressive=True)
+    coded = stream.getvalue()
+    last = coded[coded.rindex(b"\xff\xda") : -2]
+    path = write(coded[:-2] + MOST_SCANS * last + b"\xff\xd9", picture(8), JPEGBaseline8Bit, 8)
+    with pytest.raises(DataError, match="can be read by no decoder here") as caught:
+        DicomImage(path).stored(0)
+    reason = str(caught.value.__cause__.__cause__)  # type: ignore[union-attr]
+    assert f"more than {MOST_SCANS} scans" in reason
+
+
+def test_an_even_image_by_its_rescaling_blames_no_table(make_dicom: Write) -> None:
+    path = make_dicom(picture(12), bits=12, RescaleSlope="1", RescaleIntercept="1e300")
+    with pytest.raises(DataError, match=r"one even area: .* its rescaling \(RescaleSlope, RescaleIntercept\)"):
+        DicomImage(path).shown(0)

@@ -14,8 +14,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import (
+    JPEG2000,
     JPEG2000Lossless,
-    JPEG2000TransferSyntaxes,
     JPEGLSLossless,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
@@ -119,7 +119,7 @@ def test_good_files_are_read(made: tuple[Path, bytes, Dataset]) -> None:
 
 def test_no_decoder_that_ends_the_process_sees_a_codestream() -> None:
     """GDCM's throws what nobody catches over a damaged codestream: found by the test below."""
-    for syntax in (*JPEG2000TransferSyntaxes, *JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+    for syntax in (JPEG2000Lossless, JPEG2000, *JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
         assert plugins_for(syntax)
         assert "gdcm" not in plugins_for(syntax)
     assert plugins_for(RLELossless) == ("pydicom",)
