@@ -172,4 +172,6 @@ def _own_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError("no such file", where=path, cure="set data.path to an .npz file") from None
     except _DAMAGED as error:
-        raise DataError(f"cannot be read as npz: {shown(error, most=200)}", where=path) from error
+        # What numpy quotes of a header that is no Python literal is an address in memory.
+        said = "the header of an array is damaged" if " object at 0x" in str(error) else shown(error, most=200)
+        raise DataError(f"cannot be read as npz: {said}", where=path, cure="write it anew with numpy.savez") from error

@@ -39,6 +39,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _do_export(arguments: argparse.Namespace) -> int:
+    from fl_client.export.asking import warn_of_preparation  # noqa: PLC0415
     from fl_client.export.onnx_file import check_onnx  # noqa: PLC0415 - a door opens fast
     from fl_client.export.write import export_plain, refuse_folder  # noqa: PLC0415
     from simulations.site_models import model_of_run  # noqa: PLC0415
@@ -54,6 +55,7 @@ def _do_export(arguments: argparse.Namespace) -> int:
         # A simulation has no key worth sealing under; its own `predict` asks the model as it is.
         cure = f"'{PROG} predict {arguments.run} IMAGES --out FILE' asks it here"
         raise PolicyError(error.problem, where=error.where, cure=cure) from None
+    warn_of_preparation(found.kept)
     run, round_ = found.kept.run, found.kept.facts["round"]
     tell(f"{out} holds the model of {found.site} after round {round_} of {run.name}, for plain images")
     tell("MODEL_CARD.md has the lines that load it in timm, what it is worth and what it is not: no medical device")

@@ -14,12 +14,14 @@ from pydicom.uid import (
 )
 
 _JPEG_START, _J2K_START = b"\xff\xd8", b"\xff\x4f\xff\x51"
-_SIZE, _CODING = 0x51, 0x52
+_JP2_START, _JP2_CODESTREAM, _JP2_BOX = b"\0\0\0\x0cjP  \r\n\x87\n", b"jp2c", 8
+_CODING = 0x52
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _SCAN, _END = 0xDA, 0xD9
 _FRAMES = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 """Start of frame of JPEG (tables and arithmetic conditioning left out), and of JPEG-LS."""
 _MOST_SEGMENTS = 4096
+_MOST_BOXES = 64
 _RLE_HEADER = 64
 _RLE_MOST = 64
 """Bytes that one byte of RLE can stand for: two, a count and a value, become 128."""
@@ -31,13 +33,17 @@ class Codestream(NamedTuple):
     Parameters
     ----------
     rows, columns
-        Sides of the image.
+        Sides of the image; no rows where they are said behind the pixels.
+    channels, bits
+        Components, and bits of a sample of the first one.
     mixed
         Whether its colours were transformed as part of JPEG 2000, which decoding undoes: they come out as RGB.
     """
 
     rows: int
     columns: int
+    channels: int
+    bits: int
     mixed: bool = False
 
 
@@ -51,6 +57,11 @@ def codestream_of(syntax: UID, coded: bytes) -> Codestream | None:
     except (struct.error, IndexError):
         return None
     return None
+
+
+def has_header(syntax: UID) -> bool:
+    """Whether codestreams of a syntax say themselves what they will be decoded to."""
+    return syntax in JPEG2000TransferSyntaxes or syntax in JPEGTransferSyntaxes or syntax in JPEGLSTransferSyntaxes
 
 
 def starts_frame(syntax: UID, fragment: bytes) -> bool:
@@ -69,24 +80,35 @@ def most_bytes(syntax: UID, length: int) -> int | None:
 
 
 def _j2k(coded: bytes) -> Codestream | None:
-    at = coded.find(_J2K_START)
-    if at < 0:
+    at = _codestream_at(coded)
+    if not coded.startswith(_J2K_START, at):
         return None
     right, down, left, top = struct.unpack_from(">4L", coded, at + 8)
+    channels, depth = struct.unpack_from(">HB", coded, at + 40)
     mixed = False
     for marker, where in _segments(coded, at + 2):
         if marker == _CODING:
             # SGcod: progression order, layers, then whether the components are transformed (ISO 15444-1 A.6.1).
             mixed = coded[where + 6] == 1
-    return Codestream(down - top, right - left, mixed)
+    return Codestream(down - top, right - left, channels, (depth & 0x7F) + 1, mixed)
+
+
+def _codestream_at(coded: bytes) -> int:
+    """Where the codestream starts: at once, as DICOM asks, or in a box of a JP2 file, as some tools write it."""
+    at = 0
+    for _ in range(_MOST_BOXES if coded.startswith(_JP2_START) else 0):
+        length, kind = struct.unpack_from(">L4s", coded, at)
+        if kind == _JP2_CODESTREAM:
+            return at + _JP2_BOX
+        at += max(length, _JP2_BOX)
+    return at
 
 
 def _jpeg(coded: bytes) -> Codestream | None:
-    at = coded.find(_JPEG_START)
-    for marker, where in _segments(coded, at + 2) if at >= 0 else ():
+    for marker, where in _segments(coded, 2) if coded.startswith(_JPEG_START) else ():
         if marker in _FRAMES:
-            rows, columns = struct.unpack_from(">HH", coded, where + 3)
-            return Codestream(rows, columns)
+            bits, rows, columns, channels = struct.unpack_from(">BHHB", coded, where + 2)
+            return Codestream(rows, columns, channels, bits)
     return None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import Decoder, get_decoder
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, RLELossless
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
-from crypto.reading.dicom_codestream import codestream_of
+from crypto.reading import dicom_jpeg, dicom_jpeg_ls
+from crypto.reading.dicom_codestream import Codestream, codestream_of, has_header
 from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
 from crypto.reading.dicom_fragments import CodedFrames
 from crypto.reading.dicom_samples import Frame, Samples
@@ -18,6 +20,7 @@ from crypto.reading.dicom_values import text, whole_number
 from medveil.errors import DataError
 
 _PANIC = "PanicException"
+_RESTORE = "restore it from a copy, or decompress it with another tool"
 _FULL, _PAIRS = "YBR_FULL", "YBR_FULL_422"
 
 
@@ -76,8 +79,7 @@ class StoredFrames:
             raise DataError(f"frame {index + 1} is cut short", cure="restore it from a copy")
         words = np.frombuffer(self._in_order(data, index), samples.dtype)
         frame = self._shaped(words)
-        if self._high != samples.bits - 1:
-            self._check_unshifted(frame)
+        self._check_unshifted(frame)
         return frame
 
     def _in_order(self, data: bytes, index: int) -> bytes:
@@ -110,7 +112,9 @@ class StoredFrames:
 
     def _check_unshifted(self, frame: Frame) -> None:
         """Refuse samples that really lie where a HighBit of its own says: they would be read from the lowest bits."""
-        samples = self._samples
+        samples = replace(self._samples, compressed=False)
+        if self._high == samples.bits - 1 or samples.holds(frame) or samples.holds_unsigned(frame):
+            return
         if not np.array_equal(samples.values(frame), frame):
             problem = f"its samples of {samples.bits} bits end at bit {self._high} of {samples.allocated}-bit words"
             raise DataError(problem, cure=f"shift them down to bit {samples.bits - 1}, or correct HighBit")
@@ -119,24 +123,42 @@ class StoredFrames:
         assert self._coded is not None
         samples, syntax = self._samples, self._opened.transfer_syntax
         coded = self._coded.frame(index)
-        found = codestream_of(syntax, coded)
-        if found is not None and found.rows and (found.rows, found.columns) != (samples.rows, samples.columns):
-            said = f"{found.columns}x{found.rows} pixels, not {samples.columns}x{samples.rows}"
-            raise DataError(f"frame {index + 1} is of {said}", cure="correct Rows and Columns")
-        frame, colours = self._through_decoder(coded, index)
+        found = codestream_of(syntax, coded) if has_header(syntax) else None
+        if has_header(syntax):
+            self._check_codestream(found, index)
+        # What is wider than BitsStored says comes as it is: an archive keeps it, and showing it judges it.
+        narrow = found is not None and found.bits <= self._declared_bits and syntax in JPEGTransferSyntaxes
+        frame, colours = self._through_decoder(coded, index, narrow=narrow)
         wanted = (samples.rows, samples.columns) + ((3,) if samples.channels == 3 else ())
         if frame.shape != wanted:
             raise DataError(f"frame {index + 1} is {frame.shape}, not {wanted}")
         if samples.channels == 3 and colours.replace(_PAIRS, _FULL) != samples.photometric:
             problem = f"frame {index + 1} is decoded to {colours[:16]!a}, not to {samples.photometric}"
             raise DataError(problem, cure="correct PhotometricInterpretation")
+        self._check_unshifted(frame)
         return np.ascontiguousarray(frame).astype(samples.dtype, copy=False)
 
-    def _through_decoder(self, coded: bytes, index: int) -> tuple[Frame, str]:
+    def _check_codestream(self, found: Codestream | None, index: int) -> None:
+        """Refuse a codestream that is not of the image of the header, before a decoder builds what it says."""
+        samples, frame = self._samples, f"frame {index + 1}"
+        if found is None:
+            problem = f"{frame} does not start with a header of its compression: it is damaged"
+            raise DataError(problem, cure=_RESTORE)
+        if found.rows and (found.rows, found.columns) != (samples.rows, samples.columns):
+            said = f"{found.columns}x{found.rows} pixels, not {samples.columns}x{samples.rows}"
+            raise DataError(f"{frame} is of {said}", cure="correct Rows and Columns")
+        if found.channels != samples.channels:
+            problem = f"{frame} has {found.channels} samples a pixel, not {samples.channels}"
+            raise DataError(problem, cure="correct SamplesPerPixel")
+        if found.bits > samples.allocated:
+            problem = f"{frame} has samples of {found.bits} bits, not of {samples.allocated}"
+            raise DataError(problem, cure="correct BitsAllocated and BitsStored")
+
+    def _through_decoder(self, coded: bytes, index: int, *, narrow: bool) -> tuple[Frame, str]:
         # Each frame is decoded as a file of one frame: pydicom's iterators carry what they learnt of one frame's
         # codestream into the next, and so can differ from `pixel_array`.
         decoder = get_decoder(self._opened.transfer_syntax)
-        data, options = encapsulate([coded], has_bot=False), self._options()
+        data, options = encapsulate([coded], has_bot=False), self._options(narrow=narrow)
         try:
             with quiet():
                 frame, said = _by_plugins(decoder, data, options, plugins_for(self._opened.transfer_syntax))
@@ -147,10 +169,10 @@ class StoredFrames:
             if isinstance(error, MemoryError):
                 raise DataError(f"frame {index + 1} needs more memory than there is") from error
             problem = f"frame {index + 1} can be read by no decoder here: it is damaged, or of a rare kind"
-            raise DataError(problem, cure="restore it from a copy, or decompress it with another tool") from error
+            raise DataError(problem, cure=_RESTORE) from error
         return frame, str(said["photometric_interpretation"])
 
-    def _options(self) -> dict[str, Any]:
+    def _options(self, *, narrow: bool) -> dict[str, Any]:
         """What the decoder is told, of our own reading of the header: an odd attribute is named there once for all."""
         samples, opened = self._samples, self._opened
         declared = text(opened.dataset, "PhotometricInterpretation")
@@ -169,6 +191,8 @@ class StoredFrames:
             "pixel_keyword": "PixelData",
             "pixel_vr": "OB",
             "as_rgb": False,
+            # Repeats the sign of samples, and cuts off what lies above them.
+            "correct_unused_bits": narrow,
         }
 
     @property
@@ -179,15 +203,17 @@ class StoredFrames:
 def plugins_for(syntax: UID) -> tuple[str, ...]:
     """Which decoders may see codestreams of a syntax, in this order.
 
-    Not all that are installed: over a damaged codestream of JPEG 2000 or JPEG-LS, GDCM's ends the whole process (it
-    throws what nobody catches), and the one of pylibjpeg for RLE panics, and prints that it did.
+    Not all that are installed: over a damaged codestream, GDCM's ends the whole process (it throws what nobody
+    catches), pyjpegls comes to no end, and the one of pylibjpeg for RLE panics, and prints that it did.
     """
     there = get_decoder(syntax).available_plugins
+    if syntax in JPEGTransferSyntaxes:
+        return (dicom_jpeg.PLUGIN,)
+    if syntax in JPEGLSTransferSyntaxes:
+        return (dicom_jpeg_ls.PLUGIN,)
     if syntax == RLELossless:
         return tuple(each for each in there if each == "pydicom")
-    if syntax in JPEG2000TransferSyntaxes or syntax in JPEGLSTransferSyntaxes:
-        return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))
-    return tuple(there)
+    return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))
 
 
 def _by_plugins(

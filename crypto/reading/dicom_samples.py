@@ -83,6 +83,10 @@ class Samples:
         lowest = -(2 ** (self.bits - 1)) if self.signed else 0
         return lowest <= int(frame.min()) and int(frame.max()) < lowest + 2**self.bits
 
+    def holds_unsigned(self, frame: Frame) -> bool:
+        """Whether all bits above those in use are zero, as they are of negative values stored without their signs."""
+        return int(frame.min()) >= 0 and int(frame.max()) < 2**self.bits
+
     def at_full_depth(self) -> Samples:
         """The same samples with all their allocated bits in use."""
         return replace(self, bits=self.allocated)

@@ -8,17 +8,18 @@ palettes are looked up, YBR becomes RGB, deeper samples are shortened; no window
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
+from pydicom.uid import RLELossless
 
 from crypto.imaging.preprocess import grey_range, scale_to_bytes, window_to_bytes
 from crypto.reading.dicom_luts import Table, palette_of, table_of
 from crypto.reading.dicom_samples import Samples
-from crypto.reading.dicom_values import items, numbers, tag_of, text
+from crypto.reading.dicom_values import has_overlay_bits, items, numbers, tag_of, text
 from crypto.reading.dicom_window import Window, window_of
 from medveil.errors import DataError
 
@@ -76,8 +77,7 @@ class Showing:
             An attribute that it needs is wrong, which is named; or the image would be one even area though its samples
             differ.
         """
-        samples = self._samples
-        values = samples.values(words)
+        samples, values = self._samples, self._values(words)
         if samples.photometric == "PALETTE COLOR":
             shown = self._looked_up(values)
             return _checked(shown, values, None, "its palette gives all of them one colour")
@@ -87,6 +87,18 @@ class Showing:
         grey = self._grey(index, own=window is not None)
         shown, by = grey.shown(values, samples, window)
         return _checked(shown, values, grey.counted(values), f"{by} does not hold them")
+
+    def _values(self, words: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What words mean: bits above BitsStored are none of a value, where overlays are said to lie there.
+
+        RLE stores words as they are; any other codestream knows how many bits its samples have, and contradicts here.
+        """
+        samples = replace(self._samples, compressed=False)
+        told = samples.holds(words) or samples.holds_unsigned(words) or has_overlay_bits(self._dataset)
+        if self._samples.compressed and not told and self._dataset.file_meta.TransferSyntaxUID != RLELossless:
+            problem = f"its samples are {int(words.min())} to {int(words.max())}, beyond the {samples.bits} bits of"
+            raise DataError(f"{problem} BitsStored", cure="correct BitsStored and HighBit")
+        return samples.values(words)
 
     def _looked_up(self, values: npt.NDArray[Any]) -> Bytes:
         self._palette = self._palette or palette_of(self._dataset)
@@ -144,8 +156,11 @@ class _Grey:
         else:
             counted = self.counted(frame)
             low, high = grey_range(self._in_units(frame if counted is None else frame[counted]))
-            shown, by = scale_to_bytes(units, low, high), "its ModalityLUTSequence"
+            shown, by = scale_to_bytes(units, low, high), self._by_units()
         return (np.subtract(255, shown, dtype=np.uint8) if self.inverted else shown), by
+
+    def _by_units(self) -> str:
+        return "its rescaling (RescaleSlope, RescaleIntercept)" if self.modality is None else "its ModalityLUTSequence"
 
     def _in_units(self, values: npt.NDArray[Any]) -> Numbers:
         if self.modality is not None:

@@ -23,6 +23,7 @@ _WORDS = frozenset({"OB", "OW", "UN", "US", "SS", "US or SS", "US or OW", "OB or
 _PADDING = b" \0"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _MOST_VALUES = 1024
+_OVERLAYS = range(0x6000, 0x6020, 2)
 
 
 def tag_of(keyword: str) -> int:
@@ -137,6 +138,13 @@ def all_words(dataset: Dataset, keyword: str) -> npt.NDArray[np.uint16]:
     """Every word of an attribute: uint16; empty where it is absent."""
     value, _, order = _stored(dataset, keyword)
     return _words(value, order + "u2").astype(np.uint16) if isinstance(value, bytes) else np.empty(0, np.uint16)
+
+
+def has_overlay_bits(dataset: Dataset) -> bool:
+    """Whether overlays are said to lie in bits of the pixels (OverlayBitPosition, PS3.3 C.9.2, retired)."""
+    found = (dataset.get_item((group, 0x0102)) for group in _OVERLAYS if (group, 0x0102) in dataset)
+    values = (element.value for element in found)
+    return any(any(value) if isinstance(value, bytes) else bool(value) for value in values)
 
 
 def items(dataset: Dataset, keyword: str) -> list[Dataset]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import io
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from crypto.reading import png
 from crypto.reading.base import SMALLER, check_size
 from crypto.reading.png import Chunk, Png
 from crypto.reading.samples import Samples
+from crypto.reading.scans import lengthened
 from medveil.errors import DataError
 
 TECHNICAL = frozenset(
@@ -25,10 +26,6 @@ TECHNICAL = frozenset(
 _ORIENTATION = 0x0112
 _EXIF_START = b"Exif\0\0"
 _INCHES_IN_METRE = 39.3701
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""A marker of a JPEG file that starts a segment: within pixels, 0xff is followed by 0 or by a restart."""
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-_MOST_SCANS = 100
 _READABLE = {"L": png.GREY, "RGB": png.RGB, "RGBA": png.RGB_ALPHA}
 
 
@@ -103,9 +100,7 @@ def read_jpeg(path: Path, *, pixels: bool) -> Picture:
             raise DataError(f"is a JPEG file of mode {image.mode}", cure="convert it to RGB or grey")
         exif = image.info.get("exif", b"").removeprefix(_EXIF_START)
         segments = [*_jpeg_chunks(image, exif)]
-        if pixels and image.info.get("progressive"):
-            _check_scans(path.read_bytes())
-        made = _picture(image, pixels=pixels)
+        made = _whole_jpeg(path, image) if pixels else _picture(image, pixels=False)
         names = {_segment_name(name, data) for name, data in getattr(image, "applist", ())}
     return Picture(
         samples=Samples(values=made, bits=8, orientation=orientation_of(exif) if exif else 1),
@@ -173,14 +168,19 @@ def _open(path: Path, kind: str) -> Image.Image:
     return image
 
 
-def _check_scans(data: bytes) -> None:
-    """Refuse a JPEG file of more scans than an encoder makes: each costs a walk over all pixels (DataError)."""
-    at, scans = 2, 0
-    while scans <= _MOST_SCANS and (found := _MARKER.search(data, at)) is not None and found[0] != _END_OF_IMAGE:
-        scans += found[0] == _START_OF_SCAN
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
-    if scans > _MOST_SCANS:
-        raise DataError(f"is a JPEG file of more than {_MOST_SCANS} scans", cure="save it as PNG or as a baseline JPEG")
+def _whole_jpeg(path: Path, image: Image.Image) -> np.ndarray:
+    """The pixels of a JPEG file (DataError where its last scan ends before they do)."""
+    longer = lengthened(path.read_bytes())
+    made = _picture(image, pixels=True)
+    try:
+        with Image.open(io.BytesIO(longer), formats=["JPEG"]) as other:
+            whole = np.array_equal(_picture(other, pixels=True), made)
+    # Its last byte was half of a marker.
+    except OSError:
+        whole = False
+    if not whole:
+        raise DataError("is cut short: its pixels end too early", cure="restore it from a copy")
+    return made
 
 
 def _picture(image: Image.Image, *, pixels: bool, mode: str | None = None) -> np.ndarray:

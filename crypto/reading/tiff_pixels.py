@@ -150,7 +150,7 @@ def _check_sort(photometric: int, samples: int, bits: int, sample_format: int) -
         raise DataError(f"is a TIFF file of {samples} samples a pixel", cure=_CURE)
 
 
-_CURE = "grey, RGB and palettes of 8 or 16 bit are hidden"
+_CURE = "save it as grey, RGB or a palette of 8 or 16 bit"
 
 
 def _check_storage(compression: int, predictor: int) -> None:

@@ -40,6 +40,7 @@ def add_export(commands: Commands) -> argparse.ArgumentParser:
 
 def _do_export(arguments: argparse.Namespace) -> int:
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
+    from fl_client.export.asking import warn_of_preparation  # noqa: PLC0415
     from fl_client.export.write import export_hidden, export_plain  # noqa: PLC0415
 
     if arguments.hidden and arguments.onnx:
@@ -51,6 +52,7 @@ def _do_export(arguments: argparse.Namespace) -> int:
     else:
         export_plain(kept, keys, arguments.out, onnx=arguments.onnx)
         tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, for plain images")
+    warn_of_preparation(kept)
     tell("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
     return EXIT_OK
 

@@ -14,6 +14,7 @@ from crypto.reading.dicom_head import HEAD_BYTES, is_dicom
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
+from fl_client.data.items import said
 from medveil.errors import DataError, MedVeilError
 
 
@@ -130,8 +131,3 @@ class DicomSource(Source):
 
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
-
-
-def said(error: MedVeilError) -> str:
-    """What an error says, as `medveil-crypto` says it of the file, on one line."""
-    return " ".join((error.problem if error.cure is None else f"{error.problem}; {error.cure}").split())

@@ -218,7 +218,8 @@ def _from_csv(root: Path, table: Path, config: DataConfig, also: str) -> Listing
     for row in read.rows:
         line, named, label = row.line, row.cells["path"], row.cells["label"]
         if not named or not label:
-            raise DataError(f"line {line} has no {'path' if not named else 'label'}", where=table)
+            problem = f"line {line} has no {'path' if not named else 'label'}"
+            raise DataError(problem, where=table, cure="write it, or leave the row out")
         path, name, real = _file_of(root, row, table, also)
         for key in {Path(os.path.normpath(path)).as_posix(), real} - {None}:
             if key in lines and lines[key] != line:

@@ -22,6 +22,7 @@ from crypto.reading.look import look
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
+from fl_client.data.items import said
 from medveil.errors import ConfigError, DataError, MedVeilError
 
 UNPROVEN = (
@@ -105,7 +106,7 @@ class HiddenSource(Source):
         try:
             planes = place.kind.ciphertext(place.path, place.frame)
         except MedVeilError as error:
-            raise DataError(error.problem, where=self.items[index].id) from error
+            raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
         if planes.shape != self._shape or planes.dtype != np.uint8:
             raise DataError("changed since it was found", where=self.items[index].id)
         return np.ascontiguousarray(planes)
@@ -177,7 +178,7 @@ def _hidden_files(files: Sequence[Labelled], skipped: list[Skipped]) -> Iterator
                 continue
             header = kind.header(file.path)
         except MedVeilError as error:
-            skipped.append(Skipped(file.id, error.problem))
+            skipped.append(Skipped(file.id, said(error)))
             continue
         if header.purpose != TRAINING:
             skipped.append(Skipped(file.id, "is an archive: it must be decrypted before training"))

@@ -12,6 +12,7 @@ from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
+from fl_client.data.items import said
 from medveil.errors import DataError, MedVeilError
 
 
@@ -49,7 +50,7 @@ class ImageSource(Source):
         try:
             found = look(file.path, file.id)
         except MedVeilError as error:
-            found = Look(Sort.OTHER, why=error.problem)
+            found = Look(Sort.OTHER, why=said(error))
         if found.sort is Sort.IMAGE and found.kind != DICOM:
             return found.kind
         # Of a file that its name calls an image and that is none, reading says so.

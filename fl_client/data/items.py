@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from medveil.errors import MedVeilError
+
 
 class Item(NamedTuple):
     """One image of a source.
@@ -25,3 +27,8 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+def said(error: MedVeilError) -> str:
+    """Why a file is left out: what is wrong with it and what would be right, as `medveil-crypto` says it."""
+    return " ".join((error.problem if error.cure is None else f"{error.problem}; {error.cure}").split())

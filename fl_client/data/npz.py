@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -120,6 +121,10 @@ class NpzSource(Source):
         )
         if known is None:
             known = [str(code) for code in range(max(codes, default=0) + 1)]
+        twice = next((name for name, times in Counter(known).items() if times > 1), None)
+        if twice is not None:
+            # Images of the second would be taken for images of the first.
+            raise DataError(f"names the class '{twice}' twice", where=self.path, cure="give each class its own name")
         wrong = [code for code in codes if not 0 <= code < len(known)]
         if wrong:
             raise DataError(f"unknown label {wrong[0]}", where=self.path, cure=f"labels are 0 to {len(known) - 1}")
@@ -156,7 +161,8 @@ class NpzSource(Source):
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[..., 0]
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            raise DataError("holds values that are not finite", where=self.items[index].id)
+            cure = "write numbers in their place, or leave the image out"
+            raise DataError("holds values that are not finite", where=self.items[index].id, cure=cure)
         if self._config.window is not None and pixels.ndim == 2:
             return window_to_bytes(pixels, self._config.window)
         return pixels if self._scale is None else scale_to_bytes(pixels, self._scale.low, self._scale.high)

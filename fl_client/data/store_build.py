@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crypto.base import NONCE_BYTES, ImageCipher
 from fl_client.data.base import Skipped, Source
+from fl_client.data.items import said
 from fl_client.data.partition import Parts
 from fl_client.data.splits import PARTS
 from fl_client.data.store_files import ArrayWriter, write_header
@@ -95,7 +96,7 @@ class _Builder:
         try:
             plain = self.source.read(index)
         except DataError as error:
-            self.skipped.append(Skipped(item.id, " ".join(error.problem.split())))
+            self.skipped.append(Skipped(item.id, said(error)))
             return []
         return [plain, *(self.views.make(plain, item.id, view) for view in range(1, count))]
 

@@ -68,7 +68,8 @@ def read_table(path: Path) -> Table:
         _refuse_open_quote(text, mark)
         return _table(read_rows(io.StringIO(text, newline=""), mark=mark, spaces=True), skip, path)
     except csv.Error as error:
-        raise DataError(f"cannot be read as CSV: {error}", where=path) from error
+        cure = "close each quote, and keep cells short: one path and one label a row"
+        raise DataError(f"cannot be read as CSV: {error}", where=path, cure=cure) from error
 
 
 def _text(path: Path) -> str:
@@ -170,7 +171,7 @@ def _table(read: Iterator[tuple[int, list[str]]], skip: bool, path: Path) -> Tab
         named = {name: cell for name, cell in zip(columns, trimmed, strict=False) if name}
         rows.append(Row(line, named, cells[at] if at < len(cells) else ""))
     if not rows:
-        raise DataError("names no files", where=path)
+        raise DataError("names no files", where=path, cure="write one row an image below its first row")
     return Table(tuple(name for name in columns if name), rows)
 
 

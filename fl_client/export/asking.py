@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from fl_client.data.base import Skipped
+from fl_client.export.described import otherwise_of
+from fl_client.export.kept import KeptModel
 from fl_client.export.predicting import predict_files, write_answers
 from fl_client.export.ready import Ready
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, DataError
@@ -34,6 +36,8 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
     DataError
         No image could be read.
     """
+    if ready.described.otherwise:
+        tell(f"warning: {named}: {ready.described.otherwise}", error=True)
     with warnings.catch_warnings():
         # What pydicom warns of in files it reads all the same; it would stand between our own lines.
         warnings.simplefilter("ignore")
@@ -47,6 +51,13 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
         raise DataError(problem, where=images, cure=f"see {beside}")
     tell(f"{out}: {len(answers.ids)} images, by {named}")
     return EXIT_PARTIAL if answers.skipped else EXIT_OK
+
+
+def warn_of_preparation(kept: KeptModel) -> None:
+    """Say of a model that is handed out that images are prepared in another way now than when it learned."""
+    said = otherwise_of(kept.facts)
+    if said:
+        tell(f"warning: {said}", error=True)
 
 
 def _tell(missed: list[Skipped], what: str, beside: Path) -> None:

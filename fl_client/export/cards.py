@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from fl_client.export.described import otherwise_of, preparation_of
 from medveil.contract import measure_key
 from models.policy import Policy
 
@@ -93,6 +94,7 @@ def data_card(facts: Mapping[str, Any]) -> str:
         "aspect not kept",
         f"- window (centre, width): {window}",
         *(f"- grey values and colour: {_text(said)}" for said in data.get("said", ())),
+        f"- prepared in way {preparation_of(facts)} of MedVeil's: a model is asked about images prepared so",
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
@@ -257,6 +259,8 @@ def _limits(facts: Mapping[str, Any]) -> str:
             f"Images were padded right and below from {run['image_size']} to {size} pixels with pseudo-random values "
             "before the model read them; other padding may give other answers."
         )
+    if otherwise_of(facts):
+        lines.append(f"Asked with a newer MedVeil: {otherwise_of(facts)}.")
     return "\n".join(f"- {line}" for line in lines)
 
 

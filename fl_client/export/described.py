@@ -7,6 +7,7 @@ type and within its bounds. The checksum finds damage, not malice: whoever chang
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,45 @@ class Description:
         """Whether the model itself reads plain images."""
         return self.domain == PLAIN or (self.policy.keys == "none" and self.hidden_source is None)
 
+    @property
+    def otherwise(self) -> str:
+        """That images are prepared in another way now than when it learned; empty where nothing of them changed.
+
+        What another party hid was prepared there, and is read as it is.
+        """
+        return "" if self.hidden_source is not None else prepared_otherwise(self.preparation, medveil=self.medveil)
+
+
+def prepared_otherwise(preparation: int, *, medveil: str) -> str:
+    """That images are prepared in another way now; empty where they are not.
+
+    Parameters
+    ----------
+    preparation
+        The way a model learned from, a version of `crypto.imaging.preprocess`.
+    medveil
+        Version of the MedVeil that it learned under.
+    """
+    if preparation == preprocess.VERSION:
+        return ""
+    return (
+        f"it learned from images prepared in way {preparation}, and this MedVeil prepares them in way "
+        f"{preprocess.VERSION}: DICOM, TIFF, 16-bit and npz images may look otherwise to it than those it was measured "
+        f"on; ask it by the MedVeil it was made by ({medveil}), or train it anew"
+    )
+
+
+def otherwise_of(facts: Mapping[str, Any]) -> str:
+    """`prepared_otherwise` of what a kept model says of itself; empty where another party hid its images."""
+    if facts["hidden_source"] is not None:
+        return ""
+    return prepared_otherwise(preparation_of(facts), medveil=facts["environment"]["medveil"])
+
+
+def preparation_of(facts: Mapping[str, Any]) -> int:
+    """How a kept model's images were prepared; one that does not say it is taken for one of the first MedVeil's."""
+    return int(facts["data"].get("preparation", 1))
+
 
 def describe(kept: KeptModel, *, domain: str, arguments: dict[str, int]) -> Description:
     """The description of a kept model, in the domain it is to be used in."""
@@ -102,7 +142,7 @@ def describe(kept: KeptModel, *, domain: str, arguments: dict[str, int]) -> Desc
         padded_size=facts["padded"][0],
         window=None if data["window"] is None else (data["window"][0], data["window"][1]),
         min_side=data["min_side"],
-        preparation=preprocess.VERSION,
+        preparation=preparation_of(facts),
         temperature=kept.temperature,
         policy=Policy(run.keys, run.stem_init, run.stem_train),
         cipher=config,

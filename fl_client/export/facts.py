@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from crypto.imaging import preprocess
 from fl_client.export.calibration import Calibration, Labels, as_logits, calibrate
 from fl_client.leaving import Leaving
 from fl_client.site import Site
@@ -58,6 +59,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "source": config.source,
             "window": config.window,
             "min_side": config.min_side,
+            "preparation": preprocess.VERSION,
             "group_by": config.group_by,
             "split": {"kind": source.split, "official": sorted({item.split for item in source.items} - {None})},
             "augment": config.augment,

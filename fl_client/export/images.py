@@ -24,9 +24,10 @@ from crypto.keys import SiteKey
 from crypto.reading.look import LastOpened, Look, Sort, look
 from fl_client.data.base import Skipped
 from fl_client.data.folders import walk
+from fl_client.data.items import said
 from fl_client.export.plain_images import PlainImages
 from fl_client.export.ready import Ready
-from medveil.errors import DataError, FormatError, KeyMaterialError, MedVeilError
+from medveil.errors import DataError, KeyMaterialError, MedVeilError
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
@@ -101,12 +102,12 @@ class Reader:
             if kind is None or found.sort is Sort.JUNK:
                 yield _no_image(name, found)
                 return
-            header = _header(kind, path)
+            header = self._header(kind, path)
             frames = self._files.open(path).about.frames if header is None else header.frames
             if header is not None:
                 self._check_hidden(kind, path, header)
         except MedVeilError as error:
-            yield _skipped(name, error)
+            yield Skipped(name, said(error))
             return
         for frame in range(frames):
             each = name if frames == 1 else f"{name}#{frame}"
@@ -118,7 +119,13 @@ class Reader:
                 else:
                     yield Asked(each, self._ciphertext(kind, path, header, frame))
             except MedVeilError as error:
-                yield _skipped(each, error)
+                yield Skipped(each, said(error))
+
+    def _header(self, kind: FileKind, path: Path) -> HiddenHeader | None:
+        """The header of a hidden file; None for a plain one, whose faults are those of an image, and no forgery."""
+        if isinstance(kind, SealedFile) or self._files.open(path).about.hidden:
+            return kind.header(path)
+        return None
 
     def _of_plain(self, path: Path, frame: int) -> Pixels:
         made = self._made
@@ -205,11 +212,6 @@ class Reader:
         return keys.shared if self._made.policy.keys == "shared" and keys.shared is not None else keys.own
 
 
-def _skipped(name: str, error: MedVeilError) -> Skipped:
-    """An image that could not be read; what decoders say of it can run over several lines."""
-    return Skipped(name, " ".join(error.problem.split()))
-
-
 def _no_image(name: str, found: Look) -> Skipped:
     """A file whose content is no image: missed where its name promises one, as `medveil-crypto` has it."""
     if found.sort is Sort.MISSED:
@@ -224,19 +226,6 @@ def _held(keys: OwnKeys, header: HiddenHeader) -> SiteKey:
             if key.fingerprint == header.fingerprint:
                 return key
     raise KeyMaterialError("this site does not hold its key")
-
-
-def _header(kind: FileKind, path: Path) -> HiddenHeader | None:
-    """The header of a hidden file; None for a plain one.
-
-    A hidden file of a newer version looks plain here, and the readers of plain ones refuse it as hidden.
-    """
-    try:
-        return kind.header(path)
-    except FormatError:
-        if isinstance(kind, SealedFile):
-            raise
-        return None
 
 
 def _said(hidden: tuple[str, int, str, int]) -> str:

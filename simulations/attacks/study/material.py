@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.data.base import Item, Skipped, Source
+from fl_client.data.items import said
 from fl_client.data.rng import generator
 from fl_client.data.splits import Indices, deal, group_items
 from medveil.errors import DataError
@@ -143,5 +144,5 @@ class Material:
                 self._read[place] = self.source.read(place)
             except DataError as error:
                 self._read[place] = None
-                self.skipped.append(Skipped(self.items[place].id, " ".join(error.problem.split())))
+                self.skipped.append(Skipped(self.items[place].id, said(error)))
         return self._read[place]
