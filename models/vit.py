@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -148,8 +149,9 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
+@functools.lru_cache(maxsize=16)
 def _probe(name: str) -> Any:
-    """Build the named architecture without storage, to look at its layers and sizes."""
+    """Build the named architecture without storage, to look at its layers and sizes: whole, and so once a process."""
     architecture, _ = split_model_name_tag(name)
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
