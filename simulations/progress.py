@@ -233,21 +233,24 @@ class Pace:
         return f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}"
 
 
-def live_bar(console: Console, *, most: int) -> Progress:
-    """A live line of one terminal line, whatever its width; nothing of it stays when it stops.
+def live_bar(console: Console, *, most: int, left: int = _LEFT) -> Progress:
+    """A live line of one terminal line, whatever its width; nothing of it stays when it stops, nor shows elsewhere.
 
     Parameters
     ----------
     most
         Steps there are at most.
+    left
+        Letters of the longest time left.
     """
     count, bar = 2 * len(str(most)) + 1, [BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []
     # What is left of the line once spinner, count and time have theirs, and a blank between each.
-    room = max(1, console.width - 1 - count - _LEFT - (_BAR + 1) * len(bar) - 3)
+    room = max(1, console.width - 1 - count - left - (_BAR + 1) * len(bar) - 3)
     said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
-    left = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
+    until = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
     counted = MofNCompleteColumn(table_column=Column(no_wrap=True))
-    return Progress(SpinnerColumn(), said, *bar, counted, left, console=console, transient=True)
+    columns = (SpinnerColumn(), said, *bar, counted, until)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _lines(path: Path) -> set[bytes]:
