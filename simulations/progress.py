@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn
 from rich.table import Column
+from rich.text import Text
 
 from fl_server.manifest import read_manifest
 from medveil import plain
@@ -233,6 +234,29 @@ class Pace:
         return f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}"
 
 
+class _Whole(TextColumn):
+    """What a live line says, without the parts it has no room for."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        super().__init__("", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
+
+    def render(self, task: Task) -> Text:
+        """Whole parts alone."""
+        return Text(fitted(task.description, self._room))
+
+
+def fitted(text: str, room: int) -> str:
+    """A text cut between its parts (blanks, else commas) or else words; whole where even a word is too long."""
+    for between in ("  ", ", ", " "):
+        cut = text
+        while len(cut) > room and between in cut:
+            cut = cut.rpartition(between)[0].rstrip()
+        if len(cut) <= room:
+            return cut
+    return text
+
+
 def live_bar(console: Console, *, most: int, left: int = _LEFT) -> Progress:
     """A live line of one terminal line, whatever its width; nothing of it stays when it stops, nor shows elsewhere.
 
@@ -246,7 +270,7 @@ def live_bar(console: Console, *, most: int, left: int = _LEFT) -> Progress:
     count, bar = 2 * len(str(most)) + 1, [BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []
     # What is left of the line once spinner, count and time have theirs, and a blank between each.
     room = max(1, console.width - 1 - count - left - (_BAR + 1) * len(bar) - 3)
-    said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
+    said = _Whole(room)
     until = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
     counted = MofNCompleteColumn(table_column=Column(no_wrap=True))
     columns = (SpinnerColumn(), said, *bar, counted, until)

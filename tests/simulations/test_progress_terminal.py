@@ -21,7 +21,7 @@ from medveil import plain
 from medveil.errors import ConfigError
 from medveil.log import logger, set_up_logging
 from simulations.attacks.commands import _measure_all
-from simulations.progress import Pace, RunProgress, RunsProgress, live_bar
+from simulations.progress import Pace, RunProgress, RunsProgress, fitted, live_bar
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -144,6 +144,24 @@ def test_the_live_line_is_one_line_at_any_width(width: int) -> None:
     assert len(shown) <= width
     assert "37/120" in shown
     assert "left 1:02:33" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "left"),
+    [
+        ("round 6/8  site-1   train      loss 0.693  acc 0.812", 40, "round 6/8  site-1   train"),
+        (
+            "round 6/8  site-1   train      loss 0.693  acc 0.812",
+            60,
+            "round 6/8  site-1   train      loss 0.693  acc 0.812",
+        ),
+        ("plain seed 0 round 2/5, fedper seed 1 round 1/5", 40, "plain seed 0 round 2/5"),
+        ("sites prepare their stores", 12, "sites"),
+        ("histogram-linkage", 5, "histogram-linkage"),
+    ],
+)
+def test_a_live_line_drops_parts_and_breaks_none(text: str, room: int, left: str) -> None:
+    assert fitted(text, room) == left
 
 
 def test_what_is_told_beside_a_live_line_leaves_no_spinner_behind(
