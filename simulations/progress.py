@@ -52,6 +52,7 @@ class RunProgress:
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._offset, self._inode = 0, 0
         self._shown: set[bytes] = set()
+        self._trained: set[tuple[int, str]] = set()
         self._model_told = False
         # What stands there was trained before: a resumed run is not as fast as reading it.
         self._before = _lines(self._path)
@@ -100,6 +101,7 @@ class RunProgress:
                 if inode != self._inode:
                     # A resumed run puts a file in its place that holds what its checkpoint had seen.
                     self._offset, self._inode = 0, inode
+                    self._trained.clear()
                 stream.seek(self._offset)
                 text = stream.read()
         except OSError:
@@ -107,17 +109,25 @@ class RunProgress:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
+            measured = json.loads(line)
+            self._count(measured)
             if line not in self._shown:
                 self._shown.add(line)
-                self._show(json.loads(line), new=line not in self._before)
+                self._show(measured, new=line not in self._before)
+
+    def _count(self, line: dict[str, Any]) -> None:
+        """What the interrupted run had trained beyond its checkpoint is trained again, and counts once."""
+        if _trained(line):
+            self._trained.add((line["round"], line["site"]))
+            self._bar.update(self._task, completed=len(self._trained))
 
     def _show(self, line: dict[str, Any], *, new: bool) -> None:
         loss, accuracy = _number(line["loss"]), _number(line["accuracy"])
         text = (
             f"round {line['round']}/{self._rounds}  {line['site']:<8} {line['phase']:<10} loss {loss}  acc {accuracy}"
         )
-        if line["phase"] == "train" and line["site"] != "all":
-            self._bar.update(self._task, advance=1, description=text)
+        if _trained(line):
+            self._bar.update(self._task, description=text)
             self._pace.step(new=new)
             left = self._bar.tasks[0].remaining
             self._bar.update(self._task, left=self._pace.left(int(left or 0)))
@@ -275,6 +285,11 @@ def live_bar(console: Console, *, most: int, left: int = _LEFT) -> Progress:
     counted = MofNCompleteColumn(table_column=Column(no_wrap=True))
     columns = (SpinnerColumn(), said, *bar, counted, until)
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _trained(line: dict[str, Any]) -> bool:
+    """Whether a line says that a site trained."""
+    return bool(line["phase"] == "train" and line["site"] != "all")
 
 
 def _lines(path: Path) -> set[bytes]:

@@ -101,6 +101,24 @@ def test_a_resumed_run_takes_the_lines_of_before_as_done_and_not_as_fast(tmp_pat
     assert (task.completed, task.fields["left"]) == (17, "left 0:36")
 
 
+def test_what_is_trained_again_after_a_resume_counts_once(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    kept = "".join(line(round_, site) for round_ in (1, 2) for site in ("site-1", "site-2"))
+    metrics.write_text(kept + line(3, "site-1"))
+    progress = RunProgress(tmp_path, rounds=4, sites=2, console=console(io.StringIO(), 90))
+    progress._look()
+    assert progress._bar.tasks[0].completed == 5
+    (tmp_path / "new").write_text(kept)
+    (tmp_path / "new").replace(metrics)
+    progress._look()
+    assert progress._bar.tasks[0].completed == 4
+    again = {**json.loads(line(3, "site-1")), "seconds": 2.0}
+    with metrics.open("a") as stream:
+        stream.write(json.dumps(again) + "\n" + line(3, "site-2"))
+    progress._look()
+    assert progress._bar.tasks[0].completed == 6
+
+
 @pytest.mark.parametrize("width", [30, 60, 80, 200])
 def test_a_table_loses_no_word_at_the_edge(width: int) -> None:
     table = Table("site", "images per class", "key", title="Sites and what they hold")
