@@ -124,7 +124,7 @@ class ImageCipher(ABC):
 
         Returns
         -------
-        Same type as `images`
+        Same type as images
             (N, C, *padded) or (C, *padded), of `hidden_dtype`: the same dtype for all schemes but ``orthogonal``.
 
         Raises

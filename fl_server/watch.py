@@ -106,7 +106,7 @@ class LogWatcher(Watcher):
     def sites(self, rows: Sequence[SiteRow]) -> None:
         """Show the preflight table, or log a line for each site."""
         if self._console.is_terminal:
-            self._console.print(site_table(rows, reveal=self._reveal))
+            plain.say_table(self._console, site_table(rows, reveal=self._reveal))
             return
         for row in rows:
             cells = zip(_COLUMNS, _cells(row, reveal=self._reveal), strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +19,21 @@ _COMPLETING = "_ARGCOMPLETE"
 """Set by the shell function of argcomplete (https://kislyuk.github.io/argcomplete/)."""
 
 
+class _Help(argparse.HelpFormatter):
+    """Parts lines between words alone: ``block-pixel`` broken at its hyphen is no name that can be typed."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(f"{indent}{line}" for line in self._split_lines(text, width - len(indent)))
+
+
 class _Parser(argparse.ArgumentParser):
     """An argparse parser whose usage errors are ours: one line and exit code 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": _Help, **options})
 
     def parse_args(self, *given: Any, **more: Any) -> Any:
         """As argparse; where a shell asks what could come next, it is told, and the process ends."""

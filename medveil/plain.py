@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _CUT = "..."
 _NARROWEST = 20
+_WIDEST = 10_000
 
 
 def shown(text: object, *, most: int | None = None) -> str:
@@ -130,6 +132,25 @@ def say(to: Console, text: object) -> None:
     """Print one line on a console, beside what is live on it."""
     # Without a terminal a line stays one, for whoever greps it.
     to.print(shown(text), markup=False, soft_wrap=not to.is_terminal)
+
+
+def say_table(to: Console, table: Table) -> None:
+    """Print a table, or where it is wider than the console each row as a line of its own, parted between words."""
+    if to.measure(table, options=to.options.update(max_width=_WIDEST)).maximum <= to.width:
+        to.print(table)
+        return
+    if table.title:
+        say(to, table.title)
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        cells = zip(table.columns, row, strict=True)
+        said = (_words(to, column.header, cell) for column, cell in cells)
+        say(to, "; ".join(each for each in said if each))
+
+
+def _words(to: Console, header: Any, cell: Any) -> str:
+    """A cell under its header, in words; nothing where the cell is empty."""
+    name, value = (to.render_str(str(each)).plain for each in (header, cell))
+    return f"{name} {value}" if value else ""
 
 
 def _print(text: str, *, error: bool, end: str) -> None:

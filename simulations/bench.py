@@ -86,7 +86,7 @@ def print_table(figures: dict[str, Any]) -> None:
     for name, value in figures.items():
         if isinstance(value, int | float):
             table.add_row(name, f"{value:,.3f}" if value < 1000 else f"{value:,.0f}")
-    plain.console().print(table)
+    plain.say_table(plain.console(), table)
 
 
 def _ratio(name: str, over: list[float], under: list[float]) -> dict[str, float]:

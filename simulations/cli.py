@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,20 +89,31 @@ def _do_run(arguments: argparse.Namespace) -> int:
         rounds = _rounds_beside_resume(arguments)
         from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
 
-        return _told(resume_experiment(arguments.resume, rounds=rounds), arguments)
+        with _said_how_to_go_on(arguments.resume):
+            return _told(resume_experiment(arguments.resume, rounds=rounds, report=_report_of), arguments)
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
-    from simulations.folders import MANIFEST, check_free  # noqa: PLC0415
+    from simulations.folders import check_free  # noqa: PLC0415
 
     config = _configured(arguments)
     check_free(arguments.out, replace=arguments.replace)
     from simulations.run import run_experiment  # noqa: PLC0415
 
+    with _said_how_to_go_on(arguments.out):
+        done = run_experiment(config, arguments.out, replace=arguments.replace, report=_report_of)
+        return _told(done, arguments)
+
+
+@contextlib.contextmanager
+def _said_how_to_go_on(run: Path) -> Iterator[None]:
+    """Whoever interrupts a run is told how it goes on, where it came far enough to."""
+    from simulations.folders import MANIFEST  # noqa: PLC0415
+
     try:
-        return _told(run_experiment(config, arguments.out, replace=arguments.replace), arguments)
+        yield
     except KeyboardInterrupt:
-        if (arguments.out / MANIFEST).is_file():
-            tell(f"go on with: medveil-sim run --resume {arguments.out}", error=True)
+        if (run / MANIFEST).is_file():
+            tell(f"go on with: medveil-sim run --resume {run}", error=True)
         raise
 
 

@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn
 from rich.table import Column
+from rich.text import Text
 
 from fl_server.manifest import read_manifest
 from medveil import plain
@@ -51,6 +52,7 @@ class RunProgress:
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._offset, self._inode = 0, 0
         self._shown: set[bytes] = set()
+        self._trained: set[tuple[int, str]] = set()
         self._model_told = False
         # What stands there was trained before: a resumed run is not as fast as reading it.
         self._before = _lines(self._path)
@@ -99,6 +101,7 @@ class RunProgress:
                 if inode != self._inode:
                     # A resumed run puts a file in its place that holds what its checkpoint had seen.
                     self._offset, self._inode = 0, inode
+                    self._trained.clear()
                 stream.seek(self._offset)
                 text = stream.read()
         except OSError:
@@ -106,17 +109,25 @@ class RunProgress:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
+            measured = json.loads(line)
+            self._count(measured)
             if line not in self._shown:
                 self._shown.add(line)
-                self._show(json.loads(line), new=line not in self._before)
+                self._show(measured, new=line not in self._before)
+
+    def _count(self, line: dict[str, Any]) -> None:
+        """What the interrupted run had trained beyond its checkpoint is trained again, and counts once."""
+        if _trained(line):
+            self._trained.add((line["round"], line["site"]))
+            self._bar.update(self._task, completed=len(self._trained))
 
     def _show(self, line: dict[str, Any], *, new: bool) -> None:
         loss, accuracy = _number(line["loss"]), _number(line["accuracy"])
         text = (
             f"round {line['round']}/{self._rounds}  {line['site']:<8} {line['phase']:<10} loss {loss}  acc {accuracy}"
         )
-        if line["phase"] == "train" and line["site"] != "all":
-            self._bar.update(self._task, advance=1, description=text)
+        if _trained(line):
+            self._bar.update(self._task, description=text)
             self._pace.step(new=new)
             left = self._bar.tasks[0].remaining
             self._bar.update(self._task, left=self._pace.left(int(left or 0)))
@@ -233,21 +244,52 @@ class Pace:
         return f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}"
 
 
-def live_bar(console: Console, *, most: int) -> Progress:
-    """A live line of one terminal line, whatever its width; nothing of it stays when it stops.
+class _Whole(TextColumn):
+    """What a live line says, without the parts it has no room for."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        super().__init__("", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
+
+    def render(self, task: Task) -> Text:
+        """Whole parts alone."""
+        return Text(fitted(task.description, self._room))
+
+
+def fitted(text: str, room: int) -> str:
+    """A text cut between its parts (blanks, else commas) or else words; whole where even a word is too long."""
+    for between in ("  ", ", ", " "):
+        cut = text
+        while len(cut) > room and between in cut:
+            cut = cut.rpartition(between)[0].rstrip()
+        if len(cut) <= room:
+            return cut
+    return text
+
+
+def live_bar(console: Console, *, most: int, left: int = _LEFT) -> Progress:
+    """A live line of one terminal line, whatever its width; nothing of it stays when it stops, nor shows elsewhere.
 
     Parameters
     ----------
     most
         Steps there are at most.
+    left
+        Letters of the longest time left.
     """
     count, bar = 2 * len(str(most)) + 1, [BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []
     # What is left of the line once spinner, count and time have theirs, and a blank between each.
-    room = max(1, console.width - 1 - count - _LEFT - (_BAR + 1) * len(bar) - 3)
-    said = TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=room))
-    left = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
+    room = max(1, console.width - 1 - count - left - (_BAR + 1) * len(bar) - 3)
+    said = _Whole(room)
+    until = TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True))
     counted = MofNCompleteColumn(table_column=Column(no_wrap=True))
-    return Progress(SpinnerColumn(), said, *bar, counted, left, console=console, transient=True)
+    columns = (SpinnerColumn(), said, *bar, counted, until)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _trained(line: dict[str, Any]) -> bool:
+    """Whether a line says that a site trained."""
+    return bool(line["phase"] == "train" and line["site"] != "all")
 
 
 def _lines(path: Path) -> set[bytes]:

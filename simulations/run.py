@@ -48,7 +48,24 @@ class Finished:
     partial: bool
 
 
-def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False, progress: bool = True) -> Finished:
+Report = Callable[[Path], Path]
+"""Writes the page of a run folder."""
+
+
+def _plain_report(run: Path) -> Path:
+    from simulations.report.page import write_report  # noqa: PLC0415
+
+    return write_report(run)
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    out: Path,
+    *,
+    replace: bool = False,
+    progress: bool = True,
+    report: Report = _plain_report,
+) -> Finished:
     """Run an experiment and leave a run folder.
 
     Parameters
@@ -59,6 +76,8 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
         The run folder: new or empty, unless `replace`.
     replace
         Remove an earlier run at `out` first. Nothing but a run folder is ever removed.
+    report
+        Writes its page.
 
     Raises
     ------
@@ -72,10 +91,12 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
         if replace:
             # Phantoms were drawn anew just now, or found to be the ones that are wanted.
             folder.replace(but_phantoms=plan.experiment.data.source == "phantoms")
-        return _carried_out(plan, resume=False, progress=progress)
+        return _carried_out(plan, resume=False, progress=progress, report=report)
 
 
-def resume_experiment(out: Path, *, rounds: int | None = None, progress: bool = True) -> Finished:
+def resume_experiment(
+    out: Path, *, rounds: int | None = None, progress: bool = True, report: Report = _plain_report
+) -> Finished:
     """Go on with a run from its newest good checkpoint.
 
     Parameters
@@ -85,6 +106,8 @@ def resume_experiment(out: Path, *, rounds: int | None = None, progress: bool = 
     rounds
         Rounds that the run is to have in all, if more than it had; it may have ended then. Learning rates follow a
         schedule over all rounds: those that were made stay as they were scheduled.
+    report
+        Writes its page: with the attacks on it, where they are to stay there.
 
     Raises
     ------
@@ -95,10 +118,10 @@ def resume_experiment(out: Path, *, rounds: int | None = None, progress: bool = 
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=out, cure="resume it where it was started")
     with held(out):
-        return _resumed(manifest, out, rounds=rounds, progress=progress)
+        return _resumed(manifest, out, rounds=rounds, progress=progress, report=report)
 
 
-def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progress: bool) -> Finished:
+def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progress: bool, report: Report) -> Finished:
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
     if rounds is not None:
         if rounds < config.rounds:
@@ -109,7 +132,7 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
     recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
     if replace(recorded, rounds=plan.run.rounds) != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
-    return _carried_out(plan, resume=True, progress=progress)
+    return _carried_out(plan, resume=True, progress=progress, report=report)
 
 
 def check_model(plan: Plan) -> None:
@@ -120,7 +143,7 @@ def check_model(plan: Plan) -> None:
     skeleton(from_mapping(ModelConfig, plan.run.model, where="model"))
 
 
-def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
+def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
     engine = _engine(plan.experiment.engine)
     try:
         if progress:
@@ -129,19 +152,18 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
         else:
             engine(plan, resume)
     except (MedVeilError, KeyboardInterrupt):
-        _report_what_there_is(plan.out)
+        _report_what_there_is(plan.out, report)
         raise
     from fl_server.summary import read_summary  # noqa: PLC0415
     from simulations.examples import write_examples  # noqa: PLC0415
-    from simulations.report.page import write_report  # noqa: PLC0415
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
     write_examples(plan)
     add_intervals(plan.out)
-    report = write_report(plan.out)
+    page = report(plan.out)
     summary = read_summary(plan.out / "summary.json")
     partial = bool(read_manifest(plan.out).get("left_out"))
-    return Finished(folder=plan.out, summary=summary, report=report, left_out=read_left_out(plan.out), partial=partial)
+    return Finished(folder=plan.out, summary=summary, report=page, left_out=read_left_out(plan.out), partial=partial)
 
 
 def _engine(name: str) -> Callable[[Plan, bool], None]:
@@ -154,13 +176,11 @@ def _engine(name: str) -> Callable[[Plan, bool], None]:
     return lambda plan, resume: run_inprocess(plan, resume=resume)
 
 
-def _report_what_there_is(out: Path) -> None:
+def _report_what_there_is(out: Path, report: Report) -> None:
     if not (out / MANIFEST).is_file():
         return
-    from simulations.report.page import write_report  # noqa: PLC0415
-
     try:
-        write_report(out)
+        report(out)
     except MedVeilError as error:
         # The error that stopped the run is the one to tell.
         _log.info("no report: %s", error)

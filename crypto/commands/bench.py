@@ -92,7 +92,7 @@ def print_schemes(figures: dict[str, Any]) -> None:
             f"{found['setup_s'] * 1000:.1f}",
         )
     console = plain.console()
-    console.print(table)
+    plain.say_table(console, table)
     for line in (*refused, _NOTE):
         plain.say(console, line)
 
@@ -111,4 +111,4 @@ def print_tree(figures: dict[str, Any]) -> None:
         table.add_column(heading, justify="right")
     for stage, seconds in figures["stage_seconds"].items():
         table.add_row(stage, f"{seconds:.2f}", f"{100 * figures['stage_shares'][stage]:.1f} %")
-    console.print(table)
+    plain.say_table(console, table)

@@ -69,7 +69,7 @@ class TreeProgress:
 
     def __init__(self, root: Path, summary: Summary, *, console: Console | None = None) -> None:
         self._summary = summary
-        self._console = console or plain.console(stderr=True)
+        self._console = console or plain.stderr_console()
         self._counter = Counter(root)
         self._passed = self._before = 0
         self._start = time.monotonic()

@@ -24,7 +24,8 @@ def add_enroll(commands: Commands) -> None:
         commands,
         "enroll",
         text="Make this site's own keys, its identity and its configuration. Only the .pub file leaves.",
-        example=f"{PROG} enroll --name st-anna --invitation veil.invitation --out e data.source=dicom data.path=/dicom",
+        example=f"{PROG} enroll --name st-anna --invitation consortium.invitation --out enrol data.source=dicom "
+        "data.path=/dicom/labelled",
     )
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for the configuration")
     made.add_argument("--name", required=True, help="name of the site")
@@ -68,7 +69,7 @@ def add_rejoin(commands: Commands) -> argparse.ArgumentParser:
         commands,
         "rejoin",
         text="Take a new invitation of this site's consortium; keys, settings and state stay.",
-        example=f"{PROG} rejoin --invitation veil.invitation",
+        example=f"{PROG} rejoin --invitation consortium.invitation",
     )
     made.add_argument("--invitation", type=Path, required=True, metavar="FILE", help="what the coordinator handed out")
     made.add_argument("--fingerprint", metavar="HEX", help="refuse another server than the coordinator read out")

@@ -23,7 +23,9 @@ def add_init(commands: Commands) -> None:
         text="Set up a consortium: certificate authority, server certificate, signing key, invitation for the sites.",
         example=f"{PROG} init consortium.yaml fleet.host=0.0.0.0 'certificates.names=[veil.example.org]'",
     )
-    made.add_argument("file", type=Path, nargs="?", default=DEFAULT, metavar="FILE", help=f"default: {DEFAULT}")
+    made.add_argument(
+        "file", type=Path, nargs="?", default=DEFAULT, metavar="FILE", help=f"to write (default: {DEFAULT})"
+    )
     made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for a file that is not there yet")
     made.set_defaults(command=_do_init)
 

@@ -74,7 +74,9 @@ def add_resume(commands: Commands) -> argparse.ArgumentParser:
         text="Go on with an interrupted run from its last whole round.",
         example=f"{PROG} resume",
     )
-    made.add_argument("run", nargs="?", metavar="RUN", help="name, folder or first digits of its identity; the newest")
+    made.add_argument(
+        "run", nargs="?", metavar="RUN", help="name, folder or first digits of its identity (default: the newest)"
+    )
     _add_following(made)
     made.set_defaults(command=_do_resume)
     return made

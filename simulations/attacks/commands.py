@@ -225,27 +225,19 @@ def _assignments(settings: dict[str, Any], prefix: str = "") -> list[str]:
 
 def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path]) -> tuple[list[Result], list[str]]:
     """Measure attacks one after the other and write each as it is done; one that fails does not stop the others."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
     from medveil.files import make_folder  # noqa: PLC0415
     from simulations.attacks.study.measure import measure  # noqa: PLC0415
-    from simulations.attacks.study.time_left import TimeLeft  # noqa: PLC0415
+    from simulations.attacks.study.time_left import LONGEST, TimeLeft  # noqa: PLC0415
+    from simulations.progress import live_bar  # noqa: PLC0415
 
     for folder in folders:
         make_folder(folder)
-    console = plain.console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
+    console = plain.stderr_console()
     left = TimeLeft(attacks, keys=prepared.setting.keys)
     results, failed = [], []
-    with Progress(
-        *columns,
-        TextColumn("keys; {task.fields[left]}"),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
+    with live_bar(console, most=prepared.setting.keys, left=LONGEST) as bar:
         for attack in attacks:
-            task = bar.add_task(attack.name, total=prepared.setting.keys, left=left.about)
+            task = bar.add_task(f"{attack.name}, keys", total=prepared.setting.keys, left=left.about)
             try:
                 advance = partial(_advance, bar, task, left, attack)
                 done = measure(attack, prepared.setting, notes=prepared.notes, progress=advance)

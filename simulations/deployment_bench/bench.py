@@ -94,7 +94,7 @@ def print_tables(figures: dict[str, Any]) -> None:
     console = plain.console()
     for part in PARTS:
         if part in figures:
-            console.print(_TABLES[part](figures[part]))
+            plain.say_table(console, _TABLES[part](figures[part]))
 
 
 def _overhead(found: dict[str, Any]) -> Table:

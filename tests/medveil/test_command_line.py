@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medveil.cli import add_common, guarded, parser, start_logging
+from medveil.cli import add_common, guarded, parser, start_logging, subcommand
 from medveil.errors import DataError, FederationError, KeyMaterialError, MedVeilError, PartialError, StorageError
 
 
@@ -68,3 +68,15 @@ def test_logs_go_to_stderr_and_to_a_file(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == ""
     with pytest.raises(StorageError, match="open the log file"):
         start_logging(made.parse_args(["--log-file", str(tmp_path / "no" / "log")]))
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_help_breaks_no_word_that_is_to_be_typed(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    example = "door attack known-plaintext --images brain-mri --cipher block-pixel --images-per-key 20 --out ATTACKS"
+    door = parser("door", "Hides images with block-pixel, seed-paper or aes-ctr.", "door --help")
+    inner = subcommand(door.add_subparsers(), "attack", text="Attack with known-plaintext pairs.", example=example)
+    inner.add_argument("--images-per-key", help="see histogram-linkage, view-linkage, aux-statistics, utility-leak")
+    assert {"block-pixel,", "seed-paper", "aes-ctr."} <= set(door.format_help().split())
+    shown = set(inner.format_help().split())
+    assert {*example.split(), "histogram-linkage,", "view-linkage,", "aux-statistics,", "utility-leak"} <= shown

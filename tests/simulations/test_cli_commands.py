@@ -154,12 +154,24 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
 
 
 def test_a_settled_change_is_refused_on_resume(
-    empty: str, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    empty: str,
+    tiny_settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
     assert main(["run", empty, *tiny_settings, "rounds=1", "--out", str(out)]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("simulations.run.resume_experiment", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+        assert main(["run", "--resume", str(out)]) == 130
+    assert f"go on with: medveil-sim run --resume {out}" in capsys.readouterr().err
     before = (out / "summary.json").read_text()
+    (out / "attacks").mkdir()
+    (out / "attacks" / "damaged.json").write_text("{")
     assert main(["run", "--resume", str(out)]) == 0
+    # A run that was attacked keeps that part of its page.
+    assert "damaged.json" in (out / "report.html").read_text()
     assert json.loads((out / "summary.json").read_text())["accuracy"] == json.loads(before)["accuracy"]
     manifest = json.loads((out / "manifest.json").read_text())
     manifest["experiment"]["rounds"] = 9

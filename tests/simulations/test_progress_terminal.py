@@ -6,17 +6,22 @@ import io
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from crypto.tree.progress import TreeProgress
 from crypto.tree.report import Summary
 from fl_server.watch import LogWatcher
 from medveil import plain
+from medveil.errors import ConfigError
 from medveil.log import logger, set_up_logging
-from simulations.progress import Pace, RunProgress, RunsProgress, live_bar
+from simulations.attacks.commands import _measure_all
+from simulations.progress import Pace, RunProgress, RunsProgress, fitted, live_bar
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -96,6 +101,57 @@ def test_a_resumed_run_takes_the_lines_of_before_as_done_and_not_as_fast(tmp_pat
     assert (task.completed, task.fields["left"]) == (17, "left 0:36")
 
 
+def test_what_is_trained_again_after_a_resume_counts_once(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    kept = "".join(line(round_, site) for round_ in (1, 2) for site in ("site-1", "site-2"))
+    metrics.write_text(kept + line(3, "site-1"))
+    progress = RunProgress(tmp_path, rounds=4, sites=2, console=console(io.StringIO(), 90))
+    progress._look()
+    assert progress._bar.tasks[0].completed == 5
+    (tmp_path / "new").write_text(kept)
+    (tmp_path / "new").replace(metrics)
+    progress._look()
+    assert progress._bar.tasks[0].completed == 4
+    again = {**json.loads(line(3, "site-1")), "seconds": 2.0}
+    with metrics.open("a") as stream:
+        stream.write(json.dumps(again) + "\n" + line(3, "site-2"))
+    progress._look()
+    assert progress._bar.tasks[0].completed == 6
+
+
+@pytest.mark.parametrize("width", [30, 60, 80, 200])
+def test_a_table_loses_no_word_at_the_edge(width: int) -> None:
+    table = Table("site", "images per class", "key", title="Sites and what they hold")
+    table.add_row("st-anna", "glioma 104, no_tumor 91, pituitary 25", "sim-01234567...")
+    text = io.StringIO()
+    plain.say_table(console(text, width), table)
+    lines = CONTROL.sub("", text.getvalue()).splitlines()
+    assert all(len(each) <= width for each in lines)
+    words = set(" ".join(lines).replace("\u2502", " ").replace(";", " ").split())
+    assert {"Sites", "st-anna", "images", "class", "glioma", "no_tumor", "pituitary", "25", "sim-01234567..."} <= words
+
+
+def test_attacks_show_their_line_on_the_one_console(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a warning prints beside it goes through it, and nothing of it stays."""
+    text = io.StringIO()
+    monkeypatch.setattr(plain, "stderr_console", lambda: console(text, 80))
+    monkeypatch.setattr(plain, "console", lambda **_: pytest.fail("a console of its own"))
+    prepared = SimpleNamespace(setting=SimpleNamespace(keys=2), notes=[])
+
+    def measured(attack: object, *_: object, progress: Callable[[], None], **__: object) -> object:
+        progress()
+        time.sleep(0.3)
+        raise ConfigError("is an attack of this test", where=str(attack))
+
+    monkeypatch.setattr("simulations.attacks.study.measure.measure", measured)
+    attacks = [SimpleNamespace(name=name, weight=1.0) for name in ("known-plaintext", "jigsaw")]
+    assert len(_measure_all(attacks, prepared, [tmp_path])[1]) == 2  # type: ignore[arg-type]
+    shown = CONTROL.sub("", text.getvalue())
+    assert "known-plaintext, keys" in shown
+    assert "1/2 less than a minute left" in shown
+    assert not CONTROL.sub("", text.getvalue().rpartition("\x1b[2K")[2]).strip()
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_the_live_line_is_one_line_at_any_width(width: int) -> None:
     text = io.StringIO()
@@ -106,6 +162,24 @@ def test_the_live_line_is_one_line_at_any_width(width: int) -> None:
     assert len(shown) <= width
     assert "37/120" in shown
     assert "left 1:02:33" in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "left"),
+    [
+        ("round 6/8  site-1   train      loss 0.693  acc 0.812", 40, "round 6/8  site-1   train"),
+        (
+            "round 6/8  site-1   train      loss 0.693  acc 0.812",
+            60,
+            "round 6/8  site-1   train      loss 0.693  acc 0.812",
+        ),
+        ("plain seed 0 round 2/5, fedper seed 1 round 1/5", 40, "plain seed 0 round 2/5"),
+        ("sites prepare their stores", 12, "sites"),
+        ("histogram-linkage", 5, "histogram-linkage"),
+    ],
+)
+def test_a_live_line_drops_parts_and_breaks_none(text: str, room: int, left: str) -> None:
+    assert fitted(text, room) == left
 
 
 def test_what_is_told_beside_a_live_line_leaves_no_spinner_behind(

@@ -15,7 +15,8 @@ DOORS = {
     "medveil-server": "fl_server.cli",
     "medveil-site": "fl_client.cli",
 }
-_WIDTH = "100"
+_WIDTH = "84"
+"""Letters that fit beside contents and list of pages."""
 
 
 def parser_of(door: str) -> argparse.ArgumentParser:

@@ -85,7 +85,7 @@ def _measured(folder: Path, arguments: argparse.Namespace) -> Failures:
     jobs = missing(folder, columns, attacks)
     labels = tuple(dict.fromkeys([*(record.columns if record else ()), *(each.label for each in columns)]))
     Record(settings, labels, merged(record, [], {})).write(folder)
-    console = plain.console(stderr=True)
+    console = plain.stderr_console()
     kept = len(columns) * len(attacks) - sum(len(job.attacks) for job in jobs)
     if kept:
         plain.say(console, f"{kept} results kept")

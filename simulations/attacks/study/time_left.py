@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable
 
 from simulations.attacks.study.attack import Attack
 
+LONGEST = len("less than a minute left")
+"""Letters of `TimeLeft.about` at most."""
+
 
 class TimeLeft:
     """Time left over all attacks of a command.
