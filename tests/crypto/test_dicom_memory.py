@@ -34,20 +34,20 @@ key = SiteKey(bytes(32), "mercy")
 size = 64 if purpose == "training" else None
 recipe = Recipe(purpose=purpose, cipher=CipherConfig(block=16), size=size, identity="kept")
 peaks = []
-for frames in (32, 32, 480):
-    samples = Samples(256, 256, 1, frames, 16, 12, False, "MONOCHROME2")
+for frames in (32, 32, 160):
+    samples = Samples(512, 512, 1, frames, 16, 12, False, "MONOCHROME2")
     dataset = Dataset()
     dataset.set_original_encoding(False, True)
     dataset.SOPClassUID, dataset.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.7.3", "1.2.3"
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.Rows = dataset.Columns = 256
+    dataset.Rows = dataset.Columns = 512
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 12, 11, 0
     dataset.NumberOfFrames = frames
     source = home / f"{frames}.dcm"
     with source.open("wb") as stream:
         made = NativeFile(stream, encode(dataset), samples)
         for index in range(frames):
-            made.frame(np.full((256, 256), index, "<u2").tobytes())
+            made.frame(np.full((512, 512), index, "<u2").tobytes())
         made.finish()
     DICOM.hide(source, home / "hidden", recipe, key)
     DICOM.verify(home / "hidden", Keyring(key))
