@@ -22,7 +22,7 @@ from simulations.cli import main
 
 Make = Callable[..., Any]
 SMALL: dict[str, Any] = {"keys": 2, "images": 20, "n": 400, "size": 16, "block": 4}
-INVERSE = Budget(steps=220, batch_size=32, width=48)
+INVERSE = Budget(steps=400, batch_size=32, width=48)
 UNPAIRED = Budget(steps=350, batch_size=16, width=48)
 
 
@@ -33,7 +33,7 @@ def test_pairs_under_the_key_open_it_and_pairs_under_another_do_not(attack_setti
     assert ssim.target > ssim.chance + 0.2
     assert ssim.control > ssim.chance + 0.2
     assert ssim.wrong_key < ssim.chance + 0.1
-    assert any("220 steps" in note for note in result.notes)
+    assert any("400 steps" in note for note in result.notes)
 
 
 def test_a_keystream_teaches_the_inverse_network_nothing(attack_setting: Make) -> None:
