@@ -151,7 +151,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=16)
 def _probe(name: str) -> Any:
-    """Build the named architecture without storage, to look at its layers and sizes: whole, and so once a process."""
+    """Build the named architecture without storage, to look at its layers and sizes: whole, so once a process; nobody changes it."""
     architecture, _ = split_model_name_tag(name)
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
@@ -250,7 +250,10 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
             where="model.mean, model.std",
             cure="leave them unset",
         )
-    given = {"in_chans": config.channels, "num_classes": config.classes}
+    given: dict[str, Any] = {"in_chans": config.channels, "num_classes": config.classes}
+    if torch.get_default_device().type == "meta":
+        # Weights without storage are not worth drawing, and torch takes long to draw none.
+        given["weight_init"] = "skip"
     chosen = {key: value for key, value in given.items() if value is not None}
     try:
         model: VisionTransformer = create(config.name, pretrained=False, **arguments, **chosen)

@@ -1,4 +1,4 @@
-"""What reads key files, recipient files and shared keys, under 2,000 examples of each kind of bad input."""
+"""What reads key files, recipient files and shared keys, under 400 examples of each kind of bad input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crypto import sealed_file
 
-EXAMPLES = settings(max_examples=2000, deadline=None)
+EXAMPLES = settings(max_examples=400, deadline=None)
 
 
 def _script() -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from killed import every_point, files_with
+from killed import every_point, files_with, look_at_every_point
 from PIL import Image
 
 from crypto import sealed_file
@@ -34,6 +34,8 @@ RING = Keyring(KEY)
 RECIPE = Recipe(purpose="archive", cipher=CipherConfig(block=8), seal=True)
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 48), dtype=np.uint8)
 SOURCES = ("a.png", "b.tif", "c.dcm")
+KILLED = 23
+"""One operation in so many is one to die at; all of them are looked at."""
 
 
 @pytest.fixture(autouse=True)
@@ -81,8 +83,17 @@ def needles(source: Path, tmp_path: Path) -> dict[str, bytes]:
 def test_sealing_killed_anywhere_leaves_nothing_open(source: Path, tmp_path: Path, name: str) -> None:
     kind, wanted = kind_of(source / name), needles(source, tmp_path)
     assert kind is not None
-    for at in every_point(lambda: hide_sealed(kind, source / name, tmp_path / "out" / "x", RECIPE, KEY)):
+
+    def seal() -> None:
+        hide_sealed(kind, source / name, tmp_path / "out" / "x", RECIPE, KEY)
+
+    def look(at: int) -> None:
         assert files_with(wanted, tmp_path / "temporary", tmp_path / "out") == [], at
+
+    look_at_every_point(seal, look)
+    (tmp_path / "out" / "x").unlink()
+    for at in every_point(seal, step=KILLED):
+        look(at)
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
@@ -93,11 +104,20 @@ def test_showing_killed_anywhere_leaves_nothing_in_the_temporary_folder(
     kind, wanted = kind_of(source / name), needles(source, tmp_path)
     assert kind is not None
     hide_sealed(kind, source / name, tmp_path / "sealed", RECIPE, KEY)
-    for at in every_point(lambda: SEALED.show(tmp_path / "sealed", tmp_path / "out" / "x", RING)):
+
+    def show() -> None:
+        SEALED.show(tmp_path / "sealed", tmp_path / "out" / "x", RING)
+
+    def look(at: int) -> None:
         assert files_with(wanted, tmp_path / "temporary") == [], at
         # What is asked for in plain lies where it was asked for, for its owner alone, also while it is half there.
         for left in (tmp_path / "out").iterdir():
             assert left.stat().st_mode & 0o077 == 0, at
+
+    look_at_every_point(show, look)
+    (tmp_path / "out" / "x").unlink()
+    for at in every_point(show, step=KILLED):
+        look(at)
 
 
 def test_a_tree_killed_anywhere_leaves_nothing_open(source: Path, tmp_path: Path) -> None:
@@ -107,16 +127,26 @@ def test_a_tree_killed_anywhere_leaves_nothing_open(source: Path, tmp_path: Path
     def hide() -> None:
         run_tree(Plan(source=source, target=hidden, recipe=RECIPE), RING, crew=Alone)
 
-    for at in every_point(hide, step=7):
+    def look_hidden(at: int) -> None:
         assert files_with(wanted, tmp_path / "temporary", tmp_path / "out") == [], at
+
+    look_at_every_point(hide, look_hidden)
+    shutil.rmtree(hidden)
+    for at in every_point(hide, step=KILLED):
+        look_hidden(at)
     plain = tmp_path / "plain"
 
     def show() -> None:
         run_tree(Plan(source=hidden, target=plain), RING, crew=Alone)
 
-    for at in every_point(show, step=7):
+    def look_shown(at: int) -> None:
         assert files_with(wanted, tmp_path / "temporary", hidden) == [], at
         assert not plain.exists() or plain.stat().st_mode & 0o077 == 0
+
+    look_at_every_point(show, look_shown)
+    shutil.rmtree(plain)
+    for at in every_point(show, step=KILLED):
+        look_shown(at)
     holding = {path.relative_to(plain) for path, what in files_with(wanted, plain) if what == "plain row"}
     assert holding == {Path("a.png"), Path("b.tif"), Path("c.dcm")}, "a half of one was left behind"
 
@@ -129,7 +159,7 @@ def test_one_file_killed_is_swept_when_it_is_shown_again(source: Path, tmp_path:
         run_file(Plan(source=tmp_path / "sealed", target=shown, force=True), RING)
 
     left = 0
-    for at in every_point(show):
+    for at in every_point(show, step=3):
         inside = [each for each in (tmp_path / "out").rglob("*") if each.is_file() and each != shown]
         left = max(left, len(inside))
         assert all(each.stat().st_mode & 0o077 == 0 for each in inside), at
@@ -146,5 +176,23 @@ def test_a_key_file_killed_anywhere_never_holds_the_secret(tmp_path: Path, monke
         (tmp_path / "out" / "a.key").unlink(missing_ok=True)
         save_keyring(tmp_path / "out" / "a.key", RING, "five words of a phrase")
 
-    for at in every_point(save):
+    def look(at: int) -> None:
         assert files_with(wanted, tmp_path) == [], at
+
+    look_at_every_point(save, look)
+    for at in every_point(save, step=5):
+        look(at)
+
+
+def test_a_look_sees_what_a_kill_leaves(tmp_path: Path) -> None:
+    def careless() -> None:
+        (tmp_path / "out" / "x").write_bytes(SECRET)
+        (tmp_path / "out" / "x").unlink()
+
+    def holding() -> list[tuple[Path, str]]:
+        return files_with({"secret": SECRET}, tmp_path / "out")
+
+    looked: list[int] = []
+    look_at_every_point(careless, lambda at: looked.append(at) if holding() else None)
+    died = [at for at in every_point(careless) if holding()]
+    assert looked == died != []

@@ -1,6 +1,6 @@
 """Mutated files, whole and hidden: nothing but our own errors comes out, and no changed image is taken for whole.
 
-Each test tries 400 mutants. `tests/fuzz/fuzz_files.py` goes on from there with atheris.
+Each test tries 150 mutants. `tests/fuzz/fuzz_files.py` goes on from there with atheris.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
 RECIPE = Recipe(purpose="archive", cipher=CipherConfig(block=4, negate=True))
 MUTANTS = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

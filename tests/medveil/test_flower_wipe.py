@@ -22,7 +22,7 @@ from superlink_here import HERE, SuperLinkHere, superlink
 from medveil.errors import StorageError
 from medveil.flower_wipe import LOOK_S, compact
 
-FLOATS = 100_000
+FLOATS = 20_000
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import at_once
 import pytest
 from PIL import Image
 
@@ -424,7 +425,10 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     out = tmp_path / "matrix"
     line = ["attack-matrix", "--images", str(smooth_npz()), "--out", str(out), "--block", "8", "--keys", "2"]
     line += ["--images-per-key", "3", "--attacks", "chosen-plaintext,statistics", "--jobs", "2"]
-    assert main([*line, "--schemes", "none,block-pixel+negate"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        # The second time they are processes.
+        patch.setattr(run, "subprocess", at_once)
+        assert main([*line, "--schemes", "none,block-pixel+negate"]) == 0
     assert f"page: {out / 'matrix.html'}" in capfd.readouterr().out
     made = read_result(out / "block-pixel+negate" / "chosen-plaintext.json")
     assert (made.target["negate"], made.target["height"], made.keys, made.verdict) == (True, 32, 2, "succeeds")

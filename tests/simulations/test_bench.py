@@ -11,6 +11,7 @@ import torch
 from crypto.bench import bench_cipher
 from crypto.reading.bench import bench_frames
 from simulations import bench, cli
+from simulations.config import ExperimentConfig
 
 WANTED = (
     "cipher_images_per_s",
@@ -24,13 +25,26 @@ WANTED = (
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds of small images and a small model: their figures are told apart by what they are of, not by how large."""
+    experiment = bench._experiment
+
+    def narrow(data: Path, keys: str, device: str) -> ExperimentConfig:
+        config = experiment(data, keys, device)
+        config.model.width, config.model.depth = 24, 1
+        return config
+
+    monkeypatch.setattr(bench, "_experiment", narrow)
+    monkeypatch.setattr(bench, "_SIZE", 32)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
     whole = bench.bench
     monkeypatch.setattr(bench, "bench_cipher", lambda: bench_cipher(images=4, size=32, seconds=0.05))
     monkeypatch.setattr(bench, "bench_frames", lambda: bench_frames(few=2, many=4, turns=1))
-    monkeypatch.setattr(bench, "_SIZE", 32)
     monkeypatch.setattr(bench, "bench", lambda device: whole(device=device, images=64, turns=1))
-    torch.set_num_threads(1)
 
 
 @pytest.mark.usefixtures("quick", "fresh_sites")
@@ -53,7 +67,7 @@ def test_a_ratio_is_of_the_fastest_rounds_and_of_the_median_ones() -> None:
     assert bench._ratio("a_over_b", [2.0, 3.0, 9.0], [1.0, 4.0, 5.0]) == {"a_over_b": 2.0, "a_over_b_median": 0.75}
 
 
-@pytest.mark.usefixtures("fresh_sites")
+@pytest.mark.usefixtures("small", "fresh_sites")
 def test_the_bare_loop_does_the_training_the_engine_does(tmp_path: Path) -> None:
     data = bench._write_images(tmp_path / "images.npz", 64)
     plan = bench._plan(data, "cpu", tmp_path / "run")

@@ -91,7 +91,7 @@ ARMS = {
     "views on the fly": ["data.views=0", "data.augment=standard", "train.epochs=2"],
     "aes-ctr": ["keys.policy=shared", "cipher.scheme=aes-ctr", "cipher.negate=false"],
     "local-only, half the sites": ["federation=local-only", "keys.policy=none"],
-    "a sample of sites": ["sites=3", "server.fraction=0.67"],
+    "a sample of sites": ["sites=3", "rounds=3", "server.fraction=0.67"],
 }
 
 
@@ -111,7 +111,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *, round_: int, site: str) -> Non
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     empty: str, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
 ) -> None:
-    settings = [*tiny_settings, "rounds=3", *ARMS[arm]]
+    settings = [*tiny_settings, "rounds=2", *ARMS[arm]]
     assert main(["run", empty, *settings, "--out", str(tmp_path / "whole")]) == 0
     out = tmp_path / "cut"
     with pytest.MonkeyPatch.context() as patch:
@@ -135,7 +135,8 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     client._simulated_site.cache_clear()
     torch.manual_seed(5)
     assert main(["run", "--resume", str(out)]) == 0
-    whole, mended = (load_file(run / "checkpoints" / "round-0003.safetensors") for run in (tmp_path / "whole", out))
+    last = "round-0003" if arm == "a sample of sites" else "round-0002"
+    whole, mended = (load_file(run / "checkpoints" / f"{last}.safetensors") for run in (tmp_path / "whole", out))
     assert whole.keys() == mended.keys()
     for name, tensor in whole.items():
         np.testing.assert_array_equal(mended[name], tensor, err_msg=name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import at_once
 import pytest
 
 from medveil.errors import ConfigError
@@ -14,6 +17,7 @@ from simulations.cli import main
 from simulations.config import ExperimentConfig
 
 Tiny = Callable[..., ExperimentConfig]
+Compare = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -21,27 +25,33 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compared") / "out"
 
 
-@pytest.fixture
-def compare(
-    tmp_path: Path, out: Path, tiny_settings: list[str], capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    (tmp_path / "empty.yaml").write_text("")
+@pytest.fixture(scope="module")
+def compare(out: Path, tiny_settings: list[str]) -> Compare:
+    """Compare arms into one folder; each run is a process of its own."""
+    empty = out.with_name("empty.yaml")
+    empty.write_text("")
 
     def run(arms: str, *words: str) -> tuple[int, str, str]:
         settings = [*tiny_settings, "rounds=1", f"compare.arms=[{arms}]"]
-        code = main(["compare", str(tmp_path / "empty.yaml"), *settings, *words, "--out", str(out)])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
-        return code, said.out, said.err
+        said, progress = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(progress):
+            code = main(["compare", str(empty), *settings, *words, "--out", str(out)])
+        assert "Traceback" not in progress.getvalue() + said.getvalue()
+        return code, said.getvalue(), progress.getvalue()
 
     return run
 
 
-Compare = Callable[..., tuple[int, str, str]]
+@pytest.fixture(scope="module")
+def compared(compare: Compare) -> tuple[int, str, str]:
+    """Two arms, whose runs finish: made in this process, since a failed arm shows how they are started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulations.compare.subprocess", at_once)
+        return compare("fedper, per-site-adapted")
 
 
-def test_two_arms_side_by_side(compare: Compare, out: Path) -> None:
-    code, said, progress = compare("fedper, per-site-adapted")
+def test_two_arms_side_by_side(compared: tuple[int, str, str], out: Path) -> None:
+    code, said, progress = compared
     assert code == 0, progress
     assert "fedper seed 0: begins" in progress
     assert f"report: {out}" in said
@@ -53,6 +63,7 @@ def test_two_arms_side_by_side(compare: Compare, out: Path) -> None:
     assert "fedper" in table
 
 
+@pytest.mark.usefixtures("compared")
 def test_finished_runs_are_kept(compare: Compare, out: Path) -> None:
     before = [(out / name / "seed-0" / "summary.json").stat().st_mtime_ns for name in ("fedper", "per-site-adapted")]
     code, said, progress = compare("fedper, per-site-adapted", "--json")
@@ -63,7 +74,8 @@ def test_finished_runs_are_kept(compare: Compare, out: Path) -> None:
     assert after == before
 
 
-def test_a_failed_arm_leaves_the_others_and_exit_code_6(compare: Compare, out: Path) -> None:
+@pytest.mark.usefixtures("compared")
+def test_a_failed_arm_leaves_the_others_and_exit_code_6(compare: Compare) -> None:
     # Only an arm with a secret stem is warmed up: the other's settings, and so its run, stay.
     code, said, progress = compare("fedper, shared-secret", "stem.warmup=-1")
     assert code == 6

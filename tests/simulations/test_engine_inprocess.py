@@ -26,6 +26,7 @@ from simulations.engines import inprocess
 from simulations.predictions import load_predictions
 
 Tiny = Callable[..., ExperimentConfig]
+Known = Callable[[ExperimentConfig], "Ran"]
 STEM = ("patch_embed.", "pos_embed")
 pytestmark = pytest.mark.usefixtures("fresh_sites")
 
@@ -45,6 +46,21 @@ class Ran:
     def probabilities(self) -> np.ndarray:
         found = load_predictions(self.plan.out)
         return np.concatenate([found[site].probabilities for site in sorted(found)])
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    """Run an experiment once for all tests of this file that ask for the same."""
+    found: dict[str, Ran] = {}
+
+    def ran(config: ExperimentConfig) -> Ran:
+        said = repr(config)
+        if said not in found:
+            _simulated_site.cache_clear()
+            found[said] = run(config, tmp_path_factory.mktemp("known") / "run")
+        return found[said]
+
+    return ran
 
 
 def run(config: ExperimentConfig, out: Path) -> Ran:
@@ -70,6 +86,11 @@ def run(config: ExperimentConfig, out: Path) -> Ran:
     return Ran(plan, newest.tensors, public, json.loads((out / "summary.json").read_text()), seen)
 
 
+def after_round(ran: Ran, round_: int) -> Tensors:
+    """What the server had averaged then."""
+    return checkpoints.load(ran.plan.out / "checkpoints" / f"round-{round_:04d}.json").tensors
+
+
 def equal(a: Tensors, b: Tensors) -> bool:
     return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
 
@@ -84,9 +105,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tiny: Tiny, t
     assert equal(first.tensors, again.tensors)
     np.testing.assert_array_equal(first.probabilities(), again.probabilities())
     for round_ in (1, 2):
-        a, b = (checkpoints.load(r.plan.out / "checkpoints" / f"round-{round_:04d}.json") for r in (first, again))
-        assert equal(a.tensors, b.tensors)
-    assert not equal(first.tensors, run(tiny("seed=1"), tmp_path / "c").tensors)
+        assert equal(after_round(first, round_), after_round(again, round_))
+    other = run(tiny("train.mixup=0.4", "seed=1", "rounds=1"), tmp_path / "c")
+    assert not equal(after_round(first, 1), after_round(other, 1))
 
 
 def test_hidden_images_and_adapted_stems_equal_their_plaintext_twin(tiny: Tiny, tmp_path: Path) -> None:
@@ -109,7 +130,7 @@ def test_hidden_images_and_adapted_stems_equal_their_plaintext_twin(tiny: Tiny, 
 
 
 def test_in_double_precision_the_twins_differ_by_the_rounding_of_the_wire(tiny: Tiny, tmp_path: Path) -> None:
-    base = tiny("rounds=3", "train.precision=fp64")
+    base = tiny("train.precision=fp64")
     hidden = run(as_experiment(base, ARMS["per-site-adapted"], 0), tmp_path / "hidden")
     plain = run(as_experiment(base, ARMS["fedper"], 0), tmp_path / "plain")
     for name, tensor in plain.tensors.items():
@@ -118,8 +139,8 @@ def test_in_double_precision_the_twins_differ_by_the_rounding_of_the_wire(tiny: 
 
 
 @pytest.mark.parametrize("arm", ["fedper", "per-site-adapted", "per-site-secret", "per-site-public", "shared-secret"])
-def test_a_stem_at_home_never_travels(tiny: Tiny, tmp_path: Path, arm: str) -> None:
-    ran = run(as_experiment(tiny("rounds=1"), ARMS[arm], 0), tmp_path)
+def test_a_stem_at_home_never_travels(tiny: Tiny, known: Known, arm: str) -> None:
+    ran = known(as_experiment(tiny("rounds=1", "stem.warmup=2"), ARMS[arm], 0))
     assert len(ran.seen) == 2 * 2 + 2
     for names in [*ran.seen, set(ran.tensors)]:
         assert names
@@ -143,8 +164,8 @@ def test_an_averaged_stem_travels_and_nothing_is_sealed(tiny: Tiny, tmp_path: Pa
     assert not list(tmp_path.glob("sites/*/stems"))
 
 
-def test_sites_of_one_run_have_stems_of_their_own(tiny: Tiny, tmp_path: Path) -> None:
-    ran = run(as_experiment(tiny("rounds=1"), ARMS["per-site-adapted"], 0), tmp_path)
+def test_sites_of_one_run_have_stems_of_their_own(tiny: Tiny, known: Known) -> None:
+    ran = known(as_experiment(tiny("rounds=1"), ARMS["per-site-adapted"], 0))
     stems = [found[1] for site in ("site-1", "site-2") if (found := ran.vault(site).load(before=1))]
     assert len(stems) == 2
     weights = [stem["patch_embed.proj.weight"].numpy() for stem in stems]
@@ -162,27 +183,27 @@ def test_local_only_sends_nothing_that_counts_and_centralised_is_one_site(tiny: 
     assert set(alone.summary["sites"]) == {"site-1", "site-2"}
     first, second = (np.load(tmp_path / "alone" / "sites" / s / "predictions.npz") for s in ("site-1", "site-2"))
     assert not set(first["ids"]) & set(second["ids"])
-    together = run(as_experiment(tiny(), ARMS["centralised"], 0), tmp_path / "together")
+    together = run(as_experiment(tiny("rounds=1"), ARMS["centralised"], 0), tmp_path / "together")
     assert list(together.summary["sites"]) == ["site-1"]
     assert together.summary["n"] == alone.summary["n"]
-    assert not equal(alone.tensors, together.tensors)
+    assert not equal(after_round(alone, 1), together.tensors)
 
 
 @pytest.mark.parametrize("keys", ["none", "per-site"])
 def test_only_the_head_trains(tiny: Tiny, tmp_path: Path, keys: str) -> None:
-    ran = run(tiny("train.scope=head", f"keys.policy={keys}", "stem.train=null"), tmp_path)
+    ran = run(tiny("rounds=1", "train.scope=head", f"keys.policy={keys}", "stem.train=null"), tmp_path)
     assert set(ran.tensors) == {"head.weight", "head.bias"}
     assert not equal(ran.tensors, {name: ran.initial[name] for name in ran.tensors})
     assert all(names == set(ran.tensors) for names in ran.seen)
 
 
 def test_only_the_last_block_and_the_head_train(tiny: Tiny, tmp_path: Path) -> None:
-    ran = run(tiny("train.scope=last-1-blocks"), tmp_path)
+    ran = run(tiny("rounds=1", "train.scope=last-1-blocks"), tmp_path)
     moved = {name for name, tensor in ran.tensors.items() if not np.array_equal(tensor, ran.initial[name])}
     assert moved
     assert all(name.startswith(("blocks.1.", "norm.", "head.")) for name in ran.tensors)
     assert any(name.startswith("blocks.1.") for name in moved)
-    found = ran.vault("site-1").load(before=3)
+    found = ran.vault("site-1").load(before=2)
     assert found is not None
 
 
@@ -192,17 +213,16 @@ def test_a_scope_that_is_none_is_refused(tiny: Tiny, tmp_path: Path, scope: str)
         run(tiny(f"train.scope={scope}"), tmp_path)
 
 
-def test_deltas_give_what_weights_give(tiny: Tiny, tmp_path: Path) -> None:
+def test_deltas_give_what_weights_give(tiny: Tiny, known: Known) -> None:
     """Within a round but for the rounding of one subtraction and one addition in fp32; later rounds train on that."""
-    plain = run(tiny("rounds=1"), tmp_path / "fp32")
-    delta = run(tiny("rounds=1", "kind=delta"), tmp_path / "delta")
-    for name, tensor in plain.tensors.items():
-        np.testing.assert_allclose(delta.tensors[name], tensor, rtol=1e-6, atol=2e-7)
+    plain, delta = (after_round(known(tiny(*settings)), 1) for settings in ((), ("kind=delta",)))
+    assert set(plain) == set(delta)
+    for name, tensor in plain.items():
+        np.testing.assert_allclose(delta[name], tensor, rtol=1e-6, atol=2e-7)
 
 
-def test_wires(tiny: Tiny, tmp_path: Path) -> None:
-    plain = run(tiny(), tmp_path / "fp32")
-    delta = run(tiny("kind=delta"), tmp_path / "delta")
+def test_wires(tiny: Tiny, known: Known, tmp_path: Path) -> None:
+    plain, delta = known(tiny()), known(tiny("kind=delta"))
     half = run(tiny("wire=bf16"), tmp_path / "bf16")
     both = run(tiny("wire=bf16", "kind=delta"), tmp_path / "both")
     for name, tensor in plain.tensors.items():
@@ -222,10 +242,10 @@ def test_wires(tiny: Tiny, tmp_path: Path) -> None:
 def test_views_on_the_fly_and_stored(tiny: Tiny, tmp_path: Path) -> None:
     fly = run(tiny("data.views=0", "data.augment=light"), tmp_path / "fly")
     again = run(tiny("data.views=0", "data.augment=light"), tmp_path / "again")
-    stored = run(tiny("data.views=3", "data.augment=light", "train.epochs=3"), tmp_path / "stored")
+    stored = run(tiny("rounds=1", "data.views=3", "data.augment=light", "train.epochs=3"), tmp_path / "stored")
     assert equal(fly.tensors, again.tensors)
     assert not list((tmp_path / "fly").glob("sites/site-1/stores/*/train.npy"))
-    one, three = (run(tiny("train.epochs=3"), tmp_path / "one"), stored)
+    one, three = (run(tiny("rounds=1", "train.epochs=3"), tmp_path / "one"), stored)
     assert not equal(one.tensors, three.tensors)
     sizes = [next(r.plan.out.glob("sites/site-1/stores/*/train.npy")).stat().st_size for r in (one, three)]
     assert sizes[1] > 2.9 * (sizes[0] - 128)
@@ -234,7 +254,7 @@ def test_views_on_the_fly_and_stored(tiny: Tiny, tmp_path: Path) -> None:
 @pytest.mark.parametrize("views", [0, 1])
 def test_the_control_runs_with_a_nonce_for_each_image(tiny: Tiny, tmp_path: Path, views: int) -> None:
     settings = ("data.views=0", "data.augment=light") if views == 0 else ()
-    ran, again = (run(as_experiment(tiny(*settings), ARMS["aes-ctr"], 0), tmp_path / name) for name in "ab")
+    ran, again = (run(as_experiment(tiny("rounds=1", *settings), ARMS["aes-ctr"], 0), tmp_path / name) for name in "ab")
     assert ran.plan.run.cipher == {"scheme": "aes-ctr", "block": 4, "negate": False, "derivation": 2}
     assert equal(ran.tensors, again.tensors)
     nonces = np.load(next(tmp_path.glob("a/sites/site-1/stores/*/test-nonces.npy")))
@@ -244,7 +264,7 @@ def test_the_control_runs_with_a_nonce_for_each_image(tiny: Tiny, tmp_path: Path
 @pytest.mark.parametrize("scheme", ["per-block", "etc", "orthogonal", "pixel-wise", "pixel-wise-fresh"])
 def test_every_scheme_trains_from_its_store(tiny: Tiny, tmp_path: Path, scheme: str) -> None:
     settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "stem.init=public", "stem.train=averaged")
-    ran = run(tiny(*settings), tmp_path)
+    ran = run(tiny("rounds=1", *settings), tmp_path)
     assert ran.summary["thief"]["wrong_key"] is not None
     stored = np.load(next(tmp_path.glob("sites/site-1/stores/*/train.npy")))
     assert stored.dtype == (np.uint16 if scheme == "orthogonal" else np.uint8)
@@ -252,7 +272,7 @@ def test_every_scheme_trains_from_its_store(tiny: Tiny, tmp_path: Path, scheme: 
 
 
 def test_an_orthogonal_key_and_its_stem_train_by_sgd_as_plaintext_does(tiny: Tiny, tmp_path: Path) -> None:
-    base = tiny("rounds=3", "cipher.scheme=orthogonal", "train.optimizer=sgd", "train.lr=0.05")
+    base = tiny("cipher.scheme=orthogonal", "train.optimizer=sgd", "train.lr=0.05")
     hidden = run(as_experiment(base, ARMS["per-site-adapted"], 0), tmp_path / "hidden")
     plain = run(as_experiment(base, ARMS["fedper"], 0), tmp_path / "plain")
     assert (hidden.plan.run.cipher["scheme"], plain.plan.run.cipher["scheme"]) == ("orthogonal", "none")
@@ -264,13 +284,10 @@ def test_an_orthogonal_key_and_its_stem_train_by_sgd_as_plaintext_does(tiny: Tin
     assert max(float(np.abs(raw.tensors[n] - t).max()) for n, t in plain.tensors.items()) > 0.1 * moved
 
 
-def test_a_fitted_stem_leaves_the_federation_the_public_start(tiny: Tiny, tmp_path: Path) -> None:
-    base = tiny("rounds=1")
-    base.stem.warmup = 2
-    secret = ARMS["per-site-secret"]
-    fitted = run(as_experiment(base, secret, 0), tmp_path / "fitted")
-    base.stem.warmup = 0
-    raw = run(as_experiment(base, secret, 0), tmp_path / "raw")
+def test_a_fitted_stem_leaves_the_federation_the_public_start(tiny: Tiny, known: Known) -> None:
+    fitted, raw = (
+        known(as_experiment(tiny("rounds=1", f"stem.warmup={steps}"), ARMS["per-site-secret"], 0)) for steps in (2, 0)
+    )
     stems = [found[1] for ran in (fitted, raw) if (found := ran.vault("site-1").load(before=1))]
     assert not np.array_equal(stems[0]["patch_embed.proj.weight"].numpy(), stems[1]["patch_embed.proj.weight"].numpy())
     assert not equal(fitted.tensors, raw.tensors)
@@ -282,8 +299,8 @@ def test_a_fitted_stem_leaves_the_federation_the_public_start(tiny: Tiny, tmp_pa
     assert hashes[0] == hashes[1]
 
 
-def test_fedprox_pulls_towards_the_average(tiny: Tiny, tmp_path: Path) -> None:
-    average = run(tiny(), tmp_path / "average")
+def test_fedprox_pulls_towards_the_average(tiny: Tiny, known: Known, tmp_path: Path) -> None:
+    average = known(tiny())
     free = run(tiny("server.strategy=fedprox", "server.proximal_mu=0"), tmp_path / "free")
     held = run(tiny("server.strategy=fedprox", "server.proximal_mu=10"), tmp_path / "held")
     assert equal(free.tensors, average.tensors)
@@ -296,6 +313,7 @@ def test_fedprox_pulls_towards_the_average(tiny: Tiny, tmp_path: Path) -> None:
 
 def test_mixup_weights_sgd_and_smoothing_run_and_repeat(tiny: Tiny, tmp_path: Path) -> None:
     settings = (
+        "rounds=1",
         "train.optimizer=sgd",
         "train.lr=0.05",
         "train.mixup=0.3",

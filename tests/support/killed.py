@@ -1,4 +1,8 @@
-"""A process killed at every one of its file operations, each time a fresh one."""
+"""What a process leaves that is killed at any of its file operations: looked at at each, and killed at some of them.
+
+What dies takes its buffers and its nameless files along, and changes nothing that has a name. So a look at the disk at
+an operation shows what a kill there would leave; one pass looks at all of them, where a kill at each begins anew.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +55,29 @@ def every_point(work: Callable[[], Any], *, step: int = 1) -> Iterator[int]:
     assert at > step, "nothing was killed"
 
 
+def look_at_every_point(work: Callable[[], Any], look: Callable[[int], None]) -> None:
+    """Do `work` in this process, and call `look` with the number of each of its file operations that begins or ends."""
+    found: list[Exception] = []
+    number = 0
+
+    def looked() -> None:
+        nonlocal number
+        number += 1
+        try:
+            look(number - 1)
+        except (AssertionError, OSError) as error:
+            found.append(error)
+
+    sys.setprofile(_at_operations(looked))
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    assert number, "there was nothing to look at"
+    if found:
+        raise found[0]
+
+
 def files_with(needles: dict[str, bytes], *folders: Path) -> list[tuple[Path, str]]:
     """Which files, by whatever name, hold any of the needles."""
     found = []
@@ -64,14 +91,23 @@ def files_with(needles: dict[str, bytes], *folders: Path) -> list[tuple[Path, st
 def _killer(at: int) -> Callable[[FrameType, str, Any], None]:
     left = at
 
-    def count(frame: FrameType, event: str, argument: Any) -> None:
+    def count() -> None:
         nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+    return _at_operations(count)
+
+
+def _at_operations(done: Callable[[], None]) -> Callable[[FrameType, str, Any], None]:
+    """What `sys.setprofile` takes to call `done` before and after each operation that may change a disk."""
+
+    def called(frame: FrameType, event: str, argument: Any) -> None:
         if event not in {"c_call", "c_return"} or getattr(argument, "__name__", "") not in OPERATIONS:
             return
         # What is written into memory changes no disk.
         if not isinstance(getattr(argument, "__self__", None), io.BytesIO):
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
+            done()
 
-    return count
+    return called
