@@ -151,7 +151,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @functools.lru_cache(maxsize=16)
 def _probe(name: str) -> Any:
-    """Build the named architecture without storage, to look at its layers and sizes: whole, so once a process; nobody changes it."""
+    """Build the named architecture without storage, to look at its layers and sizes; nobody changes what it returns."""
     architecture, _ = split_model_name_tag(name)
     if not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
