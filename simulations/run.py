@@ -130,7 +130,7 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
         config = replace(config, rounds=rounds)
     plan = make_plan(config, out, run=manifest["run"])
     recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
-    if replace(recorded, rounds=plan.run.rounds) != plan.run:
+    if replace(recorded, rounds=recorded.rounds if rounds is None else rounds) != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
     return _carried_out(plan, resume=True, progress=progress, report=report)
 

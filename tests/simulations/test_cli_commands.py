@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,10 +100,10 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *, round_: int, site: str) -> Non
     """Press Ctrl-C when a site is about to train a round."""
     train = work.train
 
-    def pressed(one: Site, number: int, incoming: Tensors, *, proximal_mu: float = 0.0) -> object:
+    def pressed(one: Site, number: int, incoming: Tensors, **asked: Any) -> object:
         if (number, one.setup.name) == (round_, site):
             signal.raise_signal(signal.SIGINT)
-        return train(one, number, incoming, proximal_mu=proximal_mu)
+        return train(one, number, incoming, **asked)
 
     monkeypatch.setattr(work, "train", pressed)
 
