@@ -103,8 +103,8 @@ class DataConfig:
     split_seed: int | None = field(
         default=None,
         metadata={
-            "help": "Seed of what is drawn of the images, each site's share and its parts: the same images test under every "
-            "'seed'. null: the run's own seed."
+            "help": "Seed of what is drawn of the images, each site's share and its parts: the same images test under "
+            "every 'seed'. null: the run's own seed."
         },
     )
     validation: float = field(default=0.15, metadata={"help": "Fraction of a site's images for validation."})
