@@ -133,7 +133,7 @@ def _composed(text: str, where: object, bounds: Bounds) -> yaml.Node | None:
     return made
 
 
-def _no_yaml(problem: str, mark: yaml.Mark | None, where: object, cure: str | None = None) -> ConfigError:
+def _no_yaml(problem: str, mark: Any, where: object, cure: str | None = None) -> ConfigError:
     line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
     return ConfigError(f"is not valid YAML{line}: {problem}", where=_text(where), cure=cure)
 
@@ -143,16 +143,23 @@ def _built(node: yaml.Node, name: str, where: object) -> Any:
         return _section(node, name, where)
     if isinstance(node, yaml.SequenceNode):
         return [_built(inner, f"{name}[{index}]", where) for index, inner in enumerate(node.value)]
+    return _scalar(node)
+
+
+def _scalar(node: Any) -> str:
+    """A text; one without quotes is marked so."""
     return node.value if node.style else Written(node.value)
 
 
 def _section(node: yaml.MappingNode, name: str, where: object) -> dict[Any, Any]:
-    made, lines = {}, {}
+    made: dict[Any, Any] = {}
+    lines: dict[Any, int] = {}
     for key_node, inner in node.value:
         if not isinstance(key_node, yaml.ScalarNode):
             cure = "keys are names"
             raise _no_yaml("a key is a list or a section", key_node.start_mark, where, cure)
-        key, line = key_node.value if key_node.style else meaning(key_node.value), key_node.start_mark.line + 1
+        key, line = _scalar(key_node), key_node.start_mark.line + 1
+        key = meaning(key) if isinstance(key, Written) else key
         named = f"{name}.{word(key)}" if name else word(key)
         if key in made:
             cure = "leave one of the two"

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from fl_client.data.beside import offered, refuse_leak
 from fl_client.data.config import DataConfig
-from fl_client.data.items import Skipped
+from fl_client.data.items import Skipped, one_class
 from fl_client.data.labels import spellings
 from fl_client.data.parts_named import Layout, layout, part_named, parts_of_column, said_of_layers
 from fl_client.data.table import Row, Table, read_table
@@ -175,7 +175,7 @@ def _refuse_outer(root: Path, named: Sequence[tuple[Place, tuple[str, ...]]], tr
     if part_named(top) is None and len({name for name in tree.folders if "/" not in name}) == 1:
         below = setting("data.path", str(root / top))
         cure = f"if its folders are the classes, write {below}; else list all in data.classes"
-        raise DataError(f"has one class only ('{shown(top)}'), which holds folders", where=root, cure=cure)
+        raise one_class(f"has one class only ('{shown(top)}'), which holds folders", top, where=root, cure=cure)
 
 
 def _each_once(found: Sequence[_File], skipped: list[Skipped], root: Path) -> tuple[list[_File], list[str]]:

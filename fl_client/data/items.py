@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from medveil.errors import DataError
+
 
 class Item(NamedTuple):
     """One image of a source.
@@ -25,3 +27,19 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+class OneClassError(DataError):
+    """Images of one class alone, where nothing names the others: no task by itself, and a site's part of one.
+
+    `found` is the class.
+    """
+
+    found: str = ""
+
+
+def one_class(problem: str, found: str, *, where: object, cure: str | None = None) -> OneClassError:
+    """The error for images that are all of the class `found`."""
+    error = OneClassError(problem, where=str(where), cure=cure)
+    error.found = found
+    return error
