@@ -158,8 +158,8 @@ def _section(node: yaml.MappingNode, name: str, where: object) -> dict[Any, Any]
         if not isinstance(key_node, yaml.ScalarNode):
             cure = "keys are names"
             raise _no_yaml("a key is a list or a section", key_node.start_mark, where, cure)
-        key, line = _scalar(key_node), key_node.start_mark.line + 1
-        key = meaning(key) if isinstance(key, Written) else key
+        text, line = _scalar(key_node), key_node.start_mark.line + 1
+        key = meaning(text) if isinstance(text, Written) else text
         named = f"{name}.{word(key)}" if name else word(key)
         if key in made:
             cure = "leave one of the two"
