@@ -88,11 +88,11 @@ def greet(server: str, authority: Path, environment: Mapping[str, str] | None = 
             return _greeting(answer)
     except httpx.ProxyError as error:
         raise FederationError(f"the proxy refuses: {word(error, _LONGEST)}", where=server, cure=_PROXY) from None
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+    except (httpx.HTTPError, httpx.StreamError) as error:
         raise _told(error, server) from None
-    except (ImportError, ValueError):
+    except (ImportError, ValueError, httpx.InvalidURL):
         # A proxy of a kind that the node could not use either; its words hold the password.
-        raise ConfigError("HTTPS_PROXY names no proxy that can be used", where=server, cure=_PROXY) from None
+        raise ConfigError("HTTPS_PROXY is no proxy that can be used", where=server, cure=_PROXY) from None
 
 
 def refuse_clock(greeting: Greeting, *, server: str) -> None:

@@ -26,10 +26,10 @@ FILES = (
 """Heading, module, dataclass, and where the settings are read."""
 
 READ = (
-    "Files are YAML 1.2. A setting that is text takes a plain word as it stands, so `no`, `012` and `2026-11-28` need no",
-    "quotes; a number is one of YAML 1.2, and a truth value `true` or `false`. A key that stands twice is refused.",
+    "Files are YAML 1.2. A setting that is text takes a plain word as it stands: `no`, `012` and `2026-11-28` need no",
+    "quotes. A number is one of YAML 1.2, and a truth value `true` or `false`. A key that stands twice is refused.",
     "",
-    "Behind `KEY=`, text is taken letter for letter, without quotes of its own. A list is written `[a, b]`, on one line;",
+    "Behind `KEY=`, text is taken letter for letter, without quotes of its own. A list is `[a, b]`, on one line;",
     "within it, what holds a comma, a bracket, a colon before a space or a space before `#` goes into double quotes.",
     "`null`, or nothing, takes back what may be null. Behind `--`, no word is an option.",
 )
