@@ -45,6 +45,9 @@ def fitted(kind: Any, value: Any, *, where: str) -> Any:
     options = _options(kind)
     if isinstance(value, Written | Typed):
         return _fitted_word(options, value, where=where)
+    if isinstance(value, bool) and str in options and bool not in options:
+        # What stands in JSON for the words of a field such as 'model.pretrained'.
+        return str(value).lower()
     for option in options:
         taken = _TAKEN.get(typing.get_origin(option) or option)
         if taken is not None and taken(value):

@@ -128,6 +128,7 @@ def test_a_quoted_number_is_text(tmp_path: Path) -> None:
         load_config(ExperimentConfig, written(tmp_path, 'seed: "3"'))
     with pytest.raises(ConfigError, match="it is text; expected bool"):
         from_mapping(ExperimentConfig, {"cipher": {"negate": "true"}}, where="here")
+    assert from_mapping(ExperimentConfig, {"model": {"pretrained": False}}, where="here").model.pretrained == "false"
     with pytest.raises(ConfigError, match="it is a whole number; expected str"):
         from_mapping(ExperimentConfig, {"name": 83}, where="here")
 
