@@ -78,7 +78,7 @@ class World:
         self._folder, self._stack = folder, stack
         (folder / "ca.crt").write_bytes(AUTHORITY.certificate.public_bytes(Encoding.PEM))
 
-    def server(self, *names: str, off: float = 0.0, days: float = 10, authority: Any = AUTHORITY) -> int:
+    def server(self, *names: str, off: float = 0.0, days: float = 90, authority: Any = AUTHORITY) -> int:
         issue(authority, names or ["127.0.0.1"], days=days).save(self._folder / "key", self._folder / "crt")
         return self._stack.enter_context(serving(type("At", (_Answer,), {"off": off}), self._folder))
 
@@ -264,7 +264,7 @@ def test_images_that_are_gone_and_a_full_disk_are_said_by_start_too(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = world.site("127.0.0.1:1")
-    files.config.data.path = "gone"
+    files.config.data.source, files.config.data.path = "images", "gone"
     monkeypatch.setattr(door.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 3 * 10**6})())
     points = [
         check._looked_at("data", lambda: check._data(files)),
