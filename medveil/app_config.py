@@ -16,6 +16,7 @@ from typing import Any
 from medveil.bounded import parse_yaml
 from medveil.errors import ConfigError
 from medveil.files import read_bytes
+from medveil.yaml_core import meant
 
 DEMO = "demo.yaml"
 _FOLDER = Path(__file__).parent
@@ -40,7 +41,7 @@ def settings_text(run_config: Mapping[str, object], key: str) -> str:
 @functools.cache
 def _of_demo(key: str) -> str:
     path = _FOLDER / DEMO
-    sections: Any = parse_yaml(read_bytes(path).decode("utf-8", errors="replace"), where=path)
+    sections: Any = meant(parse_yaml(read_bytes(path).decode("utf-8", errors="replace"), where=path))
     if not isinstance(sections, dict) or key not in sections:
         raise ConfigError(f"has no section '{key}'", where=path, cure="install MedVeil anew")
     return json.dumps(sections[key], sort_keys=True)

@@ -2,7 +2,7 @@
 
 A few hundred bytes can stand for a great deal: lists in lists, aliases of aliases, interpolations of interpolations. So
 a text's length, depth and number of values are counted before it is parsed, and what settings are made of is text,
-numbers, lists and sections, without ``${`` and without aliases.
+numbers, lists and sections, without ``${``, aliases and tags. YAML is that of version 1.2 (`medveil.yaml_core`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import yaml
 
 from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilError
 from medveil.plain import shown
+from medveil.yaml_core import Typed, Written, meaning
 
 MIB = 2**20
 INTERPOLATION = "${"
@@ -79,25 +80,94 @@ def parse_json(
 
 
 def parse_yaml(text: str, *, where: object, bounds: Bounds = SETTINGS) -> Any:
-    """Parse YAML that somebody else may have written: no aliases, no tags, within bounds.
+    """Parse YAML 1.2 that somebody else may have written: no aliases, no tags, each key once, within bounds.
+
+    Returns
+    -------
+    Any
+        Nested lists and dicts of text; what stood without quotes is `medveil.yaml_core.Written`, for its field to say
+        what it is, or `medveil.yaml_core.meant` where no field is known.
 
     Raises
     ------
     ConfigError
         It is not YAML, or more than that.
     """
+    node = _composed(text, where, bounds)
+    return None if node is None else _built(node, "", where)
+
+
+def parse_list(text: str, *, where: object) -> Any:
+    """Parse a list as it is typed on a command line: ``[a, "b, c"]``, on one line, as YAML has it.
+
+    Raises
+    ------
+    ConfigError
+        It is none, or something stands behind it.
+    """
+    cure = "as [a, b]; what holds a comma, a bracket, a colon or ' #' in double quotes"
+    if "\n" in text or "\r" in text:
+        raise ConfigError("is a list in several lines", where=_text(where), cure=cure)
+    try:
+        node = _composed(text, where, SETTINGS)
+    except ConfigError as error:
+        raise ConfigError(f"is no list: {error.problem}", where=_text(where), cure=cure) from None
+    if not isinstance(node, yaml.SequenceNode) or node.end_mark.index != len(text):
+        raise ConfigError("is no list: something stands behind its bracket", where=_text(where), cure=cure)
+    return _built(node, "", where)
+
+
+def _composed(text: str, where: object, bounds: Bounds) -> yaml.Node | None:
+    """The nodes of one document, measured before any is made."""
     _refuse_beyond(len(text), bounds.length, "is longer than {} characters", where, ConfigError)
+    made: yaml.Node | None
     try:
         _measure_yaml(text, bounds, where)
-        return yaml.safe_load(text)
+        made = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
         problem = word(getattr(error, "problem", None) or type(error).__name__)
-        raise ConfigError(f"is not valid YAML{line}: {problem}", where=_text(where)) from None
+        raise _no_yaml(problem, getattr(error, "problem_mark", None), where) from None
     except (ValueError, RecursionError, OverflowError):
-        # A date or a number that is none.
-        raise ConfigError("has a date or number that cannot be", where=_text(where), cure="put it in quotes") from None
+        # An escape of a character that is none.
+        raise ConfigError("is not valid YAML", where=_text(where), cure="characters that UTF-8 can write") from None
+    return made
+
+
+def _no_yaml(problem: str, mark: Any, where: object, cure: str | None = None) -> ConfigError:
+    line = "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+    return ConfigError(f"is not valid YAML{line}: {problem}", where=_text(where), cure=cure)
+
+
+def _built(node: yaml.Node, name: str, where: object) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return _section(node, name, where)
+    if isinstance(node, yaml.SequenceNode):
+        return [_built(inner, f"{name}[{index}]", where) for index, inner in enumerate(node.value)]
+    return _scalar(node)
+
+
+def _scalar(node: Any) -> str:
+    """A text; one without quotes is marked so."""
+    return node.value if node.style else Written(node.value)
+
+
+def _section(node: yaml.MappingNode, name: str, where: object) -> dict[Any, Any]:
+    made: dict[Any, Any] = {}
+    lines: dict[Any, int] = {}
+    for key_node, inner in node.value:
+        if not isinstance(key_node, yaml.ScalarNode):
+            cure = "keys are names"
+            raise _no_yaml("a key is a list or a section", key_node.start_mark, where, cure)
+        text, line = _scalar(key_node), key_node.start_mark.line + 1
+        key = meaning(text) if isinstance(text, Written) else text
+        named = f"{name}.{word(key)}" if name else word(key)
+        if key in made:
+            cure = "leave one of the two"
+            raise ConfigError(
+                f"'{named}' stands twice, in lines {lines[key]} and {line}", where=_text(where), cure=cure
+            )
+        made[key], lines[key] = _built(inner, named, where), line
+    return made
 
 
 def check_settings(values: Any, *, where: object) -> None:
@@ -132,7 +202,15 @@ def check_settings(values: Any, *, where: object) -> None:
 
 def kind_of_value(value: Any) -> str:
     """What a value is, in words, without it."""
-    kinds = {str: "text", bool: "a truth value", int: "a whole number", float: "a number", dict: "a section"}
+    kinds = {
+        str: "text",
+        Written: "text",
+        Typed: "text",
+        bool: "a truth value",
+        int: "a whole number",
+        float: "a number",
+        dict: "a section",
+    }
     if value is None:
         return "nothing"
     return kinds.get(type(value), "a list" if isinstance(value, list | tuple) else "of no kind that settings have")
@@ -168,6 +246,8 @@ def _measure_yaml(text: str, bounds: Bounds, where: object) -> None:
         _refuse_beyond(count, 2 * bounds.values, "has more than {} values", where, ConfigError)
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError("has an alias ('*name')", where=_text(where), cure="write the values out")
+        if getattr(event, "tag", None) is not None:
+            raise _no_yaml("has a tag ('!name')", event.start_mark, where, "the value itself, text in quotes")
         if isinstance(event, yaml.ScalarEvent):
             _refuse_beyond(
                 len(event.value), _LONGEST_TEXT, "has a value of more than {} characters", where, ConfigError

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from medveil.arguments import SETTINGS, ordered
 from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
 from medveil.files import storage_error
 from medveil.log import LEVELS, set_up_logging
@@ -30,7 +31,7 @@ class _Help(argparse.HelpFormatter):
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argparse parser whose usage errors are ours: one line and exit code 2."""
+    """An argparse parser whose usage errors are ours, and whose settings stand anywhere among the arguments."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"formatter_class": _Help, **options})
@@ -42,6 +43,18 @@ class _Parser(argparse.ArgumentParser):
 
             argcomplete.autocomplete(self)
         return super().parse_args(*given, **more)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, of words in the order it takes (`medveil.arguments`); an option that is none is refused here."""
+        if self._subparsers is not None or _COMPLETING in os.environ:
+            return super().parse_known_args(args, namespace)
+        given = sys.argv[1:] if args is None else list(args)
+        nameless = [action.dest for action in self._get_positional_actions()]
+        line = ordered(given, self._option_string_actions, nameless, prog=self.prog)
+        namespace, left = super().parse_known_args(line.words, namespace)
+        if line.settings is not None:
+            setattr(namespace, SETTINGS, line.settings)
+        return namespace, left
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise ConfigError(message, where=self.prog, cure=f"see '{self.prog} --help'")

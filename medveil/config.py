@@ -13,24 +13,22 @@ import copy
 import dataclasses
 import difflib
 import functools
-import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medveil.bounded import check_settings, kind_of_value, parse_yaml, word
+from medveil.config_values import WrongKindError, fitted, named
 from medveil.errors import ConfigError
 from medveil.files import read_bytes
+from medveil.yaml_core import Typed, written_yaml
 
 T = TypeVar("T")
-_PARTS = re.compile(r"[^.\[\]]+")
 _GUESSES = 3
-_LONGEST_KEY = 64
 
 
 def again(
@@ -61,7 +59,13 @@ def again(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequence[str] = ()) -> T:
+def load_config(
+    schema: type[T],
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    values: dict[str, Any] | None = None,
+) -> T:
     """Read a YAML file and `key=value` overrides into a configuration dataclass.
 
     Parameters
@@ -71,7 +75,11 @@ def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequ
     path
         The YAML file, or None for the defaults.
     overrides
-        Dotted assignments, for example ``"data.path=/images"``; values are read as YAML.
+        Dotted assignments, for example ``"data.path=/images"``. A value is taken as it stands where the field is text;
+        a list is written ``[a, b]`` (`medveil.bounded.parse_list`), and ``null`` or nothing at all takes back what may
+        be null.
+    values
+        Plain data over the file and below the overrides.
 
     Raises
     ------
@@ -82,6 +90,8 @@ def load_config(schema: type[T], path: str | Path | None = None, overrides: Sequ
     config = _defaults(schema)
     if path is not None:
         config = _merged(schema, config, _read_yaml(path), where=str(path))
+    if values:
+        config = _merged(schema, config, values, where="command line")
     for override in overrides:
         config = _merged(schema, config, _parsed_override(override), where=f"command line '{word(override)}'")
     return _to_object(schema, config, where=str(path or "defaults"))
@@ -165,64 +175,54 @@ def _parsed_override(text: str) -> dict[str, Any]:
     if not equals or not key or any(not part for part in key.split(".")):
         where = f"'{word(text)}'"
         raise ConfigError("is not 'key=value'", where=where, cure="for example rounds=5 or data.path=/images")
-    parsed = _parsed_value(value) if value else None
-    nested: Any = parsed
+    nested: Any = Typed(value)
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return typing.cast("dict[str, Any]", nested)
-
-
-def _parsed_value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        # What is no YAML is text: a path with a colon, say.
-        return text
 
 
 def _merged(schema: type, config: DictConfig, values: dict[str, Any], *, where: str) -> DictConfig:
     check_settings(values, where=where)
     if not isinstance(values, dict):
         raise ConfigError(f"is {kind_of_value(values)}", where=where, cure="settings are a section, keys with values")
-    _refuse_unknown(schema, values, where=where, prefix="", root=schema)
+    taken = _fitted(schema, values, where=where, prefix="", root=schema)
+    # What a word means may be more than the word: a number of a thousand digits.
+    check_settings(taken, where=where)
     try:
         # Into `config` itself, which is the caller's own and is dropped where this fails: merging copies it whole.
-        return typing.cast("DictConfig", OmegaConf.unsafe_merge(config, values))
+        return typing.cast("DictConfig", OmegaConf.unsafe_merge(config, taken))
     except OmegaConfBaseException as error:
         # Its own words hold the value, which may be anybody's.
-        key = str(getattr(error, "full_key", None) or "?")
-        raise _wrong(key, _value_at(values, key), _expected(schema, key), where=where) from None
+        key = word(getattr(error, "full_key", None) or "?")
+        raise ConfigError(f"'{key}' has no value that can be used", where=where, cure="another one") from None
 
 
-def _wrong(key: str, value: Any, expected: str, *, where: str) -> ConfigError:
-    problem = f"'{word(key)}' has a value of the wrong type: it is {kind_of_value(value)}"
-    return ConfigError(problem, where=where, cure=f"expected {expected}")
-
-
-def _value_at(values: Any, key: str) -> Any:
-    for part in _PARTS.findall(key):
-        if isinstance(values, list):
-            values = values[int(part)] if part.isdigit() and int(part) < len(values) else None
-        else:
-            values = values.get(part) if isinstance(values, dict) else None
-    return values
-
-
-def _refuse_unknown(schema: type, values: dict[str, Any], *, where: str, prefix: str, root: type) -> None:
+def _fitted(schema: type, values: dict[str, Any], *, where: str, prefix: str, root: type) -> dict[str, Any]:
+    """Values as the fields they are for take them; a key that is no field is refused by the nearest one."""
     hints = typing.get_type_hints(schema)
     known = [each.name for each in dataclasses.fields(schema)]
+    made: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
             near = _nearest(str(key), here=[f"{prefix}{name}" for name in known], everywhere=setting_names(root))
             cure = f"did you mean {near}?" if near else f"valid here: {', '.join(known)}"
             raise ConfigError(f"unknown key '{prefix}{word(key)}'", where=where, cure=cure)
-        section = hints[key]
-        if not dataclasses.is_dataclass(section):
-            _refuse_container(section, value, where=where, key=f"{prefix}{key}")
+        kind, name = hints[key], f"{prefix}{key}"
+        if not dataclasses.is_dataclass(kind):
+            made[key] = _fitted_value(kind, value, where=where, name=name)
             continue
         if not isinstance(value, dict):
-            raise ConfigError(f"'{prefix}{key}' is a section", where=where, cure="give it keys of its own")
-        _refuse_unknown(typing.cast("type", section), value, where=where, prefix=f"{prefix}{key}.", root=root)
+            raise ConfigError(f"'{name}' is a section", where=where, cure="give it keys of its own")
+        made[key] = _fitted(typing.cast("type", kind), value, where=where, prefix=f"{name}.", root=root)
+    return made
+
+
+def _fitted_value(kind: Any, value: Any, *, where: str, name: str) -> Any:
+    try:
+        return fitted(kind, value, where=f"{where}: '{name}'")
+    except WrongKindError as error:
+        problem = f"'{name}' has a value of the wrong type: {error.found}"
+        raise ConfigError(problem, where=where, cure=f"expected {named(kind)}") from None
 
 
 def _nearest(key: str, *, here: list[str], everywhere: list[str]) -> str:
@@ -240,28 +240,6 @@ def _nearest(key: str, *, here: list[str], everywhere: list[str]) -> str:
 
 def _last(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _refuse_container(kind: Any, value: Any, *, where: str, key: str) -> None:
-    """Refuse what OmegaConf trips over (a mapping for a list) or lets through (a list within a list of names)."""
-    options = [typing.get_origin(each) or each for each in (kind, *typing.get_args(kind))]
-    nested = isinstance(value, list) and dict not in options and any(isinstance(each, list | dict) for each in value)
-    strange = isinstance(value, list | dict) and type(value) not in options and kind is not Any
-    if nested or strange:
-        raise _wrong(key, value, _named(kind), where=where)
-
-
-def _named(kind: Any) -> str:
-    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-
-
-def _expected(schema: type, key: str) -> str:
-    kind: Any = schema
-    for part in key.split("."):
-        if not dataclasses.is_dataclass(kind):
-            break
-        kind = typing.get_type_hints(kind).get(part.split("[")[0], Any)
-    return _named(kind)
 
 
 def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:
@@ -283,4 +261,5 @@ def _commented_lines(schema: type, defaults: Any, *, indent: str) -> Iterator[st
             yield f"{indent}{each.name}:"
             yield from _commented_lines(typing.cast("type", hints[each.name]), value, indent=f"{indent}  ")
         else:
-            yield f"{indent}{each.name}: {yaml.safe_dump(value, default_flow_style=True, width=10_000).splitlines()[0]}"
+            # Within brackets more letters mean something than alone: what reads back there reads back anywhere.
+            yield f"{indent}{each.name}: {written_yaml([value], flow=True).strip()[1:-1]}"

@@ -6,9 +6,8 @@ import json
 import shlex
 from collections.abc import Sequence
 
-import yaml
-
 from medveil.plain import shown
+from medveil.yaml_core import written_yaml
 
 _MOST = 32
 # A class name of the contract, a path of Linux: what is longer is cut, and shows it.
@@ -17,7 +16,7 @@ _LONGEST_ALONE = 4096
 
 
 def setting(key: str, value: str | Sequence[str], *, most: int = _MOST) -> str:
-    """``KEY=VALUE`` as it goes behind a command: YAML, in quotes where a shell needs them.
+    """``KEY=VALUE`` as it goes behind a command: text as it is, lists in brackets; in quotes where a shell needs them.
 
     Parameters
     ----------
@@ -29,18 +28,17 @@ def setting(key: str, value: str | Sequence[str], *, most: int = _MOST) -> str:
         Of how many texts a list is told; where there are more, the cut shows.
     """
     if isinstance(value, str):
-        return shlex.quote(f"{key}={_text(value, _LONGEST_ALONE)}")
+        return shlex.quote(f"{key}={shown(value, most=_LONGEST_ALONE)}")
     told = [_text(each, _LONGEST) for each in value[:most]] + (["..."] if len(value) > most else [])
     return shlex.quote(f"{key}=[{', '.join(told)}]")
 
 
 def _text(value: str, most: int) -> str:
-    """A text that YAML reads as that text and no number, no truth and no list."""
+    """A text of a list, in YAML's double quotes where it would be read as more than that text."""
     return _yaml(value) if value.isprintable() and len(value) <= most else f'"{shown(value, most=most)}"'
 
 
 def _yaml(value: str) -> str:
-    # Inside of a list more letters mean something than alone.
-    made = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1]
+    made = written_yaml([value], flow=True, unicode=True).strip()[1:-1]
     # YAML's double quotes are JSON's, and a shell's single quotes go around them.
     return json.dumps(value, ensure_ascii=False) if made.startswith("'") else made

@@ -8,13 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from fl_server.manifest import read_manifest
 from medveil import plain
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
 from medveil.files import make_folder, write_text
+from medveil.yaml_core import written_yaml
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
 from simulations.progress import RunsProgress
@@ -116,7 +115,7 @@ def _run(config: ExperimentConfig, job: _Job, progress: RunsProgress) -> str | N
         progress.kept()
         return None
     make_folder(job.folder.parent)
-    write_text(job.settings, yaml.safe_dump(to_mapping(experiment), sort_keys=False))
+    write_text(job.settings, written_yaml(to_mapping(experiment), flow=False))
     plain.say(console, f"{job.name}: begins")
     program = str(Path(sys.executable).parent / "medveil-sim")
     command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]

@@ -12,12 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from medveil.app_config import DEMO as FILE
 from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY
 from medveil.files import write_text
+from medveil.yaml_core import written_yaml
 from simulations.config import ExperimentConfig, Plan, make_plan
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -51,10 +50,7 @@ def sections_of(plan: Plan) -> dict[str, dict[str, Any]]:
 
 def as_yaml(sections: dict[str, dict[str, Any]]) -> str:
     """The sections as YAML, each under what it is for; what holds no section of its own stands in one line."""
-    written = [
-        f"\n# {_ABOUT[key]}\n" + yaml.safe_dump({key: section}, default_flow_style=None, width=90)
-        for key, section in sections.items()
-    ]
+    written = [f"\n# {_ABOUT[key]}\n" + written_yaml({key: section}, width=90) for key, section in sections.items()]
     return _HEAD + "".join(written)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ def _do_enroll(arguments: argparse.Namespace) -> int:
     passphrase = read_passphrase(arguments.passphrase_file, confirm=arguments.key is None)
     overrides = list(arguments.overrides)
     if arguments.passphrase_file is not None:
-        overrides.append(f"passphrase_file={json.dumps(str(arguments.passphrase_file.resolve()))}")
+        overrides.append(f"passphrase_file={arguments.passphrase_file.resolve()}")
     made = enroll(
         arguments.name,
         arguments.out,

@@ -35,6 +35,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment import running  # noqa: PLC0415
     from fl_client.deployment.code import approved_code  # noqa: PLC0415
+    from fl_client.deployment.door import refuse_unready, warnings_of  # noqa: PLC0415
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
     from fl_client.deployment.signatures import refuse_unsigned  # noqa: PLC0415
     from fl_client.deployment.supernode import shown_commands  # noqa: PLC0415
@@ -51,6 +52,9 @@ def _do_start(arguments: argparse.Namespace) -> int:
     # Before the approval: who has to rejoin is told so first, and by `check` as well.
     refuse_unsigned(files)
     approved_code(files)
+    refuse_unready(files)
+    for warning in warnings_of(files):
+        tell(f"warning: {warning}", error=True)
     passphrases = Passphrases(read_passphrase)
     keys = open_keys(files, passphrases)
     with working("starting Flower's SuperNode and this site's worker"):

@@ -18,7 +18,7 @@ from crypto.imaging import preprocess
 from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.folders import Listing, list_files
-from fl_client.data.items import Item, Skipped
+from fl_client.data.items import Item, Skipped, one_class
 from fl_client.data.labels import group_name, tidy
 from fl_client.data.parts_named import said_of_split
 from fl_client.data.remarks import said_of_classes, said_of_groups
@@ -235,7 +235,8 @@ def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) 
     names = sorted(set(found))
     if config.classes is None:
         if len(names) == 1:
-            raise DataError(f"has one class only ('{names[0]}')", where=where, cure="list all of them in data.classes")
+            problem, cure = f"has one class only ('{names[0]}')", "list all of them in data.classes"
+            raise one_class(problem, names[0], where=where, cure=cure)
         return tuple(names)
     if len(config.classes) < 2:
         raise ConfigError("names fewer than two classes", where="data.classes")

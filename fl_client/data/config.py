@@ -100,6 +100,13 @@ class DataConfig:
             "or drawn; null: official where there is one."
         },
     )
+    split_seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "Seed of what is drawn of the images, each site's share and its parts: the same images test under "
+            "every 'seed'. null: the run's own seed."
+        },
+    )
     validation: float = field(default=0.15, metadata={"help": "Fraction of a site's images for validation."})
     test: float = field(default=0.15, metadata={"help": "Fraction of a site's images for the test."})
     views: int = field(
@@ -136,6 +143,7 @@ def check_data_config(config: DataConfig) -> None:
         raise ConfigError(f"is {config.channels}", where="data.channels", cure="1 or 3")
     _at_least("data.image_size", config.image_size, 4)
     _at_least("data.limit", config.limit, 1)
+    _at_least("data.split_seed", config.split_seed, 0)
     _at_least("data.min_side", config.min_side, 1)
     _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
     if not config.partition.alpha > 0:

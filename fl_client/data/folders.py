@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from fl_client.data.beside import offered, refuse_leak
 from fl_client.data.config import DataConfig
-from fl_client.data.items import Skipped
+from fl_client.data.items import Skipped, one_class
 from fl_client.data.labels import spellings
 from fl_client.data.parts_named import Layout, layout, part_named, parts_of_column, said_of_layers
 from fl_client.data.table import Row, Table, read_table
@@ -63,11 +63,12 @@ class Listing(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A labelled file before spellings of its label are settled; `said` is where the label stands."""
+    """A labelled file before spellings of its label are settled; `said` is where the label stands, `line` its row's."""
 
     file: Labelled
     place: Place
     said: str
+    line: int = 0
 
 
 def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
@@ -174,7 +175,7 @@ def _refuse_outer(root: Path, named: Sequence[tuple[Place, tuple[str, ...]]], tr
     if part_named(top) is None and len({name for name in tree.folders if "/" not in name}) == 1:
         below = setting("data.path", str(root / top))
         cure = f"if its folders are the classes, write {below}; else list all in data.classes"
-        raise DataError(f"has one class only ('{shown(top)}'), which holds folders", where=root, cure=cure)
+        raise one_class(f"has one class only ('{shown(top)}'), which holds folders", top, where=root, cure=cure)
 
 
 def _each_once(found: Sequence[_File], skipped: list[Skipped], root: Path) -> tuple[list[_File], list[str]]:
@@ -228,24 +229,27 @@ def _from_csv(root: Path, table: Path, config: DataConfig, also: str) -> Listing
         if real is None:
             skipped.append(Skipped(named, f"named in {table.name}, but there is no such file"))
             continue
-        found.append(_File(Labelled(name, path, label, row.cells), Place(path, False, real), f"line {line}"))
-    found, warnings = _with_split(found, read, table)
+        found.append(_File(Labelled(name, path, label, row.cells), Place(path, False, real), f"line {line}", line))
+    found, warnings = _with_split(found, read, table, config)
     files, labels, said = _settled(found, config, table)
     refuse_leak(read, [(each.id, each.path) for each in files], table, config, used=True)
     return Listing(sorted(files, key=lambda each: each.id), read.columns, skipped, [*warnings, *said], labels)
 
 
-def _with_split(found: list[_File], read: Table, table: Path) -> tuple[list[_File], list[str]]:
+def _with_split(found: list[_File], read: Table, table: Path, config: DataConfig) -> tuple[list[_File], list[str]]:
+    """The files with their official parts, where the table names them and ``data.split`` does not say otherwise."""
     name = shown(table.name)
+    if config.split == "drawn" or not found:
+        return found, []
     if "split" not in read.columns:
         tops = {part_named(each.file.id.split("/", 1)[0]) for each in found if "/" in each.file.id}
         if None in tops or "train" not in tops or len(tops) < 2:
             return found, []
         told = f"the files of {name} lie in folders of a split, and it has no column 'split': they are dealt anew"
         return found, [told]
-    parts, warning = parts_of_column([each.file.columns["split"] for each in found], name)
-    if warning is not None:
-        return found, [warning]
+    parts = parts_of_column([(each.line, each.file.columns["split"]) for each in found], where=table)
+    if parts is None:
+        return found, [f"the column 'split' of {name} is empty: the images are dealt anew"]
     return [each._replace(file=each.file._replace(split=part)) for each, part in zip(found, parts, strict=True)], []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from medveil.errors import MedVeilError
+from medveil.errors import DataError, MedVeilError
 
 
 class Item(NamedTuple):
@@ -32,3 +32,19 @@ class Skipped(NamedTuple):
 def said(error: MedVeilError) -> str:
     """Why a file is left out: what is wrong with it and what would be right, as `medveil-crypto` says it."""
     return " ".join((error.problem if error.cure is None else f"{error.problem}; {error.cure}").split())
+
+
+class OneClassError(DataError):
+    """Images of one class alone, where nothing names the others: no task by itself, and a site's part of one.
+
+    `found` is the class.
+    """
+
+    found: str = ""
+
+
+def one_class(problem: str, found: str, *, where: object, cure: str | None = None) -> OneClassError:
+    """The error for images that are all of the class `found`."""
+    error = OneClassError(problem, where=str(where), cure=cure)
+    error.found = found
+    return error

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from crypto.imaging.preprocess import scale_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
+from fl_client.data.items import one_class
 from fl_client.data.npz_scale import Scale, scale_of
 from medveil.errors import DataError
 from medveil.npz import load_arrays
@@ -130,7 +131,7 @@ class NpzSource(Source):
             raise DataError(f"unknown label {wrong[0]}", where=self.path, cure=f"labels are 0 to {len(known) - 1}")
         names = class_names(known, self._config, where=self.path) if self._config.classes else tuple(known)
         if len(names) < 2:
-            raise DataError("has one class only", where=self.path)
+            raise one_class("has one class only", names[0], where=self.path, cure="list all of them in data.classes")
         return names, {code: names.index(known[code]) for code in codes}
 
     def _settled_scale(self) -> Scale | None:

@@ -41,7 +41,7 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
 
     Every site that calls this with the same arguments gets disjoint shares that together are the whole source; with
     ``data.partition.test: common`` the test part is held out first and is the same at every site. A real hospital calls
-    it with ``sites=1, index=0``.
+    it with ``sites=1, index=0``. Where ``data.split_seed`` is set it takes the place of `seed`.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
     """
     if not 0 <= index < sites:
         raise ConfigError(f"site {index} of {sites} does not exist")
-    items = source.items
+    items, seed = source.items, seed if config.split_seed is None else config.split_seed
     official = {item.split for item in items}
     everything = np.arange(len(items))
     common = _common_test(items, everything, config, official, seed) if config.partition.test == "common" else None

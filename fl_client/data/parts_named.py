@@ -22,6 +22,8 @@ _PART_OF = {word: part for part, words in _WORDS.items() for word in words}
 _BETWEEN = re.compile(r"[\s_.\-]+")
 _ENDS = re.compile(r"(set|data|images|split|folder)$")
 _SHOWN = 5
+_LONGEST = 40
+_CURE_OF_COLUMN = "write train, validation (val) or test for every image, or 'data.split=drawn' to deal them anew"
 
 
 class Layout(NamedTuple):
@@ -100,23 +102,38 @@ def said_of_layers(paths: Sequence[tuple[str, ...]]) -> str | None:
     return f"class folders {_listed(below)} all hold the folders {_listed(names)}: {cure}"
 
 
-def parts_of_column(said: Sequence[str], table: str) -> tuple[list[str | None], str | None]:
-    """The parts a table's column ``split`` names, and a warning where it means something else.
+def parts_of_column(cells: Sequence[tuple[int, str]], *, where: Path) -> list[str] | None:
+    """The parts that a table's column ``split`` names; None where it is empty throughout.
 
     Parameters
     ----------
-    said
-        Its cells, one a row.
-    table
-        Name of the table.
+    cells
+        Line and text of its cells, one for each image.
+    where
+        The table.
+
+    Raises
+    ------
+    DataError
+        A cell is empty or names no part, or none says train: whatever was dealt instead, it would not be that split.
     """
-    parts = [part_named(each) for each in said]
-    if all(parts) and "train" in parts:
-        return list(parts), None
-    odd = next((each for each, part in zip(said, parts, strict=True) if part is None), None)
-    why = "never says train" if odd is None else f"says '{shown(odd, most=40)}'"
-    told = f"the column 'split' of {table} {why}, and is not used: train, validation or test would be"
-    return [None] * len(said), told
+    if not any(text for _, text in cells):
+        return None
+    _refuse_cells([line for line, text in cells if not text], "is empty", where)
+    parts = [part_named(text) for _, text in cells]
+    odd = [(line, text) for (line, text), part in zip(cells, parts, strict=True) if part is None]
+    if odd:
+        same = [line for line, text in odd if text == odd[0][1]]
+        _refuse_cells(same, f"says '{shown(odd[0][1], most=_LONGEST)}'", where)
+    if "train" not in parts:
+        raise DataError("the column 'split' never says train", where=where, cure=_CURE_OF_COLUMN)
+    return [part for part in parts if part is not None]
+
+
+def _refuse_cells(lines: Sequence[int], problem: str, where: Path) -> None:
+    if lines:
+        told = f"line {lines[0]}" + (f" and {len(lines) - 1} more" if len(lines) > 1 else "")
+        raise DataError(f"the column 'split' {problem} ({told})", where=where, cure=_CURE_OF_COLUMN)
 
 
 def said_of_split(parts: Iterable[str | None], *, validation: float) -> str | None:

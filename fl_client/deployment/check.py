@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fl_client.data.items import OneClassError
+from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.door import greeting_of, refuse_full_disk, refuse_no_images
 from fl_client.deployment.enroll import server_fingerprint
-from fl_client.deployment.greeting import Greeting, greet
+from fl_client.deployment.greeting import Greeting, clock_in_words, refuse_clock
 from fl_client.deployment.own_site import open_keys
 from fl_client.deployment.signatures import open_identity, refuse_unsigned
-from medveil import node_keys
+from fl_client.deployment.supervisor import SUPERVISOR
+from medveil import node_keys, processes
 from medveil.certificates import WARN_DAYS, days_left, expiry_warning, load_certificate
 from medveil.errors import ConfigError, DataError, FederationError, MedVeilError, StorageError
-from medveil.flower import SKEW_S, TESTED
+from medveil.flower import TESTED
 from medveil.installed import installed_hash
 from medveil.versions import environment
 from medveil.written import setting
 from models.policy import POLICIES
 
+if TYPE_CHECKING:
+    from fl_client.data.source import Source
+
 OK, WARNING, FAILED = "ok", "warning", "FAILED"
-_AHEAD_S = 4.0
 _ODD_S = 2.0
 _TRIED = 3
 _SIDE = 224
 _SPARE = 10**9
+_ANOTHER = "another class"
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,6 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
     read
         Gives passphrases, as `crypto.passphrase.read_passphrase`.
     """
-    greeted: Greeting | MedVeilError
-    try:
-        greeted = greet(files.config.server, files.path(files.config.ca))
-    except MedVeilError as error:
-        greeted = error
     points: list[tuple[str, Callable[[], Point]]] = [
         ("data", lambda: _data(files)),
         ("key", lambda: _key(files, read)),
@@ -66,15 +68,29 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("identity", lambda: _identity(files, read)),
         ("server key", lambda: _server_key(files)),
         ("authority", lambda: _authority(files)),
-        ("TLS", lambda: _tls(files, greeted)),
-        ("clock", lambda: _clock(greeted)),
         ("disk", lambda: _disk(files)),
         ("state folder", lambda: _state(files)),
         ("versions", _versions),
         ("policies", lambda: _policies(files)),
         ("approvals", lambda: _approvals(files)),
     ]
-    return [_looked_at(what, look) for what, look in points]
+    looked = [_looked_at(what, look) for what, look in points]
+    before = next(i for i, point in enumerate(looked) if point.what == "disk")
+    return [*looked[:before], *of_door(files), *looked[before:]]
+
+
+def of_door(files: OwnFiles) -> list[Point]:
+    """What lies between this site and its server."""
+    greeted: Greeting | MedVeilError
+    try:
+        greeted = greeting_of(files)
+    except MedVeilError as error:
+        greeted = error
+    return [
+        _looked_at("TLS", lambda: _tls(files, greeted)),
+        _looked_at("clock", lambda: _clock(greeted, files.config.server)),
+        _looked_at("session", lambda: _session(files)),
+    ]
 
 
 def _looked_at(what: str, look: Callable[[], Point]) -> Point:
@@ -86,9 +102,11 @@ def _looked_at(what: str, look: Callable[[], Point]) -> Point:
 
 
 def _data(files: OwnFiles) -> Point:
-    from fl_client.data.source import open_source  # noqa: PLC0415
+    from fl_client.data.partition import site_parts  # noqa: PLC0415
+    from fl_client.deployment.limits import check_images  # noqa: PLC0415
 
-    source = open_source(files.data)
+    refuse_no_images(files)
+    source, alone = _opened(files)
     unread = 0
     for index in range(min(_TRIED, len(source))):
         try:
@@ -96,18 +114,38 @@ def _data(files: OwnFiles) -> Point:
         except DataError:
             unread += 1
     # The coordinator writes it into the run's file: nobody but the sites sees how their classes are called.
-    found = (
-        f"{len(source)} images, for the run's file: {setting('data.classes', source.classes, most=len(source.classes))}"
-    )
+    classes = list(source.classes) if alone is None else [alone]
+    found = f"{len(source)} images, for the run's file: {setting('data.classes', classes, most=len(classes))}"
+    # As a run's own seed will deal them, but for which images: how many there are is the same.
+    parts = site_parts(source, files.data, sites=1, index=0, seed=0)
+    if len(parts.train) < files.config.limits.least_images:
+        found += f"; {len(parts.train)} of them to train on"
+    try:
+        check_images(len(parts.train), files.config.limits)
+    except ConfigError as error:
+        cure = "more images, a smaller data.test or data.validation, or a lower 'limits.least_images'"
+        return Point("data", FAILED, f"{found}: {error.problem}", cure, DataError.exit_code)
+    if not len(parts.test):
+        found += "; no test image: nothing is measured here"
     if unread or source.skipped:
         found += f"; {len(source.skipped)} files left out, {unread} of the first {_TRIED} images unreadable"
         return Point("data", WARNING, found, "the files left out are named in the site's log when the store is built")
-    if len(source) < files.config.limits.least_images:
-        cure = "more images, or a lower 'limits.least_images'"
-        return Point("data", FAILED, f"{found}: fewer than this site's own limit", cure, DataError.exit_code)
+    if alone is not None:
+        cure = "the run's file must name the other classes too, as other sites call them"
+        return Point("data", WARNING, f"{found}; all of one class", cure)
     if source.remarks:
         return Point("data", WARNING, f"{found}; {'; '.join(source.remarks)}", "see that it is meant so")
     return Point("data", OK, found)
+
+
+def _opened(files: OwnFiles) -> tuple[Source, str | None]:
+    """The site's images as a run opens them, which names all classes; and the class, where they are of one alone."""
+    from fl_client.data.source import open_source  # noqa: PLC0415
+
+    try:
+        return open_source(files.data), None
+    except OneClassError as error:
+        return open_source(replace(files.data, classes=[error.found, _ANOTHER])), error.found
 
 
 def _key(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
@@ -176,34 +214,36 @@ def _tls(files: OwnFiles, greeting: Greeting | MedVeilError) -> Point:
     return Point("TLS", OK, f"{files.config.server} answers{until}")
 
 
-def _clock(greeting: Greeting | MedVeilError) -> Point:
+def _clock(greeting: Greeting | MedVeilError, server: str) -> Point:
     if isinstance(greeting, MedVeilError) or greeting.ahead is None:
         return Point("clock", WARNING, "the server did not tell its time", "compare it by hand")
-    ahead = greeting.ahead
-    found = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the server"
-    cure = "set it by NTP: timedatectl set-ntp true"
-    if ahead > _AHEAD_S or ahead < -SKEW_S:
-        return Point("clock", FAILED, f"{found}: the server would refuse this node", cure, FederationError.exit_code)
-    if abs(ahead) > _ODD_S:
-        return Point("clock", WARNING, found, cure)
+    refuse_clock(greeting, server=server)
+    if abs(greeting.ahead) > _ODD_S:
+        return Point("clock", WARNING, clock_in_words(greeting.ahead), "set it by NTP: timedatectl set-ntp true")
     return Point("clock", OK, "agrees with the server's")
 
 
-def _disk(files: OwnFiles) -> Point:
-    from fl_client.data.source import open_source  # noqa: PLC0415
+def _session(files: OwnFiles) -> Point:
+    """What `start` and `status` say of a site that runs."""
+    if processes.running(files.record(SUPERVISOR)) is None:
+        return Point("session", OK, "not started")
+    if running.is_connected(files):
+        return Point("session", OK, f"connected to {files.config.server}")
+    found = f"not connected to {files.config.server}: {running.told_why(files)}"
+    return Point("session", FAILED, found, "'medveil-site status' follows it", FederationError.exit_code)
 
-    place = next(path for path in (files.state, *files.state.parents) if path.exists())
-    free = shutil.disk_usage(place).free
+
+def _disk(files: OwnFiles) -> Point:
     try:
-        source = open_source(files.data)
+        source, _ = _opened(files)
         needed = len(source) * source.channels * max(source.size, _SIDE) ** 2 * max(1, files.config.data.views)
     except MedVeilError:
         needed = 0
-    found = f"{free / 1e9:.1f} GB free at {place}, a store of {_SIDE} pixels takes {needed / 1e9:.2f} GB"
+    free = refuse_full_disk(files, needed=needed)
+    found = f"{free.bytes / 1e9:.1f} GB free at {free.place}, a store of {_SIDE} pixels takes {needed / 1e9:.2f} GB"
     cure = "free some space, or name another 'state_dir'"
-    if free < needed:
-        return Point("disk", FAILED, found, cure, StorageError.exit_code)
-    return Point("disk", OK if free > needed + _SPARE else WARNING, found, "" if free > needed + _SPARE else cure)
+    enough = free.bytes > needed + _SPARE
+    return Point("disk", OK if enough else WARNING, found, "" if enough else cure)
 
 
 def _state(files: OwnFiles) -> Point:

@@ -27,14 +27,19 @@ _KNOWN = (
         "stolen; have the coordinator revoke it, and enroll anew",
     ),
     ("[code: 2001]", "the server lets in known keys only, and this node has none"),
+    ("address already in use", "its port is taken; set 'port' to another"),
+)
+_VAGUE = (
     (
         "CERTIFICATE_VERIFY_FAILED",
         "the server's certificate does not count here; 'medveil-site check' says more",
     ),
     ("Server disconnected without sending a response", "there is no TLS at that address"),
-    ("address already in use", "its port is taken; set 'port' to another"),
 )
 _CUT_OFF = "the server cut it off"
+_SILENT = "it ended without a word of why"
+_ENDS = ("Finished server process", "Shutting down", "shutdown")
+"""What a node says of its end however it came."""
 
 
 class Follower:
@@ -102,13 +107,22 @@ def why_it_ended(log: Path, *, let_in: bool = False) -> str:
     """
     life = _last_life(log)
     text = " ".join(life)
-    for mark, meaning in _KNOWN:
+    for mark, meaning in (*_KNOWN, *_VAGUE):
         if mark in text:
             return meaning
     errors = [line for line in life if line.startswith("ERROR")]
     if errors:
         return " ".join(life[life.index(errors[-1]) :][:3])
-    return _CUT_OFF if let_in or any(CONNECTED in line for line in life) else last_words(log)
+    if let_in or any(CONNECTED in line for line in life):
+        return _CUT_OFF
+    said = last_words(log)
+    return _SILENT if any(end in said for end in _ENDS) else said
+
+
+def known_reason(log: Path) -> str | None:
+    """Why the last node ended, where its own words say it for sure."""
+    text = " ".join(_last_life(log))
+    return next((meaning for mark, meaning in _KNOWN if mark in text), None)
 
 
 def of_others(found: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles
+from fl_client.deployment.door import why_not_in
 from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from fl_client.export.held import MODELS, held, said
@@ -74,7 +75,18 @@ def wait_connected(files: OwnFiles, *, seconds: float = _CONNECT_S) -> tuple[boo
         if child.get("state") == "waiting":
             break
         time.sleep(_POLL_S)
-    return False, node_log.why_it_ended(files.node_log)
+    return False, told_why(files)
+
+
+def told_why(files: OwnFiles) -> str:
+    """Why the site is not in session with its server.
+
+    What the supervisor found as the node ended holds for as long as the node has ended; else it is looked up now.
+    """
+    child = read_state(files).get("children", {}).get(NODE, {})
+    if child.get("state") == "waiting" and child.get("why"):
+        return str(child["why"])
+    return why_not_in(files)
 
 
 def is_connected(files: OwnFiles) -> bool:
@@ -124,6 +136,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
     authority = files.path(files.config.ca)
     let_in = _was_let_in(files)
     answered = last_answer(files) if let_in else None
+    apart = alive[SUPERVISOR] is not None and not let_in
     return {
         "site": files.config.name,
         "server": files.config.server,
@@ -134,7 +147,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "children": state.get("children", {}) if alive[SUPERVISOR] is not None else {},
         "stock": bool(state.get("stock")) if alive[SUPERVISOR] is not None else False,
         "others": others(others_file(files)) if let_in else None,
-        "node_says": node_log.why_it_ended(files.node_log),
+        "node_says": told_why(files) if apart else node_log.why_it_ended(files.node_log),
         "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
         "approvals": sorted(Approvals(files.approvals).all()),
         "models": [each.plain() for each in held(files.own / MODELS)],

@@ -24,7 +24,8 @@ from typing import Any
 
 from fl_client.deployment.code import approved_code
 from fl_client.deployment.config import OwnFiles, load_site
-from fl_client.deployment.node_log import Follower, last_words, of_others, why_it_ended
+from fl_client.deployment.door import why_not_in
+from fl_client.deployment.node_log import Follower, last_words, of_others
 from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
@@ -162,7 +163,7 @@ class Supervisor:
         _reap()
         if child.name == NODE:
             # It may have been let in and ended between two looks.
-            why = why_it_ended(self._files.node_log, let_in=self._said.look())
+            why = why_not_in(self._files, let_in=self._said.look())
             self._let_in = False
         else:
             why = last_words(self._files.log.with_name("worker.out"))

@@ -15,9 +15,11 @@ from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium, ConsortiumPolicy
 from fl_server.runnable import check_run
 from fl_server.terms import RunOutline, RunTerms
+from medveil.config import again
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
 from medveil.written import setting
+from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
 
 _FRESH = "false"
@@ -36,9 +38,21 @@ class ImagesChoice:
 
 
 @dataclass
+class ConsortiumModel(ModelConfig):
+    """The model of a consortium's run, whose weights every party brings itself."""
+
+    pretrained: str = again(
+        ModelConfig,
+        "pretrained",
+        words="Weights: false (fresh), or the name of a file that server and sites each have in their weights folder.",
+    )
+
+
+@dataclass
 class RunFile(RunTerms, RunOutline):
     """One run of a consortium, as `medveil-server run` reads it."""
 
+    model: ConsortiumModel = again(RunTerms, "model", make=ConsortiumModel)
     data: ImagesChoice = field(default_factory=ImagesChoice, metadata={"help": "Images, as all sites bring them."})
 
 
@@ -108,7 +122,6 @@ def _fill_model(file: RunFile, consortium: Consortium) -> None:
     if file.data.channels not in (1, 3):
         raise ConfigError(f"'data.channels' is {file.data.channels}", cure="1 or 3")
     file.fill_model(size=size, channels=file.data.channels, classes=len(file.data.classes), where=file.name)
-    # YAML's true and false come as Python's.
     if file.model.pretrained.lower() in {_FRESH, "true"}:
         file.model.pretrained = file.model.pretrained.lower()
     _check_weights(file.model.pretrained, consortium.weights)

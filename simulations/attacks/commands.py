@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -189,16 +188,16 @@ def configured(arguments: argparse.Namespace) -> AttackConfig:
 
     if arguments.run is not None:
         _refuse_beside_run(arguments)
-        settings = _assignments(to_mapping(of_run(arguments.run)))
+        settings = to_mapping(of_run(arguments.run))
     else:
         cipher = {"scheme": arguments.cipher, "block": arguments.block, "negate": arguments.negate or None}
         data = {**of_folder(arguments.images), "image_size": arguments.size}
-        settings = _assignments(_given({"data": data, "cipher": cipher}))
+        settings = _given({"data": data, "cipher": cipher})
     own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
     own |= {"public": arguments.public, "quick": arguments.quick or None}
     if arguments.quick:
         own |= {name: value for name, value in (("keys", QUICK_KEYS), ("images", QUICK_IMAGES)) if own[name] is None}
-    return load_config(AttackConfig, None, [*settings, *_assignments(_given(own)), *arguments.overrides])
+    return load_config(AttackConfig, None, arguments.overrides, values={**settings, **_given(own)})
 
 
 def _refuse_beside_run(arguments: argparse.Namespace) -> None:
@@ -212,15 +211,6 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
     """Only what was given: the configuration's own defaults stand for the rest."""
     inner = {name: _given(value) if isinstance(value, dict) else value for name, value in options.items()}
     return {name: value for name, value in inner.items() if value is not None}
-
-
-def _assignments(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as KEY=VALUE texts; JSON is YAML."""
-    made: list[str] = []
-    for name, value in settings.items():
-        key = f"{prefix}{name}"
-        made += _assignments(value, f"{key}.") if isinstance(value, dict) else [f"{key}={json.dumps(value)}"]
-    return made
 
 
 def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path]) -> tuple[list[Result], list[str]]:

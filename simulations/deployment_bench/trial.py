@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
@@ -30,6 +29,7 @@ from medveil.environment import HERE
 from medveil.errors import FederationError, MedVeilError
 from medveil.files import make_folder, write_text
 from medveil.invitation import load_invitation
+from medveil.yaml_core import written_yaml
 
 CLASSES = ["0", "1"]
 _AT_ONCE = 8
@@ -101,7 +101,7 @@ class Trial:
     def run(self, settings: dict[str, Any]) -> Path:
         """Run to the end; returns the run's folder."""
         file = self.folder / "run.yaml"
-        write_text(file, yaml.safe_dump(settings))
+        write_text(file, written_yaml(settings))
         self.server("run", str(file), *self._named)
         return submissions(self.consortium)[-1].folder(self.consortium)
 

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medveil.files import write_text
 from medveil.plain import shown
+from medveil.yaml_core import written_yaml
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
 from simulations.report import answers, events, figures, pictures, words
@@ -312,4 +312,4 @@ def _mappings(value: object) -> list[Mapping]:
 
 def as_yaml(document: Mapping) -> str:
     """Settings as a person reads them."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+    return written_yaml(document, width=100, unicode=True)

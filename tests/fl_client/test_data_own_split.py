@@ -167,9 +167,10 @@ def test_a_column_split_is_kept(tmp_path: Path) -> None:
     assert source.split == "official"
     assert {source.items[i].id[-5] for i in parts_of(source).test.tolist()} == {"4", "5"}
     odd = [(path, label, str(i)) for i, (path, label, _) in enumerate(rows)]
-    source = labelled(root, [("path", "label", "split"), *odd])
-    assert source.split == "drawn"
-    assert "the column 'split' of labels.csv says '0', and is not used" in said(source)
+    with pytest.raises(DataError, match=r"the column 'split' says '0' \(line 2\)"):
+        labelled(root, [("path", "label", "split"), *odd])
+    again = images(root, labels="labels.csv", split="drawn")
+    assert (again.split, said(again)) == ("drawn", "")
 
 
 def test_a_table_over_folders_of_a_split_says_that_it_is_dealt_anew(tmp_path: Path) -> None:

@@ -20,10 +20,11 @@ from fl_server.terms import RunOutline, RunTerms
 from medveil import processes
 from medveil.audit_verify import verify
 from medveil.cipher_choice import CipherChoice
-from medveil.config import load_config
+from medveil.config import commented_yaml, load_config, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import make_folder, write_json
+from models.config import ModelConfig
 from simulations.config import ExperimentConfig, make_plan
 
 RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
@@ -61,9 +62,11 @@ def said(kind: type) -> dict[str, tuple[object, object]]:
 @pytest.mark.parametrize("kind", [RunFile, ExperimentConfig])
 def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
     own = set(inspect.get_annotations(kind))
-    assert own <= {"data", "cipher", "server", "compare"}
+    # A consortium's model is the experiment's but for the words on its weights.
+    assert own <= ({"data", "model"} if kind is RunFile else {"data", "cipher", "server", "compare"})
+    assert to_mapping(RunFile().model) == to_mapping(ExperimentConfig().model)
     inherited = said(RunTerms).keys() - own
-    assert {"wire", "kind", "evaluate_first", "keys", "stem", "model", "train"} <= inherited
+    assert {"wire", "kind", "evaluate_first", "keys", "stem", "train"} <= inherited
     assert {name: said(kind)[name] for name in inherited} == {name: said(RunTerms)[name] for name in inherited}
     # Printed in one order, name first.
     assert list(said(kind))[:4] == list(said(RunOutline))
@@ -226,3 +229,12 @@ def test_runs_are_found_again(submission: Submission, consortium: Consortium) ->
         assert find(consortium, word) == sent
     with pytest.raises(ConfigError, match="no such run"):
         find(consortium, "other")
+
+
+def test_the_template_offers_no_weights_that_are_refused() -> None:
+    text = commented_yaml(RunFile)
+    (line,) = [each for each in text.splitlines() if "Weights:" in each]
+    assert "false (fresh), or the name of a file" in line
+    assert "hub" not in line
+    assert "path to" not in line
+    assert "timm hub" in commented_yaml(ModelConfig)

@@ -25,11 +25,22 @@ FILES = (
 )
 """Heading, module, dataclass, and where the settings are read."""
 
+READ = (
+    "Files are YAML 1.2. A setting that is text takes a plain word as it stands: `no`, `012` and `2026-11-28` need no",
+    "quotes. A number is one of YAML 1.2, and a truth value `true` or `false`. A key that stands twice is refused.",
+    "",
+    "Behind `KEY=`, text is taken letter for letter, without quotes of its own. A list is `[a, b]`, on one line;",
+    "within it, what holds a comma, a bracket, a colon before a space or a space before `#` goes into double quotes.",
+    "`null`, or nothing, takes back what may be null. Behind `--`, no word is an option.",
+)
+"""How values are read."""
+
 
 def page() -> str:
     """Every setting of every file."""
     lines = ["# Settings", ""]
     lines += ["Made from the program when this site was built. Names are dotted, as on a command line.", ""]
+    lines += [*READ, ""]
     for heading, module, name, read in FILES:
         schema = getattr(importlib.import_module(module), name)
         lines += [f"## {heading}", "", safe((schema.__doc__ or "").strip().splitlines()[0]), "", f"Read by {read}", ""]
