@@ -12,6 +12,7 @@ from typing import Any
 
 from fl_server.config import ServerSettings
 from medveil import processes
+from medveil.claims import claimed
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
@@ -24,6 +25,9 @@ FORMAT = "medveil-manifest"
 VERSION = 1
 ENDED = ("finished", "stopped-early")
 """States a run does not come back from."""
+WRITER = ".writer"
+_WRITER_S = 15.0
+"""Seconds to wait for another writer: a server's app that was told to end takes some."""
 _MAY_CHANGE = (
     "min_sites",
     "min_updates",
@@ -68,6 +72,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
         It is missing, another file, of a newer version, or a field of it is not what it was written as.
     """
     return read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the one process that writes what a run leaves: manifest, metrics, checkpoints, summary.
+
+    Whoever submitted the run may be gone while its server's app goes on, so it is the app that holds this.
+
+    Raises
+    ------
+    StorageError
+        Another process writes there and did not end within some seconds; which one and since when.
+    """
+    with claimed(folder / WRITER, seconds=_WRITER_S, patient=True, cure="wait for its end, or end it: kill {pid}"):
+        yield
 
 
 class Manifest:
