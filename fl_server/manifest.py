@@ -23,6 +23,7 @@ from medveil.versions import environment
 
 FORMAT = "medveil-manifest"
 VERSION = 1
+MANIFEST = "manifest.json"
 ENDED = ("finished", "stopped-early")
 """States a run does not come back from."""
 WRITER = ".writer"
@@ -89,6 +90,17 @@ def writing(folder: Path) -> Iterator[None]:
         yield
 
 
+def note_interrupted(folder: Path) -> None:
+    """Write into a run's manifest that it was interrupted, where the process that wrote it was ended and could not."""
+    if not (folder / MANIFEST).is_file():
+        return
+    with writing(folder):
+        manifest = Manifest(folder)
+        manifest.document = read_manifest(manifest.path)
+        if manifest.document["status"] == "running":
+            manifest.end("interrupted")
+
+
 class Manifest:
     """The manifest of one run folder, rewritten whenever something is known.
 
@@ -99,7 +111,7 @@ class Manifest:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "manifest.json"
+        self.path = folder / MANIFEST
         self.document: dict[str, Any] = {}
 
     def begin(self, run: RunConfig, settings: ServerSettings, *, device: str) -> None:

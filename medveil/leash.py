@@ -1,8 +1,8 @@
 """The parent of a command on another's behalf: once that other is gone, however it went, all that was started ends.
 
-``python -IS leash.py --life FD|--parent [--remove FOLDER] -- COMMAND ...``. It runs as a file, in a bare interpreter,
-so that it costs little, and needs nothing but the standard library. Nobody can answer SIGKILL; so it is not who may be
-killed that looks after the processes, but this one, in a session of its own:
+``python -IS leash.py --life FD|--parent [OPTIONS] -- COMMAND ...``. It runs as a file, in a bare interpreter, so that
+it costs little, and needs nothing but the standard library. Nobody can answer SIGKILL; so it is not who may be killed
+that looks after the processes, but this one, in a session of its own:
 
 - it learns of the other's end by a pipe that closes, or (``--parent``) by the kernel's parent-death signal;
 - what the command started, and what those started, is found among its descendants: where a process between them ended,
@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 GRACE_S = 5.0
-"""How long a command, and then what it left, may take to end in order."""
+"""How long a command, and then what it left, may take to end in order, if nothing else is said."""
 NO_PROGRAM = 127
 """The exit code where the command cannot be started, as shells have it."""
 _LOOK_S = 0.1
@@ -48,10 +48,12 @@ class Leash:
         Program and arguments.
     life
         The pipe's end to read from; None to live as long as this process's parent.
+    grace
+        Seconds the command, and then what it left, may take to end in order.
     """
 
-    def __init__(self, command: Sequence[str], life: int | None) -> None:
-        self._life, self._asked = life, 0
+    def __init__(self, command: Sequence[str], life: int | None, *, grace: float) -> None:
+        self._life, self._grace, self._asked = life, grace, 0
         self._status: int | None = None
         self._woken, wake = os.pipe()
         for end in (self._woken, wake):
@@ -93,7 +95,7 @@ class Leash:
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Wait for what was asked to end; where this process is asked again meanwhile, no longer."""
-        asked, until = self._asked, time.monotonic() + GRACE_S
+        asked, until = self._asked, time.monotonic() + self._grace
         while not done() and time.monotonic() < until and self._asked <= max(asked, 1):
             self._rest(_LOOK_S)
 
@@ -179,11 +181,12 @@ def main(argv: list[str] | None = None) -> int:
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument("--life", type=int, metavar="FD", help="live until this pipe closes")
     whose.add_argument("--parent", action="store_true", help="live as long as the process that started this one")
+    parser.add_argument("--grace", type=float, default=GRACE_S, metavar="SECONDS", help="for an end in order")
     parser.add_argument("--remove", metavar="FOLDER", help="remove it, where the pipe had closed")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args(argv)
     try:
-        leash = Leash(given.command, given.life)
+        leash = Leash(given.command, given.life, grace=given.grace)
     except OSError:
         return NO_PROGRAM
     code = leash.hold()

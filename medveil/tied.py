@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,14 +20,21 @@ from medveil import leash
 from medveil.claims import held_here
 
 _LEASH = str(Path(leash.__file__).resolve())
-_STOP_S = 3 * leash.GRACE_S
+_ROUNDS = 3
+"""A leash waits once for the command and once for what it left, and then kills."""
+_LOOK_S = 0.1
 _RUNNING: set[subprocess.Popen[Any]] = set()
 _LOCK = threading.Lock()
 
 
 @contextlib.contextmanager
 def tied(
-    command: Sequence[str], *, removes: Path | None = None, text: bool = False, **settings: Any
+    command: Sequence[str],
+    *,
+    removes: Path | None = None,
+    grace: float = leash.GRACE_S,
+    text: bool = False,
+    **settings: Any,
 ) -> Iterator[subprocess.Popen[Any]]:
     """Start a process that ends with the block, and with this process, however that ends.
 
@@ -35,6 +44,8 @@ def tied(
         Program and arguments.
     removes
         A scratch folder to remove should this process be gone before.
+    grace
+        Seconds the process, and then what it left, may take to end in order.
     text
         Whether what it prints is text.
     **settings
@@ -48,7 +59,7 @@ def tied(
     """
     theirs, ours = os.pipe()
     more = ["--remove", str(removes)] if removes else []
-    words = [sys.executable, "-IS", _LEASH, "--life", str(theirs), *more, "--", *command]
+    words = [sys.executable, "-IS", _LEASH, "--life", str(theirs), f"--grace={grace:g}", *more, "--", *command]
     process: subprocess.Popen[Any] | None = None
     try:
         process = subprocess.Popen(
@@ -65,7 +76,7 @@ def tied(
     finally:
         os.close(theirs)
         if process is not None:
-            _end(process)
+            _end(process, _ROUNDS * grace)
             with _LOCK:
                 _RUNNING.discard(process)
         os.close(ours)
@@ -78,19 +89,30 @@ def run_tied(command: Sequence[str], **settings: Any) -> subprocess.CompletedPro
         return subprocess.CompletedProcess(list(command), process.returncode, stdout, stderr)
 
 
-def end_all() -> None:
-    """Have the processes that other threads started by `tied` end, without waiting for it."""
-    with _LOCK:
-        for process in _RUNNING:
+def end_all(work: Sequence[Future[Any]]) -> None:
+    """End the processes that other threads started by `tied`, and that they are about to start, until they are done.
+
+    Parameters
+    ----------
+    work
+        What the threads do.
+    """
+    told: set[subprocess.Popen[Any]] = set()
+    while not all(each.done() for each in work):
+        with _LOCK:
+            fresh = _RUNNING - told
+        for process in fresh:
             process.terminate()
+        told |= fresh
+        time.sleep(_LOOK_S)
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
+def _end(process: subprocess.Popen[Any], seconds: float) -> None:
     """End a leash in order; one that does not end is killed, and then its command is told so by the kernel."""
     if process.poll() is None:
         process.terminate()
     try:
-        process.wait(_STOP_S)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

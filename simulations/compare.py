@@ -101,7 +101,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
             errors = [each.result() for each in running]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            end_all()
+            end_all(running)
             raise
     failed = tuple(job.name for job, error in zip(planned, errors, strict=True) if error is not None)
     rows = [_row(arm, planned) for arm in arms]

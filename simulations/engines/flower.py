@@ -24,7 +24,7 @@ from typing import Any
 
 import tomli_w
 
-from fl_server.manifest import read_manifest
+from fl_server.manifest import note_interrupted, read_manifest
 from medveil import errors
 from medveil.environment import needed_environment
 from medveil.errors import ConfigError, FederationError, MedVeilError
@@ -65,8 +65,13 @@ def run_flower(plan: Plan, *, resume: bool = False) -> None:
         port = _free_port()
         environment = _environment(folder)
         _write_settings(folder, plan, port, resume=resume)
-        with _superlink(folder, port, environment):
-            _submit(folder, plan, environment)
+        try:
+            with _superlink(folder, port, environment):
+                _submit(folder, plan, environment)
+        except KeyboardInterrupt:
+            with contextlib.suppress(MedVeilError):
+                note_interrupted(plan.out)
+            raise
     _check_manifest(plan.out)
 
 

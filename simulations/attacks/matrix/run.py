@@ -133,7 +133,7 @@ def run(
             found = [each.result() for each in waiting]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            end_all()
+            end_all(waiting)
             raise
     return {job.column.label: failures for job, failures in zip(jobs, found, strict=True)}
 
