@@ -13,9 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from consortium_world import World, wait, with_mark
 from families import Family
 from safetensors.numpy import load_file
 
+from fl_server.deployment.runs import submissions
+from medveil import processes
 from simulations.engines.flower import OFFLINE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -120,3 +123,44 @@ def test_nothing_of_the_flower_engine_outlives_its_command(
     scratch = next(Path(line.split("--remove ")[1].split()[0]) for line in seen if "--remove " in line)
     assert scratch.name.startswith("mv-")
     assert not scratch.exists(), "Flower's scratch folder is left"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGHUP], ids=lambda each: each.name)
+def test_a_server_and_a_site_in_the_foreground_end_with_their_commands(world: World, blow: signal.Signals) -> None:
+    """In the middle of a run, whose process the server's SuperLink has started."""
+    world.set_up("policy.least_sites=1")
+    site = world.enroll("st-anna", "limits.least_sites=1")
+    mark = f"MEDVEIL_HOME={world.folder}"
+    commands = []
+    for program, words in (("medveil-server", ["--consortium", world.file]), ("medveil-site", ["--site", site.file])):
+        line = [str(PROGRAMS / program), "start", "--foreground", *map(str, words)]
+        commands.append(subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        wait(f"{program} is up", lambda: processes.running(world.consortium.record) is not None)
+    site.wait_ready()
+    file = world.run_file(rounds=50, train={"batch_size": 8, "lr": 0.003, "epochs": 5})
+    line = [str(PROGRAMS / "medveil-server"), "run", str(file), "--consortium", str(world.file)]
+    run = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait("the run trains", lambda: bool(submissions(world.consortium)) and bool(lines(world.run_folder())))
+        assert len(with_mark(mark)) >= 4
+        for command in commands:
+            command.send_signal(blow)
+        wait("all have ended", lambda: not with_mark(mark), seconds=60)
+        assert [command.wait(60) for command in commands] == ([-9, -9] if blow == signal.SIGKILL else [0, 0])
+    finally:
+        for each in (*commands, run):
+            each.terminate()
+            each.wait(60)
+
+
+@pytest.mark.faults
+def test_a_measured_consortium_ends_with_the_command_that_measures_it(start: Start) -> None:
+    process = start("bench", "--deployment", "--parts", "overhead", "--rounds", "1", "--images", "8")
+    family, until = Family(process.pid), time.monotonic() + 240
+    while sum("fl_client.worker" in line for line in family.look()) < 2 and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    assert any("fl_server.deployment.superlink" in line for line in family.look())
+    process.kill()
+    assert not family.wait_gone(SOON_S)
