@@ -130,11 +130,11 @@ def test_the_lines_of_the_card_answer_as_predict_does(
 STEMS = {
     "class token": "vit_base_patch16_224",
     "CLIP: no bias": "vit_base_patch16_clip_224",
-    "no bias, no row of a class token": "vit_base_patch16_xp_224",
-    "registers": "vit_base_patch14_reg4_dinov2",
-    "no class token": "vit_base_patch16_siglip_gap_224",
+    "no bias, no row of a class token, parallel blocks": "vit_base_patch16_xp_224",
 }
 OTHERS = [
+    "vit_base_patch14_reg4_dinov2",
+    "vit_base_patch16_siglip_gap_224",
     "flexivit_base",
     "test_vit3",
     "vit_base_patch14_dinov2",
