@@ -233,10 +233,9 @@ def _absorb_made_bias(state: dict[str, Any], outline: VisionTransformer) -> None
     Folding a checkpoint's mean made it, in runs and in exports of an earlier MedVeil.
     """
     bias, position = state.get(_BIAS), state.get("pos_embed")
-    made = (
-        isinstance(bias, torch.Tensor) and isinstance(position, torch.Tensor) and outline.patch_embed.proj.bias is None
-    )
-    if not made or position.ndim != 3 or bias.shape != position.shape[2:]:
+    if not isinstance(bias, torch.Tensor) or not isinstance(position, torch.Tensor):
+        return
+    if outline.patch_embed.proj.bias is not None or position.ndim != 3 or bias.shape != position.shape[2:]:
         # Whoever loads it says what does not fit.
         return
     first = 0 if outline.no_embed_class else outline.num_prefix_tokens

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from fl_client.export.cards import data_card, model_card
-from fl_client.export.described import HIDDEN, PLAIN, Description, describe, document_of, written
+from fl_client.export.described import HIDDEN, Description, describe, document_of, written
 from fl_client.export.domain import Keys, cipher_of, model_of, restored
 from fl_client.export.fields import ONNX, SEALED, WEIGHTS
 from fl_client.export.kept import KeptModel
@@ -20,7 +20,7 @@ from fl_client.export.sealed_model import save_sealed
 from medveil.errors import ConfigError, StorageError
 from medveil.files import new_folder, write_bytes, write_text
 from models.checkpoint import create
-from models.exported import CONFIG
+from models.exported import CONFIG, PLAIN
 from models.sizes import heads_of
 from models.stem import absorb_bias
 
