@@ -137,6 +137,7 @@ def test_a_server_and_a_site_in_the_foreground_end_with_their_commands(world: Wo
         line = [str(PROGRAMS / program), "start", "--foreground", *map(str, words)]
         commands.append(subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         wait(f"{program} is up", lambda: processes.running(world.consortium.record) is not None)
+    assert [each.poll() for each in commands] == [None, None], "one ended at once"
     site.wait_ready()
     file = world.run_file(rounds=50, train={"batch_size": 8, "lr": 0.003, "epochs": 5})
     line = [str(PROGRAMS / "medveil-server"), "run", str(file), "--consortium", str(world.file)]
