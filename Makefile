@@ -14,6 +14,9 @@ OUT    ?= demo-run
 REPORT ?= build/test-report.xml
 JOBS   ?= 3
 
+# Ends a run when make ends, also when make is killed.
+TIED   := $(BIN)/python -IS medveil/leash.py --parent --
+
 # What keeps Flower and Ray from calling home or installing anything.
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
@@ -50,10 +53,10 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT) --replace
+	@$(TIED) $(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT) --replace
 
 demo-flower: $(VENV)/.installed-flower
-	@$(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT)-flower --replace --engine flower
+	@$(TIED) $(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT)-flower --replace --engine flower
 
 test: lint types contracts tests
 	@echo "all checks passed; report: $(REPORT)"

@@ -25,7 +25,6 @@ from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.code import load_approved
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
-from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import outcome, refusal
 from medveil import fab
@@ -37,6 +36,7 @@ from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, Tasks
 from medveil.installed import installed_hash
 from medveil.log import logger, set_up_logging
 from medveil.pace import Pace
+from medveil.parent import end_with_parent
 
 _AWAY_S = 2.0
 _NAMED = 5

@@ -21,7 +21,7 @@ from fl_server.collect import Collector, Nodes, Reply, said
 from fl_server.config import ServerSettings
 from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
-from fl_server.manifest import Manifest
+from fl_server.manifest import Manifest, writing
 from fl_server.metrics import Line, MetricsLog
 from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import VALIDATE, Recorder
@@ -99,8 +99,14 @@ class Federation:
         FederationError
             Sites are missing or disagree, or a round has no usable aggregate.
         StorageError
-            The run folder cannot be written.
+            The run folder cannot be written, or another process writes there.
         """
+        with writing(self.folder):
+            return self._run()
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> dict[str, Any]:
         if not self.settings.resume:
             self._manifest.begin(self.config, self.settings, device=device_name())
         elif not self._manifest.reopen(self.config, self.settings):
@@ -109,8 +115,6 @@ class Federation:
         with self._manifest.following():
             check_run(self.config, self.settings)
             return self._federate()
-
-    # -- the run -----------------------------------------------------------------------------------------------------
 
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)

@@ -12,6 +12,7 @@ from typing import Any
 
 from fl_server.config import ServerSettings
 from medveil import processes
+from medveil.claims import claimed
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
@@ -22,8 +23,12 @@ from medveil.versions import environment
 
 FORMAT = "medveil-manifest"
 VERSION = 1
+MANIFEST = "manifest.json"
 ENDED = ("finished", "stopped-early")
 """States a run does not come back from."""
+WRITER = ".writer"
+_WRITER_S = 15.0
+"""Seconds to wait for another writer: a server's app that was told to end takes some."""
 _MAY_CHANGE = (
     "min_sites",
     "min_updates",
@@ -71,6 +76,32 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Be the one process that writes what a run leaves: manifest, metrics, checkpoints, summary.
+
+    Whoever submitted the run may be gone while its server's app goes on, so it is the app that holds this.
+
+    Raises
+    ------
+    StorageError
+        Another process writes there and did not end within some seconds; which one and since when.
+    """
+    with claimed(folder / WRITER, seconds=_WRITER_S, patient=True, cure="wait for its end, or end it: kill {pid}"):
+        yield
+
+
+def note_interrupted(folder: Path) -> None:
+    """Write into a run's manifest that it was interrupted, where the process that wrote it was ended and could not."""
+    if not (folder / MANIFEST).is_file():
+        return
+    with writing(folder):
+        manifest = Manifest(folder)
+        manifest.document = read_manifest(manifest.path)
+        if manifest.document["status"] == "running":
+            manifest.end("interrupted")
+
+
 class Manifest:
     """The manifest of one run folder, rewritten whenever something is known.
 
@@ -81,7 +112,7 @@ class Manifest:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "manifest.json"
+        self.path = folder / MANIFEST
         self.document: dict[str, Any] = {}
 
     def begin(self, run: RunConfig, settings: ServerSettings, *, device: str) -> None:

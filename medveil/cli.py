@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import textwrap
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 from medveil.arguments import SETTINGS, ordered
 from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
@@ -28,6 +31,44 @@ class _Help(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return "\n".join(f"{indent}{line}" for line in self._split_lines(text, width - len(indent)))
+
+
+class ToldToEnd(KeyboardInterrupt):
+    """A signal asked this process to end.
+
+    Parameters
+    ----------
+    number
+        The signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Answer SIGTERM (timeout, Slurm, systemd) and SIGHUP (a terminal that closes) as Ctrl-C is answered.
+
+    What is ignored, as `nohup` has it, stays so. Only the main thread is told of signals: in another nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: object) -> NoReturn:
+        raise ToldToEnd(number)
+
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,11 +149,15 @@ def guarded(body: Callable[[], int]) -> int:
     Returns
     -------
     int
-        What `body` returned, the `exit_code` of the `MedVeilError` it raised, or 130 after an interrupt.
+        What `body` returned, the `exit_code` of the `MedVeilError` it raised, or 128 and the signal that ended it: 130
+        after Ctrl-C.
     """
     try:
         return body()
     except MedVeilError as error:
+        _say(str(error))
+        return error.exit_code
+    except ToldToEnd as error:
         _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
@@ -148,6 +193,7 @@ def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | N
 
     def body() -> int:
         arguments = make().parse_args(argv)
+        arguments.words = sys.argv[1:] if argv is None else argv
         start_logging(arguments)
         code: int = arguments.command(arguments)
         return code

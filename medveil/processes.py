@@ -17,6 +17,7 @@ from typing import Any
 
 from medveil.errors import EXIT_OK, FederationError, IntegrityError, StorageError
 from medveil.files import make_folder, storage_error, write_json
+from medveil.parent import STARTED_BY
 from medveil.shapes import read_document
 
 FORMAT = "medveil-process"
@@ -48,7 +49,7 @@ def start(
     folder
         Its working folder.
     environment
-        All of its environment.
+        Its environment; added is who started it (`medveil.parent`).
     stdin
         What it reads, for example a passphrase; None for nothing.
 
@@ -63,7 +64,7 @@ def start(
             process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=dict(environment),
+                env={**environment, STARTED_BY: str(os.getpid())},
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
                 stdout=stream,
                 stderr=stream,
@@ -153,6 +154,8 @@ def end(document: Mapping[str, Any], *, where: str | Path, seconds: float = 5.0)
 def attend(record: Path, *, log: Path) -> int:
     """Stay with the recorded process, as a service manager wants it, and end it when this one is ended.
 
+    Nobody can answer SIGKILL: the recorded process is to watch its parent itself (`medveil.parent.end_with_parent`).
+
     Returns
     -------
     int
@@ -167,7 +170,10 @@ def attend(record: Path, *, log: Path) -> int:
     def leave(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, leave)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As nohup has it, what is ignored stays so.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, leave)
     try:
         while running(record) is not None:
             time.sleep(_ATTEND_S)

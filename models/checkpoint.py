@@ -17,6 +17,7 @@ from torch import nn
 from medveil import npz
 from medveil.errors import ConfigError, DataError, FormatError, StorageError
 from medveil.files import storage_error
+from models.exported import EXPECTED, is_export
 from models.fits import difference, refuse_other_sizes, sizes_of
 from models.torchvision_ops import declare_missing_ops
 
@@ -27,6 +28,7 @@ from timm.models import load_state_dict  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
+_BIAS = "patch_embed.proj.bias"
 _NPZ_PREFIXES = ("", "opt/target/", "params/", "params/img/")
 _SIZES = {"in_chans": (1, 2**8), "num_classes": (0, 2**16), "depth": (1, 2**10)}
 """Least and most of what a weights file tells of its model; ImageNet-21k has 21,843 classes."""
@@ -90,12 +92,15 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     _refuse_sizes(found, path)
     given = arguments | {key: found[key] for key in ("num_classes", "in_chans") if key in found}
     overlay: dict[str, Any] = {**source, "label_offset": 0}
+    if is_export(path):
+        overlay |= {"mean": (EXPECTED,), "std": (EXPECTED,)}
     if "num_classes" in found:
         size = arguments["img_size"]
         overlay |= {"num_classes": found["num_classes"], "input_size": (found["in_chans"], size, size)}
     with torch.device("meta"):
         outline = create(name, pretrained=False, **given)
     refuse_other_sizes(found, outline, name, where=path)
+    _absorb_made_bias(source.get("state_dict", {}), outline)
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
         model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **given)
@@ -220,6 +225,24 @@ def _refuse_sizes(found: dict[str, int], where: Path) -> None:
         if not least <= found.get(name, least) <= most:
             problem = f"claims sizes no weights have ({name} is not {least} to {most})"
             raise FormatError(problem, where=where, cure="give a whole weights file")
+
+
+def _absorb_made_bias(state: dict[str, Any], outline: VisionTransformer) -> None:
+    """Bring a state to an architecture whose patch embedding has no bias: see `models.stem.absorb_bias`.
+
+    Folding a checkpoint's mean made it, in runs and in exports of an earlier MedVeil.
+    """
+    bias, position = state.get(_BIAS), state.get("pos_embed")
+    if not isinstance(bias, torch.Tensor) or not isinstance(position, torch.Tensor):
+        return
+    if outline.patch_embed.proj.bias is not None or position.ndim != 3 or bias.shape != position.shape[2:]:
+        # Whoever loads it says what does not fit.
+        return
+    first = 0 if outline.no_embed_class else outline.num_prefix_tokens
+    moved = position.double().clone()
+    moved[:, first:] += bias.double()
+    state["pos_embed"] = moved.to(position.dtype)
+    del state[_BIAS]
 
 
 def _refuse_unloaded(model: VisionTransformer, name: str, arguments: dict[str, Any], *, where: Path) -> None:

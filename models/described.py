@@ -23,7 +23,9 @@ SIZES = ("width", "depth", "heads")
 class HasModel(Protocol):
     """A configuration with a section for the model."""
 
-    model: ModelConfig
+    @property
+    def model(self) -> ModelConfig:
+        """The model."""
 
 
 T = TypeVar("T", bound=HasModel)

@@ -80,8 +80,13 @@ def shape_of(model: VisionTransformer) -> Shape:
         tokens=model.patch_embed.num_patches if positions is None else int(positions.shape[1]),
         width=model.embed_dim,
         depth=len(model.blocks),
-        heads=int(cast("Any", model.blocks[0]).attn.num_heads),
+        heads=heads_of(model),
     )
+
+
+def heads_of(model: VisionTransformer) -> int:
+    """Attention heads of a block, whatever it calls its attention: some have several side by side, some none apart."""
+    return next(int(cast("Any", each).num_heads) for each in model.blocks[0].modules() if hasattr(each, "num_heads"))
 
 
 def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int) -> int:

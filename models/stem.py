@@ -129,6 +129,20 @@ def unrotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
     position.copy_(position[rows.argsort()])
 
 
+def absorb_bias(model: VisionTransformer) -> None:
+    """Move the bias of the patch embedding into the patch rows of the position embedding, in place, and leave none.
+
+    Both are added to the token of every patch, one after the other and with nothing in between, so that the tokens
+    stay what they were: W x + b + pos[j] = W x + (b + pos[j]). Rows of class and register tokens, which no patch
+    embedding made, do not move.
+    """
+    bias = model.patch_embed.proj.bias
+    if bias is not None:
+        rows = _patch_rows(model)
+        rows.copy_(rows.double() + bias.detach().double())
+        model.patch_embed.proj.bias = None
+
+
 def secret_size(model: VisionTransformer) -> int:
     """How many normals `set_secret` takes."""
     return sum(part.numel() for part in _secret_parts(model))

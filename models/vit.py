@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from medveil.errors import ConfigError
 from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
 from models.config import ModelConfig
+from models.exported import is_export, refuse_other_normalisation
 from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
@@ -76,7 +77,7 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
             _refuse_other_architecture(config)
             model = load_hub(config.name, arguments)
         else:
-            model = load_file(config.name, Path(pretrained).expanduser(), arguments)
+            model = _from_file(config, Path(pretrained).expanduser(), arguments)
     expected = model.pretrained_cfg
     fold_normalisation(
         model,
@@ -195,6 +196,13 @@ def _unfit_randomness(model: Any) -> str | None:
         if isinstance(layer, nn.Dropout) and layer.p > 0 and part != "head_drop":
             return f"drops tokens or features at random ('{part}'), which differ under a permutation"
     return None if isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
+
+
+def _from_file(config: ModelConfig, path: Path, arguments: dict[str, Any]) -> VisionTransformer:
+    model = load_file(config.name, path, arguments)
+    if is_export(path):
+        refuse_other_normalisation(config.mean, config.std, where=path)
+    return model
 
 
 def _refuse_other_architecture(config: ModelConfig) -> None:

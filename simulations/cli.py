@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medveil.cli import parser, run_command, subcommand
+from medveil.cli import ending_in_order, parser, run_command, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.files import read_json
 from medveil.plain import tell, tell_block, tell_json
@@ -32,9 +32,11 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 federation, 6 finished in part, 130 interrupted.
+        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 federation, 6 finished in part, 128 and the signal
+        where one ended it (130 Ctrl-C, 143 SIGTERM).
     """
-    return run_command(_parser, argv)
+    with ending_in_order():
+        return run_command(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -329,12 +331,20 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured for overhead (default: 4)")
     made.add_argument("--images", type=int, default=48, metavar="N", help="images a site for overhead (default: 48)")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    made.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)
     made.set_defaults(command=_do_bench)
 
 
 def _do_bench(arguments: argparse.Namespace) -> int:
     from medveil.files import write_json  # noqa: PLC0415
 
+    if arguments.deployment and not arguments.attended:
+        from medveil.tied import run_tied  # noqa: PLC0415
+
+        # Its servers and sites are made to outlive who starts them: here they end with this command, also a killed one.
+        program = [sys.executable, "-m", "simulations.cli"]
+        done = run_tied([*program, *arguments.words, "--attended"])
+        return int(done.returncode)
     if arguments.deployment:
         from simulations.deployment_bench.bench import LARGE, PARTS, SMALL, bench_deployment, print_tables  # noqa: PLC0415
         from simulations.deployment_bench.work import Work  # noqa: PLC0415
@@ -355,3 +365,7 @@ def _do_bench(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, figures)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

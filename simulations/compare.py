@@ -13,6 +13,7 @@ from medveil import plain
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
 from medveil.files import make_folder, write_text
+from medveil.tied import end_all, run_tied
 from medveil.yaml_core import written_yaml
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
@@ -97,8 +98,9 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
         running: list[Future[str | None]] = [pool.submit(_run, config, job, progress) for job in planned]
         try:
             errors = [each.result() for each in running]
-        except KeyboardInterrupt:
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            end_all(running)
             raise
     failed = tuple(job.name for job, error in zip(planned, errors, strict=True) if error is not None)
     rows = [_row(arm, planned) for arm in arms]
@@ -120,11 +122,11 @@ def _run(config: ExperimentConfig, job: _Job, progress: RunsProgress) -> str | N
     program = str(Path(sys.executable).parent / "medveil-sim")
     command = [program, "run", str(job.settings), "--out", str(job.folder), "--replace"]
     with progress.running(job.name, job.folder):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = run_tied(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode == EXIT_OK:
         plain.say(console, done.stdout.splitlines()[0])
         return None
-    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    said: list[str] = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     error = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
     plain.say(console, f"{job.name}: failed: {error}")
     return error

@@ -9,23 +9,38 @@ from pathlib import Path
 from typing import Any
 
 from crypto.config import FIRST_DERIVATION
+from fl_server.manifest import WRITER, writing
 from fl_server.manifest import read_manifest as read_whole
+from medveil.claims import claimed
 from medveil.errors import ConfigError, FederationError, FormatError, MedVeilError, StorageError
-from medveil.files import locked, make_folder, storage_error
+from medveil.files import make_folder, storage_error
 
 MANIFEST = "manifest.json"
 _LOCK = ".run"
 _LOCK_FILE = f"{_LOCK}.lock"
+_WRITER_FILE = f"{WRITER}.lock"
+_LEFT_S = 30.0
+"""Seconds to wait for the processes of a command that was killed, which end with it."""
 _PHANTOMS = "phantoms"
-_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE}
+_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, _WRITER_FILE}
 _DRAWING = f".{_PHANTOMS}."
 """What a run that was killed before it began may leave in its folder."""
 
 
 @contextlib.contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Hold a run folder that is there, so that two processes never run in one."""
-    with locked(out / _LOCK, wait=False):
+    """Hold a run folder that is there, so that two processes never run in one.
+
+    Raises
+    ------
+    StorageError
+        Another process holds it, or a server's app that outlived its command writes there; which one and since when.
+    """
+    with claimed(out / _LOCK, seconds=_LEFT_S, cure="wait for its end, or end it: kill {pid}"):
+        if (out / _WRITER_FILE).exists():
+            with writing(out):
+                # Nobody of an earlier command writes here any more, and no later one comes in.
+                pass
         yield
 
 
@@ -101,8 +116,8 @@ def check_free(out: Path, *, replace: bool) -> None:
 
 
 def empty(out: Path, *, but_phantoms: bool) -> None:
-    """Remove a run but for the lock this process holds, the manifest last: until then it still is a run."""
-    kept = {_LOCK_FILE, *({_PHANTOMS, f"{_PHANTOMS}.lock"} if but_phantoms else ())}
+    """Remove a run but for its locks, the manifest last: until then it still is a run."""
+    kept = {_LOCK_FILE, _WRITER_FILE, *({_PHANTOMS, f"{_PHANTOMS}.lock"} if but_phantoms else ())}
     for each in sorted(out.iterdir(), key=lambda path: path.name == MANIFEST):
         if each.name not in kept:
             _remove(each)

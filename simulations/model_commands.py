@@ -95,7 +95,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
 def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:
     from fl_client.export.ready import from_folder, from_simulated, no_keys  # noqa: PLC0415
-    from fl_client.export.write import CONFIG  # noqa: PLC0415
+    from models.exported import CONFIG  # noqa: PLC0415
     from simulations.run import MANIFEST  # noqa: PLC0415
     from simulations.site_models import model_of_run  # noqa: PLC0415
 

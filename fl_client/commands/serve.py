@@ -58,7 +58,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
     passphrases = Passphrases(read_passphrase)
     keys = open_keys(files, passphrases)
     with working("starting Flower's SuperNode and this site's worker"):
-        pid = running.start(files, passphrases.read_so_far, stock=arguments.stock)
+        pid = running.start(files, passphrases.read_so_far, stock=arguments.stock, attended=arguments.foreground)
     tell(f"{files.config.name} is up, process {pid}, with the key {keys.own.current.fingerprint}; log {files.log}")
     record = files.record(SUPERVISOR)
     if arguments.foreground:

@@ -36,8 +36,19 @@ def refuse_running(files: OwnFiles) -> None:
         raise ConfigError(f"runs already, as process {pid}", where=files.config.name, cure="medveil-site stop")
 
 
-def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool) -> int:
+def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool, attended: bool = False) -> int:
     """Start the supervisor; returns its process id.
+
+    Parameters
+    ----------
+    files
+        The site.
+    passphrases
+        By key file.
+    stock
+        Let Flower run the server's app.
+    attended
+        Have it end with this process, however that ends.
 
     Raises
     ------
@@ -48,8 +59,9 @@ def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool) -> in
     """
     # Its words say whether the node is connected: they count from here.
     files.node_log.unlink(missing_ok=True)
+    own = [sys.executable, "-Pm", "fl_client.deployment.supervisor", str(files.file)]
     process = processes.start(
-        [sys.executable, "-Pm", "fl_client.deployment.supervisor", str(files.file), *(["--stock"] if stock else [])],
+        [*own, *(["--stock"] if stock else []), *(["--attended"] if attended else [])],
         record=files.record(SUPERVISOR),
         log=files.log.with_name("supervisor.out"),
         folder=make_folder(files.state / "work", mode=0o700),

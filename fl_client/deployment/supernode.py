@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from fl_client.deployment.config import OwnFiles
-from fl_client.deployment.parent import end_with_parent
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.flower import run_supernode
+from medveil.parent import end_with_parent
 
 _SHOWN = ("FLWR_HOME", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK", "MEDVEIL_HOME")
 

@@ -26,7 +26,6 @@ from fl_client.deployment.code import approved_code
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.door import why_not_in
 from fl_client.deployment.node_log import Follower, last_words, of_others
-from fl_client.deployment.parent import end_with_parent
 from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
 from medveil.cli import guarded
@@ -35,6 +34,7 @@ from medveil.errors import MedVeilError, StorageError
 from medveil.files import make_folder, write_bytes, write_json
 from medveil.flower_session import others
 from medveil.log import logger, set_up_logging
+from medveil.parent import end_with_parent
 from medveil.shapes import read_document
 
 FORMAT = "medveil-site-state"

@@ -9,7 +9,7 @@ What is not known says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from fl_client.export.described import otherwise_of, preparation_of
 from medveil.contract import measure_key
@@ -31,22 +31,7 @@ _MEASURES = (
 )
 
 
-class Loading(NamedTuple):
-    """How timm loads an export of plain images: the shape (C, H, W) it reads, and what timm does not do by itself.
-
-    Parameters
-    ----------
-    shape
-        Of an image.
-    bias
-        Whether the patch embedding has a bias that timm's architecture has not.
-    """
-
-    shape: tuple[int, int, int]
-    bias: bool
-
-
-def model_card(facts: Mapping[str, Any], *, domain: str, loading: Loading | None = None) -> str:
+def model_card(facts: Mapping[str, Any], *, domain: str, shape: tuple[int, int, int] | None = None) -> str:
     """The model card.
 
     Parameters
@@ -55,15 +40,15 @@ def model_card(facts: Mapping[str, Any], *, domain: str, loading: Loading | None
         Of `fl_client.export.facts.facts_of`.
     domain
         ``"plain"``: the model reads plain images; ``"hidden"``: those hidden under its key.
-    loading
-        How timm loads it; None where it cannot, because the model is sealed.
+    shape
+        Of an image (C, H, W), for who loads it by timm; None where nobody can, because the model is sealed.
     """
     run = facts["run_config"]
     blocks = [
         f"# Model card: {_text(run['name'])}",
         NOT_A_DEVICE,
         "## Model details\n\n" + _details(facts, domain),
-        *([] if loading is None else ["## Use without MedVeil\n\n" + _use(facts, loading)]),
+        *([] if shape is None else ["## Use without MedVeil\n\n" + _use(facts, shape)]),
         "## Intended use\n\n"
         f"Research on classifying images into {_names(run['classes'])}, at the sites that trained it and on images "
         "like theirs. Out of scope: clinical decisions, images of other modalities, scanners or populations, images "
@@ -138,21 +123,11 @@ def _details(facts: Mapping[str, Any], domain: str) -> str:
     return _table(["", ""], rows)
 
 
-def _use(facts: Mapping[str, Any], loading: Loading) -> str:
-    shape, temperature = loading.shape, facts["calibration"]["temperature"]
-    made = 'timm.create_model("local-dir:.", pretrained=True)'
-    more = []
-    if loading.bias:
-        made = 'timm.create_model("local-dir:.")'
-        more = [
-            "model.patch_embed.proj.bias = torch.nn.Parameter(torch.zeros(model.embed_dim))  # timm's has none",
-            'model.load_state_dict(safetensors.torch.load_file("model.safetensors"))',
-        ]
+def _use(facts: Mapping[str, Any], shape: tuple[int, int, int]) -> str:
     lines = [
-        "import timm, torch" + (", safetensors.torch" if loading.bias else ""),
-        f"model = {made}.eval()",
-        *more,
-        f"p = torch.softmax(model((2 * pixels - 255) / 255) / {temperature!r}, dim=1)",
+        "import timm, torch",
+        'model = timm.create_model("local-dir:.", pretrained=True).eval()',
+        f"p = torch.softmax(model((2 * pixels - 255) / 255) / {facts['calibration']['temperature']!r}, dim=1)",
     ]
     classes = ", ".join(_text(name) for name in facts["run_config"]["classes"])
     code = "\n".join(lines)

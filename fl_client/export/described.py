@@ -22,18 +22,14 @@ from fl_client.export.sealed_model import LABEL
 from medveil.bounded import parse_json
 from medveil.errors import FormatError, IntegrityError
 from medveil.files import check_format
+from models.exported import EXPECTED, FORMAT, PLAIN, VERSION
 from models.policy import POLICIES, Policy
 
-FORMAT = "medveil-model"
-VERSION = 4
-"""Version 4 names what timm makes the model with as timm does, and says what timm needs to load it (`TIMM`). Version 3
-says how the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how images are
-prepared and who else hid them."""
 TIMM = 4
 """Since this version ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads a model of plain images."""
 CARRIED = 2
 """Since this version the weights carry what ``config.json`` says."""
-PLAIN, HIDDEN = "plain", "hidden"
+HIDDEN = "hidden"
 _EARLIEST_SIDE = 16
 _WRITTEN = "export the model anew, or ask who sent it for a whole copy"
 _OWN = ("sha256", "checksum")
@@ -243,8 +239,8 @@ def _for_timm(made: Description) -> dict[str, Any]:
     return {
         "input_size": [channels, side, side],
         "fixed_input_size": True,
-        "mean": [0.5] * channels,
-        "std": [0.5] * channels,
+        "mean": [EXPECTED] * channels,
+        "std": [EXPECTED] * channels,
         "interpolation": "bilinear",
         "crop_pct": 1.0,
         "crop_mode": "squash",

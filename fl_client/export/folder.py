@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from fl_client.export.described import CARRIED, HIDDEN, Description, identity_of, parsed
 from fl_client.export.fields import SEALED, WEIGHTS
 from fl_client.export.sealed_model import open_sealed, sealed_bytes
-from fl_client.export.write import CONFIG
-from medveil.bounded import SETTINGS, Bounds, parse_json
+from medveil.bounded import parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, MedVeilError, StorageError
 from medveil.files import storage_error
 from models.config import ModelConfig
+from models.exported import CONFIG, HEADER, LARGEST_HEADER
 from models.sizes import least_shape
 from models.vit import build_vit
 
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 LARGEST_CONFIG = 2**20
-_LARGEST_HEADER = 2**20
-_HEADER = Bounds(length=_LARGEST_HEADER, depth=SETTINGS.depth, values=2**17)
-"""Of a safetensors file: some ten values a tensor, and some twelve tensors a block."""
 _WHOLE = "ask who sent it for a whole copy"
 _NEEDED = "--model names a folder that 'medveil-site export' wrote"
 _BYTES = torch.float32.itemsize
@@ -73,7 +70,7 @@ def open_folder(folder: Path, keys: Callable[[], OwnKeys]) -> tuple[Description,
     _check_size(made, folder / name)
     model = _laid_out(made, config)
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    most = size + _LARGEST_HEADER
+    most = size + LARGEST_HEADER
     data = _read(folder / name, sealed_bytes(most) if made.domain == HIDDEN else most)
     if name not in document["sha256"]:
         raise FormatError(f"lacks the field 'sha256.{name}'", where=config)
@@ -134,11 +131,11 @@ def _unsealed(path: Path, keys: OwnKeys) -> bytes:
 
 def _tensors(data: bytes, document: dict[str, Any], where: Path) -> dict[str, Tensor]:
     size = int.from_bytes(data[:8], "little")
-    if size > _LARGEST_HEADER:
+    if size > LARGEST_HEADER:
         raise IntegrityError(f"claims a header of {size} bytes", where=where, cure=_WHOLE)
     try:
         found = dict(load(data))
-        header = parse_json(data[8 : 8 + size], where=where, bounds=_HEADER)
+        header = parse_json(data[8 : 8 + size], where=where, bounds=HEADER)
         identity = parse_json(header.get("__metadata__", {}).get("medveil", "null"), where=where)
     # safetensors raises types of its own for its format, and KeyError for a dtype torch has not.
     except Exception:

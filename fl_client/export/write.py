@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
 
-from fl_client.export.cards import Loading, data_card, model_card
-from fl_client.export.described import HIDDEN, PLAIN, Description, describe, document_of, written
+from fl_client.export.cards import data_card, model_card
+from fl_client.export.described import HIDDEN, Description, describe, document_of, written
 from fl_client.export.domain import Keys, cipher_of, model_of, restored
 from fl_client.export.fields import ONNX, SEALED, WEIGHTS
 from fl_client.export.kept import KeptModel
@@ -20,13 +20,16 @@ from fl_client.export.sealed_model import save_sealed
 from medveil.errors import ConfigError, StorageError
 from medveil.files import new_folder, write_bytes, write_text
 from models.checkpoint import create
+from models.exported import CONFIG, PLAIN
+from models.sizes import heads_of
+from models.stem import absorb_bias
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
     from fl_client.deployment.own_site import OwnKeys
 
-CONFIG, MODEL_CARD, DATA_CARD = "config.json", "MODEL_CARD.md", "DATA_CARD.md"
+MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
 
 
 def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = False) -> None:
@@ -44,7 +47,7 @@ def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = Fals
     refuse_folder(folder)
     if onnx:
         check_onnx()
-    model = restored(kept, cipher_of(kept, keys))
+    model = _as_timm_has_it(restored(kept, cipher_of(kept, keys)), kept)
     described = describe(kept, domain=PLAIN, arguments=arguments_of(kept, model))
     files = {WEIGHTS: _weights(model, described)}
     if onnx:
@@ -52,7 +55,8 @@ def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = Fals
     with new_folder(folder) as made:
         for name, data in files.items():
             write_bytes(made / name, data)
-        _write_papers(made, kept, described, files, _loading(model, described))
+        side = described.padded_size
+        _write_papers(made, kept, described, files, (described.channels, side, side))
 
 
 def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
@@ -75,20 +79,21 @@ def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:
 
 
 def _write_papers(
-    folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes], loading: Loading | None = None
+    folder: Path, kept: KeptModel, made: Description, files: dict[str, bytes], shape: tuple[int, int, int] | None = None
 ) -> None:
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     write_bytes(folder / CONFIG, written(made, digests))
-    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain, loading=loading))
+    write_text(folder / MODEL_CARD, model_card(kept.facts, domain=made.domain, shape=shape))
     write_text(folder / DATA_CARD, data_card(kept.facts))
 
 
-def _loading(model: VisionTransformer, made: Description) -> Loading:
-    """How timm loads it: folding a checkpoint's mean into the patch embedding may have made a bias timm has not."""
+def _as_timm_has_it(model: VisionTransformer, kept: KeptModel) -> VisionTransformer:
+    """The same without the bias that folding a checkpoint's mean into the patch embedding made, where timm has none."""
     with torch.device("meta"):
-        theirs = create(made.architecture, **made.arguments)
-    side = made.padded_size
-    return Loading((made.channels, side, side), bias=model.state_dict().keys() != theirs.state_dict().keys())
+        theirs = create(kept.run.model["name"], **arguments_of(kept, model))
+    if theirs.patch_embed.proj.bias is None:
+        absorb_bias(model)
+    return model
 
 
 def arguments_of(kept: KeptModel, model: VisionTransformer) -> dict[str, int]:
@@ -100,13 +105,8 @@ def arguments_of(kept: KeptModel, model: VisionTransformer) -> dict[str, int]:
         "num_classes": len(kept.run.classes),
         "embed_dim": model.embed_dim,
         "depth": len(model.blocks),
-        "num_heads": _heads(model),
+        "num_heads": heads_of(model),
     }
-
-
-def _heads(model: VisionTransformer) -> int:
-    block: Any = model.blocks[0]
-    return int(block.attn.num_heads)
 
 
 def _weights(model: VisionTransformer, made: Description) -> bytes:

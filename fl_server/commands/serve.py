@@ -35,7 +35,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
         for name in end_left_behind(consortium):
             tell(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")
     with working("starting Flower's SuperLink and waiting for it to answer"):
-        pid = superlink.start(consortium)
+        pid = superlink.start(consortium, attended=arguments.foreground)
     try:
         tell_server(consortium)
         fleet = consortium.config.fleet

@@ -23,6 +23,7 @@ from medveil.environment import HERE
 from medveil.errors import ConfigError, FederationError
 from medveil.files import make_folder
 from medveil.flower_superlink import Places, run_superlink
+from medveil.parent import end_with_parent
 
 _START_S = 120.0
 _POLL_S = 0.2
@@ -53,10 +54,10 @@ def stock_command(consortium: Consortium) -> list[str]:
     ]
 
 
-def command(consortium: Consortium) -> list[str]:
-    """The same with a login at that port, and the sites' door beside it."""
-    own = [sys.executable, "-Pm", "fl_server.deployment.superlink", str(consortium.file)]
-    return [*own, "--", *stock_command(consortium)[1:]]
+def command(consortium: Consortium, *, attended: bool = False) -> list[str]:
+    """The same with a login at that port, and the sites' door beside it; `attended`, it ends with who starts it."""
+    own = [sys.executable, "-Pm", "fl_server.deployment.superlink", *(["--attended"] if attended else [])]
+    return [*own, str(consortium.file), "--", *stock_command(consortium)[1:]]
 
 
 def shown_commands(consortium: Consortium) -> str:
@@ -78,8 +79,15 @@ def shown_commands(consortium: Consortium) -> str:
     return "\n".join([*lines, shlex.join(command(consortium))])
 
 
-def start(consortium: Consortium) -> int:
+def start(consortium: Consortium, *, attended: bool = False) -> int:
     """Start the SuperLink, wait until both doors answer, and return its process id.
+
+    Parameters
+    ----------
+    consortium
+        Whose.
+    attended
+        Have it end with this process, however that ends.
 
     Raises
     ------
@@ -96,7 +104,7 @@ def start(consortium: Consortium) -> int:
     output = consortium.log.with_suffix(".out")
     began = output.stat().st_size if output.exists() else 0
     process = processes.start(
-        command(consortium),
+        command(consortium, attended=attended),
         record=consortium.record,
         log=output,
         folder=folder,
@@ -151,11 +159,14 @@ def main() -> int:
     """Be the SuperLink's process."""
     parser = argparse.ArgumentParser(prog="python -m fl_server.deployment.superlink")
     parser.add_argument("consortium", type=Path)
+    parser.add_argument("--attended", action="store_true", help="end with the process that started this one")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     given = parser.parse_args()
     arguments = given.arguments[1:] if given.arguments[:1] == ["--"] else given.arguments
 
     def body() -> int:
+        if given.attended:
+            end_with_parent()
         consortium = load_consortium(given.consortium)
         fleet = consortium.config.fleet
         places = Places(consortium.home, consortium.database, consortium.superexec_secret, consortium.refusals)

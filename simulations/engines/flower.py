@@ -20,14 +20,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
-from fl_server.manifest import read_manifest
+from fl_server.manifest import note_interrupted, read_manifest
 from medveil import errors
 from medveil.environment import needed_environment
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
+from medveil.tied import run_tied, tied
 from simulations.config import Plan
 
 OFFLINE = {
@@ -63,8 +65,13 @@ def run_flower(plan: Plan, *, resume: bool = False) -> None:
         port = _free_port()
         environment = _environment(folder)
         _write_settings(folder, plan, port, resume=resume)
-        with _superlink(folder, port, environment):
-            _submit(folder, plan, environment)
+        try:
+            with _superlink(folder, port, environment):
+                _submit(folder, plan, environment)
+        except KeyboardInterrupt:
+            with contextlib.suppress(MedVeilError):
+                note_interrupted(plan.out)
+            raise
     _check_manifest(plan.out)
 
 
@@ -93,21 +100,17 @@ def _superlink(folder: Path, port: int, environment: dict[str, str]) -> Iterator
     log = folder / "superlink.log"
     command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--database", str(folder / "state.db")]
-    with log.open("wb") as stream:
-        # A session of its own: Ctrl-C reaches us first, and we stop the whole group by its id.
-        process = subprocess.Popen(
-            command, cwd=folder / "work", env=environment, stdout=stream, stderr=stream, start_new_session=True
-        )
-    _log.info("SuperLink is process %d on port %d", process.pid, port)
+    where: dict[str, Any] = {"cwd": folder / "work", "env": environment}
     try:
-        _wait_until_up(process, port, log)
-        yield
+        with log.open("wb") as out, tied(command, removes=folder, stdout=out, stderr=out, **where) as process:
+            _log.info("SuperLink is below process %d, on port %d", process.pid, port)
+            _wait_until_up(process, port, log)
+            yield
     finally:
-        _stop(process)
-        _wait_for_stragglers(folder)
+        _kill_stragglers(folder)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait_until_up(process: subprocess.Popen[Any], port: int, log: Path) -> None:
     end = time.monotonic() + _START_S
     while time.monotonic() < end:
         if process.poll() is not None:
@@ -124,9 +127,7 @@ def _submit(folder: Path, plan: Plan, environment: dict[str, str]) -> None:
     resources = f"num-supernodes={plan.sites.sites} client-resources-num-cpus=1 client-resources-num-gpus=0.0"
     command = ["flwr", "run", str(_CHECKOUT), "medveil", "--stream", "-c", str(folder / "run.toml")]
     command += ["--federation-config", resources]
-    done = subprocess.run(
-        command, cwd=folder / "work", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
+    done = run_tied(command, cwd=folder / "work", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     text = done.stdout.decode(errors="replace")
     for line in text.splitlines():
         _log.debug("%s", line)
@@ -159,26 +160,14 @@ def _remade(text: str) -> MedVeilError:
     return FederationError(text)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _wait_for_stragglers(folder: Path) -> None:
-    """Wait for what the SuperLink started: Ray's workers outlive it for a moment, and longer ones are killed."""
+def _kill_stragglers(folder: Path) -> None:
+    """Kill what the SuperLink started and nobody ended: its leash does, if that was not killed itself."""
     end = time.monotonic() + _STOP_S
     while (left := _under(folder)) and time.monotonic() < end:
+        for process in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
         time.sleep(0.1)
-    for process in left:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
 
 
 def _under(folder: Path) -> list[int]:

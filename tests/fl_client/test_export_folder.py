@@ -38,8 +38,9 @@ from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.predicting import Answers, predict_files
 from fl_client.export.ready import from_folder, from_kept
-from fl_client.export.write import CONFIG, export_hidden, export_plain
+from fl_client.export.write import export_hidden, export_plain
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError, MedVeilError, StorageError
+from models.exported import CONFIG
 
 KEYS = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("shared")))
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -155,3 +155,27 @@ def test_attending_ends_the_process_when_ended(start: Start, record: Path, tmp_p
     attendant.terminate()
     assert attendant.wait(30) == 0
     assert processes.began(pid) == ""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_one_that_is_to_end_with_its_parent_does_so_also_where_that_was_gone_before(tmp_path: Path, deaf: bool) -> None:
+    """A parent that is killed while its child still begins; and a child that does not listen."""
+    child = (
+        "import signal, sys, time\n"
+        f"{'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if deaf else ''}\n"
+        # Longer than its parent lives.
+        "time.sleep(0.3)\n"
+        "from medveil.parent import end_with_parent\n"
+        "end_with_parent(grace=0.3)\n"
+        "time.sleep(600)\n"
+    )
+    record = tmp_path / "it.process"
+    parent = (
+        "import os, sys; from pathlib import Path; from medveil import processes\n"
+        f"processes.start([sys.executable, '-c', {child!r}], record=Path({str(record)!r}), "
+        f"log=Path({str(tmp_path / 'log')!r}), folder=Path({str(tmp_path)!r}), environment=dict(os.environ))\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", parent], check=True)
+    assert processes.wait_until_gone(record, seconds=20), processes.stop(record)
+    assert (tmp_path / "log").read_text() == ""

@@ -128,9 +128,7 @@ def test_flower_is_kept_to_a_folder_a_home_and_a_port_of_its_own(plan: Plan, tmp
 
 
 @needs_proc
-def test_what_outlives_the_superlink_is_found_by_its_home_and_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_outlives_the_superlink_is_found_by_its_home_and_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
     environment = {**os.environ, "FLWR_HOME": str(tmp_path / "home")}
     ours = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
@@ -140,8 +138,7 @@ def test_what_outlives_the_superlink_is_found_by_its_home_and_killed(
             assert each.stdout is not None
             each.stdout.readline()
         assert flower._under(tmp_path) == [ours.pid]
-        monkeypatch.setattr(flower, "_STOP_S", 0.3)
-        flower._wait_for_stragglers(tmp_path)
+        flower._kill_stragglers(tmp_path)
         assert ours.wait(10) != 0
         assert other.poll() is None
         assert flower._under(tmp_path) == []

@@ -24,7 +24,7 @@ _EXAMPLES = {
     4: "no passphrase, a wrong one, a store of another key that cannot be rebuilt",
     5: "too few sites, sites that disagree, no usable update",
     6: "a site was left out of a round, some runs of a comparison failed, an image could not be read",
-    130: "Ctrl-C",
+    130: "Ctrl-C; 143 after SIGTERM and 129 after SIGHUP, as 128 and the signal's number",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from medveil.errors import ConfigError
 from medveil.files import write_json
 from medveil.shapes import read_document
+from medveil.tied import end_all, tied
 from simulations.attacks.matrix.table import finished
 from simulations.attacks.matrix.targets import Column
 
@@ -120,18 +121,11 @@ def run(
     # Processes that each take all cores would fight over them.
     threads = str(max(1, (os.cpu_count() or 1) // beside))
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    running: list[subprocess.Popen[str]] = []
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
     def one(job: Job) -> dict[str, str]:
-        process = subprocess.Popen(
-            job.command(folder, options),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        running.append(process)
-        return _followed(process, job, said)
+        with tied(job.command(folder, options), env=environment, **streams) as process:
+            return _followed(process, job, said)
 
     with ThreadPoolExecutor(max_workers=beside) as pool:
         waiting = [pool.submit(one, job) for job in jobs]
@@ -139,8 +133,7 @@ def run(
             found = [each.result() for each in waiting]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.terminate()
+            end_all(waiting)
             raise
     return {job.column.label: failures for job, failures in zip(jobs, found, strict=True)}
 

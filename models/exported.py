@@ -1,0 +1,100 @@
+"""Weights that an export of MedVeil's wrote, as weights to begin with.
+
+Its patch embedding reads ``(2 v - maxval) / maxval``, whatever the checkpoint it once began with was made for: what
+that expected was folded in (`models.checkpoint.fold_normalisation`), and must not be a second time. The file says whose
+it is itself, in the header of its safetensors; one of version 1 by the ``config.json`` beside it alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medveil.bounded import SETTINGS, Bounds, parse_json
+from medveil.errors import ConfigError, IntegrityError, MedVeilError
+from medveil.files import check_format
+
+FORMAT = "medveil-model"
+VERSION = 4
+"""Version 4 names what timm makes the model with as timm does, and says what timm needs to load it. Version 3 says how
+the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how images are prepared and
+who else hid them."""
+CONFIG = "config.json"
+PLAIN = "plain"
+EXPECTED = 0.5
+"""Mean and deviation of pixels from 0 to 1 that bring them to ``(2 v - maxval) / maxval``."""
+LARGEST_HEADER = 2**20
+HEADER = Bounds(length=LARGEST_HEADER, depth=SETTINGS.depth, values=2**17)
+"""Of a safetensors file: some ten values a tensor, and some twelve tensors a block."""
+_SUFFIX = ".safetensors"
+_AGAIN = "export the model anew"
+
+
+def is_export(path: Path) -> bool:
+    """Whether a weights file is of an export of a model of plain images.
+
+    Raises
+    ------
+    FormatError
+        It is of an export of a newer version.
+    ConfigError
+        It is of one that reads hidden images: its stem is in a key's domain.
+    OSError
+        It cannot be read.
+    """
+    if path.suffix.lower() != _SUFFIX:
+        return False
+    document = _carried(path) or _beside(path)
+    if document is None:
+        return False
+    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    if document.get("domain") != PLAIN:
+        raise ConfigError("is of a model that reads hidden images", where=path, cure="give its export of plain images")
+    return True
+
+
+def refuse_other_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None, *, where: Path) -> None:
+    """Refuse a mean or deviation that an export does not expect (ConfigError): it would be folded in a second time."""
+    for name, given in (("mean", mean), ("std", std)):
+        if given is not None and any(value != EXPECTED for value in given):
+            problem = f"is {list(given)}, and {where} was exported by MedVeil, which folded into it what it expects"
+            raise ConfigError(problem, where=f"model.{name}", cure=f"leave it unset, or {EXPECTED:g} for every channel")
+
+
+def _carried(path: Path) -> dict[str, Any] | None:
+    """What a safetensors file's header says of its model; None where it says nothing of ours."""
+    with open(path, "rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        data = stream.read(min(size, LARGEST_HEADER))
+    try:
+        header = parse_json(data, where=path, bounds=HEADER)
+    except MedVeilError:
+        # It is no safetensors file, or one with a header none of ours has: whoever loads it says so.
+        return None
+    words = header.get("__metadata__") if isinstance(header, dict) else None
+    told = words.get("medveil") if isinstance(words, dict) else None
+    if told is None:
+        return None
+    document = parse_json(told, where=path) if isinstance(told, str) else None
+    if not isinstance(document, dict):
+        raise IntegrityError("is damaged in what it says of its model", where=path, cure=_AGAIN)
+    return document
+
+
+def _beside(path: Path) -> dict[str, Any] | None:
+    """The ``config.json`` beside the weights, if it is an export's and of this very file."""
+    try:
+        with open(path.with_name(CONFIG), "rb") as stream:
+            document = parse_json(stream.read(LARGEST_HEADER + 1), where=path)
+    except (OSError, MedVeilError):
+        return None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        return None
+    named = document.get("sha256")
+    if not isinstance(named, dict):
+        return None
+    with open(path, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    return document if found in named.values() else None

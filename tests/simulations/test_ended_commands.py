@@ -1,0 +1,74 @@
+"""A command that starts others ends them when it is ended; tests/e2e/test_ending.py does so to whole runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from families import Family
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
+
+COMMAND = """
+import importlib, sys
+from types import SimpleNamespace
+from simulations.cli import main
+module = importlib.import_module(sys.argv[1])
+module.sys = SimpleNamespace(executable=sys.argv[2], stdout=sys.stdout)
+sys.exit(main(sys.argv[3:]))
+"""
+"""A command of ours whose children are a script, in the place of runs that train."""
+COMMANDS = {
+    "compare": ("simulations.compare", ["compare", "demo", "--jobs", "2", "--out", "OUT"]),
+    "attack-matrix": (
+        "simulations.attacks.matrix.run",
+        ["attack-matrix", "--images", "IMAGES", "--jobs", "2", "--block", "8", "--out", "OUT"],
+    ),
+    "bench": ("simulations.cli", ["bench", "--deployment"]),
+}
+CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
+
+
+@pytest.mark.parametrize(
+    ("name", "blow"),
+    [
+        *[(name, signal.SIGTERM) for name in COMMANDS],
+        *[pytest.param(name, signal.SIGKILL, marks=pytest.mark.faults) for name in COMMANDS],
+        *[pytest.param(name, signal.SIGHUP, marks=pytest.mark.faults) for name in COMMANDS],
+    ],
+)
+def test_it_takes_what_it_started_along(name: str, blow: signal.Signals, tmp_path: Path) -> None:
+    begun, images = tmp_path / "begun", tmp_path / "images.npz"
+    (tmp_path / "bin").mkdir()
+    for program in ("medveil-sim", "python"):
+        script = tmp_path / "bin" / program
+        script.write_text(f"#!/bin/sh\necho $$ >> {begun}\nsleep 600\n")
+        script.chmod(0o755)
+    rng = np.random.default_rng(0)
+    np.savez(images, images=rng.integers(0, 256, (12, 16, 16), dtype=np.uint8), labels=np.arange(12) % 2)
+    module, given = COMMANDS[name]
+    words = [{"OUT": str(tmp_path / "out"), "IMAGES": str(images)}.get(word, word) for word in given]
+    command = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, module, str(tmp_path / "bin" / "python"), *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    family = Family(command.pid)
+    wanted, until = (1 if name == "bench" else 2), time.monotonic() + 60
+    while (not begun.exists() or len(begun.read_text().split()) < wanted) and time.monotonic() < until:
+        assert command.poll() is None, command.communicate()
+        time.sleep(0.05)
+    assert sum(" 600" in line for line in family.look()) == wanted, family.look()
+    command.send_signal(blow)
+    _, said = command.communicate(timeout=30)
+    assert command.returncode == CODES[blow], said
+    assert not family.wait_gone(10)
+    assert "Traceback" not in said
+    assert len(begun.read_text().split()) == wanted, "one began after the end"
