@@ -75,12 +75,15 @@ def train(site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.
 
     Raises
     ------
+    BasisError
+        The run began over other images, labels, settings or weights.
     FederationError
         The tensors are not those that travel, or training came to values that are not finite.
     IntegrityError, FormatError, StorageError
         Private tensors or store cannot be read, or the disk refuses.
     """
     started = time.monotonic()
+    site.images.basis.hold()
     model = model_before(site, round_, incoming)
     metrics: dict[str, float] = {}
     if site.run.evaluate_first:
@@ -105,6 +108,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     the site keeps it. Errors as `train`.
     """
     started = time.monotonic()
+    site.images.basis.hold()
     model = model_after(site, round_, incoming)
     whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
