@@ -109,7 +109,7 @@ class SiteBasis:
         refuse_change(read_basis(self._path), now, where=self._site, cure=CURE)
 
     def keyed(self, key: bytes) -> str:
-        """The digest under a key of the site's own, for its audit log: who reads that learns only whether it changed."""
+        """The digest under a key of the site's own, for its audit log: a reader learns whether it changed, no more."""
         return self.basis.keyed(key, self._run)
 
     def _described(self) -> dict[str, Any] | None:

@@ -114,6 +114,8 @@ class ServerSettings:
         Sites expected; 0: as many as `server.min_sites`.
     experiment
         The resolved experiment, kept in the manifest.
+    basis
+        Digests of what a simulation stands on, by part (`medveil.basis`), kept in the manifest and compared on resume.
     resume
         Go on from the newest whole checkpoint in `out`.
     reveal
@@ -124,6 +126,7 @@ class ServerSettings:
     server: ServerConfig = field(default_factory=ServerConfig)
     sites: int = 0
     experiment: dict[str, Any] | None = None
+    basis: dict[str, str] = field(default_factory=dict)
     resume: bool = False
     reveal: bool = False
 

@@ -17,7 +17,8 @@ MANIFEST = "manifest.json"
 _LOCK = ".run"
 _LOCK_FILE = f"{_LOCK}.lock"
 _PHANTOMS = "phantoms"
-_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE}
+BASIS = "basis.json"
+_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, BASIS}
 _DRAWING = f".{_PHANTOMS}."
 """What a run that was killed before it began may leave in its folder."""
 

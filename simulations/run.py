@@ -65,6 +65,8 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
     MedVeilError
         The experiment cannot be run, or did not finish.
     """
+    from simulations.standing import begins  # noqa: PLC0415
+
     with begun(out, replace=replace) as folder:
         with working("looking at the images and the model") if progress else nullcontext():
             plan = make_plan(config, out)
@@ -72,7 +74,7 @@ def run_experiment(config: ExperimentConfig, out: Path, *, replace: bool = False
         if replace:
             # Phantoms were drawn anew just now, or found to be the ones that are wanted.
             folder.replace(but_phantoms=plan.experiment.data.source == "phantoms")
-        return _carried_out(plan, resume=False, progress=progress)
+        return _carried_out(begins(plan), resume=False, progress=progress)
 
 
 def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
@@ -91,8 +93,10 @@ def resume_experiment(out: Path, *, progress: bool = True) -> Finished:
 
 
 def _resumed(manifest: dict[str, Any], out: Path, *, progress: bool) -> Finished:
+    from simulations.standing import goes_on  # noqa: PLC0415
+
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
-    plan = make_plan(config, out, run=manifest["run"])
+    plan = goes_on(make_plan(config, out, run=manifest["run"]), manifest)
     recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
     if recorded != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")

@@ -15,7 +15,7 @@ from fl_client.data.splits import PARTS
 from medveil.basis import Basis, Image, basis_of
 
 DEALING = 1
-"""Version of how images are dealt to sites and parts by a seed: a run does not go on over parts dealt in another way."""
+"""Version of how images are dealt to sites and parts by a seed: a run goes on over parts dealt in the same way only."""
 
 
 def basis_at_site(

@@ -186,9 +186,7 @@ class OwnHost(Host):
         reason = error.reason if isinstance(error, SignatureError) else None
         about = getattr(error, "where", None)
         changed = error.parts if isinstance(error, BasisError) else ()
-        self._refused = self._records.refused(
-            message, context, kind=kind, about=about, reason=reason, changed=changed
-        )
+        self._refused = self._records.refused(message, context, kind=kind, about=about, reason=reason, changed=changed)
 
     def refused(self, message: Message, told: str, code: int = RAISED) -> Message:
         """The reply that refuses, signed; unsigned where no order of the server's came.
