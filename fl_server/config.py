@@ -153,9 +153,11 @@ class ServerSettings:
         if not isinstance(values, dict):
             raise ConfigError("is not a JSON object", where=where)
         # The experiment is a record for the manifest: it is kept as it came, not read.
-        experiment = values.pop("experiment", None)
+        experiment, basis = values.pop("experiment", None), values.pop("basis", {})
+        if not isinstance(basis, dict) or not all(isinstance(each, str) for pair in basis.items() for each in pair):
+            raise ConfigError("its 'basis' is no mapping of text", where=where)
         settings = from_mapping(cls, values, where=where)
-        settings.experiment = experiment
+        settings.experiment, settings.basis = experiment, basis
         settings.check(where=where)
         return settings
 
