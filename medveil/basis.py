@@ -35,6 +35,8 @@ IMAGES, LABELS, GROUPS, CLASSES, SPLIT = "images", "labels", "groups", "class or
 SETTINGS, FILE, WEIGHTS = "settings", "weights file", "initial weights"
 PARTS = (SETTINGS, FILE, WEIGHTS, CLASSES, IMAGES, LABELS, GROUPS, SPLIT)
 """Every part, in the order in which changes are told: what is changed first, what follows from it last."""
+DEALT = "split at sites"
+"""In a simulation's manifest, of all its sites; each of them compares its own `SPLIT`."""
 OF_DATA = (CLASSES, IMAGES, LABELS, GROUPS)
 """Parts that are the same in every arm of a comparison."""
 _ROW = np.dtype([("id", "<u8"), ("image", "<u8"), ("label", "<u4"), ("group", "<u4"), ("part", "<u4")])

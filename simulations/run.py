@@ -125,8 +125,10 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool) -> Finished:
     from fl_server.summary import read_summary  # noqa: PLC0415
     from simulations.examples import write_examples  # noqa: PLC0415
     from simulations.report.page import write_report  # noqa: PLC0415
+    from simulations.standing import note_split  # noqa: PLC0415
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
+    note_split(plan.out)
     write_examples(plan)
     add_intervals(plan.out)
     report = write_report(plan.out)

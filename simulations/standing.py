@@ -24,7 +24,9 @@ from fl_client.site_basis import FOLDER
 from fl_client.site_files import DESCRIPTION
 from fl_client.site_files import FORMAT as SITE
 from fl_client.site_files import VERSION as SITE_VERSION
+from fl_server.manifest import read_manifest as whole_manifest
 from medveil.basis import (
+    DEALT,
     FILE,
     IMAGES,
     LABELS,
@@ -39,12 +41,12 @@ from medveil.basis import (
 )
 from medveil.config import to_mapping
 from medveil.errors import BasisError, MedVeilError, StorageError
-from medveil.files import storage_error
+from medveil.files import storage_error, write_json
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.shapes import read_document
 from simulations.config import ExperimentConfig, Plan, resolved
-from simulations.folders import BASIS, read_manifest
+from simulations.folders import BASIS, MANIFEST, read_manifest
 
 _LOCAL = "local-dir:"
 _PIECE = 2**20
@@ -91,6 +93,21 @@ def goes_on(plan: Plan, manifest: dict[str, Any]) -> Plan:
         told = "contents and groups of the images and the weights it began with cannot be compared"
         _log.warning("%s: an older MedVeil began this run: %s; labels and split are, by its sites", plan.out, told)
     return dataclasses.replace(plan, basis=basis.parts)
+
+
+def note_split(run: Path) -> None:
+    """Write into the manifest how images were dealt, as the sites wrote it down when they began."""
+    found = {path.parent.parent.name: read_basis(path).parts[SPLIT] for path in _records(run)}
+    if not found:
+        return
+    document = whole_manifest(run / MANIFEST)
+    digest = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    document["basis"] = {**document.get("basis", {}), DEALT: digest}
+    write_json(run / MANIFEST, document)
+
+
+def _records(run: Path) -> list[Path]:
+    return sorted(run.glob(f"sites/*/{FOLDER}/*.json"))
 
 
 class Comparable:
@@ -159,7 +176,7 @@ def common(runs: Sequence[Path]) -> dict[str, str]:
 def _refuse_other_splits(runs: Sequence[tuple[Path, dict[str, str]]], cure: str) -> None:
     seen: dict[tuple[str, int, str], tuple[Path, str]] = {}
     for run, _ in runs:
-        records = sorted(run.glob(f"sites/*/{FOLDER}/*.json"))
+        records = _records(run)
         for path in records:
             split, site = read_basis(path).parts[SPLIT], path.parent.parent.name
             # Arms of one seed that have as many sites deal them the same images.

@@ -112,6 +112,7 @@ def test_the_manifest_names_each_part(world: Path) -> None:
     assert "initial weights" in basis
     table = json.loads((world / "compared" / "compare.json").read_text())
     arm = json.loads((world / "compared" / "plain" / "seed-0" / "manifest.json").read_text())["basis"]
+    assert len(arm["split at sites"]) == 64
     assert table["basis"] == {name: arm[name] for name in ("class order", "images", "labels", "groups")}
 
 
