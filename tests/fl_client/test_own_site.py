@@ -855,12 +855,11 @@ def test_a_restarted_site_tests_on_nothing_that_a_run_trained_on(
 ) -> None:
     keys = open_keys(files, read)
     host = OwnHost(files, keys)
-    sent = train(host, run())
-    assert not make_app(host)(sent, context(run())).has_error()
+    assert not make_app(host)(train(host, run()), context(run())).has_error()
     values = yaml.safe_load(files.file.read_text())
     values["data"]["test"] = 0.4
     files.file.write_text(yaml.safe_dump(values))
-    told = refusal(OwnHost(load_site(files.file), keys), run(), sent)
+    told = refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
     # The server hears nothing of what is at the site; the site's own log and its audit log name it.
     assert told == "BasisError: see the log of the site"
     assert "data.test was 0.15, and is 0.4" in caplog.text
@@ -875,7 +874,13 @@ def test_a_restarted_site_tests_on_nothing_that_a_run_trained_on(
     # With its record gone and the store built anew, it still is another.
     shutil.rmtree(files.own / "basis")
     shutil.rmtree(files.own / "stores")
-    assert refusal(OwnHost(load_site(files.file), keys), run(), sent) == "BasisError: see the log of the site"
+    assert (
+        refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
+        == "BasisError: see the log of the site"
+    )
     (files.own / "site.json").unlink()
-    assert refusal(OwnHost(load_site(files.file), keys), run(), sent) == "BasisError: see the log of the site"
+    assert (
+        refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
+        == "BasisError: see the log of the site"
+    )
     assert "is not known any more" in caplog.text
