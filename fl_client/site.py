@@ -72,7 +72,7 @@ class Site:
         self.private = self._private_names()
         state = setup.key.subkey("state")
         self.vault = StemVault(setup.folder / "stems", run=run.run, subkey=state)
-        self.images = open_images(run, setup, self.cipher)
+        self.images = open_images(run, setup, self.cipher, weights=self.bench.hash)
 
     @property
     def store(self) -> EncryptedStore:

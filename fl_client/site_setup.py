@@ -39,6 +39,8 @@ class SiteSetup:
         Whether to keep, sealed, the whole model a run ends with: a hospital uses it, a simulation does not.
     verify
         Compare an existing store with its checksums before it is used, which reads all of it.
+    served
+        Whether the run is known to have trained here.
     judge
         Told the number of images before any is hidden; raises where a store of them is too much.
     leaving
@@ -56,5 +58,6 @@ class SiteSetup:
     device: torch.device
     keep_model: bool = False
     verify: bool = False
+    served: bool = False
     judge: Callable[[int], None] | None = None
     leaving: Leaving = field(default_factory=Leaving)

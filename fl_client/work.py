@@ -79,12 +79,15 @@ def train(
 
     Raises
     ------
+    BasisError
+        The run began over other images, labels, settings or weights.
     FederationError
         The tensors are not those that travel, or training came to values that are not finite.
     IntegrityError, FormatError, StorageError
         Private tensors or store cannot be read, or the disk refuses.
     """
     started = time.monotonic()
+    site.images.basis.hold()
     model = model_before(site, round_, incoming)
     metrics: dict[str, float] = {}
     if site.run.evaluate_first:
@@ -105,6 +108,7 @@ def train(
 def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     """Measure the model after a round on validation images alone, so that a round can be chosen; errors as `train`."""
     started = time.monotonic()
+    site.images.basis.hold()
     metrics = _measured(site, model_after(site, round_, incoming), "validation")
     n = site.setup.leaving.size(site.store.part("validation").labels)
     return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
@@ -117,6 +121,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     the site keeps it. Errors as `train`.
     """
     started = time.monotonic()
+    site.images.basis.hold()
     model = model_after(site, round_, incoming)
     whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")

@@ -120,6 +120,8 @@ class ServerSettings:
         Sites expected; 0: as many as `server.min_sites`.
     experiment
         The resolved experiment, kept in the manifest.
+    basis
+        Digests of what a simulation stands on, by part (`medveil.basis`), kept in the manifest and compared on resume.
     resume
         Go on from the newest whole checkpoint in `out`.
     reveal
@@ -130,6 +132,7 @@ class ServerSettings:
     server: ServerConfig = field(default_factory=ServerConfig)
     sites: int = 0
     experiment: dict[str, Any] | None = None
+    basis: dict[str, str] = field(default_factory=dict)
     resume: bool = False
     reveal: bool = False
 
@@ -156,9 +159,11 @@ class ServerSettings:
         if not isinstance(values, dict):
             raise ConfigError("is not a JSON object", where=where)
         # The experiment is a record for the manifest: it is kept as it came, not read.
-        experiment = values.pop("experiment", None)
+        experiment, basis = values.pop("experiment", None), values.pop("basis", {})
+        if not isinstance(basis, dict) or not all(isinstance(each, str) for pair in basis.items() for each in pair):
+            raise ConfigError("its 'basis' is no mapping of text", where=where)
         settings = from_mapping(cls, values, where=where)
-        settings.experiment = experiment
+        settings.experiment, settings.basis = experiment, basis
         settings.check(where=where)
         return settings
 

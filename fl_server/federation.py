@@ -32,6 +32,7 @@ from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
+from medveil.basis import WEIGHTS
 from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
 from medveil.errors import FederationError, IntegrityError
 from medveil.files import write_json
@@ -118,6 +119,7 @@ class Federation:
 
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)
+        self._manifest.stand_on({**self.settings.basis, WEIGHTS: initial.hash})
         self._manifest.update(model=initial.described)
         self._watch.say(f"model: {in_words(initial.described)}")
         self._sites = preflight(

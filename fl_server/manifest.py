@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fl_server.config import ServerSettings
 from medveil import processes
+from medveil.basis import changed, differences
 from medveil.claims import claimed
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
@@ -40,6 +41,7 @@ _MAY_CHANGE = (
     "tensorboard",
 )
 """Settings of the server that do not change what a round makes of the updates it gets."""
+OTHER = "put back what it began with and go on, or start a new run"
 _log = logger("server")
 
 
@@ -57,6 +59,7 @@ _SHAPE = {
         None,
     ),
     "run_config": {"rounds": int},
+    "basis?": {str: str},
     "server": dict,
     "sites": [{"site": str}],
     "left_out": [{"round": int, "site": str, "reason": str}],
@@ -145,6 +148,7 @@ class Manifest:
             "run_config": dataclasses.asdict(run),
             "server": to_mapping(settings.server),
             "experiment": settings.experiment,
+            "basis": dict(settings.basis),
             "sites": [],
             "weights": {},
             "held": [],
@@ -203,6 +207,28 @@ class Manifest:
             newest["after"] = round_
             self._write()
         return bool(newest["after"] == round_)
+
+    def stand_on(self, parts: Mapping[str, str]) -> None:
+        """Fix what the run stands on, as far as this end knows it, or refuse something else than it began with.
+
+        Parameters
+        ----------
+        parts
+            Digests by their names in `medveil.basis`. What an older manifest does not tell of is taken as it is.
+
+        Raises
+        ------
+        BasisError
+            Says which parts differ.
+        """
+        known = self.document.get("basis", {})
+        differing = differences(known, parts)
+        if differing:
+            raise changed(differing, where=self.path.parent, cure=OTHER)
+        unknown = [name for name in parts if name not in known]
+        if unknown and self.document["resumed"]:
+            _log.warning("the manifest does not tell with which %s the run began: not compared", " and ".join(unknown))
+        self.update(basis={**known, **parts})
 
     def update(self, **values: Any) -> None:
         """Set fields and write."""

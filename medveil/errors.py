@@ -70,6 +70,30 @@ class DataError(MedVeilError):
     exit_code = 3
 
 
+class BasisError(DataError):
+    """What a run stands on is not what it began with: images, labels, groups, classes, split, settings, weights.
+
+    Parameters
+    ----------
+    parts
+        What differs, each by its name in `medveil.basis`: for an audit log.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        where: str | Path | None = None,
+        cure: str | None = None,
+        parts: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(problem, where=where, cure=cure)
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"parts": self.parts})
+
+
 class StorageError(MedVeilError):
     """A disk that is full, read-only or otherwise refused what had to be written or read."""
 

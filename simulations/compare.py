@@ -80,6 +80,8 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
 
     Raises
     ------
+    BasisError
+        A run that would be kept stands on other images, labels, groups, classes or weights than there are now.
     ConfigError
         There is no such arm, or nothing to compare.
     PartialError
@@ -93,6 +95,9 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
         config.data.path = str(out / "phantoms")
     planned = [_Job(arm, seed, out / arm.name / f"seed-{seed}") for seed in config.compare.seeds for arm in arms]
     console = plain.stderr_console()
+    # Before anything runs: a table is of one data set.
+    for told in _refuse_other(config, planned):
+        plain.say(console, told)
     progress = RunsProgress(len(planned), rounds=config.rounds, console=console)
     with progress, ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         running: list[Future[str | None]] = [pool.submit(_run, config, job, progress) for job in planned]
@@ -107,12 +112,34 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     rows = [row for row in rows if row.runs]
     if not rows:
         raise PartialError(f"none of {len(planned)} runs finished: {errors[0]}", where=out)
-    return Comparison(folder=out, report=write_comparison(out, rows), failed=failed)
+    from simulations.standing import common  # noqa: PLC0415
+
+    basis = common([run for row in rows for run in row.runs])
+    return Comparison(folder=out, report=write_comparison(out, rows, basis=basis), failed=failed)
+
+
+def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:
+    """Refuse to keep a run over other data or weights than those of now (BasisError); says what cannot be compared."""
+    from simulations.standing import Comparable  # noqa: PLC0415 - what reads images takes a while to import
+
+    comparable, told = Comparable(), []
+    for job in planned:
+        experiment = as_experiment(config, job.arm, job.seed)
+        if not _is_kept(experiment, job):
+            continue
+        unknown = comparable.check(job.folder, experiment)
+        if unknown:
+            told.append(f"{job.name}: {unknown}")
+    return told
+
+
+def _is_kept(experiment: ExperimentConfig, job: _Job) -> bool:
+    return _is_finished(job.folder) and _was_run_as(experiment, job.settings)
 
 
 def _run(config: ExperimentConfig, job: _Job, progress: RunsProgress) -> str | None:
     console, experiment = progress.console, as_experiment(config, job.arm, job.seed)
-    if _is_finished(job.folder) and _was_run_as(experiment, job.settings):
+    if _is_kept(experiment, job):
         plain.say(console, f"{job.name}: kept")
         progress.kept()
         return None

@@ -76,12 +76,26 @@ class ExperimentConfig(RunTerms, ExperimentOutline):
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment resolved: what server and sites will be told, and where the run is left."""
+    """An experiment resolved: what server and sites will be told, and where the run is left.
+
+    Attributes
+    ----------
+    experiment, run, sites
+        The experiment, and what it tells all, and the sites.
+    out
+        The run folder.
+    source
+        The images, open.
+    basis
+        Digests of what the run stands on, by part (`simulations.standing`); none before that was looked at.
+    """
 
     experiment: ExperimentConfig
     run: RunConfig
     sites: SimulatedSites
     out: Path
+    source: Source | None = field(default=None, compare=False, repr=False)
+    basis: dict[str, str] = field(default_factory=dict)
 
     def run_config(self, *, resume: bool = False) -> UserConfig:
         """Flower's run config: three JSON strings."""
@@ -91,6 +105,7 @@ class Plan:
             "sites": self.sites.sites,
             "experiment": to_mapping(self.experiment),
             "resume": resume,
+            **({"basis": self.basis} if self.basis else {}),
         }
         return {
             RUN_KEY: self.run.to_json(),
@@ -116,7 +131,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     ConfigError, PolicyError, DataError, StorageError
         The experiment cannot be run.
     """
-    config = _resolved(config, out)
+    config = resolved(config, out)
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
     contract = _contract(config, policy, run=run)
     contract.check_settings(where=config.name)
@@ -146,7 +161,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         threads=config.threads,
         data=config.data,
     )
-    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve())
+    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source)
 
 
 def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:
@@ -160,7 +175,8 @@ def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> R
     )
 
 
-def _resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
+def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
+    """What an experiment means before its images are looked at; errors as `make_plan`."""
     config = copy.deepcopy(config)
     config.cipher = resolve(config.cipher)
     check_scheme(config.cipher.scheme)

@@ -22,7 +22,8 @@ _WRITER_FILE = f"{WRITER}.lock"
 _LEFT_S = 30.0
 """Seconds to wait for the processes of a command that was killed, which end with it."""
 _PHANTOMS = "phantoms"
-_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, _WRITER_FILE}
+BASIS = "basis.json"
+_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, _WRITER_FILE, BASIS}
 _DRAWING = f".{_PHANTOMS}."
 """What a run that was killed before it began may leave in its folder."""
 

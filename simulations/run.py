@@ -84,6 +84,8 @@ def run_experiment(
     MedVeilError
         The experiment cannot be run, or did not finish.
     """
+    from simulations.standing import begins  # noqa: PLC0415
+
     with begun(out, replace=replace) as folder:
         with working("looking at the images and the model") if progress else nullcontext():
             plan = make_plan(config, out)
@@ -91,7 +93,7 @@ def run_experiment(
         if replace:
             # Phantoms were drawn anew just now, or found to be the ones that are wanted.
             folder.replace(but_phantoms=plan.experiment.data.source == "phantoms")
-        return _carried_out(plan, resume=False, progress=progress, report=report)
+        return _carried_out(begins(plan), resume=False, progress=progress, report=report)
 
 
 def resume_experiment(
@@ -122,13 +124,15 @@ def resume_experiment(
 
 
 def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progress: bool, report: Report) -> Finished:
+    from simulations.standing import goes_on  # noqa: PLC0415
+
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
     if rounds is not None:
         if rounds < config.rounds:
             cure = f"{config.rounds} or more; a new run can have fewer"
             raise ConfigError(f"'rounds' is {rounds}, and the run has {config.rounds}", where=out, cure=cure)
         config = replace(config, rounds=rounds)
-    plan = make_plan(config, out, run=manifest["run"])
+    plan = goes_on(make_plan(config, out, run=manifest["run"]), manifest)
     recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
     if replace(recorded, rounds=recorded.rounds if rounds is None else rounds) != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
@@ -156,8 +160,10 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
         raise
     from fl_server.summary import read_summary  # noqa: PLC0415
     from simulations.examples import write_examples  # noqa: PLC0415
+    from simulations.standing import note_split  # noqa: PLC0415
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
+    note_split(plan.out)
     write_examples(plan)
     add_intervals(plan.out)
     page = report(plan.out)

@@ -125,6 +125,18 @@ class Source(ABC):
         settings = [preprocess.VERSION, self.size, self.channels, config.window, config.min_side]
         return _digest(json.dumps([settings, [[item.id, *self._stamp(i)] for i, item in enumerate(self.items)]]))
 
+    def file_of(self, index: int) -> Path | None:
+        """The file an image is in; None where all of them are in one."""
+        return None
+
+    def shares_file(self, index: int) -> bool:
+        """Whether a file holds several images, of which this is one."""
+        return "#" in self.items[index].id
+
+    def contents(self, index: int) -> bytes:
+        """SHA-256 of an image as it was before it was prepared, for a source without a file for each image."""
+        raise NotImplementedError
+
     def _check_side(self, pixels: Bytes, index: int) -> None:
         side = min(pixels.shape[:2])
         if side < self._config.min_side:

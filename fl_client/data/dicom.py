@@ -129,5 +129,9 @@ class DicomSource(Source):
             self._last = (path, DicomImage(path))
         return self._last[1]
 
+    def file_of(self, index: int) -> Path | None:
+        """The file an image is in."""
+        return self._places[index].path
+
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp

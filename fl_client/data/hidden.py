@@ -139,6 +139,10 @@ class HiddenSource(Source):
         planes = self.read(index)
         return planes[0] if len(planes) == 1 else np.ascontiguousarray(planes.transpose(1, 2, 0))
 
+    def file_of(self, index: int) -> Path | None:
+        """The file an image is in."""
+        return self._places[index].path
+
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
 

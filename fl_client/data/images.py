@@ -111,6 +111,10 @@ class ImageSource(Source):
             # A disk that does not give one file back may give the next one.
             raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
 
+    def file_of(self, index: int) -> Path | None:
+        """The file an image is in."""
+        return self._places[index].path
+
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
 

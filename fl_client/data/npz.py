@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
@@ -167,6 +168,12 @@ class NpzSource(Source):
         if self._config.window is not None and pixels.ndim == 2:
             return window_to_bytes(pixels, self._config.window)
         return pixels if self._scale is None else scale_to_bytes(pixels, self._scale.low, self._scale.high)
+
+    def contents(self, index: int) -> bytes:
+        """SHA-256 of one row of the array: its dtype, shape and bytes."""
+        part, row = self._at[index]
+        pixels = np.ascontiguousarray(self._images[part][row])
+        return hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}\n".encode() + pixels.tobytes()).digest()
 
     def _stamp(self, index: int) -> Stamp:
         return self._file

@@ -27,7 +27,7 @@ from fl_client.data.splits import PARTS
 from fl_client.data.store_build import build
 from fl_client.data.store_files import check_contents, open_array, read_header
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
-from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
+from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
@@ -99,6 +99,7 @@ def open_store(
     seed: int,
     site: str = "",
     verify: bool = False,
+    contents: str | None = None,
     progress: Progress | None = None,
 ) -> EncryptedStore:
     """Open a site's store, building it first where it is missing or no longer agrees.
@@ -117,6 +118,8 @@ def open_store(
         Name of the site, where several share the folder.
     verify
         Read all of an existing store and compare it with its checksums, as `EncryptedStore.verify` does.
+    contents
+        Digest of what is in the images, where it is known: a store of other contents is built anew.
     progress
         Called with (images done, images in all) while building.
 
@@ -137,7 +140,7 @@ def open_store(
     _check_cipher(source, cipher)
     views = Views(count=config.views, augment=config.augment, flip=config.flip, seed=seed)
     place = store_place(config, cipher, folder=folder, site=site)
-    wanted = _wanted(source, parts, cipher, views)
+    wanted = _wanted(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
     make_folder(place.parent, mode=0o700)
     with locked(place.parent):
         why = _disagreement(place, wanted)
@@ -152,6 +155,21 @@ def open_store(
         except DataError as error:
             raise _source_lost(error, place, cipher) from error
         return _load(place, cipher, source, views, built=True, rebuilt=why or None)
+
+
+def is_of_split(
+    source: Source, parts: Parts, cipher: ImageCipher, config: DataConfig, *, folder: Path, seed: int
+) -> bool:
+    """Whether a store is there that holds these images with these labels in these parts, prepared alike.
+
+    Parameters as for `open_store`; under which key it was hidden is not asked.
+    """
+    wanted = _wanted(source, parts, cipher, Views(config.views, config.augment, config.flip, seed))
+    try:
+        header = _was(read_header(store_place(config, cipher, folder=folder)))
+    except (IntegrityError, FormatError, StorageError):
+        return False
+    return all(header[name] == wanted[name] for name in ("source", "classes", "split", "views", "preparation"))
 
 
 def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> EncryptedStore:
@@ -246,9 +264,11 @@ def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
         "source": "the source changed (files, or how they are windowed and resized)",
         "classes": "the classes changed (from {old} to {new})",
         "split": "the labels or the split changed",
+        "contents": "the contents of images changed, though not the size and time of their files",
     }
     for name, reason in reasons.items():
-        if header[name] != wanted[name]:
+        # A store of an older MedVeil does not tell of contents.
+        if name in wanted and header.get(name, wanted[name]) != wanted[name]:
             return reason.format(old=_said(header[name]), new=_said(wanted[name]))
     return None
 

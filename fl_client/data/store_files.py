@@ -31,6 +31,7 @@ _SHAPE = {
     "key": str,
     "cipher": {str: (str, int, bool)},
     "source": str,
+    "contents?": str,
     "classes": [str],
     "split": str,
     "views": {"count": int, "augment": str, "flip": bool, "seed?": int},

@@ -28,7 +28,7 @@ from fl_client.workbench import pick_device
 from medveil.audit import Head
 from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
-from medveil.errors import ConfigError, MedVeilError, SignatureError
+from medveil.errors import BasisError, ConfigError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
 from medveil.plain import shown
 from medveil.shapes import read_document
@@ -185,7 +185,8 @@ class OwnHost(Host):
         self.why = shown(f"{kind}: {error}", most=_LONGEST_WHY)
         reason = error.reason if isinstance(error, SignatureError) else None
         about = getattr(error, "where", None)
-        self._refused = self._records.refused(message, context, kind=kind, about=about, reason=reason)
+        changed = error.parts if isinstance(error, BasisError) else ()
+        self._refused = self._records.refused(message, context, kind=kind, about=about, reason=reason, changed=changed)
 
     def refused(self, message: Message, told: str, code: int = RAISED) -> Message:
         """The reply that refuses, signed; unsigned where no order of the server's came.
@@ -240,6 +241,7 @@ class OwnHost(Host):
                 keep_model=True,
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
+                served=any(_served(self._folder(run) / "served.json").values()),
                 judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
                 leaving=Leaving(self._limits.smallest_count),
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -79,12 +79,20 @@ class SiteRecords:
                 details[PACKED] = inside.digest
                 layouts.append(inside)
         details["fingerprint"] = site.cipher.fingerprint
+        details["basis"] = site.images.basis.keyed(site.setup.key.subkey("state"))
         head = self._append(ANSWERED, details, tensors, *layouts)
         put_head(content, head)
         return head
 
     def refused(
-        self, message: Message, context: Context, *, kind: str, about: str | None, reason: str | None = None
+        self,
+        message: Message,
+        context: Context,
+        *,
+        kind: str,
+        about: str | None,
+        reason: str | None = None,
+        changed: Sequence[str] = (),
     ) -> Head:
         """A message is about to be refused.
 
@@ -96,9 +104,12 @@ class SiteRecords:
             The limit it concerns; anything else is not written down.
         reason
             What is wrong with its signature, where that is why.
+        changed
+            Which parts of what the run stands on are others than it began with (`medveil.basis`), where that is why.
         """
         limit = about if about in _LIMITS else None
-        why = {} if reason is None else {"reason": reason}
+        why: dict[str, Any] = {} if reason is None else {"reason": reason}
+        why |= {"changed": list(changed)} if changed else {}
         return self._append(REFUSED, {**_about(message, context), "error": kind, "limit": limit, **why})
 
     def unapproved(self, message: Message, context: Context, app: str) -> None:

@@ -177,8 +177,24 @@ def _figures(facts: Mapping[str, Any]) -> str:
     )
     majority = _number(metrics.get(measure_key("test", "majority-rate")))
     base = f"Always naming this site's most frequent test class gives an accuracy of {majority}."
-    note = "Measured once, when the run ended, on this site's own images, which the training did not see."
-    return "\n\n".join([note, _table(["", "Test", "Validation"], rows), said, base])
+    return "\n\n".join([_held_out(facts), _table(["", "Test", "Validation"], rows), said, base])
+
+
+def _held_out(facts: Mapping[str, Any]) -> str:
+    """On which images the figures were measured; that training did not see them is said where it is known."""
+    found = facts.get("held_out")
+    measured = "Measured once, when the run ended, on this site's own images"
+    if not isinstance(found, Mapping) or not found.get("known"):
+        return (
+            f"{measured} of the parts for test and validation. Whether the training saw none of them is not known: an "
+            "older MedVeil began the run, which wrote down less of what it stood on."
+        )
+    if found.get("copies"):
+        return (
+            f"{measured} of the parts for test and validation. Some of them have the very contents of images that were "
+            "trained on, so these figures say too much."
+        )
+    return f"{measured}, which the training did not see: what the run stood on was compared at every round."
 
 
 def _calibration(found: Mapping[str, Any]) -> str:

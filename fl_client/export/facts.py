@@ -72,6 +72,10 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "warnings": [] if source.ungrouped else list(source.warnings),
             "ungrouped": leaving.count(source.ungrouped),
         },
+        "held_out": {
+            "known": not site.images.basis.older,
+            "copies": bool(site.images.basis.basis.copies),
+        },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         "test_accuracy_interval": accuracy_interval(metrics),
         "calibration": _told(fitted, leaving, {part: labels[part][kept[part]] for part in _MEASURED}),

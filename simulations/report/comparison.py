@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ _HEADS = (
 )
 
 
-def write_comparison(folder: str | Path, rows: list[ArmResult]) -> Path:
+def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mapping[str, str] | None = None) -> Path:
     """Write ``compare.html``, ``compare.json``, ``compare.csv`` and ``compare.md`` about arms that were run.
 
     Parameters
@@ -55,6 +55,8 @@ def write_comparison(folder: str | Path, rows: list[ArmResult]) -> Path:
         Where they go.
     rows
         The arms in the order of the tables. Every number is computed from their run folders.
+    basis
+        Digests of the data that all of them stand on, by part, where they are known.
 
     Returns
     -------
@@ -76,6 +78,7 @@ def write_comparison(folder: str | Path, rows: list[ArmResult]) -> Path:
         "version": 1,
         "name": title,
         "setting": setting,
+        "basis": dict(basis or {}),
         "arms": [_as_data(each) for each in arms],
     }
     flat = [_flat(each) for each in arms]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import shutil
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -847,3 +848,39 @@ def test_a_site_whose_limits_let_a_server_learn_its_key_is_told_before_it_approv
         (point,) = [each for each in check(load_site(files.file), read) if each.what == "policies"]
         assert (point.state == "warning") == told
         assert ("78 % of in-block places" in point.found) == told
+
+
+def test_a_restarted_site_tests_on_nothing_that_a_run_trained_on(
+    files: OwnFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = open_keys(files, read)
+    host = OwnHost(files, keys)
+    assert not make_app(host)(train(host, run()), context(run())).has_error()
+    values = yaml.safe_load(files.file.read_text())
+    values["data"]["test"] = 0.4
+    files.file.write_text(yaml.safe_dump(values))
+    told = refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
+    # The server hears nothing of what is at the site; the site's own log and its audit log name it.
+    assert told == "BasisError: see the log of the site"
+    assert "data.test was 0.15, and is 0.4" in caplog.text
+    assert "from training to validation or test" in caplog.text
+    refused = records(files, "refused")[-1]
+    assert (refused["error"], refused["changed"]) == ("BasisError", ["settings", "split"])
+    # Under a key of the site's, as others may read the log.
+    site = host.site_for({RUN_KEY: run().to_json()})
+    (written,) = {each["basis"] for each in records(files, "answered")}
+    assert written == site.images.basis.keyed(keys.own.current.subkey("state"))
+    assert site.images.basis.basis.digest not in files.audit.path.read_text()
+    # With its record gone and the store built anew, it still is another.
+    shutil.rmtree(files.own / "basis")
+    shutil.rmtree(files.own / "stores")
+    assert (
+        refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
+        == "BasisError: see the log of the site"
+    )
+    (files.own / "site.json").unlink()
+    assert (
+        refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
+        == "BasisError: see the log of the site"
+    )
+    assert "is not known any more" in caplog.text

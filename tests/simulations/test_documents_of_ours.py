@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from collections.abc import Callable, Iterator
@@ -11,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from fl_client.data.contents import _known
 from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.own_site import _served
 from fl_client.deployment.supervisor import read_state
 from fl_client.export.described import parsed
-from fl_client.site_files import refuse_changed_images
+from fl_client.site_basis import SiteBasis
 from fl_server.config import ServerConfig, ServerSettings
 from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.progress import as_text, progress
@@ -30,6 +32,7 @@ from medveil import processes
 from medveil.audit import AuditLog, canonical, digest_of
 from medveil.audit_heads import kept_in, load_heads
 from medveil.audit_verify import verify
+from medveil.basis import Image, basis_of, read_basis, refuse_change
 from medveil.contract import RunConfig
 from medveil.errors import MedVeilError
 from medveil.files import make_folder, write_json
@@ -45,6 +48,11 @@ RAW = ["", "[", "null", "NaN", "Infinity", "1e999", "1" * 5000, "[" * 100_000, '
 AT = "2026-11-28T10:00:00+00:00"
 MEASURED = {"loss": 0.5, "accuracy": 0.5, "balanced_accuracy": 0.5, "auroc": None, "n": 10}
 LINE = {"round": 1, "site": "all", "phase": "train", **MEASURED, "seconds": 1.0, "bytes_up": 1, "bytes_down": 1}
+BASIS = basis_of(
+    [Image("i", b"\1" * 32, "a", None, "train"), Image("j", b"\2" * 32, "b", "p", "test")],
+    classes=["a", "b"],
+    settings={"seed": 0, "data.test": 0.5},
+)
 RUN = RunConfig(run="0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab", classes=["a", "b"])
 
 
@@ -137,7 +145,18 @@ SIMPLE: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
     ),
     "site.json": (
         {"format": "medveil-site", "version": 1, "run": "r", "source": "s"},
-        lambda path: refuse_changed_images(path.parent, run="r", source="s", site="anna"),
+        lambda path: SiteBasis(path.parent, run="r", basis=BASIS, site="anna").check(
+            served=True, agrees=lambda source: source == "s"
+        ),
+    ),
+    "basis": (
+        {"format": "medveil-basis", "version": 1, "run": "r", "older": False, "parts": BASIS.parts}
+        | {"settings": BASIS.settings, "classes": ["a", "b"], "rows": base64.b64encode(BASIS.rows).decode()},
+        lambda path: refuse_change(read_basis(path), BASIS, where="anna", cure="start anew"),
+    ),
+    "contents": (
+        {"format": "medveil-contents", "version": 1, "files": {"/x": ["1.2.3", "ab" * 32]}},
+        _known,
     ),
     "manifest": (MANIFEST, read_manifest),
     "summary": (SUMMARY, read_summary),

@@ -1,0 +1,131 @@
+"""What a run stands on at a site: fixed by its first round there, and compared at every start and every round after.
+
+A run that went on over other images, labels, groups, settings or weights would test on images it was trained on, and
+nothing in its figures would show it. So a site refuses, whoever asks and whatever was restarted. What it stands on is
+kept in the site's own folder and never leaves it: a digest of labels or names can be guessed by whoever has a list.
+
+A run that an older MedVeil began has no such record. What that wrote down (ids, sizes and times of files; and in the
+store classes, labels and split) is compared, and where it agrees the run goes on, with a warning of what cannot be
+compared: contents, groups, and the weights it began with. Where nothing is left to compare, or it disagrees, the run is
+refused: nobody can say any more which images it was trained on, and a figure that may be wrong is worse than none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
+from medveil.basis import IMAGES, LABELS, SPLIT, Basis, changed, differences, read_basis, refuse_change, write_basis
+from medveil.errors import BasisError
+from medveil.files import locked, make_folder
+from medveil.log import logger
+from medveil.shapes import read_document
+
+FOLDER = "basis"
+CURE = "put back what it began with and start again, or start a new run"
+_log = logger("site")
+
+
+class SiteBasis:
+    """What one run stands on at one site.
+
+    Parameters
+    ----------
+    folder
+        The site's own.
+    run
+        Identity of the run.
+    basis
+        What it would stand on now.
+    site
+        Name of the site.
+    renew
+        Looks again, at every round: for images that are read anew in every epoch, and lie in no store.
+    """
+
+    def __init__(
+        self, folder: Path, *, run: str, basis: Basis, site: str, renew: Callable[[], Basis] | None = None
+    ) -> None:
+        self.basis, self._site, self._run, self._folder = basis, site, run, folder
+        self._renew = renew
+        self._path = folder / FOLDER / f"{run}.json"
+
+    @property
+    def older(self) -> bool:
+        """Whether an older MedVeil began the run, so that not all of what it began with is known."""
+        return self._path.is_file() and read_basis(self._path).older
+
+    def check(self, *, served: bool, agrees: Callable[[str], bool]) -> None:
+        """Refuse to open a run over something else than it began with.
+
+        Parameters
+        ----------
+        served
+            Whether the run is known to have trained here.
+        agrees
+            Whether the images, by what an older MedVeil called their source, and its store are what there is now.
+
+        Raises
+        ------
+        BasisError
+            Says what differs.
+        IntegrityError, FormatError, StorageError
+            What was written down cannot be read.
+        """
+        if self._path.is_file():
+            refuse_change(read_basis(self._path), self.basis, where=self._site, cure=CURE)
+            return
+        trained = served or (self._folder / "stems" / self._run).is_dir()
+        described = self._described()
+        if described is not None and "basis" not in described:
+            self._take_over(described.get("source", ""), agrees)
+        elif trained and described is None:
+            problem = "the run has trained here, and what it stood on is not known any more"
+            raise BasisError(problem, where=self._site, cure="start a new run", parts=("unknown",))
+        elif trained and described is not None:
+            # The record is gone, and its digests are left: what differs is named, and not how much of it.
+            differing = differences(described["basis"], self.basis.parts)
+            if differing:
+                raise changed(differing, where=self._site, cure=CURE)
+
+    def hold(self) -> None:
+        """At a round: fix what the run stands on if this is its first here, and refuse it if it is another.
+
+        Raises
+        ------
+        BasisError
+            Says what differs.
+        IntegrityError, FormatError, StorageError
+            What was written down cannot be read, or cannot be written.
+        """
+        make_folder(self._path.parent, mode=0o700)
+        with locked(self._path):
+            if not self._path.is_file():
+                write_basis(self._path, self.basis, run=self._run)
+        now = self.basis if self._renew is None else self._renew()
+        refuse_change(read_basis(self._path), now, where=self._site, cure=CURE)
+
+    def keyed(self, key: bytes) -> str:
+        """The digest under a key of the site's own, for its audit log: a reader learns whether it changed, no more."""
+        return self.basis.keyed(key, self._run)
+
+    def _described(self) -> dict[str, Any] | None:
+        """What ``site.json`` says of this run; None where it tells of another, or is not there."""
+        path = self._folder / DESCRIPTION
+        if not path.is_file():
+            return None
+        shape = {"run?": str, "basis?": {str: str}}
+        found = read_document(path, shape, name=FORMAT, newest=VERSION)
+        return found if found.get("run") == self._run else None
+
+    def _take_over(self, source: object, agrees: Callable[[str], bool]) -> None:
+        if not agrees(str(source)):
+            problem = "the images changed since the run began, or their labels, classes, settings or split"
+            raise BasisError(problem, where=self._site, cure=CURE, parts=(IMAGES, LABELS, SPLIT))
+        told = "an older MedVeil began this run: contents and groups of its images, and the weights it began with"
+        _log.warning("%s: %s, cannot be compared; all else agrees, and from now on all is compared", self._site, told)
+        make_folder(self._path.parent, mode=0o700)
+        write_basis(self._path, replace(self.basis, older=True), run=self._run)
