@@ -51,8 +51,15 @@ def refuse_changed_images(folder: Path, *, run: str, source: object, site: str) 
         raise DataError("the images changed since the run began", where=site, cure="start a new run")
 
 
-def write_predictions(folder: Path, *, ids: Any, labels: Any, probabilities: Any) -> None:
-    """Keep the class probabilities (n, K) of the test images (StorageError where the disk refuses)."""
+def write_predictions(folder: Path, *, ids: Any, labels: Any, probabilities: Any, groups: Any) -> None:
+    """Keep the class probabilities (n, K) of the test images (StorageError where the disk refuses).
+
+    Parameters
+    ----------
+    groups
+        (n,) what names the group of each image: no name of a patient, as `group_names` makes them.
+    """
     packed = io.BytesIO()
-    np.savez(packed, ids=np.asarray(ids, dtype=str), labels=labels, probabilities=probabilities, split="test")
+    named = {"ids": np.asarray(ids, dtype=str), "groups": np.asarray(groups, dtype=str)}
+    np.savez(packed, **named, labels=labels, probabilities=probabilities, split="test")
     write_bytes(folder / _PREDICTIONS, packed.getvalue(), mode=0o600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -25,3 +26,16 @@ class Skipped(NamedTuple):
 
     path: str
     reason: str
+
+
+def group_names(items: Sequence[Item], ids: Iterable[str]) -> list[str]:
+    """What names the group of each of some images: the id of its first image in the source, its own without a group.
+
+    So a group is called the same at every site and in every run, and no patient is named.
+    """
+    first: dict[str, str] = {}
+    group = {item.id: item.group for item in items}
+    for item in items:
+        if item.group is not None:
+            first.setdefault(item.group, item.id)
+    return [each if (own := group.get(each)) is None else first[own] for each in ids]

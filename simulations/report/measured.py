@@ -14,10 +14,11 @@ from simulations.report.record import ALL, Mapping, RunRecord, number, read_run,
 from simulations.resampling import METRICS
 from simulations.statistics import (
     Equivalence,
+    Estimate,
     Interval,
     at_chance,
-    bootstrap_interval,
     equivalence_test,
+    estimate,
     mean_metric,
     prediction_agreement,
     resampling_note,
@@ -45,11 +46,16 @@ class ArmResult:
 
 
 class Score(NamedTuple):
-    """A metric of one arm: mean over seeds and sites, its 95 % interval, and the mean over sites of each seed."""
+    """A metric of one arm: mean over seeds and sites, its 95 % interval, and the mean over sites of each seed.
+
+    `rests` says what the mean rests on; `pooled` is the same metric over the images of all sites together.
+    """
 
     mean: float
     interval: Interval
     each: tuple[float, ...]
+    rests: Estimate
+    pooled: Estimate
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,8 @@ def _curve(records: list[RunRecord], measure: str) -> list[tuple[int, float]]:
 
 def _score(sites: list[Sites], metric: str) -> Score:
     each = tuple(mean_metric([one], metric) for one in sites)
-    return Score(mean_metric(sites, metric), bootstrap_interval(sites, metric), each)
+    found, pooled = estimate(sites, metric), estimate(sites, metric, pooled=True)
+    return Score(found.value, found.interval, each, found, pooled)
 
 
 def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str) -> Pair:
