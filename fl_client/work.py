@@ -9,7 +9,6 @@ from torch import Tensor
 
 from crypto.config import FIRST_DERIVATION
 from fl_client.batches import generator
-from fl_client.data.items import group_names
 from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
@@ -122,7 +121,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
     probabilities = predict(model, part, site.train_config)
-    groups = group_names(site.source.items, part.ids)
+    groups = site.source.group_names(part.ids)
     write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities, groups=groups)
     validated = predict(model, validation, site.train_config)
     leaving = site.setup.leaving

@@ -34,9 +34,13 @@ class BestRound:
         value = None if measured is None else measured.value
         if not self.wanted or round_ < 1 or measured is None or value is None:
             return
-        than = (value, self.value) if not self._sites else compared(measured, self._sites)
-        if self.value is None or (than is not None and than[1] is not None and improves(self._monitor, *than)):
+        if self.value is None or self._is_better(measured, value, self.value):
             self.value, self.round, self._sites = value, round_, dict(measured.sites)
+
+    def _is_better(self, measured: Measured, value: float, best: float) -> bool:
+        # A checkpoint of an older MedVeil does not know who measured its best round.
+        pair = compared(measured, self._sites) if self._sites else (value, best)
+        return pair is not None and improves(self._monitor, *pair)
 
     @property
     def state(self) -> dict[str, Any]:

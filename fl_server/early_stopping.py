@@ -71,7 +71,7 @@ class EarlyStopping:
         self._sites = dict(state.get("sites", {}))
 
     def _pair(self, measured: Measured, value: float) -> tuple[float, float] | None:
-        """This round's value and the best one's; None where they cannot be compared."""
+        """The value of this round and the best one's; None where they cannot be compared."""
         if self.best is None or not self._sites:
             return value, value if self.best is None else self.best
         return compared(measured, self._sites)

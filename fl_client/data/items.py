@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -28,14 +28,10 @@ class Skipped(NamedTuple):
     reason: str
 
 
-def group_names(items: Sequence[Item], ids: Iterable[str]) -> list[str]:
-    """What names the group of each of some images: the id of its first image in the source, its own without a group.
+def group_names(items: Iterable[Item]) -> dict[str, str]:
+    """What names the group of each image, by the image's id: the id of its first image, its own where it has no group.
 
     So a group is called the same at every site and in every run, and no patient is named.
     """
     first: dict[str, str] = {}
-    group = {item.id: item.group for item in items}
-    for item in items:
-        if item.group is not None:
-            first.setdefault(item.group, item.id)
-    return [each if (own := group.get(each)) is None else first[own] for each in ids]
+    return {item.id: item.id if item.group is None else first.setdefault(item.group, item.id) for item in items}

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fl_client.data.items import group_names
 from fl_client.export.calibration import (
     Calibration,
     Labels,
@@ -54,7 +53,9 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
     kept = {part: leaving.kept(labels[part]) for part in _MEASURED}
     labelled = {part: labels[part][kept[part]] for part in _MEASURED}
     logits = {part: as_logits(said[part][kept[part]]) for part in _MEASURED}
-    groups = {part: np.array(group_names(source.items, site.store.part(part).ids))[kept[part]] for part in _MEASURED}
+    groups = {
+        part: np.array(source.group_names(site.store.part(part).ids), dtype=str)[kept[part]] for part in _MEASURED
+    }
     fitted = calibrate(*((logits[part], labelled[part]) for part in _MEASURED), groups=groups["validation"])
     calibrated = probabilities_of(logits["test"], fitted.temperature)
     interval, how = accuracy_interval(metrics, calibrated.argmax(1) == labelled["test"], groups["test"], leaving)

@@ -24,6 +24,8 @@ from simulations.statistics import (
     resampling_note,
 )
 
+NOT_TESTED = "There were no test images, so there are no scores"
+
 
 @dataclass(frozen=True)
 class ArmResult:
@@ -124,6 +126,7 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured
     sites: list[Sites] = [record.predictions for record in own.values()]
     scores = {metric: _score(sites, metric) for metric in METRICS}
     summaries = [record.summary or {} for record in own.values()]
+    tested = any(len(each) for one in sites for each in one.values())
     return Measured(
         arm=row,
         seeds=tuple(own),
@@ -136,7 +139,7 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured
         seconds=_mean(each.get("seconds") for each in summaries),
         bytes_up=_mean(each.get("bytes_up") for each in summaries),
         bytes_down=_mean(each.get("bytes_down") for each in summaries),
-        note=resampling_note(sites),
+        note=resampling_note(sites) if tested else NOT_TESTED,
         folders=tuple((seed, record.folder) for seed, record in own.items()),
         curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},
     )
