@@ -67,6 +67,8 @@ def confusion(sites: Sites) -> Ints:
     classes = max(each.probabilities.shape[1] for each in sites.values())
     labels = np.concatenate([each.labels for each in sites.values()])
     predicted = np.concatenate([each.predicted for each in sites.values()])
+    if not len(labels):
+        return np.zeros((classes, classes), np.int64)
     made: Ints = confusion_matrix(labels, predicted, labels=np.arange(classes)).astype(np.int64)
     return made
 

@@ -59,6 +59,11 @@ class Score(NamedTuple):
     rests: Estimate
     pooled: Estimate
 
+    @property
+    def judged(self) -> Interval:
+        """The interval to judge by: that over all images where the mean over sites has none."""
+        return self.pooled.interval if self.rests.withheld else self.interval
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -133,7 +138,7 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured
         hidden=next(iter(own.values())).run_config.get("keys", "none") != "none",
         scores=scores,
         majority_rate=_mean(each.get("majority_rate") for each in summaries),
-        at_chance=at_chance(scores["auroc"].interval),
+        at_chance=at_chance(scores["auroc"].judged),
         pair=_pair(own, runs.get(row.twin), row.twin) if row.twin else None,
         thief={key: _worth(summaries, key) for key in ("owner", "wrong_key", "public_stem")},
         seconds=_mean(each.get("seconds") for each in summaries),
