@@ -323,9 +323,7 @@ def test_an_undefined_interval_is_null(tmp_path: Path) -> None:
     made = add_intervals(tmp_path)
     assert made["intervals"]["auroc"] is None
     # Twenty right answers of twenty leave room for wrong ones.
-    assert made["intervals"]["accuracy"][0] == pytest.approx(
-        stats.t.ppf(0.975, 19) ** -2 * 20 / (1 + 20 * stats.t.ppf(0.975, 19) ** -2)
-    )
+    assert made["intervals"]["accuracy"][0] == pytest.approx(20 / (20 + stats.t.ppf(0.975, 19) ** 2))
     assert made["intervals"]["accuracy"][1] == 1.0
 
 
