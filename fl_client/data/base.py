@@ -87,6 +87,8 @@ class Source(ABC):
     ungrouped: int = 0
     split: str = "drawn"
     hidden: HiddenUnder | None = None
+    _identity: str | None = None
+    _group_names: dict[str, str] | None = None
 
     def __init__(self, config: DataConfig) -> None:
         check_data_config(config)
@@ -95,8 +97,6 @@ class Source(ABC):
         self.name = source_name(config)
         self._listing: Listing | None = None
         self._form: Form | None = None
-        self._identity: str | None = None
-        self._group_names: dict[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.items)
