@@ -286,7 +286,8 @@ def _pooled(run: RunRecord) -> list[dict[str, Any]]:
         if each:
             mean = {"mean": (run.summary or {}).get(metric), "mean_bounds": words.interval(bounds.get(metric))}
             said = {"rests": words.rests(section(rests, metric)), "why": why.get(metric)}
-            rows.append({"name": title, **each, **mean, **said})
+            shown = {key: each.get(key) for key in ("value", "interval", "n", "groups", "withheld")}
+            rows.append({"name": title, **shown, **mean, **said})
     return rows
 
 
