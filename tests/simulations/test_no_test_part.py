@@ -62,3 +62,13 @@ def test_it_is_said_before_a_run() -> None:
     items = [Item("a", 0), Item("b", 1, split="train")]
     assert "no image is tested on" in said_of_no_test(items, 0.0)[0]
     assert said_of_no_test(items, 0.2) == said_of_no_test([*items, Item("c", 1, split="test")], 0.0) == []
+
+
+def test_a_page_shows_measures_over_all_images_beside_the_mean_of_sites(make_run: MakeRun) -> None:
+    run = make_run(rounds=1, examples=False)
+    summary = add_intervals(run)
+    text = " ".join(re.sub(r"<[^>]+>", " ", write_report(run).read_text()).split())
+    assert "Over the test images of all sites together" in text
+    for name in ("f1", "pr_auc", "sensitivity", "specificity"):
+        assert f"{summary['pooled'][name]['value']:.3f}" in text
+    assert "4 of 4 sites" in text
