@@ -22,6 +22,7 @@ from crypto.keys import Key, SimulatedKey
 from fl_client import work
 from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig
+from fl_client.data.shared import shared_source
 from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import RAISED, Host, kind_of, refusal
 from fl_client.leaving import EVERYTHING, Leaving, known
@@ -291,6 +292,7 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
     }
     if run.keys not in cipher_keys:
         raise ConfigError(f"'{run.keys}' is no key policy", where="keys", cure=f"one of {', '.join(cipher_keys)}")
+    data = _data_in(folder, settings.data)
     setup = SiteSetup(
         name=name,
         index=index,
@@ -298,7 +300,8 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
         key=own,
         cipher_key=cipher_keys[run.keys],
         thief_key=SimulatedKey(settings.seed, f"thief of {name}"),
-        data=_data_in(folder, settings.data),
+        data=data,
+        source=shared_source(data, run=f"{run.run}/{flower_run_id}"),
         folder=folder / "sites" / name,
         device=pick_device(settings.device),
         leaving=Leaving(EVERYTHING),

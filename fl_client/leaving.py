@@ -115,9 +115,11 @@ class Leaving:
 
     def rate(self, value: float | None, labels: Labels) -> float | None:
         """Another rate over the images of a part, 0 to 1, told as an accuracy is; None where it is withheld."""
-        if self.everything or value is None:
-            return value
-        told = stepped(value, self.size(labels[self.kept(labels)]) // self.smallest)
+        return None if value is None else self.share(value, self.size(labels[self.kept(labels)]))
+
+    def share(self, value: float, number: int) -> float | None:
+        """A share of a number of images of classes that are told of, in steps; None where it is withheld."""
+        told = value if self.everything else stepped(value, number // self.smallest)
         return told if math.isfinite(told) else None
 
     def majority(self, labels: Labels) -> dict[str, float]:

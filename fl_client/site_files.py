@@ -22,8 +22,21 @@ def write_description(folder: Path, details: Mapping[str, Any]) -> None:
     write_json(folder / DESCRIPTION, {"format": FORMAT, "version": VERSION, **details}, mode=0o600)
 
 
-def write_predictions(folder: Path, *, ids: Any, labels: Any, probabilities: Any) -> None:
-    """Keep the class probabilities (n, K) of the test images (StorageError where the disk refuses)."""
+def write_predictions(folder: Path, *, ids: Any, labels: Any, probabilities: Any, groups: Any) -> None:
+    """Keep the class probabilities (n, K) of the test images (StorageError where the disk refuses).
+
+    Parameters
+    ----------
+    groups
+        (n,) what names the group of each image: no name of a patient, as `group_names` makes them.
+    """
     packed = io.BytesIO()
-    np.savez(packed, ids=np.asarray(ids, dtype=str), labels=labels, probabilities=probabilities, split="test")
+    np.savez(
+        packed,
+        ids=np.asarray(ids, dtype=str),
+        groups=np.asarray(groups, dtype=str),
+        labels=labels,
+        probabilities=probabilities,
+        split="test",
+    )
     write_bytes(folder / _PREDICTIONS, packed.getvalue(), mode=0o600)

@@ -60,7 +60,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     ConfigError, DataError, StorageError, KeyMaterialError
         The site's images, settings, disk or key cannot serve this run, or the images changed since it began.
     """
-    source = open_source(setup.data)
+    source = open_source(setup.data) if setup.source is None else setup.source
     _refuse_others(source, run)
     if setup.judge is not None:
         setup.judge(len(source))

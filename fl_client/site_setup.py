@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from crypto.keys import Key
+from fl_client.data.base import Source
 from fl_client.data.config import DataConfig
 from fl_client.leaving import Leaving
 
@@ -31,6 +32,8 @@ class SiteSetup:
         Another key, for measuring what a wrong key gives.
     data
         The site's images.
+    source
+        They, open already, where several sites share them; None opens them.
     folder
         Where the site keeps its store and private state.
     device
@@ -60,4 +63,5 @@ class SiteSetup:
     verify: bool = False
     served: bool = False
     judge: Callable[[int], None] | None = None
+    source: Source | None = None
     leaving: Leaving = field(default_factory=Leaving)

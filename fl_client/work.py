@@ -126,7 +126,8 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
     probabilities = predict(model, part, site.train_config)
-    write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities)
+    groups = site.source.group_names(part.ids)
+    write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities, groups=groups)
     validated = predict(model, validation, site.train_config)
     leaving = site.setup.leaving
     metrics = leaving.measured("validation", validation.labels, validated)

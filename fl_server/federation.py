@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import VALIDATE, Recorder
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
+from fl_server.same_sites import Measured
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher
@@ -140,7 +142,10 @@ class Federation:
             kind=self.config.kind,
             packed=self.config.packed,
         )
+        self._recorder.validated_apart = self._validates_apart
         self._start(initial, strategy)
+        if self._validates_apart and not self._round:
+            self._validate(strategy)
         while self._round < self.config.rounds and not self._stopping.stops:
             self._train(self._round + 1, strategy)
         return self._finish(strategy)
@@ -222,7 +227,9 @@ class Federation:
         self._tensors, self._round = to_tensors(arrays), round_
         made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out)
         if "validation" in made:
-            self._see(round_ - 1, made["validation"][self.server.monitor])
+            self._see(round_ - 1)
+        if self._validates_apart:
+            self._validate(strategy)
         self._save(strategy)
 
     def _finish(self, strategy: Checked) -> dict[str, Any]:
@@ -251,9 +258,8 @@ class Federation:
     def _choose(self, strategy: Checked) -> dict[str, Any]:
         """Go back to the best round, where that is wanted and it is not the last; says which model is left."""
         last = self._round
-        if self._best.wanted and self._round:
-            made = self._measure(VALIDATE, strategy)
-            self._see(last, made["validation"][self.server.monitor] if "validation" in made else None)
+        if self._best.wanted and self._round and not self._validates_apart:
+            self._validate(strategy)
         kept = self._best.described(last)
         if kept["round"] != last:
             found = checkpoints.load_round(self._checkpoints, kept["round"], run=self.config.run)
@@ -282,9 +288,27 @@ class Federation:
             raise FederationError(f"no site measured the final model{reasons}", where=kind)
         return self._recorder.close(seconds=time.monotonic() - began)
 
-    def _see(self, round_: int, value: float | None) -> None:
-        self._stopping.see(round_, value)
-        self._best.see(round_, value)
+    @property
+    def _validates_apart(self) -> bool:
+        """Whether all sites measure the model after each round: where they take turns in training, and rounds compete.
+
+        Those that train next would be others each time, and what they measure could not be compared.
+        """
+        return self.server.fraction < 1 and (self.server.patience > 0 or self._best.wanted)
+
+    def _validate(self, strategy: Checked) -> None:
+        """Have the model that is at hand measured on every site's validation images."""
+        self._measure(VALIDATE, strategy)
+        self._see(self._round)
+
+    def _see(self, round_: int) -> None:
+        """Take in what the phase that just closed measured on validation images."""
+        lines = self._recorder.by_site.get("validation", {})
+        values = {site: line[self.server.monitor] for site, line in lines.items()}
+        known = {site: value for site, value in values.items() if value is not None}
+        measured = Measured(known, functools.partial(self._weights.among, phase="validation"))
+        self._stopping.see(round_, measured)
+        self._best.see(round_, measured)
 
     # -- parts of it -------------------------------------------------------------------------------------------------
 

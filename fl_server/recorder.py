@@ -41,6 +41,10 @@ class Recorder:
     ----------
     refused
         Reason for each site of this phase whose measures are not possible: its reply does not count.
+    by_site
+        By phase, the lines of the sites that counted when the last was closed.
+    validated_apart
+        Whether every round is validated at all sites, so that what some measured before they trained is not written.
     """
 
     def __init__(self, log: MetricsLog, watch: Watcher, weights: Weights) -> None:
@@ -49,6 +53,8 @@ class Recorder:
         self.bytes_up = self.bytes_down = 0
         self._lines: dict[str, list[Line]] = {}
         self.metrics: dict[str, dict[str, float | None]] = {}
+        self.by_site: dict[str, dict[str, Line]] = {}
+        self.validated_apart = False
 
     @property
     def totals(self) -> dict[str, Any]:
@@ -94,6 +100,8 @@ class Recorder:
                 bytes_down=down,
             )
         )
+        if kind == "train" and self.validated_apart:
+            return
         if validation is not None and has_phase(metrics, validation):
             of_round = round_ - 1 if kind == "train" else round_
             self._write(
@@ -116,9 +124,11 @@ class Recorder:
             The line of each phase measured, by phase.
         """
         made = {}
+        self.by_site = {}
         left_out = set(leaving_out)
         for phase, lines in self._lines.items():
             counted = [each for each in lines if each["site"] not in left_out]
+            self.by_site[phase] = {each["site"]: each for each in counted}
             traffic = {name: total(lines, name) for name in ("bytes_up", "bytes_down")}
             wall = None if traffic["bytes_down"] is None else seconds
             measures = together(counted, functools.partial(self._weights.among, phase=phase))

@@ -16,7 +16,10 @@ from medveil.shapes import read_document
 FORMAT = "medveil-summary"
 VERSION = 1
 _MAJORITY = measure_key("test", "majority-rate")
-_NO_INTERVALS = "class probabilities stay at the sites; a simulation adds intervals from them"
+_NO_INTERVALS = (
+    "class probabilities stay at the sites, so there are no intervals and no measures over all images together; of "
+    "accuracy the mean over sites weighted by images is that of all images; a simulation adds both"
+)
 
 _MEASURED = {**dict.fromkeys(MEASURES, (float, None)), "n": (int, None), "majority_rate?": (float, None)}
 _KEPT = {"round": int, "by": (str, None), "value": (float, None)}
@@ -69,12 +72,26 @@ def summarise(
         "rounds": rounds,
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
         "sites": sites,
+        "rests_on": _rests_on(sites, weights),
         "held": [asdict(each) for each in weights.held(list(sites))],
         "intervals": None,
         "intervals_note": _NO_INTERVALS,
         "thief": _thief(run, evaluated, weights),
         **totals,
     }
+
+
+def _rests_on(sites: Mapping[str, Mapping[str, Any]], weights: Weights) -> dict[str, Any]:
+    """How many sites, and how many of their test images, stand behind each mean over sites.
+
+    A measure is undefined at a site without test images or with those of one class, and not told where images are few.
+    """
+    made = {}
+    for name in MEASURES:
+        known = weights.among([site for site, measures in sites.items() if measures[name] is not None], "test")
+        n = sum(sites[site]["n"] or 0 for site in known)
+        made[name] = {"n": n, "sites": len(known), "of_sites": len(sites)}
+    return made
 
 
 def read_summary(path: Path) -> dict[str, Any]:

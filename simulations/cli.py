@@ -174,18 +174,30 @@ def _configured(arguments: argparse.Namespace) -> ExperimentConfig:
     return load_with_model(ExperimentConfig, file, overrides)
 
 
-def _print_result(summary: dict[str, object]) -> None:
+def _print_result(summary: dict[str, Any]) -> None:
     parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
     for key in ("accuracy", "balanced_accuracy", "auroc"):
         value = summary[key]
         if isinstance(value, float):
-            interval = (summary.get("intervals") or {}).get(key)  # type: ignore[attr-defined]
+            interval = (summary.get("intervals") or {}).get(key)
             within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-            parts.append(f"{key.replace('_', ' ')} {value:.3f}{within}")
+            parts.append(f"{key.replace('_', ' ')} {value:.3f}{within}{_caveat(summary, key)}")
     rate = summary.get("majority_rate")
     if isinstance(rate, float):
         parts.append(f"majority rate {rate:.3f}")
+    if not summary.get("n"):
+        parts.append("no test images, so no scores")
     tell("; ".join(parts))
+
+
+def _caveat(summary: dict[str, Any], key: str) -> str:
+    """Where a mean does not rest on every site: on how many, and the measure over all images."""
+    rests = (summary.get("rests_on") or {}).get(key) or {}
+    pooled = ((summary.get("pooled") or {}).get(key) or {}).get("value")
+    if not rests or rests["sites"] == rests["of_sites"]:
+        return ""
+    over_all = "" if pooled is None else f"; over all images {pooled:.3f}"
+    return f" ({rests['sites']} of {rests['of_sites']} sites{over_all})"
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

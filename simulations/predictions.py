@@ -28,14 +28,22 @@ class Predictions:
         (n,) int64, class indices.
     probabilities
         (n, K) float32, rows summing to 1.
+    groups
+        (n,) str, what names the group (a patient) of each image; None where each image is one of its own.
     """
 
     ids: npt.NDArray[np.str_]
     labels: Ints
     probabilities: npt.NDArray[np.float32]
+    groups: npt.NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def group_of_each(self) -> npt.NDArray[np.str_]:
+        """(n,) str, the name of each image's group: its own where it has none."""
+        return self.ids if self.groups is None else self.groups
 
     @property
     def predicted(self) -> Ints:
@@ -60,6 +68,8 @@ class Predictions:
         n = len(self.ids)
         if self.ids.ndim != 1 or self.labels.shape != (n,) or self.probabilities.shape[:1] != (n,):
             raise IntegrityError("ids, labels and probabilities are not of one length", where=where)
+        if self.group_of_each.shape != (n,):
+            raise IntegrityError("ids and groups are not of one length", where=where)
         if self.probabilities.ndim != 2 or self.probabilities.shape[1] < 2:
             raise IntegrityError("probabilities are not an (n, K) table of at least two classes", where=where)
         if len(np.unique(self.ids)) != n:
@@ -101,6 +111,8 @@ def _read(file: Path) -> Predictions:
             ids=stored["ids"].astype(np.str_),
             labels=stored["labels"].astype(np.int64),
             probabilities=stored["probabilities"].astype(np.float32),
+            # An older MedVeil wrote none.
+            groups=stored["groups"].astype(np.str_) if "groups" in stored else None,
         )
     except (DataError, ValueError, TypeError, KeyError) as error:
         raise IntegrityError("is not a whole file of predictions", where=file, cure="evaluate again") from error

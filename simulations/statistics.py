@@ -1,7 +1,8 @@
 """What a measured difference or a measured score is worth: intervals, agreement, equivalence.
 
 Everything here works on *predictions*, per image, because sites and seeds often predict the same images: counting each
-such prediction as a fresh observation would make every interval too narrow. The unit that is resampled is the image.
+such prediction as a fresh observation would make every interval too narrow, and so would taking apart what belongs
+together (``data.group_by``). The unit is the group of images: an image where nothing is grouped.
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.metrics import confusion_matrix
 
+from fl_client.intervals import FEWEST_GROUPS, LEVEL, NONE, Interval, effective_size, even_size, wilson
 from medveil.errors import DataError
 from medveil.files import read_json, write_json
 from medveil.shapes import check_shape
 from simulations.predictions import Floats, Ints, Predictions, Runs, Sites, load_predictions
 from simulations.resampling import (
+    FEWEST,
     METRICS,
+    POOLED,
+    WEIGHTED,
+    Design,
     Metric,
     accuracies,
     aurocs,
     balanced_accuracies,
     design_of,
+    group_of_each,
     image_of_each,
     means,
-    resamples,
+    pooled_means,
+    replicates,
 )
 
-RESAMPLES = 1000
-
-
-class Interval(NamedTuple):
-    """A confidence interval; NaN where the quantity is undefined."""
-
-    low: float
-    high: float
+_RESTS = ("n", "groups", "sites", "of_sites")
 
 
 def accuracy(labels: Ints, probabilities: npt.NDArray[np.float32]) -> float:
@@ -66,6 +67,8 @@ def confusion(sites: Sites) -> Ints:
     classes = max(each.probabilities.shape[1] for each in sites.values())
     labels = np.concatenate([each.labels for each in sites.values()])
     predicted = np.concatenate([each.predicted for each in sites.values()])
+    if not len(labels):
+        return np.zeros((classes, classes), np.int64)
     made: Ints = confusion_matrix(labels, predicted, labels=np.arange(classes)).astype(np.int64)
     return made
 
@@ -76,41 +79,152 @@ def mean_metric(runs: Runs, metric: str) -> float:
     return float(means(runs, metric, ones)[0])
 
 
-def bootstrap_interval(
-    runs: Runs, metric: str, *, n_boot: int = RESAMPLES, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap interval of `mean_metric`, with the image as the unit.
+@dataclass(frozen=True)
+class Estimate:
+    """A measure with what it rests on.
+
+    Attributes
+    ----------
+    value
+        NaN where undefined.
+    interval
+        Its 95 % interval; NaN where there is none.
+    n, groups
+        Test images and groups of them that it rests on.
+    sites, of_sites
+        Sites that it rests on, and how many there are: of several runs the fewest.
+    withheld
+        Why there is no interval; empty where there is one.
+    """
+
+    value: float
+    interval: Interval
+    n: int
+    groups: int
+    sites: int
+    of_sites: int
+    withheld: str = ""
+
+    def as_data(self) -> dict[str, Any]:
+        """As a document holds it."""
+        bounds = None if math.isnan(self.interval.low) else list(self.interval)
+        value = None if math.isnan(self.value) else self.value
+        rests = {"n": self.n, "groups": self.groups, "sites": self.sites, "of_sites": self.of_sites}
+        return {"value": value, "interval": bounds, **rests, "withheld": self.withheld or None}
+
+
+def estimate(runs: Runs, metric: str, *, pooled: bool = False, level: float = LEVEL) -> Estimate:
+    """A measure and its interval, the group of images as the unit.
 
     Parameters
     ----------
     runs
         Predictions by site, one mapping for each run (seed).
     metric
-        One of `METRICS`.
-    n_boot
-        Resamples.
+        One of `METRICS`; where `pooled`, one of `POOLED`.
+    pooled
+        Over the images of all sites together. Otherwise the mean over sites, as `mean_metric`.
     level
         Coverage aimed at.
-    seed
-        Seed of the resampling.
-
-    Returns
-    -------
-    Interval
-        Both NaN where the metric itself is undefined.
 
     Notes
     -----
-    Images are drawn with replacement among the images of each site; sites (of one run or of several) that predict some
-    of the same images form one group, whose images are drawn jointly, an image bringing all of its predictions along
-    (Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, section 3.8). The trained models are taken as
-    given: what another seed would have changed is not part of the interval.
+    The variance is that of the jackknife that leaves out one group after another within its site (for smooth measures
+    what the cluster bootstrap comes to; Davison and Hinkley, *Bootstrap Methods and their Application*, 1997, sections
+    2.7.3 and 3.8; Obuchowski, *Biometrics* 53 (1997), for areas under ROC curves). `fl_client.intervals.wilson` makes
+    an interval of it. A percentile bootstrap of few groups is too short, and of groups that are all right it has no
+    width. An image brings all of its predictions along, whichever sites and seeds made them; sites with few groups are
+    one stratum. The mean over sites gets no interval where one of them has too few groups for a variance of its own; an
+    accuracy does, since its mean weighted by images is that of all images.
+
+    The trained models are taken as given: what another seed would have changed is not part of the interval.
     """
-    if math.isnan(mean_metric(runs, metric)):
-        return Interval(math.nan, math.nan)
-    draws = np.concatenate([means(runs, metric, counts) for counts in resamples(runs, n_boot=n_boot, seed=seed)])
-    low, high = np.nanpercentile(draws, [50 * (1 - level), 50 * (1 + level)])
-    return Interval(float(low), float(high))
+    measured = [_defined(sites, metric, pooled=pooled) for sites in runs]
+    ones = [{site: np.ones((1, len(each))) for site, each in sites.items()} for sites in runs]
+    mean = pooled_means if pooled else means
+    value = float(mean(runs, metric, ones)[0])
+    counted = [{site: sites[site] for site in names} for sites, names in zip(runs, measured, strict=True)]
+    if math.isnan(value):
+        return Estimate(value, NONE, 0, 0, 0, _fewest(runs), "undefined at every site" if not pooled else "undefined")
+    design = design_of(counted)
+    rests = (design.images, design.groups, _fewest(counted), _fewest(runs))
+    least = _least_groups(counted, metric)
+    whole = pooled or metric == "accuracy"
+    withheld = _too_few(least) or ("" if whole else _small_sites(counted, metric))
+    if withheld:
+        return Estimate(value, NONE, *rests, withheld)
+    variance, df = _jackknife(counted, metric, design, pooled=whole)
+    even = even_size(_sizes(design))
+    size = effective_size(value, variance, least=min(even, least), most=design.images)
+    return Estimate(value, wilson(value, size, min(df, least - 1), level=level), *rests)
+
+
+def interval_of(runs: Runs, metric: str, *, pooled: bool = False) -> Interval:
+    """The interval of `estimate`."""
+    return estimate(runs, metric, pooled=pooled).interval
+
+
+def _defined(sites: Sites, metric: str, *, pooled: bool) -> list[str]:
+    """The sites a measure rests on."""
+    if pooled:
+        return [site for site, each in sites.items() if len(each)]
+    found = {
+        site: WEIGHTED[metric](each.labels, each.probabilities, np.ones((1, len(each))))[0]
+        for site, each in sites.items()
+    }
+    return [site for site, value in found.items() if not math.isnan(value)]
+
+
+def _fewest(runs: Runs) -> int:
+    return min((len(sites) for sites in runs), default=0)
+
+
+def _jackknife(runs: Runs, metric: str, design: Design, *, pooled: bool) -> tuple[float, int]:
+    """The variance of a measure, and its degrees of freedom."""
+    mean = pooled_means if pooled else means
+    found = list(replicates(design))
+    values = np.concatenate([mean(runs, metric, each.counts) for each in found])
+    stratum = np.concatenate([each.stratum for each in found])
+    variance, strata = 0.0, np.unique(stratum)
+    for each in strata:
+        own = values[stratum == each]
+        own = own[np.isfinite(own)]
+        variance += (len(own) - 1) / len(own) * float(((own - own.mean()) ** 2).sum()) if len(own) else 0.0
+    return variance, len(values) - len(strata)
+
+
+def _sizes(design: Design) -> Ints:
+    members = [own for sites in design.members for own in sites.values()]
+    return np.bincount(np.concatenate(members), minlength=design.groups)
+
+
+def _least_groups(runs: Runs, metric: str) -> int:
+    """Groups that hold an image of a class, of the class with fewest of those that the measure needs."""
+    parts = [(each, site) for sites in runs for site, each in sites.items()]
+    group = group_of_each([each for each, _ in parts], [site for _, site in parts])
+    labels = np.concatenate([each.labels for each, _ in parts])
+    if metric == "accuracy":
+        return len(np.unique(group))
+    classes = np.unique(labels)
+    if parts[0][0].probabilities.shape[1] == 2 and metric in {"sensitivity", "specificity"}:
+        classes = np.array([int(metric == "sensitivity")])
+    return min(len(np.unique(group[labels == each])) for each in classes)
+
+
+def _too_few(groups: int) -> str:
+    if groups >= FEWEST_GROUPS:
+        return ""
+    return f"rests on {groups} group{'' if groups == 1 else 's'} of images; an interval needs {FEWEST_GROUPS}"
+
+
+def _small_sites(runs: Runs, metric: str) -> str:
+    """Why the mean over sites has no interval; empty where it has."""
+    each = [_least_groups([{site: own}], metric) for sites in runs for site, own in sites.items()]
+    whole = [_least_groups([{site: own}], "accuracy") for sites in runs for site, own in sites.items()]
+    small = sum(a < FEWEST_GROUPS or b < FEWEST for a, b in zip(each, whole, strict=True))
+    if not small:
+        return ""
+    return f"{small} of {len(each)} sites have too few groups of images; see the measure over all images"
 
 
 def at_chance(interval: Interval) -> bool:
@@ -167,7 +281,7 @@ def equivalence_test(a: Runs, b: Runs, *, margin: float = 0.01) -> Equivalence:
     -------
     Equivalence
         The mean over images of the difference of correctness (first averaged over the runs and sites that predict the
-        image), its 90 % interval, and the larger of the two one-sided p values.
+        image), its 90 % interval with the group as the unit, and the larger of the two one-sided p values.
 
     Raises
     ------
@@ -177,32 +291,35 @@ def equivalence_test(a: Runs, b: Runs, *, margin: float = 0.01) -> Equivalence:
     Notes
     -----
     Schuirmann, *J. Pharmacokinet. Biopharm.* 15 (1987). The variance is not taken to be less than
-    margin * (1 - margin), which a difference as large as the margin would itself have: where two arms seldom disagree
+    margin * (1 - margin) for each group, which a difference as large as the margin would itself have if images of a
+    group were all alike: where two arms seldom disagree
     the sample variance is too small under the hypothesis to be rejected (the reason for the restricted variance of
     Tango, *Stat. Med.* 17 (1998)). When no image is predicted differently there is no variance to speak of and the
-    binomial probability of seeing no such image is used, exactly: p = (1 - margin)**n.
+    binomial probability of seeing no such group is used, exactly: p = (1 - margin)**n for n groups of equal size.
     """
     if not 0 < margin < 1:
         raise DataError(f"margin is {margin}", cure="between 0 and 1, for example 0.01 for one point")
-    difference, discordant = _difference_per_image(a, b)
-    n = len(difference)
-    if not discordant:
-        return _no_difference(n, margin)
-    mean = float(difference.mean())
-    if n < 2:
-        return Equivalence(mean, Interval(math.nan, math.nan), 1.0, n, margin, "one image cannot show equivalence")
-    sample = float(difference.var(ddof=1))
-    floored = sample < margin * (1 - margin)
-    error = math.sqrt(max(sample, margin * (1 - margin)) / n)
-    p_value = max(float(stats.t.sf((margin - side * mean) / error, n - 1)) for side in (1, -1))
-    half = float(stats.t.ppf(0.95, n - 1)) * error
-    note = "paired t, image as the unit"
-    if floored:
+    each = _differences(a, b)
+    n = int(each.sizes.sum())
+    if not each.discordant:
+        return _no_difference(n, each.sizes, margin)
+    groups, mean = len(each.sizes), float(each.sums.sum() / n)
+    if groups < 2:
+        note = "one group of images cannot show equivalence"
+        return Equivalence(mean, Interval(math.nan, math.nan), 1.0, n, margin, note)
+    # A ratio of two sums over groups; with groups of one image it is the mean and its variance.
+    sample = groups / (groups - 1) * float(((each.sums - mean * each.sizes) ** 2).sum()) / n**2
+    floor = margin * (1 - margin) / even_size(each.sizes)
+    error = math.sqrt(max(sample, floor))
+    p_value = max(float(stats.t.sf((margin - side * mean) / error, groups - 1)) for side in (1, -1))
+    half = float(stats.t.ppf(0.95, groups - 1)) * error
+    note = "paired t, image as the unit" if groups == n else f"paired t, group as the unit ({groups} groups)"
+    if sample < floor:
         note += "; variance raised to that of a difference as large as the margin"
     return Equivalence(mean, Interval(mean - half, mean + half), p_value, n, margin, note)
 
 
-def add_intervals(run: str | Path, *, n_boot: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+def add_intervals(run: str | Path) -> dict[str, Any]:
     """Add 95 % intervals to ``RUN/summary.json`` and return what it then holds.
 
     Raises
@@ -217,26 +334,34 @@ def add_intervals(run: str | Path, *, n_boot: int = RESAMPLES, seed: int = 0) ->
     check_shape(summary, {}, where=path)
     sites = load_predictions(run)
     summary["intervals"] = None
-    summary["intervals_note"] = "no site has written predictions"
-    if sites:
-        made = {metric: bootstrap_interval([sites], metric, n_boot=n_boot, seed=seed) for metric in METRICS}
-        summary["intervals"] = {
-            metric: None if math.isnan(each.low) else [each.low, each.high] for metric, each in made.items()
-        }
-        summary["intervals_note"] = resampling_note([sites], n_boot=n_boot)
+    summary["intervals_note"] = "no site has written predictions of test images"
+    if any(len(each) for each in sites.values()):
+        summary |= described_intervals(sites)
     write_json(path, summary)
     return summary
 
 
-def resampling_note(runs: Runs, *, n_boot: int = RESAMPLES) -> str:
-    """What `bootstrap_interval` resamples for these runs, in a sentence."""
+def described_intervals(sites: Sites) -> dict[str, Any]:
+    """What summary.json says from predictions: intervals of measures, what they rest on, pooled measures."""
+    made = {metric: estimate([sites], metric).as_data() for metric in METRICS}
+    return {
+        "intervals": {metric: each["interval"] for metric, each in made.items()},
+        "intervals_withheld": {metric: each["withheld"] for metric, each in made.items() if each["withheld"]},
+        "intervals_note": resampling_note([sites]),
+        "rests_on": {metric: {key: each[key] for key in _RESTS} for metric, each in made.items()},
+        "pooled": {metric: estimate([sites], metric, pooled=True).as_data() for metric in POOLED},
+    }
+
+
+def resampling_note(runs: Runs) -> str:
+    """How `estimate` makes intervals of these runs, in a sentence."""
     design = design_of(runs)
     predictions = sum(len(each) for sites in runs for each in sites.values())
-    shared = predictions > design.images
-    how = "jointly over the sites and seeds that predict the same image" if shared else "within each site"
+    grouped = "" if design.groups == design.images else f" in {design.groups} groups that belong together"
+    shared = ", however many sites and seeds predict it" if predictions > design.images else ""
     given = "the trained models are" if len(runs) > 1 else "the trained model is"
-    drawn = f"{n_boot} resamples of {design.images} test images drawn {how}"
-    return f"95 % percentile bootstrap, {drawn}; {given} taken as given"
+    how = f"Wilson's with the variance between groups, over {design.images} test images{grouped}{shared}"
+    return f"95 % intervals: {how}; {given} taken as given"
 
 
 def _once(metric: Metric, labels: Ints, probabilities: npt.NDArray[np.float32]) -> float:
@@ -263,18 +388,40 @@ def _aligned(mine: Predictions, other: Predictions, site: str) -> tuple[Predicti
 
 
 def _taken(predictions: Predictions, order: npt.NDArray[np.intp]) -> Predictions:
-    return Predictions(predictions.ids[order], predictions.labels[order], predictions.probabilities[order])
+    return Predictions(
+        predictions.ids[order],
+        predictions.labels[order],
+        predictions.probabilities[order],
+        predictions.group_of_each[order],
+    )
 
 
-def _difference_per_image(a: Runs, b: Runs) -> tuple[Floats, bool]:
-    """Mean difference of correctness of each image, and whether any single prediction differs in it."""
+class _Differences(NamedTuple):
+    """By group: the sum of its images' differences of correctness, and its images; whether any prediction differs."""
+
+    sums: Floats
+    sizes: Floats
+    discordant: bool
+
+
+def _differences(a: Runs, b: Runs) -> _Differences:
+    """Of each image the mean difference of correctness, summed by group."""
     pairs = _paired(a, b)
-    image = image_of_each([mine for mine, _, _ in pairs], [site for _, _, site in pairs])
+    parts, names = [mine for mine, _, _ in pairs], [site for _, _, site in pairs]
+    image, group = image_of_each(parts, names), group_of_each(parts, names)
     each = np.concatenate([mine.correct.astype(float) - other.correct.astype(float) for mine, other, _ in pairs])
-    return np.bincount(image, weights=each) / np.bincount(image), bool(each.any())
+    mean = np.bincount(image, weights=each) / np.bincount(image)
+    of_image = np.zeros(len(mean), np.int64)
+    of_image[image] = group
+    sums: Floats = np.bincount(of_image, weights=mean).astype(np.float64)
+    return _Differences(sums, np.bincount(of_image).astype(np.float64), bool(each.any()))
 
 
-def _no_difference(n: int, margin: float) -> Equivalence:
-    bound = 1 - 0.05 ** (1 / n)
+def _no_difference(n: int, sizes: Floats, margin: float) -> Equivalence:
+    """Of groups whose images are alike there are `even_size` to see a difference in."""
+    seen = even_size(sizes)
+    bound = 1 - 0.05 ** (1 / seen)
     note = "no image is right in one arm and wrong in the other; exact binomial probability"
-    return Equivalence(0.0, Interval(-bound, bound), (1 - margin) ** n, n, margin, note)
+    if len(sizes) < n:
+        note += f" of {len(sizes)} groups"
+    return Equivalence(0.0, Interval(-bound, bound), (1 - margin) ** seen, n, margin, note)

@@ -18,10 +18,10 @@ from crypto.imaging import preprocess
 from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.folders import Listing, list_files
-from fl_client.data.items import Item, Skipped, one_class
+from fl_client.data.items import Item, Skipped, group_names, one_class
 from fl_client.data.labels import group_name, tidy
 from fl_client.data.parts_named import said_of_split
-from fl_client.data.remarks import said_of_classes, said_of_groups
+from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test
 from fl_client.data.splits import limited
 from medveil.errors import ConfigError, DataError
 
@@ -87,6 +87,8 @@ class Source(ABC):
     ungrouped: int = 0
     split: str = "drawn"
     hidden: HiddenUnder | None = None
+    _identity: str | None = None
+    _group_names: dict[str, str] | None = None
 
     def __init__(self, config: DataConfig) -> None:
         check_data_config(config)
@@ -115,12 +117,23 @@ class Source(ABC):
         self._check_side(pixels, index)
         return preprocess.to_square(pixels, size=self.size, channels=self.channels)
 
+    def group_names(self, ids: Iterable[str]) -> list[str]:
+        """What names the group of each of some images: see `fl_client.data.items.group_names`."""
+        if self._group_names is None:
+            self._group_names = group_names(self.items)
+        return [self._group_names.get(each, each) for each in ids]
+
     def identity(self) -> str:
         """Digest of what the source is: ids, file sizes and times, and the preprocessing. 64 hex digits.
 
         Contents are not read, so that a store opens at once: a file changed without a change of size or modification
-        time is not noticed.
+        time is not noticed. They are looked at once, when it is first asked for.
         """
+        if self._identity is None:
+            self._identity = self._identified()
+        return self._identity
+
+    def _identified(self) -> str:
         config = self._config
         settings = [preprocess.VERSION, self.size, self.channels, config.window, config.min_side]
         return _digest(json.dumps([settings, [[item.id, *self._stamp(i)] for i, item in enumerate(self.items)]]))
@@ -195,6 +208,7 @@ class Source(ABC):
         drawn = 1 + (self._config.validation > 0) + (self._config.test > 0)
         yield from said_of_classes(self.items, self.classes, named, parts=drawn)
         yield from said_of_groups(self.items)
+        yield from said_of_no_test(self.items, self._config.test)
 
     def _why_none(self) -> str:
         if not self.skipped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from medveil.errors import DataError, MedVeilError
@@ -48,3 +49,12 @@ def one_class(problem: str, found: str, *, where: object, cure: str | None = Non
     error = OneClassError(problem, where=str(where), cure=cure)
     error.found = found
     return error
+
+
+def group_names(items: Iterable[Item]) -> dict[str, str]:
+    """What names the group of each image, by the image's id: the id of its first image, its own where it has no group.
+
+    So a group is called the same at every site and in every run, and no patient is named.
+    """
+    first: dict[str, str] = {}
+    return {item.id: item.id if item.group is None else first.setdefault(item.group, item.id) for item in items}

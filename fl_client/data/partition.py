@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from fl_client.data.base import Item, Source
 from fl_client.data.config import DataConfig, PartitionConfig
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
+from medveil.config import to_mapping
 from medveil.errors import ConfigError, DataError
 
 _DRAWS = 1000
@@ -53,20 +56,14 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
     if not 0 <= index < sites:
         raise ConfigError(f"site {index} of {sites} does not exist")
     items, seed = source.items, seed if config.split_seed is None else config.split_seed
-    official = {item.split for item in items}
-    everything = np.arange(len(items))
-    common = _common_test(items, everything, config, official, seed) if config.partition.test == "common" else None
-    pool = everything if common is None else np.setdiff1d(everything, common)
-    test = 0.0 if common is not None or "test" in official else config.test
-    validation = 0.0 if "validation" in official else config.validation
-    parts_to_draw = 1 + (test > 0) + (validation > 0)
-    mine = _share(items, pool, config, sites=sites, index=index, seed=seed, groups_needed=parts_to_draw)
+    dealt = _dealt_once(source, config, sites=sites, seed=seed)
+    common, validation = dealt.common, dealt.validation
     made = split_items(
         items,
-        mine,
+        dealt.shares[index],
         # The common test was taken off first: what is left owes the validation part its fraction of the whole.
         validation=validation if common is None else validation / max(1e-9, 1 - len(common) / len(items)),
-        test=test,
+        test=dealt.test,
         rng=generator(seed, "split", index),
         where=f"site {index}",
         by=grouped_by(config),
@@ -74,6 +71,40 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
     present = {items[i].label for i in made.train.tolist()}
     missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
     return Parts(made.train, made.validation, made.test if common is None else common, missing)
+
+
+class _Dealt(NamedTuple):
+    """A source dealt to its sites: the test images of all, each site's others, and the fractions to draw of these."""
+
+    common: Indices | None
+    shares: list[Indices]
+    validation: float
+    test: float
+
+
+_kept: WeakKeyDictionary[Source, dict[str, _Dealt]] = WeakKeyDictionary()
+
+
+def _dealt_once(source: Source, config: DataConfig, *, sites: int, seed: int) -> _Dealt:
+    """Deal an open source, once for all of its sites: dealing looks at every image."""
+    key = json.dumps([to_mapping(config), sites, seed], sort_keys=True)
+    held = _kept.setdefault(source, {})
+    if key not in held:
+        held[key] = _deal(source, config, sites=sites, seed=seed)
+    return held[key]
+
+
+def _deal(source: Source, config: DataConfig, *, sites: int, seed: int) -> _Dealt:
+    items = source.items
+    official = {item.split for item in items}
+    everything = np.arange(len(items))
+    common = _common_test(items, everything, config, official, seed) if config.partition.test == "common" else None
+    pool = everything if common is None else np.setdiff1d(everything, common)
+    test = 0.0 if common is not None or "test" in official else config.test
+    validation = 0.0 if "validation" in official else config.validation
+    parts_to_draw = 1 + (test > 0) + (validation > 0)
+    shares = _shares(items, pool, config, sites=sites, seed=seed, groups_needed=parts_to_draw)
+    return _Dealt(common, shares, validation, test)
 
 
 def grouped_by(config: DataConfig) -> str | None:
@@ -102,21 +133,14 @@ def _common_test(
     return groups.gather(chosen)
 
 
-def _share(
-    items: Sequence[Item],
-    pool: Indices,
-    data: DataConfig,
-    *,
-    sites: int,
-    index: int,
-    seed: int,
-    groups_needed: int,
-) -> Indices:
+def _shares(
+    items: Sequence[Item], pool: Indices, data: DataConfig, *, sites: int, seed: int, groups_needed: int
+) -> list[Indices]:
     config = data.partition
     if config.kind == "site":
-        return _own_site(items, pool, sites=sites, index=index)
+        return _own_sites(items, pool, sites=sites)
     if sites == 1:
-        return pool
+        return [pool]
     groups = group_items(items, pool)
     rng = generator(seed, "partition", config.kind, sites)
     equal = np.full((groups.strata.shape[1], sites), 1 / sites)
@@ -124,10 +148,10 @@ def _share(
     site_of = deal(groups.strata, shares, rng=rng)
     needs = _Needs(sites, config.min_per_site, groups_needed, grouped_by(data))
     _give_to_the_poor(site_of, groups, needs, rng=rng)
-    return groups.gather(site_of == index)
+    return [groups.gather(site_of == index) for index in range(sites)]
 
 
-def _own_site(items: Sequence[Item], pool: Indices, *, sites: int, index: int) -> Indices:
+def _own_sites(items: Sequence[Item], pool: Indices, *, sites: int) -> list[Indices]:
     names = sorted({items[i].site or "" for i in pool.tolist()})
     if "" in names:
         raise DataError(
@@ -138,7 +162,10 @@ def _own_site(items: Sequence[Item], pool: Indices, *, sites: int, index: int) -
         raise ConfigError(
             f"the images name {len(names)} sites ({', '.join(names[:8])}), and {sites} are asked for", where="sites"
         )
-    return np.array([i for i in pool.tolist() if items[i].site == names[index]], dtype=np.int64)
+    found: dict[str | None, list[int]] = {}
+    for i in pool.tolist():
+        found.setdefault(items[i].site, []).append(i)
+    return [np.array(found[name], dtype=np.int64) for name in names]
 
 
 def _dirichlet_shares(

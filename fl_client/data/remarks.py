@@ -53,6 +53,15 @@ def _absent(items: Sequence[Item], classes: Sequence[str], images: Counter[int])
             yield part, [name for label, name in enumerate(classes) if label not in present and images[label] > 1]
 
 
+def said_of_no_test(items: Iterable[Item], test: float) -> list[str]:
+    """That nothing is tested, where there is no test part: a choice, and one to know of before a run."""
+    if test > 0 or any(item.split == "test" for item in items):
+        return []
+    return [
+        "data.test is 0: no image is tested on, and there will be no scores, intervals or calibration of test images"
+    ]
+
+
 def said_of_groups(items: Sequence[Item]) -> list[str]:
     """That one group holds most images, where it does: a placeholder, as anonymised sets have it, and no patient."""
     groups = Counter(item.group for item in items if item.group is not None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fl_client.export.calibration import FEWEST, PRIOR
 from fl_client.export.described import otherwise_of, preparation_of
 from medveil.contract import measure_key
 from models.policy import Policy
@@ -169,11 +170,13 @@ def _figures(facts: Mapping[str, Any]) -> str:
         for name, title in _MEASURES
     ]
     interval = facts["test_accuracy_interval"]
+    # An older MedVeil did not say how, and counted every image as independent.
+    how = facts.get("test_accuracy_interval_note")
     said = (
-        "There were no test images, so no interval."
+        f"No interval of the test accuracy: {how or 'there were no test images'}."
         if interval is None
-        else f"95 % interval of the test accuracy: {interval[0]:.3f} to {interval[1]:.3f} (Wilson; it counts every "
-        "image as independent, and images of one patient are not). Of the other figures no interval was computed."
+        else f"95 % interval of the test accuracy: {interval[0]:.3f} to {interval[1]:.3f} "
+        f"({how or 'Wilson, every image as independent'}). Of the other figures no interval was computed."
     )
     majority = _number(metrics.get(measure_key("test", "majority-rate")))
     base = f"Always naming this site's most frequent test class gives an accuracy of {majority}."
@@ -202,12 +205,30 @@ def _calibration(found: Mapping[str, Any]) -> str:
         ["Validation (fitted on these)", _number(found["validation_before"]), _number(found["validation_after"])],
         ["Test", _number(found["test_before"]), _number(found["test_after"])],
     ]
+    why = "" if found["temperature"] != 1 else " It is 1, which changes nothing: the images do not ask for another."
     fitted = (
         f"Logits are to be divided by the temperature {found['temperature']:.4f} before the softmax (Guo et al., ICML "
-        f"2017). It was offered {found['n']} validation images; fewer than ten fit none, and 1 changes nothing."
+        f"2017).{why} It was offered {found['n']} validation images; log T has a normal prior of deviation {PRIOR:g} "
+        f"around 0, and fewer than {FEWEST} images, groups counted as one, fit none."
     )
     head = ["Expected calibration error, 15 bins", "Before", "After"]
-    return f"{fitted} `predict` of `medveil-site` and `medveil-sim` does so.\n\n{_table(head, rows)}"
+    parts = [f"{fitted} `predict` of `medveil-site` and `medveil-sim` does so.", _table(head, rows)]
+    return "\n\n".join([*parts, *_reliability(found.get("bins", []))])
+
+
+def _reliability(bins: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not bins:
+        return []
+    rows = [
+        [
+            f"{each['low']:.1f} to {each['high']:.1f}",
+            _count(each["n"], FEWEST_SHOWN),
+            *(_number(each[name] if each["n"] >= FEWEST_SHOWN else None) for name in ("confidence", "accuracy")),
+        ]
+        for each in bins
+    ]
+    said = "Test images by how sure the calibrated answer is; a bin of few answers says little."
+    return [said, _table(["Probability of the class named", "Answers", "Mean", "Right"], rows)]
 
 
 def _privacy(facts: Mapping[str, Any], domain: str) -> str:

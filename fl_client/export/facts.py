@@ -11,10 +11,18 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from crypto.imaging import preprocess
-from fl_client.export.calibration import Calibration, Labels, as_logits, calibrate
+from fl_client.export.calibration import (
+    Calibration,
+    Labels,
+    Logits,
+    as_logits,
+    calibrate,
+    probabilities_of,
+    reliability,
+)
+from fl_client.intervals import FEWEST_GROUPS, NONE, even_size, share_interval, wilson
 from fl_client.leaving import Leaving
 from fl_client.site import Site
 from medveil.contract import measure_key
@@ -23,7 +31,7 @@ from medveil.versions import environment
 Predicted: TypeAlias = "dict[str, npt.NDArray[np.float32]]"
 _MEASURED = ("validation", "test")
 _PARTS = ("train", *_MEASURED)
-_CONFIDENCE = 0.95
+_BINS = 10
 
 
 def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predicted) -> dict[str, Any]:
@@ -44,7 +52,14 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
     leaving = site.setup.leaving
     config, source = site.setup.data, site.source
     kept = {part: leaving.kept(labels[part]) for part in _MEASURED}
-    fitted = calibrate(*((as_logits(said[part][kept[part]]), labels[part][kept[part]]) for part in _MEASURED))
+    labelled = {part: labels[part][kept[part]] for part in _MEASURED}
+    logits = {part: as_logits(said[part][kept[part]]) for part in _MEASURED}
+    groups = {
+        part: np.array(source.group_names(site.store.part(part).ids), dtype=str)[kept[part]] for part in _MEASURED
+    }
+    fitted = calibrate(*((logits[part], labelled[part]) for part in _MEASURED), groups=groups["validation"])
+    calibrated = probabilities_of(logits["test"], fitted.temperature)
+    interval, how = accuracy_interval(metrics, calibrated.argmax(1) == labelled["test"], groups["test"], leaving)
     return {
         "kept": datetime.now(UTC).isoformat(timespec="seconds"),
         "site": site.setup.name,
@@ -77,21 +92,49 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "copies": bool(site.images.basis.basis.copies),
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
-        "test_accuracy_interval": accuracy_interval(metrics),
-        "calibration": _told(fitted, leaving, {part: labels[part][kept[part]] for part in _MEASURED}),
+        "test_accuracy_interval": interval,
+        "test_accuracy_interval_note": how,
+        "calibration": _told(fitted, leaving, labelled) | {"bins": _bins(calibrated, labelled["test"], leaving)},
     }
 
 
-def accuracy_interval(metrics: Mapping[str, float]) -> list[float] | None:
-    """The 95 % interval of the test accuracy (Wilson, "Probable Inference", JASA 1927); None where none is told.
+def accuracy_interval(
+    metrics: Mapping[str, float], hits: npt.NDArray[np.bool_], groups: npt.NDArray[np.str_], leaving: Leaving
+) -> tuple[list[float] | None, str]:
+    """The 95 % interval of the test accuracy, and how it was made; None where none is told, and why.
 
-    It is made of what is told of accuracy and number of images, so that it tells no more.
+    Where not everything is told it is made of the told accuracy and the told number of groups, as if images of a group
+    were all alike: it is wide enough, and tells nothing of how right answers lie in groups.
+
+    Parameters
+    ----------
+    hits, groups
+        (n,) of each test image whether it was answered right, and what names its group.
     """
     n, accuracy = metrics[measure_key("test", "n")], metrics[measure_key("test", "accuracy")]
     if not n or not math.isfinite(accuracy):
-        return None
-    found = binomtest(round(accuracy * n), int(n)).proportion_ci(_CONFIDENCE, method="wilson")
-    return [float(found.low), float(found.high)]
+        return None, "there were no test images, or too few to tell of"
+    if leaving.everything:
+        found = share_interval(hits, groups)
+        how = "Wilson, for images that belong together as far as their answers are alike"
+    else:
+        worth = leaving.count(int(even_size(np.unique(groups, return_counts=True)[1])))
+        found = NONE if worth < FEWEST_GROUPS else wilson(accuracy, min(worth, n), worth - 1)
+        how = "Wilson, images that belong together counted as one"
+    if math.isnan(found.low):
+        return None, "the test images are of too few groups (patients)"
+    return list(found), how
+
+
+def _bins(probabilities: Logits, labels: Labels, leaving: Leaving) -> list[dict[str, Any]]:
+    """What is told of reliability on test images: the bins in which enough answers lie, in steps."""
+    made = []
+    for each in reliability(probabilities, labels, bins=_BINS):
+        n = leaving.count(len(each.rows))
+        shares = {"confidence": each.confidence, "accuracy": each.accuracy}
+        told = {name: leaving.share(value, len(each.rows)) for name, value in shares.items()}
+        made.append({"low": each.low, "high": each.high, "n": n, **told})
+    return made
 
 
 def _told(fitted: Calibration, leaving: Leaving, labels: Mapping[str, Labels]) -> dict[str, Any]:

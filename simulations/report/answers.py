@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, roc_curve
 
+from fl_client.intervals import share_interval
 from simulations.predictions import Predictions
 from simulations.report import figures
+from simulations.resampling import group_of_each
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,14 +26,18 @@ _MOST_POINTS = 120
 
 
 class Answers(NamedTuple):
-    """Labels, int64 (n,), and probabilities, float64 (n, K), of all sites together."""
+    """Labels, int64 (n,), probabilities, float64 (n, K), and groups, int64 (n,), of all sites together."""
 
     labels: Ints
     probabilities: Floats
+    groups: Ints
 
 
 class Bin(NamedTuple):
-    """Answers that were about equally sure: their number, how sure, and how many were right, with a 95 % interval."""
+    """Answers that were about equally sure: their number, how sure, and how many were right, with a 95 % interval.
+
+    None of few groups of images has an interval.
+    """
 
     low: float
     high: float
@@ -53,12 +59,14 @@ class Curve(NamedTuple):
 
 def pooled(sites: Mapping[str, Predictions]) -> Answers | None:
     """All answers together; None where there are none, or sites answer for different numbers of classes."""
-    parts = [each for each in sites.values() if len(each)]
+    named = {site: each for site, each in sites.items() if len(each)}
+    parts = list(named.values())
     if not parts or len({each.probabilities.shape[1] for each in parts}) > 1:
         return None
     return Answers(
         np.concatenate([each.labels for each in parts]),
         np.concatenate([each.probabilities for each in parts]).astype(np.float64),
+        group_of_each(parts, list(named)),
     )
 
 
@@ -139,8 +147,8 @@ def bins(answers: Answers) -> list[Bin]:
         if not n:
             made.append(Bin(at / BINS, (at + 1) / BINS, 0, None, None, None))
             continue
-        found = binomtest(int(right[own].sum()), n).proportion_ci(method="wilson")
-        bounds = (float(found.low), float(found.high))
+        found = share_interval(right[own], answers.groups[own])
+        bounds = None if math.isnan(found.low) else (found.low, found.high)
         made.append(Bin(at / BINS, (at + 1) / BINS, n, float(sure[own].mean()), float(right[own].mean()), bounds))
     return made
 
@@ -161,7 +169,7 @@ def draw_reliability(found: list[Bin]) -> Markup:
     points = [
         figures.Point(each.confidence, each.accuracy, each.interval)
         for each in found
-        if each.confidence is not None and each.accuracy is not None and each.interval is not None
+        if each.confidence is not None and each.accuracy is not None
     ]
     said = ", ".join(f"{each.x:.2f} sure and {each.y:.2f} right" for each in points)
     return figures.square(

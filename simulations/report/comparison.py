@@ -186,6 +186,8 @@ def _score_data(score: Score) -> dict[str, Any]:
         "mean": number(score.mean),
         "interval": None if None in bounds else bounds,
         "seeds": [number(value) for value in score.each],
+        "rests_on": score.rests.as_data(),
+        "pooled": score.pooled.as_data(),
     }
 
 
@@ -211,6 +213,7 @@ def _flat(each: Measured) -> dict[str, Any]:
     row: dict[str, Any] = {"arm": each.arm.name, "policy": each.arm.policy, "seeds": len(each.seeds)}
     for metric, score in each.scores.items():
         row |= {metric: score.mean, f"{metric}_low": score.interval.low, f"{metric}_high": score.interval.high}
+        row |= {f"{metric}_sites": score.rests.sites, f"{metric}_pooled": score.pooled.value}
     row |= {"majority_rate": each.majority_rate, "auroc_at_chance": each.at_chance}
     pair = each.pair or Pair("")
     test = pair.equivalence
@@ -240,7 +243,7 @@ def _markdown(arms: Sequence[Measured]) -> str:
                 (
                     each.arm.name,
                     len(each.seeds),
-                    *(f"{words.score(score.mean)} {words.interval(score.interval)}" for score in each.scores.values()),
+                    *map(_cell, each.scores.values()),
                     words.score(each.majority_rate),
                     words.NOTHING if pair.agreement is None else f"{words.percent(pair.agreement)} of {pair.twin}'s",
                     words.equivalence(pair.equivalence) if pair.equivalence else pair.reason or words.NOTHING,
@@ -254,6 +257,13 @@ def _markdown(arms: Sequence[Measured]) -> str:
     return "\n".join(lines) + f"\n\n{arms[0].note}.\n"
 
 
+def _cell(score: Score) -> str:
+    """A score with its interval; where not every site counts, what it rests on and the same over all images."""
+    said = " ".join(filter(None, (words.score(score.mean), words.interval(score.interval))))
+    rests = words.partial(score.rests.as_data())
+    return f"{said} ({rests}; over all images {words.score(score.pooled.value)})" if rests else said
+
+
 def _cells(values: Sequence[object]) -> str:
     return "| " + " | ".join(str(value).replace("|", "\\|").replace("\n", " ") for value in values) + " |"
 
@@ -264,7 +274,7 @@ def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
     made = []
     for metric, heading, title in _PANELS:
         rows = [
-            figures.Dot(each.arm.name, score.mean, *score.interval, each=score.each, hidden=each.hidden)
+            figures.Dot(each.arm.name, score.mean, *_bounds(score), each=score.each, hidden=each.hidden)
             for each in arms
             if number((score := each.scores[metric]).mean) is not None
         ]
@@ -273,6 +283,12 @@ def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
             drawn = figures.dots(rows, name=f"dots-{metric}", label=label, reference=references[metric], title=title)
             made.append((heading, drawn))
     return made
+
+
+def _bounds(score: Score) -> tuple[float, float]:
+    """The ends of the line to draw: of no length where there is no interval."""
+    low, high = score.interval
+    return (score.mean, score.mean) if number(low) is None else (low, high)
 
 
 def _pair_words(each: Measured) -> tuple[Measured, Pair, str]:

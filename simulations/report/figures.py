@@ -116,11 +116,11 @@ class Trace:
 
 
 class Point(NamedTuple):
-    """A dot in a square of shares with the interval of its height."""
+    """A dot in a square of shares with the interval of its height, where it has one."""
 
     x: float
     y: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 def square(
@@ -141,7 +141,8 @@ def square(
         dash = _DASHES[(each.place - 1) % len(_DASHES)]
         axes.plot(x, y, color=each.colour, linewidth=1.8, linestyle=dash, zorder=3)
     for point in points:
-        axes.plot([point.x] * 2, point.interval, color=ACCENT, linewidth=1.4, zorder=2)
+        if point.interval is not None:
+            axes.plot([point.x] * 2, point.interval, color=ACCENT, linewidth=1.4, zorder=2)
     if points:
         axes.plot([each.x for each in points], [each.y for each in points], "o-", color=ACCENT, markersize=6, zorder=3)
     axes.set_xlim(-0.02, 1.02)

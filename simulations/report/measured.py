@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fl_client.intervals import Interval
 from medveil.errors import DataError
 from simulations.predictions import Sites
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
 from simulations.statistics import (
     Equivalence,
-    Interval,
+    Estimate,
     at_chance,
-    bootstrap_interval,
     equivalence_test,
+    estimate,
     mean_metric,
     prediction_agreement,
     resampling_note,
 )
+
+NOT_TESTED = "There were no test images, so there are no scores"
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,21 @@ class ArmResult:
 
 
 class Score(NamedTuple):
-    """A metric of one arm: mean over seeds and sites, its 95 % interval, and the mean over sites of each seed."""
+    """A metric of one arm: mean over seeds and sites, its 95 % interval, and the mean over sites of each seed.
+
+    `rests` says what the mean rests on; `pooled` is the same metric over the images of all sites together.
+    """
 
     mean: float
     interval: Interval
     each: tuple[float, ...]
+    rests: Estimate
+    pooled: Estimate
+
+    @property
+    def judged(self) -> Interval:
+        """The interval to judge by: that over all images where the mean over sites has none."""
+        return self.pooled.interval if self.rests.withheld else self.interval
 
 
 @dataclass(frozen=True)
@@ -118,19 +131,20 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured
     sites: list[Sites] = [record.predictions for record in own.values()]
     scores = {metric: _score(sites, metric) for metric in METRICS}
     summaries = [record.summary or {} for record in own.values()]
+    tested = any(len(each) for one in sites for each in one.values())
     return Measured(
         arm=row,
         seeds=tuple(own),
         hidden=next(iter(own.values())).run_config.get("keys", "none") != "none",
         scores=scores,
         majority_rate=_mean(each.get("majority_rate") for each in summaries),
-        at_chance=at_chance(scores["auroc"].interval),
+        at_chance=at_chance(scores["auroc"].judged),
         pair=_pair(own, runs.get(row.twin), row.twin) if row.twin else None,
         thief={key: _worth(summaries, key) for key in ("owner", "wrong_key", "public_stem")},
         seconds=_mean(each.get("seconds") for each in summaries),
         bytes_up=_mean(each.get("bytes_up") for each in summaries),
         bytes_down=_mean(each.get("bytes_down") for each in summaries),
-        note=resampling_note(sites),
+        note=resampling_note(sites) if tested else NOT_TESTED,
         folders=tuple((seed, record.folder) for seed, record in own.items()),
         curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},
     )
@@ -147,7 +161,8 @@ def _curve(records: list[RunRecord], measure: str) -> list[tuple[int, float]]:
 
 def _score(sites: list[Sites], metric: str) -> Score:
     each = tuple(mean_metric([one], metric) for one in sites)
-    return Score(mean_metric(sites, metric), bootstrap_interval(sites, metric), each)
+    found, pooled = estimate(sites, metric), estimate(sites, metric, pooled=True)
+    return Score(found.value, found.interval, each, found, pooled)
 
 
 def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str) -> Pair:

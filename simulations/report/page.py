@@ -144,6 +144,8 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "sites": _site_rows(run),
         "scored": any(number(row.get(metric)) is not None for row in _site_rows(run) for metric in METRICS),
         "overall": _overall(run),
+        "pooled": _pooled(run),
+        "measured": _rests(run),
         "preflight": _preflight(run),
         "thief": _thief(run),
         "thief_words": words.thief(run),
@@ -221,7 +223,7 @@ def _rounds(run: RunRecord) -> list[dict[str, Any]]:
 
 
 def _confusion(run: RunRecord) -> dict[str, Any] | None:
-    if not run.predictions:
+    if not any(len(each) for each in run.predictions.values()):
         return None
     counts = confusion(run.predictions)
     names = run.classes if len(run.classes) == len(counts) else [str(each) for each in range(len(counts))]
@@ -260,6 +262,41 @@ def _overall(run: RunRecord) -> dict[str, Any] | None:
         # The note tells how the bounds were made; where there are none there is nothing to tell.
         "note": run.summary.get("intervals_note") or "" if bounds else "",
     }
+
+
+_POOLED = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "f1": "F1",
+    "pr_auc": "PR-AUC",
+}
+
+
+def _pooled(run: RunRecord) -> list[dict[str, Any]]:
+    """Measures over the images of all sites together, beside the mean over sites where there is one."""
+    found = section(run.summary, "pooled")
+    rests = section(run.summary, "rests_on")
+    bounds, why = section(run.summary, "intervals"), section(run.summary, "intervals_withheld")
+    rows = []
+    for metric, title in _POOLED.items():
+        each = section(found, metric)
+        if each:
+            mean = {"mean": (run.summary or {}).get(metric), "mean_bounds": words.interval(bounds.get(metric))}
+            said = {"rests": words.rests(section(rests, metric)), "why": why.get(metric)}
+            shown = {key: each.get(key) for key in ("value", "interval", "n", "groups", "withheld")}
+            rows.append({"name": title, **shown, **mean, **said})
+    return rows
+
+
+def _rests(run: RunRecord) -> list[str]:
+    """What each mean over sites rests on, where that is not every site."""
+    found = section(run.summary, "rests_on")
+    return [
+        f"{_POOLED.get(metric, metric)}: {said}" for metric in found if (said := words.partial(section(found, metric)))
+    ]
 
 
 def _preflight(run: RunRecord) -> dict[str, Any] | None:

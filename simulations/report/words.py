@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.described import SIZES, in_words
-from simulations.report.record import RunRecord, number, section
+from simulations.report.record import Mapping, RunRecord, number, section
 from simulations.statistics import Equivalence
 
 NOTHING = "–"
@@ -63,6 +63,19 @@ def size(value: object) -> str:
             return f"{found:.0f} {unit}" if unit == "B" else f"{found:.1f} {unit}"
         found /= 1000
     return f"{found:.1f} TB"
+
+
+def rests(found: Mapping) -> str:
+    """What a measure rests on: ``3 of 6 sites, 120 images``; empty where it is not known."""
+    sites, of_sites, n = (number(found.get(each)) for each in ("sites", "of_sites", "n"))
+    if sites is None or of_sites is None or n is None:
+        return ""
+    return f"{sites:.0f} of {of_sites:.0f} site{'' if of_sites == 1 else 's'}, {count(n)} images"
+
+
+def partial(found: Mapping) -> str:
+    """What `rests` says, where it is not every site; else empty."""
+    return rests(found) if number(found.get("sites")) != number(found.get("of_sites")) else ""
 
 
 def model(run: RunRecord) -> str:
@@ -163,10 +176,13 @@ def _result(run: RunRecord) -> str:
         return "."
     bounds = section(run.summary, "intervals")
     parts = [
-        " ".join(filter(None, (name, score(run.summary.get(key)), interval(bounds.get(key)))))
+        " ".join(filter(None, (name, score(run.summary.get(key)), interval(bounds.get(key)), _caveat(run, key))))
         for name, key in (("test accuracy", "accuracy"), ("AUROC", "auroc"))
         if number(run.summary.get(key)) is not None
     ]
+    pooled = number(section(section(run.summary, "pooled"), "auroc").get("value"))
+    if pooled is not None and _caveat(run, "auroc"):
+        parts.append(f"AUROC over all images {score(pooled)}")
     if not parts:
         return "; no test result."
     majority = number(run.summary.get("majority_rate"))
@@ -174,11 +190,18 @@ def _result(run: RunRecord) -> str:
     return f": {', '.join(parts)}.{beside}"
 
 
+def _caveat(run: RunRecord, metric: str) -> str:
+    said = partial(section(section(run.summary, "rests_on"), metric))
+    return f"(mean of {said})" if said else ""
+
+
 def thief(run: RunRecord) -> list[str]:
     """What the thief table means, one sentence for each way of using a stolen model."""
     found = section(run.summary, "thief")
     owner = number(section(found, "owner").get("auroc"))
     bounds = section(run.summary, "intervals").get("auroc")
+    if bounds is None:
+        bounds = section(section(run.summary, "pooled"), "auroc").get("interval")
     lowest = number(bounds[0]) if isinstance(bounds, list) and bounds else owner
     if owner is None:
         return []

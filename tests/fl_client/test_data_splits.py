@@ -269,3 +269,24 @@ def test_a_patient_whose_files_name_two_institutions_stays_whole(sites: int) -> 
         assert not of[0] & of[1]
         assert not of[0] & of[2]
         assert not of[1] & of[2]
+
+
+def test_a_source_is_dealt_once_for_all_of_its_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fl_client.data import partition  # noqa: PLC0415
+
+    calls: list[int] = []
+    real = partition.group_items
+
+    def counted(items: Any, indices: Any, **rest: Any) -> Any:
+        calls.append(len(indices))
+        return real(items, indices, **rest)
+
+    monkeypatch.setattr(partition, "group_items", counted)
+    source, settings_ = Listed(loners(600), 2), config()
+    parts = all_parts(source, settings_, 30)
+    assert calls == [600]
+    assert sorted(np.concatenate([np.r_[each.train, each.validation, each.test] for each in parts]).tolist()) == list(
+        range(600)
+    )
+    site_parts(source, settings_, sites=30, index=0, seed=1)
+    assert calls == [600, 600]

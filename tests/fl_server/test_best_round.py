@@ -10,10 +10,15 @@ import pytest
 from fl_server import checkpoints
 from fl_server.best_round import BestRound
 from fl_server.config import ServerConfig
+from fl_server.same_sites import Measured
 from medveil.errors import ConfigError
 
 BEST = 2
 LOSSES = {0: 0.1, 1: 0.9, BEST: 0.4, 3: 0.6, 4: 0.4, 5: 0.8}
+
+
+def at_one_site(value):
+    return Measured({} if value is None else {"a": value}, lambda sites: dict.fromkeys(sites, 1.0))
 
 
 def by_round(world, losses=LOSSES):
@@ -112,7 +117,7 @@ def test_each_site_goes_back_to_its_own_under_local_only(make_world):
 def test_where_higher_is_better_the_highest_is_best():
     best = BestRound(ServerConfig(keep="best", monitor="auroc"))
     for round_, value in enumerate([0.9, 0.5, None, 0.8, 0.8, 0.7]):
-        best.see(round_, value)
+        best.see(round_, at_one_site(value))
     assert (best.round, best.value) == (3, 0.8)
 
 

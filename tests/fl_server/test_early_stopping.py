@@ -3,12 +3,17 @@ from __future__ import annotations
 import pytest
 
 from fl_server.early_stopping import EarlyStopping
+from fl_server.same_sites import Measured
 from medveil.errors import ConfigError
+
+
+def at_one_site(value):
+    return Measured({} if value is None else {"a": value}, lambda sites: dict.fromkeys(sites, 1.0))
 
 
 def fed(stopping, values):
     for round_, value in enumerate(values):
-        stopping.see(round_, value)
+        stopping.see(round_, at_one_site(value))
         if stopping.stops:
             return round_
     return None

@@ -154,10 +154,6 @@ SIMPLE: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
         | {"settings": BASIS.settings, "classes": ["a", "b"], "rows": base64.b64encode(BASIS.rows).decode()},
         lambda path: refuse_change(read_basis(path), BASIS, where="anna", cure="start anew"),
     ),
-    "contents": (
-        {"format": "medveil-contents", "version": 1, "files": {"/x": ["1.2.3", "ab" * 32]}},
-        _known,
-    ),
     "manifest": (MANIFEST, read_manifest),
     "summary": (SUMMARY, read_summary),
     "export config": (
@@ -179,6 +175,19 @@ def test_a_document_with_any_value_of_another_kind(name: str, tmp_path: Path) ->
         with pytest.raises(MedVeilError):
             read(path)
     path.write_text(json.dumps(document))
+
+
+def test_what_was_read_of_images_before_is_no_more_than_a_hint(tmp_path: Path) -> None:
+    path = tmp_path / "contents.json"
+    document = {"format": "medveil-contents", "version": 1, "files": {"/x": ["1.2.3", "ab" * 32]}}
+    for made in changed(document):
+        path.write_text(json.dumps(made))
+        assert isinstance(_known(path), dict)
+    for raw in RAW:
+        path.write_bytes(raw.encode("latin-1"))
+        assert _known(path) == {}
+    path.write_text(json.dumps(document))
+    assert _known(path) == document["files"]
 
 
 def test_site_status_with_any_value_of_another_kind(tmp_path: Path) -> None:

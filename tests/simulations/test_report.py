@@ -30,8 +30,8 @@ from simulations.report.pictures import data_uri
 from simulations.statistics import (
     METRICS,
     add_intervals,
-    bootstrap_interval,
     equivalence_test,
+    interval_of,
     mean_metric,
     prediction_agreement,
 )
@@ -439,7 +439,7 @@ def test_a_comparison_equals_what_the_run_folders_say(arms: list[ArmResult], tmp
         for metric in METRICS:
             score = each["scores"][metric]
             assert score["mean"] == mean_metric(runs, metric)
-            assert score["interval"] == list(bootstrap_interval(runs, metric))
+            assert score["interval"] == list(interval_of(runs, metric))
             assert score["seeds"] == [mean_metric([run], metric) for run in runs]
     secret = stored["arms"][2]["twin"]
     pair = predictions["per-site-secret"], predictions["fedper"]

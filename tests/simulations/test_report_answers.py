@@ -76,14 +76,14 @@ def test_calibration_is_how_right_over_how_sure() -> None:
     rng = np.random.default_rng(0)
     yes = rng.random(500)
     made = drawn([int(each) for each in rng.random(500) < yes], [[1 - each, each] for each in yes])
-    found = answers.bins(answers.Answers(made.labels, made.probabilities.astype(float)))
+    found = answers.bins(answers.Answers(made.labels, made.probabilities.astype(float), np.arange(500)))
     # The judge bins the sure side alone: all answers are at least half sure.
     sure, right = made.probabilities.max(1), (made.probabilities.argmax(1) == made.labels).astype(int)
     share, mean = calibration_curve(right, sure, n_bins=10)
     assert [each.accuracy for each in found if each.n] == pytest.approx(share.tolist())
     assert [each.confidence for each in found if each.n] == pytest.approx(mean.tolist(), abs=1e-5)
     always = drawn([0, 0, 1, 1], [[1.0, 0.0]] * 4)
-    worst = answers.bins(answers.Answers(always.labels, always.probabilities.astype(float)))
+    worst = answers.bins(answers.Answers(always.labels, always.probabilities.astype(float), np.arange(4)))
     assert answers.calibration_error(worst) == pytest.approx(0.5)
 
 

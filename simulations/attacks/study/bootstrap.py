@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from simulations.statistics import Interval
+from fl_client.intervals import Interval
 
 Floats = npt.NDArray[np.float64]
 

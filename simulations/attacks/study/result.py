@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fl_client.intervals import Interval
 from medveil.errors import IntegrityError
 from medveil.files import check_format, read_json, write_json
-from simulations.statistics import Interval
 
 FORMAT, VERSION = "medveil-attack", 1
 ARMS = ("target", "control", "chance", "wrong_key")
