@@ -10,18 +10,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 from sklearn.metrics import confusion_matrix
 
 from fl_client.intervals import FEWEST_GROUPS, LEVEL, NONE, Interval, effective_size, even_size, wilson
-from medveil.errors import DataError
 from medveil.files import read_json, write_json
 from medveil.shapes import check_shape
-from simulations.predictions import Floats, Ints, Predictions, Runs, Sites, load_predictions
+from simulations.predictions import Ints, Runs, Sites, load_predictions
 from simulations.resampling import (
     FEWEST,
     METRICS,
@@ -34,7 +32,6 @@ from simulations.resampling import (
     balanced_accuracies,
     design_of,
     group_of_each,
-    image_of_each,
     means,
     pooled_means,
     replicates,
@@ -232,93 +229,6 @@ def at_chance(interval: Interval) -> bool:
     return interval.low <= 0.5 <= interval.high
 
 
-def prediction_agreement(a: Runs, b: Runs) -> float:
-    """Share of images for which two arms predict the same class, paired by run, site and image.
-
-    Raises
-    ------
-    DataError
-        The arms do not hold the same runs, sites and images, or hold none.
-    """
-    same = np.concatenate([mine.predicted == other.predicted for mine, other, _ in _paired(a, b)])
-    return float(same.mean())
-
-
-@dataclass(frozen=True)
-class Equivalence:
-    """Result of `equivalence_test`; `difference` is a minus b in shares of 1."""
-
-    difference: float
-    interval: Interval
-    p_value: float
-    n: int
-    margin: float
-    note: str
-
-    @property
-    def equivalent(self) -> bool:
-        """Whether a difference of the margin or more is rejected at 5 %."""
-        return self.p_value < 0.05
-
-    @property
-    def verdict(self) -> str:
-        """The result in words."""
-        points = f"±{100 * self.margin:g} point{'' if self.margin == 0.01 else 's'}"
-        return f"equivalent within {points}" if self.equivalent else f"equivalence within {points} not shown"
-
-
-def equivalence_test(a: Runs, b: Runs, *, margin: float = 0.01) -> Equivalence:
-    """Two one-sided tests (TOST) that two arms' accuracies differ by less than `margin`.
-
-    Parameters
-    ----------
-    a, b
-        The arms, paired by run, site and image.
-    margin
-        Smallest difference of accuracy that matters, in shares of 1.
-
-    Returns
-    -------
-    Equivalence
-        The mean over images of the difference of correctness (first averaged over the runs and sites that predict the
-        image), its 90 % interval with the group as the unit, and the larger of the two one-sided p values.
-
-    Raises
-    ------
-    DataError
-        The arms do not hold the same runs, sites and images.
-
-    Notes
-    -----
-    Schuirmann, *J. Pharmacokinet. Biopharm.* 15 (1987). The variance is not taken to be less than
-    margin * (1 - margin) for each group, which a difference as large as the margin would itself have if images of a
-    group were all alike: where two arms seldom disagree
-    the sample variance is too small under the hypothesis to be rejected (the reason for the restricted variance of
-    Tango, *Stat. Med.* 17 (1998)). When no image is predicted differently there is no variance to speak of and the
-    binomial probability of seeing no such group is used, exactly: p = (1 - margin)**n for n groups of equal size.
-    """
-    if not 0 < margin < 1:
-        raise DataError(f"margin is {margin}", cure="between 0 and 1, for example 0.01 for one point")
-    each = _differences(a, b)
-    n = int(each.sizes.sum())
-    if not each.discordant:
-        return _no_difference(n, each.sizes, margin)
-    groups, mean = len(each.sizes), float(each.sums.sum() / n)
-    if groups < 2:
-        note = "one group of images cannot show equivalence"
-        return Equivalence(mean, Interval(math.nan, math.nan), 1.0, n, margin, note)
-    # A ratio of two sums over groups; with groups of one image it is the mean and its variance.
-    sample = groups / (groups - 1) * float(((each.sums - mean * each.sizes) ** 2).sum()) / n**2
-    floor = margin * (1 - margin) / even_size(each.sizes)
-    error = math.sqrt(max(sample, floor))
-    p_value = max(float(stats.t.sf((margin - side * mean) / error, groups - 1)) for side in (1, -1))
-    half = float(stats.t.ppf(0.95, groups - 1)) * error
-    note = "paired t, image as the unit" if groups == n else f"paired t, group as the unit ({groups} groups)"
-    if sample < floor:
-        note += "; variance raised to that of a difference as large as the margin"
-    return Equivalence(mean, Interval(mean - half, mean + half), p_value, n, margin, note)
-
-
 def add_intervals(run: str | Path) -> dict[str, Any]:
     """Add 95 % intervals to ``RUN/summary.json`` and return what it then holds.
 
@@ -366,62 +276,3 @@ def resampling_note(runs: Runs) -> str:
 
 def _once(metric: Metric, labels: Ints, probabilities: npt.NDArray[np.float32]) -> float:
     return float(metric(np.asarray(labels), np.asarray(probabilities), np.ones((1, len(labels))))[0])
-
-
-def _paired(a: Runs, b: Runs) -> list[tuple[Predictions, Predictions, str]]:
-    """The two arms' predictions on the same images in the same order, one entry for each run and site."""
-    if not a or len(a) != len(b) or any(set(mine) != set(other) for mine, other in zip(a, b, strict=True)):
-        raise DataError("the two arms do not hold the same runs and sites", cure="run both with the same seeds")
-    pairs = [_aligned(mine[s], other[s], s) for mine, other in zip(a, b, strict=True) for s in mine]
-    if not sum(len(mine) for mine, _, _ in pairs):
-        raise DataError("the two arms hold no predictions")
-    return pairs
-
-
-def _aligned(mine: Predictions, other: Predictions, site: str) -> tuple[Predictions, Predictions, str]:
-    first, second = np.argsort(mine.ids, kind="stable"), np.argsort(other.ids, kind="stable")
-    if not np.array_equal(mine.ids[first], other.ids[second]):
-        raise DataError("the two arms did not predict the same images", where=site, cure="use the same data and seed")
-    if not np.array_equal(mine.labels[first], other.labels[second]):
-        raise DataError("the two arms give the same image different labels", where=site)
-    return _taken(mine, first), _taken(other, second), site
-
-
-def _taken(predictions: Predictions, order: npt.NDArray[np.intp]) -> Predictions:
-    return Predictions(
-        predictions.ids[order],
-        predictions.labels[order],
-        predictions.probabilities[order],
-        predictions.group_of_each[order],
-    )
-
-
-class _Differences(NamedTuple):
-    """By group: the sum of its images' differences of correctness, and its images; whether any prediction differs."""
-
-    sums: Floats
-    sizes: Floats
-    discordant: bool
-
-
-def _differences(a: Runs, b: Runs) -> _Differences:
-    """Of each image the mean difference of correctness, summed by group."""
-    pairs = _paired(a, b)
-    parts, names = [mine for mine, _, _ in pairs], [site for _, _, site in pairs]
-    image, group = image_of_each(parts, names), group_of_each(parts, names)
-    each = np.concatenate([mine.correct.astype(float) - other.correct.astype(float) for mine, other, _ in pairs])
-    mean = np.bincount(image, weights=each) / np.bincount(image)
-    of_image = np.zeros(len(mean), np.int64)
-    of_image[image] = group
-    sums: Floats = np.bincount(of_image, weights=mean).astype(np.float64)
-    return _Differences(sums, np.bincount(of_image).astype(np.float64), bool(each.any()))
-
-
-def _no_difference(n: int, sizes: Floats, margin: float) -> Equivalence:
-    """Of groups whose images are alike there are `even_size` to see a difference in."""
-    seen = even_size(sizes)
-    bound = 1 - 0.05 ** (1 / seen)
-    note = "no image is right in one arm and wrong in the other; exact binomial probability"
-    if len(sizes) < n:
-        note += f" of {len(sizes)} groups"
-    return Equivalence(0.0, Interval(-bound, bound), (1 - margin) ** seen, n, margin, note)

@@ -10,19 +10,11 @@ from typing import Any, NamedTuple
 
 from fl_client.intervals import Interval
 from medveil.errors import DataError
+from simulations.equivalence import Equivalence, equivalence_test, prediction_agreement
 from simulations.predictions import Sites
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
-from simulations.statistics import (
-    Equivalence,
-    Estimate,
-    at_chance,
-    equivalence_test,
-    estimate,
-    mean_metric,
-    prediction_agreement,
-    resampling_note,
-)
+from simulations.statistics import Estimate, at_chance, estimate, mean_metric, resampling_note
 
 NOT_TESTED = "There were no test images, so there are no scores"
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.described import SIZES, in_words
+from simulations.equivalence import Equivalence
 from simulations.report.record import Mapping, RunRecord, number, section
-from simulations.statistics import Equivalence
 
 NOTHING = "–"
 

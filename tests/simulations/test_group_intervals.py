@@ -10,9 +10,10 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support
 
 from fl_client.intervals import share_interval
+from simulations.equivalence import equivalence_test
 from simulations.predictions import Predictions
 from simulations.resampling import POOLED, design_of
-from simulations.statistics import described_intervals, equivalence_test, estimate
+from simulations.statistics import described_intervals, estimate
 
 TRIALS = 300
 

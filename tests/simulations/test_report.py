@@ -21,20 +21,14 @@ from sklearn.metrics import confusion_matrix
 
 from medveil.errors import DataError, FormatError, IntegrityError, StorageError
 from models.policy import POLICIES
+from simulations.equivalence import equivalence_test, prediction_agreement
 from simulations.predictions import load_predictions
 from simulations.report import words
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.report.figures import Line, curves, spread
 from simulations.report.page import write_report
 from simulations.report.pictures import data_uri
-from simulations.statistics import (
-    METRICS,
-    add_intervals,
-    equivalence_test,
-    interval_of,
-    mean_metric,
-    prediction_agreement,
-)
+from simulations.statistics import METRICS, add_intervals, interval_of, mean_metric
 
 MakeRun = Callable[..., Path]
 SECTIONS = (

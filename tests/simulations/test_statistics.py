@@ -14,6 +14,7 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from medveil.errors import DataError, IntegrityError, StorageError
+from simulations.equivalence import equivalence_test, prediction_agreement
 from simulations.predictions import Predictions, load_predictions
 from simulations.statistics import (
     Interval,
@@ -23,10 +24,8 @@ from simulations.statistics import (
     auroc,
     balanced_accuracy,
     confusion,
-    equivalence_test,
     interval_of,
     mean_metric,
-    prediction_agreement,
     resampling_note,
 )
 
