@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import functools
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, cast
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from fl_server import checkpoints
-from fl_server.arrays import payload, to_record, to_tensors
+from fl_server.arrays import to_record, to_tensors
 from fl_server.best_round import BestRound
 from fl_server.checked import Checked
 from fl_server.checkpoints import Checkpoint
-from fl_server.collect import Collector, Nodes, Reply, said
+from fl_server.collect import Collector, Nodes
 from fl_server.config import ServerSettings
 from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest, writing
 from fl_server.metrics import Line, MetricsLog
+from fl_server.phases import Phases, failed, seeded
 from fl_server.preflight import check_same_keys, preflight
 from fl_server.recorder import VALIDATE, Recorder
 from fl_server.rows import SiteRow
@@ -43,7 +41,6 @@ from medveil.paths import run_folder
 from medveil.wire import Tensors
 from models.described import in_words
 
-_STAGES = {VALIDATE: "validating the last model", "evaluate": "measuring the final model"}
 _log = logger("server")
 
 
@@ -70,13 +67,15 @@ class Federation:
             self._watch = Watchers(self._watch, TensorBoardWatcher(self.folder))
         self._collector = Collector(grid)
         self._manifest = Manifest(self.folder)
+        self._phases = Phases(
+            self._collector, self._manifest, self._watch, rounds=run.rounds, seconds=self.server.round_deadline
+        )
         self._stopping = EarlyStopping.of(self.server)
         self._best = BestRound(self.server)
         self._sites: list[SiteRow] = []
         self._weights = Weights({}, most_share=self.server.most_share)
         self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights)
         self._held: list[Held] = []
-        self._left_out: list[dict[str, Any]] = []
         self._tensors: Tensors = {}
         self._round = 0
         self._seconds_before = 0.0
@@ -125,7 +124,7 @@ class Federation:
         self._manifest.update(model=initial.described)
         self._watch.say(f"model: {in_words(initial.described)}")
         self._sites = preflight(
-            self._collector, run=self.config, settings=self.settings, model_hash=initial.hash, say=self._say
+            self._collector, run=self.config, settings=self.settings, model_hash=initial.hash, say=self._phases.say
         )
         before = list(self._manifest.document["sites"])
         check_same_keys(self._sites, before)
@@ -190,7 +189,7 @@ class Federation:
         self._stopping.state = found.scalars["early_stopping"]
         # A checkpoint of an older MedVeil remembers no best round, and its run wanted none.
         self._best.state = found.scalars.get("best_round") or self._best.state
-        self._left_out = list(found.scalars["left_out"])
+        self._phases.left_out = list(found.scalars["left_out"])
         self._seconds_before = float(found.scalars["seconds"])
         self._recorder.go_back(found.scalars["totals"])
         self._watch.goes_on(self._round)
@@ -202,17 +201,17 @@ class Federation:
         if damaged:
             went_on += f"; skipped as damaged: {'; '.join(damaged)}"
         self._watch.say(went_on)
-        self._manifest.update(left_out=self._left_out, went_on=went_on)
+        self._manifest.update(left_out=self._phases.left_out, went_on=went_on)
 
     def _train(self, round_: int, strategy: Checked) -> None:
         """One round: train at the sites, check, aggregate, write down, keep."""
         nodes = Nodes(self._nodes_for(round_))
-        with _seeded(f"{self.config.seed}/{round_}"):
+        with seeded(f"{self.config.seed}/{round_}"):
             config = ConfigRecord({} if self._best.round is None else {KEEP_ROUND: self._best.round})
             messages = list(strategy.configure_train(round_, to_record(self._tensors), config, cast("Grid", nodes)))
         began = time.monotonic()
-        replies = self._exchange(messages, kind="train", round_=round_)
-        strategy.left_out |= self._failed(replies)
+        replies = self._phases.exchange(messages, self._recorder, kind="train", round_=round_)
+        strategy.left_out |= failed(replies, self._recorder)
         try:
             arrays, _ = strategy.aggregate_train(
                 round_, [each.message for each in replies if each.message and each.site not in strategy.left_out]
@@ -221,7 +220,7 @@ class Federation:
             cure = error.cure or f"mend that, then {self.settings.going_on}"
             raise FederationError(error.problem, where=error.where, cure=cure) from error
         finally:
-            self._say_left_out(round_, strategy.left_out)
+            self._phases.say_left_out(round_, strategy.left_out)
         self._say_held([each.site for each in replies if each.site not in strategy.left_out])
         assert arrays is not None  # Checked raises where there is no aggregate.
         self._tensors, self._round = to_tensors(arrays), round_
@@ -277,14 +276,14 @@ class Federation:
             raise FederationError(problem, where=kind, cure=f"start them again, then {self.settings.going_on}")
         config = ConfigRecord({MEASURE: "validation"} if kind == VALIDATE else {})
         arrays = to_record(self._tensors)
-        with _seeded(f"{self.config.seed}/{kind}"):
+        with seeded(f"{self.config.seed}/{kind}"):
             messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
         began = time.monotonic()
-        replies = self._exchange(messages, kind=kind, round_=self._round)
-        failed = self._failed(replies)
-        self._say_left_out(self._round, failed)
-        if len(failed) == len(replies):
-            reasons = "".join(f"; {site}: {reason}" for site, reason in failed.items())
+        replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=self._round)
+        missing = failed(replies, self._recorder)
+        self._phases.say_left_out(self._round, missing)
+        if len(missing) == len(replies):
+            reasons = "".join(f"; {site}: {reason}" for site, reason in missing.items())
             raise FederationError(f"no site measured the final model{reasons}", where=kind)
         return self._recorder.close(seconds=time.monotonic() - began)
 
@@ -330,44 +329,11 @@ class Federation:
             cure=f"start them again, then {self.settings.going_on}",
         )
 
-    def _exchange(self, messages: list[Message], *, kind: str, round_: int) -> list[Reply]:
-        """Send the messages of a phase and write down replies as they arrive."""
-        down = {message.metadata.dst_node_id: payload(message) for message in messages}
-        names = [self._collector.name(node) for node in down]
-        self._watch.phase(round_, kind, names)
-        of = f"round {round_} of {self.config.rounds}" if kind == "train" else _STAGES[kind]
-        phase = {"kind": kind, "round": round_, "sites": names}
-        self._manifest.update(stage=f"{of}: at {', '.join(names)}", phase=phase)
-        self._recorder.open()
-        self._recorder.sent(sum(down.values()))
-        return self._collector.collect(
-            messages,
-            seconds=self.server.round_deadline,
-            on_reply=lambda reply: self._recorder.took(reply, kind=kind, round_=round_, down=down[reply.node]),
-        )
-
-    def _failed(self, replies: list[Reply]) -> dict[str, str]:
-        """Why each site that sent nothing, or what is not possible, does not count."""
-        return {each.site: said(each.problem) for each in replies if each.message is None} | self._recorder.refused
-
-    def _say(self, text: str) -> None:
-        """Say where the run is, to whoever watches and to whoever reads the manifest."""
-        self._watch.say(text)
-        self._manifest.update(stage=text)
-
-    def _say_left_out(self, round_: int, left_out: dict[str, str]) -> None:
-        for site, reason in sorted(left_out.items()):
-            _log.warning("round %d: %s was left out: %s", round_, site, reason)
-            self._left_out.append({"round": round_, "site": site, "reason": reason})
-            self._watch.left_out(round_, site, reason)
-        if left_out:
-            self._manifest.update(left_out=self._left_out)
-
     def _save(self, strategy: Checked) -> None:
         scalars = {
             "early_stopping": self._stopping.state,
             "best_round": self._best.state,
-            "left_out": self._left_out,
+            "left_out": self._phases.left_out,
             "seconds": self._seconds,
             "totals": self._recorder.totals,
         }
@@ -381,14 +347,3 @@ class Federation:
     @property
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._began
-
-
-@contextmanager
-def _seeded(seed: str) -> Iterator[None]:
-    """Let Flower's strategies, which sample with the global generator, sample the same in every run."""
-    state = random.getstate()
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)

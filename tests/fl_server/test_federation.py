@@ -492,8 +492,8 @@ def test_summary_holds_what_sites_measured_of_a_thief(make_world):
     for index, site in enumerate(world.sites):
         real = site._evaluate
 
-        def stolen(round_, real=real, index=index):
-            content = real(round_)
+        def stolen(round_, only, real=real, index=index):
+            content = real(round_, only)
             for phase in ("wrong-key", "public-stem"):
                 content["metrics"][f"{phase}-n"] = 10.0
                 content["metrics"][f"{phase}-accuracy"] = 0.1 * (index + 1)
