@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medveil.cli import ending_in_order, parser, run_command, subcommand
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import read_json
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.model_commands import add_model_commands
+from simulations.run_command import add_experiment, add_run, configured
 
 if TYPE_CHECKING:
     from simulations.compare import Comparison
-    from simulations.config import ExperimentConfig
-    from simulations.run import Finished
-
-
-_MOST_DIGITS = 6
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         "medveil-sim run demo --out demo-run",
     )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
-    _add_run(commands)
+    add_run(commands, report=_report_of)
     _add_init(commands)
     _add_report(commands)
     _add_compare(commands)
@@ -55,149 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     add_attack_commands(commands, report=_report_of)
     add_matrix_command(commands)
     return made
-
-
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    made = subcommand(
-        commands,
-        "run",
-        text="Run one experiment, or go on with an interrupted one.",
-        example="medveil-sim run brain-mri data.path=images/ rounds=10 --out RUN",
-        device=True,
-    )
-    _add_experiment(made, "YAML file of the experiment, or a name: init --list")
-    made.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
-    made.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run; rounds=N gives it more")
-    made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
-    made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
-    made.add_argument("--json", action="store_true", help="print the summary as JSON")
-    made.set_defaults(command=_do_run)
-
-
-def _add_experiment(made: argparse.ArgumentParser, text: str) -> None:
-    """Let a command be told its experiment, with what a shell may complete it to."""
-    from simulations.confs import complete_conf, complete_setting  # noqa: PLC0415
-
-    config: Any = made.add_argument("config", nargs="?", metavar="CONFIG", help=text)
-    config.completer = complete_conf
-    settings: Any = made.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's"
-    )
-    settings.completer = complete_setting
-
-
-def _do_run(arguments: argparse.Namespace) -> int:
-    if arguments.resume is not None:
-        rounds = _rounds_beside_resume(arguments)
-        from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
-
-        with _said_how_to_go_on(arguments.resume):
-            return _told(resume_experiment(arguments.resume, rounds=rounds, report=_report_of), arguments)
-    if arguments.config is None or arguments.out is None:
-        raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
-    from simulations.folders import check_free  # noqa: PLC0415
-
-    config = _configured(arguments)
-    check_free(arguments.out, replace=arguments.replace)
-    from simulations.run import run_experiment  # noqa: PLC0415
-
-    with _said_how_to_go_on(arguments.out):
-        done = run_experiment(config, arguments.out, replace=arguments.replace, report=_report_of)
-        return _told(done, arguments)
-
-
-@contextlib.contextmanager
-def _said_how_to_go_on(run: Path) -> Iterator[None]:
-    """Whoever interrupts a run is told how it goes on, where it came far enough to."""
-    from simulations.folders import MANIFEST  # noqa: PLC0415
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        if (run / MANIFEST).is_file():
-            tell(f"go on with: medveil-sim run --resume {run}", error=True)
-        raise
-
-
-def _told(done: Finished, arguments: argparse.Namespace) -> int:
-    from simulations.left_out import as_text  # noqa: PLC0415
-
-    if done.left_out:
-        tell_block(as_text(done.left_out), error=True)
-    if arguments.json:
-        tell_json(done.summary)
-    else:
-        _print_result(done.summary)
-        tell(f"report: {done.report}")
-    return EXIT_PARTIAL if done.partial else EXIT_OK
-
-
-def _rounds_beside_resume(arguments: argparse.Namespace) -> int | None:
-    """A resumed run repeats what the interrupted one would have done: only more rounds may be asked of it."""
-    settings = [each for each in (arguments.config, *arguments.overrides) if each is not None]
-    rounds, other = _rounds_of(settings)
-    given = {"CONFIG": other, "--out": arguments.out, "--engine": arguments.engine}
-    given |= {"--device": arguments.device, "--replace": arguments.replace or None}
-    for name, value in given.items():
-        if value is not None:
-            cure = "the run knows its settings; only rounds=N, more than it had, may be added"
-            raise ConfigError(f"--resume takes no {name}", where="medveil-sim run", cure=cure)
-    return rounds
-
-
-def _rounds_of(settings: list[str]) -> tuple[int | None, str | None]:
-    """The rounds that are asked for, and the first setting that asks for something else."""
-    rounds = None
-    for each in settings:
-        name, _, value = each.partition("=")
-        if name != "rounds":
-            return None, each
-        if not (value.isascii() and value.isdigit() and len(value) <= _MOST_DIGITS):
-            raise ConfigError("'rounds' is no whole number", where="medveil-sim run", cure="rounds=20, for example")
-        rounds = int(value)
-    return rounds, None
-
-
-def _configured(arguments: argparse.Namespace) -> ExperimentConfig:
-    """The experiment a command line names; what of it cannot be is refused before anything slow is imported."""
-    from simulations.confs import find_conf  # noqa: PLC0415
-
-    file = find_conf(arguments.config)
-    from models.described import load_with_model  # noqa: PLC0415
-    from simulations.config import ExperimentConfig  # noqa: PLC0415
-
-    overrides = list(arguments.overrides)
-    if getattr(arguments, "engine", None):
-        overrides.append(f"engine={arguments.engine}")
-    if getattr(arguments, "device", None):
-        overrides.append(f"device={arguments.device}")
-    return load_with_model(ExperimentConfig, file, overrides)
-
-
-def _print_result(summary: dict[str, Any]) -> None:
-    parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
-    for key in ("accuracy", "balanced_accuracy", "auroc"):
-        value = summary[key]
-        if isinstance(value, float):
-            interval = (summary.get("intervals") or {}).get(key)
-            within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
-            parts.append(f"{key.replace('_', ' ')} {value:.3f}{within}{_caveat(summary, key)}")
-    rate = summary.get("majority_rate")
-    if isinstance(rate, float):
-        parts.append(f"majority rate {rate:.3f}")
-    if not summary.get("n"):
-        parts.append("no test images, so no scores")
-    tell("; ".join(parts))
-
-
-def _caveat(summary: dict[str, Any], key: str) -> str:
-    """Where a mean does not rest on every site: on how many, and the measure over all images."""
-    rests = (summary.get("rests_on") or {}).get(key) or {}
-    pooled = ((summary.get("pooled") or {}).get(key) or {}).get("value")
-    if not rests or rests["sites"] == rests["of_sites"]:
-        return ""
-    over_all = "" if pooled is None else f"; over all images {pooled:.3f}"
-    return f" ({rests['sites']} of {rests['of_sites']} sites{over_all})"
 
 
 def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -281,7 +132,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         example="medveil-sim compare pneumonia data.path=pneumoniamnist.npz --out COMPARISON",
         device=True,
     )
-    _add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the arms")
+    add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the arms")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison; finished runs in it are kept")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     made.add_argument("--list", action="store_true", help="print the arms there are")
@@ -298,7 +149,7 @@ def _do_compare(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim compare", cure="see --help")
-    config = _configured(arguments)
+    config = configured(arguments)
     from simulations.compare import compare  # noqa: PLC0415
 
     done = compare(config, arguments.out, jobs=arguments.jobs)

@@ -12,9 +12,9 @@ import pytest
 
 from fl_client.data.items import Item
 from fl_client.data.remarks import said_of_no_test
-from simulations.cli import _print_result
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.report.page import write_report
+from simulations.run_command import print_result
 from simulations.statistics import add_intervals
 
 MakeRun = Callable[..., Path]
@@ -42,7 +42,7 @@ def test_its_report_and_summary_say_that_nothing_was_tested(
     text = re.sub(r"<style>.*?</style>", "", write_report(run).read_text(), flags=re.DOTALL)
     assert "no test result" in text
     assert 'id="calibration"' not in text and 'id="roc"' not in text
-    _print_result(summary)
+    print_result(summary)
     assert "no test images, so no scores" in capsys.readouterr().out
 
 
