@@ -11,7 +11,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from medveil.errors import ConfigError
 from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
 from models.config import ModelConfig
+from models.saved import expected_by, weights_in
 from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
@@ -69,6 +69,7 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     arguments = _arguments(config, probe)
     pretrained = config.pretrained.strip()
     model: Any
+    beside: dict[str, list[float]] = {}
     with _seeded(seed):
         if pretrained.lower() == "false":
             return _fresh(config, arguments)
@@ -76,8 +77,10 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
             _refuse_other_architecture(config)
             model = load_hub(config.name, arguments)
         else:
-            model = load_file(config.name, Path(pretrained).expanduser(), arguments)
-    expected = model.pretrained_cfg
+            weights = weights_in(pretrained)
+            model = load_file(config.name, weights, arguments)
+            beside = expected_by(weights)
+    expected = {**model.pretrained_cfg, **beside}
     fold_normalisation(
         model,
         mean=expected["mean"] if config.mean is None else config.mean,
