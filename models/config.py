@@ -29,7 +29,7 @@ class ModelConfig:
     heads: int | None = field(default=None, metadata={"help": "Attention heads per block."})
     pretrained: str = field(
         default="false",
-        metadata={"help": "Weights: false (fresh), true (timm hub), or a path to .safetensors, .pth or .npz."},
+        metadata={"help": "Weights: false (fresh), true (timm hub), a .safetensors, .pth or .npz, or an export."},
     )
     mean: list[float] | None = field(
         default=None,

@@ -21,6 +21,7 @@ from medveil.errors import ConfigError
 from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
 from models.config import ModelConfig
 from models.exported import is_export, refuse_other_normalisation
+from models.saved import expected_by, weights_in
 from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
@@ -70,6 +71,7 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     arguments = _arguments(config, probe)
     pretrained = config.pretrained.strip()
     model: Any
+    beside: dict[str, list[float]] = {}
     with _seeded(seed):
         if pretrained.lower() == "false":
             return _fresh(config, arguments)
@@ -77,8 +79,10 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
             _refuse_other_architecture(config)
             model = load_hub(config.name, arguments)
         else:
-            model = _from_file(config, Path(pretrained).expanduser(), arguments)
-    expected = model.pretrained_cfg
+            weights = weights_in(pretrained)
+            model = _from_file(config, weights, arguments)
+            beside = {} if is_export(weights) else expected_by(weights)
+    expected = {**model.pretrained_cfg, **beside}
     fold_normalisation(
         model,
         mean=expected["mean"] if config.mean is None else config.mean,

@@ -21,6 +21,7 @@ from medveil.errors import ConfigError, StorageError
 from medveil.log import logger
 from medveil.paths import weights_file
 from models.policy import Policy, check_policy, resolve_policy
+from models.saved import weights_in
 
 if TYPE_CHECKING:
     from flwr.app import UserConfig
@@ -206,9 +207,12 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
 
 def _refuse_missing_weights(named: str) -> None:
     """Say here what the server would say after it loaded torch."""
-    path = Path(weights_file(named)).expanduser()
-    if named.lower() not in {"true", "false"} and not path.exists():
-        raise StorageError("no such weights file", where=path, cure="model.pretrained is false, true or a file")
+    if named.lower() in {"true", "false"}:
+        return
+    path = weights_in(weights_file(named))
+    if not path.exists():
+        cure = "model.pretrained is false, true, a file or an export's folder"
+        raise StorageError("no such weights file", where=path, cure=cure)
 
 
 def _fill_model(config: ExperimentConfig, source: Source) -> None:

@@ -234,11 +234,14 @@ class Pace:
             self._began = self._last
 
     def left(self, steps: int) -> str:
-        """Time left for so many steps, in words; empty before one was seen."""
+        """Time left for so many steps, in words; empty before one was seen, and once the last should be over."""
         if not self._steps or not steps:
             return ""
-        whole = (self._last - self._began) / self._steps * steps
-        seconds = max(0, round(whole - (self._clock() - self._last)))
+        each, since = (self._last - self._began) / self._steps, self._clock() - self._last
+        # A step that takes longer than the others did may end at any moment; those after it have not begun.
+        seconds = round(max(each - since, 0) + each * (steps - 1))
+        if seconds <= 0:
+            return ""
         minutes, seconds = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)
         return f"left {hours}:{minutes:02d}:{seconds:02d}" if hours else f"left {minutes}:{seconds:02d}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import zipfile
 from pathlib import Path
@@ -123,6 +124,34 @@ def test_configured_mean_and_deviation_win(tmp_path, tiny, draw_images):
     ours = build_vit(tiny(pretrained=path, mean=mean, std=std), seed=0)
     theirs.pretrained_cfg.update(mean=mean, std=std)
     compare(ours, theirs, draw_images(theirs))
+
+
+@pytest.mark.parametrize("named", ["warm", "warm/model.safetensors"])
+def test_a_folder_says_what_its_weights_expect_before_their_name_does(tmp_path, tiny, draw_images, named):
+    theirs = original(CLIP)
+    theirs.pretrained_cfg.update(mean=[0.5] * 3, std=[0.5] * 3)  # as an export is, whatever its architecture
+    (tmp_path / "warm").mkdir()
+    save(theirs, tmp_path / "warm/model.safetensors")
+    beside = tmp_path / "warm/config.json"
+    beside.write_text(json.dumps({"architecture": CLIP, "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    ours = build_vit(tiny(name=CLIP, pretrained=str(tmp_path / named)), seed=0)
+    compare(ours, theirs, draw_images(theirs))
+    # Without it the name's own would have been folded in; and what was set goes before both.
+    mean, std = [0.2, 0.4, 0.6], [0.1, 0.2, 0.3]
+    ours = build_vit(tiny(name=CLIP, pretrained=str(tmp_path / named), mean=mean, std=std), seed=0)
+    theirs.pretrained_cfg.update(mean=mean, std=std)
+    compare(ours, theirs, draw_images(theirs))
+    beside.unlink()
+    ours = build_vit(tiny(name=CLIP, pretrained=str(tmp_path / named)), seed=0)
+    compare(ours, original(CLIP), draw_images(theirs))
+
+
+@pytest.mark.parametrize("text", ["{", '{"pretrained_cfg": {"mean": "half"}}', '{"pretrained_cfg": {"std": [true]}}'])
+def test_what_lies_beside_weights_is_read_as_a_strangers(tmp_path, tiny, text):
+    save(original(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(FormatError, match=r"config\.json"):
+        build_vit(tiny(pretrained=str(tmp_path)), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +299,7 @@ def test_missing_files_and_unknown_kinds_are_refused(tmp_path, tiny):
         build_vit(tiny(pretrained=str(tmp_path / "none.pth")), seed=0)
     folder = tmp_path / "folder.pth"
     folder.mkdir()
-    with pytest.raises(StorageError, match="cannot read"):
+    with pytest.raises(StorageError, match=r"has no weights in it; an export of plain images has 'model.safetensors'"):
         build_vit(tiny(pretrained=str(folder)), seed=0)
     for kind in ("weights.onnx", "yes", ""):
         with pytest.raises(ConfigError, match="is no weights file"):

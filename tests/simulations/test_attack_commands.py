@@ -199,6 +199,12 @@ def test_an_attack_that_is_made_for_more_says_so_and_is_judged_on_what_it_had(
     one = dataclasses.replace(setting, images=1, at_most=1)
     done = measure(ATTACKS["histogram-linkage"]().within(1), one).result
     assert (done.applicable, done.reason) == (False, "needs 2 images under each key, and may have 1")
+    assert done.data["images_wanted"] == ATTACKS["histogram-linkage"]().wanted
+    # Where the scheme is the reason, more images would change nothing.
+    other = dataclasses.replace(attack_setting("orthogonal", keys=1, images=3), at_most=3)
+    done = measure(ATTACKS["jigsaw"]().within(3), other).result
+    assert done.applicable is False
+    assert "images_wanted" not in done.data
     # Without a limit nothing is held.
     assert "images_wanted" not in measure(ATTACKS["known-plaintext"](), attack_setting(keys=1, images=3)).result.data
 

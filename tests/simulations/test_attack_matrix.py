@@ -252,7 +252,15 @@ def test_what_an_attacker_has_is_said_in_words() -> None:
 def test_few_keys_are_a_trial(filled: Path) -> None:
     assert words.trial(table_of(filled)) == ""
     result(keys=3).write(filled / "block-pixel")
-    assert words.trial(table_of(filled)).startswith("1 of 8 results are a trial")
+    assert words.trial(table_of(filled)).startswith("1 of 8 results is a trial: a finding")
+    result("covariance", keys=3).write(filled / "block-pixel")
+    assert words.trial(table_of(filled)).startswith("2 of 9 results are trials: a finding")
+
+
+def test_what_is_true_of_all_is_not_counted(tmp_path: Path) -> None:
+    (tmp_path / "block-pixel").mkdir()
+    result(keys=3).write(tmp_path / "block-pixel")
+    assert words.trial(read_table(tmp_path)).startswith("Every result here is a trial: a finding")
 
 
 # -- the page --------------------------------------------------------------------------------------------------------
@@ -268,7 +276,7 @@ def written(filled: Path) -> str:
     return made.read_text()
 
 
-def test_the_page_is_self_contained_and_its_links_lead_somewhere(written: str) -> None:
+def test_the_page_is_self_contained_and_its_links_lead_somewhere(written: str, filled: Path) -> None:
     assert re.findall(r"""src=["'](?!data:)""", written) == []
     # A link is followed by a click alone, and only to a file beside the page.
     assert re.findall(r"""href=["'](?!#|\./[\w./%-]+["'])""", written) == []
@@ -276,7 +284,23 @@ def test_the_page_is_self_contained_and_its_links_lead_somewhere(written: str) -
     assert "data:image/webp;base64," in written
     targets = set(re.findall(r'href="#([^"]+)"', written))
     assert targets <= set(re.findall(r'id="([^"]+)"', written))
-    assert {*ATTACKS} <= targets
+    tried = {row.attack for row in table_of(filled).rows if row.tried}
+    assert tried <= targets
+    assert not ({*ATTACKS} - tried) & targets
+
+
+def test_what_nobody_tried_has_a_row_and_no_empty_section(written: str, filled: Path) -> None:
+    tried = {row.attack for row in table_of(filled).rows if row.tried}
+    assert {"jigsaw", "leading-bit", "utility-leak", "histogram-linkage"} < tried < {*ATTACKS}
+    assert set(re.findall(r'<h3 id="([^"]+)">', written)) == tried
+    (told,) = re.findall(r"Not measured on any scheme here: ([^<]*)\.</p>", written)
+    assert set(told.split(", ")) == {*ATTACKS} - tried
+    attacks = [row for row in table_of(filled).attacks if row.tried]
+    assert f"{len(attacks)} of {len(table_of(filled).attacks)} attacks on 3 schemes" in written
+    # Nothing of a diagnostic, no table of them.
+    (filled / "block-pixel" / "statistics.json").unlink()
+    assert "Measurements that recover nothing" in written
+    assert "Measurements that recover nothing" not in page.write_page(filled, table_of(filled)).read_text()
 
 
 def test_the_page_shows_each_cell_with_interval_and_chance(written: str) -> None:

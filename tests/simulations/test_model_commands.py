@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from fl_client.export.held import MODELS
 from medveil.config import load_config
@@ -83,6 +84,19 @@ def test_the_lines_of_its_card_load_it_in_timm(
     monkeypatch.chdir(tmp_path / "model")
     exec(lines, names)
     np.testing.assert_allclose(names["p"].detach().numpy(), wanted, atol=2e-6)
+
+
+def test_an_export_begins_another_run_by_its_folder(
+    runs: dict[str, Path], tmp_path: Path, tiny_settings: list[str]
+) -> None:
+    assert main(["export", str(runs["plain"]), str(tmp_path / "warm")]) == 0
+    still = ["rounds=1", "train.lr=1e-12", "keys.policy=none", f"model.pretrained={tmp_path / 'warm'}"]
+    run_experiment(load_config(ExperimentConfig, None, [*tiny_settings, *still]), tmp_path / "next", progress=False)
+    assert main(["export", str(tmp_path / "next"), str(tmp_path / "after")]) == 0
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("warm", "after"))
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, atol=1e-6, rtol=1e-5)
 
 
 def test_the_default_folder_is_in_the_run_and_is_never_written_over(

@@ -53,7 +53,8 @@ def test_time_left_counts_what_was_seen_to_be_made() -> None:
     clock.now = 40
     assert pace.left(4) == "left 1:50"
     clock.now = 4000
-    assert pace.left(4) == "left 0:00"
+    assert pace.left(4) == "left 1:30"
+    assert pace.left(1) == ""
     pace.step()
     assert pace.left(4) == "left 2:13:20"
 

@@ -85,7 +85,8 @@ def write_page(folder: Path, table: Table) -> Path:
         "trial": words.trial(table),
         "table": table,
         "groups": _groups(table),
-        "diagnostics": [line for row in table.diagnostics for line in _lines(row)],
+        "diagnostics": [line for row in table.diagnostics if row.tried for line in _lines(row)],
+        "untried": [row.attack for row in table.rows if not row.tried],
         "verdicts": [(scheme, words.verdict(table, scheme)) for scheme in table.columns],
         "least": [
             (text, [_least(table, scheme, recovers) for scheme in table.columns])
@@ -100,9 +101,10 @@ def write_page(folder: Path, table: Table) -> Path:
         "files": links(folder, (CSV, MARKDOWN, PICTURE)),
     }
     path = folder / PAGE
-    bare = page.render("matrix.html", sections=[_section(row, folder, {}) for row in table.rows], **content)
+    tried = [row for row in table.rows if row.tried]
+    bare = page.render("matrix.html", sections=[_section(row, folder, {}) for row in tried], **content)
     shown = _figures(table, folder, room=_LARGEST - len(bare.encode("utf-8")))
-    sections = [_section(row, folder, shown) for row in table.rows]
+    sections = [_section(row, folder, shown) for row in tried]
     write_text(path, page.render("matrix.html", sections=sections, **content), mode=0o600)
     return path
 

@@ -83,6 +83,11 @@ class Row:
     cells: tuple[Cell, ...]
 
     @property
+    def tried(self) -> bool:
+        """Whether there is anything of it, be it that it does not apply or failed."""
+        return any(each.state != NOT_MEASURED for each in self.cells)
+
+    @property
     def results(self) -> list[Result]:
         """Results where the attack applied and was measured."""
         return [each.result for each in self.cells if each.result is not None and each.result.applicable]

@@ -128,8 +128,10 @@ def headline(table: Table) -> str:
     first = results[0]
     shape = "x".join(str(first.target[each]) for each in ("height", "width", "channels"))
     images = min(each.images_per_key for each in results)
+    tried = sum(row.tried for row in table.attacks)
+    count = f"{tried} of {len(table.attacks)}" if tried < len(table.attacks) else f"{tried}"
     return (
-        f"{len(table.attacks)} attacks on {len(table.columns)} schemes: images of {shape}, blocks of "
+        f"{count} attacks on {len(table.columns)} schemes: images of {shape}, blocks of "
         f"{first.target['block']}, {spread(each.keys for each in results)} keys, at least {images} images under each."
     )
 
@@ -184,10 +186,9 @@ def trial(table: Table) -> str:
     few = [each for each in table.results if each.keys < FEWEST_KEYS or each.images_per_key < FEWEST_IMAGES]
     if not few:
         return ""
-    return (
-        f"{len(few)} of {len(table.results)} results are a trial: a finding takes at least {FEWEST_KEYS} keys and "
-        f"{FEWEST_IMAGES} images for each."
-    )
+    some = f"{len(few)} of {len(table.results)} results {'is a trial' if len(few) == 1 else 'are trials'}"
+    which = some if len(few) < len(table.results) else "Every result here is a trial"
+    return f"{which}: a finding takes at least {FEWEST_KEYS} keys and {FEWEST_IMAGES} images for each."
 
 
 def why(cell: Cell) -> str:

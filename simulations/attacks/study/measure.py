@@ -170,7 +170,8 @@ def _result(
         verdict=verdict_of(kind=attack.kind, reason=reason, main=made.get(attack.main), margin=attack.margin),
         target=_described(setting),
         control=control_name(attack.control),
-        data=_data(setting) | _short_of(attack, setting),
+        # Where the scheme is why it does not apply, more images would change nothing.
+        data=_data(setting) | (_short_of(attack, setting) if reason in {None, _lacking(attack, setting)} else {}),
         n=n,
         images_per_key=n // setting.keys,
         keys=setting.keys if n else 0,
