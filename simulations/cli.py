@@ -203,7 +203,9 @@ def _do_bench(arguments: argparse.Namespace) -> int:
 
     if arguments.deployment and not arguments.attended:
         from medveil.tied import run_tied  # noqa: PLC0415
+        from simulations.deployment_bench.bench import PARTS, check_parts  # noqa: PLC0415
 
+        check_parts(PARTS if arguments.parts is None else arguments.parts.split(","))
         # Its servers and sites are made to outlive who starts them: here they end with this command, also a killed one.
         program = [sys.executable, "-m", "simulations.cli"]
         done = run_tied([*program, *arguments.words, "--attended"])

@@ -26,6 +26,15 @@ PARTS = ("overhead", "bytes", "fleet")
 SMALL, LARGE = "vit_tiny_patch16_224", "vit_base_patch16_224"
 
 
+def check_parts(parts: Sequence[str]) -> None:
+    """Refuse what is no part, or none (ConfigError)."""
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or not parts:
+        raise ConfigError(
+            f"{', '.join(unknown) or 'nothing'} is no part", where="--parts", cure=f"of {','.join(PARTS)}"
+        )
+
+
 def bench_deployment(
     parts: Sequence[str] = PARTS, *, work: Work | None = None, models: Sequence[str] = (SMALL, LARGE), sites: int = 32
 ) -> dict[str, Any]:
@@ -49,11 +58,7 @@ def bench_deployment(
     FederationError
         A command failed, or the machine is too small.
     """
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or not parts:
-        raise ConfigError(
-            f"{', '.join(unknown) or 'nothing'} is no part", where="--parts", cure=f"of {','.join(PARTS)}"
-        )
+    check_parts(parts)
     work = work or Work({"name": SMALL})
     figures: dict[str, Any] = {"environment": {**environment(), "load_before": os.getloadavg()[0]}}
     # Processes' sockets and logs are in it: short, and gone afterwards.

@@ -132,7 +132,7 @@ def test_a_short_passphrase_is_warned_of(
     [
         (["keygen", "--site", "a/b", "--out", "{out}"], 4, "cannot name a site"),
         (["keygen", "--site", "a"], 2, "--out"),
-        (["keygen", "--site", "a", "--out", "{out}", "--passphrase", "x"], 2, "unrecognized arguments"),
+        (["keygen", "--site", "a", "--out", "{out}", "--passphrase", "x"], 2, "no option '--passphrase'"),
         (["keygen", "--site", "a", "--out", "{out}"], 4, "no terminal to ask for the passphrase"),
         (["keygen", "--site", "a", "--out", "{out}", "--passphrase-file", "/no/such"], 3, "no such file"),
         (["inspect", "/no/such.key"], 3, "no such file"),

@@ -17,7 +17,7 @@ from fl_client.deployment.config import LimitsConfig
 from fl_client.deployment.limits import check_bytes, check_images, check_round, check_store, checked_run
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
-from medveil.errors import MedVeilError
+from medveil.errors import ConfigError, MedVeilError
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 
@@ -60,13 +60,20 @@ def test_a_run_within_the_contract_and_the_limits_is_taken() -> None:
 
 
 def test_what_was_judged_is_what_the_site_goes_by() -> None:
-    """A section may leave fields out, and have numbers as text: what reads it later meets neither."""
-    short = {"image_size": 32, "patch": "8", "channels": 1, "classes": 2, "width": " 24 ", "depth": 2, "heads": "2"}
-    cipher = {"block": "8", "negate": "false"}
-    taken = asked(run(model=short, train={"lr": "1e-2"}, cipher=cipher))
+    """A section may leave fields out: what reads it later does not meet that."""
+    short = {"image_size": 32, "patch": 8, "channels": 1, "classes": 2, "width": 24, "depth": 2, "heads": 2}
+    taken = asked(run(model=short, train={"lr": 0.01}, cipher={"block": 8, "negate": False}))
     assert taken.model == to_mapping(MODEL)
     assert taken.train == to_mapping(TrainConfig(lr=0.01))
     assert taken.cipher == to_mapping(CipherConfig(block=8, negate=False, derivation=1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model": {"patch": "8"}}, {"train": {"lr": "1e-2"}}, {"cipher": {"negate": "false"}}]
+)
+def test_numbers_that_came_as_text_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="has a value of the wrong type: it is text"):
+        asked(run(**changes))
 
 
 def test_whatever_else_a_server_sends_is_not_looked_at() -> None:

@@ -21,6 +21,7 @@ from signed_messages_made import RUN, SERVER, next_head, order_for, signed_order
 
 from crypto import sealed_file
 from crypto.keyfile import rotate_key
+from crypto.keys import SimulatedKey
 from fl_client import cli as site_cli
 from fl_client.app import make_app
 from fl_client.cli import main
@@ -329,7 +330,14 @@ def test_what_leaves_is_signed_over_all_of_it_and_names_what_it_answers(files: O
     content = RecordDict({SITE: ConfigRecord({"site": "st-anna", "none": []}), "m": MetricRecord({"x": float("nan")})})
     from types import SimpleNamespace  # noqa: PLC0415
 
-    site = SimpleNamespace(travelling=[], bench=None, cipher=SimpleNamespace(fingerprint="f" * 32))
+    key = SimulatedKey(0, "st-anna")
+    site = SimpleNamespace(
+        travelling=[],
+        bench=None,
+        cipher=SimpleNamespace(fingerprint="f" * 32),
+        images=SimpleNamespace(basis=SimpleNamespace(keyed=lambda _: {})),
+        setup=SimpleNamespace(key=key),
+    )
     host.answering(message, context(), site, content)  # type: ignore[arg-type]
     answer = answer_in(signed_in(Message(content, reply_to=message)), identity(files).public)
     signed = signed_in(message)

@@ -7,6 +7,7 @@ import pytest
 
 from medveil import errors
 from medveil.errors import (
+    BasisError,
     ConfigError,
     DataError,
     FederationError,
@@ -26,6 +27,7 @@ CODES = {
     PolicyError: 2,
     FormatError: 2,
     DataError: 3,
+    BasisError: 3,
     StorageError: 3,
     IntegrityError: 3,
     KeyMaterialError: 4,

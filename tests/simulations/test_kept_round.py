@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fl_server.best_round import BestRound
+from fl_server.same_sites import Measured
 from medveil.config import load_config
 from medveil.errors import ConfigError
 from simulations.config import ExperimentConfig
@@ -32,7 +33,11 @@ def test_what_is_left_is_one_round_everywhere(
     torch.set_num_threads(1)
     see = BestRound.see
     # The measures of so small a run say nothing: they are told which round was best.
-    monkeypatch.setattr(BestRound, "see", lambda self, round_, _: see(self, round_, float(round_ != BEST)))
+
+    def measured(round_: int) -> Measured:
+        return Measured({"site-1": float(round_ != BEST)}, lambda sites: dict.fromkeys(sites, 1.0))
+
+    monkeypatch.setattr(BestRound, "see", lambda self, round_, _: see(self, round_, measured(round_)))
     settings = [*tiny_settings, f"rounds={ROUNDS}", "server.keep=best", *POLICIES[policy]]
     done = run_experiment(load_config(ExperimentConfig, None, settings), tmp_path / "run", progress=False)
     assert done.summary["kept"]["round"] == BEST

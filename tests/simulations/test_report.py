@@ -135,8 +135,8 @@ def assert_ids(page: Page) -> None:
 
 
 def test_a_finished_run_says_what_it_found(make_run: MakeRun) -> None:
-    run = make_run(keys="per-site")
-    summary = add_intervals(run, n_boot=200)
+    run = make_run(keys="per-site", images=160)
+    summary = add_intervals(run)
     page = read(write_report(run))
     assert tuple(page.headings) == SECTIONS
     low, high = summary["intervals"]["auroc"]
@@ -184,7 +184,7 @@ def test_the_thief_is_told_by_the_numbers(make_run: MakeRun) -> None:
 
 def test_a_thief_says_nothing_where_the_owner_is_at_chance(make_run: MakeRun) -> None:
     run = make_run(signal=0.0)
-    add_intervals(run, n_boot=100)
+    add_intervals(run)
     page = read(write_report(run))
     assert "cannot be told from chance" in page.text
     assert "% of what the owner's" not in page.text
