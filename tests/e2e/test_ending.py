@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from consortium_world import World, wait, with_mark
+from consortium_world import PASSPHRASE, World, wait, with_mark
 from families import Family
 from safetensors.numpy import load_file
 
+from crypto.passphrase import VARIABLE
 from fl_server.deployment.runs import submissions
 from medveil import processes
 from simulations.engines.flower import OFFLINE
@@ -132,10 +133,11 @@ def test_a_server_and_a_site_in_the_foreground_end_with_their_commands(world: Wo
     world.set_up("policy.least_sites=1")
     site = world.enroll("st-anna", "limits.least_sites=1")
     mark = f"MEDVEIL_HOME={world.folder}"
-    commands = []
+    # Commands that ran in this process took the passphrase out of its environment.
+    commands, named = [], {**os.environ, VARIABLE: PASSPHRASE}
     for program, words in (("medveil-server", ["--consortium", world.file]), ("medveil-site", ["--site", site.file])):
         line = [str(PROGRAMS / program), "start", "--foreground", *map(str, words)]
-        commands.append(subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        commands.append(subprocess.Popen(line, env=named, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         wait(f"{program} is up", lambda: processes.running(world.consortium.record) is not None)
     assert [each.poll() for each in commands] == [None, None], "one ended at once"
     site.wait_ready()
