@@ -22,6 +22,7 @@ from medveil.flower import pull_soon
 from medveil.flower_grids import is_simulated
 from medveil.flower_replies import take_replies_one_by_one
 from medveil.log import logger, set_up_logging
+from medveil.parent import end_with_parent
 from medveil.paths import run_uuid, weights_file
 from medveil.plain import tell
 
@@ -42,6 +43,9 @@ def main(grid: Grid, context: Context) -> None:
     if _under_flower(grid):
         pull_soon()
         take_replies_one_by_one()
+        if not is_simulated(grid):
+            # Flower raises a signal in another thread then, which wakes no thread that waits for a dead SuperLink.
+            end_with_parent()
     try:
         run = RunConfig.from_json(settings_text(context.run_config, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)

@@ -8,11 +8,14 @@ run, in the name of the server's app. Here it comes as the standard input.
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import tempfile
 import time
 from types import SimpleNamespace
 from typing import Any, cast
+
+from medveil.parent import STARTED_BY
 
 TOKEN, TOKEN_FILE = "--token", "--token-file"
 STDIN = "/dev/stdin"
@@ -23,6 +26,8 @@ _started: list[subprocess.Popen[bytes]] = []
 
 def start_unseen(arguments: list[str], **settings: Any) -> subprocess.Popen[bytes]:
     """Start a run's process with its token as the standard input, in a file that has no name.
+
+    It is told who started it, so that it ends with this process (`medveil.parent`).
 
     Parameters
     ----------
@@ -37,7 +42,8 @@ def start_unseen(arguments: list[str], **settings: Any) -> subprocess.Popen[byte
         stream.write(arguments[at + 1].encode())
         stream.seek(0)
         hidden = [*arguments[:at], TOKEN_FILE, STDIN, *arguments[at + 2 :]]
-        made = subprocess.Popen(hidden, stdin=stream, **settings)
+        environment = {**os.environ, STARTED_BY: str(os.getpid())}
+        made = subprocess.Popen(hidden, stdin=stream, **{"env": environment, **settings})
     _started.append(made)
     return made
 

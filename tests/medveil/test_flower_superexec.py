@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -15,6 +16,7 @@ from medveil import flower_superexec
 
 TOKEN = "5a" * 32
 READER = """
+import os
 import sys
 from pathlib import Path
 from flwr.common.args import try_obtain_flwr_app_token
@@ -22,7 +24,8 @@ from flwr.superlink.cli.flwr_serverapp import _parse_args_run_flwr_serverapp
 
 given = _parse_args_run_flwr_serverapp().parse_args()
 seen = Path("/proc/self/cmdline").read_text()
-Path(sys.argv[0] + ".seen").write_text(try_obtain_flwr_app_token(given) + "\\n" + seen)
+own = os.environ["MEDVEIL_STARTED_BY"]
+Path(sys.argv[0] + ".seen").write_text("\\n".join([try_obtain_flwr_app_token(given), own, seen]))
 """
 
 
@@ -48,12 +51,13 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     given |= {"insecure": True, "runtime_dependency_install": False, "task_id": 1}
     executor.SubprocessExecutor().launch(types.ExecutionSpec(**given))
     assert started[0].wait(timeout=60) == 0
-    return (tmp_path / "app.py.seen").read_text().split("\n", 1)
+    return (tmp_path / "app.py.seen").read_text().split("\n", 2)
 
 
 def test_a_runs_process_has_its_token_and_nobody_sees_it(launched: list[str]) -> None:
-    token, seen = launched
+    token, started_by, seen = launched
     assert token == TOKEN
+    assert started_by == str(os.getpid())
     assert TOKEN not in seen
     assert "127.0.0.1:1" in seen
 
