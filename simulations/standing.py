@@ -41,7 +41,7 @@ from medveil.basis import (
 )
 from medveil.config import to_mapping
 from medveil.errors import BasisError, MedVeilError, StorageError
-from medveil.files import storage_error, write_json
+from medveil.files import sha256_file, write_json
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.shapes import read_document
@@ -49,7 +49,6 @@ from simulations.config import ExperimentConfig, Plan, resolved
 from simulations.folders import BASIS, MANIFEST, read_manifest
 
 _LOCAL = "local-dir:"
-_PIECE = 2**20
 _log = logger("run")
 
 
@@ -226,9 +225,11 @@ def weights_digest(named: str) -> str | None:
     if named.lower() in {"false", "true"}:
         return None
     path = Path(weights_file(named)).expanduser()
+    if not path.exists():
+        raise StorageError("no such weights file", where=path)
     digest = hashlib.sha256()
     for name, file in _files(path):
-        digest.update(f"{name}\n".encode("utf-8", "surrogateescape") + _of_file(file))
+        digest.update(f"{name}\n".encode("utf-8", "surrogateescape") + bytes.fromhex(sha256_file(file)))
     return digest.hexdigest()
 
 
@@ -239,19 +240,6 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     for each in sorted(path.rglob("*")):
         if each.is_file():
             yield each.relative_to(path).as_posix(), each
-
-
-def _of_file(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as stream:
-            while piece := stream.read(_PIECE):
-                digest.update(piece)
-    except FileNotFoundError:
-        raise StorageError("no such weights file", where=path) from None
-    except OSError as error:
-        raise storage_error(error, path, "read the weights") from error
-    return digest.digest()
 
 
 def _compare(run: Path, manifest: dict[str, Any], now: Basis, *, cure: str, since: str) -> None:

@@ -17,11 +17,15 @@ from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
 from crypto.reading.dicom_fragments import CodedFrames
 from crypto.reading.dicom_samples import Frame, Samples
 from crypto.reading.dicom_values import text, whole_number
+from crypto.reading.pydicom_plugin import PLUGIN, join
 from medveil.errors import DataError
 
 _PANIC = "PanicException"
 _RESTORE = "restore it from a copy, or decompress it with another tool"
 _FULL, _PAIRS = "YBR_FULL", "YBR_FULL_422"
+
+join(dicom_jpeg.__name__, JPEGTransferSyntaxes)
+join(dicom_jpeg_ls.__name__, JPEGLSTransferSyntaxes)
 
 
 class StoredFrames:
@@ -207,10 +211,8 @@ def plugins_for(syntax: UID) -> tuple[str, ...]:
     catches), pyjpegls comes to no end, and the one of pylibjpeg for RLE panics, and prints that it did.
     """
     there = get_decoder(syntax).available_plugins
-    if syntax in JPEGTransferSyntaxes:
-        return (dicom_jpeg.PLUGIN,)
-    if syntax in JPEGLSTransferSyntaxes:
-        return (dicom_jpeg_ls.PLUGIN,)
+    if syntax in (*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes):
+        return (PLUGIN,)
     if syntax == RLELossless:
         return tuple(each for each in there if each == "pydicom")
     return tuple(sorted((each for each in there if each != "gdcm"), reverse=True))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGTransferSyntaxes
 
 from crypto.reading.scans import lengthened
@@ -19,7 +18,6 @@ from medveil.errors import DataError
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import DecodeRunner
 
-PLUGIN = "medveil"
 DECODER_DEPENDENCIES = dict.fromkeys(JPEGTransferSyntaxes, ("imagecodecs>=2025.3",))
 """As pydicom asks it of a plugin."""
 
@@ -64,13 +62,3 @@ def _ran_out(src: bytes, frame: npt.NDArray[Any], *, colour: bool) -> bool:
     # Its last byte was half of a marker.
     except RuntimeError:
         return True
-
-
-def _join_pydicom() -> None:
-    for syntax in JPEGTransferSyntaxes:
-        decoder = get_decoder(syntax)
-        if PLUGIN not in decoder.available_plugins:
-            decoder.add_plugin(PLUGIN, (__name__, decode_frame.__name__))
-
-
-_join_pydicom()

@@ -16,7 +16,6 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import JPEGLSTransferSyntaxes
 
 from crypto.reading import jpeg_ls_child
@@ -26,7 +25,6 @@ from medveil.errors import DataError
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import DecodeRunner
 
-PLUGIN = "medveil"
 DECODER_DEPENDENCIES = dict.fromkeys(JPEGLSTransferSyntaxes, ("pyjpegls>=1.5",))
 """As pydicom asks it of a plugin."""
 
@@ -146,13 +144,3 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytes:
         runner.set_option("planar_configuration", int(found.interleave == _BY_PLANE))
     runner.set_option("bits_allocated", 8 if found.bits <= 8 else 16)
     return found.samples
-
-
-def _join_pydicom() -> None:
-    for syntax in JPEGLSTransferSyntaxes:
-        decoder = get_decoder(syntax)
-        if PLUGIN not in decoder.available_plugins:
-            decoder.add_plugin(PLUGIN, (__name__, decode_frame.__name__))
-
-
-_join_pydicom()

@@ -86,7 +86,7 @@ def _remove(files: OwnFiles, stores: list[HeldStore], *, asked: bool) -> int:
 
 
 def _table(stores: list[HeldStore]) -> str:
-    from fl_client.data.store import NO_KEY  # noqa: PLC0415
+    from fl_client.data.store_terms import NO_KEY  # noqa: PLC0415
     from fl_client.export.held import megabytes  # noqa: PLC0415
     from medveil.tables import plain_table  # noqa: PLC0415
 

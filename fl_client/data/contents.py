@@ -14,15 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fl_client.data.base import Source
-from medveil.errors import MedVeilError
-from medveil.files import make_folder, write_json
+from medveil.errors import MedVeilError, StorageError
+from medveil.files import make_folder, sha256_file, write_json
 from medveil.log import logger
 from medveil.shapes import read_document
 
 FORMAT = "medveil-contents"
 VERSION = 1
 FILE = "contents.json"
-_PIECE = 2**20
 _SETTLED_NS = 2 * 10**9
 """A file that changed less long before it was read may change again within one tick of its disk's clock."""
 _SHAPE = {"files": {str: [str]}}
@@ -104,14 +103,11 @@ def _stamp(path: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as stream:
-            while piece := stream.read(_PIECE):
-                digest.update(piece)
-    except OSError:
+        return bytes.fromhex(sha256_file(path))
+    except StorageError:
+        # A file that cannot be read is one of the images all the same: it differs once it can be.
         return hashlib.sha256(b"unreadable").digest()
-    return digest.digest()
 
 
 def _known(path: Path) -> dict[str, list[str]]:

@@ -7,25 +7,22 @@ of images (paths) and labels are kept in the header, so the folder is readable b
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crypto.base import ImageCipher
-from crypto.config import FIRST_DERIVATION
-from crypto.imaging import preprocess
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.partition import Parts
 from fl_client.data.splits import PARTS
 from fl_client.data.store_build import build
 from fl_client.data.store_files import check_contents, open_array, read_header
+from fl_client.data.store_terms import as_now, difference, key_name, parameters, said_of, wanted_of
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import locked, make_folder, new_folder, sweep_parts
@@ -33,7 +30,6 @@ from medveil.files import locked, make_folder, new_folder, sweep_parts
 Progress = Callable[[int, int], None]
 STORES = "stores"
 """Folder of them, in the site's own."""
-NO_KEY = "no key"
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,7 @@ def open_store(
     _check_cipher(source, cipher)
     views = Views(count=config.views, augment=config.augment, flip=config.flip, seed=seed)
     place = store_place(config, cipher, folder=folder, site=site)
-    wanted = _wanted(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
+    wanted = wanted_of(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
     make_folder(place.parent, mode=0o700)
     with locked(place.parent):
         why = _disagreement(place, wanted)
@@ -164,9 +160,9 @@ def is_of_split(
 
     Parameters as for `open_store`; under which key it was hidden is not asked.
     """
-    wanted = _wanted(source, parts, cipher, Views(config.views, config.augment, config.flip, seed))
+    wanted = wanted_of(source, parts, cipher, Views(config.views, config.augment, config.flip, seed))
     try:
-        header = _was(read_header(store_place(config, cipher, folder=folder)))
+        header = as_now(read_header(store_place(config, cipher, folder=folder)))
     except (IntegrityError, FormatError, StorageError):
         return False
     return all(header[name] == wanted[name] for name in ("source", "classes", "split", "views", "preparation"))
@@ -189,11 +185,13 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
     place = store_place(config, cipher, folder=folder, site=site)
     if not place.is_dir():
         raise StorageError("there is no store", where=place, cure="open it with its source once")
-    header = _was(read_header(place))
-    if header["key"] != _key(cipher):
+    header = as_now(read_header(place))
+    if header["key"] != key_name(cipher):
         raise _wrong_key(place, header["key"], cipher)
-    if header["cipher"] != _parameters(cipher):
-        raise ConfigError(f"was hidden with {_said(header['cipher'])}, not {_said(_parameters(cipher))}", where=place)
+    if header["cipher"] != parameters(cipher):
+        raise ConfigError(
+            f"was hidden with {said_of(header['cipher'])}, not {said_of(parameters(cipher))}", where=place
+        )
     if header["views"]["count"] == 0:
         raise ConfigError("holds no training images (data.views is 0), and the source is out of reach", where=place)
     return _load(place, cipher, None, Views(**{"seed": 0, **header["views"]}))
@@ -229,48 +227,16 @@ def _check_cipher(source: Source, cipher: ImageCipher) -> None:
         )
 
 
-def _wanted(source: Source, parts: Parts, cipher: ImageCipher, views: Views) -> dict[str, Any]:
-    """What a store must say of itself to be taken as it is."""
-    return {
-        "key": _key(cipher),
-        "cipher": _parameters(cipher),
-        "preparation": preprocess.VERSION,
-        "source": source.identity(),
-        "classes": list(source.classes),
-        "split": _split_digest(source, parts),
-        "views": {
-            "count": views.count,
-            "augment": views.augment,
-            "flip": views.flip,
-            **({"seed": views.seed} if views.random else {}),
-        },
-    }
-
-
 def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
     """Why a store cannot be taken as it is: None when it can, the empty string when there is none."""
     if not place.exists():
         return ""
     try:
-        header = _was(read_header(place))
+        header = as_now(read_header(place))
         _map_parts(place, header)
     except (IntegrityError, StorageError, KeyError) as error:
         return f"it was damaged ({error})"
-    reasons = {
-        "key": "the key changed (from {old} to {new})",
-        "cipher": "the cipher changed (from {old} to {new})",
-        "views": "the views changed (from {old} to {new})",
-        "preparation": "images are prepared in another way by this MedVeil (from way {old} to way {new})",
-        "source": "the source changed (files, or how they are windowed and resized)",
-        "classes": "the classes changed (from {old} to {new})",
-        "split": "the labels or the split changed",
-        "contents": "the contents of images changed, though not the size and time of their files",
-    }
-    for name, reason in reasons.items():
-        # A store of an older MedVeil does not tell of contents.
-        if name in wanted and header.get(name, wanted[name]) != wanted[name]:
-            return reason.format(old=_said(header[name]), new=_said(wanted[name]))
-    return None
+    return difference(header, wanted)
 
 
 def _changed(store: EncryptedStore) -> str | None:
@@ -287,13 +253,13 @@ def _source_lost(error: DataError, place: Path, cipher: ImageCipher) -> DataErro
         found = read_header(place)["key"]
     except (IntegrityError, StorageError):
         return error
-    return error if found == _key(cipher) else _wrong_key(place, found, cipher, because=error)
+    return error if found == key_name(cipher) else _wrong_key(place, found, cipher, because=error)
 
 
 def _wrong_key(place: Path, found: str, cipher: ImageCipher, *, because: DataError | None = None) -> KeyMaterialError:
     unread = "" if because is None else f", and it cannot be rebuilt: {because}"
     return KeyMaterialError(
-        f"the store was made with the key {found}, and this is {_key(cipher)}{unread}",
+        f"the store was made with the key {found}, and this is {key_name(cipher)}{unread}",
         where=place,
         cure="give the key it was made with, or the source to rebuild it from",
     )
@@ -340,27 +306,3 @@ def _map_parts(place: Path, header: dict[str, Any]) -> dict[str, tuple[Any, Any]
             nonces = open_array(place / f"{name}-nonces.npy", described["nonces"], (count, 16), "|u1")
         arrays[name] = (images, nonces)
     return arrays
-
-
-def _key(cipher: ImageCipher) -> str:
-    return cipher.fingerprint or NO_KEY
-
-
-def _parameters(cipher: ImageCipher) -> dict[str, Any]:
-    return {**asdict(cipher.config), **asdict(cipher.geometry)}
-
-
-def _was(header: dict[str, Any]) -> dict[str, Any]:
-    """A header with what one of an older MedVeil means by saying nothing."""
-    return {"preparation": 1, **header, "cipher": {"derivation": FIRST_DERIVATION, **header["cipher"]}}
-
-
-def _split_digest(source: Source, parts: Parts) -> str:
-    lists = [[[source.items[i].id, source.items[i].label] for i in getattr(parts, name).tolist()] for name in PARTS]
-    return hashlib.sha256(json.dumps(lists).encode("ascii")).hexdigest()
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name}={each}" for name, each in value.items())
-    return ", ".join(value) if isinstance(value, list) else str(value)

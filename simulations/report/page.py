@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -14,9 +14,9 @@ from medveil.plain import shown
 from medveil.yaml_core import written_yaml
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
-from simulations.report import answers, events, figures, pictures, words
+from simulations.report import answers, curves, events, pictures, words
 from simulations.report.links import Link, links
-from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
+from simulations.report.record import Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
 from simulations.statistics import accuracy, auroc, balanced_accuracy, confusion
 
@@ -30,11 +30,6 @@ _EXAMPLES = (
 )
 # Control characters but for line breaks, marks of direction, halves of characters.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_CHARTS = (
-    ("loss", "Loss", "cross-entropy, nats"),
-    ("accuracy", "Accuracy", "share of images"),
-    ("auroc", "AUROC", "area"),
-)
 _FILES = ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz")
 _SECTIONS = (
     ("curves", "Training", "charts"),
@@ -134,8 +129,8 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "status": words.status(run),
         "unfinished": run.status not in {"finished", "stopped-early"},
         "facts": _facts(run),
-        "charts": _charts(run),
-        "rounds": _rounds(run),
+        "charts": curves.charts(run),
+        "rounds": curves.rounds(run),
         "confusion": _confusion(run),
         "answers": answered,
         "has_roc": bool(answered and answered["roc"]),
@@ -183,43 +178,6 @@ def _files(run: RunRecord) -> list[Link]:
 
 def _moment(value: object) -> str:
     return str(value)[:16].replace("T", " ") + " UTC" if value else words.NOTHING
-
-
-class Chart(NamedTuple):
-    """A drawn chart and its heading."""
-
-    heading: str
-    drawing: Markup
-
-
-def _charts(run: RunRecord) -> list[Chart]:
-    majority = number((run.summary or {}).get("majority_rate"))
-    references = {"accuracy": None if majority is None else ("majority", majority), "auroc": ("chance", 0.5)}
-    made = []
-    for measure, heading, title in _CHARTS:
-        lines = [figures.Line(site, run.curve("validation", measure, site)) for site in run.curve_sites]
-        if measure == "loss":
-            lines.append(figures.Line("training", run.curve("train", measure, ALL), dashed=True))
-        lines.append(figures.Line(ALL, main := run.curve("validation", measure, ALL), main=True))
-        drawn = [line for line in lines if line.points]
-        if drawn:
-            label = figures.described(f"{heading} over rounds, mean of all sites", main)
-            level = references.get(measure)
-            chart = figures.curves(drawn, name=f"curve-{measure}", label=label, reference=level, title=title)
-            made.append(Chart(heading, chart))
-    return made
-
-
-def _rounds(run: RunRecord) -> list[dict[str, Any]]:
-    """The numbers behind the curves: one row for each round, over all sites."""
-    table: dict[int, dict[str, Any]] = {}
-    for line in run.metrics:
-        if line["site"] != ALL:
-            continue
-        row = table.setdefault(line["round"], {"round": line["round"], "train": {}, "validation": {}, "test": {}})
-        if line["phase"] in row:
-            row[line["phase"]] = line
-    return [table[each] for each in sorted(table)]
 
 
 def _confusion(run: RunRecord) -> dict[str, Any] | None:
