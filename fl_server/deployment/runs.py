@@ -245,7 +245,7 @@ def _refuse_dead(submission: Submission, consortium: Consortium, control: Contro
         cure = f"'medveil-server start', then {_RESUME}"
         raise FederationError("the server is no longer running", where=submission.name, cure=cure)
     said = control.run(submission.flower_runs[-1])
-    if not str(said["status"]).startswith("finished"):
+    if not said.finished:
         return
     end = time.monotonic() + _GRACE_S
     while time.monotonic() < end:
@@ -253,8 +253,8 @@ def _refuse_dead(submission: Submission, consortium: Consortium, control: Contro
         if len(state["resumed"]) >= resumed and state["status"] not in {RUNNING, "submitted"}:
             return
         time.sleep(_POLL_S)
-    details = " ".join(str(said.get("status-details") or "it said nothing").split())
-    raise FederationError(f"Flower ended the run ({said['status']}): {details}", where=submission.name, cure=_RESUME)
+    details = " ".join((said.details or "it said nothing").split())
+    raise FederationError(f"Flower ended the run ({said.status}): {details}", where=submission.name, cure=_RESUME)
 
 
 class _Lines:

@@ -94,7 +94,7 @@ def _site(member: Member, node: Node | None) -> dict[str, str]:
     return {
         "site": member.name,
         "status": member.status if node is None or member.status != ADMITTED else node.status,
-        "last_seen": "now" if online else _NEVER if seen in {"", "N/A"} else seen,
+        "last_seen": "now" if online else seen or _NEVER,
         "since": node.online_since if node is not None and online else member.since,
         "key": member.public.fingerprint,
     }

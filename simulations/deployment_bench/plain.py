@@ -130,9 +130,9 @@ def _submitted(folder: Path, consortium: Consortium, work: Work, *, sites: int) 
     while not out.exists():
         if time.monotonic() > look:
             look = time.monotonic() + 60
-            status = control.run(number)
-            if str(status["status"]).startswith("finished") and not out.exists():
-                raise FederationError(f"the plain app ended: {status}", where=consortium.log.with_suffix(".out"))
+            state = control.run(number)
+            if state.finished and not out.exists():
+                raise FederationError(f"the plain app ended: {state.status}: {state.details}", where=consortium.log.with_suffix(".out"))
         if time.monotonic() > end:
             raise FederationError(f"the plain app took more than {_LONGEST_S:g} s", where="plain Flower")
         time.sleep(_POLL_S)

@@ -12,6 +12,7 @@ from consortium_world import PASSPHRASE, World
 from fault_table import FaultTable
 from full_disk import Disks, all_taken_away
 
+from crypto import sealed_file
 from crypto.passphrase import VARIABLE
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
@@ -54,6 +55,8 @@ def disks(request: pytest.FixtureRequest) -> Iterator[Disks]:
 def world(tmp_path: Path, hospital_images: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv(VARIABLE, PASSPHRASE)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # What is sealed here is sealed at little cost, and says so; test_first_consortium has the real one.
+    monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
     made = World(tmp_path, hospital_images)
     try:
         yield made

@@ -154,8 +154,6 @@ def canaries(world: World, sites: list[Hospital]) -> list[str]:
 
 def submit_changed(world: World, changes: dict[str, bytes]) -> str:
     """Run the app with files changed, as a coordinator could whose server is not ours; returns its hash."""
-    import tomli_w  # noqa: PLC0415
-
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
     from medveil.config import load_config  # noqa: PLC0415
     from medveil.flower_build import build_fab  # noqa: PLC0415
@@ -168,13 +166,11 @@ def submit_changed(world: World, changes: dict[str, bytes]) -> str:
     run, settings = make_run(load_config(RunFile, world.run_file()), world.consortium, admitted=2)
     settings.server.wait_for_sites = 5
     config = {RUN_KEY: run.to_json(), SERVER_KEY: settings.to_json()}
-    toml = world.folder / "changed.toml"
-    toml.write_text(tomli_w.dumps(config))
     control = Control(world.consortium)
     with pytest.raises(FederationError, match="this server runs the installed MedVeil, and no other app"):
-        control._flwr("run", str(app), "medveil", "-c", str(toml))
+        control.commands().begin(content, hash_of(content), config)
     flower_run = run_in_database(world.consortium.database, content, config)
-    wait("the changed app ends", lambda: str(control.run(flower_run)["status"]).startswith("finished"))
+    wait("the changed app ends", lambda: control.run(flower_run).finished)
     return hash_of(content)
 
 

@@ -63,7 +63,7 @@ def submit(world: World, *, changes: dict[str, str], run: dict[str, object]) -> 
     config = {RUN_KEY: json.dumps(document), SERVER_KEY: settings.to_json()}
     number = run_in_database(world.consortium.database, content, config)
     control = Control(world.consortium)
-    wait("the app ends", lambda: str(control.run(number)["status"]).startswith("finished"), seconds=240)
+    wait("the app ends", lambda: control.run(number).finished, seconds=240)
 
 
 @pytest.mark.fault(

@@ -131,9 +131,9 @@ def test_a_status_names_who_is_there_and_who_was_last_seen_when(consortium):
     for number, name in enumerate(names):
         roster.registered(roster.admit(public_file(generate(), SigningKey.generate(), name)[0]), number + 1)
     nodes = {
-        1: Node(1, "online", "2026-11-24 20:00:00Z", "N/A"),
+        1: Node(1, "online", "2026-11-24 20:00:00Z", ""),
         2: Node(2, "offline", "2026-11-24 20:00:00Z", "2026-11-24 20:30:00Z"),
-        3: Node(3, "registered", "N/A", "N/A"),
+        3: Node(3, "registered", "", ""),
     }
     found = status(consortium, (nodes, None))
     assert {site["site"]: (site["status"], site["last_seen"]) for site in found["sites"]} == {
