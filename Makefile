@@ -22,6 +22,8 @@ export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION = 1
 export RAY_USAGE_STATS_ENABLED = 0
+# Compiled once, not by each of the many processes that a run and its tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-flower test lint types contracts tests test-faults docs docs-results bench tools format clean
 
@@ -77,7 +79,7 @@ contracts: $(VENV)/.installed-test
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))
-	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadfile --junitxml=$(REPORT)
+	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadfile --no-loadscope-reorder --junitxml=$(REPORT)
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"

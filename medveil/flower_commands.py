@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ class RunState:
 
 
 class Commands:
-    """A SuperLink's Control API, over plain HTTP on this machine and never by way of a proxy.
+    """A SuperLink's Control API on this machine, never by way of a proxy.
 
     Parameters
     ----------
@@ -62,9 +63,11 @@ class Commands:
         Host and port of its inner door.
     home
         Flower's home, which holds the secret to show; a SuperLink that asks for none has none there.
+    authority
+        Certificate, in PEM, of whoever signed the SuperLink's; None for one without TLS.
     """
 
-    def __init__(self, address: str, home: Path) -> None:
+    def __init__(self, address: str, home: Path, authority: Path | None = None) -> None:
         import httpx  # noqa: PLC0415
         from flwr.supercore.control import ControlHttpClient  # noqa: PLC0415
         from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor  # noqa: PLC0415
@@ -73,13 +76,13 @@ class Commands:
         self._address = address
         self._client = ControlHttpClient.from_server_address(
             server_address=address,
-            insecure=True,
+            insecure=authority is None,
             root_certificates=None,
             interceptors=[RuntimeVersionHttpInterceptor(component_name=_COMPONENT), *([_Shown(shown)] if shown else [])],
         )
         # Flower's own would ask the proxy that the environment names, and show it the secret.
         self._client._client.close()
-        self._client._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
+        self._client._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False, verify=_trusted(authority))
 
     def __enter__(self) -> Self:
         return self
@@ -207,6 +210,15 @@ def _secret(home: Path, address: str) -> str | None:
         return None if value is None else base64.b64decode(str(value), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         return None
+
+
+def _trusted(authority: Path | None) -> ssl.SSLContext | bool:
+    if authority is None:
+        return False
+    try:
+        return ssl.create_default_context(cafile=str(authority))
+    except (OSError, ssl.SSLError) as error:
+        raise FederationError(f"is no certificate to trust: {type(error).__name__}", where=authority) from None
 
 
 def _time(text: str) -> str:

@@ -18,6 +18,9 @@ from medveil.errors import IntegrityError
 
 _HEAD = 16
 """Bytes of a compiled file before its code: magic number, flags, time and size of the source."""
+_Stamp = tuple[int, ...]
+_found_same: dict[Path, tuple[_Stamp, _Stamp]] = {}
+"""Compiled files that this process compared, and how they and their sources were then."""
 
 
 def installed_hash() -> str:
@@ -51,6 +54,9 @@ def load_all(packages: Sequence[str]) -> None:
 def _check_compiled(source: Path) -> None:
     compiled = Path(importlib.util.cache_from_source(str(source)))
     try:
+        stamps = _stamp(source), _stamp(compiled)
+        if _found_same.get(compiled) == stamps:
+            return
         data = compiled.read_bytes()
     except FileNotFoundError:
         return
@@ -65,6 +71,13 @@ def _check_compiled(source: Path) -> None:
         same = False
     if not same:
         raise IntegrityError("is not what its source compiles to", where=compiled, cure="remove it")
+    _found_same[compiled] = stamps
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What no writer of a file can leave as it was: the system alone sets the time of a file's last change."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _fresh(data: bytes, source: Path) -> bool:

@@ -73,7 +73,7 @@ class Control:
 
     def commands(self) -> Commands:
         """Ask the SuperLink as it runs now: its secret is drawn anew with every start."""
-        return Commands(self._consortium.control, self._consortium.home)
+        return Commands(self._consortium.control, self._consortium.home, self._consortium.authority[1])
 
 
 def sync(consortium: Consortium, control: Control) -> list[str]:

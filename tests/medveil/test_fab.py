@@ -165,10 +165,19 @@ def test_compiled_code_that_is_not_its_sources_is_refused(copied: Path, bundle: 
 
     put(source.read_bytes())
     assert installed_hash() == fab.hash_of(bundle)
+    honest = compiled.stat()
     put(source.read_bytes() + b"\nSLY = 1\n")
     # The hash of the sources says nothing of it.
     assert fab.installed_fab() == bundle
     with pytest.raises(IntegrityError, match=r"pace\.cpython-.*is not what its source compiles to"):
+        installed_hash()
+    # It was looked at before, and is of the same size and time.
+    put(source.read_bytes())
+    assert installed_hash() == fab.hash_of(bundle)
+    put(source.read_bytes().replace(b"_EAGER_S = 120.0", b"_EAGER_S = 121.0"))
+    os.utime(compiled, ns=(honest.st_atime_ns, honest.st_mtime_ns))
+    assert compiled.stat().st_size == honest.st_size
+    with pytest.raises(IntegrityError, match="is not what its source compiles to"):
         installed_hash()
     if kind == "by time":
         # Python itself leaves what is older than its source alone.
