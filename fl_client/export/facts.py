@@ -89,7 +89,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
         },
         "held_out": {
             "known": not site.images.basis.older,
-            "copies": bool(site.images.basis.basis.copies),
+            "copies": site.images.copies_judged,
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         "test_accuracy_interval": interval,
