@@ -389,6 +389,16 @@ def test_a_page_of_one_key_has_no_interval_and_says_so(tmp_path: Path) -> None:
     assert "one key: no interval" in page.write_page(tmp_path, read_table(tmp_path)).read_text()
 
 
+@pytest.mark.parametrize("bounds", [None, [0.9, 0.9]], ids=["now", "older"])
+def test_a_page_of_keys_that_score_alike_says_why_it_has_no_interval(tmp_path: Path, bounds: list[float]) -> None:
+    alike = result(keys=10)
+    alike.metrics[alike.main].ci95.update(target=bounds)
+    alike.metrics[alike.main].values.update(target=[0.9] * 10)
+    (tmp_path / "block-pixel").mkdir()
+    alike.write(tmp_path / "block-pixel")
+    assert "10 keys score alike: no interval" in page.write_page(tmp_path, read_table(tmp_path)).read_text()
+
+
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
