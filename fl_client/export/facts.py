@@ -88,6 +88,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "ungrouped": leaving.count(source.ungrouped),
         },
         "held_out": {
+            "tested": config.test > 0 or "test" in {item.split for item in source.items},
             "known": not site.images.basis.older,
             "copies": site.images.copies_judged,
         },
