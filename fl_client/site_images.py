@@ -83,8 +83,10 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     contents = basis.basis.parts[IMAGES]
     store = open_store(source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents)
     shared = set(source.skipped) if setup.sites > 1 else set()
-    images = SiteImages(source, store, basis, tuple(each for each in store.skipped if each not in shared))
-    _tell(images, setup, parts)
+    copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
+    skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
+    images = SiteImages(source, store, basis, skipped)
+    _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
     return images
 
@@ -106,8 +108,8 @@ def _refuse_others(source: Source, run: RunConfig) -> None:
         )
 
 
-def _tell(images: SiteImages, setup: SiteSetup, parts: Parts) -> None:
-    site, source, missing = setup.name, images.source, parts.missing_classes
+def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> None:
+    site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
     for skipped in images.skipped:
@@ -115,7 +117,7 @@ def _tell(images: SiteImages, setup: SiteSetup, parts: Parts) -> None:
     if images.copies_judged:
         told = "have the very contents of training images, and an older MedVeil built the store"
         _log.warning("%s: some validation and test images %s: figures of them say too much", site, told)
-    alike = parts.copies + sum(each.reason == COPY for each in images.skipped)
+    alike = sum(each.reason == COPY for each in images.skipped)
     if alike:
         told = "validation and test images of which the run trains on a copy"
         _log.warning("%s: left out %d %s", site, alike, told)

@@ -33,15 +33,15 @@ class Parts:
         Disjoint; a group is in one of them only.
     missing_classes : tuple of str
         Classes without a training image here: worth a warning, not an error.
-    copies : int
-        Validation and test images left out, as others train on copies of them.
+    copies : tuple of int
+        Validation and test images left out, as copies of them are or may be trained on.
     """
 
     train: Indices
     validation: Indices
     test: Indices
     missing_classes: tuple[str, ...] = ()
-    copies: int = 0
+    copies: tuple[int, ...] = ()
 
 
 def site_parts(
@@ -90,7 +90,7 @@ def site_parts(
     own = np.concatenate([dealt.shares[index], judged[1]])
     known = [copies.trained_on(each, train=made.train, own=own) for each in judged]
     left = (np.setdiff1d(each, out) for each, out in zip(judged, known, strict=True))
-    return Parts(made.train, *left, missing, sum(map(len, known)))
+    return Parts(made.train, *left, missing, tuple(np.concatenate(known).tolist()))
 
 
 class _Dealt(NamedTuple):

@@ -22,7 +22,7 @@ from fl_client.data.store_files import ArrayWriter, write_header
 from fl_client.data.stored import Views, nonces_for
 from medveil.errors import DataError
 
-COPY = "is the very picture of an image that is trained on here"
+COPY = "is the very picture of an image that the run trains on"
 """Why a validation or test image is skipped."""
 # Plaintext held at a time, so that memory stays flat whatever the size of the data set.
 _CHUNK_BYTES = 32 * 2**20
