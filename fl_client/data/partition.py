@@ -89,8 +89,8 @@ def site_parts(
     judged = made.validation, made.test if common is None else common
     own = np.concatenate([dealt.shares[index], judged[1]])
     known = [copies.trained_on(each, train=made.train, own=own) for each in judged]
-    left = (np.setdiff1d(each, out) for each, out in zip(judged, known, strict=True))
-    return Parts(made.train, *left, missing, tuple(np.concatenate(known).tolist()))
+    left = [np.setdiff1d(each, out) for each, out in zip(judged, known, strict=True)]
+    return Parts(made.train, left[0], left[1], missing, tuple(np.concatenate(known).tolist()))
 
 
 class _Dealt(NamedTuple):
