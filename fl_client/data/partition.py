@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fl_client.data.base import Item, Source
 from fl_client.data.config import DataConfig, PartitionConfig
-from fl_client.data.copies import copies_in
+from fl_client.data.copies import Copies, copies_in
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.config import to_mapping
@@ -70,8 +70,18 @@ def site_parts(
     """
     if not 0 <= index < sites:
         raise ConfigError(f"site {index} of {sites} does not exist")
-    copies, seed = copies_in(source, folder=folder), seed if config.split_seed is None else config.split_seed
-    items = copies.items
+    copies = copies_in(source, folder=folder)
+    try:
+        return _site_parts(source, copies, config, sites=sites, index=index, seed=seed)
+    except DataError as error:
+        if not copies.alike:
+            raise
+        told = f"{sum(map(len, copies.alike))} images are copies of {len(copies.alike)} pictures, and stay together"
+        raise DataError(error.problem, where=error.where, cure=f"{told}; else {error.cure}") from error
+
+
+def _site_parts(source: Source, copies: Copies, config: DataConfig, *, sites: int, index: int, seed: int) -> Parts:
+    items, seed = copies.items, seed if config.split_seed is None else config.split_seed
     dealt = _dealt_once(source, items, config, sites=sites, seed=seed)
     common, validation = dealt.common, dealt.validation
     made = split_items(

@@ -20,6 +20,7 @@ from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import open_source
 from fl_client.data.store import open_store
 from fl_client.data.store_build import COPY
+from medveil.errors import DataError
 
 CIPHER = make_cipher(CipherConfig(scheme="none", block=4), None, channels=1, height=16, width=16)
 NAMES = [f"i{n:02d}.png" for n in range(24)]
@@ -134,6 +135,15 @@ def test_the_same_picture_in_another_file_is_left_out_of_the_store(tmp_path: Pat
     assert test not in store.part("test").ids
     assert train in store.part("train").ids
     assert store.without_copies
+
+
+def test_where_copies_are_all_there_is_the_refusal_says_so(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.png")
+    for n in range(2, 9):
+        (tmp_path / "b").mkdir(exist_ok=True)
+        shutil.copy(tmp_path / "a" / "1.png", tmp_path / "ab"[n % 2] / f"{n}.png")
+    with pytest.raises(DataError, match="8 images are copies of 1 pictures, and stay together; else"):
+        parts(images(tmp_path))
 
 
 def test_many_copies_of_one_picture_take_no_time(tmp_path: Path) -> None:
