@@ -32,6 +32,7 @@ from fl_client.workbench import pick_device
 from medveil.app_config import settings_text
 from medveil.contract import (
     ARRAYS,
+    BASIS,
     CONFIG,
     KEEP_ROUND,
     MEASURE,
@@ -159,7 +160,7 @@ def make_app(host: Host) -> ClientApp:
             encoded = encode(outgoing, site.run.wire)
             sent = {PACKED: pack(encoded)} if site.run.packed else encoded
             record = ArrayRecord({name: Array(array) for name, array in sent.items()})
-            return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)})})
+            return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
 
         return _answer(host, message, context, reply)
 
@@ -172,7 +173,7 @@ def make_app(host: Host) -> ClientApp:
             host.allow(site, "evaluate", round_)
             measure = work.validate if _only_validates(message) else work.evaluate
             metrics = measure(site, round_, incoming)
-            return RecordDict({METRICS: MetricRecord({**known(metrics)})})
+            return RecordDict({METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
 
         return _answer(host, message, context, reply)
 
@@ -180,6 +181,11 @@ def make_app(host: Host) -> ClientApp:
 
 
 app = make_app(ChosenHost())
+
+
+def _basis(site: Site) -> ConfigRecord:
+    """Whether what the site stands on changed, should it have lost what it wrote down of it itself."""
+    return ConfigRecord({BASIS: site.images.basis.keyed(site.setup.key.subkey("state"))})
 
 
 def _incoming(message: Message, site: Site) -> Tensors:

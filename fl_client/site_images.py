@@ -12,6 +12,7 @@ from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
 from fl_client.data.store import EncryptedStore, is_of_split, open_store
+from fl_client.data.store_build import COPY
 from fl_client.site_basis import SiteBasis
 from fl_client.site_files import write_description
 from fl_client.site_setup import SiteSetup
@@ -44,6 +45,11 @@ class SiteImages:
     basis: SiteBasis
     skipped: tuple[Skipped, ...]
 
+    @property
+    def copies_judged(self) -> bool:
+        """Whether validation or test images have the contents of training images: in stores of an older MedVeil."""
+        return bool(self.basis.basis.copies) and not self.store.without_copies
+
 
 def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weights: str) -> SiteImages:
     """Open a site's images for a run, build the store where there is none, and leave ``site.json`` beside it.
@@ -64,7 +70,9 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     _refuse_others(source, run)
     if setup.judge is not None:
         setup.judge(len(source))
-    parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed)
+    # What several sites share, none of them keeps digests of: each would keep all.
+    kept = setup.folder if setup.sites == 1 else None
+    parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed, folder=kept)
     basis = _basis(run, setup, source, parts, weights)
     where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed}
     # Before a store is built anew: who then puts back what was there finds the store as it was.
@@ -75,7 +83,9 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     contents = basis.basis.parts[IMAGES]
     store = open_store(source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents)
     shared = set(source.skipped) if setup.sites > 1 else set()
-    images = SiteImages(source, store, basis, tuple(each for each in store.skipped if each not in shared))
+    copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
+    skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
+    images = SiteImages(source, store, basis, skipped)
     _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
     return images
@@ -86,12 +96,8 @@ def _basis(run: RunConfig, setup: SiteSetup, source: Source, parts: Parts, weigh
         dealt = {"seed": run.seed, "sites": setup.sites, "index": setup.index}
         return basis_at_site(source, parts, setup.data, **dealt, weights={WEIGHTS: weights}, folder=folder)
 
-    found = look(setup.folder)
-    if found.copies:
-        told = f"{found.copies} validation and test images have the very contents of training images"
-        _log.warning("%s: %s: figures of them say too much", setup.name, told)
     renew = None if setup.data.views else look
-    return SiteBasis(setup.folder, run=run.run, basis=found, site=setup.name, renew=renew)
+    return SiteBasis(setup.folder, run=run.run, basis=look(setup.folder), site=setup.name, renew=renew)
 
 
 def _refuse_others(source: Source, run: RunConfig) -> None:
@@ -108,6 +114,13 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
     for skipped in images.skipped:
         _log.info("%s: left out %s: %s", site, skipped.path, skipped.reason)
+    if images.copies_judged:
+        told = "have the very contents of training images, and an older MedVeil built the store"
+        _log.warning("%s: some validation and test images %s: figures of them say too much", site, told)
+    alike = sum(each.reason == COPY for each in images.skipped)
+    if alike:
+        told = "validation and test images of which the run trains on a copy"
+        _log.warning("%s: left out %d %s", site, alike, told)
     # Of a data set that several share, its remarks are its own, and said once.
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)

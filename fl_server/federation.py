@@ -27,6 +27,7 @@ from fl_server.recorder import VALIDATE, Recorder
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
 from fl_server.same_sites import Measured
+from fl_server.site_bases import SiteBases
 from fl_server.strategies import make_strategy, sampled, too_few
 from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher
@@ -74,7 +75,7 @@ class Federation:
         self._best = BestRound(self.server)
         self._sites: list[SiteRow] = []
         self._weights = Weights({}, most_share=self.server.most_share)
-        self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights)
+        self._recorder = self._recording()
         self._held: list[Held] = []
         self._tensors: Tensors = {}
         self._round = 0
@@ -156,9 +157,15 @@ class Federation:
         rows = {row["site"]: {part: row[f"n_{part}"] for part in parts} for row in before}
         fixed = self._manifest.document.get("weights") or rows
         self._weights = Weights.of(self._sites, fixed, most_share=self.server.most_share)
-        self._recorder = Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights)
+        self._recorder = self._recording()
         self._manifest.update(weights=self._weights.as_data())
         self._say_held([row.site for row in self._sites])
+
+    def _recording(self) -> Recorder:
+        # A run that an older MedVeil began knows of no site what it stands on.
+        said = self._manifest.document.get("site_bases", {})
+        bases = SiteBases(said, lambda known: self._manifest.update(site_bases=known))
+        return Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights, bases=bases)
 
     def _say_held(self, sites: list[str]) -> None:
         """Say whose share the cap holds, whenever that changes."""

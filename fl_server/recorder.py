@@ -9,6 +9,7 @@ from typing import Any
 from fl_server.arrays import payload
 from fl_server.collect import Reply, said
 from fl_server.metrics import ALL, Line, MetricsLog, has_phase, line, measures_of, metrics_of, together, total
+from fl_server.site_bases import SiteBases
 from fl_server.watch import Watcher
 from fl_server.weights import Weights
 from medveil.contract import SECONDS
@@ -36,19 +37,22 @@ class Recorder:
         Hears every line.
     weights
         How much each site counts in the line of all.
+    bases
+        What sites said that they stand on.
 
     Attributes
     ----------
     refused
-        Reason for each site of this phase whose measures are not possible: its reply does not count.
+        Reason for each site of this phase whose measures are not possible, or which stands on something else than it
+        did: its reply does not count.
     by_site
         By phase, the lines of the sites that counted when the last was closed.
     validated_apart
         Whether every round is validated at all sites, so that what some measured before they trained is not written.
     """
 
-    def __init__(self, log: MetricsLog, watch: Watcher, weights: Weights) -> None:
-        self._log, self._watch, self._weights = log, watch, weights
+    def __init__(self, log: MetricsLog, watch: Watcher, weights: Weights, *, bases: SiteBases) -> None:
+        self._log, self._watch, self._weights, self._bases = log, watch, weights, bases
         self.refused: dict[str, str] = {}
         self.bytes_up = self.bytes_down = 0
         self._lines: dict[str, list[Line]] = {}
@@ -82,6 +86,7 @@ class Recorder:
         up = payload(reply.message)
         self.bytes_up += up
         try:
+            self._bases.check(reply.site, reply.message)
             metrics = metrics_of(reply.message, kind, site=reply.site)
         except FederationError as error:
             self.refused[reply.site] = said(error.problem)

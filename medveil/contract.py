@@ -36,6 +36,8 @@ PACKED = "packed"
 METRICS = "metrics"
 CONFIG = "config"
 SITE = "site"
+BASIS = "basis"
+"""In a reply's record `SITE`: digest of what the site stands on (`medveil.basis`), under a key of the site's own."""
 
 ROUND = "server-round"
 KEEP_ROUND = "keep-round"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fl_server.manifest import read_manifest
 from medveil import plain
+from medveil.claims import claimed
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
 from medveil.files import make_folder, write_text
@@ -17,10 +18,12 @@ from medveil.tied import end_all, run_tied
 from medveil.yaml_core import written_yaml
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
+from simulations.folders import LEFT_S
 from simulations.progress import RunsProgress
 from simulations.report.comparison import ArmResult, write_comparison
 
 __all__ = ["ARMS", "Comparison", "compare"]
+_LOCK = ".compare"
 _FINISHED = {"finished", "stopped-early"}
 
 
@@ -86,11 +89,19 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
         There is no such arm, or nothing to compare.
     PartialError
         No run finished.
+    StorageError
+        Another process compares into this folder; which one and since when.
     """
     arms = [find_arm(name) for name in config.compare.arms]
     if not arms or not config.compare.seeds:
         raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
     out = make_folder(out).resolve()
+    # Two at once would run the same arms, each removing what the other wrote.
+    with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+        return _compared(config, arms, out, jobs=jobs)
+
+
+def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, jobs: int) -> Comparison:
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     planned = [_Job(arm, seed, out / arm.name / f"seed-{seed}") for seed in config.compare.seeds for arm in arms]

@@ -19,7 +19,7 @@ MANIFEST = "manifest.json"
 _LOCK = ".run"
 _LOCK_FILE = f"{_LOCK}.lock"
 _WRITER_FILE = f"{WRITER}.lock"
-_LEFT_S = 30.0
+LEFT_S = 30.0
 """Seconds to wait for the processes of a command that was killed, which end with it."""
 _PHANTOMS = "phantoms"
 BASIS = "basis.json"
@@ -37,7 +37,7 @@ def held(out: Path) -> Iterator[None]:
     StorageError
         Another process holds it, or a server's app that outlived its command writes there; which one and since when.
     """
-    with claimed(out / _LOCK, seconds=_LEFT_S, cure="wait for its end, or end it: kill {pid}"):
+    with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}"):
         if (out / _WRITER_FILE).exists():
             with writing(out):
                 # Nobody of an earlier command writes here any more, and no later one comes in.

@@ -22,6 +22,8 @@ from medveil.shapes import read_document
 FORMAT = "medveil-contents"
 VERSION = 1
 FILE = "contents.json"
+UNREADABLE = hashlib.sha256(b"unreadable").digest()
+"""The digest of a file that cannot be read: it is one of the images all the same, and differs once it can be."""
 _SETTLED_NS = 2 * 10**9
 """A file that changed less long before it was read may change again within one tick of its disk's clock."""
 _SHAPE = {"files": {str: [str]}}
@@ -106,8 +108,7 @@ def _read(path: Path) -> bytes:
     try:
         return bytes.fromhex(sha256_file(path))
     except StorageError:
-        # A file that cannot be read is one of the images all the same: it differs once it can be.
-        return hashlib.sha256(b"unreadable").digest()
+        return UNREADABLE
 
 
 def _known(path: Path) -> dict[str, list[str]]:

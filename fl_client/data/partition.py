@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from fl_client.data.base import Item, Source
 from fl_client.data.config import DataConfig, PartitionConfig
+from fl_client.data.copies import Copies, copies_in
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.config import to_mapping
@@ -31,20 +33,33 @@ class Parts:
         Disjoint; a group is in one of them only.
     missing_classes : tuple of str
         Classes without a training image here: worth a warning, not an error.
+    copies : tuple of int
+        Validation and test images left out, as copies of them are or may be trained on.
     """
 
     train: Indices
     validation: Indices
     test: Indices
     missing_classes: tuple[str, ...] = ()
+    copies: tuple[int, ...] = ()
 
 
-def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, seed: int) -> Parts:
+def site_parts(
+    source: Source, config: DataConfig, *, sites: int, index: int, seed: int, folder: Path | None = None
+) -> Parts:
     """Deal a source to `sites` sites and split the share of site `index`.
 
     Every site that calls this with the same arguments gets disjoint shares that together are the whole source; with
     ``data.partition.test: common`` the test part is held out first and is the same at every site. A real hospital calls
     it with ``sites=1, index=0``. Where ``data.split_seed`` is set it takes the place of `seed`.
+
+    Copies of one picture are dealt as one group. Where the images bring their own sites or parts, a validation or test
+    image is left out of which a copy is or may be trained on, here or at another site.
+
+    Parameters
+    ----------
+    folder
+        Where digests of contents are kept from one start to the next.
 
     Raises
     ------
@@ -55,8 +70,19 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
     """
     if not 0 <= index < sites:
         raise ConfigError(f"site {index} of {sites} does not exist")
-    items, seed = source.items, seed if config.split_seed is None else config.split_seed
-    dealt = _dealt_once(source, config, sites=sites, seed=seed)
+    copies = copies_in(source, folder=folder)
+    try:
+        return _site_parts(source, copies, config, sites=sites, index=index, seed=seed)
+    except DataError as error:
+        if not copies.alike:
+            raise
+        told = f"{sum(map(len, copies.alike))} images are copies of {len(copies.alike)} pictures, and stay together"
+        raise DataError(error.problem, where=error.where, cure=f"{told}; else {error.cure}") from error
+
+
+def _site_parts(source: Source, copies: Copies, config: DataConfig, *, sites: int, index: int, seed: int) -> Parts:
+    items, seed = copies.items, seed if config.split_seed is None else config.split_seed
+    dealt = _dealt_once(source, items, config, sites=sites, seed=seed)
     common, validation = dealt.common, dealt.validation
     made = split_items(
         items,
@@ -70,7 +96,11 @@ def site_parts(source: Source, config: DataConfig, *, sites: int, index: int, se
     )
     present = {items[i].label for i in made.train.tolist()}
     missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
-    return Parts(made.train, made.validation, made.test if common is None else common, missing)
+    judged = made.validation, made.test if common is None else common
+    own = np.concatenate([dealt.shares[index], judged[1]])
+    known = [copies.trained_on(each, train=made.train, own=own) for each in judged]
+    left = [np.setdiff1d(each, out) for each, out in zip(judged, known, strict=True)]
+    return Parts(made.train, left[0], left[1], missing, tuple(np.concatenate(known).tolist()))
 
 
 class _Dealt(NamedTuple):
@@ -85,17 +115,16 @@ class _Dealt(NamedTuple):
 _kept: WeakKeyDictionary[Source, dict[str, _Dealt]] = WeakKeyDictionary()
 
 
-def _dealt_once(source: Source, config: DataConfig, *, sites: int, seed: int) -> _Dealt:
+def _dealt_once(source: Source, items: Sequence[Item], config: DataConfig, *, sites: int, seed: int) -> _Dealt:
     """Deal an open source, once for all of its sites: dealing looks at every image."""
     key = json.dumps([to_mapping(config), sites, seed], sort_keys=True)
     held = _kept.setdefault(source, {})
     if key not in held:
-        held[key] = _deal(source, config, sites=sites, seed=seed)
+        held[key] = _deal(items, config, sites=sites, seed=seed)
     return held[key]
 
 
-def _deal(source: Source, config: DataConfig, *, sites: int, seed: int) -> _Dealt:
-    items = source.items
+def _deal(items: Sequence[Item], config: DataConfig, *, sites: int, seed: int) -> _Dealt:
     official = {item.split for item in items}
     everything = np.arange(len(items))
     common = _common_test(items, everything, config, official, seed) if config.partition.test == "common" else None

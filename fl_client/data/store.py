@@ -61,6 +61,11 @@ class EncryptedStore:
     built: bool = False
     rebuilt: str | None = None
 
+    @property
+    def without_copies(self) -> bool:
+        """Whether images to judge by that are trained on too were left out; an older MedVeil kept them."""
+        return bool(self.header.get("without_copies", False))
+
     def part(self, name: str) -> Part:
         """The part called ``"train"``, ``"validation"`` or ``"test"``."""
         return self.parts[name]

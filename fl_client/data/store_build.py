@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from fl_client.data.store_files import ArrayWriter, write_header
 from fl_client.data.stored import Views, nonces_for
 from medveil.errors import DataError
 
+COPY = "is the very picture of an image that the run trains on"
+"""Why a validation or test image is skipped."""
 # Plaintext held at a time, so that memory stays flat whatever the size of the data set.
 _CHUNK_BYTES = 32 * 2**20
 
@@ -35,12 +38,14 @@ class _Builder:
     views: Views
     progress: Callable[[int], None]
     skipped: list[Skipped] = field(default_factory=list)
+    trained: set[bytes] = field(default_factory=set)
+    """Digests of the images that are trained on, as a model is given them."""
 
     def part(self, name: str, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
-        """Write one part; return its entry of the header."""
+        """Write one part, that of training first; return its entry of the header."""
         count = self.views.count if name == "train" else 1
         good: list[int] = []
-        described = self._checked(indices, good) if count == 0 else self._written(name, indices, count, good)
+        described = self._checked(name, indices, good) if count == 0 else self._written(name, indices, count, good)
         items = [self.source.items[i] for i in good]
         return {
             "views": count,
@@ -50,9 +55,9 @@ class _Builder:
             "labels": [item.label for item in items],
         }
 
-    def _checked(self, indices: npt.NDArray[np.int64], good: list[int]) -> dict[str, Any]:
+    def _checked(self, name: str, indices: npt.NDArray[np.int64], good: list[int]) -> dict[str, Any]:
         """Read each image once, so that what cannot be read is known before training; keep nothing."""
-        for chunk, _ in self._chunks(indices, 1):
+        for chunk, _ in self._chunks(name, indices, 1):
             good.extend(chunk)
         return {"images": None, "nonces": None}
 
@@ -64,7 +69,7 @@ class _Builder:
             if self.cipher.per_image:
                 path = self.folder / f"{name}-nonces.npy"
                 nonces = files.enter_context(ArrayWriter(path, (count, NONCE_BYTES), np.uint8))
-            for chunk, plain in self._chunks(indices, count):
+            for chunk, plain in self._chunks(name, indices, count):
                 # Numbered by the source, which sites with one simulated key may share: no two ciphertexts share a
                 # nonce.
                 numbers = [index * max(1, self.views.count) + view for index in chunk for view in range(count)]
@@ -75,7 +80,9 @@ class _Builder:
                 good.extend(chunk)
         return {"images": images.described(), "nonces": None if nonces is None else nonces.described()}
 
-    def _chunks(self, indices: npt.NDArray[np.int64], count: int) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+    def _chunks(
+        self, name: str, indices: npt.NDArray[np.int64], count: int
+    ) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
         """Readable images a chunk at a time: their indices, and their views, uint8 (images * views, C, S, S)."""
         image_bytes = self.source.channels * self.source.size**2
         length = max(1, min(64, _CHUNK_BYTES // (count * image_bytes)))
@@ -83,7 +90,7 @@ class _Builder:
             good: list[int] = []
             made: list[npt.NDArray[np.uint8]] = []
             for index in indices[start : start + length].tolist():
-                views = self._views(index, count)
+                views = self._views(name, index, count)
                 if views:
                     good.append(index)
                     made += views
@@ -91,12 +98,18 @@ class _Builder:
             if good:
                 yield good, np.stack(made)
 
-    def _views(self, index: int, count: int) -> list[npt.NDArray[np.uint8]]:
+    def _views(self, name: str, index: int, count: int) -> list[npt.NDArray[np.uint8]]:
         item = self.source.items[index]
         try:
             plain = self.source.read(index)
         except DataError as error:
             self.skipped.append(Skipped(item.id, said(error)))
+            return []
+        digest = hashlib.sha256(plain.tobytes()).digest()
+        if name == "train":
+            self.trained.add(digest)
+        elif digest in self.trained:
+            self.skipped.append(Skipped(item.id, COPY))
             return []
         return [plain, *(self.views.make(plain, item.id, view) for view in range(1, count))]
 
@@ -139,6 +152,7 @@ def build(
             "image": {"shape": list(row), "dtype": dtype.str},
             "parts": described,
             "skipped": [list(each) for each in builder.skipped],
+            "without_copies": True,
         },
     )
 

@@ -38,6 +38,7 @@ _SHAPE = {
     "image": {"shape": [int], "dtype": str},
     "parts": dict.fromkeys(PARTS, _PART),
     "skipped": [[str]],
+    "without_copies?": bool,
 }
 
 

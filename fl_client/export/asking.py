@@ -49,7 +49,9 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
         missed = len(answers.skipped)
         problem = f"none of {missed} images could be read" if missed else "holds no image"
         raise DataError(problem, where=images, cure=f"see {beside}")
-    tell(f"{out}: {len(answers.ids)} images, by {named}")
+    fitted = ready.described.temperature
+    how = f"calibrated at temperature {fitted:.4f}" if fitted != 1 else "as the model gives them (temperature 1)"
+    tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}")
     return EXIT_PARTIAL if answers.skipped else EXIT_OK
 
 

@@ -22,6 +22,10 @@ NOT_A_DEVICE = (
     "It must not be used to diagnose, treat or triage patients."
 )
 _UNKNOWN = "not known"
+_UNTESTED = (
+    "This site held out no test part (its `data.test` is 0). The model did not learn from the validation images below, "
+    "but they may have chosen the round that is left and the temperature: on other images it may do worse."
+)
 _OWN_WINDOW, _ONE_SCALE = "the file's own, else percentiles 0.5 to 99.5", "none; one scale for all images of the file"
 _MEASURES = (
     ("accuracy", "Accuracy"),
@@ -56,7 +60,7 @@ def model_card(facts: Mapping[str, Any], *, domain: str, shape: tuple[int, int, 
         "that belong to none of the classes (the model always names one).",
         "## Factors\n\nFigures by age, sex, scanner or other groups were not measured.",
         "## Metrics and evaluation data\n\n" + _figures(facts),
-        "## Calibration\n\n" + _calibration(facts["calibration"]),
+        "## Calibration\n\n" + _calibration(facts),
         "## Training data\n\n" + _training_data(facts),
         "## Privacy\n\n" + _privacy(facts, domain),
         "## Limits\n\n" + _limits(facts),
@@ -67,7 +71,8 @@ def model_card(facts: Mapping[str, Any], *, domain: str, shape: tuple[int, int, 
 def data_card(facts: Mapping[str, Any]) -> str:
     """The data card: the images of this site. Small counts are not shown, because the card may be handed out."""
     run, data = facts["run_config"], facts["data"]
-    parts, smallest = list(data["counts"]), max(data.get("smallest", FEWEST_SHOWN), FEWEST_SHOWN)
+    parts = [part for part in data["counts"] if part != "test" or _tests(facts)]
+    smallest = max(data.get("smallest", FEWEST_SHOWN), FEWEST_SHOWN)
     rows = [
         [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts)]
         for index, name in enumerate(run["classes"])
@@ -163,12 +168,22 @@ def _simulated(facts: Mapping[str, Any]) -> bool:
     return facts.get("simulated_sites") is not None
 
 
+def _tests(facts: Mapping[str, Any]) -> bool:
+    """Whether the site has a test part at all; an older MedVeil did not say."""
+    found = facts.get("held_out")
+    return not isinstance(found, Mapping) or found.get("tested") is not False
+
+
 def _figures(facts: Mapping[str, Any]) -> str:
     metrics = facts["metrics"]
+    parts = ("test", "validation") if _tests(facts) else ("validation",)
     rows = [
-        [title, *(_number(metrics.get(measure_key(part, name)), whole=name == "n") for part in ("test", "validation"))]
+        [title, *(_number(metrics.get(measure_key(part, name)), whole=name == "n") for part in parts)]
         for name, title in _MEASURES
     ]
+    if not _tests(facts):
+        known = facts["held_out"].get("known") is True and not facts["held_out"].get("copies")
+        return "\n\n".join([_UNTESTED if known else _held_out(facts), _table(["", "Validation"], rows)])
     interval = facts["test_accuracy_interval"]
     # An older MedVeil did not say how, and counted every image as independent.
     how = facts.get("test_accuracy_interval_note")
@@ -200,12 +215,14 @@ def _held_out(facts: Mapping[str, Any]) -> str:
     return f"{measured}, which the training did not see: what the run stood on was compared at every round."
 
 
-def _calibration(found: Mapping[str, Any]) -> str:
+def _calibration(facts: Mapping[str, Any]) -> str:
+    found = facts["calibration"]
     rows = [
         ["Validation (fitted on these)", _number(found["validation_before"]), _number(found["validation_after"])],
         ["Test", _number(found["test_before"]), _number(found["test_after"])],
-    ]
-    why = "" if found["temperature"] != 1 else " It is 1, which changes nothing: the images do not ask for another."
+    ][: 2 if _tests(facts) else 1]
+    few = "the images are too few, or do not ask for another"
+    why = "" if found["temperature"] != 1 else f" It is 1, which changes nothing: {few}."
     fitted = (
         f"Logits are to be divided by the temperature {found['temperature']:.4f} before the softmax (Guo et al., ICML "
         f"2017).{why} It was offered {found['n']} validation images; log T has a normal prior of deviation {PRIOR:g} "

@@ -124,9 +124,8 @@ def test_a_patient_on_both_sides_of_a_tables_split_is_refused(tmp_path: Path) ->
 def many(tmp_path_factory: pytest.TempPathFactory) -> Source:
     """An npz file of 60 images, none of them with an official part."""
     path = tmp_path_factory.mktemp("many") / "a.npz"
-    np.savez(
-        path, images=np.arange(60 * 256, dtype=np.uint32).reshape(60, 16, 16).astype(np.uint8), labels=np.arange(60) % 2
-    )
+    images = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(60) % 2)
     return open_source(DataConfig(source="npz", path=str(path)))
 
 

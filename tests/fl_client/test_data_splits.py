@@ -24,6 +24,9 @@ class Listed(Source):
         self.items, self.classes = tuple(items), tuple(f"class {k}" for k in range(classes))
         self.path, self.name, self.size, self.channels = Path("listed"), "listed", 1, 1
 
+    def contents(self, index: int) -> bytes:
+        return self.items[index].id.encode()
+
     def _keep(self, kept: Any) -> None:
         raise NotImplementedError
 

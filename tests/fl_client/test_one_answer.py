@@ -7,22 +7,24 @@ import os
 import select
 import socket
 import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fl_client.deployment import check, door, greeting, running
+from fl_client.deployment import check, door, greeting, running, supernode
 from fl_client.deployment.config import OwnFiles, SiteConfig
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, Child, Supervisor
-from medveil import certificates, processes
+from medveil import certificates, node_keys, processes
 from medveil.certificates import issue, make_authority
 from medveil.errors import FederationError, MedVeilError, StorageError
 
@@ -85,8 +87,9 @@ class World:
     def plain(self) -> int:
         return self._stack.enter_context(serving(_Plain))
 
-    def proxy(self, *, to: int, asks: str | None) -> int:
-        return self._stack.enter_context(serving(type("To", (_Proxy,), {"to": to, "asks": asks})))
+    def proxy(self, *, to: int, asks: str | None, told: list[str] | None = None) -> int:
+        known = {"to": to, "asks": asks, "told": [] if told is None else told}
+        return self._stack.enter_context(serving(type("To", (_Proxy,), known)))
 
     def site(self, server: str, **settings: Any) -> OwnFiles:
         config = SiteConfig(name="mercy", server=server, ca="ca.crt", node_key="node", key="key", port=1, **settings)
@@ -100,8 +103,10 @@ class _Proxy(BaseHTTPRequestHandler):
     """A proxy that lets one name through, to whom knows its password."""
 
     to, asks = 0, ""
+    told: ClassVar[list[str]] = []
 
     def do_CONNECT(self) -> None:
+        self.told.append(self.headers.get("Proxy-Authorization", ""))
         given = self.headers.get("Proxy-Authorization", "").removeprefix("Basic ")
         if self.asks and base64.b64decode(given).decode() != self.asks:
             self.send_error(407)
@@ -218,6 +223,33 @@ def test_a_proxys_password_is_sent_as_the_node_sends_it(world: World, monkeypatc
         assert door.why_not_in(files) == f"{tls.found.partition(': ')[2]}; {tls.cure}"
         assert SECRET not in tls.found + tls.cure
     assert os.environ["HTTPS_PROXY"] == wrong
+
+
+def test_the_node_itself_goes_the_same_way_with_the_same_password(world: World) -> None:
+    """A real process of the site's, as `start` starts it."""
+    port = world.server(HOST)
+    files = world.site(f"{HOST}:{port}")
+    greeted: list[str] = []
+    through = world.proxy(to=port, asks=None, told=greeted)
+    environment = files.environment(HTTPS_PROXY=f"http://st%20anna:{SECRET}@127.0.0.1:{through}")
+    greeting.greet(files.config.server, files.path(files.config.ca), environment)
+    key = files.path(files.config.node_key)
+    key.write_bytes(node_keys.private_bytes(node_keys.generate()))
+    files.secret.write_bytes(bytes(32))
+    for path in (key, files.secret):
+        path.chmod(0o600)
+    (said,) = greeted
+    assert base64.b64decode(said.removeprefix("Basic ")).decode() == f"st anna:{SECRET}"
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(supernode.command(files, port=closed()), env=environment, **silent) as node:
+        try:
+            until = time.monotonic() + 50
+            while len(greeted) < 2 and time.monotonic() < until:
+                assert node.poll() is None, "it ended before it asked"
+                time.sleep(0.05)
+        finally:
+            node.kill()
+    assert set(greeted[1:]) == {said}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ from medveil.audit_messages import carried, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.config import to_mapping
-from medveil.contract import ARRAYS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
+from medveil.contract import ARRAYS, BASIS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
 from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
@@ -884,3 +884,24 @@ def test_a_restarted_site_tests_on_nothing_that_a_run_trained_on(
         == "BasisError: see the log of the site"
     )
     assert "is not known any more" in caplog.text
+
+
+def test_a_site_whose_whole_state_was_lost_says_to_its_server_that_it_stands_on_something_else(files: OwnFiles) -> None:
+    """It knows of no run any more, and its key is what it was: the server compares what it says under it."""
+    keys = open_keys(files, read)
+
+    def said(again: OwnFiles) -> tuple[str, dict[str, Any]]:
+        host = OwnHost(again, keys)
+        reply = make_app(host)(train(host, run()), context(run()))
+        assert not reply.has_error()
+        return str(reply.content.config_records[SITE][BASIS]), dict(reply.content.config_records[SITE])
+
+    before, told = said(files)
+    assert list(told) == [BASIS]
+    shutil.rmtree(files.state)
+    assert said(files)[0] == before
+    shutil.rmtree(files.state)
+    values = yaml.safe_load(files.file.read_text())
+    values["data"]["test"] = 0.4
+    files.file.write_text(yaml.safe_dump(values))
+    assert said(load_site(files.file))[0] != before

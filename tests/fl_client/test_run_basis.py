@@ -229,13 +229,31 @@ def test_files_that_were_not_touched_are_not_read_again(folder: Path, monkeypatc
     assert read[len(NAMES) :] == [folder / NAMES[3]]
 
 
-def test_copies_on_both_sides_of_the_split_are_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_copy_of_a_training_image_is_not_tested_on_and_that_is_said(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     images = opened(folder)
-    assert images.basis.basis.copies == 0
+    train, test = images.store.part("train").ids[0], images.store.part("test").ids[0]
+    with Image.open(folder / train) as picture:
+        picture.save(folder / test, compress_level=0)
+    with caplog.at_level("WARNING", "medveil"):
+        images = opened(folder)
+    assert test not in images.store.part("test").ids
+    assert "left out 1 validation and test images of which the run trains on a copy" in caplog.text
+    assert not images.copies_judged
+
+
+def test_copies_in_a_store_that_an_older_medveil_built_are_told_of(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = opened(folder)
     train, test = images.store.part("train").ids[0], images.store.part("test").ids[0]
     shutil.copy(folder / train, folder / test)
+    # It dealt them apart, and kept both.
+    monkeypatch.setattr("fl_client.data.copies._alike", lambda source, folder: ())
+    monkeypatch.setattr("fl_client.data.store.EncryptedStore.without_copies", False)
     with caplog.at_level("WARNING", "medveil"):
-        assert opened(folder).basis.basis.copies == 1
+        assert opened(folder).copies_judged
     assert "have the very contents of training images" in caplog.text
 
 

@@ -67,5 +67,9 @@ def test_one_key_has_no_interval_and_undefined_scores_are_left_out() -> None:
     assert cluster_interval([0.2, math.nan, 0.4, 0.3]) == cluster_interval([0.2, 0.4, 0.3])
 
 
-def test_keys_that_agree_give_an_interval_of_no_width() -> None:
-    assert cluster_interval([0.25] * 10) == (0.25, 0.25)
+@pytest.mark.parametrize("score", [0.0, 0.25, 1.0, 31.7, 0.1 + 0.2])
+def test_keys_that_score_alike_have_no_interval(score: float) -> None:
+    """Ten that are all opened do not say that each will be."""
+    assert all(math.isnan(each) for each in cluster_interval([score] * 10))
+    assert all(math.isnan(each) for each in cluster_interval([score, score, math.nan]))
+    assert not math.isnan(cluster_interval([score] * 9 + [score + 0.01]).low)

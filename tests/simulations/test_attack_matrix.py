@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import os
 import re
 import stat
 import subprocess
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import at_once
+import numpy as np
 import pytest
 from PIL import Image
 
 from crypto.cipher import SCHEMES
-from medveil.errors import ConfigError
+from medveil.claims import claimed
+from medveil.errors import ConfigError, StorageError
 from simulations.attacks.matrix import page, picture, run, words
 from simulations.attacks.matrix.export import as_csv, as_markdown
 from simulations.attacks.matrix.run import Job, Record, check_settings, merged, missing, read_record
@@ -386,6 +389,16 @@ def test_a_page_of_one_key_has_no_interval_and_says_so(tmp_path: Path) -> None:
     assert "one key: no interval" in page.write_page(tmp_path, read_table(tmp_path)).read_text()
 
 
+@pytest.mark.parametrize("bounds", [None, [0.9, 0.9]], ids=["now", "older"])
+def test_a_page_of_keys_that_score_alike_says_why_it_has_no_interval(tmp_path: Path, bounds: list[float]) -> None:
+    alike = result(keys=10)
+    alike.metrics[alike.main].ci95.update(target=bounds)
+    alike.metrics[alike.main].values.update(target=[0.9] * 10)
+    (tmp_path / "block-pixel").mkdir()
+    alike.write(tmp_path / "block-pixel")
+    assert "10 keys score alike: no interval" in page.write_page(tmp_path, read_table(tmp_path)).read_text()
+
+
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
@@ -473,6 +486,67 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     assert "aes-ctr" in (out / "matrix.html").read_text()
     assert main([*line, "--seed", "5"]) == 2
     assert "was measured with seed 0, not 5" in capfd.readouterr().err
+
+
+def _npz(path: Path, **changed: Any) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (24, 16, 16), dtype=np.uint8)
+    np.savez(path, **{"images": images, "labels": np.arange(24) % 2, "who": np.arange(24) // 2, **changed})
+
+
+@pytest.mark.parametrize("which", ["images", "public images"])
+def test_results_over_other_images_are_not_kept(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def written(folder: Path, jobs: list[Job], *_: Any, **__: Any) -> dict[str, dict[str, str]]:
+        (folder / "none").mkdir(exist_ok=True)
+        for name in (name for job in jobs for name in job.attacks):
+            result(name, scheme="none").write(folder / "none")
+        return {}
+
+    monkeypatch.setattr(run, "run", written)
+    monkeypatch.setattr("simulations.attacks.matrix.page.write_page", lambda folder, table: folder)
+    paths = {each: tmp_path / f"{each}.npz" for each in ("images", "public images")}
+    for path in paths.values():
+        _npz(path)
+    line = ["attack-matrix", "--images", str(paths["images"]), "--public", str(paths["public images"])]
+    line += ["--block", "4", "--schemes", "none", "--attacks", "jigsaw", "--out", str(tmp_path / "out")]
+    line += ["--set", "data.group_by=who"]
+    assert main(line) == 0
+    assert main(line) == 0
+    assert "1 results kept" in capsys.readouterr().err
+    changes = {
+        "labels": {"labels": np.arange(24) // 2 % 2},
+        "groups": {"who": np.arange(24) // 3},
+        "images": {"images": np.zeros((24, 16, 16), dtype=np.uint8)},
+    }
+    # The public images are in groups of no name.
+    for part in ("labels", "images", *(["groups"] if which == "images" else [])):
+        _npz(paths[which], **changes[part])
+        assert main(line) == 3
+        said = capsys.readouterr().err
+        assert f"the {part} changed since its results were measured" in said
+        assert ("(of the public images)" in said) == (which != "images")
+        _npz(paths[which])
+    assert main(line) == 0
+    # An older MedVeil wrote down nothing of what it measured on.
+    record = json.loads((tmp_path / "out" / "matrix.json").read_text())
+    del record["basis"]
+    (tmp_path / "out" / "matrix.json").write_text(json.dumps(record))
+    _npz(paths[which], **changes["labels"])
+    assert main(line) == 0
+    assert "cannot be compared" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_measure_into_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _npz(tmp_path / "images.npz")
+    line = ["attack-matrix", "--images", str(tmp_path / "images.npz"), "--block", "4", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(run, "run", lambda *_, **__: pytest.fail("it measures beside the other"))
+    with claimed(tmp_path / "out" / ".matrix", seconds=0, cure=""):
+        assert main(line) == StorageError.exit_code
+    assert f"is in use by another process {os.getpid()}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import at_once
 import pytest
 
-from medveil.errors import ConfigError
+from medveil.claims import claimed
+from medveil.errors import ConfigError, StorageError
 from simulations.arms import ARMS, as_experiment, find_arm
 from simulations.cli import main
 from simulations.config import ExperimentConfig
@@ -97,6 +99,19 @@ def test_arms_that_are_not_there(compare: Compare) -> None:
     assert "names no arms" in said
     with pytest.raises(ConfigError, match="one of plain"):
         find_arm("zzzz")
+
+
+@pytest.mark.usefixtures("compared")
+def test_two_comparisons_do_not_write_into_one_folder(compare: Compare, out: Path) -> None:
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.suffix not in ("", ".lock")}
+
+    before = written()
+    with claimed(out / ".compare", seconds=0, cure=""):
+        code, _, progress = compare("fedper, local-only")
+    assert code == StorageError.exit_code
+    assert f"is in use by another process {os.getpid()}" in progress
+    assert written() == before
 
 
 @pytest.mark.parametrize("arm", ARMS.values(), ids=ARMS)

@@ -15,6 +15,7 @@ from families import Family
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 COMMAND = """
 import importlib, sys
 from types import SimpleNamespace
@@ -72,3 +73,30 @@ def test_it_takes_what_it_started_along(name: str, blow: signal.Signals, tmp_pat
     assert not family.wait_gone(10)
     assert "Traceback" not in said
     assert len(begun.read_text().split()) == wanted, "one began after the end"
+
+
+@pytest.mark.parametrize("goal", ["demo", "demo-flower"])
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_make_takes_what_it_started_along(goal: str, blow: signal.Signals, tmp_path: Path) -> None:
+    """`make` itself is ended, and can say nothing to anybody; its command is a script, in the place of a demo."""
+    binaries = tmp_path / "venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "python").symlink_to(sys.executable)
+    (binaries / "medveil-sim").write_text("#!/bin/sh\nsleep 600 & setsid sleep 600 & wait\n")
+    (binaries / "medveil-sim").chmod(0o755)
+    for stamp in (".installed", ".installed-flower"):
+        (tmp_path / "venv" / stamp).touch()
+    words = ["make", goal, f"VENV={tmp_path / 'venv'}", f"OUT={tmp_path / 'out'}"]
+    command = subprocess.Popen(words, cwd=CHECKOUT, start_new_session=True, stderr=subprocess.DEVNULL)
+    family, until = Family(command.pid), time.monotonic() + 60
+    while sum("sleep 600" in line for line in family.look()) < 2 and time.monotonic() < until:
+        assert command.poll() is None
+        time.sleep(0.05)
+    # A terminal that closes tells all that it holds; who ends a process by its id tells that one alone.
+    (os.killpg if blow == signal.SIGHUP else os.kill)(command.pid, blow)
+    try:
+        command.wait(30)
+    finally:
+        command.kill()
+    assert sum("sleep 600" in line for line in family.look()) == 2
+    assert not family.wait_gone(10)

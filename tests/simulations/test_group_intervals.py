@@ -64,6 +64,16 @@ def test_intervals_of_a_run_cover_with_groups_and_with_small_sites(sites: int, g
         assert all(low < high for low, high in found)
 
 
+def test_an_area_under_a_curve_of_twenty_large_groups_is_covered_almost_as_often_as_it_says() -> None:
+    """Measured over 1500 draws: .937; .953 with forty groups (`estimate`)."""
+    rng = np.random.default_rng(20)
+    runs = [[{"a": site(rng, 20, 5)}] for _ in range(200)]
+    found = [estimate(one, "auroc", pooled=True).interval for one in runs]
+    covered = np.mean([low <= area_of() <= high for low, high in found if not math.isnan(low)])
+    # Of 190 trials at .937 all but one in a thousand lie above .875.
+    assert 0.875 <= covered <= 0.99
+
+
 def test_sites_of_one_image_have_no_interval_of_no_width() -> None:
     rng = np.random.default_rng(0)
     sites = {f"s{i}": site(rng, 1, 1, prefix=f"{i}/") for i in range(40)}

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from fl_client.data.items import Item
 from fl_client.data.remarks import said_of_no_test
+from simulations.cli import main
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.report.page import write_report
 from simulations.run_command import print_result
@@ -56,6 +59,33 @@ def test_its_comparison_has_rows_without_scores(make_run: MakeRun, tmp_path: Pat
     assert all(each["scores"]["accuracy"]["mean"] is None for each in made["arms"])
     assert "no predictions" in made["arms"][1]["twin"]["reason"]
     assert "no test images" in (tmp_path / "out" / "compare.md").read_text()
+
+
+def test_all_that_is_done_with_a_run_is_done_without_a_test_part(
+    tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained, trained on, attacked, exported and asked; what is handed out has no column of nothing."""
+    torch.set_num_threads(1)
+    (tmp_path / "empty.yaml").write_text("")
+    run, model, out = (str(tmp_path / name) for name in ("run", "model", "out.csv"))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.full((16, 16), 99, np.uint8)).save(tmp_path / "images" / "one.png")
+    for line in (
+        ["run", str(tmp_path / "empty.yaml"), *tiny_settings, "data.test=0", "rounds=1", "--out", run],
+        ["run", "--resume", run, "rounds=2"],
+        ["attack", "chosen-plaintext", "--run", run, "--quick", "--keys", "2", "--images-per-key", "2"],
+        ["report", run],
+        ["export", run, model],
+        ["predict", model, str(tmp_path / "images"), "--out", out],
+    ):
+        assert main(line) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "no test images, so no scores" in said
+    assert "probabilities as the model gives them (temperature 1)" in said
+    card, data = ((tmp_path / "model" / name).read_text() for name in ("MODEL_CARD.md", "DATA_CARD.md"))
+    assert "held out no test part" in card
+    assert "| Test" not in card + data and "Test images" not in data
+    assert "| Accuracy | 0." in card
 
 
 def test_it_is_said_before_a_run() -> None:

@@ -13,13 +13,15 @@ import torch
 from labelled_trees import put
 from safetensors.torch import save_file
 
-from fl_client.app import _simulated_site
+from fl_client.app import _simulated_site, simulated_site
 from fl_client.data import contents
 from fl_server.manifest import Manifest
+from medveil.config import from_mapping
 from medveil.errors import BasisError
 from models.config import ModelConfig
 from models.vit import build_vit
 from simulations.cli import main
+from simulations.config import ExperimentConfig, make_plan
 from simulations.standing import weights_digest
 
 NAMES = [f"i{n:02d}.png" for n in range(32)]
@@ -85,8 +87,12 @@ def replaced(root: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def relabelled(root: Path) -> None:
+    write(root / "images", flipped=16)
+
+
 CHANGES: list[tuple[str, Callable[[Path], None], str]] = [
-    ("labels", lambda root: write(root / "images", flipped=16), "the labels changed since {} (labels of 16 images)"),
+    ("labels", relabelled, "the labels changed since {} (labels of 16 images)"),
     ("groups", lambda root: write(root / "images", patients=8), "the groups changed since {} (groups of 16 images)"),
     ("contents", replaced, "the images changed since {} (1 image with other contents)"),
     ("weights", lambda root: weights(root / "w.safetensors", 2), "the weights file changed since {}"),
@@ -104,6 +110,39 @@ def test_resuming_over_something_else(
     assert words.format("the run began") in line
     assert "put back what it began with" in line
     assert (world / "out" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(("change", "words"), [row[1:] for row in CHANGES], ids=[row[0] for row in CHANGES])
+def test_no_engine_goes_on_over_something_else(
+    world: Path, change: Callable[[Path], None], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nothing of Flower is even started; what it ran is what the default engine runs."""
+    out = shutil.copytree(world / "out", tmp_path / "out")
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["experiment"]["engine"] = "flower"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    change(world)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulations.engines.flower.run_flower", lambda *_, **__: pytest.fail("it was started"))
+        assert main(["run", "--resume", str(out)]) == BasisError.exit_code
+    assert words.format("the run began") in capsys.readouterr().err
+
+
+def test_a_site_that_flower_itself_opens_refuses_as_well(world: Path) -> None:
+    """As under `flwr run .`, where no command of ours looks first: each site compares what it wrote down."""
+    manifest = json.loads((world / "out" / "manifest.json").read_text())
+    config = from_mapping(ExperimentConfig, manifest["experiment"], where="manifest")
+    plan = make_plan(config, world / "out", run=manifest["run"])
+    for index in range(plan.sites.sites):
+        simulated_site(plan.run, plan.sites, index).images.basis.hold()
+    for change in (relabelled, replaced):
+        restored(world)
+        change(world)
+        # Another process of Flower's.
+        _simulated_site.cache_clear()
+        contents._seen.clear()
+        with pytest.raises(BasisError, match=r"site-.: the .* changed since the run began"):
+            _ = [simulated_site(plan.run, plan.sites, index) for index in range(plan.sites.sites)]
 
 
 def test_the_manifest_names_each_part(world: Path) -> None:

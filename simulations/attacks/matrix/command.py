@@ -14,9 +14,12 @@ from medveil.plain import tell
 from simulations.attacks.commands import add_measure_options, configured
 
 if TYPE_CHECKING:
+    from fl_client.data.base import Source
     from simulations.attacks.config import AttackConfig
     from simulations.attacks.matrix.run import Failures
+    from simulations.attacks.matrix.targets import Column
 
+_LOCK = ".matrix"
 _LARGEST = 128
 
 
@@ -67,47 +70,66 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
 
 
 def _measured(folder: Path, arguments: argparse.Namespace) -> Failures:
-
+    from medveil.claims import claimed  # noqa: PLC0415
     from medveil.files import make_folder  # noqa: PLC0415
-    from simulations.attacks.matrix.run import Record, check_settings, merged, missing, run  # noqa: PLC0415
     from simulations.attacks.matrix.targets import columns_of  # noqa: PLC0415
     from simulations.attacks.registry import chosen  # noqa: PLC0415
+    from simulations.folders import LEFT_S  # noqa: PLC0415
 
     columns = columns_of(arguments.schemes)
     attacks = [each.name for each in chosen(arguments.attacks)]
     beside = (os.cpu_count() or 1) if arguments.jobs is None else arguments.jobs
     if beside < 1:
         raise ConfigError(f"--jobs is {beside}", where="medveil-sim attack-matrix", cure="at least 1")
-    config = _sized(arguments)
-    settings = _settings(config)
+    config, source = _sized(arguments)
     make_folder(folder)
+    # Two at once would measure the same, and each write its own record.
+    with claimed(folder / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another --out"):
+        options = _options(arguments, config)
+        return _measured_into(folder, columns, attacks, config=config, source=source, options=options, beside=beside)
+
+
+def _measured_into(
+    folder: Path,
+    columns: list[Column],
+    attacks: list[str],
+    *,
+    config: AttackConfig,
+    source: Source,
+    options: list[str],
+    beside: int,
+) -> Failures:
+    from simulations.attacks.matrix.run import Record, check_settings, merged, missing, run  # noqa: PLC0415
+    from simulations.attacks.matrix.standing import refuse_other, standing  # noqa: PLC0415
+
+    settings, basis = _settings(config), standing(config, source)
     record = check_settings(folder, settings)
+    console = plain.stderr_console()
+    if record is not None and any(folder.glob("*/*.json")):
+        refuse_other(record.basis, basis, where=folder)
+        if not record.basis:
+            told = "what results are there, an older MedVeil measured: the contents of its images cannot be compared"
+            plain.say(console, told)
     jobs = missing(folder, columns, attacks)
     labels = tuple(dict.fromkeys([*(record.columns if record else ()), *(each.label for each in columns)]))
-    Record(settings, labels, merged(record, [], {})).write(folder)
-    console = plain.stderr_console()
+    Record(settings, labels, merged(record, [], {}), basis).write(folder)
     kept = len(columns) * len(attacks) - sum(len(job.attacks) for job in jobs)
     if kept:
         plain.say(console, f"{kept} results kept")
-    failures = run(
-        folder,
-        jobs,
-        _options(arguments, config),
-        beside=beside,
-        said=lambda line: plain.say(console, line),
-    )
-    Record(settings, labels, merged(record, jobs, failures)).write(folder)
+    failures = run(folder, jobs, options, beside=beside, said=lambda line: plain.say(console, line))
+    Record(settings, labels, merged(record, jobs, failures), basis).write(folder)
     return failures
 
 
-def _sized(arguments: argparse.Namespace) -> AttackConfig:
-    """The configuration, with a size of images that all attacks can be afforded at."""
+def _sized(arguments: argparse.Namespace) -> tuple[AttackConfig, Source]:
+    """The configuration, with a size of images that all attacks can be afforded at, and the images."""
     from fl_client.data.source import open_source  # noqa: PLC0415
 
     config = configured(arguments)
+    source = open_source(config.data)
     if arguments.size is None and config.data.image_size is None:
-        config.data.image_size = min(open_source(config.data).size, _LARGEST)
-    return config
+        config.data.image_size = min(source.size, _LARGEST)
+    return config, source
 
 
 def _settings(config: AttackConfig) -> dict[str, Any]:

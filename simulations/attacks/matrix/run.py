@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,17 @@ Failures = dict[str, dict[str, str]]
 
 @dataclass(frozen=True)
 class Record:
-    """What a folder was measured with, and what could not be measured."""
+    """What a folder was measured with and on, and what could not be measured; `basis` is empty in older folders."""
 
     settings: Mapping[str, Any]
     columns: tuple[str, ...]
     failures: Failures
+    basis: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write ``matrix.json``."""
         document = {"settings": dict(self.settings), "schemes": list(self.columns), "failed": self.failures}
+        document |= {"basis": {name: dict(parts) for name, parts in self.basis.items()}}
         write_json(folder / RECORD, {"format": FORMAT, "version": VERSION, **document})
 
 
@@ -50,9 +52,10 @@ def read_record(folder: Path) -> Record | None:
     path = folder / RECORD
     if not path.is_file():
         return None
-    shape = {"settings": dict, "schemes": [str], "failed": (dict, list)}
+    shape = {"settings": dict, "schemes": [str], "failed": (dict, list), "basis?": {str: {str: str}}}
     document = read_document(path, shape, name=FORMAT, newest=VERSION)
-    return Record(document["settings"], tuple(document["schemes"]), document["failed"])
+    basis = document.get("basis", {})
+    return Record(document["settings"], tuple(document["schemes"]), document["failed"], basis)
 
 
 def check_settings(folder: Path, settings: Mapping[str, Any]) -> Record | None:

@@ -87,9 +87,18 @@ def number(value: float | None) -> str:
 
 
 def within(measured: Measured, arm: str) -> str:
-    """The interval of an arm in brackets; empty where there is none."""
+    """The interval of an arm in brackets; empty where there is none.
+
+    An older MedVeil gave one of no width where all keys scored the same.
+    """
     found = measured.ci95.get(arm)
-    return f"[{number(found[0])}, {number(found[1])}]" if found else ""
+    return f"[{number(found[0])}, {number(found[1])}]" if found and found[0] < found[1] else ""
+
+
+def without(measured: Measured, arm: str) -> str:
+    """Why an arm has no interval."""
+    keys = sum(each is not None for each in measured.values.get(arm, []))
+    return f"{keys} keys score alike: no interval" if keys > 1 else "one key: no interval"
 
 
 def chance(measured: Measured) -> str:

@@ -13,6 +13,8 @@ from fl_client.intervals import Interval
 Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 10_000
+_ALIKE = 1e-12
+"""Scores that differ by so little of their size were only added up in another order."""
 
 
 def cluster_interval(
@@ -42,12 +44,12 @@ def cluster_interval(
     Returns
     -------
     Interval
-        NaN for fewer than two keys. Of no width where all keys score the same: then it says nothing of a key that
-        would not.
+        NaN for fewer than two keys, and where all keys score the same: no resample of those tells how another key
+        may score, and an interval of no width would say that none can.
     """
     scores = np.asarray(values, dtype=np.float64)
     scores = scores[np.isfinite(scores)]
-    if len(scores) < 2:
+    if len(scores) < 2 or np.ptp(scores) <= _ALIKE * np.abs(scores).max():
         return Interval(math.nan, math.nan)
     drawn = np.random.default_rng(seed).integers(len(scores), size=(resamples, len(scores)))
     tail = expanded_tail(len(scores), level=level)
