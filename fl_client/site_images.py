@@ -8,6 +8,7 @@ from typing import Any
 
 from crypto.base import ImageCipher
 from fl_client.data.hidden import check_hidden
+from fl_client.data.items import by_reason
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
@@ -106,8 +107,8 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
-    for skipped in images.skipped:
-        _log.info("%s: left out %s: %s", site, skipped.path, skipped.reason)
+    for told in by_reason(images.skipped):
+        _log.info("%s: left out %s", site, told)
     # Of a data set that several share, its remarks are its own, and said once.
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)

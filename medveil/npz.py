@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ _DAMAGED = (
     KeyError,
     TypeError,
     SyntaxError,
+    tokenize.TokenError,
     RuntimeError,
     MemoryError,
     OverflowError,
@@ -47,8 +49,10 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
 )
-"""What zipfile and numpy raise at files made to break them; a RuntimeError is a password's, or a method's."""
+"""What zipfile and numpy raise at files made to break them; a RuntimeError is a password's, or a method's, and tokens
+are looked at by numpy where a header may be Python 2's."""
 Arrays = dict[str, npt.NDArray]
+_CURE = "write it anew with numpy.savez"
 
 
 def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Arrays:
@@ -172,6 +176,14 @@ def _own_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError("no such file", where=path, cure="set data.path to an .npz file") from None
     except _DAMAGED as error:
-        # What numpy quotes of a header that is no Python literal is an address in memory.
-        said = "the header of an array is damaged" if " object at 0x" in str(error) else shown(error, most=200)
-        raise DataError(f"cannot be read as npz: {said}", where=path, cure="write it anew with numpy.savez") from error
+        raise DataError(f"cannot be read as npz: {_said(error)}", where=path, cure=_CURE) from error
+
+
+def _said(error: Exception) -> str:
+    """What is wrong with a file, in words that are not about the program."""
+    if isinstance(error, zlib.error):
+        return "what is packed in it is damaged"
+    # What numpy quotes of a header that is no Python literal is an address in memory.
+    if isinstance(error, tokenize.TokenError) or " object at 0x" in str(error):
+        return "the header of an array is damaged"
+    return shown(error, most=200) or "it is damaged"
