@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crypto.base import ImageCipher
+from fl_client.data.alike import in_two_classes, said_of_classes
 from fl_client.data.hidden import check_hidden
 from fl_client.data.items import by_reason
 from fl_client.data.partition import Parts, site_parts
@@ -112,8 +113,21 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     # Of a data set that several share, its remarks are its own, and said once.
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)
+    _tell_alike(images, setup)
     if missing:
         _log.warning("%s has no training image of %s", site, ", ".join(missing))
+
+
+def _tell_alike(images: SiteImages, setup: SiteSetup) -> None:
+    """Tell of pictures that are there twice, but for what was told of them by their files."""
+    alike, basis = images.store.alike, images.basis.basis
+    if alike["judged"] > basis.copies:
+        told = f"{alike['judged']} validation and test images show the very pictures of training images"
+        _log.warning("%s: %s: figures of them say too much", setup.name, told)
+    # Of a data set that several share, files of the same contents are told of once, over all sites.
+    known = in_two_classes(basis) if setup.sites > 1 else 0
+    if alike["classes"] > known:
+        _log.warning("%s: %s", setup.name, said_of_classes(alike["classes"], alike["named"]))
 
 
 def _describe(images: SiteImages, run: RunConfig, setup: SiteSetup, cipher: ImageCipher) -> None:

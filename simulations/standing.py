@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fl_client.data.alike import said_of_data_set
 from fl_client.data.base import Source
 from fl_client.data.config import PartitionConfig
 from fl_client.data.source import open_source
@@ -73,6 +74,9 @@ def _basis(source: Source, config: ExperimentConfig) -> Basis:
 def begins(plan: Plan) -> Plan:
     """The plan of a run that begins, with what it stands on, which is written into its folder."""
     basis = standing(plan)
+    if plan.source is not None:
+        for told in said_of_data_set(plan.source.items, plan.source.classes, basis):
+            _log.warning("%s: %s", plan.source.path, told)
     write_basis(plan.out / BASIS, basis, run=plan.run.run)
     return dataclasses.replace(plan, basis=basis.parts)
 

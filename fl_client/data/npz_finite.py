@@ -1,4 +1,4 @@
-"""Images of an npz file that hold NaN or infinity: told of as the file is opened, not one by one as a run reads them."""
+"""Images of an npz file that hold NaN or infinity: told of as it is opened, not one by one as a run reads them."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crypto.base import NONCE_BYTES, ImageCipher
+from fl_client.data.alike import Alike
 from fl_client.data.base import Skipped, Source
 from fl_client.data.items import said
 from fl_client.data.partition import Parts
@@ -35,12 +36,13 @@ class _Builder:
     views: Views
     progress: Callable[[int], None]
     skipped: list[Skipped] = field(default_factory=list)
+    alike: Alike = field(default_factory=Alike)
 
     def part(self, name: str, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Write one part; return its entry of the header."""
         count = self.views.count if name == "train" else 1
         good: list[int] = []
-        described = self._checked(indices, good) if count == 0 else self._written(name, indices, count, good)
+        described = self._checked(name, indices, good) if count == 0 else self._written(name, indices, count, good)
         items = [self.source.items[i] for i in good]
         return {
             "views": count,
@@ -50,9 +52,9 @@ class _Builder:
             "labels": [item.label for item in items],
         }
 
-    def _checked(self, indices: npt.NDArray[np.int64], good: list[int]) -> dict[str, Any]:
+    def _checked(self, name: str, indices: npt.NDArray[np.int64], good: list[int]) -> dict[str, Any]:
         """Read each image once, so that what cannot be read is known before training; keep nothing."""
-        for chunk, _ in self._chunks(indices, 1):
+        for chunk, _ in self._chunks(name, indices, 1):
             good.extend(chunk)
         return {"images": None, "nonces": None}
 
@@ -64,7 +66,7 @@ class _Builder:
             if self.cipher.per_image:
                 path = self.folder / f"{name}-nonces.npy"
                 nonces = files.enter_context(ArrayWriter(path, (count, NONCE_BYTES), np.uint8))
-            for chunk, plain in self._chunks(indices, count):
+            for chunk, plain in self._chunks(name, indices, count):
                 # Numbered by the source, which sites with one simulated key may share: no two ciphertexts share a
                 # nonce.
                 numbers = [index * max(1, self.views.count) + view for index in chunk for view in range(count)]
@@ -75,7 +77,9 @@ class _Builder:
                 good.extend(chunk)
         return {"images": images.described(), "nonces": None if nonces is None else nonces.described()}
 
-    def _chunks(self, indices: npt.NDArray[np.int64], count: int) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+    def _chunks(
+        self, name: str, indices: npt.NDArray[np.int64], count: int
+    ) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
         """Readable images a chunk at a time: their indices, and their views, uint8 (images * views, C, S, S)."""
         image_bytes = self.source.channels * self.source.size**2
         length = max(1, min(64, _CHUNK_BYTES // (count * image_bytes)))
@@ -85,6 +89,7 @@ class _Builder:
             for index in indices[start : start + length].tolist():
                 views = self._views(index, count)
                 if views:
+                    self.alike.note(name, self.source.items[index], views[0])
                     good.append(index)
                     made += views
                 self.progress(1)
@@ -139,6 +144,7 @@ def build(
             "image": {"shape": list(row), "dtype": dtype.str},
             "parts": described,
             "skipped": [list(each) for each in builder.skipped],
+            "alike": builder.alike.described(source.classes),
         },
     )
 

@@ -1,4 +1,4 @@
-"""NaN and infinity in an npz file: told once, as it is opened, with the cure, and refused where a class goes with it."""
+"""NaN and infinity in an npz file: told once, with the cure, and refused where a class goes with it."""
 
 from __future__ import annotations
 
