@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -142,6 +143,8 @@ def _claimed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> int
         shape, dtype = _header(stream)
         if dtype.hasobject:
             raise DataError(f"its '{name}' holds Python objects, which are not read", where=path)
+        if dtype.names is not None:
+            raise DataError(f"its '{name}' holds records, which are not read", where=path, cure="an array a field")
         size = math.prod(shape) * dtype.itemsize
         if stream.tell() + size != info.file_size:
             problem = f"its '{name}' claims {size} bytes, and the archive says {info.file_size - stream.tell()}"
@@ -166,7 +169,16 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> npt.N
         # Reading past the end makes zipfile compare the checksum.
         if stream.read(1):
             raise DataError("holds more than it says", where=path)
+    _check_text(made, info, path)
     return made
+
+
+def _check_text(made: npt.NDArray, info: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse texts of numbers that are no letter: Python ends in an error of its own wherever one is looked at."""
+    if made.dtype.kind == "U" and made.dtype.itemsize and made.size:
+        codes = np.frombuffer(made.tobytes(), dtype=f"{made.dtype.byteorder}u4")
+        if codes.max() > sys.maxunicode:
+            raise DataError(f"its '{info.filename.removesuffix('.npy')}' is no text", where=path, cure=_CURE)
 
 
 @contextmanager

@@ -106,3 +106,17 @@ def test_packed_data_that_is_damaged_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(bytes(data))
     with pytest.raises(DataError, match="what is packed in it is damaged; write it anew"):
         load_arrays(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_letters_that_are_none_are_refused(tmp_path: Path, order: str) -> None:
+    names = np.frombuffer(np.array([97, 98, 0x110000, 99], f"{order}u4").tobytes(), dtype=f"{order}U2")
+    np.savez(tmp_path / "x.npz", images=images(np.array([], int), 0), labels=LABELS, classes=names)
+    with pytest.raises(DataError, match="its 'classes' is no text; write it anew"):
+        open_source(DataConfig(source="npz", path=str(tmp_path / "x.npz"), min_side=1))
+
+
+def test_records_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros(3, dtype=[("a", "<U2")]))
+    with pytest.raises(DataError, match="its 'images' holds records, which are not read; an array a field"):
+        load_arrays(tmp_path / "x.npz")
