@@ -13,7 +13,7 @@ from fl_client.data.items import by_reason
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
-from fl_client.data.store import EncryptedStore, is_of_split, open_store
+from fl_client.data.store import EncryptedStore, is_of_split, open_store, prepared_before
 from fl_client.site_basis import SiteBasis
 from fl_client.site_files import write_description
 from fl_client.site_setup import SiteSetup
@@ -73,6 +73,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     basis.check(
         served=setup.served,
         agrees=lambda named: named == source.identity() and is_of_split(source, parts, cipher, setup.data, **where),
+        otherwise=lambda: prepared_before(setup.data, cipher, folder=setup.folder),
     )
     contents = basis.basis.parts[IMAGES]
     store = open_store(source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents)

@@ -73,6 +73,8 @@ class Source(ABC):
         ``official`` where the images bring parts that are kept, else ``drawn``.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
+    prepared : int
+        The way its images are prepared, a version of `crypto.imaging.preprocess`; 0 where hidden ones do not say.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Source(ABC):
     ungrouped: int = 0
     split: str = "drawn"
     hidden: HiddenUnder | None = None
+    prepared: int = preprocess.VERSION
     _identity: str | None = None
     _group_names: dict[str, str] | None = None
 

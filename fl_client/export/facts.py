@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from crypto.imaging import preprocess
 from fl_client.export.calibration import (
     Calibration,
     Labels,
@@ -74,7 +73,8 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "source": config.source,
             "window": config.window,
             "min_side": config.min_side,
-            "preparation": preprocess.VERSION,
+            # Hidden images that do not say it are taken for those of the first MedVeil, as models are.
+            "preparation": source.prepared or 1,
             "group_by": config.group_by,
             "split": {"kind": source.split, "official": sorted({item.split for item in source.items} - {None})},
             "augment": config.augment,
