@@ -75,9 +75,8 @@ def prepared_otherwise(header: dict[str, Any]) -> str:
     before = as_now(header)["preparation"]
     if before == preprocess.VERSION:
         return ""
-    return (
-        f"its images were prepared in way {before} of MedVeil's, and this one prepares them in way {preprocess.VERSION}"
-    )
+    now = f"and this one prepares them in way {preprocess.VERSION}"
+    return f"its images were prepared in way {before} of MedVeil's, {now}"
 
 
 def _split_digest(source: Source, parts: Parts) -> str:
