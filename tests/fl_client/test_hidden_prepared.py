@@ -84,7 +84,7 @@ def test_files_of_several_ways_are_told_of() -> None:
     assert len(list(prepared_otherwise([0, 1]))) == 2
 
 
-# -- an older run -------------------------------------------------------------------------------------------------------
+# -- an older run ------------------------------------------------------------------------------------------------------
 
 
 def plain_tree(folder: Path) -> DataConfig:
