@@ -10,7 +10,7 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
-from crypto.reading.dicom_head import HEAD_BYTES, is_dicom
+from crypto.reading.look import DICOM, Sort, look
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
@@ -71,6 +71,14 @@ class DicomSource(Source):
     def _header(self, file: Labelled) -> _Header | None:
         """What is kept of the header, or None after noting why the file is skipped."""
         try:
+            found = look(file.path, file.id)
+            if found.sort is Sort.JUNK:
+                return None
+            if found.sort is not Sort.IMAGE:
+                raise DataError(found.why)
+            if found.kind != DICOM:
+                cure = "set data.source to images for those"
+                raise DataError(f"is a {found.kind.upper()} file", cure=cure)
             with decoding(file.path):
                 return self._read(file.path)
         except MedVeilError as error:
@@ -78,10 +86,6 @@ class DicomSource(Source):
         return None
 
     def _read(self, path: Path) -> _Header:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-        if head and not is_dicom(head):
-            raise DataError("not a DICOM file")
         image = DicomImage(path)
         if image.hidden:
             raise image.is_hidden()
