@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -179,7 +180,10 @@ def by_training(source: Source) -> Seen:
 
 def by_steward(folder: Path, home: Path, channels: int) -> Seen:
     """What a folder hidden for training holds for who has the key."""
-    recipe = Recipe(purpose="training", cipher=CipherConfig(block=4), size=SIDE, channels=channels)
+    # Names of patients are another room's affair, and take their time; of TIFF, metadata is never kept.
+    identity = "kept" if next(folder.rglob("*.tif"), None) is None else "removed"
+    cipher = CipherConfig(block=4)
+    recipe = Recipe(purpose="training", cipher=cipher, size=SIDE, channels=channels, identity=identity)
     result = run_tree(Plan(source=folder, target=home / "hidden", recipe=recipe), RING, crew=Alone)
     seen: Seen = dict(result.failed)
     seen |= _passed_over(home / "hidden")
@@ -188,10 +192,10 @@ def by_steward(folder: Path, home: Path, channels: int) -> Seen:
         assert kind is not None
         header = kind.header(path)
         assert header.preparation == preprocess.VERSION
-        cipher = header.cipher(KEY)
+        opener = header.cipher(KEY)
         for frame in range(header.frames):
             each = name if header.frames == 1 else f"{name}#{frame}"
-            seen[each] = cipher.decrypt(kind.ciphertext(path, frame), nonces_of(header, frame))
+            seen[each] = opener.decrypt(kind.ciphertext(path, frame), nonces_of(header, frame))
     return seen
 
 
@@ -278,15 +282,17 @@ def learned_of(folder: Path) -> tuple[Seen, int]:
     return by_training(source), source.channels
 
 
-@pytest.mark.parametrize("name", [name for name in RIGHT if RIGHT[name].read == 1 or name in TREES])
-def test_what_goes_into_an_archive_comes_back(name: str, tmp_path: Path) -> None:
+def test_what_goes_into_an_archive_comes_back(tmp_path: Path) -> None:
+    names = [name for name in RIGHT if RIGHT[name].read == 1 or name in TREES]
+    for name in names:
+        shutil.copytree(folder_of(name), tmp_path / "plain" / name)
     recipe = Recipe(purpose="archive", cipher=CipherConfig(block=4), identity="sealed")
-    run_tree(Plan(source=folder_of(name), target=tmp_path / "hidden", recipe=recipe), RING, crew=Alone)
+    run_tree(Plan(source=tmp_path / "plain", target=tmp_path / "hidden", recipe=recipe), RING, crew=Alone)
     assert run_tree(Plan(source=tmp_path / "hidden", target=tmp_path / "shown"), RING, crew=Alone).failed == []
-    shown = list(_files(tmp_path / "shown"))
-    assert len(shown) == RIGHT[name].read // (5 if name == "tiff_pages" else 1)
-    for path, file in shown:
-        before, after = open_image(folder_of(name) / file), open_image(path)
+    shown = Counter(file.partition("/")[0] for _, file in _files(tmp_path / "shown"))
+    assert shown == {name: RIGHT[name].read // (5 if name == "tiff_pages" else 1) for name in names}
+    for path, file in _files(tmp_path / "shown"):
+        before, after = open_image(tmp_path / "plain" / file), open_image(path)
         for frame in range(before.about.frames):
             np.testing.assert_array_equal(before.stored(frame), after.stored(frame), err_msg=file)
 
