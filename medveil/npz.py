@@ -198,4 +198,7 @@ def _said(error: Exception) -> str:
     # What numpy quotes of a header that is no Python literal is an address in memory.
     if isinstance(error, tokenize.TokenError) or " object at 0x" in str(error):
         return "the header of an array is damaged"
+    # As numpy begins to say it of a header or of values.
+    if str(error).startswith("EOF: "):
+        return f"it is cut short, {shown(str(error).removeprefix('EOF: '), most=200)}"
     return shown(error, most=200) or "it is damaged"
