@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from crypto.commands.tell import tell_header
 from crypto.config import CipherConfig
 from crypto.files.header import VERSION, HiddenHeader, parse_header
 from crypto.files.hiding import nonces_of
@@ -101,3 +102,21 @@ def test_versions_say_what_is_theirs_and_no_more() -> None:
     with pytest.raises(FormatError, match="version 4; this MedVeil reads up to 3"):
         parse_header(header_of(version=VERSION + 1, preparation=2), where="x")
     assert isinstance(parse_header(header_of(version=3, preparation=9), where="x"), HiddenHeader)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said", "plain"),
+    [("training", "in a way that is not said", None), ("archive", "", None), ("", "in way 2 of MedVeil's", 2)],
+)
+def test_show_tells_it(
+    tmp_path: Path, folder: str, said: str, plain: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = FIXTURES / "hidden-version-2" / folder / "sick" / "a.png"
+    path = older if folder else hidden("sick/a.png", tmp_path / "a.png", "training")
+    header = kind(path).header(path)
+    tell_header("a.png", header, None, as_json=False)
+    told = capsys.readouterr().out
+    assert said in told
+    assert ("prepared" in told) == bool(said)
+    tell_header("a.png", header, None, as_json=True)
+    assert json.loads(capsys.readouterr().out)["preparation"] == plain
