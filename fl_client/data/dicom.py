@@ -10,7 +10,8 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
-from crypto.reading.look import DICOM, Sort, look
+from crypto.reading.dicom_head import is_dicom
+from crypto.reading.look import look_at, read_head
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
@@ -71,14 +72,7 @@ class DicomSource(Source):
     def _header(self, file: Labelled) -> _Header | None:
         """What is kept of the header, or None after noting why the file is skipped."""
         try:
-            found = look(file.path, file.id)
-            if found.sort is Sort.JUNK:
-                return None
-            if found.sort is not Sort.IMAGE:
-                raise DataError(found.why)
-            if found.kind != DICOM:
-                cure = "set data.source to images for those"
-                raise DataError(f"is a {found.kind.upper()} file", cure=cure)
+            _refuse_others(file)
             with decoding(file.path):
                 return self._read(file.path)
         except MedVeilError as error:
@@ -139,3 +133,14 @@ class DicomSource(Source):
 
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
+
+
+def _refuse_others(file: Labelled) -> None:
+    """Refuse what is no DICOM file (DataError), in every door's words; of DICOM that is no image, reading says it."""
+    head = read_head(file.path)
+    if is_dicom(head):
+        return
+    found = look_at(file.id, head)
+    if found.kind:
+        raise DataError(f"is a {found.kind.upper()} file", cure="set data.source to images for those")
+    raise DataError(found.why)
