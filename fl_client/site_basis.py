@@ -18,13 +18,25 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
-from medveil.basis import IMAGES, LABELS, SPLIT, Basis, changed, differences, read_basis, refuse_change, write_basis
+from medveil.basis import (
+    IMAGES,
+    LABELS,
+    SETTINGS,
+    SPLIT,
+    Basis,
+    changed,
+    differences,
+    read_basis,
+    refuse_change,
+    write_basis,
+)
 from medveil.errors import BasisError
 from medveil.files import locked, make_folder
 from medveil.log import logger
 from medveil.shapes import read_document
 
 FOLDER = "basis"
+OTHER_MEDVEIL = "go on with it by the MedVeil that began it (its manifest names the version), or start a new run"
 CURE = "put back what it began with and start again, or start a new run"
 _log = logger("site")
 
@@ -58,7 +70,7 @@ class SiteBasis:
         """Whether an older MedVeil began the run, so that not all of what it began with is known."""
         return self._path.is_file() and read_basis(self._path).older
 
-    def check(self, *, served: bool, agrees: Callable[[str], bool]) -> None:
+    def check(self, *, served: bool, agrees: Callable[[str], bool], otherwise: Callable[[], str] = lambda: "") -> None:
         """Refuse to open a run over something else than it began with.
 
         Parameters
@@ -67,6 +79,8 @@ class SiteBasis:
             Whether the run is known to have trained here.
         agrees
             Whether the images, by what an older MedVeil called their source, and its store are what there is now.
+        otherwise
+            In which other way an older MedVeil prepared them, as its store says; empty for in none.
 
         Raises
         ------
@@ -81,7 +95,7 @@ class SiteBasis:
         trained = served or (self._folder / "stems" / self._run).is_dir()
         described = self._described()
         if described is not None and "basis" not in described:
-            self._take_over(described.get("source", ""), agrees)
+            self._take_over(described.get("source", ""), agrees, otherwise)
         elif trained and described is None:
             problem = "the run has trained here, and what it stood on is not known any more"
             raise BasisError(problem, where=self._site, cure="start a new run", parts=("unknown",))
@@ -121,8 +135,12 @@ class SiteBasis:
         found = read_document(path, shape, name=FORMAT, newest=VERSION)
         return found if found.get("run") == self._run else None
 
-    def _take_over(self, source: object, agrees: Callable[[str], bool]) -> None:
+    def _take_over(self, source: object, agrees: Callable[[str], bool], otherwise: Callable[[], str]) -> None:
         if not agrees(str(source)):
+            prepared = otherwise()
+            if prepared:
+                problem = f"an older MedVeil began this run: {prepared}"
+                raise BasisError(problem, where=self._site, cure=OTHER_MEDVEIL, parts=(SETTINGS,))
             problem = "the images changed since the run began, or their labels, classes, settings or split"
             raise BasisError(problem, where=self._site, cure=CURE, parts=(IMAGES, LABELS, SPLIT))
         told = "an older MedVeil began this run: contents and groups of its images, and the weights it began with"

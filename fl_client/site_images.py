@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from crypto.base import ImageCipher
+from fl_client.data.alike import in_two_classes, said_of_classes
 from fl_client.data.hidden import check_hidden
+from fl_client.data.items import by_reason
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
-from fl_client.data.store import EncryptedStore, is_of_split, open_store
+from fl_client.data.store import EncryptedStore, is_of_split, open_store, prepared_before
 from fl_client.data.store_build import COPY
 from fl_client.site_basis import SiteBasis
 from fl_client.site_files import write_description
@@ -79,6 +81,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     basis.check(
         served=setup.served,
         agrees=lambda named: named == source.identity() and is_of_split(source, parts, cipher, setup.data, **where),
+        otherwise=lambda: prepared_before(setup.data, cipher, folder=setup.folder),
     )
     contents = basis.basis.parts[IMAGES]
     store = open_store(source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents)
@@ -112,8 +115,6 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
-    for skipped in images.skipped:
-        _log.info("%s: left out %s: %s", site, skipped.path, skipped.reason)
     if images.copies_judged:
         told = "have the very contents of training images, and an older MedVeil built the store"
         _log.warning("%s: some validation and test images %s: figures of them say too much", site, told)
@@ -121,11 +122,26 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     if alike:
         told = "validation and test images of which the run trains on a copy"
         _log.warning("%s: left out %d %s", site, alike, told)
+    for told in by_reason(images.skipped):
+        _log.info("%s: left out %s", site, told)
     # Of a data set that several share, its remarks are its own, and said once.
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)
+    _tell_alike(images, setup)
     if missing:
         _log.warning("%s has no training image of %s", site, ", ".join(missing))
+
+
+def _tell_alike(images: SiteImages, setup: SiteSetup) -> None:
+    """Tell of pictures that are there twice, but for what was told of them by their files."""
+    alike, basis = images.store.alike, images.basis.basis
+    if alike["judged"] > basis.copies:
+        told = f"{alike['judged']} validation and test images show the very pictures of training images"
+        _log.warning("%s: %s: figures of them say too much", setup.name, told)
+    # Of a data set that several share, files of the same contents are told of once, over all sites.
+    known = in_two_classes(basis) if setup.sites > 1 else 0
+    if alike["classes"] > known:
+        _log.warning("%s: %s", setup.name, said_of_classes(alike["classes"], alike["named"]))
 
 
 def _describe(images: SiteImages, run: RunConfig, setup: SiteSetup, cipher: ImageCipher) -> None:

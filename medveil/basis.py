@@ -255,12 +255,22 @@ def _value(value: Any) -> str:
 
 def _row(image: Image) -> tuple[int, int, int, int, int]:
     return (
-        int.from_bytes(hashlib.sha256(_bytes(image.id)).digest()[:8], "little"),
-        int.from_bytes(image.contents[:8], "little"),
+        short_id(image.id),
+        short_contents(image.contents),
         _short(image.label),
         _short("" if image.group is None else f"={image.group}"),
         _short(image.part),
     )
+
+
+def short_id(name: str) -> int:
+    """What stands in a row for the name of an image."""
+    return int.from_bytes(hashlib.sha256(_bytes(name)).digest()[:8], "little")
+
+
+def short_contents(digest: bytes) -> int:
+    """What stands in a row for the digest of its contents."""
+    return int.from_bytes(digest[:8], "little")
 
 
 def _short(text: str) -> int:

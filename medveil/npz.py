@@ -11,6 +11,8 @@ import os
 import re
 import stat
 import struct
+import sys
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -39,6 +41,7 @@ _DAMAGED = (
     KeyError,
     TypeError,
     SyntaxError,
+    tokenize.TokenError,
     RuntimeError,
     MemoryError,
     OverflowError,
@@ -47,8 +50,10 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
 )
-"""What zipfile and numpy raise at files made to break them; a RuntimeError is a password's, or a method's."""
+"""What zipfile and numpy raise at files made to break them; a RuntimeError is a password's, or a method's, and tokens
+are looked at by numpy where a header may be Python 2's."""
 Arrays = dict[str, npt.NDArray]
+_CURE = "write it anew with numpy.savez"
 
 
 def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Arrays:
@@ -138,6 +143,8 @@ def _claimed(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> int
         shape, dtype = _header(stream)
         if dtype.hasobject:
             raise DataError(f"its '{name}' holds Python objects, which are not read", where=path)
+        if dtype.names is not None:
+            raise DataError(f"its '{name}' holds records, which are not read", where=path, cure="an array a field")
         size = math.prod(shape) * dtype.itemsize
         if stream.tell() + size != info.file_size:
             problem = f"its '{name}' claims {size} bytes, and the archive says {info.file_size - stream.tell()}"
@@ -162,7 +169,16 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> npt.N
         # Reading past the end makes zipfile compare the checksum.
         if stream.read(1):
             raise DataError("holds more than it says", where=path)
+    _check_text(made, info, path)
     return made
+
+
+def _check_text(made: npt.NDArray, info: zipfile.ZipInfo, path: Path) -> None:
+    """Refuse texts of numbers that are no letter: Python ends in an error of its own wherever one is looked at."""
+    if made.dtype.kind == "U" and made.dtype.itemsize and made.size:
+        codes = np.frombuffer(made.tobytes(), dtype=f"{made.dtype.byteorder}u4")
+        if codes.max() > sys.maxunicode:
+            raise DataError(f"its '{info.filename.removesuffix('.npy')}' is no text", where=path, cure=_CURE)
 
 
 @contextmanager
@@ -172,6 +188,17 @@ def _own_errors(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError("no such file", where=path, cure="set data.path to an .npz file") from None
     except _DAMAGED as error:
-        # What numpy quotes of a header that is no Python literal is an address in memory.
-        said = "the header of an array is damaged" if " object at 0x" in str(error) else shown(error, most=200)
-        raise DataError(f"cannot be read as npz: {said}", where=path, cure="write it anew with numpy.savez") from error
+        raise DataError(f"cannot be read as npz: {_said(error)}", where=path, cure=_CURE) from error
+
+
+def _said(error: Exception) -> str:
+    """What is wrong with a file, in words that are not about the program."""
+    if isinstance(error, zlib.error):
+        return "what is packed in it is damaged"
+    # What numpy quotes of a header that is no Python literal is an address in memory.
+    if isinstance(error, tokenize.TokenError) or " object at 0x" in str(error):
+        return "the header of an array is damaged"
+    # As numpy begins to say it of a header or of values.
+    if str(error).startswith("EOF: "):
+        return f"it is cut short, {shown(str(error).removeprefix('EOF: '), most=200)}"
+    return shown(error, most=200) or "it is damaged"

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fl_client.data.items import by_reason
 from medveil.errors import MedVeilError
 from medveil.files import read_json
-from medveil.plain import shown
 
 SHARED = "data set"
 """In place of a site: a file left out before the data set was dealt to sites."""
-_SHOWN = 5
 
 
 class LeftOut(NamedTuple):
@@ -41,12 +40,10 @@ def read_left_out(run: Path) -> list[LeftOut]:
 
 
 def as_text(files: list[LeftOut]) -> str:
-    """One line for people: how many, and the first of them by name."""
+    """One line for people: how many, and for which reasons, the first of each by name."""
     count = "1 file was" if len(files) == 1 else f"{len(files)} files were"
-    # Each on the one line: a name of a file may hold line breaks.
-    named = "; ".join(shown(f"{each.site}: {each.path} ({each.reason})") for each in files[:_SHOWN])
-    more = len(files) - _SHOWN
-    return f"{count} left out: {named}{f'; and {more} more, see the report' if more > 0 else ''}"
+    reasons = by_reason((f"{each.site}: {each.path}", each.reason) for each in files)
+    return f"{count} left out: {'; '.join(reasons)}{', see the report' if len(files) > len(reasons) else ''}"
 
 
 def _entries(document: Mapping[str, Any], key: str, site: str) -> Iterator[LeftOut]:

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fl_client.data.alike import said_of_data_set
 from fl_client.data.base import Source
 from fl_client.data.config import PartitionConfig
 from fl_client.data.source import open_source
 from fl_client.data.standing import basis_of_source
 from fl_client.data.store import STORES
 from fl_client.data.store_files import read_header
+from fl_client.data.store_terms import prepared_otherwise
 from fl_client.site_basis import FOLDER
 from fl_client.site_files import DESCRIPTION
 from fl_client.site_files import FORMAT as SITE
@@ -31,6 +33,7 @@ from medveil.basis import (
     IMAGES,
     LABELS,
     OF_DATA,
+    SETTINGS,
     SPLIT,
     Basis,
     changed,
@@ -73,6 +76,9 @@ def _basis(source: Source, config: ExperimentConfig) -> Basis:
 def begins(plan: Plan) -> Plan:
     """The plan of a run that begins, with what it stands on, which is written into its folder."""
     basis = standing(plan)
+    if plan.source is not None:
+        for told in said_of_data_set(plan.source.items, plan.source.classes, basis):
+            _log.warning("%s: %s", plan.source.path, told)
     write_basis(plan.out / BASIS, basis, run=plan.run.run)
     return dataclasses.replace(plan, basis=basis.parts)
 
@@ -137,6 +143,9 @@ class Comparable:
         if manifest.get("basis"):
             _compare(run, manifest, _basis(source, config), cure=cure, since="it ran")
             return ""
+        prepared = _prepared_otherwise(run)
+        if prepared:
+            raise BasisError(f"an older MedVeil ran it: {prepared}", where=run, cure=cure, parts=(SETTINGS,))
         if not _older_agrees(run, source):
             problem = "the images changed since it ran, or their labels: they are not those of its stores"
             raise BasisError(problem, where=run, cure=cure, parts=(IMAGES, LABELS))
@@ -186,6 +195,18 @@ def _refuse_other_splits(runs: Sequence[tuple[Path, dict[str, str]]], cure: str)
 
 def _parts(run: Path) -> dict[str, str]:
     return dict(read_manifest(run).get("basis") or {})
+
+
+def _prepared_otherwise(run: Path) -> str:
+    """That the stores of a run hold images prepared in another way; empty where they do not, or cannot be read."""
+    for store in sorted(run.glob(f"sites/*/{STORES}/[!.]*")):
+        try:
+            told = prepared_otherwise(read_header(store))
+        except MedVeilError:
+            continue
+        if told:
+            return told
+    return ""
 
 
 def _older_agrees(run: Path, source: Source) -> bool:

@@ -104,6 +104,7 @@ def tell_header(file: str, header: HiddenHeader, identity: tuple[str, str] | Non
         "width": header.width,
         "bits": header.bits,
         "signed": header.signed,
+        "preparation": header.preparation or None,
         "sealed_bytes": len(header.sealed),
         "identity": None if identity is None else identity[0],
         "fingerprint": header.fingerprint,
@@ -122,10 +123,15 @@ def tell_header(file: str, header: HiddenHeader, identity: tuple[str, str] | Non
             "purpose": f"{header.purpose}: {ADVICE[header.purpose]}",
             "scheme": f"{header.scheme}, block {header.block}{negated}",
             "shape": frames,
+            **({} if header.purpose != TRAINING else {"prepared": _prepared(header)}),
             **({} if identity is None else {"identity": identity[1]}),
             "fingerprint": header.fingerprint,
         }
     )
+
+
+def _prepared(header: HiddenHeader) -> str:
+    return f"in way {header.preparation} of MedVeil's" if header.preparation else "in a way that is not said"
 
 
 def tell_sealed(file: str, fingerprint: str, *, as_json: bool) -> None:

@@ -163,6 +163,7 @@ def _header(plain: Samples, recipe: Recipe, key: SiteKey, name: str) -> HiddenHe
         signed=plain.signed,
         fingerprint=key.fingerprint,
         derivation=recipe.cipher.derivation,
+        preparation=recipe.preparation,
         place=make_place(key, name) if name else b"",
         mac=bytes(MAC_BYTES),
     )

@@ -31,8 +31,9 @@ from medveil.bounded import SETTINGS, parse_json
 from medveil.errors import FormatError, IntegrityError, KeyMaterialError
 from medveil.files import check_format
 
-VERSION = 2
-"""Version 2 says how the key became the cipher, and is bound to the file's name."""
+VERSION = 3
+"""Version 2 says how the key became the cipher, and is bound to the file's name; version 3 says in which way images
+were prepared before they were hidden."""
 KINDS = ("dicom", "png", "tiff")
 LARGEST_TEXT = 2**26
 _BOUNDS = dataclasses.replace(SETTINGS, length=LARGEST_TEXT)
@@ -41,8 +42,13 @@ MAC_BYTES = 32
 FITS, ELSEWHERE, UNSAID = "fits", "elsewhere", "unsaid"
 _STATE = "hidden-file"
 _NAMES = "hidden-name"
-_SINCE_2 = {"derivation": FIRST_DERIVATION, "place": b""}
-"""Fields of version 2, and what a file of version 1 means by saying nothing."""
+NOT_PREPARED = 0
+_SINCE: dict[int, dict[str, Any]] = {
+    2: {"derivation": FIRST_DERIVATION, "place": b""},
+    3: {"preparation": NOT_PREPARED},
+}
+"""Fields by the version that brought them, and what a file of an earlier one means by saying nothing."""
+_MOST_PREPARATIONS = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,9 @@ class HiddenHeader:
         Of the key.
     derivation
         How the key became the cipher (`crypto.derivation`).
+    preparation
+        The way images for training were prepared, a version of `crypto.imaging.preprocess`; `NOT_PREPARED` for an
+        archive, and where an older MedVeil did not say.
     place
         HMAC of the name the file was hidden under (`make_place`); empty where it was not said.
     nonces
@@ -90,6 +99,7 @@ class HiddenHeader:
     signed: bool
     fingerprint: str
     derivation: int = NEWEST_DERIVATION
+    preparation: int = NOT_PREPARED
     place: bytes = b""
     nonces: bytes = b""
     sealed: bytes = b""
@@ -219,7 +229,7 @@ def unseal_private(key: Key, sealed: bytes, *, associated: bytes) -> bytes:
 
 def _plain(header: HiddenHeader) -> dict[str, Any]:
     values = dataclasses.asdict(header)
-    left = {"version", *(_SINCE_2 if header.version < VERSION else ())}
+    left = {"version", *_unsaid(header.version)}
     return {
         name: _text_of(value) if isinstance(value, bytes) else value
         for name, value in values.items()
@@ -227,15 +237,20 @@ def _plain(header: HiddenHeader) -> dict[str, Any]:
     }
 
 
+def _unsaid(version: int) -> dict[str, Any]:
+    """What a file of a version does not say, and what it means by that."""
+    return {name: value for since, fields in _SINCE.items() if version < since for name, value in fields.items()}
+
+
 def _typed(given: dict[str, Any], version: int, where: str | Path) -> HiddenHeader:
-    values: dict[str, Any] = {"version": version, **(_SINCE_2 if version < VERSION else {})}
+    values: dict[str, Any] = {"version": version, **_unsaid(version)}
     for each in (each for each in dataclasses.fields(HiddenHeader) if each.name not in values):
         kind = {"str": str, "int": int, "bool": bool, "bytes": str}[str(each.type)]
         value = given.get(each.name)
         if type(value) is not kind:
             raise IntegrityError(f"its MedVeil header has no valid '{each.name}'", where=where)
         values[each.name] = _bytes_of(str(value), each.name, where) if each.type == "bytes" else value
-    unknown = sorted(set(given) - (set(values) - {"version", *(_SINCE_2 if version < VERSION else ())}))
+    unknown = sorted(set(given) - (set(values) - {"version", *_unsaid(version)}))
     if unknown:
         raise IntegrityError(f"its MedVeil header has an unknown field {unknown[0]!a}", where=where)
     return HiddenHeader(**values)
@@ -258,6 +273,7 @@ def _check(header: HiddenHeader, where: str | Path) -> None:
         and len(header.mac) == MAC_BYTES
         and len(header.place) in {0, MAC_BYTES}
         and header.derivation in VERSIONS
+        and 0 <= header.preparation < _MOST_PREPARATIONS
         and len(header.nonces) == (header.frames * NONCE_BYTES if SCHEMES[header.scheme].per_image else 0)
     )
     if not possible:

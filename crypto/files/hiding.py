@@ -81,6 +81,7 @@ def make_header(
         signed=signed,
         fingerprint=key.fingerprint,
         derivation=recipe.cipher.derivation,
+        preparation=recipe.preparation,
         place=make_place(key, name) if name else b"",
         nonces=cipher.fresh_nonces(frames).tobytes() if cipher.per_image else b"",
     )

@@ -68,6 +68,13 @@ class Recipe:
         else:
             self._check_training()
 
+    @property
+    def preparation(self) -> int:
+        """The way images are prepared before they are hidden, for their headers; 0 for archives, which are not."""
+        from crypto.imaging.preprocess import VERSION  # noqa: PLC0415 - the commands read this file and open fast
+
+        return VERSION if self.purpose == TRAINING else 0
+
     def _check_scheme(self) -> None:
         from crypto.cipher import SCHEMES, check_scheme  # noqa: PLC0415 - the commands read this file and open fast
 

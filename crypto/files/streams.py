@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,6 +14,8 @@ from medveil.errors import DataError, IntegrityError, MedVeilError, StorageError
 from medveil.files import storage_error
 
 _LONGEST_REASON = 160
+_DAMAGED = "what is packed in it is damaged"
+"""Where a decoder says nothing, or what only its authors know, as zlib its numbers of errors."""
 
 Opener = Callable[[Path], AbstractContextManager[BinaryIO]]
 """Opens what a file holds, which can be sought: the file itself, or what is sealed in it."""
@@ -86,5 +89,5 @@ def reading_hidden(where: str | Path) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """What a decoder said, cut to a line that cannot speak to a terminal."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = _DAMAGED if isinstance(error, zlib.error) else " ".join(str(error).split()) or _DAMAGED
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:_LONGEST_REASON]

@@ -18,7 +18,7 @@ from crypto.imaging import preprocess
 from fl_client.data.channels import Form, settle
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.folders import Listing, list_files
-from fl_client.data.items import Item, Skipped, group_names, one_class
+from fl_client.data.items import Item, Skipped, group_names, one_class, said
 from fl_client.data.labels import group_name, tidy
 from fl_client.data.parts_named import said_of_split
 from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test
@@ -73,6 +73,8 @@ class Source(ABC):
         ``official`` where the images bring parts that are kept, else ``drawn``.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
+    prepared : int
+        The way its images are prepared, a version of `crypto.imaging.preprocess`; 0 where hidden ones do not say.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Source(ABC):
     ungrouped: int = 0
     split: str = "drawn"
     hidden: HiddenUnder | None = None
+    prepared: int = preprocess.VERSION
     _identity: str | None = None
     _group_names: dict[str, str] | None = None
 
@@ -228,7 +231,7 @@ class Source(ABC):
             try:
                 return 1 if self._decode(index).ndim == 2 else 3
             except DataError as error:
-                why = why or f": the first one {error.problem}"
+                why = why or f": the first one {said(error)}"
         raise DataError(f"none of {len(self.items)} images can be read{why}", where=self.path)
 
     @abstractmethod

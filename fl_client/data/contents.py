@@ -28,6 +28,8 @@ _SETTLED_NS = 2 * 10**9
 """A file that changed less long before it was read may change again within one tick of its disk's clock."""
 _SHAPE = {"files": {str: [str]}}
 _MOST_SEEN = 500_000
+UNREADABLE = hashlib.sha256(b"unreadable").digest()
+"""In the place of contents that the disk does not give."""
 _seen: dict[tuple[str, str], bytes] = {}
 """What this process read, by path and stamp: the sites of a simulation look at one folder."""
 _log = logger("contents")
@@ -108,6 +110,7 @@ def _read(path: Path) -> bytes:
     try:
         return bytes.fromhex(sha256_file(path))
     except StorageError:
+        # A file that cannot be read is one of the images all the same: it differs once it can be.
         return UNREADABLE
 
 

@@ -10,7 +10,8 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
-from crypto.reading.dicom_head import HEAD_BYTES, is_dicom
+from crypto.reading.dicom_head import is_dicom
+from crypto.reading.look import look_at, read_head
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.folders import Labelled
@@ -71,6 +72,7 @@ class DicomSource(Source):
     def _header(self, file: Labelled) -> _Header | None:
         """What is kept of the header, or None after noting why the file is skipped."""
         try:
+            _refuse_others(file)
             with decoding(file.path):
                 return self._read(file.path)
         except MedVeilError as error:
@@ -78,10 +80,6 @@ class DicomSource(Source):
         return None
 
     def _read(self, path: Path) -> _Header:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-        if head and not is_dicom(head):
-            raise DataError("not a DICOM file")
         image = DicomImage(path)
         if image.hidden:
             raise image.is_hidden()
@@ -135,3 +133,14 @@ class DicomSource(Source):
 
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
+
+
+def _refuse_others(file: Labelled) -> None:
+    """Refuse what is no DICOM file (DataError), in every door's words; of DICOM that is no image, reading says it."""
+    head = read_head(file.path)
+    if is_dicom(head):
+        return
+    found = look_at(file.id, head)
+    if found.kind:
+        raise DataError(f"is a {found.kind.upper()} file", cure="set data.source to images for those")
+    raise DataError(found.why)

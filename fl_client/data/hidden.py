@@ -7,16 +7,17 @@ augmenting do not commute with a cipher, so all of that happened before hiding a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from crypto.files.header import HiddenHeader
+from crypto.files.header import NOT_PREPARED, HiddenHeader
 from crypto.files.kinds import FileKind
 from crypto.files.recipe import TRAINING
 from crypto.files.registry import kind_of
+from crypto.imaging import preprocess
 from crypto.reading.dicom import DicomImage
 from crypto.reading.look import look
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
@@ -72,7 +73,9 @@ class HiddenSource(Source):
         _check_settings(config, first)
         _check_depth(alike[0])
         self._check_left(left, alike)
-        self.warnings = (UNPROVEN,)
+        ways = Counter(each.header.preparation for each in alike)
+        self.prepared = next(iter(ways)) if len(ways) == 1 else NOT_PREPARED
+        self.warnings = (UNPROVEN, *prepared_otherwise(ways))
         self._left = _left_out(left, alike)
         self.hidden = HiddenUnder(first.scheme, first.block, first.fingerprint, first.derivation)
         self.classes = class_names((each.file.label for each in alike), config, where=self.path)
@@ -145,6 +148,26 @@ class HiddenSource(Source):
 
     def _stamp(self, index: int) -> Stamp:
         return self._places[index].stamp
+
+
+def prepared_otherwise(ways: Collection[int]) -> Iterator[str]:
+    """That hidden images were prepared in other ways than this MedVeil prepares images, or in several.
+
+    Parameters
+    ----------
+    ways
+        Every way that their headers name, `NOT_PREPARED` where one names none.
+    """
+    said = sorted(set(ways) - {NOT_PREPARED})
+    named = " and ".join(f"way {way}" for way in said)
+    if len(said) > 1 or (said and said != [preprocess.VERSION]):
+        yield (
+            f"images were prepared in {named} before they were hidden, and this MedVeil prepares them in way "
+            f"{preprocess.VERSION}: DICOM, TIFF, 16-bit and npz images may look otherwise from way to way; hide the "
+            "originals anew, all with one MedVeil"
+        )
+    if NOT_PREPARED in ways:
+        yield "an older MedVeil hid images and did not say in which way it prepared them: hide the originals anew"
 
 
 def check_hidden(source: Source, *, keys: str, block: int) -> None:

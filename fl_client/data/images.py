@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crypto.reading.base import About
-from crypto.reading.look import DICOM, NOT_AN_IMAGE, LastOpened, Look, Sort, look
+from crypto.reading.look import DICOM, LastOpened, Look, Sort, look
 from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
@@ -57,7 +57,7 @@ class ImageSource(Source):
         if found.sort is Sort.MISSED and file.path.suffix.lower() in _SUFFIXES:
             return ""
         if found.sort is not Sort.JUNK:
-            self.skipped = (*self.skipped, Skipped(file.id, _why(found, file)))
+            self.skipped = (*self.skipped, Skipped(file.id, _why(found)))
         return None
 
     def _pages(self, file: Labelled, kind: str) -> list[Item]:
@@ -130,9 +130,5 @@ def _stamp(path: Path) -> Stamp:
     return Stamp(stat.st_size, stat.st_mtime_ns)
 
 
-def _why(found: Look, file: Labelled) -> str:
-    if found.sort is Sort.IMAGE:
-        return "is a DICOM file; set data.source to dicom for those"
-    if found.why != NOT_AN_IMAGE:
-        return found.why
-    return f"not an image file ({file.path.suffix.lower() or 'no suffix'})"
+def _why(found: Look) -> str:
+    return "is a DICOM file; set data.source to dicom for those" if found.sort is Sort.IMAGE else found.why

@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from medveil.errors import DataError, MedVeilError
+from medveil.plain import shown
+
+_MOST_REASONS = 5
+_MOST_NAMED = 3
 
 
 class Item(NamedTuple):
@@ -33,6 +37,28 @@ class Skipped(NamedTuple):
 def said(error: MedVeilError) -> str:
     """Why a file is left out: what is wrong with it and what would be right, as `medveil-crypto` says it."""
     return " ".join((error.problem if error.cure is None else f"{error.problem}; {error.cure}").split())
+
+
+def by_reason(left: Iterable[tuple[str, str]]) -> list[str]:
+    """Files that are left out, in a few words however many they are: a phrase a reason, the commonest first.
+
+    Parameters
+    ----------
+    left
+        Name and reason of each.
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in left:
+        names.setdefault(reason, []).append(name)
+    ordered = sorted(names.items(), key=lambda each: -len(each[1]))
+    made = [f"{_some(found)} ({shown(reason)})" for reason, found in ordered[:_MOST_REASONS]]
+    more = sum(len(found) for _, found in ordered[_MOST_REASONS:])
+    return [*made, *([f"{more} more for other reasons"] if more else [])]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f"{', '.join(shown(name) for name in names[:_MOST_NAMED])}{more}"
 
 
 class OneClassError(DataError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from crypto.imaging.preprocess import scale_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
 from fl_client.data.config import DataConfig
 from fl_client.data.items import one_class
+from fl_client.data.npz_finite import NOT_FINITE, WRITE_NUMBERS, not_finite, refuse_lost, said_of_left
 from fl_client.data.npz_scale import Scale, scale_of
 from medveil.errors import DataError
 from medveil.npz import load_arrays
@@ -30,7 +31,8 @@ class NpzSource(Source):
     Takes ``train_images``/``train_labels`` with ``val_*`` and ``test_*`` (the official split is kept), or
     ``images``/``labels``; optionally ``classes``, the names in the order of the labels. Images are (n, H, W) or
     (n, H, W, 3); labels integers (n,) or (n, 1). Pickled arrays are refused. What is not of 8 bit is brought there by
-    one scale for all images (`fl_client.data.npz_scale`), or by ``data.window``.
+    one scale for all images (`fl_client.data.npz_scale`), or by ``data.window``. An image with a value that is not
+    finite raises when it is read, and is told of before; a file that has no other of a class is refused.
     """
 
     def __init__(self, config: DataConfig) -> None:
@@ -52,6 +54,8 @@ class NpzSource(Source):
             for row, label in enumerate(labels)
         ]
         self.classes = names
+        self._unfit = [not_finite(images) for images in self._images]
+        refuse_lost(items, np.concatenate(self._unfit), names, where=self.path)
         self._finish(items, default_size=self._own_size())
 
     def _load(self) -> Arrays:
@@ -148,6 +152,11 @@ class NpzSource(Source):
             self.warnings += (scale.warning,) if scale.warning else ()
         return scale
 
+    def _remarks(self) -> Iterator[str]:
+        yield from super()._remarks()
+        left = [item.id for item, (part, row) in zip(self.items, self._at, strict=True) if self._unfit[part][row]]
+        yield from said_of_left(left, len(self.items))
+
     def _own_size(self) -> int:
         height, width = self._images[0].shape[1:3]
         if height != width and self._config.image_size is None:
@@ -162,9 +171,8 @@ class NpzSource(Source):
         pixels = self._images[part][row]
         if pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[..., 0]
-        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-            cure = "write numbers in their place, or leave the image out"
-            raise DataError("holds values that are not finite", where=self.items[index].id, cure=cure)
+        if self._unfit[part][row]:
+            raise DataError(NOT_FINITE, where=self.items[index].id, cure=WRITE_NUMBERS)
         if self._config.window is not None and pixels.ndim == 2:
             return window_to_bytes(pixels, self._config.window)
         return pixels if self._scale is None else scale_to_bytes(pixels, self._scale.low, self._scale.high)

@@ -22,7 +22,7 @@ from fl_client.data.partition import Parts
 from fl_client.data.splits import PARTS
 from fl_client.data.store_build import build
 from fl_client.data.store_files import check_contents, open_array, read_header
-from fl_client.data.store_terms import as_now, difference, key_name, parameters, said_of, wanted_of
+from fl_client.data.store_terms import as_now, difference, key_name, parameters, prepared_otherwise, said_of, wanted_of
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import locked, make_folder, new_folder, sweep_parts
@@ -65,6 +65,11 @@ class EncryptedStore:
     def without_copies(self) -> bool:
         """Whether images to judge by that are trained on too were left out; an older MedVeil kept them."""
         return bool(self.header.get("without_copies", False))
+
+    @property
+    def alike(self) -> dict[str, Any]:
+        """Pictures that it holds twice (`fl_client.data.alike`); one that an older MedVeil built tells of none."""
+        return {"classes": 0, "judged": 0, "named": [], **self.header.get("alike", {})}
 
     def part(self, name: str) -> Part:
         """The part called ``"train"``, ``"validation"`` or ``"test"``."""
@@ -171,6 +176,14 @@ def is_of_split(
     except (IntegrityError, FormatError, StorageError):
         return False
     return all(header[name] == wanted[name] for name in ("source", "classes", "split", "views", "preparation"))
+
+
+def prepared_before(config: DataConfig, cipher: ImageCipher, *, folder: Path) -> str:
+    """That the store that is there holds images prepared in another way; empty where it does not, or none is there."""
+    try:
+        return prepared_otherwise(read_header(store_place(config, cipher, folder=folder)))
+    except (IntegrityError, FormatError, StorageError):
+        return ""
 
 
 def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> EncryptedStore:

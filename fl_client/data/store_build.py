@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crypto.base import NONCE_BYTES, ImageCipher
+from fl_client.data.alike import Alike
 from fl_client.data.base import Skipped, Source
 from fl_client.data.items import said
 from fl_client.data.partition import Parts
@@ -40,6 +41,7 @@ class _Builder:
     skipped: list[Skipped] = field(default_factory=list)
     trained: set[bytes] = field(default_factory=set)
     """Digests of the images that are trained on, as a model is given them."""
+    alike: Alike = field(default_factory=Alike)
 
     def part(self, name: str, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
         """Write one part, that of training first; return its entry of the header."""
@@ -92,6 +94,7 @@ class _Builder:
             for index in indices[start : start + length].tolist():
                 views = self._views(name, index, count)
                 if views:
+                    self.alike.note(name, self.source.items[index], views[0])
                     good.append(index)
                     made += views
                 self.progress(1)
@@ -153,6 +156,7 @@ def build(
             "parts": described,
             "skipped": [list(each) for each in builder.skipped],
             "without_copies": True,
+            "alike": builder.alike.described(source.classes),
         },
     )
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.alike import SHAPE
 from fl_client.data.splits import PARTS
 from medveil.errors import IntegrityError
 from medveil.files import private, write_json
@@ -39,6 +40,7 @@ _SHAPE = {
     "parts": dict.fromkeys(PARTS, _PART),
     "skipped": [[str]],
     "without_copies?": bool,
+    "alike?": SHAPE,
 }
 
 
@@ -176,6 +178,8 @@ def _check_agreement(document: dict[str, Any], path: Path) -> None:
             raise IntegrityError(f"its field 'parts.{name}' contradicts itself", where=path)
     if not all(len(each) == 2 for each in document["skipped"]):
         raise IntegrityError("its field 'skipped' holds other than names and reasons", where=path)
+    if not all(len(each) == 4 for each in document.get("alike", {}).get("named", ())):
+        raise IntegrityError("its field 'alike' holds other than names and classes", where=path)
 
 
 def _checksum(document: Mapping[str, Any]) -> str:

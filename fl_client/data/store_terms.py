@@ -70,6 +70,15 @@ def as_now(header: dict[str, Any]) -> dict[str, Any]:
     return {"preparation": 1, **header, "cipher": {"derivation": FIRST_DERIVATION, **header["cipher"]}}
 
 
+def prepared_otherwise(header: dict[str, Any]) -> str:
+    """That a store's images were prepared in another way than they would be now; empty where they were not."""
+    before = as_now(header)["preparation"]
+    if before == preprocess.VERSION:
+        return ""
+    now = f"and this one prepares them in way {preprocess.VERSION}"
+    return f"its images were prepared in way {before} of MedVeil's, {now}"
+
+
 def _split_digest(source: Source, parts: Parts) -> str:
     lists = [[[source.items[i].id, source.items[i].label] for i in getattr(parts, name).tolist()] for name in PARTS]
     return hashlib.sha256(json.dumps(lists).encode("ascii")).hexdigest()

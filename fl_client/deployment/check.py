@@ -130,7 +130,12 @@ def _data(files: OwnFiles) -> Point:
         found += "; no test image: nothing is measured here"
     if unread or source.skipped:
         found += f"; {len(source.skipped)} files left out, {unread} of the first {_TRIED} images unreadable"
-        return Point("data", WARNING, found, "the files left out are named in the site's log when the store is built")
+        return Point(
+            "data",
+            WARNING,
+            found,
+            "when the store is built, the site's log says why, and its site.json names every file left out",
+        )
     if alone is not None:
         cure = "the run's file must name the other classes too, as other sites call them"
         return Point("data", WARNING, f"{found}; all of one class", cure)

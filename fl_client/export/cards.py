@@ -27,6 +27,7 @@ _UNTESTED = (
     "but they may have chosen the round that is left and the temperature: on other images it may do worse."
 )
 _OWN_WINDOW, _ONE_SCALE = "the file's own, else percentiles 0.5 to 99.5", "none; one scale for all images of the file"
+_TWO_LABELS = "- images whose picture also stands under another label"
 _MEASURES = (
     ("accuracy", "Accuracy"),
     ("balanced-accuracy", "Balanced accuracy"),
@@ -91,6 +92,7 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- kept together by every split: {_grouping(data)}",
         *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
+        *([] if "two_classes" not in data else [f"{_TWO_LABELS}: {_count(data['two_classes'], smallest)}"]),
         # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
         *([] if "ungrouped" not in data else _told_of_groups(data, smallest)),
     ]

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from crypto.imaging import preprocess
 from fl_client.export.calibration import (
     Calibration,
     Labels,
@@ -74,7 +73,8 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "source": config.source,
             "window": config.window,
             "min_side": config.min_side,
-            "preparation": preprocess.VERSION,
+            # Hidden images that do not say it are taken for those of the first MedVeil, as models are.
+            "preparation": source.prepared or 1,
             "group_by": config.group_by,
             "split": {"kind": source.split, "official": sorted({item.split for item in source.items} - {None})},
             "augment": config.augment,
@@ -83,6 +83,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "smallest": leaving.smallest,
             "counts": {part: leaving.counts(labels[part], len(site.run.classes)) for part in _PARTS},
             "skipped": leaving.count(len(site.images.skipped)),
+            "two_classes": leaving.count(site.store.alike["classes"]),
             "said": list(source.said),
             "warnings": [] if source.ungrouped else list(source.warnings),
             "ungrouped": leaving.count(source.ungrouped),
@@ -90,7 +91,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
         "held_out": {
             "tested": config.test > 0 or "test" in {item.split for item in source.items},
             "known": not site.images.basis.older,
-            "copies": site.images.copies_judged,
+            "copies": site.images.copies_judged or bool(site.store.alike["judged"]),
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         "test_accuracy_interval": interval,

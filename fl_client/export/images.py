@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-NOT_AN_IMAGE = "not an image file"
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ def _no_image(name: str, found: Look) -> Skipped:
     """A file whose content is no image: missed where its name promises one, as `medveil-crypto` has it."""
     if found.sort is Sort.MISSED:
         return Skipped(name, found.why)
-    return NoImage(name, NOT_AN_IMAGE if found.sort is Sort.OTHER else found.why)
+    return NoImage(name, found.why)
 
 
 def _held(keys: OwnKeys, header: HiddenHeader) -> SiteKey:

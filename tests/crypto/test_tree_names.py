@@ -231,7 +231,7 @@ def test_one_key_hides_alike_for_no_two_uses(tmp_path: Path, name: str) -> None:
         recipe = Recipe(purpose=purpose, cipher=cipher, size=16 if purpose == "training" else None)
         kind.hide(source, tmp_path / "x", recipe, KEY)
         header = kind.header(tmp_path / "x")
-        assert (header.version, header.derivation) == (2, derivation)
+        assert (header.version, header.derivation) == (3, derivation)
         cipher_of = header.cipher(KEY)
         ones = np.arange(header.channels * 256).reshape(header.channels, 16, 16) % 2**header.bits
         dtype = np.uint8 if header.bits <= 8 else np.uint16

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage, generate_uid
@@ -207,6 +208,7 @@ def test_labels_and_groups_from_a_csv(folder: Path) -> None:
 
 def test_files_that_are_no_images_are_skipped_by_name(folder: Path) -> None:
     (folder / "a" / "notes.txt").write_text("hello")
+    Image.new("L", (32, 32)).save(folder / "a" / "b.png")
     (folder / "a" / "empty.dcm").write_bytes(b"")
     (folder / "a" / "DICOMDIR").write_bytes(b"")
     whole = (folder / "a" / "0.dcm").read_bytes()
@@ -218,8 +220,10 @@ def test_files_that_are_no_images_are_skipped_by_name(folder: Path) -> None:
     report.save_as(folder / "a" / "report.dcm")
     source = dicom(folder)
     reasons = {each.path: each.reason for each in source.skipped}
-    assert reasons.keys() == {f"a/{n}" for n in ("notes.txt", "empty.dcm", "cut.dcm", "many.dcm", "report.dcm")}
-    assert reasons["a/notes.txt"] == "not a DICOM file"
+    names = ("notes.txt", "b.png", "empty.dcm", "cut.dcm", "many.dcm", "report.dcm")
+    assert reasons.keys() == {f"a/{n}" for n in names}
+    assert reasons["a/notes.txt"] == "not an image"
+    assert reasons["a/b.png"] == "is a PNG file; set data.source to images for those"
     assert reasons["a/report.dcm"] == "has no pixels (Secondary Capture Image Storage), so it is no image"
     assert reasons["a/many.dcm"].startswith("claims 1000000000 frames, and up to")
     assert len(source) == 6
@@ -250,5 +254,5 @@ def test_a_folder_of_reports_is_an_error(tmp_path: Path) -> None:
     for label in "ab":
         (tmp_path / label).mkdir()
         (tmp_path / label / "x.dcm").write_text("report")
-    with pytest.raises(DataError, match=r"no usable image \(2 files were skipped, 2 because: not a DICOM file"):
+    with pytest.raises(DataError, match=r"\(2 files were skipped, 2 because: is named like an image and is none\)"):
         dicom(tmp_path)

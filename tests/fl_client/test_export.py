@@ -376,7 +376,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path, images: P
     assert answers.ids == ["good.png"]
     reasons = {each.path: each.reason for each in answers.skipped}
     assert reasons.keys() == {"cut.dcm", "text.dcm", "tiny.png"}
-    assert answers.no_images == [("notes.txt", "not an image file")]
+    assert answers.no_images == [("notes.txt", "not an image")]
     assert "4x4 pixels" in reasons["tiny.png"]
     assert reasons["text.dcm"] == "is named like an image and is none"
     with pytest.raises(DataError, match="no such file"):
@@ -414,10 +414,10 @@ def test_the_commands_export_and_predict(
     capsys.readouterr()
     assert main(["predict", str(images), "--out", str(tmp_path / "p.csv"), *at]) == 0
     said = capsys.readouterr().err
-    assert "labels.csv: not an image file" in said
+    assert "labels.csv: not an image" in said
     assert "2 files are no images" in said
     listed = dict(csv.reader((tmp_path / "p.unreadable.csv").open()))
-    assert listed == {"image": "reason", "labels.csv": "not an image file", "phantoms.json": "not an image file"}
+    assert listed == {"image": "reason", "labels.csv": "not an image", "phantoms.json": "not an image"}
     assert main(["predict", str(images / "labels.csv"), "--out", str(tmp_path / "p.csv"), *at]) == 3
     assert main(["export", str(tmp_path / "model"), *at]) == 0
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [

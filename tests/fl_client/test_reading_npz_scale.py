@@ -122,16 +122,6 @@ def test_numbers_of_two_meanings_are_refused(tmp_path: Path) -> None:
         open_source(DataConfig(source="npz", path=str(tmp_path / "x.npz")))
 
 
-def test_what_is_not_finite_is_refused_image_by_image_and_counts_for_no_scale(tmp_path: Path) -> None:
-    images = BYTES / np.float32(255)
-    images[3, 2, 2], images[4, 0, 0] = np.nan, np.inf
-    source = source_of(tmp_path, images)
-    np.testing.assert_array_equal(source.read(5)[0], BYTES[5])
-    for bad in (3, 4):
-        with pytest.raises(DataError, match=rf"images/{bad}: holds values that are not finite"):
-            source.read(bad)
-
-
 @settings(deadline=None)
 @given(
     arrays(np.float64, (3, 4, 4), elements=st.floats(-1e12, 1e12)),

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads files from strangers: headers, PNG, TIFF and sealed files.
+"""Coverage-guided fuzzing of what reads files from strangers: headers, images, sealed files, arrays and tables.
 
 Not part of the test suite. Install atheris, then from the root of the repository:
 
@@ -13,12 +13,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "crypto.tree", "medveil"]):
+with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "crypto.tree", "fl_client.data", "medveil"]):
     from crypto.config import CipherConfig
     from crypto.files.header import parse_header
     from crypto.files.raster import BmpFile, JpegFile, PngFile
@@ -27,6 +28,8 @@ with atheris.instrument_imports(include=["crypto.files", "crypto.reading", "cryp
     from crypto.files.sealing import check_sealed, sealed_output
     from crypto.reading.look import open_image
     from crypto.tree.records import Marks, parse_heading, parse_record
+    from fl_client.data.config import DataConfig
+    from fl_client.data.source import open_source
     from medveil.errors import MedVeilError
 
 import numpy as np
@@ -100,6 +103,22 @@ def an_image(data: bytes) -> None:
         opened.shown(frame, window=(100.0, 50.0) if len(data) % 2 else None)
 
 
+def arrays(data: bytes) -> None:
+    """An npz file whose archive is whole, and whose images are what stands here."""
+    path = PLACE / "arrays.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", data)
+        archive.write(PLACE / "work" / "labels.npy", "labels.npy")
+    source = open_source(DataConfig(source="npz", path=str(path), min_side=1))
+    for index in range(min(len(source), 8)):
+        source.read(index)
+
+
+def a_table(data: bytes) -> None:
+    (PLACE / "tree" / "labels.csv").write_bytes(data)
+    open_source(DataConfig(source="images", path=str(PLACE / "tree"), labels="labels.csv", image_size=8, min_side=1))
+
+
 READERS: tuple[Callable[[bytes], None], ...] = (
     a_header,
     a_record,
@@ -111,6 +130,8 @@ READERS: tuple[Callable[[bytes], None], ...] = (
     a_jpeg,
     a_bmp,
     an_image,
+    arrays,
+    a_table,
 )
 
 
@@ -137,6 +158,12 @@ def corpus() -> Path:
         stream.write((work / "PNG").read_bytes())
     (work / "header").write_bytes(PngFile().header(work / "hidden.png").to_json().encode())
     (work / "record").write_bytes(b'{"format":"medveil-manifest","version":1,"action":"","fingerprint":"","recipe":{}}')
+    np.save(work / "images.npy", np.arange(4 * 36, dtype=np.float32).reshape(4, 6, 6))
+    np.save(work / "labels.npy", np.arange(4) % 2)
+    (work / "labels.csv").write_bytes(b"path,label,patient\n0.png,a,p0\n1.png,b,p1\n")
+    (PLACE / "tree").mkdir()
+    for n in range(2):
+        image.save(PLACE / "tree" / f"{n}.png")
     given = {
         a_header: "header",
         a_record: "record",
@@ -147,6 +174,8 @@ def corpus() -> Path:
         a_tiff: "TIFF",
         a_jpeg: "JPEG",
         a_bmp: "BMP",
+        arrays: "images.npy",
+        a_table: "labels.csv",
     }
     for reader, name in given.items():
         data = bytes([READERS.index(reader)]) + (work / name).read_bytes()
@@ -162,7 +191,9 @@ def main() -> None:
     # A mutant that says it is large, and is, costs seconds and shows nothing that a small one does not.
     base.LARGEST_VALUES = 2**18
     named = any(not each.startswith("-") for each in sys.argv[1:])
-    atheris.Setup([*sys.argv, *([] if named else [str(corpus())])], one_input)
+    # Made even where another is named: arrays and tables need what stands beside them.
+    made = str(corpus())
+    atheris.Setup([*sys.argv, *([] if named else [made])], one_input)
     atheris.Fuzz()
 
 

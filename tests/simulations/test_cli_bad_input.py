@@ -228,7 +228,7 @@ def test_unreadable_files_are_counted_named_and_skipped_and_the_run_says_so(sim:
     assert said.code == 0, said.err
     assert "Traceback" not in said.err
     (line,) = [line for line in said.err.splitlines() if "left out" in line]
-    assert line.startswith("4 files were left out: data set: b/notes.txt (not an image file (.txt));")
+    assert line.startswith("4 files were left out: data set: b/notes.txt (not an image);")
     for name, reason in (("a/02.jpg", "cannot be decoded"), ("b/01.png", "is empty"), ("a/00.png", "smaller than")):
         assert name in line
         assert reason in line.partition(name)[2]

@@ -80,8 +80,9 @@ def test_files_left_out_are_told_once(tmp_path: Path) -> None:
     assert as_text(files[:1]) == "1 file was left out: data set: x (x is bad)"
     assert as_text([LeftOut("s", "a\nb\x1b[2J", "cut\n")]).isprintable()
     many = as_text([LeftOut("s", str(i), "cut") for i in range(7)])
-    assert many.startswith("7 files were left out: s: 0 (cut); ")
-    assert many.endswith("s: 4 (cut); and 2 more, see the report")
+    assert many == "7 files were left out: s: 0, s: 1, s: 2 and 4 more (cut), see the report"
+    other = as_text([LeftOut("s", str(i), f"cut {i}") for i in range(9999)])
+    assert other.endswith("s: 4 (cut 4); 9994 more for other reasons, see the report")
     assert left_out({"odd": {"skipped": "no list"}, "other": {"skipped": [3]}}) == []
     for site, document in (("site-1", json.dumps(one)), ("site-2", "{torn")):
         (tmp_path / "sites" / site).mkdir(parents=True)
