@@ -141,6 +141,8 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "overall": _overall(run),
         "pooled": _pooled(run),
         "measured": _rests(run),
+        "why_measured": words.why_not_every_site(run),
+        "counted": words.counted(run),
         "preflight": _preflight(run),
         "thief": _thief(run),
         "thief_words": words.thief(run),
@@ -149,6 +151,7 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "skipped": left_out(run.sites),
         "said_skipped": bool(run.sites),
         "files": _files(run),
+        "of_images": bool(run.predictions or run.examples),
         "configuration": as_yaml(run.experiment or run.run_config),
         "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},
     }
