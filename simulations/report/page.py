@@ -216,13 +216,11 @@ def _site_rows(run: RunRecord) -> list[dict[str, Any]]:
 def _overall(run: RunRecord) -> dict[str, Any] | None:
     if run.summary is None:
         return None
-    bounds = section(run.summary, "intervals")
-    return {
-        **run.summary,
-        "bounds": {metric: words.interval(bounds.get(metric)) for metric in METRICS},
-        # The note tells how the bounds were made; where there are none there is nothing to tell.
-        "note": run.summary.get("intervals_note") or "" if bounds else "",
-    }
+    found = section(run.summary, "intervals")
+    bounds = {metric: words.interval(found.get(metric)) for metric in METRICS}
+    # The note tells how the bounds were made; where there are none there is nothing to tell.
+    note = run.summary.get("intervals_note") or "" if any(bounds.values()) else ""
+    return {**run.summary, "bounds": bounds, "note": note}
 
 
 _POOLED = {

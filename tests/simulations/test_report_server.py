@@ -11,6 +11,7 @@ import pytest
 
 import fl_server.initial
 from simulations.report.page import write_report
+from simulations.statistics import _too_few
 
 WITHHELD = "withholds what few images would show (its limits.smallest_count)"
 ROUNDED = "rounds numbers of images down to a multiple of its limits.smallest_count"
@@ -63,3 +64,18 @@ def test_threads_are_counted_in_words(monkeypatch: pytest.MonkeyPatch, threads: 
     monkeypatch.setattr(fl_server.initial.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(fl_server.initial.torch, "get_num_threads", lambda: threads)
     assert fl_server.initial.device_name() == words
+
+
+def test_no_note_on_brackets_without_brackets(run: Path) -> None:
+    edit(run / "summary.json", lambda summary: summary.update(intervals={"accuracy": [0.1, 0.9]}, intervals_note="so"))
+    assert "In brackets: so." in write_report(run).read_text()
+    edit(run / "summary.json", lambda summary: summary.update(intervals={"accuracy": [None, None]}))
+    assert "In brackets" not in write_report(run).read_text()
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"), [("accuracy", "rests on 2 groups"), ("auroc", "a class has only 2 groups")]
+)
+def test_what_an_interval_lacks_is_said_of_a_class_where_it_is_one(metric: str, words: str) -> None:
+    assert _too_few(2, metric) == f"{words} of images; an interval needs 5"
+    assert _too_few(5, metric) == ""
