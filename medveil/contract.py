@@ -136,14 +136,14 @@ class RunConfig:
         _check(right, "run", "is no identity of a run", f"up to {_LONGEST} letters, digits and dashes", where)
         _check(_is_name(self.name), "name", "is no name", _NAMES, where)
         _check(0 <= self.seed < 2**63, "seed", "is out of its range", "0 or more, below 2^63", where)
-        _check(self.stem_warmup >= 0, "stem_warmup", "is below 0", "0 or more epochs", where)
+        _check(self.stem_warmup >= 0, "stem.warmup", "is below 0", "0 or more epochs", where)
         own = self.stem_train != "averaged" and (self.keys, self.stem_train) != ("shared", "frozen")
         problem = (
             f"is {self.stem_warmup} epochs, which would fit each site's own stem, and the policy {self.keys}, "
             f"{self.stem_init}, {self.stem_train} gives the sites one and the same"
         )
         cure = "set stem.warmup=0, or stem.train=local for stems that stay at their sites"
-        _check(own or not self.stem_warmup, "stem_warmup", problem, cure, where)
+        _check(own or not self.stem_warmup, "stem.warmup", problem, cure, where)
 
     def _check_classes(self, where: str) -> None:
         right = 2 <= len(self.classes) <= _MOST_CLASSES and len(set(self.classes)) == len(self.classes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medveil.cli import ending_in_order, parser, run_command, subcommand
+from medveil.completing import completing
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import read_json
 from medveil.plain import tell, tell_block
@@ -60,8 +61,8 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         text="Print a YAML of all settings, each under its help; or an experiment that comes with MedVeil.",
         example="medveil-sim init > experiment.yaml",
     )
-    name: Any = made.add_argument("name", nargs="?", metavar="NAME", help="an experiment of MedVeil's, as it is")
-    name.completer = complete_name
+    name = made.add_argument("name", nargs="?", metavar="NAME", help="an experiment of MedVeil's, as it is")
+    completing(name, complete_name)
     made.add_argument("--list", action="store_true", help="print the names there are, which 'run' and 'compare' take")
     made.add_argument("--out", type=Path, metavar="FILE", help="write here instead; a file that is there is kept")
     made.set_defaults(command=_do_init)

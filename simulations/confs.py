@@ -66,11 +66,3 @@ def complete_conf(prefix: str, **_: object) -> list[str]:
     here = sorted(wanted.parent.glob(wanted.name))
     files = [f"{path}/" if path.is_dir() else str(path) for path in here if path.is_dir() or path.suffix in _YAML]
     return [*complete_name(prefix), *files]
-
-
-def complete_setting(prefix: str, **_: object) -> list[str]:
-    """What a shell may complete a setting to: its dotted key and the equals sign."""
-    from medveil.config import setting_names  # noqa: PLC0415 - only for a shell that asks
-    from simulations.config import ExperimentConfig  # noqa: PLC0415
-
-    return [f"{name}=" for name in setting_names(ExperimentConfig) if name.startswith(prefix)]

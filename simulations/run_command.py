@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medveil.cli import subcommand
+from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 
@@ -39,14 +40,17 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser], *, re
 
 def add_experiment(made: argparse.ArgumentParser, text: str) -> None:
     """Let a command be told its experiment, with what a shell may complete it to."""
-    from simulations.confs import complete_conf, complete_setting  # noqa: PLC0415
+    from simulations.confs import complete_conf  # noqa: PLC0415
 
-    config: Any = made.add_argument("config", nargs="?", metavar="CONFIG", help=text)
-    config.completer = complete_conf
-    settings: Any = made.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's"
-    )
-    settings.completer = complete_setting
+    completing(made.add_argument("config", nargs="?", metavar="CONFIG", help=text), complete_conf)
+    settings = made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    completing(settings, settings_of(_schema))
+
+
+def _schema() -> type:
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    return ExperimentConfig
 
 
 def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> int:

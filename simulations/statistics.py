@@ -151,7 +151,7 @@ def estimate(runs: Runs, metric: str, *, pooled: bool = False, level: float = LE
     rests = (design.images, design.groups, _fewest(counted), _fewest(runs))
     least = _least_groups(counted, metric)
     whole = pooled or metric == "accuracy"
-    withheld = _too_few(least) or ("" if whole else _small_sites(counted, metric))
+    withheld = _too_few(least, metric) or ("" if whole else _small_sites(counted, metric))
     if withheld:
         return Estimate(value, NONE, *rests, withheld)
     variance, df = _jackknife(counted, metric, design, pooled=whole)
@@ -212,10 +212,13 @@ def _least_groups(runs: Runs, metric: str) -> int:
     return min(len(np.unique(group[labels == each])) for each in classes)
 
 
-def _too_few(groups: int) -> str:
+def _too_few(groups: int, metric: str) -> str:
     if groups >= FEWEST_GROUPS:
         return ""
-    return f"rests on {groups} group{'' if groups == 1 else 's'} of images; an interval needs {FEWEST_GROUPS}"
+    those = f"{groups} group{'' if groups == 1 else 's'}"
+    # Of a measure by class it is the smallest class that counts, and the groups of all are more.
+    rests = f"rests on {those}" if metric == "accuracy" else f"a class has only {those}"
+    return f"{rests} of images; an interval needs {FEWEST_GROUPS}"
 
 
 def _small_sites(runs: Runs, metric: str) -> str:

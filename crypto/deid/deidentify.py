@@ -112,23 +112,24 @@ class Deidentifier:
         self._keep = frozenset(_tag_of(keyword) for keyword in keep)
         self._safe = frozenset(parse_private(text) for text in safe_private)
 
-    def apply(self, dataset: Dataset) -> DeidReport:
+    def apply(self, dataset: Dataset, *, signs: Sequence[str] | None = None) -> DeidReport:
         """De-identify a data set in place, with its file meta and preamble.
 
         Parameters
         ----------
         dataset
             Of one patient. Pixel data may be absent; they are neither read nor changed.
+        signs
+            What `signs_of_text` said of a data set that was made into another kind of object since; None: ask here.
 
         Returns
         -------
         DeidReport
         """
         with _pydicom_silent():
-            return self._apply(dataset)
+            return self._apply(dataset, burned_in_warnings(dataset) if signs is None else list(signs))
 
-    def _apply(self, dataset: Dataset) -> DeidReport:
-        notes = burned_in_warnings(dataset)
+    def _apply(self, dataset: Dataset, notes: list[str]) -> DeidReport:
         days, doubt = self._shift(dataset)
         done = Pass(self._pseudonyms, days, self._keep, self._safe)
         done.clean(dataset)
@@ -157,6 +158,12 @@ class Deidentifier:
                 note = f"PatientID is empty: dates are shifted by {keyword}, so intervals hold within it alone"
                 return days, [] if keyword == "PatientID" else [note]
         return shift_days(self._pseudonyms, ""), ["PatientID and UIDs are empty: dates are shifted by the key alone"]
+
+
+def signs_of_text(dataset: Dataset) -> list[str]:
+    """Why text may be in the pixels of a data set, before anything is made of it."""
+    with _pydicom_silent():
+        return burned_in_warnings(dataset)
 
 
 @contextmanager

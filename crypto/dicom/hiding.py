@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import Dataset
 
 from crypto.base import NONCE_BYTES, ImageCipher, Nonces
-from crypto.deid.deidentify import Deidentifier
+from crypto.deid.deidentify import Deidentifier, signs_of_text
 from crypto.deid.identity import say_identity
 from crypto.deid.pseudonyms import new_uid
 from crypto.dicom.attributes import describe_decoded
@@ -216,15 +216,17 @@ def _describe(
     """Make the data sets of the file that showing gives back and of the hidden one."""
     recipe, key = work.recipe, work.key
     instance = str(dataset.SOPInstanceUID)
+    # Of the file as it came: a training image is a secondary capture of ours, and says nothing of its pixels.
+    signs = signs_of_text(dataset)
     if recipe.identity == REMOVED:
-        _deidentify(work, dataset)
+        _deidentify(work, dataset, signs)
     work.report.warnings += describe_decoded(dataset, work.opened, samples)
     if recipe.purpose == TRAINING:
         work.report.warnings += describe_training(dataset, samples, plain)
         dataset.SOPInstanceUID = new_uid(key, f"{instance} {recipe.purpose} {recipe.size}")
     shown = encode(dataset)
     if recipe.identity == SEALED:
-        _deidentify(work, dataset)
+        _deidentify(work, dataset, signs)
     conceal(dataset, hidden, recipe, instance=_hidden_instance(instance, recipe, key))
     return shown, encode(dataset)
 
@@ -236,9 +238,9 @@ def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
     return new_uid(key, " ".join([instance, "hidden", *map(str, ways)]))
 
 
-def _deidentify(work: _Work, dataset: Dataset) -> None:
+def _deidentify(work: _Work, dataset: Dataset, signs: list[str]) -> None:
     recipe = work.recipe
-    done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset)
+    done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset, signs=signs)
     say_identity(dataset, recipe.identity)
     work.report.removed += done.removed
     work.report.replaced += done.replaced

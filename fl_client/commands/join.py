@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
+from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 
@@ -26,7 +27,8 @@ def add_enroll(commands: Commands) -> None:
         example=f"{PROG} enroll --name st-anna --invitation consortium.invitation --out enrol data.source=dicom "
         "data.path=/dicom/labelled",
     )
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for the configuration")
+    settings = made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for the configuration")
+    completing(settings, settings_of(_schema))
     made.add_argument("--name", required=True, help="name of the site")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for it, new or without such files")
     made.add_argument("--invitation", type=Path, metavar="FILE", help="what the coordinator handed out")
@@ -34,6 +36,12 @@ def add_enroll(commands: Commands) -> None:
     made.add_argument("--key", type=Path, metavar="FILE", help="a key file the site has already; otherwise one is made")
     made.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the key file's passphrase")
     made.set_defaults(command=_do_enroll)
+
+
+def _schema() -> type:
+    from fl_client.deployment.config import SiteConfig  # noqa: PLC0415
+
+    return SiteConfig
 
 
 def _do_enroll(arguments: argparse.Namespace) -> int:

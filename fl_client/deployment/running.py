@@ -167,6 +167,13 @@ def status(files: OwnFiles) -> dict[str, Any]:
     }
 
 
+def _ended(name: str, child: dict[str, Any], *, said: str) -> str:
+    """What keeps a process from running; a reason that was `said` is not said again."""
+    times = "once," if child["ended"] == 1 else f"{child['ended']} times, the last time"
+    why = "for the reason above" if child["why"] and str(child["why"]) in said else f"because: {child['why']}"
+    return f"the {name} ended {times} {why}"
+
+
 def as_text(found: dict[str, Any]) -> str:
     """The same for people."""
     alive = found["processes"]
@@ -179,7 +186,7 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(node_log.of_others(found["others"]))
     for name, child in found["children"].items():
         if child["state"] == "waiting":
-            lines.append(f"the {name} ended {child['ended']} times, the last time because: {child['why']}")
+            lines.append(_ended(name, child, said="\n".join(lines)))
     approvals = ", ".join(digest[:12] for digest in found["approvals"]) or "none: medveil-site approve HASH"
     lines.append(f"approved apps: {approvals}")
     lines.append(said(found["models"]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, say_new_key, show, tell_server
 from medveil.cli import subcommand
+from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell
 
@@ -26,8 +27,17 @@ def add_init(commands: Commands) -> None:
     made.add_argument(
         "file", type=Path, nargs="?", default=DEFAULT, metavar="FILE", help=f"to write (default: {DEFAULT})"
     )
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings for a file that is not there yet")
+    settings = made.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings for a file that is not there yet"
+    )
+    completing(settings, settings_of(_schema))
     made.set_defaults(command=_do_init)
+
+
+def _schema() -> type:
+    from fl_server.deployment.consortium import ConsortiumConfig  # noqa: PLC0415
+
+    return ConsortiumConfig
 
 
 def _do_init(arguments: argparse.Namespace) -> int:

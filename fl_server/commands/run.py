@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped
 from medveil.cli import subcommand
+from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 
@@ -28,12 +29,19 @@ def add_run(commands: Commands) -> argparse.ArgumentParser:
         example=f"{PROG} run training.yaml rounds=20",
     )
     made.add_argument("config", type=Path, nargs="?", metavar="CONFIG", help="YAML file of the run")
-    made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    settings = made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
+    completing(settings, settings_of(_schema))
     made.add_argument("--template", action="store_true", help="print a YAML of all settings, each under its help")
     made.add_argument("--hash", action="store_true", help="print the app's hash, which sites approve; submit nothing")
     _add_following(made)
     made.set_defaults(command=_do_run)
     return made
+
+
+def _schema() -> type:
+    from fl_server.deployment.plan import RunFile  # noqa: PLC0415
+
+    return RunFile
 
 
 def _add_following(made: argparse.ArgumentParser) -> None:

@@ -228,7 +228,8 @@ def load_consortium(file: Path) -> Consortium:
         It is missing, or a setting is unknown or cannot be run.
     """
     if not file.is_file():
-        raise ConfigError("no such file", where=file, cure=f"medveil-server init {CONFIG_FILE}")
+        cure = f"'medveil-server init {CONFIG_FILE}' makes one; --consortium names another"
+        raise ConfigError("no such file", where=file, cure=cure)
     config = load_config(ConsortiumConfig, file)
     config.check(where=file)
     return Consortium(config, file.resolve())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from medveil import plain
 from medveil.cli import subcommand
+from medveil.completing import completing, names_of, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError
 from medveil.plain import tell, tell_json
 
@@ -93,11 +94,13 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser], r
         example="medveil-sim attack known-plaintext --images brain-mri --cipher block-pixel --negate --out ATTACKS",
         device=True,
     )
-    made.add_argument("name", metavar="NAME", help="attacks of 'medveil-sim attacks', by commas, or 'all'")
+    name = made.add_argument("name", metavar="NAME", help="attacks of 'medveil-sim attacks', by commas, or 'all'")
+    completing(name, names_of(known_attacks))
     where = made.add_mutually_exclusive_group(required=True)
     where.add_argument("--images", type=Path, metavar="DIR", help="folder of images, or an .npz file")
     where.add_argument("--run", type=Path, metavar="RUN", help="the images and the cipher of a run; results go there")
-    made.add_argument("--cipher", metavar="SCHEME", help="scheme or preset that hides the images")
+    cipher = made.add_argument("--cipher", metavar="SCHEME", help="scheme or preset that hides the images")
+    completing(cipher, names_of(known_schemes))
     made.add_argument("--negate", action="store_true", help="also negate pixels at keyed positions (block-pixel)")
     add_measure_options(made, size="as data.image_size")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
@@ -115,7 +118,7 @@ def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
     """
     made.add_argument("--size", type=int, metavar="PIXELS", help=f"side images are resized to (default: {size})")
     made.add_argument("--block", type=int, metavar="PIXELS", help="edge of a cipher block (default: 16)")
-    made.add_argument(
+    settings = made.add_argument(
         "--set",
         dest="overrides",
         nargs="+",
@@ -124,6 +127,7 @@ def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
         metavar="KEY=VALUE",
         help="further settings of the images, as for 'run': data.group_by=group",
     )
+    completing(settings, settings_of(_schema))
     made.add_argument("--keys", type=int, metavar="N", help="keys (default: 10)")
     made.add_argument(
         "--images-per-key",
@@ -138,6 +142,27 @@ def add_measure_options(made: argparse.ArgumentParser, *, size: str) -> None:
     )
     made.add_argument("--public", metavar="DIR", help="the attacker's public images (default: half of those attacked)")
     made.add_argument("--seed", type=int, metavar="N", help="seed of keys and draws (default: 0, or the run's)")
+
+
+def known_attacks() -> list[str]:
+    """The names that a command line may give attacks by."""
+    from simulations.attacks.registry import ALL, ATTACKS  # noqa: PLC0415
+
+    return [*ATTACKS, ALL]
+
+
+def known_schemes() -> list[str]:
+    """The names of what hides images."""
+    from crypto.cipher import SCHEMES  # noqa: PLC0415
+    from crypto.config import PRESETS  # noqa: PLC0415
+
+    return [*SCHEMES, *PRESETS]
+
+
+def _schema() -> type:
+    from simulations.attacks.config import AttackConfig  # noqa: PLC0415
+
+    return AttackConfig
 
 
 def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path]) -> int:

@@ -141,6 +141,8 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "overall": _overall(run),
         "pooled": _pooled(run),
         "measured": _rests(run),
+        "why_measured": words.why_not_every_site(run),
+        "counted": words.counted(run),
         "preflight": _preflight(run),
         "thief": _thief(run),
         "thief_words": words.thief(run),
@@ -149,6 +151,7 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "skipped": left_out(run.sites),
         "said_skipped": bool(run.sites),
         "files": _files(run),
+        "of_images": bool(run.predictions or run.examples),
         "configuration": as_yaml(run.experiment or run.run_config),
         "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},
     }
@@ -213,13 +216,11 @@ def _site_rows(run: RunRecord) -> list[dict[str, Any]]:
 def _overall(run: RunRecord) -> dict[str, Any] | None:
     if run.summary is None:
         return None
-    bounds = section(run.summary, "intervals")
-    return {
-        **run.summary,
-        "bounds": {metric: words.interval(bounds.get(metric)) for metric in METRICS},
-        # The note tells how the bounds were made; where there are none there is nothing to tell.
-        "note": run.summary.get("intervals_note") or "" if bounds else "",
-    }
+    found = section(run.summary, "intervals")
+    bounds = {metric: words.interval(found.get(metric)) for metric in METRICS}
+    # The note tells how the bounds were made; where there are none there is nothing to tell.
+    note = run.summary.get("intervals_note") or "" if any(bounds.values()) else ""
+    return {**run.summary, "bounds": bounds, "note": note}
 
 
 _POOLED = {

@@ -105,6 +105,21 @@ def absent(run: RunRecord, missing: Sequence[str]) -> str:
     return f"Not on this page: {named}; {why}."
 
 
+def why_not_every_site(run: RunRecord) -> str:
+    """Why the mean of a measure may rest on fewer sites than took part."""
+    undefined = "A measure is undefined at a site whose test images are of one class"
+    if run.experiment:
+        return f"{undefined}."
+    return f"{undefined}, and a site withholds what few images would show (its limits.smallest_count)."
+
+
+def counted(run: RunRecord) -> str:
+    """How the sites counted the images they told of; empty where they told all."""
+    if run.experiment:
+        return ""
+    return "A site rounds numbers of images down to a multiple of its limits.smallest_count, by class."
+
+
 def listed(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

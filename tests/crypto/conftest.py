@@ -132,7 +132,7 @@ class StandIn:
     def __init__(self, key: SiteKey, *, keep: tuple[str, ...] = (), safe_private: tuple[str, ...] = ()) -> None:
         self.keep = keep
 
-    def apply(self, dataset: pydicom.Dataset) -> types.SimpleNamespace:
+    def apply(self, dataset: pydicom.Dataset, *, signs: Any = None) -> types.SimpleNamespace:
         done = types.SimpleNamespace(removed=[], replaced=[], warnings=[])
         if "PatientID" in dataset and "PatientID" not in self.keep:
             dataset.PatientID = "pseudonym"

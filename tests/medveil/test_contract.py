@@ -36,7 +36,7 @@ def test_a_run_survives_json() -> None:
         ({"name": "../up"}, "'name' is no name"),
         ({"name": "a\nb"}, "'name' is no name"),
         ({"classes": ["a", "b\x1b[2J"]}, "'classes' has .*printable"),
-        ({"stem_warmup": -1}, "'stem_warmup' is below 0"),
+        ({"stem_warmup": -1}, "'stem.warmup' is below 0"),
         ({"classes": ["a"]}, "'classes' is no list of classes; 2 to 4096 different names"),
         ({"classes": ["a", "a"]}, "'classes' is no list of classes; 2 to 4096 different names"),
         ({"rounds": "many"}, "'rounds' has a value of the wrong type: it is text; expected int"),

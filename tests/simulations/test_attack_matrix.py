@@ -306,6 +306,14 @@ def test_what_nobody_tried_has_a_row_and_no_empty_section(written: str, filled: 
     assert "Measurements that recover nothing" not in page.write_page(filled, table_of(filled)).read_text()
 
 
+def test_a_column_that_is_not_there_is_not_explained(written: str, filled: Path) -> None:
+    assert "The column <b>none</b> is not hidden" in written
+    (filled / "none" / "jigsaw.json").unlink()
+    (filled / "none").rmdir()
+    assert "none" not in table_of(filled).columns
+    assert "The column <b>none</b>" not in page.write_page(filled, table_of(filled)).read_text()
+
+
 def test_the_page_shows_each_cell_with_interval_and_chance(written: str) -> None:
     cells = re.findall(r'<td class="cell (\w+)">(.*?)</td>', written, flags=re.DOTALL)
     assert len(cells) == 3 * sum(attack().kind == "attack" for attack in ATTACKS.values())

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from medveil.config import load_config, setting_names
+from medveil.config import load_config
 from medveil.errors import ConfigError
 from simulations.cli import main
 from simulations.config import ExperimentConfig
-from simulations.confs import complete_conf, complete_setting, conf_files, find_conf
+from simulations.confs import complete_conf, conf_files, find_conf
 
 PROGRAM = Path(sys.executable).parent / "medveil-sim"
 
@@ -211,8 +211,6 @@ def test_what_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "demos").mkdir()
     assert complete_conf("dem") == ["demo", "demand.yml", "demos/"]
     assert set(complete_conf("")) >= set(conf_files())
-    assert complete_setting("keys.") == ["keys.policy="]
-    assert [f"{name}=" for name in setting_names(ExperimentConfig)] == complete_setting("")
 
 
 def test_help_says_how_to_have_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from medveil import plain
 from medveil.cli import subcommand
+from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell
-from simulations.attacks.commands import add_measure_options, configured
+from simulations.attacks.commands import add_measure_options, configured, known_attacks, known_schemes
 
 if TYPE_CHECKING:
     from fl_client.data.base import Source
@@ -39,8 +40,10 @@ def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
         help="folder of images, or an .npz file; without it only the page is made of what is there",
     )
     made.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the page and of the results")
-    made.add_argument("--schemes", metavar="A,B", help="schemes, SCHEME+negate with negation (default: all)")
-    made.add_argument("--attacks", metavar="A,B", default="all", help="attacks (default: all)")
+    schemes = made.add_argument("--schemes", metavar="A,B", help="schemes, SCHEME+negate with negation (default: all)")
+    completing(schemes, names_of(known_schemes))
+    attacks = made.add_argument("--attacks", metavar="A,B", default="all", help="attacks (default: all)")
+    completing(attacks, names_of(known_attacks))
     made.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one for each core)")
     add_measure_options(made, size=f"as data.image_size, at most {_LARGEST}")
     made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False)
