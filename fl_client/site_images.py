@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crypto.base import ImageCipher
 from fl_client.data.hidden import check_hidden
+from fl_client.data.neighbours import Near, near_training
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
@@ -37,12 +40,15 @@ class SiteImages:
         What the run stands on here.
     skipped : tuple of Skipped
         Files left out at this site; of a data set that several share, only those of its own share.
+    near : callable
+        Counts the test images of this site that look like one it trains on.
     """
 
     source: Source
     store: EncryptedStore
     basis: SiteBasis
     skipped: tuple[Skipped, ...]
+    near: Callable[[], Near | None]
 
 
 def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weights: str) -> SiteImages:
@@ -60,7 +66,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     ConfigError, DataError, StorageError, KeyMaterialError
         The site's images, settings, disk or key cannot serve this run, or the images changed since it began.
     """
-    source = open_source(setup.data) if setup.source is None else setup.source
+    source = open_source(setup.data, folder=setup.folder) if setup.source is None else setup.source
     _refuse_others(source, run)
     if setup.judge is not None:
         setup.judge(len(source))
@@ -75,7 +81,9 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     contents = basis.basis.parts[IMAGES]
     store = open_store(source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents)
     shared = set(source.skipped) if setup.sites > 1 else set()
-    images = SiteImages(source, store, basis, tuple(each for each in store.skipped if each not in shared))
+    skipped = tuple(each for each in store.skipped if each not in shared)
+    near = functools.partial(near_training, source, [parts], setup.data, folder=setup.folder)
+    images = SiteImages(source, store, basis, skipped, near)
     _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
     return images
@@ -111,6 +119,10 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     # Of a data set that several share, its remarks are its own, and said once.
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)
+    # A simulation opens the images for its sites, and counts over all of them.
+    near = images.near() if setup.source is None else None
+    if near is not None:
+        _log.warning("%s: %s", site, near)
     if missing:
         _log.warning("%s has no training image of %s", site, ", ".join(missing))
 

@@ -148,7 +148,10 @@ def check_model(plan: Plan) -> None:
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
+    from simulations.near import note_near, tell_near  # noqa: PLC0415
+
     engine = _engine(plan.experiment.engine)
+    near = tell_near(plan)
     try:
         if progress:
             with RunProgress(plan.out, rounds=plan.run.rounds, sites=plan.sites.sites):
@@ -166,6 +169,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     note_split(plan.out)
     write_examples(plan)
     add_intervals(plan.out)
+    note_near(plan.out, near)
     page = report(plan.out)
     summary = read_summary(plan.out / "summary.json")
     partial = bool(read_manifest(plan.out).get("left_out"))

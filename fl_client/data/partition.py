@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.data.base import Item, Source
-from fl_client.data.config import DataConfig, PartitionConfig
+from fl_client.data.config import SIMILAR, DataConfig, PartitionConfig, joins_similar, named_group
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.config import to_mapping
@@ -109,9 +109,11 @@ def _deal(source: Source, config: DataConfig, *, sites: int, seed: int) -> _Deal
 
 def grouped_by(config: DataConfig) -> str | None:
     """What images are grouped by, as ``data.group_by`` or a source's own rule has it; None for nothing."""
-    if config.group_by == "none":
-        return None
-    return config.group_by or ("PatientID" if config.source in {"dicom", "hidden", "phantoms"} else None)
+    named = named_group(config) or ("PatientID" if config.source in {"dicom", "hidden", "phantoms"} else None)
+    named = None if named == "none" else named
+    if not joins_similar(config):
+        return named
+    return SIMILAR if named is None else f"{named}+{SIMILAR}"
 
 
 def _common_test(

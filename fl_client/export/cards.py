@@ -84,6 +84,7 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
         f"- kept together by every split: {_grouping(data)}",
+        *_told_of_similar(data, smallest),
         *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
         # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
@@ -290,10 +291,27 @@ def _optimiser(train: Mapping[str, Any]) -> str:
 
 
 def _grouping(data: Mapping[str, Any]) -> str:
-    if data["group_by"] == "none":
-        return "nothing"
-    default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else "nothing"
-    return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
+    named = data["group_by"] or ""
+    alike = named == "similar" or named.endswith("+similar")
+    named = "" if named == "similar" else named.removesuffix("+similar")
+    default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else ""
+    kept = "" if named == "none" else f"images of one {_text(named)}" if named else default
+    return " and ".join(filter(None, (kept, "images that look alike" if alike else ""))) or "nothing"
+
+
+def _told_of_similar(data: Mapping[str, Any], smallest: int) -> list[str]:
+    """What joining images that look alike came to, or what leaving them apart did; an older MedVeil told neither."""
+    joined, near = data.get("similar"), data.get("near")
+    if joined:
+        groups, largest = _count(joined["groups"], smallest), _count(joined["largest"], smallest)
+        alike = f"grey 48x48 versions correlate above {joined['threshold']:g}"
+        return [f"- look alike where {alike}: {groups} groups of the images read, the largest of {largest}"]
+    if not near:
+        return []
+    if near["skipped"]:
+        return [f"- test images that look like a training image: not counted, {_text(near['skipped'])}"]
+    told = f"{_count(near['near'], smallest)} of {_count(near['test'], smallest)}"
+    return [f"- test images that look like a training image (correlation above {near['threshold']:g}): {told}"]
 
 
 def _split(split: Mapping[str, Any]) -> str:
