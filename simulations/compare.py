@@ -178,4 +178,4 @@ def _is_finished(folder: Path) -> bool:
 
 def _row(arm: Arm, planned: list[_Job]) -> ArmResult:
     runs = [job.folder for job in planned if job.arm is arm and _is_finished(job.folder)]
-    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs)
+    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs, baseline=arm.is_baseline)

@@ -1,4 +1,4 @@
-"""Test images of a run that look like an image it trains on, over all its sites: said once, where nothing groups them."""
+"""Test images of a run that look like an image it trains on, over all its sites: said where nothing groups them."""
 
 from __future__ import annotations
 

@@ -31,12 +31,15 @@ class ArmResult:
         Name of the arm on plaintext that it should equal, or None.
     runs
         Run folders, one for each seed.
+    baseline
+        Whether it is no ViT, and no federation: what the others have to beat.
     """
 
     name: str
     policy: str
     twin: str | None
     runs: list[Path]
+    baseline: bool = False
 
 
 class Score(NamedTuple):
