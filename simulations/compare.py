@@ -12,7 +12,7 @@ from fl_server.manifest import read_manifest
 from medveil import plain
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
-from medveil.files import make_folder, write_text
+from medveil.files import make_folder, read_json, write_text
 from medveil.tied import end_all, run_tied
 from medveil.yaml_core import written_yaml
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
@@ -115,7 +115,10 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     from simulations.standing import common  # noqa: PLC0415
 
     basis = common([run for row in rows for run in row.runs])
-    return Comparison(folder=out, report=write_comparison(out, rows, basis=basis), failed=failed)
+    page = write_comparison(out, rows, basis=basis)
+    for told in read_json(out / "compare.json")["near"]:
+        plain.say(console, told)
+    return Comparison(folder=out, report=page, failed=failed)
 
 
 def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:

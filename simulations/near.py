@@ -8,6 +8,7 @@ from typing import Any
 from fl_client.data.neighbours import Near, near_training
 from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
+from medveil.errors import IntegrityError
 from medveil.files import read_json, write_json
 from medveil.log import logger
 from medveil.shapes import check_shape
@@ -44,7 +45,10 @@ def note_near(run: Path, near: Near | None) -> None:
 
 
 def near_of(summary: Any) -> Near | None:
-    """What a summary says of it; None where it says nothing."""
-    check_shape(summary, _SHAPE, where="summary.json")
+    """What a summary says of it; None where it says nothing that can be read."""
+    try:
+        check_shape(summary, _SHAPE, where="summary.json")
+    except IntegrityError:
+        return None
     found = summary.get(NEAR)
     return None if found is None else Near(**{name: found[name] for name in Near._fields})
