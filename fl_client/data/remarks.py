@@ -74,14 +74,16 @@ def said_of_similar(groups: tuple[float, int, int], *, images: int) -> str:
 def said_of_groups(items: Sequence[Item]) -> list[str]:
     """That one group holds most images, where it does: a placeholder, as anonymised sets have it, and no patient."""
     groups = Counter(item.group for item in items if item.group is not None)
-    if len(groups) < 2 or len(items) < _FEW:
+    if not groups or len(items) < _FEW:
         return []
     name, times = groups.most_common(1)[0]
     if times <= _LARGE * len(items):
         return []
-    if str(name).startswith(_ALIKE):
+    if name is not None and name.startswith(_ALIKE):
         told = f"{times} of {len(items)} images look alike, directly or through others, and stay in one part"
         return [f"{told}: raise data.similar"]
+    if len(groups) < 2:
+        return []
     told = f"group '{shown(name, most=_LONGEST)}' holds {times} of {len(items)} images, which stay in one part"
     return [f"{told}: if it is no patient, set data.group_by to what tells patients apart, or to none"]
 

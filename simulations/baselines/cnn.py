@@ -1,8 +1,9 @@
 """A small convolutional network from scratch: ResNet-18 at half its width (He et al., arXiv 1512.03385).
 
 It is trained by the loop that trains every site, with the experiment's own recipe, for as many passes over the pooled
-images as the sites make over theirs. Images below `_SMALL` pixels get the paper's stem for small images: a 3x3
-convolution without pooling.
+images as the sites make over theirs. Images below `_SMALL` pixels get the paper's stem for small images, a 3x3
+convolution without pooling; those above `_LARGEST` are averaged to that first, or it would cost more than what it is
+beside.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from timm.models.resnet import BasicBlock, ResNet  # noqa: E402 - torchvision's 
 
 SMALLEST = 16
 """Side below which nothing is left of an image after the network's strides."""
-_SMALL = 64
+_SMALL, _LARGEST = 40, 96
 _LAYERS, _CHANNELS = (2, 2, 2, 2), (32, 64, 128, 256)
 _NAME = "cnn"
 
@@ -51,6 +52,8 @@ def build(*, classes: int, channels: int, size: int, seed: int) -> nn.Module:
             model.conv1 = nn.Conv2d(channels, model.conv1.out_channels, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
             model.maxpool = nn.Identity()
+        elif size > _LARGEST:
+            model.conv1 = nn.Sequential(nn.AdaptiveAvgPool2d(_LARGEST), model.conv1)
     return model
 
 
