@@ -71,7 +71,7 @@ def join_similar(source: Source, config: DataConfig, *, folder: Path | None = No
         return [int(each) for each in components(images, config.similar, together=named)]
 
     about = ["groups", source.identity(), float(config.similar), _digest(json.dumps(named))]
-    source.take_groups(_kept(about, look, folder), config.similar)
+    source.take_groups(_kept(about, look, folder, numbers=len(source)), config.similar)
 
 
 def near_training(
@@ -103,7 +103,7 @@ def near_training(
         return [int(has_neighbour(images[len(train) :], images[: len(train)], config.similar).sum())]
 
     split = _digest(json.dumps([train.tolist(), test.tolist()]))
-    found = _kept(["near", source.identity(), float(config.similar), split], look, folder)
+    found = _kept(["near", source.identity(), float(config.similar), split], look, folder, numbers=1)
     return Near(config.similar, len(test), found[0])
 
 
@@ -130,13 +130,13 @@ def _tell_unread(source: Source, count: int) -> None:
         _log.info("%s: %d images cannot be read and are like none", source.path, count)
 
 
-def _kept(about: Sequence[Any], look: Callable[[], list[int]], folder: Path | None) -> list[int]:
-    """What `look` finds, looked for once by each process, and once for each folder."""
+def _kept(about: Sequence[Any], look: Callable[[], list[int]], folder: Path | None, *, numbers: int) -> list[int]:
+    """What `look` finds, so many numbers, looked for once by each process, and once for each folder."""
     key = _digest(json.dumps([VERSION, *about]))
     if key in _found:
         return _found[key]
     known = {} if folder is None else _read(folder / FILE)
-    if key not in known:
+    if len(known.get(key, [])) != numbers:
         known = dict([*known.items(), (key, look())][-_MOST_KEPT:])
         if folder is not None:
             make_folder(folder, mode=0o700)

@@ -314,6 +314,12 @@ def test_what_was_found_is_kept_and_holds_no_picture(
     (folder / FILE).write_text('{"format": "medveil-similar", "version": 1, "found": {"a": ["x"]}}')
     open_source(config, folder=folder)
     assert len(looked) == 60
+    neighbours._found.clear()
+    kept = json.loads((folder / FILE).read_text())
+    kept["found"] = {key: numbers[1:] for key, numbers in kept["found"].items()}
+    (folder / FILE).write_text(json.dumps(kept))
+    open_source(config, folder=folder)
+    assert len(looked) == 90
 
 
 def test_test_images_with_a_neighbour_in_training_are_counted(tmp_path: Path, copied: Bytes) -> None:
