@@ -205,6 +205,9 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if config.federation in BASELINES and config.keys.policy != "none":
         problem = f"is {config.keys.policy}, and the baseline {config.federation} reads plain images"
         raise ConfigError(problem, where="keys.policy", cure="none")
+    if config.federation in BASELINES and config.data.source == "hidden":
+        problem = f"is {config.federation}, a baseline that reads plain images, and these are hidden"
+        raise ConfigError(problem, where="federation", cure="give the originals")
     if config.federation == "local-only":
         config.server.strategy = "local-only"
     if config.data.source == "phantoms":

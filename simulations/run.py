@@ -142,6 +142,11 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
 
 def check_model(plan: Plan) -> None:
     """Refuse here, before an earlier run is removed and images are hidden, what no server could build (ConfigError)."""
+    if plan.experiment.federation in BASELINES:
+        from simulations.baselines.limits import check_baseline  # noqa: PLC0415
+
+        check_baseline(plan)
+        return
     from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
     from models.sizes import skeleton  # noqa: PLC0415
 

@@ -18,7 +18,6 @@ from torch import nn
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.training import RoundPlan, TrainResult, predict, train_round
-from medveil.errors import ConfigError
 from medveil.wire import Tensors
 from models.torchvision_ops import declare_missing_ops
 from simulations.baselines.pooled import Pooled, PooledPart, Probabilities
@@ -27,24 +26,13 @@ declare_missing_ops()
 
 from timm.models.resnet import BasicBlock, ResNet  # noqa: E402 - torchvision's operators must be declared before
 
-SMALLEST = 16
-"""Side below which nothing is left of an image after the network's strides."""
 _SMALL, _LARGEST = 40, 96
 _LAYERS, _CHANNELS = (2, 2, 2, 2), (32, 64, 128, 256)
 _NAME = "cnn"
 
 
 def build(*, classes: int, channels: int, size: int, seed: int) -> nn.Module:
-    """The network with weights drawn from a seed.
-
-    Raises
-    ------
-    ConfigError
-        Images are too small for it.
-    """
-    if size < SMALLEST:
-        cure = f"data.image_size of at least {SMALLEST}, or leave this arm out"
-        raise ConfigError(f"is no network for images of {size} pixels", where="federation cnn", cure=cure)
+    """The network with weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, _NAME, "weights").integers(2**63)))
         model = ResNet(BasicBlock, list(_LAYERS), num_classes=classes, in_chans=channels, channels=_CHANNELS)

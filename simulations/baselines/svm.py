@@ -12,12 +12,10 @@ from sklearn.decomposition import PCA
 from sklearn.svm import SVC
 
 from crypto.imaging.preprocess import to_square
-from medveil.errors import ConfigError, DataError
+from medveil.errors import DataError
 from simulations.baselines.pooled import Bytes, Pooled, PooledPart
 from simulations.baselines.scores import Answers, Scores, calibrated, of_all_classes
 
-MOST_IMAGES = 30_000
-"""Training images; the time of an SVM grows with their square at least."""
 COMPONENTS = 200
 _SIDE = 64
 _PENALTIES = (1.0, 10.0, 100.0)
@@ -28,19 +26,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def svm(pooled: Pooled) -> Answers:
-    """Answers of the machine.
-
-    Raises
-    ------
-    ConfigError
-        There are too many training images.
-    DataError
-        They are all of one class.
-    """
-    n = len(pooled.train)
-    if n > MOST_IMAGES:
-        problem = f"has {n} training images, and takes {MOST_IMAGES} at most"
-        raise ConfigError(problem, where="federation svm", cure="set data.limit, or leave this arm out")
+    """Answers of the machine (DataError where all training images are of one class)."""
     if len(np.unique(pooled.train.labels)) < 2:
         raise DataError("all training images are of one class", where="federation svm")
     components = _components(pooled.train)

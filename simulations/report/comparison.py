@@ -111,7 +111,8 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
 
 def near_duplicates(arms: Sequence[Measured]) -> list[str]:
     """What the runs said of test images that look like a training image, once where all seeds say the same."""
-    by_seed = {seed: said for each in arms for seed, said in each.near.items()}
+    # Of arms that deal images to another number of sites the split may differ: the first arm's is told.
+    by_seed = {seed: said for each in reversed(arms) for seed, said in each.near.items()}
     if len(set(by_seed.values())) == 1:
         return [next(iter(by_seed.values()))]
     return [f"seed {seed}: {said}" for seed, said in sorted(by_seed.items())]
