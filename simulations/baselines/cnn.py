@@ -35,13 +35,17 @@ def build(*, classes: int, channels: int, size: int, seed: int) -> nn.Module:
     """The network with weights drawn from a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator(seed, _NAME, "weights").integers(2**63)))
-        model = ResNet(BasicBlock, list(_LAYERS), num_classes=classes, in_chans=channels, channels=_CHANNELS)
+        # timm's hints ask for a block where it takes the class of one.
+        block: Any = BasicBlock
+        model = ResNet(block, _LAYERS, num_classes=classes, in_chans=channels, channels=_CHANNELS)
+        first: Any = model.conv1
         if size < _SMALL:
-            model.conv1 = nn.Conv2d(channels, model.conv1.out_channels, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-            model.maxpool = nn.Identity()
+            small = nn.Conv2d(channels, first.out_channels, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+            model.add_module("conv1", small)
+            model.add_module("maxpool", nn.Identity())
         elif size > _LARGEST:
-            model.conv1 = nn.Sequential(nn.AdaptiveAvgPool2d(_LARGEST), model.conv1)
+            model.add_module("conv1", nn.Sequential(nn.AdaptiveAvgPool2d(_LARGEST), first))
     return model
 
 

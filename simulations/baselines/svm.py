@@ -97,4 +97,5 @@ def _features(images: Bytes) -> Floats:
         channels = images.shape[1]
         planes = images[:, 0] if channels == 1 else images.transpose(0, 2, 3, 1)
         images = np.stack([to_square(np.ascontiguousarray(each), size=_SIDE, channels=channels) for each in planes])
-    return images.reshape(len(images), -1).astype(np.float32) / 255
+    made: Floats = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return made
