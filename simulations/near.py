@@ -11,6 +11,7 @@ from fl_client.data.source import open_source
 from medveil.errors import IntegrityError
 from medveil.files import read_json, write_json
 from medveil.log import logger
+from medveil.plain import tell
 from medveil.shapes import check_shape
 from simulations.config import Plan
 
@@ -20,8 +21,15 @@ _SHAPE = {"near?": ({"threshold": float, "test": int, "near": int, "skipped": st
 _log = logger("run")
 
 
-def tell_near(plan: Plan) -> Near | None:
+def tell_near(plan: Plan, *, aloud: bool) -> Near | None:
     """Count them and say it in a line; None where patients or groups keep images together, or nothing is tested.
+
+    Parameters
+    ----------
+    plan
+        The run, before it begins.
+    aloud
+        Whether a person looks on; otherwise the log hears it.
 
     Raises
     ------
@@ -32,8 +40,10 @@ def tell_near(plan: Plan) -> Near | None:
     dealt: dict[str, Any] = {"sites": plan.sites.sites, "seed": plan.run.seed}
     data = plan.sites.data
     near = near_training(source, [site_parts(source, data, index=i, **dealt) for i in range(plan.sites.sites)], data)
-    if near is not None:
-        _log.warning("%s", near)
+    if near is not None and aloud:
+        tell(near, error=True)
+    elif near is not None:
+        _log.info("%s", near)
     return near
 
 

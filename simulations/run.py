@@ -157,7 +157,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     from simulations.near import note_near, tell_near  # noqa: PLC0415
 
     engine = _engine(plan.experiment)
-    near = tell_near(plan)
+    near = tell_near(plan, aloud=progress)
     try:
         if progress:
             with RunProgress(plan.out, rounds=plan.run.rounds, sites=_trained_at(plan)):

@@ -249,8 +249,11 @@ def refused(tmp_path: Path, *more: str, arm: str = "svm", file: Path | None = No
 
 
 def test_what_cannot_be_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for more, said in (("keys.policy=shared", r"keys\.policy.*reads plain images"), ("data.source=hidden", "hidden")):
-        asked = settings(tmp_path / "none", "federation=svm", more)
+    for more, said in (
+        (["keys.policy=shared"], r"keys\.policy.*reads plain images"),
+        (["keys.policy=none", "data.source=hidden"], "a baseline that reads plain images, and these are hidden"),
+    ):
+        asked = settings(tmp_path / "none", "federation=svm", *more)
         with pytest.raises(ConfigError, match=said):
             go(asked, tmp_path / "run")
     monkeypatch.setattr(limits, "MOST_IMAGES", 60)
