@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from labelled_trees import put
 from PIL import Image
+from planned_site import MakePlan, setup
 
 from crypto.imaging import preprocess
 from fl_client.data import neighbours, similar
@@ -24,6 +25,7 @@ from fl_client.data.similar import SIDE, alike, components, has_neighbour, small
 from fl_client.data.source import Source, open_source
 from fl_client.data.standing import settings_of
 from fl_client.export.cards import _grouping, _told_of_similar
+from fl_client.site import Site
 from medveil.errors import ConfigError, DataError, MedVeilError
 
 T = 0.93
@@ -128,7 +130,7 @@ def test_what_is_near_the_threshold_is_decided_exactly() -> None:
 
 def test_memory_is_bounded_however_many_look_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(similar, "_BLOCK", 64)
-    images = np.repeat(smooth(1, 0).reshape(1, -1), 500, axis=0)
+    images = np.repeat(smooth(1, 0).reshape(1, -1), 150, axis=0)
     most = []
     joined = similar._joined
 
@@ -401,3 +403,27 @@ def test_the_small_version_is_pillows_own() -> None:
     right = Image.fromarray(colour).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     assert np.array_equal(small(colour), np.asarray(right).ravel())
     assert np.array_equal(small(colour[..., 0]), preprocess.to_square(colour[..., 0], size=SIDE, channels=1).ravel())
+
+
+def test_a_hospital_says_it_keeps_what_was_found_and_tells_it_coarsely(
+    tmp_path: Path, copied: Bytes, planned: MakePlan, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = npz(tmp_path / "h.npz", copied)
+    settings = ["sites=1", "cipher.block=4", "data.image_size=16", f"data.path={config.path}", "data.classes=null"]
+    for group_by in ("null", "similar"):
+        plan = planned(*settings, f"data.group_by={group_by}")
+        with caplog.at_level("WARNING", logger="medveil.site"):
+            caplog.clear()
+            neighbours._found.clear()
+            site = Site(plan.run, setup(plan, tmp_path / group_by))
+        said = [each.message for each in caplog.records if "look" in each.message]
+        assert len(said) == 1
+        assert (tmp_path / group_by / FILE).is_file()
+        near = site.images.near()
+        if group_by == "similar":
+            assert "30 images in 10 groups, the largest of 3" in said[0]
+            assert near is None
+        else:
+            assert near is not None
+            assert said == [f"site-1: {near}"]
+            assert near.near > 0

@@ -162,7 +162,7 @@ def test_they_learn(world: Path) -> None:
         assert summary(world, arm)["accuracy"] > summary(world, arm)["majority_rate"] + 0.15
 
 
-@pytest.mark.parametrize("cells", [SIDE * SIDE, SIDE * SIDE * 7])
+@pytest.mark.parametrize("cells", [SIDE * SIDE * 5, SIDE * SIDE * 23])
 def test_chunks_change_no_answer(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
     monkeypatch.setattr(pooled, "_CELLS", cells)
     go(as_experiment(settings(world / "a.npz"), ARMS["nearest-neighbour"], 0), tmp_path / "r")
