@@ -24,6 +24,7 @@ from simulations.arms import ARMS, as_experiment
 from simulations.baselines import cnn, limits, pooled
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig
+from simulations.confs import find_conf
 from simulations.predictions import load_predictions
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.run import resume_experiment, run_experiment
@@ -162,10 +163,13 @@ def test_they_learn(world: Path) -> None:
         assert summary(world, arm)["accuracy"] > summary(world, arm)["majority_rate"] + 0.15
 
 
-@pytest.mark.parametrize("cells", [SIDE * SIDE * 5, SIDE * SIDE * 23])
-def test_chunks_change_no_answer(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: int) -> None:
-    monkeypatch.setattr(pooled, "_CELLS", cells)
-    go(as_experiment(settings(world / "a.npz"), ARMS["nearest-neighbour"], 0), tmp_path / "r")
+@pytest.mark.parametrize(("images_held", "more"), [(5, []), (23, ["data.views=0"]), (999, ["data.augment=light"])])
+def test_neither_chunks_nor_views_change_an_answer(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images_held: int, more: list[str]
+) -> None:
+    monkeypatch.setattr(pooled, "_CELLS", SIDE * SIDE * images_held)
+    more = [*more, "data.views=3"] if "data.augment=light" in more else more
+    go(as_experiment(settings(world / "a.npz", *more), ARMS["nearest-neighbour"], 0), tmp_path / "r")
     there = answers(world / "nearest-neighbour" / "seed-0")
     assert all(np.array_equal(each, there[site]) for site, each in answers(tmp_path / "r").items())
 
@@ -322,3 +326,11 @@ def test_a_comparison_shows_them_apart_and_pairs_each_arm_with_the_best(world: P
         cells = {row["arm"]: row for row in csv.DictReader(stream)}
     assert (cells["plain"]["best_baseline"], cells["svm"]["best_baseline"]) == (best, "")
     assert float(cells["cnn"]["cpu_seconds"]) > 0
+
+
+def test_the_comparisons_that_come_with_us_carry_them_and_split_by_group() -> None:
+    for name in ("seed-paper", "brain-mri", "histology", "pneumonia"):
+        config = load_config(ExperimentConfig, find_conf(name))
+        assert set(BASELINES) <= set(config.compare.arms) <= set(ARMS)
+        table = None if name == "pneumonia" else "labels.csv"
+        assert (config.data.labels, config.data.group_by) == (table, table and "group")
