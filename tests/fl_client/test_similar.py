@@ -207,6 +207,11 @@ def test_copies_stay_together_in_every_split(tmp_path: Path, copied: Bytes) -> N
     source = open_source(config)
     assert groups_of(source) == [[i, i + 10, i + 20] for i in range(10)]
     assert source.similar == (T, 10, 3)
+    patients = npz(tmp_path / "p.npz", copied, patient=np.r_[0, 0, np.arange(2, 30)])
+    patients.group_by = "patient+similar"
+    assert groups_of(open_source(patients)) == [[0, 1, 10, 11, 20, 21], *([i, i + 10, i + 20] for i in range(2, 10))]
+    patients.group_by = "none"
+    assert len(groups_of(open_source(patients))) == 30
     said = "images that look alike (correlation above 0.93) stay together: 30 images in 10 groups, the largest of 3"
     assert said in source.remarks
     for test in ("common", "partitioned"):
