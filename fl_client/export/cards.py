@@ -12,7 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_client.export.calibration import FEWEST, PRIOR
+from fl_client.export.cells import count as _count
+from fl_client.export.cells import names as _names
+from fl_client.export.cells import number as _number
+from fl_client.export.cells import table as _table
+from fl_client.export.cells import text as _text
 from fl_client.export.described import otherwise_of, preparation_of
+from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
 from models.policy import Policy
 
@@ -83,8 +89,8 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- prepared in way {preparation_of(facts)} of MedVeil's: a model is asked about images prepared so",
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
-        f"- kept together by every split: {_grouping(data)}",
-        *_told_of_similar(data, smallest),
+        f"- kept together by every split: {grouping(data)}",
+        *told_of_similar(data, smallest),
         *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
         # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
@@ -290,30 +296,6 @@ def _optimiser(train: Mapping[str, Any]) -> str:
     )
 
 
-def _grouping(data: Mapping[str, Any]) -> str:
-    named = data["group_by"] or ""
-    alike = named == "similar" or named.endswith("+similar")
-    named = "" if named == "similar" else named.removesuffix("+similar")
-    default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else ""
-    kept = "" if named == "none" else f"images of one {_text(named)}" if named else default
-    return " and ".join(filter(None, (kept, "images that look alike" if alike else ""))) or "nothing"
-
-
-def _told_of_similar(data: Mapping[str, Any], smallest: int) -> list[str]:
-    """What joining images that look alike came to, or what leaving them apart did; an older MedVeil told neither."""
-    joined, near = data.get("similar"), data.get("near")
-    if joined:
-        groups, largest = _count(joined["groups"], smallest), _count(joined["largest"], smallest)
-        alike = f"grey 48x48 versions correlate above {joined['threshold']:g}"
-        return [f"- look alike where {alike}: {groups} groups of the images read, the largest of {largest}"]
-    if not near:
-        return []
-    if near["skipped"]:
-        return [f"- test images that look like a training image: not counted, {_text(near['skipped'])}"]
-    told = f"{_count(near['near'], smallest)} of {_count(near['test'], smallest)}"
-    return [f"- test images that look like a training image (correlation above {near['threshold']:g}): {told}"]
-
-
 def _split(split: Mapping[str, Any]) -> str:
     if split["kind"] != "official":
         return "drawn by MedVeil"
@@ -325,27 +307,3 @@ def _split(split: Mapping[str, Any]) -> str:
 def _told_of_groups(data: Mapping[str, Any], smallest: int) -> list[str]:
     lone = f"- images that carry nothing to be kept together by: {_count(data['ungrouped'], smallest)}"
     return [lone, *(f"- warning: {_text(warning)}" for warning in data["warnings"])]
-
-
-def _count(count: int, smallest: int) -> str:
-    return f"fewer than {smallest}" if count < smallest else str(count)
-
-
-def _number(value: float | None, *, whole: bool = False) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value:.0f}" if whole else f"{value:.3f}"
-
-
-def _names(classes: Sequence[str]) -> str:
-    return ", ".join(_text(name) for name in classes)
-
-
-def _text(text: str) -> str:
-    """Text that comes from a configuration, as it is in Markdown."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in text)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -24,7 +24,7 @@ from fl_client.data.partition import Parts, grouped_by, site_parts
 from fl_client.data.similar import SIDE, alike, components, has_neighbour, small
 from fl_client.data.source import Source, open_source
 from fl_client.data.standing import settings_of
-from fl_client.export.cards import _grouping, _told_of_similar
+from fl_client.export.together import grouping, told_of_similar
 from fl_client.site import Site
 from medveil.errors import ConfigError, DataError, MedVeilError
 
@@ -384,7 +384,7 @@ def test_an_image_that_cannot_be_read_is_like_none(tmp_path: Path) -> None:
 
 def test_the_data_card_says_it() -> None:
     def grouped(source: str, group_by: str | None) -> str:
-        return _grouping({"source": source, "group_by": group_by})
+        return grouping({"source": source, "group_by": group_by})
 
     assert grouped("images", "similar") == "images that look alike"
     assert grouped("images", "patient+similar") == "images of one patient and images that look alike"
@@ -392,15 +392,15 @@ def test_the_data_card_says_it() -> None:
     assert grouped("dicom", "none+similar") == "images that look alike"
     assert (grouped("images", None), grouped("dicom", "none")) == ("nothing", "nothing")
     joined = {"similar": {"threshold": 0.9, "groups": 1590, "largest": 0}, "near": None}
-    assert _told_of_similar(joined, 10) == [
+    assert told_of_similar(joined, 10) == [
         "- look alike where grey 48x48 versions correlate above 0.9: 1590 groups of the images read, the largest of "
         "fewer than 10"
     ]
     near = {"similar": None, "near": {"threshold": 0.93, "near": 20, "test": 100, "skipped": ""}}
-    assert _told_of_similar(near, 10) == [
+    assert told_of_similar(near, 10) == [
         "- test images that look like a training image (correlation above 0.93): 20 of 100"
     ]
-    assert _told_of_similar({}, 10) == []
+    assert told_of_similar({}, 10) == []
 
 
 def test_the_small_version_is_pillows_own() -> None:
