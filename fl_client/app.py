@@ -272,6 +272,11 @@ def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:
     return _simulated_site(run.to_json(), sites.to_json(), index, 0)
 
 
+def simulated_setup(run: RunConfig, sites: SimulatedSites, index: int) -> SiteSetup:
+    """What a site of a simulation brings, without the model: for who needs its images alone."""
+    return _simulated_setup(run, sites, index, 0)
+
+
 def site_name(index: int) -> str:
     """What the simulated site of a partition is called."""
     return f"site-{index + 1}"
@@ -280,8 +285,11 @@ def site_name(index: int) -> str:
 @functools.lru_cache(maxsize=_OPEN_SITES)
 def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Site:
     run = RunConfig.from_json(run_json)
-    settings = SimulatedSites.from_json(sites_json)
     run.run = run_uuid(run.run, flower_run_id)
+    return Site(run, _simulated_setup(run, SimulatedSites.from_json(sites_json), index, flower_run_id))
+
+
+def _simulated_setup(run: RunConfig, settings: SimulatedSites, index: int, flower_run_id: int) -> SiteSetup:
     if not 0 <= index < settings.sites:
         raise ConfigError(
             f"partition {index} of {settings.sites}", where="partition-id", cure="start as many as 'sites'"
@@ -299,7 +307,7 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
     if run.keys not in cipher_keys:
         raise ConfigError(f"'{run.keys}' is no key policy", where="keys", cure=f"one of {', '.join(cipher_keys)}")
     data = _data_in(folder, settings.data)
-    setup = SiteSetup(
+    return SiteSetup(
         name=name,
         index=index,
         sites=settings.sites,
@@ -312,7 +320,6 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
         device=pick_device(settings.device),
         leaving=Leaving(EVERYTHING),
     )
-    return Site(run, setup)
 
 
 def _data_in(folder: Path, data: DataConfig) -> DataConfig:

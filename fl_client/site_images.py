@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from crypto.base import ImageCipher
 from fl_client.data.alike import in_two_classes, said_of_classes
 from fl_client.data.hidden import check_hidden
 from fl_client.data.items import by_reason
+from fl_client.data.neighbours import Near, near_training
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
@@ -40,12 +43,15 @@ class SiteImages:
         What the run stands on here.
     skipped : tuple of Skipped
         Files left out at this site; of a data set that several share, only those of its own share.
+    near : callable
+        Counts the test images of this site that look like one it trains on.
     """
 
     source: Source
     store: EncryptedStore
     basis: SiteBasis
     skipped: tuple[Skipped, ...]
+    near: Callable[[], Near | None]
 
     @property
     def copies_judged(self) -> bool:
@@ -68,7 +74,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     ConfigError, DataError, StorageError, KeyMaterialError
         The site's images, settings, disk or key cannot serve this run, or the images changed since it began.
     """
-    source = open_source(setup.data) if setup.source is None else setup.source
+    source = open_source(setup.data, folder=setup.folder) if setup.source is None else setup.source
     _refuse_others(source, run)
     if setup.judge is not None:
         setup.judge(len(source))
@@ -88,7 +94,8 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     shared = set(source.skipped) if setup.sites > 1 else set()
     copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
     skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
-    images = SiteImages(source, store, basis, skipped)
+    near = functools.partial(near_training, source, [parts], setup.data, folder=setup.folder)
+    images = SiteImages(source, store, basis, skipped, near)
     _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
     return images
@@ -128,6 +135,10 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
         _log.warning("%s: %s", site, warning)
     _tell_alike(images, setup)
+    # A simulation opens the images for its sites, and counts over all of them.
+    near = images.near() if setup.source is None else None
+    if near is not None:
+        _log.warning("%s: %s", site, near)
     if missing:
         _log.warning("%s has no training image of %s", site, ", ".join(missing))
 

@@ -78,7 +78,10 @@ class Commands:
             server_address=address,
             insecure=authority is None,
             root_certificates=None,
-            interceptors=[RuntimeVersionHttpInterceptor(component_name=_COMPONENT), *([_Shown(shown)] if shown else [])],
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name=_COMPONENT),
+                *([_Shown(shown)] if shown else []),
+            ],
         )
         # Flower's own would ask the proxy that the environment names, and show it the secret.
         self._client._client.close()

@@ -7,6 +7,7 @@ import difflib
 from dataclasses import dataclass
 
 from medveil.errors import ConfigError
+from simulations.baselines.names import BASELINES, TEXTS
 from simulations.config import ExperimentConfig
 
 
@@ -23,7 +24,7 @@ class Arm:
     scheme
         Image cipher, or None for the experiment's own.
     federation
-        federated, local-only or centralised.
+        federated, local-only or centralised, or one of the baselines.
     twin
         Name of the arm on plaintext that it equals in theory.
     """
@@ -36,6 +37,11 @@ class Arm:
     scheme: str | None = None
     federation: str = "federated"
     twin: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is no ViT, and no federation: what a model has to beat."""
+        return self.federation in BASELINES
 
 
 _ALL = (
@@ -84,6 +90,10 @@ _ALL = (
         keys="shared",
         init="public",
         scheme="aes-ctr",
+    ),
+    *(
+        Arm(name=name, text=f"baseline: {text}, plain images pooled over sites", federation=name)
+        for name, text in TEXTS.items()
     ),
 )
 ARMS = {arm.name: arm for arm in _ALL}

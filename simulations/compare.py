@@ -13,7 +13,7 @@ from medveil import plain
 from medveil.claims import claimed
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
-from medveil.files import make_folder, write_text
+from medveil.files import make_folder, read_json, write_text
 from medveil.tied import end_all, run_tied
 from medveil.yaml_core import written_yaml
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
@@ -126,7 +126,10 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, jobs: int
     from simulations.standing import common  # noqa: PLC0415
 
     basis = common([run for row in rows for run in row.runs])
-    return Comparison(folder=out, report=write_comparison(out, rows, basis=basis), failed=failed)
+    page = write_comparison(out, rows, basis=basis)
+    for told in read_json(out / "compare.json")["near"]:
+        plain.say(console, told)
+    return Comparison(folder=out, report=page, failed=failed)
 
 
 def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:
@@ -189,4 +192,4 @@ def _is_finished(folder: Path) -> bool:
 
 def _row(arm: Arm, planned: list[_Job]) -> ArmResult:
     runs = [job.folder for job in planned if job.arm is arm and _is_finished(job.folder)]
-    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs)
+    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs, baseline=arm.is_baseline)

@@ -22,6 +22,7 @@ from medveil.log import logger
 from medveil.paths import weights_file
 from models.policy import Policy, check_policy, resolve_policy
 from models.saved import weights_in
+from simulations.baselines.names import BASELINES
 
 if TYPE_CHECKING:
     from flwr.app import UserConfig
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
-FEDERATIONS = ("federated", "local-only", "centralised")
+FEDERATIONS = ("federated", "local-only", "centralised", *BASELINES)
 
 
 @dataclass
@@ -59,7 +60,11 @@ class ExperimentOutline(RunOutline):
     sites: int = again(RunOutline, "sites", default=4, words="Hospitals the data are dealt to.")
     engine: str = field(default="inprocess", metadata={"help": "inprocess, or flower: Flower's simulation on Ray."})
     federation: str = field(
-        default="federated", metadata={"help": "federated, or the baselines local-only and centralised."}
+        default="federated",
+        metadata={
+            "help": "federated; its baselines local-only and centralised; or, on plain images pooled over sites, "
+            "nearest-neighbour, svm or cnn."
+        },
     )
     device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:N or auto."})
     threads: int = field(default=0, metadata={"help": "Torch threads of a site; 0 leaves torch's default."})
@@ -197,6 +202,12 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         config.cipher.negate = False
     if config.federation == "centralised":
         config.sites, config.data.partition.kind = 1, "iid"
+    if config.federation in BASELINES and config.keys.policy != "none":
+        problem = f"is {config.keys.policy}, and the baseline {config.federation} reads plain images"
+        raise ConfigError(problem, where="keys.policy", cure="none")
+    if config.federation in BASELINES and config.data.source == "hidden":
+        problem = f"is {config.federation}, a baseline that reads plain images, and these are hidden"
+        raise ConfigError(problem, where="federation", cure="give the originals")
     if config.federation == "local-only":
         config.server.strategy = "local-only"
     if config.data.source == "phantoms":

@@ -16,6 +16,7 @@ from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
 from medveil.plain import working
+from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.folders import MANIFEST, begun, held, read_manifest
 from simulations.left_out import LeftOut, read_left_out
@@ -141,6 +142,11 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
 
 def check_model(plan: Plan) -> None:
     """Refuse here, before an earlier run is removed and images are hidden, what no server could build (ConfigError)."""
+    if plan.experiment.federation in BASELINES:
+        from simulations.baselines.limits import check_baseline  # noqa: PLC0415
+
+        check_baseline(plan)
+        return
     from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
     from models.sizes import skeleton  # noqa: PLC0415
 
@@ -148,10 +154,13 @@ def check_model(plan: Plan) -> None:
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
-    engine = _engine(plan.experiment.engine)
+    from simulations.near import note_near, tell_near  # noqa: PLC0415
+
+    engine = _engine(plan.experiment)
+    near = tell_near(plan, aloud=progress)
     try:
         if progress:
-            with RunProgress(plan.out, rounds=plan.run.rounds, sites=plan.sites.sites):
+            with RunProgress(plan.out, rounds=plan.run.rounds, sites=_trained_at(plan)):
                 engine(plan, resume)
         else:
             engine(plan, resume)
@@ -166,14 +175,24 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     note_split(plan.out)
     write_examples(plan)
     add_intervals(plan.out)
+    note_near(plan.out, near)
     page = report(plan.out)
     summary = read_summary(plan.out / "summary.json")
     partial = bool(read_manifest(plan.out).get("left_out"))
     return Finished(folder=plan.out, summary=summary, report=page, left_out=read_left_out(plan.out), partial=partial)
 
 
-def _engine(name: str) -> Callable[[Plan, bool], None]:
-    if name == "flower":
+def _trained_at(plan: Plan) -> int:
+    """At how many places something trains."""
+    return 1 if plan.experiment.federation in BASELINES else plan.sites.sites
+
+
+def _engine(experiment: ExperimentConfig) -> Callable[[Plan, bool], None]:
+    if experiment.federation in BASELINES:
+        from simulations.baselines.run import run_baseline  # noqa: PLC0415
+
+        return lambda plan, resume: run_baseline(plan, resume=resume)
+    if experiment.engine == "flower":
         from simulations.engines.flower import run_flower  # noqa: PLC0415 - Ray is an extra
 
         return lambda plan, resume: run_flower(plan, resume=resume)

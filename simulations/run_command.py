@@ -143,7 +143,9 @@ def configured(arguments: argparse.Namespace) -> ExperimentConfig:
 
 def print_result(summary: dict[str, Any]) -> None:
     """Say in one line what a run came to."""
-    parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
+    parts = [f"{summary['name']}: {summary['status']}"]
+    if not (summary.get("baseline") or {}).get("deterministic"):
+        parts[0] += f" after {summary['rounds']} rounds"
     for key in ("accuracy", "balanced_accuracy", "auroc"):
         value = summary[key]
         if isinstance(value, float):

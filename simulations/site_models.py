@@ -24,6 +24,7 @@ from medveil.config import from_mapping
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.wire import Tensors
 from models.travel import tensors
+from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan
 from simulations.run import MANIFEST, read_manifest
 
@@ -85,6 +86,8 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=run, cure="'medveil-site export' is for real sites")
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
+    if config.federation in BASELINES:
+        raise ConfigError(f"is of the baseline {config.federation}, which leaves no Vision Transformer", where=run)
     names = [site_name(index) for index in range(config.sites)]
     chosen = names[0] if site is None else site
     if chosen not in names:

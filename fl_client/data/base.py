@@ -16,12 +16,12 @@ import numpy.typing as npt
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.channels import Form, settle
-from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.config import SIMILAR, DataConfig, check_data_config, joins_similar
 from fl_client.data.folders import Listing, list_files
 from fl_client.data.items import Item, Skipped, group_names, one_class, said
 from fl_client.data.labels import group_name, tidy
 from fl_client.data.parts_named import said_of_split
-from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test
+from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test, said_of_similar
 from fl_client.data.splits import limited
 from medveil.errors import ConfigError, DataError
 
@@ -37,6 +37,14 @@ class HiddenUnder(NamedTuple):
     block: int
     fingerprint: str
     derivation: int = FIRST_DERIVATION
+
+
+class Similar(NamedTuple):
+    """Groups of images that look alike: above which correlation, how many, and the images of the largest."""
+
+    threshold: float
+    groups: int
+    largest: int
 
 
 class Stamp(NamedTuple):
@@ -71,6 +79,8 @@ class Source(ABC):
         Images that should carry what groups them and do not, where a warning tells of them.
     split : str
         ``official`` where the images bring parts that are kept, else ``drawn``.
+    similar : Similar or None
+        The groups that ``data.group_by: similar`` made, where it was asked for.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
     prepared : int
@@ -88,6 +98,7 @@ class Source(ABC):
     said: tuple[str, ...] = ()
     ungrouped: int = 0
     split: str = "drawn"
+    similar: Similar | None = None
     hidden: HiddenUnder | None = None
     prepared: int = preprocess.VERSION
     _identity: str | None = None
@@ -116,9 +127,28 @@ class Source(ABC):
         DataError
             The file is missing, cut, corrupt, not an image, or smaller than ``data.min_side``.
         """
+        pixels = self.decoded(index)
+        return preprocess.to_square(pixels, size=self.size, channels=self.channels)
+
+    def decoded(self, index: int) -> Bytes:
+        """One image as its file has it, windowed and not resized: uint8 (H, W) or (H, W, 3); errors as `read`."""
         pixels = self._decode(index)
         self._check_side(pixels, index)
-        return preprocess.to_square(pixels, size=self.size, channels=self.channels)
+        return pixels
+
+    def take_groups(self, numbers: Sequence[int], threshold: float) -> None:
+        """Let images of one number be a group, whatever each was of before; an image alone stays what it was."""
+        images: dict[int, list[int]] = {}
+        for i, number in enumerate(numbers):
+            images.setdefault(number, []).append(i)
+        # Named by its first image: the same at every site and in every process.
+        named = {number: f"{SIMILAR}:{self.items[own[0]].id}" for number, own in images.items() if len(own) > 1}
+        self.items = tuple(
+            item._replace(group=named.get(number, item.group)) for item, number in zip(self.items, numbers, strict=True)
+        )
+        self.similar = Similar(threshold, len(images), max(map(len, images.values()), default=0))
+        self._group_names = None
+        self.remarks = tuple(self._remarks())
 
     def group_names(self, ids: Iterable[str]) -> list[str]:
         """What names the group of each of some images: see `fl_client.data.items.group_names`."""
@@ -164,6 +194,9 @@ class Source(ABC):
     def _list(self, *, also: str = "") -> Listing:
         """The labelled files of the folder; what is to be said of them, `_finish` says. As `list_files`."""
         self._listing = list_files(self.path, self._config, also=also)
+        if joins_similar(self._config) and self._config.group_by in self._listing.columns:
+            problem = f"has a column '{self._config.group_by}', which as data.group_by means images that look alike"
+            raise DataError(problem, where=self.path / (self._config.labels or ""), cure="rename the column")
         return self._listing
 
     def _finish(self, items: Sequence[Item], *, default_size: int) -> None:
@@ -209,6 +242,8 @@ class Source(ABC):
             yield split
         named = self._listing.labels if self._listing is not None else ()
         drawn = 1 + (self._config.validation > 0) + (self._config.test > 0)
+        if self.similar is not None:
+            yield said_of_similar(self.similar, images=len(self.items))
         yield from said_of_classes(self.items, self.classes, named, parts=drawn)
         yield from said_of_groups(self.items)
         yield from said_of_no_test(self.items, self._config.test)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, joins_similar, named_group
 from fl_client.data.labels import group_name
 from fl_client.data.table import Table, read_table
 from medveil.errors import DataError
@@ -70,10 +70,10 @@ def refuse_leak(table: Table, files: Named, path: Path, config: DataConfig, *, u
     Raises
     ------
     DataError
-        ``data.group_by`` is not set, the table has a column of groups, and one of them has several images.
+        ``data.group_by`` names no column, the table has one of groups, and one of them has several images.
     """
     column = group_column(table)
-    if column is None or config.group_by is not None or config.source not in {"images", "hidden"}:
+    if column is None or named_group(config) is not None or config.source not in {"images", "hidden"}:
         return
     alone = {id_ for id_, file in files if file.suffix.lower() in _ALONE}
     cells = [row.cells for row in table.rows]
@@ -86,8 +86,9 @@ def refuse_leak(table: Table, files: Named, path: Path, config: DataConfig, *, u
         f"its column '{shown(column)}' says which images belong together ({sum(groups.values())} images in "
         f"{len(groups)} groups), and without it one group would stand in training and test"
     )
-    right = setting("data.group_by", column) if used else _settings(path, table)
-    cure = f"write {right}, or data.group_by=none to tear groups apart knowingly"
+    also = "+similar" if joins_similar(config) else ""
+    right = setting("data.group_by", f"{column}{also}") if used else _settings(path, table)
+    cure = f"write {right}, or data.group_by=none{also} to tear groups apart knowingly"
     raise DataError(problem, where=path, cure=cure)
 
 

@@ -12,6 +12,9 @@ AUGMENTS = ("none", "light", "standard")
 SPLITS = ("official", "drawn")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
+SIMILAR = "similar"
+"""As ``data.group_by``, alone or behind ``COLUMN+``: images that look alike stay together."""
+_AND_SIMILAR = f"+{SIMILAR}"
 
 
 @dataclass
@@ -79,7 +82,15 @@ class DataConfig:
     group_by: str | None = field(
         default=None,
         metadata={
-            "help": "CSV column, DICOM attribute or npz key kept whole by every split; null: PatientID for DICOM."
+            "help": "CSV column, DICOM attribute or npz key kept whole by every split; similar: images that look alike "
+            "(data.similar), COLUMN+similar: both; null: PatientID for DICOM."
+        },
+    )
+    similar: float = field(
+        default=0.93,
+        metadata={
+            "help": "Correlation above which two images look alike, of their grey versions of 48x48 pixels: for "
+            "data.group_by=similar, and for the count of test images that look like a training image."
         },
     )
     window: list[float] | None = field(
@@ -148,6 +159,7 @@ def check_data_config(config: DataConfig) -> None:
     _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
     if not config.partition.alpha > 0:
         raise ConfigError(f"is {config.partition.alpha}", where="data.partition.alpha", cure="a number above 0")
+    _check_similar(config)
     if config.window is not None and (
         len(config.window) != 2 or not all(map(math.isfinite, config.window)) or not config.window[1] > 0
     ):
@@ -157,6 +169,29 @@ def check_data_config(config: DataConfig) -> None:
     _check_fractions(config)
     _check_views(config)
     _check_phantoms(config.phantoms)
+
+
+def named_group(config: DataConfig) -> str | None:
+    """The column, attribute or key that ``data.group_by`` names, or ``none``; None where it names none."""
+    if config.group_by == SIMILAR:
+        return None
+    return None if config.group_by is None else config.group_by.removesuffix(_AND_SIMILAR)
+
+
+def joins_similar(config: DataConfig) -> bool:
+    """Whether ``data.group_by`` keeps images together that look alike."""
+    return config.group_by == SIMILAR or (config.group_by or "").endswith(_AND_SIMILAR)
+
+
+def _check_similar(config: DataConfig) -> None:
+    if not 0 < config.similar < 1:
+        cure = "a correlation above 0 and below 1, for example 0.93"
+        raise ConfigError(f"is {config.similar}", where="data.similar", cure=cure)
+    if config.group_by == _AND_SIMILAR:
+        raise ConfigError(f"is '{_AND_SIMILAR}'", where="data.group_by", cure="similar, or COLUMN+similar")
+    if config.source == "hidden" and joins_similar(config):
+        cure = "group the originals before they are hidden, and name the column of the table"
+        raise ConfigError("is similar, and hidden images show no likeness", where="data.group_by", cure=cure)
 
 
 def _check_fractions(config: DataConfig) -> None:

@@ -13,7 +13,7 @@ from crypto.reading.dicom import DicomImage
 from crypto.reading.dicom_head import is_dicom
 from crypto.reading.look import look_at, read_head
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, named_group
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
 from medveil.errors import DataError, MedVeilError
@@ -48,7 +48,7 @@ class DicomSource(Source):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         listing = self._list()
-        self._group_by = config.group_by or "PatientID"
+        self._group_by = named_group(config) or "PatientID"
         self._from_column = self._group_by in listing.columns
         self._check_group(listing.columns)
         self.skipped = tuple(listing.skipped)

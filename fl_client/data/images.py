@@ -10,7 +10,7 @@ from crypto.reading.base import About
 from crypto.reading.look import DICOM, LastOpened, Look, Sort, look
 from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, named_group
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
 from medveil.errors import DataError, MedVeilError
@@ -68,7 +68,7 @@ class ImageSource(Source):
         channels, stamp = None if about is None else about.channels, _stamp(file.path)
         self._places += [_Place(file.path, page, channels, stamp) for page in range(pages)]
         label, site = self.classes.index(file.label), file.columns.get("site") or None
-        group = file.columns.get(self._config.group_by or "") or None
+        group = file.columns.get(named_group(self._config) or "") or None
         # Pages of one file are related even where nothing says to whom.
         group = group or (f"file:{file.id}" if pages > 1 else None)
         ids = [file.id] if pages == 1 else [f"{file.id}#{page}" for page in range(pages)]
@@ -84,9 +84,10 @@ class ImageSource(Source):
         return [place.channels for place in self._places if place.channels is not None]
 
     def _check_group(self, columns: tuple[str, ...]) -> None:
-        if self._config.group_by not in (None, "none", *columns):
+        named = named_group(self._config)
+        if named not in (None, "none", *columns):
             raise DataError(
-                f"data.group_by: there is no column '{self._config.group_by}'",
+                f"data.group_by: there is no column '{named}'",
                 where=self.path / (self._config.labels or ""),
                 cure=f"columns are {', '.join(columns)}"
                 if columns
@@ -94,7 +95,7 @@ class ImageSource(Source):
             )
 
     def _ungrouped(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        if self._config.group_by is None and "group" in columns:
+        if named_group(self._config) is None and "group" in columns:
             return (
                 "the labels have a column 'group' that data.group_by does not use: related images may be separated",
             )

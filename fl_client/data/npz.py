@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from crypto.imaging.preprocess import scale_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, named_group
 from fl_client.data.items import one_class
 from fl_client.data.npz_finite import NOT_FINITE, WRITE_NUMBERS, not_finite, refuse_lost, said_of_left
 from fl_client.data.npz_scale import Scale, scale_of
@@ -66,7 +66,7 @@ class NpzSource(Source):
 
     def _is_wanted(self, name: str) -> bool:
         """Whether an array is one of ours; what else a file holds is not read."""
-        kinds = {"images", "labels", self._config.group_by}
+        kinds = {"images", "labels", named_group(self._config)}
         return name == "classes" or name in kinds or any(name == f"{key}_{kind}" for key in _PARTS for kind in kinds)
 
     def _parts(self, arrays: Arrays) -> list[tuple[str, npt.NDArray, npt.NDArray, npt.NDArray | None]]:
@@ -107,9 +107,10 @@ class NpzSource(Source):
             )
 
     def _groups(self, arrays: Arrays, prefix: str, count: int) -> npt.NDArray | None:
-        if self._config.group_by is None:
+        named = named_group(self._config)
+        if named in (None, "none"):
             return None
-        key = prefix + self._config.group_by
+        key = f"{prefix}{named}"
         if key not in arrays or arrays[key].shape != (count,):
             raise DataError(f"has no array '{key}' with one group per image", where=self.path)
         return arrays[key]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.data.base import Item, Source
-from fl_client.data.config import DataConfig, PartitionConfig
+from fl_client.data.config import SIMILAR, DataConfig, PartitionConfig, joins_similar, named_group
 from fl_client.data.copies import Copies, copies_in
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
@@ -138,9 +138,11 @@ def _deal(items: Sequence[Item], config: DataConfig, *, sites: int, seed: int) -
 
 def grouped_by(config: DataConfig) -> str | None:
     """What images are grouped by, as ``data.group_by`` or a source's own rule has it; None for nothing."""
-    if config.group_by == "none":
-        return None
-    return config.group_by or ("PatientID" if config.source in {"dicom", "hidden", "phantoms"} else None)
+    named = named_group(config) or ("PatientID" if config.source in {"dicom", "hidden", "phantoms"} else None)
+    named = None if named == "none" else named
+    if not joins_similar(config):
+        return named
+    return SIMILAR if named is None else f"{named}+{SIMILAR}"
 
 
 def _common_test(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from fl_client.data.config import DataConfig, PhantomConfig, check_data_config
+from fl_client.data.config import DataConfig, PhantomConfig, check_data_config, named_group
 from fl_client.data.dicom import DicomSource
 from fl_client.data.phantom_files import SCANNERS, Patient, write_phantom
 from fl_client.data.rng import generator
@@ -37,7 +37,7 @@ class PhantomSource(DicomSource):
 
     def __init__(self, config: DataConfig) -> None:
         check_data_config(config)
-        if config.labels is not None or config.group_by not in (None, "PatientID"):
+        if config.labels is not None or named_group(config) not in (None, "PatientID"):
             raise ConfigError("phantoms bring labels and patients of their own", where="data.labels, data.group_by")
         draw_phantoms(Path(config.path or "").expanduser().resolve(), config.phantoms)
         names = config.classes or list(CLASSES[: config.phantoms.classes])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from fl_client.data.config import SIMILAR
 from fl_client.data.items import Item
 from medveil.plain import shown
 
 _MOST_TOLD = 5
 _LONGEST = 80
 _LARGE = 0.5
+_ALIKE = f"{SIMILAR}:"
 _FEW = 8
 
 
@@ -62,13 +64,25 @@ def said_of_no_test(items: Iterable[Item], test: float) -> list[str]:
     ]
 
 
+def said_of_similar(groups: tuple[float, int, int], *, images: int) -> str:
+    """What joining images that look alike came to: by which correlation, into how many groups, the largest of which."""
+    threshold, count, largest = groups
+    told = f"{images} images in {count} groups, the largest of {largest}"
+    return f"images that look alike (correlation above {threshold:g}) stay together: {told}"
+
+
 def said_of_groups(items: Sequence[Item]) -> list[str]:
     """That one group holds most images, where it does: a placeholder, as anonymised sets have it, and no patient."""
     groups = Counter(item.group for item in items if item.group is not None)
-    if len(groups) < 2 or len(items) < _FEW:
+    if not groups or len(items) < _FEW:
         return []
     name, times = groups.most_common(1)[0]
     if times <= _LARGE * len(items):
+        return []
+    if name is not None and name.startswith(_ALIKE):
+        told = f"{times} of {len(items)} images look alike, directly or through others, and stay in one part"
+        return [f"{told}: raise data.similar"]
+    if len(groups) < 2:
         return []
     told = f"group '{shown(name, most=_LONGEST)}' holds {times} of {len(items)} images, which stay in one part"
     return [f"{told}: if it is no patient, set data.group_by to what tells patients apart, or to none"]

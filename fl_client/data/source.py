@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from fl_client.data.base import Bytes, Item, Skipped, Source
-from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.config import DataConfig, check_data_config, joins_similar
 from fl_client.data.dicom import DicomSource
 from fl_client.data.hidden import HiddenSource
 from fl_client.data.images import ImageSource
+from fl_client.data.neighbours import join_similar
 from fl_client.data.npz import NpzSource
 from fl_client.data.phantoms import PhantomSource
 
@@ -26,8 +28,15 @@ KINDS: dict[str, type[Source]] = {
 """Every source by its name in ``data.source``."""
 
 
-def open_source(config: DataConfig) -> Source:
+def open_source(config: DataConfig, *, folder: Path | None = None) -> Source:
     """Open the source a configuration names; phantoms are drawn first if they are not there.
+
+    Parameters
+    ----------
+    config
+        The images.
+    folder
+        Where to keep which images look alike, for the next time; None keeps nothing.
 
     Raises
     ------
@@ -37,7 +46,10 @@ def open_source(config: DataConfig) -> Source:
         The folder or file is missing, empty, wrongly labelled, or holds no usable image.
     """
     check_data_config(config)
-    return KINDS[config.source](config)
+    source = KINDS[config.source](config)
+    if joins_similar(config):
+        join_similar(source, config, folder=folder)
+    return source
 
 
 def read_many(source: Source, indices: Iterable[int]) -> Bytes:

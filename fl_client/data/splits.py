@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fl_client.data.config import SIMILAR
 from fl_client.data.items import Item
 from fl_client.data.rng import generator
 from medveil.errors import DataError
@@ -57,6 +58,9 @@ class Groups:
         """
         if by is None or len(self.members) == self.sizes.sum():
             return otherwise
+        if by.endswith(SIMILAR):
+            told = f"{self.sizes.sum()} images are {len(self.members)} groups of such that look alike"
+            return f"{told}: raise data.similar, or {otherwise}"
         told = f"{self.sizes.sum()} images bear {len(self.members)} different {shown(by, most=_LONGEST)}"
         right = "set data.group_by to what does, or to none"
         return f"{told}: if that does not tell patients apart, {right}; if it does, {otherwise}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from crypto.imaging import preprocess
 from fl_client.data.base import Source
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, joins_similar
 from fl_client.data.contents import contents_of
 from fl_client.data.partition import Parts, grouped_by
 from fl_client.data.splits import PARTS
@@ -87,6 +87,8 @@ def settings_of(source: Source, config: DataConfig, *, seed: int) -> dict[str, A
         "data.partition.alpha": float(partition.alpha),
         "data.partition.test": partition.test,
         "data.partition.min_per_site": partition.min_per_site,
+        # Of an older run, and of one that does not ask for it, it decides nothing.
+        **({"data.similar": float(config.similar)} if joins_similar(config) else {}),
         "preparation": preprocess.VERSION,
         "dealing": DEALING,
     }

@@ -12,7 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_client.export.calibration import FEWEST, PRIOR
+from fl_client.export.cells import count as _count
+from fl_client.export.cells import names as _names
+from fl_client.export.cells import number as _number
+from fl_client.export.cells import table as _table
+from fl_client.export.cells import text as _text
 from fl_client.export.described import otherwise_of, preparation_of
+from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
 from models.policy import Policy
 
@@ -89,7 +95,8 @@ def data_card(facts: Mapping[str, Any]) -> str:
         f"- prepared in way {preparation_of(facts)} of MedVeil's: a model is asked about images prepared so",
         f"- shortest side accepted: {data['min_side']} pixels",
         f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
-        f"- kept together by every split: {_grouping(data)}",
+        f"- kept together by every split: {grouping(data)}",
+        *told_of_similar(data, smallest),
         *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
         f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
         *([] if "two_classes" not in data else [f"{_TWO_LABELS}: {_count(data['two_classes'], smallest)}"]),
@@ -308,13 +315,6 @@ def _optimiser(train: Mapping[str, Any]) -> str:
     )
 
 
-def _grouping(data: Mapping[str, Any]) -> str:
-    if data["group_by"] == "none":
-        return "nothing"
-    default = "the patient (PatientID)" if data["source"] in {"dicom", "hidden"} else "nothing"
-    return f"images of one {_text(data['group_by'])}" if data["group_by"] else default
-
-
 def _split(split: Mapping[str, Any]) -> str:
     if split["kind"] != "official":
         return "drawn by MedVeil"
@@ -326,27 +326,3 @@ def _split(split: Mapping[str, Any]) -> str:
 def _told_of_groups(data: Mapping[str, Any], smallest: int) -> list[str]:
     lone = f"- images that carry nothing to be kept together by: {_count(data['ungrouped'], smallest)}"
     return [lone, *(f"- warning: {_text(warning)}" for warning in data["warnings"])]
-
-
-def _count(count: int, smallest: int) -> str:
-    return f"fewer than {smallest}" if count < smallest else str(count)
-
-
-def _number(value: float | None, *, whole: bool = False) -> str:
-    if value is None:
-        return "not measured"
-    return f"{value:.0f}" if whole else f"{value:.3f}"
-
-
-def _names(classes: Sequence[str]) -> str:
-    return ", ".join(_text(name) for name in classes)
-
-
-def _text(text: str) -> str:
-    """Text that comes from a configuration, as it is in Markdown."""
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in text)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

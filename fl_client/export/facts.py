@@ -58,6 +58,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
     }
     fitted = calibrate(*((logits[part], labelled[part]) for part in _MEASURED), groups=groups["validation"])
     calibrated = probabilities_of(logits["test"], fitted.temperature)
+    near, alike = site.images.near(), source.similar
     interval, how = accuracy_interval(metrics, calibrated.argmax(1) == labelled["test"], groups["test"], leaving)
     return {
         "kept": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,6 +77,21 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             # Hidden images that do not say it are taken for those of the first MedVeil, as models are.
             "preparation": source.prepared or 1,
             "group_by": config.group_by,
+            "similar": None
+            if alike is None
+            else {
+                "threshold": alike.threshold,
+                "groups": leaving.count(alike.groups),
+                "largest": leaving.count(alike.largest),
+            },
+            "near": None
+            if near is None
+            else {
+                "threshold": near.threshold,
+                "near": leaving.count(near.near),
+                "test": leaving.size(labels["test"]),
+                "skipped": near.skipped,
+            },
             "split": {"kind": source.split, "official": sorted({item.split for item in source.items} - {None})},
             "augment": config.augment,
             "flip": config.flip,

@@ -6,7 +6,7 @@ from typing import Any
 
 from fl_server.deployment import progress
 from fl_server.deployment.consortium import Consortium
-from fl_server.deployment.control import ONLINE, Control, Node
+from fl_server.deployment.control import ONLINE, Control
 from fl_server.deployment.roster import ADMITTED, Member, Roster
 from fl_server.deployment.runs import Submission, state_of, submissions
 from fl_server.deployment.superlink import is_up
@@ -14,6 +14,7 @@ from medveil import processes
 from medveil.certificates import days_left, load_certificate
 from medveil.door_notes import refusals
 from medveil.errors import FederationError
+from medveil.flower_commands import Node
 from medveil.tables import plain_table
 
 _NEWEST = 10

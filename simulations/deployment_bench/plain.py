@@ -132,7 +132,8 @@ def _submitted(folder: Path, consortium: Consortium, work: Work, *, sites: int) 
             look = time.monotonic() + 60
             state = control.run(number)
             if state.finished and not out.exists():
-                raise FederationError(f"the plain app ended: {state.status}: {state.details}", where=consortium.log.with_suffix(".out"))
+                told = f"the plain app ended: {state.status}: {state.details}"
+                raise FederationError(told, where=consortium.log.with_suffix(".out"))
         if time.monotonic() > end:
             raise FederationError(f"the plain app took more than {_LONGEST_S:g} s", where="plain Flower")
         time.sleep(_POLL_S)

@@ -12,7 +12,7 @@ from medveil.files import make_folder, write_json, write_text
 from medveil.sheets import sheet_of
 from simulations.report import figures, words
 from simulations.report.links import links, relative
-from simulations.report.measured import ArmResult, Measured, Pair, Score, measure_arms
+from simulations.report.measured import ArmResult, Baseline, Measured, Pair, Score, measure_arms
 from simulations.report.page import as_yaml, render
 from simulations.report.record import number, read_run, section
 
@@ -39,6 +39,7 @@ _HEADS = (
     "majority",
     "same answers as twin",
     "equivalence",
+    "above the best baseline",
     "wrong key AUROC",
     "public stem AUROC",
     "time",
@@ -71,7 +72,8 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
         A run folder cannot be read, or the folder not be written.
     """
     folder = make_folder(folder)
-    arms = measure_arms(rows)
+    # What has to be beaten stands below what has to beat it.
+    arms = sorted(measure_arms(rows), key=lambda each: each.arm.baseline)
     title, setting = _setting(arms)
     document = {
         "format": "medveil-comparison",
@@ -79,6 +81,7 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
         "name": title,
         "setting": setting,
         "basis": dict(basis or {}),
+        "near": near_duplicates(arms),
         "arms": [_as_data(each) for each in arms],
     }
     flat = [_flat(each) for each in arms]
@@ -90,6 +93,11 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
         "arms": arms,
         "panels": _panels(arms),
         "pairs": [_pair_words(each) for each in arms if each.pair],
+        "seeds_of": seeds_of,
+        "beside": [(each, each.strongest) for each in arms if each.strongest],
+        "groups": [(name, own) for name, own in _grouped(arms) if own],
+        "has_baselines": any(each.baseline for each in arms),
+        "near": near_duplicates(arms),
         "curves": _curves(arms),
         "has_thief": any(value is not None for each in arms for one in each.thief.values() for value in one.values()),
         "runs": [(each, _run_links(folder, each)) for each in arms],
@@ -101,11 +109,30 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
     return path
 
 
+def near_duplicates(arms: Sequence[Measured]) -> list[str]:
+    """What the runs said of test images that look like a training image, once where all seeds say the same."""
+    # Of arms that deal images to another number of sites the split may differ: the first arm's is told.
+    by_seed = {seed: said for each in reversed(arms) for seed, said in each.near.items()}
+    if len(set(by_seed.values())) == 1:
+        return [next(iter(by_seed.values()))]
+    return [f"seed {seed}: {said}" for seed, said in sorted(by_seed.items())]
+
+
+def _grouped(arms: Sequence[Measured]) -> list[tuple[str, list[Measured]]]:
+    """The arms, and below them the baselines under a heading of their own."""
+    told = "Baselines: plain images pooled over sites, on the same split; no federation and no key"
+    return [("", [each for each in arms if not each.baseline]), (told, [each for each in arms if each.baseline])]
+
+
 def _curves(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
     """Validation over rounds, one line for each arm: the mean of its seeds."""
     made = []
     for measure, heading, title in _CURVES:
-        lines = [figures.Line(each.arm.name, each.curves[measure]) for each in arms if each.curves[measure]]
+        lines = [
+            figures.Line(each.arm.name, each.curves[measure], dashed=each.baseline is not None)
+            for each in arms
+            if each.curves[measure] and not (each.baseline and each.baseline.deterministic)
+        ]
         if lines:
             said = "; ".join(figures.described(line.name, line.points) for line in lines)
             label = f"{heading} on validation images over rounds: {said}"
@@ -172,6 +199,8 @@ def _as_data(each: Measured) -> dict[str, Any]:
         "majority_rate": each.majority_rate,
         "auroc_at_chance": each.at_chance,
         "twin": _pair_data(each.pair) if each.pair else None,
+        "baseline": each.baseline._asdict() if each.baseline else None,
+        "beside_baselines": [_pair_data(pair) for pair in each.beside],
         "thief": each.thief,
         "seconds": each.seconds,
         "bytes_up": each.bytes_up,
@@ -224,6 +253,11 @@ def _flat(each: Measured) -> dict[str, Any]:
         "equivalence_p": test.p_value if test else None,
         "equivalence": test.verdict if test else pair.reason,
     }
+    found = each.baseline or Baseline(None, False, 0)
+    row |= {"baseline": each.baseline is not None, "splits": found.splits or None, "cpu_seconds": found.cpu_seconds}
+    beside = each.strongest
+    test = beside.equivalence if beside else None
+    row |= {"best_baseline": beside.twin if beside else "", "above_baseline": test.difference if test else None}
     for key in ("wrong_key", "public_stem"):
         row |= {f"{key}_{metric}": value for metric, value in each.thief[key].items()}
     row |= {"seconds": each.seconds, "bytes_up": each.bytes_up, "bytes_down": each.bytes_down}
@@ -235,18 +269,19 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _markdown(arms: Sequence[Measured]) -> str:
-    lines = [_cells(_HEADS), _cells(("---", *["---:"] * 5, "---", "---", *["---:"] * 4))]
+    lines = [_cells(_HEADS), _cells(("---", *["---:"] * 5, "---", "---", "---", *["---:"] * 4))]
     for each in arms:
         pair = each.pair or Pair("")
         lines.append(
             _cells(
                 (
                     each.arm.name,
-                    len(each.seeds),
+                    seeds_of(each),
                     *map(_cell, each.scores.values()),
                     words.score(each.majority_rate),
                     words.NOTHING if pair.agreement is None else f"{words.percent(pair.agreement)} of {pair.twin}'s",
                     words.equivalence(pair.equivalence) if pair.equivalence else pair.reason or words.NOTHING,
+                    words.above(each.strongest),
                     words.score(each.thief["wrong_key"]["auroc"]),
                     words.score(each.thief["public_stem"]["auroc"]),
                     words.seconds(each.seconds),
@@ -254,7 +289,14 @@ def _markdown(arms: Sequence[Measured]) -> str:
                 )
             )
         )
-    return "\n".join(lines) + f"\n\n{arms[0].note}.\n"
+    told = [f"{arms[0].note}.", *(f"{each}." for each in near_duplicates(arms))]
+    return "\n\n".join(["\n".join(lines), *told]) + "\n"
+
+
+def seeds_of(each: Measured) -> str:
+    """Over how many seeds, or splits, an arm was run."""
+    found = each.baseline or Baseline(None, False, 0)
+    return words.seeds(len(each.seeds), deterministic=found.deterministic, splits=found.splits)
 
 
 def _cell(score: Score) -> str:
@@ -274,7 +316,7 @@ def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
     made = []
     for metric, heading, title in _PANELS:
         rows = [
-            figures.Dot(each.arm.name, score.mean, *_bounds(score), each=score.each, hidden=each.hidden)
+            figures.Dot(each.arm.name, score.mean, *_bounds(score), each=score.each, **_drawn(each))
             for each in arms
             if number((score := each.scores[metric]).mean) is not None
         ]
@@ -283,6 +325,10 @@ def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:
             drawn = figures.dots(rows, name=f"dots-{metric}", label=label, reference=references[metric], title=title)
             made.append((heading, drawn))
     return made
+
+
+def _drawn(each: Measured) -> dict[str, bool]:
+    return {"hidden": each.hidden, "baseline": each.baseline is not None}
 
 
 def _bounds(score: Score) -> tuple[float, float]:

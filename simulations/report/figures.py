@@ -58,6 +58,7 @@ class Dot:
     high: float
     each: tuple[float, ...] = ()
     hidden: bool = True
+    baseline: bool = False
 
 
 def curves(
@@ -167,10 +168,11 @@ def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None 
     axes.set_yticks([])
     axes.grid(visible=True, axis="x", color=RULE, linewidth=1)
     for place, row in enumerate(rows):
-        colour = ACCENT if row.hidden else INK
+        colour = MUTED if row.baseline else ACCENT if row.hidden else INK
+        marker = "D" if row.baseline else "o" if row.hidden else "s"
         axes.plot([row.low, row.high], [place] * 2, color=colour, linewidth=2.2, solid_capstyle="butt", zorder=3)
         axes.plot(row.each, [place] * len(row.each), "o", markersize=8, color="none", markeredgecolor=MUTED, zorder=2)
-        axes.plot([row.value], [place], "o" if row.hidden else "s", markersize=6.5, color=colour, zorder=4)
+        axes.plot([row.value], [place], marker, markersize=6.5, color=colour, zorder=4)
         axes.annotate(
             shortened(row.name, 40),
             (0.005, place - 0.36),

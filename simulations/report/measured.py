@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from fl_client.intervals import Interval
 from medveil.errors import DataError
 from simulations.equivalence import Equivalence, equivalence_test, prediction_agreement
+from simulations.near import near_of
 from simulations.predictions import Sites
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
@@ -31,12 +32,15 @@ class ArmResult:
         Name of the arm on plaintext that it should equal, or None.
     runs
         Run folders, one for each seed.
+    baseline
+        Whether it is no ViT, and no federation: what the others have to beat.
     """
 
     name: str
     policy: str
     twin: str | None
     runs: list[Path]
+    baseline: bool = False
 
 
 class Score(NamedTuple):
@@ -68,9 +72,20 @@ class Pair:
     reason: str = ""
 
 
+class Baseline(NamedTuple):
+    """What is told of a baseline: its processor time, whether nothing in it is drawn, and how many splits it answered.
+
+    Runs of one split are one answer where nothing is drawn, however many seeds they bear.
+    """
+
+    cpu_seconds: float | None
+    deterministic: bool
+    splits: int
+
+
 @dataclass(frozen=True)
 class Measured:
-    """What one arm came to."""
+    """What one arm came to; `beside` pairs it with each baseline, where it is none itself."""
 
     arm: ArmResult
     seeds: tuple[int, ...]
@@ -86,6 +101,15 @@ class Measured:
     note: str
     folders: tuple[tuple[int, Path], ...] = ()
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    baseline: Baseline | None = None
+    beside: tuple[Pair, ...] = ()
+    near: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def strongest(self) -> Pair | None:
+        """The pair with the baseline that comes out best beside it; None where there is none to compare with."""
+        known = [(each.equivalence.difference, each) for each in self.beside if each.equivalence is not None]
+        return min(known, key=lambda pair: pair[0])[1] if known else None
 
 
 def measure_arms(rows: Sequence[ArmResult]) -> list[Measured]:
@@ -101,7 +125,8 @@ def measure_arms(rows: Sequence[ArmResult]) -> list[Measured]:
     if not rows:
         raise DataError("there is no arm to compare")
     runs = {row.name: _by_seed(row) for row in rows}
-    return [_measured(row, runs) for row in rows]
+    baselines = [row.name for row in rows if row.baseline]
+    return [_measured(row, runs, [] if row.baseline else baselines) for row in rows]
 
 
 def _by_seed(row: ArmResult) -> dict[int, RunRecord]:
@@ -118,7 +143,7 @@ def _by_seed(row: ArmResult) -> dict[int, RunRecord]:
     return dict(sorted(found.items()))
 
 
-def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured:
+def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]], baselines: Sequence[str]) -> Measured:
     own = runs[row.name]
     sites: list[Sites] = [record.predictions for record in own.values()]
     scores = {metric: _score(sites, metric) for metric in METRICS}
@@ -138,6 +163,9 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]]) -> Measured
         bytes_down=_mean(each.get("bytes_down") for each in summaries),
         note=resampling_note(sites) if tested else NOT_TESTED,
         folders=tuple((seed, record.folder) for seed, record in own.items()),
+        baseline=_baseline(summaries) if row.baseline else None,
+        beside=tuple(_pair(own, runs[name], name, to_beat=True) for name in baselines),
+        near={seed: said for seed, record in own.items() if (said := _near(record))},
         curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},
     )
 
@@ -157,10 +185,28 @@ def _score(sites: list[Sites], metric: str) -> Score:
     return Score(found.value, found.interval, each, found, pooled)
 
 
-def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str) -> Pair:
+def _baseline(summaries: list[Mapping]) -> Baseline:
+    found = [section(each, "baseline") for each in summaries]
+    return Baseline(
+        _mean(each.get("cpu_seconds") for each in found),
+        all(each.get("deterministic") is True for each in found),
+        len({str(each.get("split")) for each in found}),
+    )
+
+
+def _near(record: RunRecord) -> str:
+    """What a run said of test images that look like a training image; empty where it said nothing."""
+    near = near_of(record.summary or {})
+    return "" if near is None else str(near)
+
+
+def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str, *, to_beat: bool = False) -> Pair:
+    """Two arms over the seeds both have; one `to_beat` over sites that it can be compared at."""
     seeds = tuple(sorted(set(own) & set(twin or {})))
     if twin is None or not seeds:
         return Pair(name, reason="the twin was not run" if twin is None else "no seed in common")
+    if to_beat and any(set(own[seed].predictions) != set(twin[seed].predictions) for seed in seeds):
+        return Pair(name, seeds, reason="it tests at other sites")
     a, b = [own[seed].predictions for seed in seeds], [twin[seed].predictions for seed in seeds]
     try:
         return Pair(name, seeds, prediction_agreement(a, b), equivalence_test(a, b))

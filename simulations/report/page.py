@@ -297,7 +297,9 @@ def _examples(run: RunRecord) -> dict[str, Any] | None:
 
 
 def _policies(run: RunRecord) -> list[tuple[Policy, bool]]:
-    """Every policy offered, and whether it is the run's own."""
+    """Every policy offered, and whether it is the run's own; none of a baseline, which has no stem."""
+    if words.baseline(run):
+        return []
     own = tuple(run.run_config.get(key) for key in ("keys", "stem_init", "stem_train"))
     return [(each, (each.keys, each.init, each.train) == own) for each in POLICIES]
 

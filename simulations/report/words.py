@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.described import SIZES, in_words
+from simulations.baselines.names import TEXTS
 from simulations.equivalence import Equivalence
+from simulations.near import near_of
+from simulations.report.measured import Pair
 from simulations.report.record import Mapping, RunRecord, number, section
 
 NOTHING = "–"
@@ -81,11 +84,18 @@ def partial(found: Mapping) -> str:
 def model(run: RunRecord) -> str:
     """Architecture, sizes and parameters; of a run that did not write them down, what its configuration says."""
     found = section(run.manifest, "model")
+    if baseline(run):
+        return baseline(run)
     if isinstance(found.get("name"), str) and all(number(found.get(each)) for each in (*SIZES, "patch", "parameters")):
         return in_words({**found, "named": section(found, "named")})
     asked = section(run.run_config, "model")
     sizes = [f"{each} {plain(asked[each])}" for each in SIZES if asked.get(each) is not None]
     return ", ".join([plain(asked.get("name")), *sizes])
+
+
+def baseline(run: RunRecord) -> str:
+    """What the baseline of a run is; empty where it is none."""
+    return TEXTS.get(str(run.experiment.get("federation")), "")
 
 
 def status(run: RunRecord) -> str:
@@ -128,7 +138,7 @@ def listed(names: Sequence[str]) -> str:
 def course(run: RunRecord) -> list[tuple[str, str]]:
     """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = [*_kept(run), *_lengthened(run)]
+    made = [*_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:
@@ -145,6 +155,17 @@ def _kept(run: RunRecord) -> list[tuple[str, str]]:
     return [("model left", f"that of round {plain(kept.get('round'))}: best validation {plain(by)}{at}")]
 
 
+def _near(run: RunRecord) -> list[tuple[str, str]]:
+    near = near_of(run.summary or {})
+    return [] if near is None else [("near duplicates", str(near))]
+
+
+def _spent(run: RunRecord) -> list[tuple[str, str]]:
+    found = section(run.summary, "baseline")
+    chosen = [("chosen by validation images", plain(found["chosen"]))] if found.get("chosen") else []
+    return [("processor time", seconds(found.get("cpu_seconds"))), *chosen] if found else []
+
+
 def _lengthened(run: RunRecord) -> list[tuple[str, str]]:
     rows = run.manifest.get("lengthened")
     said = [
@@ -157,6 +178,10 @@ def _lengthened(run: RunRecord) -> list[tuple[str, str]]:
 
 def headline(run: RunRecord) -> str:
     """The run and its result in a sentence or two."""
+    if baseline(run):
+        what = baseline(run)
+        where = "plain images, those of all hospitals in one place"
+        return f"A baseline: {what}, on {where}, tested at each hospital{_result(run)}"
     return f"{_who(run)} {_how(run)}{_result(run)}"
 
 
@@ -270,6 +295,20 @@ def points(value: object) -> str:
     """A share in points, with its sign: ``−0.32``."""
     found = number(value)
     return NOTHING if found is None else f"{100 * found:+.2f}".replace("-", "\u2212")
+
+
+def seeds(count: int, *, deterministic: bool = False, splits: int = 0) -> str:
+    """Over how many seeds an arm was run; where nothing is drawn, on how many splits."""
+    return f"{splits} split{'' if splits == 1 else 's'}, nothing drawn" if deterministic else str(count)
+
+
+def above(pair: Pair | None) -> str:
+    """By how many points an arm's accuracy is above the best baseline's, with the 90 % interval of the difference."""
+    if pair is None or pair.equivalence is None:
+        return NOTHING
+    low, high = pair.equivalence.interval
+    told = f"{points(pair.equivalence.difference)} [{points(low)},\u00a0{points(high)}] points"
+    return f"{told} ({pair.twin})"
 
 
 def equivalence(test: Equivalence) -> str:

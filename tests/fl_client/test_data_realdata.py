@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -73,3 +74,14 @@ def test_lung_histology_is_split_by_tile_group() -> None:
     assert len(place) == len({item.group for item in source.items})
     with pytest.raises(DataError, match=r"data\.group_by=group"):
         open_source(DataConfig(source="images", path=config.path, labels="labels.csv", limit=30))
+
+
+def test_brain_mri_that_look_alike_are_the_groups_of_its_table() -> None:
+    named = DataConfig(
+        source="images", path=str(ROOT / "brain-mri"), labels="labels.csv", image_size=64, channels=1, group_by="group"
+    )
+    table = {item.id: item.group for item in open_source(named).items}
+    source = open_source(dataclasses.replace(named, group_by="none+similar"))
+    assert source.similar == (0.93, 1591, 11)
+    found = {item.id: item.group or item.id for item in source.items}
+    assert len(set(found.values())) == len({(group, table[id_]) for id_, group in found.items()}) == 1591

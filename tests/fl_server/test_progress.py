@@ -13,7 +13,6 @@ from rich.console import Console
 
 from fl_server.config import ServerConfig, ServerSettings
 from fl_server.deployment.consortium import Consortium
-from fl_server.deployment.control import Node
 from fl_server.deployment.live import changes, looks, watch
 from fl_server.deployment.progress import as_text, progress, span
 from fl_server.deployment.provision import init
@@ -24,6 +23,7 @@ from fl_server.deployment.status import status
 from fl_server.watch import Watcher
 from medveil.errors import IntegrityError
 from medveil.files import make_folder, write_json
+from medveil.flower_commands import Node
 from medveil.node_keys import generate, public_file
 from medveil.signing import SigningKey
 

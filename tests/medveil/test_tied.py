@@ -59,7 +59,10 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
 
     def start(*before: str) -> subprocess.Popen[str]:
         words = [*before, sys.executable, "-c", COMMAND, str(tmp_path / "thing"), str(tmp_path / "scratch")]
-        begun.append(subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        # Who runs the tests under nohup has their processes ignore SIGHUP.
+        heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        begun.append(subprocess.Popen(words, **pipes, text=True, preexec_fn=heard))  # noqa: PLW1509
         stream = begun[-1].stdout
         assert stream is not None
         assert stream.readline() == "up\n"

@@ -338,7 +338,9 @@ with locked(sys.argv[1]):
 """
 
 
-def test_two_processes_do_not_share_a_run_folder(sim: Sim, tmp_path: Path) -> None:
+def test_two_processes_do_not_share_a_run_folder(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The holder does not say that it lives, so that it is waited for.
+    monkeypatch.setattr("simulations.folders._LEFT_S", 0.3)
     assert sim("rounds=1").code == 0
     holder = (
         "import sys; from medveil.files import locked\nwith locked(sys.argv[1]): print(flush=True); sys.stdin.read()"

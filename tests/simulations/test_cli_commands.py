@@ -58,7 +58,10 @@ def test_run_prints_a_result_a_report_and_progress(
     assert all(word in first for word in ("balanced accuracy", "auroc", "majority rate", "["))
     assert second == f"report: {out / 'report.html'}"
     assert (out / "report.html").is_file()
-    model, *rest = said.err.splitlines()
+    near, model, *rest = said.err.splitlines()
+    found = json.loads((out / "summary.json").read_text())["near"]
+    assert near.startswith(f"{found['near']} of {found['test']} test images look like a training image (a correlation")
+    assert near in (out / "report.html").read_text()
     assert model.startswith("model: vit_tiny_patch16_224 with width 24 (timm: 192), depth 2 (timm: 12), 2 heads")
     lines = [line.split() for line in rest]
     assert [line[1] for line in lines if line[3] == "train"] == ["1/2", "2/2"]

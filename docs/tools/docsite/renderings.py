@@ -24,6 +24,7 @@ def comparison(found: dict[str, Any]) -> str:
     ]
     first = found["arms"][0]
     note = f"Majority rate {_number(first['majority_rate'])}. {found['setting']}. {first['intervals_note']}."
+    note = " ".join([note, *(f"{said[:1].upper()}{said[1:]}." for said in found.get("near", []))])
     return f"{table(heads, rows)}\n{note}\n"
 
 

@@ -1,0 +1,163 @@
+"""Images of a source that look alike: kept together where ``data.group_by`` says so, and counted where nothing is.
+
+Looking decodes every image once. What was found is kept by this process, and in a site's own folder where it has one:
+which images are alike, never a picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fl_client.data.base import Source
+from fl_client.data.config import DataConfig
+from fl_client.data.partition import Parts, grouped_by
+from fl_client.data.similar import SIDE, Bytes, components, has_neighbour, small
+from medveil.errors import DataError, MedVeilError
+from medveil.files import make_folder, write_json
+from medveil.log import logger
+from medveil.shapes import read_document
+
+FORMAT = "medveil-similar"
+VERSION = 1
+FILE = "similar.json"
+MOST_COUNTED = 10_000
+"""More images than this are not looked through unasked: decoding them would take minutes."""
+_SHAPE = {"found": {str: [int]}}
+_MOST_KEPT = 4
+_found: dict[str, list[int]] = {}
+"""What this process found: a run opens its source more than once."""
+_log = logger("similar")
+
+
+class Near(NamedTuple):
+    """How many test images look like one that is trained on; `skipped` says why they were not counted."""
+
+    threshold: float
+    test: int
+    near: int
+    skipped: str = ""
+
+    def __str__(self) -> str:
+        alike = f"a correlation above {self.threshold:g} of grey {SIDE}x{SIDE} versions"
+        if self.skipped:
+            return f"near duplicates across the split were not counted: {self.skipped}"
+        cure = "" if not self.near else "; data.group_by=similar keeps such images together"
+        return f"{self.near} of {self.test} test images look like a training image ({alike}){cure}"
+
+
+def join_similar(source: Source, config: DataConfig, *, folder: Path | None = None) -> None:
+    """Join the images of a source that look alike, and those of one patient or group with them; changes the source.
+
+    An image that cannot be read joins none.
+
+    Parameters
+    ----------
+    folder
+        Where to keep what was found, for the next time.
+    """
+    named = [item.group for item in source.items]
+
+    def look() -> list[int]:
+        images, read = _small(source, range(len(source)))
+        # One that could not be read is all zeros, which is like nothing.
+        _tell_unread(source, int((~read).sum()))
+        return [int(each) for each in components(images, config.similar, together=named)]
+
+    about = ["groups", source.identity(), float(config.similar), _digest(json.dumps(named))]
+    source.take_groups(_kept(about, look, folder, numbers=len(source)), config.similar)
+
+
+def near_training(
+    source: Source, parts: Sequence[Parts], config: DataConfig, *, folder: Path | None = None
+) -> Near | None:
+    """Count the test images of some sites that look like an image that any of them trains on.
+
+    Parameters
+    ----------
+    source, parts
+        The images, and how each site splits its share.
+    folder
+        Where to keep what was found, for the next time.
+
+    Returns
+    -------
+    Near or None
+        None where images are hidden, where a patient or a group keeps some together, or where none is tested.
+    """
+    train, test = (_union(getattr(each, name) for each in parts) for name in ("train", "test"))
+    grouped = grouped_by(config) is not None and any(item.group is not None for item in source.items)
+    if source.hidden is not None or grouped or not len(test) or not len(train):
+        return None
+    if len(train) + len(test) > MOST_COUNTED:
+        return Near(config.similar, len(test), 0, f"there are more than {MOST_COUNTED} images")
+
+    def look() -> list[int]:
+        images, _ = _small(source, [*train.tolist(), *test.tolist()])
+        return [int(has_neighbour(images[len(train) :], images[: len(train)], config.similar).sum())]
+
+    split = _digest(json.dumps([train.tolist(), test.tolist()]))
+    found = _kept(["near", source.identity(), float(config.similar), split], look, folder, numbers=1)
+    return Near(config.similar, len(test), found[0])
+
+
+def _union(indices: Iterable[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
+    return np.unique(np.concatenate(list(indices)))
+
+
+def _small(source: Source, indices: Sequence[int]) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """Small versions uint8 (n, `SIDE` * `SIDE`), zeros where an image cannot be read, and which could be."""
+    made = np.zeros((len(indices), SIDE * SIDE), dtype=np.uint8)
+    read = np.zeros(len(indices), dtype=bool)
+    for row, index in enumerate(indices):
+        try:
+            made[row] = small(source.decoded(index))
+            read[row] = True
+        except DataError:
+            # Whoever builds the store says so.
+            continue
+    return made, read
+
+
+def _tell_unread(source: Source, count: int) -> None:
+    if count:
+        _log.info("%s: %d images cannot be read and are like none", source.path, count)
+
+
+def _kept(about: Sequence[Any], look: Callable[[], list[int]], folder: Path | None, *, numbers: int) -> list[int]:
+    """What `look` finds, so many numbers, looked for once by each process, and once for each folder."""
+    key = _digest(json.dumps([VERSION, *about]))
+    if key in _found:
+        return _found[key]
+    known = {} if folder is None else _read(folder / FILE)
+    if len(known.get(key, [])) != numbers:
+        known = dict([*known.items(), (key, look())][-_MOST_KEPT:])
+        if folder is not None:
+            make_folder(folder, mode=0o700)
+            write_json(folder / FILE, {"format": FORMAT, "version": VERSION, "found": known}, mode=0o600)
+    if len(_found) >= _MOST_KEPT:
+        _found.clear()
+    _found[key] = known[key]
+    return known[key]
+
+
+def _read(path: Path) -> dict[str, list[int]]:
+    """What was found before; nothing where that cannot be told: then it is looked for again."""
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, list[int]] = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)["found"]
+    except MedVeilError as error:
+        _log.info("looks for similar images again: %s", error)
+        return {}
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
