@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from fl_client.batches import Batches, in_order, shuffled
 from fl_client.config import TrainConfig
+from fl_client.optimizers import Optimizers, learning_rate, make_optimizers, set_rate
 from medveil.errors import FederationError
 from models.vit import normalise
 
@@ -65,7 +66,7 @@ def train_round(
     device, dtype = _place(model)
     step = _Step(
         model=model,
-        optimizer=make_optimizer(model, parameters, config),
+        optimizers=make_optimizers(model, parameters, config),
         parameters=list(parameters.values()),
         anchors=[p.detach().clone() for p in parameters.values()] if plan.proximal_mu > 0 else [],
         weights=class_weights(part.labels, _classes(model), config, device),
@@ -102,7 +103,7 @@ class _Step:
     """One optimisation step after another on one model."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     parameters: list[nn.Parameter]
     anchors: list[Tensor]
     weights: Tensor | None
@@ -139,13 +140,14 @@ class _Step:
         return self.plan.proximal_mu / 2 * torch.stack(moved).sum()
 
     def _descend(self, objective: Tensor, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
+        set_rate(self.optimizers, lr)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         objective.backward()
         if self.config.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
 
 
 def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
@@ -153,30 +155,6 @@ def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Para
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
     return {name: p for name, p in model.named_parameters() if name in wanted}
-
-
-def make_optimizer(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig
-) -> torch.optim.Optimizer:
-    """AdamW or SGD; weight decay spares biases, norms, tokens and position embeddings, as timm does."""
-    spared: set[str] = set(getattr(model, "no_weight_decay", set)())
-    decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
-    plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.lr)
-
-
-def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """Learning rate at `step` of `total`: linear warm-up, then one cosine down to `min_lr`."""
-    rising = int(config.lr_warmup * total)
-    if step < rising:
-        return config.lr * (step + 1) / rising
-    progress = (step - rising) / max(1, total - rising)
-    floor = min(config.min_lr, config.lr)
-    return floor + (config.lr - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def class_weights(

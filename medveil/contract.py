@@ -19,7 +19,7 @@ from medveil.files import check_format
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
-VERSION = 2
+VERSION = 3
 TASKS = ("single-label",)
 IMAGE_NDIMS = (2,)
 
@@ -60,7 +60,8 @@ MEASURES = ("loss", "accuracy", "balanced-accuracy", "auroc", "n")
 class RunConfig:
     """One federated run, as server and every site see it.
 
-    Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing.
+    Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added what
+    fits small data to `model` and `train`; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
 
-OPTIMIZERS = ("adamw", "sgd")
+OPTIMIZERS = ("adamw", "sgd", "muon")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 
@@ -18,14 +18,21 @@ class TrainConfig:
     scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
     epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
     batch_size: int = field(default=32, metadata={"help": "Images a step."})
-    optimizer: str = field(default="adamw", metadata={"help": "adamw or sgd; its state starts fresh every round."})
+    optimizer: str = field(
+        default="adamw",
+        metadata={
+            "help": "adamw, sgd, or muon for the matrices of blocks with adamw for the rest; its state starts fresh "
+            "every round."
+        },
+    )
     lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
     min_lr: float = field(default=1e-5, metadata={"help": "Learning rate at the end of the cosine."})
     lr_warmup: float = field(default=0.05, metadata={"help": "Share of the run's steps with a rising learning rate."})
     weight_decay: float = field(
         default=0.05, metadata={"help": "Weight decay; none on biases, norms, tokens and position embeddings."}
     )
-    momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd."})
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd; muon's is 0.95."})
+    beta_2: float = field(default=0.999, metadata={"help": "Decay of adamw's squared gradients; small data want 0.98."})
     clip: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0 switches clipping off."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Mass moved from the true class to all classes."})
     mixup: float = field(default=0.0, metadata={"help": "Alpha of MixUp's Beta(alpha, alpha); 0 switches it off."})
@@ -53,7 +60,7 @@ class TrainConfig:
         for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
-        for name in ("label_smoothing", "lr_warmup"):
+        for name in ("label_smoothing", "lr_warmup", "beta_2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="at least 0 and below 1")
 

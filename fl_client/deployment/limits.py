@@ -23,6 +23,7 @@ from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import POLICIES, Policy
 from models.sizes import Shape, least_shape, shape_of, skeleton, training_bytes
+from models.trains import check_training
 from models.travel import travelling
 
 FRESH = "false"
@@ -250,6 +251,7 @@ def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
         # Its words hold what the server sent, and timm's own.
         field = error.where if error.where in _MODEL_FIELDS else "model, train.scope"
         raise ConfigError("describes no model that can be built", where=f"{_WHERE}, {field}") from None
+    check_training(model, policy, asked.train, where=f"{_WHERE}, train")
     _check_memory(asked, shape_of(model), limits)
     tensors = model.state_dict()
     count = sum(tensors[name].numel() for name in names)

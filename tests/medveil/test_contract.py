@@ -20,7 +20,7 @@ def test_a_run_survives_json() -> None:
     again = RunConfig.from_json(made.to_json())
     assert again == made
     document = json.loads(made.to_json())
-    assert (document["format"], document["version"]) == ("medveil-run", 2)
+    assert (document["format"], document["version"]) == ("medveil-run", 3)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_what_this_version_does_not_do_is_refused_by_name(change: dict[str, Any]
 
 def test_another_format_or_a_newer_version_is_refused() -> None:
     document = json.loads(run().to_json())
-    with pytest.raises(FormatError, match="version 3; this MedVeil reads up to 2; upgrade"):
-        RunConfig.from_json(json.dumps(document | {"version": 3}))
+    with pytest.raises(FormatError, match="version 4; this MedVeil reads up to 3; upgrade"):
+        RunConfig.from_json(json.dumps(document | {"version": 4}))
     with pytest.raises(FormatError, match="is not a medveil-run file"):
         RunConfig.from_json(json.dumps(document | {"format": "other"}))
     with pytest.raises(ConfigError, match="is not JSON"):

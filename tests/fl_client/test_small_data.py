@@ -1,0 +1,141 @@
+"""What fits small data trains on hidden images as on plain ones, and does what it says."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from crypto.base import PLAIN, ImageCipher, Reading
+from crypto.cipher import make_cipher
+from crypto.config import CipherConfig
+from crypto.keys import SimulatedKey
+from fl_client.batches import generator
+from fl_client.config import TrainConfig
+from fl_client.optimizers import make_optimizers
+from fl_client.site_model import follow
+from fl_client.training import RoundPlan, train_round
+from medveil.errors import ConfigError
+from models.config import ModelConfig
+from models.policy import Policy
+from models.stem import head_names, restore, stem_names
+from models.trains import check_training
+from models.vit import build_vit
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+SMALL = TrainConfig(batch_size=8, lr=3e-3, epochs=2, precision="fp64", lr_warmup=0.1)
+OWN = Policy("per-site", "adapted", "local")
+
+
+@dataclass(frozen=True)
+class Held:
+    images: np.ndarray
+    labels: np.ndarray
+    reading: Reading = PLAIN
+
+    def batch(self, indices: np.ndarray, epoch: int) -> np.ndarray:
+        made: np.ndarray = self.images[indices]
+        return made
+
+
+def held(n: int = 24) -> Held:
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 2
+    images = rng.integers(0, 120, (n, 1, 16, 16), dtype=np.uint8)
+    images[labels == 1, :, 2:9, 2:9] += 130
+    return Held(images, labels.astype(np.int64))
+
+
+def vit(**changes: Any) -> VisionTransformer:
+    torch.set_num_threads(1)
+    config = ModelConfig(image_size=16, patch=4, channels=1, classes=2, width=24, depth=2, heads=2, **changes)
+    return build_vit(config, seed=0)
+
+
+def plan(round_: int = 1, rounds: int = 1, **more: Any) -> RoundPlan:
+    return RoundPlan(round=round_, rounds=rounds, seed=5, rng=generator(5, "train", round_), **more)
+
+
+def cipher(scheme: str = "block-pixel") -> ImageCipher:
+    config = CipherConfig(scheme=scheme, block=4, negate=True)
+    return make_cipher(config, SimulatedKey(3, "a"), channels=1, height=16, width=16)
+
+
+def trained(config: TrainConfig, *, hidden: bool, dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
+    """A model after one round, on plain images or, with an adapted stem that is moved back at the end, on hidden."""
+    model, part, hides = vit().to(dtype), held(), cipher()
+    if hidden:
+        part = Held(hides.encrypt(part.images), part.labels, hides.reading)
+        follow(model, hides)
+    names = [name for name, _ in model.named_parameters()]
+    train_round(model, part, config, plan(), trainable=names)
+    if hidden:
+        moves = hides.stem_permutation()
+        restore(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "muon": {"optimizer": "muon"},
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_each_switch_trains_on_hidden_images_as_on_plain_ones(switch: str) -> None:
+    config = replace(SMALL, **SWITCHES[switch])
+    plain = trained(config, hidden=False)
+    assert apart(trained(config, hidden=True), plain) < 1e-12
+    assert apart(trained(SMALL, hidden=False), plain) > 1e-4, "the switch does nothing"
+    start = {name: tensor.double() for name, tensor in vit().state_dict().items()}
+    assert apart(start, plain) > 1e-3, "the run must have trained"
+
+
+def test_in_single_precision_muon_is_apart_by_its_own_rounding_to_bfloat16() -> None:
+    config = replace(SMALL, optimizer="muon", precision="fp32")
+    found = apart(*(trained(config, hidden=hidden, dtype=torch.float32) for hidden in (False, True)))
+    # A gradient's last bit decides how it rounds to 8 bits: thousandths of a weight, and no more.
+    assert found < 5e-3
+
+
+def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest() -> None:
+    model = vit()
+    parameters = dict(model.named_parameters())
+    muon, adamw = make_optimizers(model, parameters, replace(SMALL, optimizer="muon", beta_2=0.98))
+    assert isinstance(muon, torch.optim.Muon)
+    assert isinstance(adamw, torch.optim.AdamW)
+    name_of = {id(parameter): name for name, parameter in parameters.items()}
+    mine, others = ({name_of[id(p)] for g in each.param_groups for p in g["params"]} for each in (muon, adamw))
+    assert mine == {f"blocks.{b}.{m}.weight" for b in (0, 1) for m in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")}
+    assert mine | others == set(parameters)
+    assert not mine & others
+    assert {"patch_embed.proj.weight", "pos_embed", "head.weight", "norm.weight"} <= others
+    (group,) = muon.param_groups
+    assert (group["momentum"], group["ns_steps"], group["weight_decay"]) == (0.95, 5, SMALL.weight_decay)
+    assert {each["betas"] for each in adamw.param_groups} == {(0.9, 0.98)}
+
+
+def test_muon_without_a_block_to_train_is_refused_in_one_line() -> None:
+    config = replace(SMALL, optimizer="muon", scope="head")
+    with pytest.raises(ConfigError, match=r"trains no block; adamw, or a scope with blocks"):
+        check_training(vit(), OWN, config)
+    check_training(vit(), OWN, replace(config, scope="last-1-blocks"))
+
+
+def test_muon_leaves_what_does_not_train() -> None:
+    model = vit()
+    before = copy.deepcopy(model.state_dict())
+    names = [name for name in before if name.startswith("blocks.1.") or name in head_names(model)]
+    train_round(model, held(), replace(SMALL, optimizer="muon", precision="fp32"), plan(), trainable=names)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == set(names)
+    assert not changed & set(stem_names(model))
