@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+BEGINNINGS = ("default", "mimetic")
+
 
 @dataclass
 class ModelConfig:
@@ -38,5 +40,12 @@ class ModelConfig:
     std: list[float] | None = field(
         default=None,
         metadata={"help": "Channel deviations the pretrained weights expect; unset takes the named model's own."},
+    )
+    init: str = field(
+        default="default",
+        metadata={
+            "help": "Fresh weights: default (timm's), or mimetic (attention as training leaves it, sine-cosine "
+            "positions)."
+        },
     )
     drop_path: float = field(default=0.0, metadata={"help": "Stochastic depth rate of the last block, 0 to below 1."})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from models.config import ModelConfig
-from models.vit import build_vit
+from models.vit import build_vit, check_beginning
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -68,6 +68,7 @@ def skeleton(config: ModelConfig) -> VisionTransformer:
     ConfigError
         As `models.vit.build_vit` does.
     """
+    check_beginning(config.init, config.pretrained.strip())
     with torch.device("meta"):
         return build_vit(replace(config, pretrained="false", mean=None, std=None), seed=0)
 
