@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from fl_client.batches import Batches, in_order, shuffled
 from fl_client.config import TrainConfig
 from fl_client.optimizers import Optimizers, learning_rate, make_optimizers, set_rate
 from medveil.errors import FederationError
+from models.patches import draw_rows, leaving_out
 from models.vit import normalise
 
 
@@ -28,6 +30,8 @@ class RoundPlan:
     seed: int
     rng: np.random.Generator
     proximal_mu: float = 0.0
+    pi: npt.NDArray[np.int64] | None = None
+    """How the key permutes patches, for what is drawn in the plain image's order; None where it does not."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,18 @@ def train_round(
     steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
     done = (plan.round - 1) * config.epochs * steps_an_epoch
     total = plan.rounds * config.epochs * steps_an_epoch
+    fewer = config.patch_dropout_steps * total if config.patch_dropout > 0 else 0
     losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
 
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with forked, leaving_out(model) as kept:
         torch.manual_seed(plan.seed)
         for epoch in range(config.epochs):
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
                 x = _numbers(part, chosen, (plan.round - 1) * config.epochs + epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
+                kept.rows = _rows(model, len(chosen), config, plan, device) if done < fewer else None
                 loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
                 losses += loss * len(chosen)
                 hits += hit
@@ -148,6 +155,12 @@ class _Step:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
+
+
+def _rows(model: Any, images: int, config: TrainConfig, plan: RoundPlan, device: torch.device) -> Tensor:
+    """The patches that a batch keeps, drawn in the order of the plain image."""
+    rows = draw_rows(plan.rng, images, model.patch_embed.num_patches, config.patch_dropout, plan.pi)
+    return to_device(rows, device)
 
 
 def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:

@@ -15,7 +15,7 @@ from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
 from fl_client.site import Site
 from fl_client.site_files import write_predictions
-from fl_client.site_model import model_after, model_before
+from fl_client.site_model import model_after, model_before, patch_order
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
 from fl_client.training import RoundPlan, predict, train_round
 from medveil.contract import NUM_EXAMPLES, SECONDS
@@ -146,6 +146,7 @@ def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
         seed=int(generator(run.seed, "torch", name, round_).integers(2**63)),
         rng=generator(run.seed, "train", name, round_),
         proximal_mu=proximal_mu,
+        pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 else None,
     )
 
 

@@ -36,6 +36,12 @@ class TrainConfig:
     clip: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0 switches clipping off."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Mass moved from the true class to all classes."})
     mixup: float = field(default=0.0, metadata={"help": "Alpha of MixUp's Beta(alpha, alpha); 0 switches it off."})
+    patch_dropout: float = field(
+        default=0.0, metadata={"help": "Share of patches left out of each training image; 0 switches it off."}
+    )
+    patch_dropout_steps: float = field(
+        default=0.8, metadata={"help": "Share of the run's steps, from the first, that leave patches out."}
+    )
     class_weights: str = field(default="none", metadata={"help": "none, or balanced by the site's own counts."})
     precision: str = field(
         default="auto",
@@ -60,9 +66,11 @@ class TrainConfig:
         for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
-        for name in ("label_smoothing", "lr_warmup", "beta_2"):
+        for name in ("label_smoothing", "lr_warmup", "beta_2", "patch_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="at least 0 and below 1")
+        if not 0 <= self.patch_dropout_steps <= 1:
+            raise ConfigError("'patch_dropout_steps' is out of its range", where=where, cure="0 to 1")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:

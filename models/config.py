@@ -12,8 +12,8 @@ class ModelConfig:
     """A timm Vision Transformer by name, with overrides; None keeps what timm defines for that name.
 
     The only random regularisation offered is stochastic depth: it drops whole samples, so training on hidden images
-    stays equal to training on plain ones. Attention, projection and position dropout, PatchDropout and CutMix would
-    meet other tokens under a permutation, and are not offered.
+    stays equal to training on plain ones. Attention, projection and position dropout, timm's own PatchDropout and
+    CutMix would meet other tokens under a permutation, and are not offered; ``train.patch_dropout`` follows the key.
     """
 
     name: str = field(

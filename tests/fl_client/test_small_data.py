@@ -17,11 +17,13 @@ from crypto.keys import SimulatedKey
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.optimizers import make_optimizers
-from fl_client.site_model import follow
+from fl_client.site_model import follow, patch_order
 from fl_client.training import RoundPlan, train_round
 from medveil.errors import ConfigError
 from models.config import ModelConfig
+from models.patches import draw_rows
 from models.policy import Policy
+from models.sizes import skeleton
 from models.stem import head_names, restore, stem_names
 from models.trains import check_training
 from models.vit import build_vit
@@ -74,7 +76,7 @@ def trained(config: TrainConfig, *, hidden: bool, dtype: torch.dtype = torch.flo
         part = Held(hides.encrypt(part.images), part.labels, hides.reading)
         follow(model, hides)
     names = [name for name, _ in model.named_parameters()]
-    train_round(model, part, config, plan(), trainable=names)
+    train_round(model, part, config, plan(pi=patch_order(hides) if hidden else None), trainable=names)
     if hidden:
         moves = hides.stem_permutation()
         restore(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
@@ -87,6 +89,7 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": "muon"},
+    "patch dropout": {"patch_dropout": 0.5, "patch_dropout_steps": 0.7},
 }
 
 
@@ -139,3 +142,60 @@ def test_muon_leaves_what_does_not_train() -> None:
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == set(names)
     assert not changed & set(stem_names(model))
+
+
+def test_patches_are_drawn_in_the_plain_order_and_moved_by_the_key() -> None:
+    hides = cipher()
+    pi = patch_order(hides)
+    assert pi is not None
+    plain, hidden = (draw_rows(generator(0, "p"), 5, 16, 0.4, moved) for moved in (None, pi))
+    assert plain.shape == (5, 9)
+    assert all(len(set(rows)) == 9 for rows in plain.tolist())
+    assert len({tuple(rows) for rows in plain.tolist()}) == 5
+    np.testing.assert_array_equal(pi[hidden], plain)
+    # The patches themselves: what lies at the hidden rows is what lies at the plain ones, by the cipher alone.
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4).repeat(4, 0).repeat(4, 1)[None, None]
+    bare = make_cipher(
+        CipherConfig(scheme="block-pixel", block=4), SimulatedKey(3, "a"), channels=1, height=16, width=16
+    )
+    seen = bare.encrypt(image)[0, 0, ::4, ::4].reshape(-1)
+    order = patch_order(bare)
+    assert order is not None
+    np.testing.assert_array_equal(seen, order)
+    assert patch_order(cipher("per-block")) is None
+
+
+def test_patches_in_another_order_are_no_equal_training() -> None:
+    config, hides = replace(SMALL, patch_dropout=0.5, patch_dropout_steps=1.0), cipher()
+    model, part = vit().double(), held()
+    part = Held(hides.encrypt(part.images), part.labels, hides.reading)
+    follow(model, hides)
+    train_round(model, part, config, plan(), trainable=[name for name, _ in model.named_parameters()])
+    moves = hides.stem_permutation()
+    restore(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+    assert apart(dict(model.state_dict()), trained(config, hidden=False)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_medium_patch16_reg4_gap_256", "vit_base_patch16_siglip_224"]
+)
+def test_class_and_register_tokens_stay_and_the_rest_of_training_sees_all(name: str) -> None:
+    model = build_vit(
+        ModelConfig(name=name, image_size=16, patch=4, channels=1, classes=2, width=24, depth=1, heads=2), seed=0
+    )
+    before, met = model.patch_drop, []
+    model.blocks[0].register_forward_pre_hook(lambda _, given: met.append(given[0].shape[1]))
+    config = replace(SMALL, precision="fp32", epochs=1, patch_dropout=0.5, patch_dropout_steps=0.5, batch_size=6)
+    train_round(model, held(), config, plan(), trainable=["head.weight"])
+    prefix = model.num_prefix_tokens
+    assert met == [prefix + 8, prefix + 8, prefix + 16, prefix + 16]
+    assert model.patch_drop is before
+    check_training(model, OWN, config)
+
+
+def test_a_model_with_no_patch_to_leave_out_is_refused_in_one_line() -> None:
+    whole = ModelConfig(image_size=8, patch=8, channels=1, classes=2, width=24, depth=1, heads=2)
+    with pytest.raises(
+        ConfigError, match="'patch_dropout' leaves patches out, and an image of this model is one patch"
+    ):
+        check_training(skeleton(whole), OWN, replace(SMALL, patch_dropout=0.5))

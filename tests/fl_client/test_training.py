@@ -237,6 +237,8 @@ def test_measures_of_nothing_one_class_and_ties() -> None:
     [
         ({"optimizer": "lion"}, "adamw, sgd, muon"),
         ({"beta_2": 1.0}, "below 1"),
+        ({"patch_dropout": 1.0}, "below 1"),
+        ({"patch_dropout_steps": 1.1}, "0 to 1"),
         ({"class_weights": "some"}, "none, balanced"),
         ({"precision": "fp8"}, "auto, fp32, bf16"),
         ({"epochs": 0}, "at least 1"),

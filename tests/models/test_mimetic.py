@@ -16,7 +16,6 @@ from models.mimetic import STEP, sines_of
 from models.sizes import skeleton
 from models.stem import adapt
 from models.vit import build_vit, model_hash, normalise
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed  # isort: skip - models.vit declares what timm needs
 
 WIDE = ModelConfig(image_size=32, patch=8, channels=1, classes=2, width=96, depth=2, heads=3, init="mimetic")
 
@@ -59,6 +58,8 @@ def test_queries_and_keys_are_the_best_of_their_rank(model) -> None:
 
 
 def test_positions_are_timms_and_train(model) -> None:
+    from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed  # noqa: PLC0415 - after models.vit
+
     grid = build_sincos2d_pos_embed([4, 4], dim=96)
     np.testing.assert_allclose(model.pos_embed.detach()[0, 1:], grid, atol=2 * STEP)
     assert not model.pos_embed.detach()[0, 0].any()
