@@ -12,6 +12,7 @@ from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
 from fl_client.data.store import EncryptedStore, is_of_split, open_store
+from fl_client.data.stored import Views
 from fl_client.site_basis import SiteBasis
 from fl_client.site_files import write_description
 from fl_client.site_setup import SiteSetup
@@ -66,7 +67,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
         setup.judge(len(source))
     parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed)
     basis = _basis(run, setup, source, parts, weights)
-    where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed}
+    where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed, "level": level_of(run)}
     # Before a store is built anew: who then puts back what was there finds the store as it was.
     basis.check(
         served=setup.served,
@@ -81,6 +82,11 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     return images
 
 
+def level_of(run: RunConfig) -> str:
+    """Augmentation of a run, for all its sites."""
+    return str(run.train.get("augment", "none"))
+
+
 def _basis(run: RunConfig, setup: SiteSetup, source: Source, parts: Parts, weights: str) -> SiteBasis:
     def look(folder: Path | None = None) -> Basis:
         dealt = {"seed": run.seed, "sites": setup.sites, "index": setup.index}
@@ -90,12 +96,12 @@ def _basis(run: RunConfig, setup: SiteSetup, source: Source, parts: Parts, weigh
     if found.copies:
         told = f"{found.copies} validation and test images have the very contents of training images"
         _log.warning("%s: %s: figures of them say too much", setup.name, told)
-    renew = None if setup.data.views else look
+    renew = None if Views.of(setup.data, level_of(run), run.seed).count else look
     return SiteBasis(setup.folder, run=run.run, basis=found, site=setup.name, renew=renew)
 
 
 def _refuse_others(source: Source, run: RunConfig) -> None:
-    check_hidden(source, keys=run.keys, block=int(run.cipher.get("block", 0)))
+    check_hidden(source, keys=run.keys, block=int(run.cipher.get("block", 0)), level=level_of(run))
     if list(source.classes) != run.classes:
         raise ConfigError(
             f"this site has classes {list(source.classes)}", where="classes", cure=f"the run expects {run.classes}"

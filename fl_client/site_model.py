@@ -71,7 +71,7 @@ def follow(model: VisionTransformer, cipher: ImageCipher) -> None:
 
 
 def patch_order(cipher: ImageCipher) -> npt.NDArray[np.int64] | None:
-    """How a cipher permutes patches, where a stem can follow it; None where it does not, or no twin would draw alike."""
+    """How a cipher permutes patches, where a stem can follow it; where none can, no twin draws alike: None."""
     if cipher.stem_rule is None:
         return None
     pi = cipher.stem_rotation().pi if cipher.stem_rule == ORTHOGONAL else cipher.stem_permutation().pi

@@ -147,15 +147,15 @@ class HiddenSource(Source):
         return self._places[index].stamp
 
 
-def check_hidden(source: Source, *, keys: str, block: int) -> None:
+def check_hidden(source: Source, *, keys: str, block: int, level: str = "none") -> None:
     """Refuse a run that would hide hidden images again, or cut them into other patches.
 
     Parameters
     ----------
     source
         Any source.
-    keys, block
-        The run's key policy, and the block of its cipher, which is the patch of its model.
+    keys, block, level
+        The run's key policy, the block of its cipher, which is the patch of its model, and its augmentation.
 
     Raises
     ------
@@ -167,6 +167,9 @@ def check_hidden(source: Source, *, keys: str, block: int) -> None:
     if keys != "none":
         problem = f"is {keys}, and these images are hidden already"
         raise ConfigError(problem, where="keys.policy", cure="set it to none: the model lives in the cipher's domain")
+    if level != "none":
+        problem = "is set, and hidden images cannot be augmented: a moved ciphertext is none of a moved image"
+        raise ConfigError(problem, where="train.augment", cure="none, or views made before hiding")
     if block != source.hidden.block:
         cure = f"set it to {source.hidden.block}: a model's patch is the block of the cipher"
         raise ConfigError(f"is {block}", where="cipher.block", cure=cure)

@@ -36,7 +36,7 @@ def open_source(config: DataConfig) -> Source:
     DataError
         The folder or file is missing, empty, wrongly labelled, or holds no usable image.
     """
-    check_data_config(config)
+    check_data_config(config, level=None)
     return KINDS[config.source](config)
 
 
