@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_client.averaging import WeightAverage
 from fl_client.batches import Batches, in_order, shuffled
 from fl_client.config import TrainConfig
 from fl_client.optimizers import Optimizers, learning_rate, make_optimizers, set_rate
@@ -81,6 +82,7 @@ def train_round(
     done = (plan.round - 1) * config.epochs * steps_an_epoch
     total = plan.rounds * config.epochs * steps_an_epoch
     fewer = config.patch_dropout_steps * total if config.patch_dropout > 0 else 0
+    average = WeightAverage(step.parameters, config.ema)
     losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
 
     model.train()
@@ -93,10 +95,12 @@ def train_round(
                 y = to_device(part.labels[chosen], device)
                 kept.rows = _rows(model, len(chosen), config, plan, device) if done < fewer else None
                 loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
+                average.add()
                 losses += loss * len(chosen)
                 hits += hit
                 seen += len(chosen)
                 done += 1
+    average.settle()
     mean = float(losses) / seen
     if not math.isfinite(mean):
         raise FederationError(

@@ -14,6 +14,7 @@ from crypto.base import PLAIN, ImageCipher, Reading
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import SimulatedKey
+from fl_client.averaging import WeightAverage, newest_share
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.optimizers import make_optimizers
@@ -89,6 +90,7 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 SWITCHES: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": "muon"},
+    "ema": {"ema": 0.9},
     "patch dropout": {"patch_dropout": 0.5, "patch_dropout_steps": 0.7},
 }
 
@@ -199,3 +201,37 @@ def test_a_model_with_no_patch_to_leave_out_is_refused_in_one_line() -> None:
         ConfigError, match="'patch_dropout' leaves patches out, and an image of this model is one patch"
     ):
         check_training(skeleton(whole), OWN, replace(SMALL, patch_dropout=0.5))
+
+
+def test_the_average_is_the_one_its_formula_says_and_is_what_the_round_leaves() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    average, by_hand = WeightAverage([parameter], 0.8), 0.0
+    for step in range(60):
+        with torch.no_grad():
+            parameter.fill_(float(step) ** 2)
+        average.add()
+        newest = max(0.2, 9 / (10 + step))
+        by_hand = (1 - newest) * by_hand + newest * step**2
+    assert float(parameter[0].detach()) == 59**2
+    average.settle()
+    np.testing.assert_allclose(parameter.detach().numpy(), by_hand, rtol=1e-12)
+    assert newest_share(10**6, 0.8) == pytest.approx(0.2)
+
+
+def test_a_short_round_forgets_where_it_began() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    average = WeightAverage([parameter], 0.999)
+    with torch.no_grad():
+        parameter.fill_(1.0)
+    for _ in range(10):
+        average.add()
+    average.settle()
+    assert float(parameter.detach()) > 0.99
+
+
+def test_averaging_holds_nothing_that_does_not_train() -> None:
+    model = vit()
+    before = copy.deepcopy(model.state_dict())
+    train_round(model, held(), replace(SMALL, ema=0.9, precision="fp32"), plan(), trainable=head_names(model))
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == set(head_names(model))
