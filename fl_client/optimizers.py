@@ -20,6 +20,11 @@ from torch import nn
 
 from fl_client.config import TrainConfig
 from models.stem import block_matrices
+from models.torchvision_ops import declare_missing_ops
+
+declare_missing_ops()
+
+from timm.optim import param_groups_layer_decay  # noqa: E402 - torchvision's operators are declared first
 
 Optimizers: TypeAlias = "list[torch.optim.Optimizer]"
 Group: TypeAlias = "dict[str, Any]"
@@ -27,6 +32,8 @@ Group: TypeAlias = "dict[str, Any]"
 MOMENTUM = 0.95
 NEWTON_SCHULZ_STEPS = 5
 _BETA_1 = 0.9
+_SCALE = "lr_scale"
+"""Where timm writes by how much a group's rate is smaller."""
 
 
 def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> Optimizers:
@@ -39,7 +46,7 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
     model
         The model, which knows what weight decay spares.
     parameters
-        Those that train, by name.
+        Those that train, by name; no other needs a gradient.
     """
     groups = _groups(model, parameters, config)
     if config.optimizer == "sgd":
@@ -61,10 +68,10 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
 
 
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:
-    """Give every group its learning rate."""
+    """Give every group its learning rate, smaller for lower layers where `layer_decay` says so."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(_SCALE, 1.0)
 
 
 def learning_rate(step: int, total: int, config: TrainConfig) -> float:
@@ -78,6 +85,13 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 
 def _groups(model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> list[Group]:
+    if config.layer_decay < 1:
+        return param_groups_layer_decay(
+            model,
+            weight_decay=config.weight_decay,
+            no_weight_decay_list=tuple(getattr(model, "no_weight_decay", set)()),
+            layer_decay=config.layer_decay,
+        )
     spared: set[str] = set(getattr(model, "no_weight_decay", set)())
     decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
     plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]

@@ -12,6 +12,7 @@ from fl_server.config import ServerConfig
 from medveil.cipher_choice import CipherChoice
 from medveil.config import to_mapping
 from medveil.errors import ConfigError
+from medveil.recipes import settings_of
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import Policy
@@ -64,6 +65,10 @@ class RunTerms:
     model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
     train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
     server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+
+    def implied(self) -> dict[str, Any]:
+        """What the recipe says (`medveil.recipes`), for what the run leaves unsaid; ConfigError where it is none."""
+        return settings_of(self.train.recipe, pretrained=self.model.pretrained)
 
     def agreed(self, policy: Policy) -> dict[str, Any]:
         """The fields of a `RunConfig` that these terms decide, under the policy they resolve to."""

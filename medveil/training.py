@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
+from medveil.recipes import NONE, RECIPES
 
 OPTIMIZERS = ("adamw", "sgd", "muon")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -16,6 +17,13 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 class TrainConfig:
     """Local training, the same at every site."""
 
+    recipe: str = field(
+        default=NONE,
+        metadata={
+            "help": "small-data (fresh weights) or fine-tune: a set of settings for what the run does not say itself; "
+            "none."
+        },
+    )
     scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
     epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
     batch_size: int = field(default=32, metadata={"help": "Images a step."})
@@ -31,6 +39,10 @@ class TrainConfig:
     lr_warmup: float = field(default=0.05, metadata={"help": "Share of the run's steps with a rising learning rate."})
     weight_decay: float = field(
         default=0.05, metadata={"help": "Weight decay; none on biases, norms, tokens and position embeddings."}
+    )
+    layer_decay: float = field(
+        default=1.0,
+        metadata={"help": "Factor of the rate from each layer to the one below it, for fine-tuning; 1: all alike."},
     )
     momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd; muon's is 0.95."})
     beta_2: float = field(default=0.999, metadata={"help": "Decay of adamw's squared gradients; small data want 0.98."})
@@ -72,6 +84,7 @@ class TrainConfig:
         ConfigError
             A value is out of its range or not one of the names offered.
         """
+        _one_of(self.recipe, tuple(RECIPES), "recipe", where)
         _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
         _one_of(self.augment, AUGMENTS, "augment", where)
         _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
@@ -85,6 +98,8 @@ class TrainConfig:
         for name in ("label_smoothing", "lr_warmup", "beta_2", "patch_dropout", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="at least 0 and below 1")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError("'layer_decay' is out of its range", where=where, cure="above 0, at most 1")
         if not 0 <= self.patch_dropout_steps <= 1:
             raise ConfigError("'patch_dropout_steps' is out of its range", where=where, cure="0 to 1")
 

@@ -17,7 +17,7 @@ from crypto.keys import SimulatedKey
 from fl_client.averaging import WeightAverage, newest_share
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
-from fl_client.optimizers import make_optimizers
+from fl_client.optimizers import make_optimizers, set_rate
 from fl_client.site_model import follow, patch_order
 from fl_client.training import RoundPlan, train_round
 from medveil.errors import ConfigError
@@ -91,6 +91,8 @@ def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 SWITCHES: dict[str, dict[str, Any]] = {
     "muon": {"optimizer": "muon"},
     "ema": {"ema": 0.9},
+    "layer decay": {"layer_decay": 0.6},
+    "muon with layer decay": {"optimizer": "muon", "layer_decay": 0.6},
     "patch dropout": {"patch_dropout": 0.5, "patch_dropout_steps": 0.7},
 }
 
@@ -235,3 +237,24 @@ def test_averaging_holds_nothing_that_does_not_train() -> None:
     train_round(model, held(), replace(SMALL, ema=0.9, precision="fp32"), plan(), trainable=head_names(model))
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == set(head_names(model))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_lower_layers_learn_more_slowly_and_all_that_trains_is_in_one_group(optimizer: str) -> None:
+    model = vit()
+    parameters = dict(model.named_parameters())
+    optimizers = make_optimizers(model, parameters, replace(SMALL, optimizer=optimizer, layer_decay=0.5))
+    set_rate(optimizers, 0.08)
+    groups = [group for each in optimizers for group in each.param_groups]
+    name_of = {id(parameter): name for name, parameter in parameters.items()}
+    rates = {name_of[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    assert set(rates) == set(parameters)
+    assert sum(len(group["params"]) for group in groups) == len(parameters)
+    # Two blocks between stem and head: each layer half of the one above it.
+    assert rates["head.weight"] == pytest.approx(0.08)
+    assert rates["blocks.1.attn.qkv.weight"] == rates["blocks.1.norm1.bias"] == pytest.approx(0.04)
+    assert rates["blocks.0.mlp.fc1.weight"] == pytest.approx(0.02)
+    assert rates["patch_embed.proj.weight"] == rates["pos_embed"] == pytest.approx(0.01)
+    decays = {name_of[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert decays["pos_embed"] == decays["blocks.0.norm1.weight"] == 0
+    assert decays["blocks.0.mlp.fc1.weight"] == SMALL.weight_decay
