@@ -24,7 +24,7 @@ from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
 
-from timm.optim import param_groups_layer_decay  # noqa: E402 - torchvision's operators are declared first
+from timm.optim._param_groups import param_groups_layer_decay  # noqa: E402 - torchvision's operators are declared first
 
 Optimizers: TypeAlias = "list[torch.optim.Optimizer]"
 Group: TypeAlias = "dict[str, Any]"
@@ -86,12 +86,13 @@ def learning_rate(step: int, total: int, config: TrainConfig) -> float:
 
 def _groups(model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> list[Group]:
     if config.layer_decay < 1:
-        return param_groups_layer_decay(
+        decaying: list[Group] = param_groups_layer_decay(
             model,
             weight_decay=config.weight_decay,
             no_weight_decay_list=tuple(getattr(model, "no_weight_decay", set)()),
             layer_decay=config.layer_decay,
         )
+        return decaying
     spared: set[str] = set(getattr(model, "no_weight_decay", set)())
     decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
     plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]

@@ -101,7 +101,13 @@ def _basis(run: RunConfig, setup: SiteSetup, source: Source, parts: Parts, weigh
 
 
 def _refuse_others(source: Source, run: RunConfig) -> None:
-    check_hidden(source, keys=run.keys, block=int(run.cipher.get("block", 0)), level=level_of(run))
+    check_hidden(
+        source,
+        keys=run.keys,
+        block=int(run.cipher.get("block", 0)),
+        level=level_of(run),
+        views=int(run.predict.get("views", 1)),
+    )
     if list(source.classes) != run.classes:
         raise ConfigError(
             f"this site has classes {list(source.classes)}", where="classes", cure=f"the run expects {run.classes}"

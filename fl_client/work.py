@@ -13,6 +13,7 @@ from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
+from fl_client.predicted import predicted
 from fl_client.site import Site
 from fl_client.site_files import write_predictions
 from fl_client.site_model import model_after, model_before, patch_order
@@ -125,10 +126,10 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     model = model_after(site, round_, incoming)
     whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
-    probabilities = predict(model, part, site.train_config)
+    probabilities = predicted(site, model, "test")
     groups = site.source.group_names(part.ids)
     write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities, groups=groups)
-    validated = predict(model, validation, site.train_config)
+    validated = predicted(site, model, "validation")
     leaving = site.setup.leaving
     metrics = leaving.measured("validation", validation.labels, validated)
     metrics |= leaving.measured("test", part.labels, probabilities) | leaving.majority(part.labels)

@@ -19,6 +19,7 @@ from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
 from medveil.files import make_folder, write_json
 from medveil.log import logger
+from medveil.predicting import PredictConfig
 from medveil.shapes import read_document
 from medveil.training import TrainConfig
 from medveil.versions import environment
@@ -268,7 +269,12 @@ class Manifest:
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration with what one of an older MedVeil means by saying nothing of a setting."""
-    sections = {"cipher": {"derivation": 1}, "train": to_mapping(TrainConfig()), "model": to_mapping(ModelConfig())}
+    sections: dict[str, dict[str, Any]] = {
+        "cipher": {"derivation": 1},
+        "train": to_mapping(TrainConfig()),
+        "model": to_mapping(ModelConfig()),
+    }
+    sections["predict"] = to_mapping(PredictConfig())
     return {**run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
 
 

@@ -109,8 +109,9 @@ def _split(product: Matrix, rank: int) -> tuple[Matrix, Matrix]:
 def _begin_positions(model: VisionTransformer) -> None:
     position = cast("Tensor", model.pos_embed)
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    rows, columns = model.patch_embed.grid_size
     position.zero_()
-    position[0, prefix:] = _rounded(sines_of(*model.patch_embed.grid_size, model.embed_dim))
+    position[0, prefix:] = _rounded(sines_of(rows, columns, model.embed_dim))
 
 
 def sines_of(rows: int, columns: int, width: int) -> Matrix:

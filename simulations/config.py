@@ -143,7 +143,13 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     from fl_client.data.source import open_source  # noqa: PLC0415
 
     source = open_source(config.data)
-    check_hidden(source, keys=config.keys.policy, block=config.cipher.block, level=config.train.augment)
+    check_hidden(
+        source,
+        keys=config.keys.policy,
+        block=config.cipher.block,
+        level=config.train.augment,
+        views=config.predict.views,
+    )
     for warning in (*source.warnings, *source.remarks):
         _log.warning("%s: %s", source.path, warning)
     config.data.classes, config.data.split = list(source.classes), source.split
@@ -184,6 +190,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.cipher = resolve(config.cipher)
     check_scheme(config.cipher.scheme)
     config.train.check()
+    config.predict.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)

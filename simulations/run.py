@@ -16,6 +16,7 @@ from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
 from medveil.plain import working
+from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.folders import MANIFEST, begun, held, read_manifest
@@ -147,6 +148,7 @@ def _recorded(manifest: dict[str, Any], *, where: str) -> RunConfig:
     run = from_mapping(RunConfig, manifest["run_config"], where=where)
     run.train = to_mapping(from_mapping(TrainConfig, run.train, where=where))
     run.model = to_mapping(from_mapping(ModelConfig, run.model, where=where))
+    run.predict = to_mapping(from_mapping(PredictConfig, run.predict, where=where))
     return run
 
 

@@ -147,15 +147,16 @@ class HiddenSource(Source):
         return self._places[index].stamp
 
 
-def check_hidden(source: Source, *, keys: str, block: int, level: str = "none") -> None:
+def check_hidden(source: Source, *, keys: str, block: int, level: str = "none", views: int = 1) -> None:
     """Refuse a run that would hide hidden images again, or cut them into other patches.
 
     Parameters
     ----------
     source
         Any source.
-    keys, block, level
-        The run's key policy, the block of its cipher, which is the patch of its model, and its augmentation.
+    keys, block, level, views
+        The run's key policy, the block of its cipher, which is the patch of its model, its augmentation, and the views
+        of an image that its last measurement asks about.
 
     Raises
     ------
@@ -170,6 +171,9 @@ def check_hidden(source: Source, *, keys: str, block: int, level: str = "none") 
     if level != "none":
         problem = "is set, and hidden images cannot be augmented: a moved ciphertext is none of a moved image"
         raise ConfigError(problem, where="train.augment", cure="none, or views made before hiding")
+    if views > 1:
+        problem = f"is {views}, and no view can be made of images another party hid"
+        raise ConfigError(problem, where="predict.views", cure="1: the images alone")
     if block != source.hidden.block:
         cure = f"set it to {source.hidden.block}: a model's patch is the block of the cipher"
         raise ConfigError(f"is {block}", where="cipher.block", cure=cure)

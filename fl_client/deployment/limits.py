@@ -19,6 +19,7 @@ from fl_client.deployment.config import TARGETS, LimitsConfig
 from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
+from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import POLICIES, Policy
@@ -82,6 +83,8 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
         cipher=_cipher(run),
     )
     asked.train.check(where=f"{_WHERE}, train")
+    predict = from_mapping(PredictConfig, run.predict, where=f"{_WHERE}, predict")
+    predict.check(where=f"{_WHERE}, predict")
     _check_sizes(asked)
     _check_limits(run, limits)
     _check_scheme(run, asked.cipher, limits)
@@ -89,7 +92,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     _check_model(asked, limits)
     # From here on a section says what was judged: in full, and each value of its own type.
     run.model, run.train = to_mapping(asked.model), to_mapping(asked.train)
-    run.cipher = to_mapping(config_of_run(run.cipher))
+    run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 

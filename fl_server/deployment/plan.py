@@ -81,6 +81,7 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     _refuse_no_classes(file)
     _fill_model(file, consortium)
     file.train.check()
+    file.predict.check()
     run = RunConfig(
         run=str(uuid.uuid4()),
         name=file.name,

@@ -18,6 +18,7 @@ from fl_client.deployment.limits import check_bytes, check_images, check_round, 
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
+from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 
@@ -32,6 +33,7 @@ def run(**changes: Any) -> RunConfig:
         "image_size": 32,
         "model": to_mapping(MODEL),
         "train": to_mapping(TrainConfig()),
+        "predict": to_mapping(PredictConfig()),
         "cipher": {"scheme": "block-pixel", "block": 8, "negate": True, "derivation": 1},
         "keys": "per-site",
         "stem_init": "adapted",
@@ -57,6 +59,7 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 
 def test_a_run_within_the_contract_and_the_limits_is_taken() -> None:
     assert asked(run()) == run()
+    assert asked(run(predict={})) == run(), "a run of an older MedVeil asks about images alone"
 
 
 def test_what_was_judged_is_what_the_site_goes_by() -> None:
