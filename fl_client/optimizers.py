@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fl_client.config import TrainConfig
+from medveil.errors import IntegrityError
 from models.stem import block_matrices
 from models.torchvision_ops import declare_missing_ops
 
@@ -28,6 +29,7 @@ from timm.optim._param_groups import param_groups_layer_decay  # noqa: E402 - to
 
 Optimizers: TypeAlias = "list[torch.optim.Optimizer]"
 Group: TypeAlias = "dict[str, Any]"
+Moments: TypeAlias = "dict[str, Tensor]"
 
 MOMENTUM = 0.95
 NEWTON_SCHULZ_STEPS = 5
@@ -110,3 +112,35 @@ def _parted(groups: list[Group], chosen: set[int]) -> tuple[list[Group], list[Gr
         cut = [{**group, "params": [p for p in group["params"] if (id(p) in chosen) is side]} for group in groups]
         sides.append([group for group in cut if group["params"]])
     return sides[0], sides[1]
+
+
+def moments_of(optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter]) -> Moments:
+    """What optimisers remember of their steps, as ``"what/parameter"``, on the CPU."""
+    found = {}
+    for name, parameter in parameters.items():
+        for optimizer in optimizers:
+            for what, value in optimizer.state.get(parameter, {}).items():
+                if isinstance(value, Tensor):
+                    found[f"{what}/{name}"] = value.detach().to("cpu", copy=True)
+    return found
+
+
+def remember(
+    optimizers: Sequence[torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter], moments: Moments
+) -> None:
+    """Give optimisers back what `moments_of` found; a parameter without any begins fresh.
+
+    Raises
+    ------
+    IntegrityError
+        Moments of another parameter, or of another shape.
+    """
+    owners = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    for key, value in moments.items():
+        what, _, name = key.partition("/")
+        parameter = parameters.get(name)
+        if parameter is None or value.shape not in (parameter.shape, torch.Size()):
+            raise IntegrityError("kept moments are of another model", cure="start a new run")
+        # Counts of steps stay on the CPU, where AdamW makes them.
+        placed = value.clone() if value.ndim == 0 else value.to(parameter.device, parameter.dtype)
+        owners[id(parameter)].state[parameter][what] = placed

@@ -16,7 +16,16 @@ from torch.nn import functional
 from fl_client.averaging import WeightAverage
 from fl_client.batches import Batches, in_order, shuffled
 from fl_client.config import TrainConfig
-from fl_client.optimizers import Optimizers, learning_rate, make_optimizers, set_rate
+from fl_client.course import Course
+from fl_client.optimizers import (
+    Moments,
+    Optimizers,
+    learning_rate,
+    make_optimizers,
+    moments_of,
+    remember,
+    set_rate,
+)
 from medveil.errors import FederationError
 from models.patches import draw_rows, leaving_out
 from models.vit import normalise
@@ -45,13 +54,19 @@ class TrainResult:
 
 
 def train_round(
-    model: nn.Module, part: Batches, config: TrainConfig, plan: RoundPlan, *, trainable: Iterable[str]
+    model: nn.Module,
+    part: Batches,
+    config: TrainConfig,
+    plan: RoundPlan,
+    *,
+    trainable: Iterable[str],
+    moments: Moments | None = None,
 ) -> TrainResult:
     """Train `model` in place for one round.
 
     The learning rate follows one cosine over the whole run, of which this is round ``plan.round`` of ``plan.rounds``.
     The order of images, MixUp and stochastic depth follow from the plan alone, so that a repeated round is the same
-    round.
+    round; unless it ends by the clock (`fl_client.course`).
 
     Parameters
     ----------
@@ -61,6 +76,9 @@ def train_round(
         The site's encrypted training images.
     trainable
         Names of the parameters that train.
+    moments
+        What the optimiser remembers of the site's round before; what it remembers of this one takes its place. None:
+        it begins fresh.
 
     Raises
     ------
@@ -69,9 +87,12 @@ def train_round(
     """
     parameters = _only_trainable(model, trainable)
     device, dtype = _place(model)
+    optimizers = make_optimizers(model, parameters, config)
+    if moments:
+        remember(optimizers, parameters, moments)
     step = _Step(
         model=model,
-        optimizers=make_optimizers(model, parameters, config),
+        optimizers=optimizers,
         parameters=list(parameters.values()),
         anchors=[p.detach().clone() for p in parameters.values()] if plan.proximal_mu > 0 else [],
         weights=class_weights(part.labels, _classes(model), config, device),
@@ -79,9 +100,8 @@ def train_round(
         plan=plan,
     )
     steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
-    done = (plan.round - 1) * config.epochs * steps_an_epoch
-    total = plan.rounds * config.epochs * steps_an_epoch
-    fewer = config.patch_dropout_steps * total if config.patch_dropout > 0 else 0
+    course = Course(config, round_=plan.round, rounds=plan.rounds, steps=steps_an_epoch, device=device)
+    fewer = config.patch_dropout_steps * course.total if config.patch_dropout > 0 else 0
     average = WeightAverage(step.parameters, config.ema)
     losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
 
@@ -89,17 +109,23 @@ def train_round(
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with forked, leaving_out(model) as kept:
         torch.manual_seed(plan.seed)
-        for epoch in range(config.epochs):
+        for epoch in course.epochs():
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
-                x = _numbers(part, chosen, (plan.round - 1) * config.epochs + epoch, device, dtype)
+                if course.over:
+                    break
+                done = course.done
+                x = _numbers(part, chosen, epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
                 kept.rows = _rows(model, len(chosen), config, plan, device) if done < fewer else None
-                loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
+                loss, hit = step.take(x, y, lr=learning_rate(done, course.total, config))
                 average.add()
                 losses += loss * len(chosen)
                 hits += hit
                 seen += len(chosen)
-                done += 1
+                course.step()
+    if moments is not None:
+        moments.clear()
+        moments.update(moments_of(optimizers, parameters))
     average.settle()
     mean = float(losses) / seen
     if not math.isfinite(mean):

@@ -13,6 +13,7 @@ from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
+from fl_client.optimizers import Moments
 from fl_client.predicted import predicted
 from fl_client.site import Site
 from fl_client.site_files import write_predictions
@@ -94,9 +95,12 @@ def train(
     if site.run.evaluate_first:
         metrics |= _measured(site, model, "validation")
     part = site.store.part("train")
-    result = train_round(model, part, site.train_config, _plan(site, round_, proximal_mu), trainable=site.trainable)
+    moments, plan = _moments_before(site, round_), _plan(site, round_, proximal_mu)
+    result = train_round(model, part, site.train_config, plan, trainable=site.trainable, moments=moments)
     if site.private:
         site.vault.save(round_, tensors(model, site.private), keep=keep_round)
+    if site.moments is not None and moments is not None:
+        site.moments.save(round_, moments)
     leaving = site.setup.leaving
     metrics |= {
         NUM_EXAMPLES: leaving.weight(part.labels),
@@ -137,6 +141,19 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     if whole:
         _keep(site, round_, whole, metrics, {"validation": validated, "test": probabilities})
     return metrics | {NUM_EXAMPLES: leaving.size(part.labels), SECONDS: time.monotonic() - started}
+
+
+def _moments_before(site: Site, round_: int) -> Moments | None:
+    """What the optimiser remembered when the newest round before this one ended; None where rounds begin fresh.
+
+    Round 0 remembers nothing, and says so in a file: a first round that is repeated finds it, and not its own.
+    """
+    if site.moments is None:
+        return None
+    found = site.moments.load(before=round_)
+    if found is None:
+        site.moments.save(0, {})
+    return {} if found is None else found[1]
 
 
 def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from medveil.errors import ConfigError
 from medveil.recipes import NONE, RECIPES
 
+MOST_MINUTES = 43_200
+STATES = ("fresh", "kept")
 OPTIMIZERS = ("adamw", "sgd", "muon")
 CLASS_WEIGHTS = ("none", "balanced")
 AUGMENTS = ("none", "light", "medium", "strong")
@@ -26,12 +28,23 @@ class TrainConfig:
     )
     scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
     epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
+    minutes: float = field(
+        default=0.0,
+        metadata={
+            "help": "CPU minutes of training a site has in the whole run, in place of epochs (on a GPU, minutes); such a "
+            "run never repeats exactly. 0: by epochs."
+        },
+    )
     batch_size: int = field(default=32, metadata={"help": "Images a step."})
     optimizer: str = field(
         default="adamw",
+        metadata={"help": "adamw, sgd, or muon for the matrices of blocks with adamw for the rest."},
+    )
+    state: str = field(
+        default="fresh",
         metadata={
-            "help": "adamw, sgd, or muon for the matrices of blocks with adamw for the rest; its state starts fresh "
-            "every round."
+            "help": "What the optimiser remembers as a round starts: nothing (fresh), or the site's round before (kept), "
+            "sealed at home and never sent."
         },
     )
     lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
@@ -87,11 +100,13 @@ class TrainConfig:
         _one_of(self.recipe, tuple(RECIPES), "recipe", where)
         _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
         _one_of(self.augment, AUGMENTS, "augment", where)
+        _one_of(self.state, STATES, "state", where)
         _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
         _one_of(self.precision, PRECISIONS, "precision", where)
         for name, low in (("epochs", 1), ("batch_size", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"'{name}' is below {low}", where=where, cure=f"at least {low}")
+        self._check_minutes(where)
         for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
@@ -102,6 +117,17 @@ class TrainConfig:
             raise ConfigError("'layer_decay' is out of its range", where=where, cure="above 0, at most 1")
         if not 0 <= self.patch_dropout_steps <= 1:
             raise ConfigError("'patch_dropout_steps' is out of its range", where=where, cure="0 to 1")
+
+    def _check_minutes(self, where: str) -> None:
+        if not 0 <= self.minutes <= MOST_MINUTES:
+            raise ConfigError("'minutes' is out of its range", where=where, cure=f"0 to {MOST_MINUTES}, a month")
+        if self.minutes and self.epochs != 1:
+            raise ConfigError(
+                "'minutes' and 'epochs' are both set", where=where, cure="leave epochs at 1, or minutes 0"
+            )
+        if self.minutes and self.precision == "fp64":
+            problem = "'precision' is fp64, to check equalities, and no two runs by 'minutes' are equal"
+            raise ConfigError(problem, where=where, cure="epochs")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:

@@ -90,7 +90,7 @@ def heads_of(model: VisionTransformer) -> int:
     return next(int(cast("Any", each).num_heads) for each in model.blocks[0].modules() if hasattr(each, "num_heads"))
 
 
-def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int) -> int:
+def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int, more: int = 0) -> int:
     """About what training takes, in bytes: of the size of what it will be, and not below what the weights alone take.
 
     Parameters
@@ -103,8 +103,10 @@ def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int) -> in
         Numbers of an image.
     itemsize
         Bytes of a number: 4, or 8 under ``precision: fp64``.
+    more
+        Copies of the model's tensors beyond the usual: an average of weights is one, moments that are kept four.
     """
-    weights = _STATES * shape.parameters
+    weights = (_STATES + more) * shape.parameters
     activations = _ACTIVATIONS * batch * shape.tokens * shape.width * shape.depth
     scores = _SCORES * batch * shape.heads * shape.tokens**2
     return itemsize * (weights + activations + scores + _IMAGES * batch * image)

@@ -90,6 +90,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     arms = [find_arm(name) for name in config.compare.arms]
     if not arms or not config.compare.seeds:
         raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
+    _refuse_minutes(config, arms)
     out = make_folder(out).resolve()
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
@@ -116,6 +117,15 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
 
     basis = common([run for row in rows for run in row.runs])
     return Comparison(folder=out, report=write_comparison(out, rows, basis=basis), failed=failed)
+
+
+def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:
+    """Refuse to hold arms equal that no clock lets be equal (ConfigError)."""
+    names = {arm.name for arm in arms}
+    pair = next((arm for arm in arms if arm.twin in names), None)
+    if config.train.minutes and pair is not None:
+        problem = f"'{pair.name}' equals '{pair.twin}' in theory, and no two runs by train.minutes are equal"
+        raise ConfigError(problem, where="train.minutes", cure="train.epochs, or leave one of the arms out")
 
 
 def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:

@@ -238,7 +238,8 @@ def _check_sizes(asked: _Asked) -> None:
 def _check_memory(asked: _Asked, shape: Shape, limits: LimitsConfig) -> None:
     image = asked.run.channels * _padded(asked.run.image_size, asked.cipher.block) ** 2
     itemsize = _ITEMSIZE.get(asked.train.precision, 4)
-    needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize)
+    more = (asked.train.ema > 0) + 4 * (asked.train.state == "kept")
+    needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize, more=more)
     if needed > limits.most_memory * MEGABYTE:
         problem = f"model and training would take {needed / MEGABYTE:.0f} MB of memory, and this site's limit is"
         raise ConfigError(f"{problem} {limits.most_memory:g} MB", where="limits.most_memory")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +16,21 @@ from crypto.base import PLAIN, ImageCipher, Reading
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import SimulatedKey
+from fl_client import training
 from fl_client.averaging import WeightAverage, newest_share
-from fl_client.batches import generator
+from fl_client.batches import generator, shuffled
 from fl_client.config import TrainConfig
-from fl_client.optimizers import make_optimizers, set_rate
+from fl_client.optimizers import learning_rate, make_optimizers, set_rate
 from fl_client.site_model import follow, patch_order
 from fl_client.training import RoundPlan, train_round
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, IntegrityError
 from models.config import ModelConfig
 from models.patches import draw_rows
 from models.policy import Policy
 from models.sizes import skeleton
 from models.stem import head_names, restore, stem_names
 from models.trains import check_training
-from models.vit import build_vit
+from models.vit import build_vit, normalise
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -258,3 +261,75 @@ def test_lower_layers_learn_more_slowly_and_all_that_trains_is_in_one_group(opti
     decays = {name_of[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
     assert decays["pos_embed"] == decays["blocks.0.norm1.weight"] == 0
     assert decays["blocks.0.mlp.fc1.weight"] == SMALL.weight_decay
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_kept_moments_go_on_where_the_round_before_ended(optimizer: str) -> None:
+    config = replace(SMALL, optimizer=optimizer, epochs=1, lr_warmup=0.0, momentum=0.9)
+    names = [name for name, _ in vit().named_parameters()]
+
+    def two_rounds(moments: dict[str, torch.Tensor] | None) -> VisionTransformer:
+        model = vit().double()
+        for round_ in (1, 2):
+            train_round(model, held(), config, plan(round_, 2), trainable=names, moments=moments)
+        return model
+
+    kept: dict[str, torch.Tensor] = {}
+    once = two_rounds(kept)
+    # One optimiser over both rounds, by hand: the same batches and rates, never begun anew.
+    model, part, rate_of = vit().double().train(), held(), 6
+    parameters = dict(model.named_parameters())
+    optimizers, done = make_optimizers(model, parameters, config), 0
+    for round_ in (1, 2):
+        for chosen in shuffled(24, 8, generator(5, "train", round_)):
+            set_rate(optimizers, learning_rate(done, rate_of, config))
+            model.zero_grad()
+            logits = model(normalise(torch.from_numpy(part.images[chosen]), dtype=torch.float64))
+            torch.nn.functional.cross_entropy(logits, torch.from_numpy(part.labels[chosen])).backward()
+            torch.nn.utils.clip_grad_norm_(list(parameters.values()), config.clip)
+            for each in optimizers:
+                each.step()
+            done += 1
+    assert apart(dict(once.state_dict()), dict(model.state_dict())) < 1e-12
+    assert apart(dict(two_rounds(None).state_dict()), dict(once.state_dict())) > 1e-5
+    assert {key.partition("/")[2] for key in kept} == set(names)
+    with pytest.raises(IntegrityError, match="of another model"):
+        train_round(vit(), held(), config, plan(), trainable=names, moments={"exp_avg/nobody": torch.zeros(2)})
+
+
+class Ticking:
+    """A clock on which every look takes a quarter of a second."""
+
+    def __init__(self) -> None:
+        self.now = -0.25
+
+    def __call__(self) -> float:
+        self.now += 0.25
+        return self.now
+
+
+def test_a_round_by_the_clock_ends_with_its_share_and_its_rate_follows_what_is_spent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "process_time", Ticking())
+    rates: list[float] = []
+    monkeypatch.setattr(training, "set_rate", lambda _, rate: rates.append(rate))
+    config = replace(SMALL, epochs=1, minutes=1.0, precision="fp32", lr=1.0, min_lr=0.0, lr_warmup=0.0)
+    model, seen = vit(), []
+    for round_ in (1, 2):
+        result = train_round(model, held(), config, plan(round_, 2), trainable=["head.weight"])
+        seen.append(result.n)
+    # Two rounds share a minute: 30 seconds each, some looks a step, and so more than one pass over 24 images.
+    assert all(24 < n < 30 * 4 * 8 for n in seen)
+    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert rates[0] == pytest.approx(1.0, abs=0.01)
+    assert rates[-1] < 0.01
+    middle = rates[seen[0] // 8]
+    assert middle == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_clock_that_is_spent_at_once_still_lets_one_step_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10**9, 10**4))
+    monkeypatch.setattr(time, "process_time", lambda: next(clock))
+    config = replace(SMALL, epochs=1, minutes=0.01, precision="fp32")
+    assert train_round(vit(), held(), config, plan(), trainable=["head.weight"]).n == 8
