@@ -31,8 +31,8 @@ class TrainConfig:
     minutes: float = field(
         default=0.0,
         metadata={
-            "help": "CPU minutes of training a site has in the whole run, in place of epochs (on a GPU, minutes); such a "
-            "run never repeats exactly. 0: by epochs."
+            "help": "CPU minutes of training a site has in the whole run, in place of epochs (on a GPU, minutes); such "
+            "a run never repeats exactly. 0: by epochs."
         },
     )
     batch_size: int = field(default=32, metadata={"help": "Images a step."})
@@ -43,8 +43,8 @@ class TrainConfig:
     state: str = field(
         default="fresh",
         metadata={
-            "help": "What the optimiser remembers as a round starts: nothing (fresh), or the site's round before (kept), "
-            "sealed at home and never sent."
+            "help": "What the optimiser remembers as a round starts: nothing (fresh), or the site's round before "
+            "(kept), sealed at home and never sent."
         },
     )
     lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
@@ -122,9 +122,8 @@ class TrainConfig:
         if not 0 <= self.minutes <= MOST_MINUTES:
             raise ConfigError("'minutes' is out of its range", where=where, cure=f"0 to {MOST_MINUTES}, a month")
         if self.minutes and self.epochs != 1:
-            raise ConfigError(
-                "'minutes' and 'epochs' are both set", where=where, cure="leave epochs at 1, or minutes 0"
-            )
+            cure = "leave epochs at 1, or minutes 0"
+            raise ConfigError("'minutes' and 'epochs' are both set", where=where, cure=cure)
         if self.minutes and self.precision == "fp64":
             problem = "'precision' is fp64, to check equalities, and no two runs by 'minutes' are equal"
             raise ConfigError(problem, where=where, cure="epochs")
