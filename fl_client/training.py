@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ def train_round(
 
     model.train()
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with forked, leaving_out(model) as kept:
+    with forked, attention_apart(model, config.precision), leaving_out(model) as kept:
         torch.manual_seed(plan.seed)
         for epoch in course.epochs():
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
@@ -212,17 +213,33 @@ def class_weights(
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
+@contextmanager
+def attention_apart(model: nn.Module, precision: str) -> Iterator[None]:
+    """For bf16 on a CPU, where the fused kernel of attention is the slower one: its parts one after the other."""
+    layers: list[Any] = [each for each in model.modules() if hasattr(each, "fused_attn")]
+    before = [each.fused_attn for each in layers]
+    apart = precision == "bf16" and next(model.parameters()).device.type == "cpu"
+    for each in layers:
+        each.fused_attn = each.fused_attn and not apart
+    try:
+        yield
+    finally:
+        for each, fused in zip(layers, before, strict=True):
+            each.fused_attn = fused
+
+
 @torch.no_grad()
 def predict(model: nn.Module, part: Batches, config: TrainConfig, *, batch_size: int = 128) -> npt.NDArray[np.float32]:
     """Class probabilities (n, K) of a part's images, un-augmented, in order."""
     device, dtype = _place(model)
     model.eval()
     rows = []
-    for chosen in in_order(len(part.labels), batch_size):
-        x = _numbers(part, chosen, 0, device, dtype)
-        with autocast(device, config.precision):
-            logits = model(x)
-        rows.append(logits.double().softmax(1).float().cpu().numpy())
+    with attention_apart(model, config.precision):
+        for chosen in in_order(len(part.labels), batch_size):
+            x = _numbers(part, chosen, 0, device, dtype)
+            with autocast(device, config.precision):
+                logits = model(x)
+            rows.append(logits.double().softmax(1).float().cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, _classes(model)), np.float32)
 
 

@@ -333,3 +333,17 @@ def test_a_clock_that_is_spent_at_once_still_lets_one_step_through(monkeypatch: 
     monkeypatch.setattr(time, "process_time", lambda: next(clock))
     config = replace(SMALL, epochs=1, minutes=0.01, precision="fp32")
     assert train_round(vit(), held(), config, plan(), trainable=["head.weight"]).n == 8
+
+
+def test_bf16_on_a_cpu_takes_attention_apart_for_its_time_alone() -> None:
+    model, met = vit(), set()
+    layer: Any = model.blocks[0].attn
+    assert layer.fused_attn, "timm fuses attention by default"
+    layer.register_forward_pre_hook(lambda module, _: met.add(module.fused_attn))
+    config = replace(SMALL, precision="bf16", epochs=1)
+    train_round(model, held(), config, plan(), trainable=["head.weight"])
+    training.predict(model, held(), config)
+    assert met == {False}
+    assert layer.fused_attn
+    training.predict(model, held(), replace(config, precision="fp32"))
+    assert met == {False, True}

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from medveil.config import from_mapping
 from medveil.contract import RunConfig, measure_key
 from medveil.errors import ConfigError, FormatError
 from medveil.paths import run_folder, run_uuid
+from medveil.training import TrainConfig
 
 
 def run(**changes: Any) -> RunConfig:
@@ -66,6 +68,17 @@ def test_a_run_of_version_1_promised_its_sites_nothing() -> None:
     document = json.loads(run().to_json()) | {"version": 1}
     del document["least_sites"]
     assert RunConfig.from_json(json.dumps(document)).least_sites == 1
+
+
+def test_a_run_of_version_2_has_nothing_of_what_fits_small_data() -> None:
+    document = json.loads(run().to_json()) | {"version": 2}
+    del document["predict"]
+    document["train"] = {"optimizer": "sgd", "epochs": 3}
+    found = RunConfig.from_json(json.dumps(document))
+    assert found.predict == {}
+    train = from_mapping(TrainConfig, found.train, where="train")
+    off = (train.ema, train.patch_dropout, train.minutes, train.augment, train.state, train.layer_decay, train.recipe)
+    assert off == (0.0, 0.0, 0.0, "none", "fresh", 1.0, "none")
 
 
 def test_keys_of_measures_and_folders_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
