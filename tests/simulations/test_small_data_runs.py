@@ -16,6 +16,7 @@ from medveil.config import load_config
 from medveil.errors import ConfigError
 from medveil.wire import Tensors
 from simulations.arms import ARMS, as_experiment
+from simulations.compare import compare
 from simulations.config import ExperimentConfig, make_plan
 from simulations.engines import inprocess
 from simulations.predictions import load_predictions
@@ -77,6 +78,13 @@ def test_a_repeated_run_is_the_same_and_views_change_answers_alone(
         np.testing.assert_array_equal(again.tensors[name], tensor, err_msg=name)
     assert np.abs(again.probabilities - plain.probabilities).max() > 1e-6
     np.testing.assert_allclose(plain.probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_arms_that_should_be_equal_are_not_compared_by_the_clock(tiny: Tiny, tmp_path: Path) -> None:
+    config, out = tiny("train.minutes=0.1", "compare.arms=[fedper, per-site-adapted]"), tmp_path / "compared"
+    with pytest.raises(ConfigError, match="'per-site-adapted' equals 'fedper' in theory"):
+        compare(config, out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
