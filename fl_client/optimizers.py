@@ -58,6 +58,10 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
         return [torch.optim.AdamW(groups, lr=config.lr, betas=betas)]
     chosen = {id(parameters[name]) for name in block_matrices(parameters)}
     inside, outside = _parted(groups, chosen)
+    adamw = torch.optim.AdamW(outside, lr=config.lr, betas=betas)
+    if not inside:
+        # A stem that is warmed up trains with the head alone.
+        return [adamw]
     muon = torch.optim.Muon(
         inside,
         lr=config.lr,
@@ -66,7 +70,7 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
         ns_steps=NEWTON_SCHULZ_STEPS,
         adjust_lr_fn="match_rms_adamw",
     )
-    return [muon, torch.optim.AdamW(outside, lr=config.lr, betas=betas)]
+    return [muon, adamw]
 
 
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:

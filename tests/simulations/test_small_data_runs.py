@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from fl_client.app import _simulated_site
 from fl_server import checkpoints
+from fl_server.manifest import _told
 from medveil.config import load_config
 from medveil.errors import ConfigError
 from medveil.wire import Tensors
@@ -20,7 +22,7 @@ from simulations.compare import compare
 from simulations.config import ExperimentConfig, make_plan
 from simulations.engines import inprocess
 from simulations.predictions import load_predictions
-from simulations.run import check_model
+from simulations.run import _recorded, check_model
 
 Tiny = Callable[..., ExperimentConfig]
 ALL = (
@@ -108,3 +110,28 @@ def test_what_cannot_be_is_one_line_before_anything_is_started(
         check_model(make_plan(tiny(*overrides), out))
     assert "\n" not in str(caught.value)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arm", "scheme"), [("per-site-secret", "block-pixel"), ("per-site-adapted", "orthogonal"), ("aes-ctr", "aes-ctr")]
+)
+def test_every_kind_of_stem_and_cipher_trains_with_all_of_it(tiny: Tiny, tmp_path: Path, arm: str, scheme: str) -> None:
+    more = ("rounds=1", "train.precision=auto", "train.state=kept", "stem.warmup=1", "predict.views=2")
+    experiment = as_experiment(tiny(*ALL, *more), ARMS[arm], 0)
+    experiment.cipher.scheme = scheme
+    experiment.cipher.negate = experiment.cipher.negate and scheme == "block-pixel"
+    found = ran(experiment, tmp_path / "run")
+    assert all(np.isfinite(tensor).all() for tensor in found.tensors.values())
+    np.testing.assert_allclose(found.probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_a_run_of_an_older_medveil_goes_on_as_it_began(tiny: Tiny, tmp_path: Path) -> None:
+    plan = make_plan(tiny(), tmp_path / "run")
+    older = dataclasses.asdict(plan.run)
+    del older["predict"], older["model"]["init"]
+    for name in ("recipe", "minutes", "state", "layer_decay", "beta_2", "augment", "ema", "patch_dropout"):
+        del older["train"][name]
+    assert _recorded({"run_config": older}, where="manifest.json") == plan.run
+    assert _told(older) == _told(dataclasses.asdict(plan.run))
+    older["train"]["lr"] = 0.5
+    assert _recorded({"run_config": older}, where="manifest.json") != plan.run
