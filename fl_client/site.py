@@ -21,6 +21,9 @@ from models.policy import Policy, check_policy
 from models.stem import stem_names
 from models.travel import trainable, travelling
 
+MOMENTS = "moments"
+"""Folder of what optimisers remember, in the site's own."""
+
 
 class Site:
     """A hospital ready to work; opening it builds the encrypted store when there is none.
@@ -50,6 +53,8 @@ class Site:
         Tensors that never leave the site.
     vault : StemVault
         Where those rest, sealed.
+    moments : StemVault or None
+        Where what the optimiser remembers rests, sealed likewise; None where each round begins fresh.
     images : SiteImages
         Source and store.
 
@@ -72,6 +77,8 @@ class Site:
         self.private = self._private_names()
         state = setup.key.subkey("state")
         self.vault = StemVault(setup.folder / "stems", run=run.run, subkey=state)
+        kept = self.train_config.state == "kept"
+        self.moments = StemVault(setup.folder / MOMENTS, run=run.run, subkey=state, holds="moments") if kept else None
         self.images = open_images(run, setup, self.cipher, weights=self.bench.hash)
 
     @property

@@ -18,6 +18,7 @@ from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
 from fl_client.data.store import EncryptedStore, is_of_split, open_store, prepared_before
 from fl_client.data.store_build import COPY
+from fl_client.data.stored import Views
 from fl_client.site_basis import SiteBasis
 from fl_client.site_files import write_description
 from fl_client.site_setup import SiteSetup
@@ -82,7 +83,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     kept = setup.folder if setup.sites == 1 else None
     parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed, folder=kept)
     basis = _basis(run, setup, source, parts, weights)
-    where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed}
+    where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed, "level": level_of(run)}
     # Before a store is built anew: who then puts back what was there finds the store as it was.
     basis.check(
         served=setup.served,
@@ -101,17 +102,28 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     return images
 
 
+def level_of(run: RunConfig) -> str:
+    """Augmentation of a run, for all its sites."""
+    return str(run.train.get("augment", "none"))
+
+
 def _basis(run: RunConfig, setup: SiteSetup, source: Source, parts: Parts, weights: str) -> SiteBasis:
     def look(folder: Path | None = None) -> Basis:
         dealt = {"seed": run.seed, "sites": setup.sites, "index": setup.index}
         return basis_at_site(source, parts, setup.data, **dealt, weights={WEIGHTS: weights}, folder=folder)
 
-    renew = None if setup.data.views else look
+    renew = None if Views.of(setup.data, level_of(run), run.seed).count else look
     return SiteBasis(setup.folder, run=run.run, basis=look(setup.folder), site=setup.name, renew=renew)
 
 
 def _refuse_others(source: Source, run: RunConfig) -> None:
-    check_hidden(source, keys=run.keys, block=int(run.cipher.get("block", 0)))
+    check_hidden(
+        source,
+        keys=run.keys,
+        block=int(run.cipher.get("block", 0)),
+        level=level_of(run),
+        views=int(run.predict.get("views", 1)),
+    )
     if list(source.classes) != run.classes:
         raise ConfigError(
             f"this site has classes {list(source.classes)}", where="classes", cure=f"the run expects {run.classes}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from crypto.cipher import ImageCipher
@@ -67,6 +68,14 @@ def follow(model: VisionTransformer, cipher: ImageCipher) -> None:
         return
     moves = cipher.stem_permutation()
     adapt(model, rho=moves.rho, pi=moves.pi, mask=moves.mask)
+
+
+def patch_order(cipher: ImageCipher) -> npt.NDArray[np.int64] | None:
+    """How a cipher permutes patches, where a stem can follow it; where none can, no twin draws alike: None."""
+    if cipher.stem_rule is None:
+        return None
+    pi = cipher.stem_rotation().pi if cipher.stem_rule == ORTHOGONAL else cipher.stem_permutation().pi
+    return np.asarray(pi, dtype=np.int64)
 
 
 def _make_stem(site: Site, model: VisionTransformer) -> None:

@@ -1,4 +1,4 @@
-"""A site's private tensors at rest: sealed, one file a round, the newest three kept.
+"""A site's private tensors at rest: sealed, one file a round, the newest three kept. Stems, and optimisers' moments.
 
 The file of round r is what training of round r ended with; round 0 is the stem before round 1. Training of round r
 starts from the newest file of a round before r, so that a resumed run repeats what the interrupted one would have
@@ -35,9 +35,12 @@ class StemVault:
         UUID of the run, bound to every file.
     subkey
         32 bytes, the site key's subkey for purpose ``state``.
+    holds
+        What the files hold, bound to each of them: one of stems opens as nothing else.
     """
 
-    def __init__(self, folder: Path, *, run: str, subkey: bytes) -> None:
+    def __init__(self, folder: Path, *, run: str, subkey: bytes, holds: str = "stem") -> None:
+        self._holds = holds
         self.folder = folder / run
         self._run = run
         self._subkey = subkey
@@ -121,4 +124,4 @@ class StemVault:
         return self.folder / f"round-{round_:04d}.sealed"
 
     def _bound(self, round_: int) -> bytes:
-        return f"medveil-stem/1/{self._run}/{round_}".encode()
+        return f"medveil-{self._holds}/1/{self._run}/{round_}".encode()

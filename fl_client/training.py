@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fl_client.averaging import WeightAverage
 from fl_client.batches import Batches, in_order, shuffled
 from fl_client.config import TrainConfig
+from fl_client.course import Course
+from fl_client.optimizers import (
+    Moments,
+    Optimizers,
+    learning_rate,
+    make_optimizers,
+    moments_of,
+    remember,
+    set_rate,
+)
 from medveil.errors import FederationError
+from models.patches import draw_rows, leaving_out
 from models.vit import normalise
 
 
@@ -27,6 +41,8 @@ class RoundPlan:
     seed: int
     rng: np.random.Generator
     proximal_mu: float = 0.0
+    pi: npt.NDArray[np.int64] | None = None
+    """How the key permutes patches, for what is drawn in the plain image's order; None where it does not."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +55,19 @@ class TrainResult:
 
 
 def train_round(
-    model: nn.Module, part: Batches, config: TrainConfig, plan: RoundPlan, *, trainable: Iterable[str]
+    model: nn.Module,
+    part: Batches,
+    config: TrainConfig,
+    plan: RoundPlan,
+    *,
+    trainable: Iterable[str],
+    moments: Moments | None = None,
 ) -> TrainResult:
     """Train `model` in place for one round.
 
     The learning rate follows one cosine over the whole run, of which this is round ``plan.round`` of ``plan.rounds``.
     The order of images, MixUp and stochastic depth follow from the plan alone, so that a repeated round is the same
-    round.
+    round; unless it ends by the clock (`fl_client.course`).
 
     Parameters
     ----------
@@ -55,6 +77,9 @@ def train_round(
         The site's encrypted training images.
     trainable
         Names of the parameters that train.
+    moments
+        What the optimiser remembers of the site's round before; what it remembers of this one takes its place. None:
+        it begins fresh.
 
     Raises
     ------
@@ -63,9 +88,12 @@ def train_round(
     """
     parameters = _only_trainable(model, trainable)
     device, dtype = _place(model)
+    optimizers = make_optimizers(model, parameters, config)
+    if moments:
+        remember(optimizers, parameters, moments)
     step = _Step(
         model=model,
-        optimizer=make_optimizer(model, parameters, config),
+        optimizers=optimizers,
         parameters=list(parameters.values()),
         anchors=[p.detach().clone() for p in parameters.values()] if plan.proximal_mu > 0 else [],
         weights=class_weights(part.labels, _classes(model), config, device),
@@ -73,22 +101,33 @@ def train_round(
         plan=plan,
     )
     steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
-    done = (plan.round - 1) * config.epochs * steps_an_epoch
-    total = plan.rounds * config.epochs * steps_an_epoch
+    course = Course(config, round_=plan.round, rounds=plan.rounds, steps=steps_an_epoch, device=device)
+    fewer = config.patch_dropout_steps * course.total if config.patch_dropout > 0 else 0
+    average = WeightAverage(step.parameters, config.ema)
     losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
 
     model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with forked, attention_apart(model, config.precision), leaving_out(model) as kept:
         torch.manual_seed(plan.seed)
-        for epoch in range(config.epochs):
+        for epoch in course.epochs():
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
-                x = _numbers(part, chosen, (plan.round - 1) * config.epochs + epoch, device, dtype)
+                if course.over:
+                    break
+                done = course.done
+                x = _numbers(part, chosen, epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
-                loss, hit = step.take(x, y, lr=learning_rate(done, total, config))
+                kept.rows = _rows(model, len(chosen), config, plan, device) if done < fewer else None
+                loss, hit = step.take(x, y, lr=learning_rate(done, course.total, config))
+                average.add()
                 losses += loss * len(chosen)
                 hits += hit
                 seen += len(chosen)
-                done += 1
+                course.step()
+    if moments is not None:
+        moments.clear()
+        moments.update(moments_of(optimizers, parameters))
+    average.settle()
     mean = float(losses) / seen
     if not math.isfinite(mean):
         raise FederationError(
@@ -102,7 +141,7 @@ class _Step:
     """One optimisation step after another on one model."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     parameters: list[nn.Parameter]
     anchors: list[Tensor]
     weights: Tensor | None
@@ -139,13 +178,20 @@ class _Step:
         return self.plan.proximal_mu / 2 * torch.stack(moved).sum()
 
     def _descend(self, objective: Tensor, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad(set_to_none=True)
+        set_rate(self.optimizers, lr)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         objective.backward()
         if self.config.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def _rows(model: Any, images: int, config: TrainConfig, plan: RoundPlan, device: torch.device) -> Tensor:
+    """The patches that a batch keeps, drawn in the order of the plain image."""
+    rows = draw_rows(plan.rng, images, model.patch_embed.num_patches, config.patch_dropout, plan.pi)
+    return to_device(rows, device)
 
 
 def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
@@ -153,30 +199,6 @@ def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Para
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
     return {name: p for name, p in model.named_parameters() if name in wanted}
-
-
-def make_optimizer(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig
-) -> torch.optim.Optimizer:
-    """AdamW or SGD; weight decay spares biases, norms, tokens and position embeddings, as timm does."""
-    spared: set[str] = set(getattr(model, "no_weight_decay", set)())
-    decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
-    plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.lr)
-
-
-def learning_rate(step: int, total: int, config: TrainConfig) -> float:
-    """Learning rate at `step` of `total`: linear warm-up, then one cosine down to `min_lr`."""
-    rising = int(config.lr_warmup * total)
-    if step < rising:
-        return config.lr * (step + 1) / rising
-    progress = (step - rising) / max(1, total - rising)
-    floor = min(config.min_lr, config.lr)
-    return floor + (config.lr - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def class_weights(
@@ -191,17 +213,33 @@ def class_weights(
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
+@contextmanager
+def attention_apart(model: nn.Module, precision: str) -> Iterator[None]:
+    """For bf16 on a CPU, where the fused kernel of attention is the slower one: its parts one after the other."""
+    layers: list[Any] = [each for each in model.modules() if hasattr(each, "fused_attn")]
+    before = [each.fused_attn for each in layers]
+    apart = precision == "bf16" and next(model.parameters()).device.type == "cpu"
+    for each in layers:
+        each.fused_attn = each.fused_attn and not apart
+    try:
+        yield
+    finally:
+        for each, fused in zip(layers, before, strict=True):
+            each.fused_attn = fused
+
+
 @torch.no_grad()
 def predict(model: nn.Module, part: Batches, config: TrainConfig, *, batch_size: int = 128) -> npt.NDArray[np.float32]:
     """Class probabilities (n, K) of a part's images, un-augmented, in order."""
     device, dtype = _place(model)
     model.eval()
     rows = []
-    for chosen in in_order(len(part.labels), batch_size):
-        x = _numbers(part, chosen, 0, device, dtype)
-        with autocast(device, config.precision):
-            logits = model(x)
-        rows.append(logits.double().softmax(1).float().cpu().numpy())
+    with attention_apart(model, config.precision):
+        for chosen in in_order(len(part.labels), batch_size):
+            x = _numbers(part, chosen, 0, device, dtype)
+            with autocast(device, config.precision):
+                logits = model(x)
+            rows.append(logits.double().softmax(1).float().cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, _classes(model)), np.float32)
 
 

@@ -13,9 +13,11 @@ from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
+from fl_client.optimizers import Moments
+from fl_client.predicted import predicted
 from fl_client.site import Site
 from fl_client.site_files import write_predictions
-from fl_client.site_model import model_after, model_before
+from fl_client.site_model import model_after, model_before, patch_order
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
 from fl_client.training import RoundPlan, predict, train_round
 from medveil.contract import NUM_EXAMPLES, SECONDS
@@ -93,9 +95,12 @@ def train(
     if site.run.evaluate_first:
         metrics |= _measured(site, model, "validation")
     part = site.store.part("train")
-    result = train_round(model, part, site.train_config, _plan(site, round_, proximal_mu), trainable=site.trainable)
+    moments, plan = _moments_before(site, round_), _plan(site, round_, proximal_mu)
+    result = train_round(model, part, site.train_config, plan, trainable=site.trainable, moments=moments)
     if site.private:
         site.vault.save(round_, tensors(model, site.private), keep=keep_round)
+    if site.moments is not None and moments is not None:
+        site.moments.save(round_, moments)
     leaving = site.setup.leaving
     metrics |= {
         NUM_EXAMPLES: leaving.weight(part.labels),
@@ -125,10 +130,10 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     model = model_after(site, round_, incoming)
     whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
-    probabilities = predict(model, part, site.train_config)
+    probabilities = predicted(site, model, "test")
     groups = site.source.group_names(part.ids)
     write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities, groups=groups)
-    validated = predict(model, validation, site.train_config)
+    validated = predicted(site, model, "validation")
     leaving = site.setup.leaving
     metrics = leaving.measured("validation", validation.labels, validated)
     metrics |= leaving.measured("test", part.labels, probabilities) | leaving.majority(part.labels)
@@ -136,6 +141,19 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     if whole:
         _keep(site, round_, whole, metrics, {"validation": validated, "test": probabilities})
     return metrics | {NUM_EXAMPLES: leaving.size(part.labels), SECONDS: time.monotonic() - started}
+
+
+def _moments_before(site: Site, round_: int) -> Moments | None:
+    """What the optimiser remembered when the newest round before this one ended; None where rounds begin fresh.
+
+    Round 0 remembers nothing, and says so in a file: a first round that is repeated finds it, and not its own.
+    """
+    if site.moments is None:
+        return None
+    found = site.moments.load(before=round_)
+    if found is None:
+        site.moments.save(0, {})
+    return {} if found is None else found[1]
 
 
 def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
@@ -146,6 +164,7 @@ def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
         seed=int(generator(run.seed, "torch", name, round_).integers(2**63)),
         rng=generator(run.seed, "train", name, round_),
         proximal_mu=proximal_mu,
+        pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 else None,
     )
 
 

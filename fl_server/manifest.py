@@ -19,8 +19,11 @@ from medveil.contract import RunConfig
 from medveil.errors import ConfigError, StorageError
 from medveil.files import make_folder, write_json
 from medveil.log import logger
+from medveil.predicting import PredictConfig
 from medveil.shapes import read_document
+from medveil.training import TrainConfig
 from medveil.versions import environment
+from models.config import ModelConfig
 
 FORMAT = "medveil-manifest"
 VERSION = 1
@@ -267,8 +270,14 @@ class Manifest:
 
 
 def _told(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration; one that names no derivation of its cipher means the first, the only one there was."""
-    return {**run, "cipher": {"derivation": 1, **run.get("cipher", {})}}
+    """A run's configuration with what one of an older MedVeil means by saying nothing of a setting."""
+    sections: dict[str, dict[str, Any]] = {
+        "cipher": {"derivation": 1},
+        "train": to_mapping(TrainConfig()),
+        "model": to_mapping(ModelConfig()),
+    }
+    sections["predict"] = to_mapping(PredictConfig())
+    return {**run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
 
 
 def _text(error: BaseException) -> str:

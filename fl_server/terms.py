@@ -12,6 +12,8 @@ from fl_server.config import ServerConfig
 from medveil.cipher_choice import CipherChoice
 from medveil.config import to_mapping
 from medveil.errors import ConfigError
+from medveil.predicting import PredictConfig
+from medveil.recipes import settings_of
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import Policy
@@ -63,13 +65,19 @@ class RunTerms:
     stem: StemChoice = field(default_factory=StemChoice, metadata={"help": "The stem of the model."})
     model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
     train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
+    predict: PredictConfig = field(default_factory=PredictConfig, metadata={"help": "How the model is asked."})
     server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+
+    def implied(self) -> dict[str, Any]:
+        """What the recipe says (`medveil.recipes`), for what the run leaves unsaid; ConfigError where it is none."""
+        return settings_of(self.train.recipe, pretrained=self.model.pretrained)
 
     def agreed(self, policy: Policy) -> dict[str, Any]:
         """The fields of a `RunConfig` that these terms decide, under the policy they resolve to."""
         return {
             "model": to_mapping(self.model),
             "train": to_mapping(self.train),
+            "predict": to_mapping(self.predict),
             "cipher": to_mapping(self.cipher),
             "keys": policy.keys,
             "stem_init": policy.init,

@@ -143,6 +143,12 @@ def subcommand(
     return made
 
 
+def add_views(to: argparse.ArgumentParser) -> None:
+    """Add ``--views`` to a command that asks a model about images."""
+    words = "average over N views of each image, itself and lightly augmented ones (default: the image alone)"
+    to.add_argument("--views", type=int, default=1, metavar="N", help=words)
+
+
 def guarded(body: Callable[[], int]) -> int:
     """Run a command body; turn our errors into one line on stderr and an exit code.
 

@@ -28,6 +28,16 @@ from medveil.files import read_bytes
 from medveil.yaml_core import Typed, written_yaml
 
 T = TypeVar("T")
+
+
+@typing.runtime_checkable
+class Implies(typing.Protocol):
+    """A configuration in which one setting stands for others."""
+
+    def implied(self) -> dict[str, Any]:
+        """Values, by section, that hold wherever a file and a command line say nothing; empty where there are none."""
+
+
 _GUESSES = 3
 
 
@@ -87,14 +97,16 @@ def load_config(
         A key is unknown (the nearest valid name is given), a value has the wrong type or is an interpolation, the text
         is not YAML, or there is too much of it.
     """
-    config = _defaults(schema)
+    layers: list[tuple[str, dict[str, Any]]] = []
     if path is not None:
-        config = _merged(schema, config, _read_yaml(path), where=str(path))
+        layers.append((str(path), _read_yaml(path)))
     if values:
-        config = _merged(schema, config, values, where="command line")
-    for override in overrides:
-        config = _merged(schema, config, _parsed_override(override), where=f"command line '{word(override)}'")
-    return _to_object(schema, config, where=str(path or "defaults"))
+        layers.append(("command line", values))
+    layers += [(f"command line '{word(each)}'", _parsed_override(each)) for each in overrides]
+    where = str(path or "defaults")
+    made = _to_object(schema, _stacked(schema, layers), where=where)
+    below = made.implied() if isinstance(made, Implies) else {}
+    return _to_object(schema, _stacked(schema, [("recipe", below), *layers]), where=where) if below else made
 
 
 def from_mapping(schema: type[T], values: dict[str, Any], *, where: str) -> T:
@@ -142,6 +154,14 @@ def check_setting(right: bool, name: str, value: object, cure: str, where: str |
     """Refuse a setting whose value is not right (ConfigError), showing no more of it than a line can hold."""
     if not right:
         raise ConfigError(f"'{name}' is {word(repr(value))}", where=where, cure=cure)
+
+
+def _stacked(schema: type, layers: Sequence[tuple[str, dict[str, Any]]]) -> DictConfig:
+    """The defaults under layers of values, the last one on top; each with where it is from."""
+    config = _defaults(schema)
+    for where, values in layers:
+        config = _merged(schema, config, values, where=where)
+    return config
 
 
 def _defaults(schema: type) -> DictConfig:

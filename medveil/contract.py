@@ -19,7 +19,7 @@ from medveil.files import check_format
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
-VERSION = 2
+VERSION = 3
 TASKS = ("single-label",)
 IMAGE_NDIMS = (2,)
 
@@ -62,7 +62,8 @@ MEASURES = ("loss", "accuracy", "balanced-accuracy", "auroc", "n")
 class RunConfig:
     """One federated run, as server and every site see it.
 
-    Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing.
+    Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
+    `predict`, and what fits small data to `model` and `train`; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -76,6 +77,9 @@ class RunConfig:
     image_size: int = field(default=64, metadata={"help": "Height and width in pixels, before padding to blocks."})
     model: dict[str, Any] = field(default_factory=dict, metadata={"help": "models.config.ModelConfig as data."})
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "fl_client.config.TrainConfig as data."})
+    predict: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "medveil.predicting.PredictConfig as data; without it, images alone."}
+    )
     cipher: dict[str, Any] = field(default_factory=dict, metadata={"help": "crypto.config.CipherConfig as data."})
     keys: str = field(default="none", metadata={"help": "Key policy: none, shared or per-site."})
     stem_init: str = field(default="public", metadata={"help": "Stem at round 1: public, adapted or secret."})

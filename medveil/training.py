@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
+from medveil.recipes import NONE, RECIPES
 
-OPTIMIZERS = ("adamw", "sgd")
+MOST_MINUTES = 43_200
+STATES = ("fresh", "kept")
+OPTIMIZERS = ("adamw", "sgd", "muon")
 CLASS_WEIGHTS = ("none", "balanced")
+AUGMENTS = ("none", "light", "medium", "strong")
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 
 
@@ -15,20 +19,69 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 class TrainConfig:
     """Local training, the same at every site."""
 
+    recipe: str = field(
+        default=NONE,
+        metadata={
+            "help": "small-data (fresh weights) or fine-tune: a set of settings for what the run does not say itself; "
+            "none."
+        },
+    )
     scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
     epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
+    minutes: float = field(
+        default=0.0,
+        metadata={
+            "help": "CPU minutes of training a site has in the whole run, in place of epochs (on a GPU, minutes); such "
+            "a run never repeats exactly. 0: by epochs."
+        },
+    )
     batch_size: int = field(default=32, metadata={"help": "Images a step."})
-    optimizer: str = field(default="adamw", metadata={"help": "adamw or sgd; its state starts fresh every round."})
+    optimizer: str = field(
+        default="adamw",
+        metadata={"help": "adamw, sgd, or muon for the matrices of blocks with adamw for the rest."},
+    )
+    state: str = field(
+        default="fresh",
+        metadata={
+            "help": "What the optimiser remembers as a round starts: nothing (fresh), or the site's round before "
+            "(kept), sealed at home and never sent."
+        },
+    )
     lr: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
     min_lr: float = field(default=1e-5, metadata={"help": "Learning rate at the end of the cosine."})
     lr_warmup: float = field(default=0.05, metadata={"help": "Share of the run's steps with a rising learning rate."})
     weight_decay: float = field(
         default=0.05, metadata={"help": "Weight decay; none on biases, norms, tokens and position embeddings."}
     )
-    momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd."})
+    layer_decay: float = field(
+        default=1.0,
+        metadata={"help": "Factor of the rate from each layer to the one below it, for fine-tuning; 1: all alike."},
+    )
+    momentum: float = field(default=0.9, metadata={"help": "Momentum of sgd; muon's is 0.95."})
+    beta_2: float = field(default=0.999, metadata={"help": "Decay of adamw's squared gradients; small data want 0.98."})
     clip: float = field(default=1.0, metadata={"help": "Largest gradient norm; 0 switches clipping off."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Mass moved from the true class to all classes."})
     mixup: float = field(default=0.0, metadata={"help": "Alpha of MixUp's Beta(alpha, alpha); 0 switches it off."})
+    augment: str = field(
+        default="none",
+        metadata={
+            "help": "Views of training images at every site, drawn anew each epoch before hiding: light (mirrored, "
+            "turned 10 degrees, scale 8 %, shift 4 %, gain 10 %), medium or strong; none leaves it to data.augment."
+        },
+    )
+    ema: float = field(
+        default=0.0,
+        metadata={
+            "help": "Decay of the moving average of weights over a round's steps: it is what a site keeps, sends and "
+            "measures; 0 switches it off."
+        },
+    )
+    patch_dropout: float = field(
+        default=0.0, metadata={"help": "Share of patches left out of each training image; 0 switches it off."}
+    )
+    patch_dropout_steps: float = field(
+        default=0.8, metadata={"help": "Share of the run's steps, from the first, that leave patches out."}
+    )
     class_weights: str = field(default="none", metadata={"help": "none, or balanced by the site's own counts."})
     precision: str = field(
         default="auto",
@@ -44,18 +97,36 @@ class TrainConfig:
         ConfigError
             A value is out of its range or not one of the names offered.
         """
+        _one_of(self.recipe, tuple(RECIPES), "recipe", where)
         _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
+        _one_of(self.augment, AUGMENTS, "augment", where)
+        _one_of(self.state, STATES, "state", where)
         _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
         _one_of(self.precision, PRECISIONS, "precision", where)
         for name, low in (("epochs", 1), ("batch_size", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"'{name}' is below {low}", where=where, cure=f"at least {low}")
+        self._check_minutes(where)
         for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
-        for name in ("label_smoothing", "lr_warmup"):
+        for name in ("label_smoothing", "lr_warmup", "beta_2", "patch_dropout", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="at least 0 and below 1")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError("'layer_decay' is out of its range", where=where, cure="above 0, at most 1")
+        if not 0 <= self.patch_dropout_steps <= 1:
+            raise ConfigError("'patch_dropout_steps' is out of its range", where=where, cure="0 to 1")
+
+    def _check_minutes(self, where: str) -> None:
+        if not 0 <= self.minutes <= MOST_MINUTES:
+            raise ConfigError("'minutes' is out of its range", where=where, cure=f"0 to {MOST_MINUTES}, a month")
+        if self.minutes and self.epochs != 1:
+            cure = "leave epochs at 1, or minutes 0"
+            raise ConfigError("'minutes' and 'epochs' are both set", where=where, cure=cure)
+        if self.minutes and self.precision == "fp64":
+            problem = "'precision' is fp64, to check equalities, and no two runs by 'minutes' are equal"
+            raise ConfigError(problem, where=where, cure="epochs")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:

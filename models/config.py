@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+BEGINNINGS = ("default", "mimetic")
+
 
 @dataclass
 class ModelConfig:
     """A timm Vision Transformer by name, with overrides; None keeps what timm defines for that name.
 
     The only random regularisation offered is stochastic depth: it drops whole samples, so training on hidden images
-    stays equal to training on plain ones. Attention, projection and position dropout, PatchDropout and CutMix would
-    meet other tokens under a permutation, and are not offered.
+    stays equal to training on plain ones. Attention, projection and position dropout, timm's own PatchDropout and
+    CutMix would meet other tokens under a permutation, and are not offered; ``train.patch_dropout`` follows the key.
     """
 
     name: str = field(
@@ -38,5 +40,12 @@ class ModelConfig:
     std: list[float] | None = field(
         default=None,
         metadata={"help": "Channel deviations the pretrained weights expect; unset takes the named model's own."},
+    )
+    init: str = field(
+        default="default",
+        metadata={
+            "help": "Fresh weights: default (timm's), or mimetic (attention as training leaves it, sine-cosine "
+            "positions)."
+        },
     )
     drop_path: float = field(default=0.0, metadata={"help": "Stochastic depth rate of the last block, 0 to below 1."})

@@ -18,8 +18,9 @@ per-site  secret   frozen, local  one trunk must serve unrelated embeddings
 ========  =======  =============  ================================================
 
 Everything else is refused with its reason. Training on hidden images equals training on plain ones only while no
-random mask meets single tokens or features: attention, projection and position dropout, PatchDropout and CutMix would
-break it. `ModelConfig` and the training configuration offer none of them, so no policy has to refuse them.
+random mask meets single tokens or features: attention, projection and position dropout, timm's PatchDropout and CutMix
+would break it. `ModelConfig` and the training configuration offer none of them, so no policy has to refuse them;
+patches that training leaves out are drawn in the order of the plain image (`models.patches`).
 
 The equality is exact for schemes that a stem follows by a signed permutation. For orthogonal matrices it holds but for
 rounding: with a frozen stem under any optimiser, with a local one under SGD, because Adam steps axis by axis.

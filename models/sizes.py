@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from models.config import ModelConfig
-from models.vit import build_vit
+from models.vit import build_vit, check_beginning
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -68,6 +68,7 @@ def skeleton(config: ModelConfig) -> VisionTransformer:
     ConfigError
         As `models.vit.build_vit` does.
     """
+    check_beginning(config.init, config.pretrained.strip())
     with torch.device("meta"):
         return build_vit(replace(config, pretrained="false", mean=None, std=None), seed=0)
 
@@ -89,7 +90,7 @@ def heads_of(model: VisionTransformer) -> int:
     return next(int(cast("Any", each).num_heads) for each in model.blocks[0].modules() if hasattr(each, "num_heads"))
 
 
-def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int) -> int:
+def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int, more: int = 0) -> int:
     """About what training takes, in bytes: of the size of what it will be, and not below what the weights alone take.
 
     Parameters
@@ -102,8 +103,10 @@ def training_bytes(shape: Shape, *, batch: int, image: int, itemsize: int) -> in
         Numbers of an image.
     itemsize
         Bytes of a number: 4, or 8 under ``precision: fp64``.
+    more
+        Copies of the model's tensors beyond the usual: an average of weights is one, moments that are kept four.
     """
-    weights = _STATES * shape.parameters
+    weights = (_STATES + more) * shape.parameters
     activations = _ACTIVATIONS * batch * shape.tokens * shape.width * shape.depth
     scores = _SCORES * batch * shape.heads * shape.tokens**2
     return itemsize * (weights + activations + scores + _IMAGES * batch * image)

@@ -21,6 +21,7 @@ because its steps are taken axis by axis.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _STEM = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed")
 _HEAD = "head."
+_BLOCKS = "blocks."
 _ORTHOGONAL = 1e-6
 _SAME_CUT = "cipher.block must be the model's patch size, and channels and padded size the same"
 
@@ -51,6 +53,11 @@ def head_names(model: VisionTransformer) -> list[str]:
 def trunk_names(model: VisionTransformer) -> list[str]:
     """State-dict names of everything that is neither stem nor head."""
     return [name for name in model.state_dict() if name not in _STEM and not name.startswith(_HEAD)]
+
+
+def block_matrices(names: Mapping[str, Tensor]) -> list[str]:
+    """Of named tensors those that are matrices of transformer blocks: none of stem, head, norms or biases."""
+    return [name for name, tensor in names.items() if name.startswith(_BLOCKS) and tensor.ndim == 2]
 
 
 def adapt(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from medveil.bounded import word
 from medveil.errors import ConfigError
 from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
-from models.config import ModelConfig
+from models.config import BEGINNINGS, ModelConfig
 from models.exported import is_export, refuse_other_normalisation
+from models.mimetic import begin_mimetic
 from models.saved import expected_by, weights_in
 from models.torchvision_ops import declare_missing_ops
 
@@ -70,11 +72,15 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     _refuse_architecture(probe, config.name)
     arguments = _arguments(config, probe)
     pretrained = config.pretrained.strip()
+    check_beginning(config.init, pretrained)
     model: Any
     beside: dict[str, list[float]] = {}
     with _seeded(seed):
         if pretrained.lower() == "false":
-            return _fresh(config, arguments)
+            fresh = _fresh(config, arguments)
+            if config.init == "mimetic":
+                begin_mimetic(fresh, seed=seed)
+            return fresh
         if pretrained.lower() == "true":
             _refuse_other_architecture(config)
             model = load_hub(config.name, arguments)
@@ -128,6 +134,15 @@ def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32,
     exact = torch.promote_types(dtype, torch.float32)
     numbers = images.to(exact).mul_(2).sub_(maxval).div_(maxval)
     return (numbers if gain == 1 else numbers.mul_(gain)).to(dtype)
+
+
+def check_beginning(init: str, pretrained: str) -> None:
+    """Refuse a way to begin that there is none of, or that has nothing to begin (ConfigError)."""
+    if init not in BEGINNINGS:
+        raise ConfigError(f"is '{word(init)}'", where="model.init", cure=f"one of {', '.join(BEGINNINGS)}")
+    if init != "default" and pretrained.lower() != "false":
+        cure = "default, or model.pretrained=false"
+        raise ConfigError(f"is {init}, and 'pretrained' weights begin as they are", where="model.init", cure=cure)
 
 
 def model_hash(model: nn.Module) -> str:

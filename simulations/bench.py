@@ -29,7 +29,7 @@ from crypto.reading.bench import bench_frames
 from fl_client.batches import generator, shuffled
 from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source, read_many
-from fl_client.training import learning_rate, make_optimizer
+from fl_client.optimizers import learning_rate, make_optimizers, set_rate
 from fl_client.workbench import pick_device
 from medveil import plain
 from medveil.config import from_mapping
@@ -163,15 +163,15 @@ class _BareLoop:
         images, labels = self.images[site], self.labels[site]
         self.model.load_state_dict(self.average)
         self.model.train()
-        optimizer = make_optimizer(self.model, dict(self.model.named_parameters()), self.config)
+        optimizers = make_optimizers(self.model, dict(self.model.named_parameters()), self.config)
         steps = -(-len(labels) // self.config.batch_size)
         rng = generator(self.plan.run.seed, "bench", site, round_)
         for step, chosen in enumerate(shuffled(len(labels), self.config.batch_size, rng), (round_ - 1) * steps):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, self.plan.run.rounds * steps, self.config)
+            set_rate(optimizers, learning_rate(step, self.plan.run.rounds * steps, self.config))
             x, y = images[chosen].to(self.device), labels[chosen].to(self.device)
             loss = nn.functional.cross_entropy(self.model(normalise(x)), y)
-            optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()

@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_init(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_ablate(commands)
     add_model_commands(commands)
     _add_bench(commands)
     add_attack_commands(commands, report=_report_of)
@@ -160,6 +161,36 @@ def _do_compare(arguments: argparse.Namespace) -> int:
         _tell_arms(done)
         tell(f"report: {done.report}")
     return done.exit_code
+
+
+def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "ablate",
+        text="Run an experiment with one switch of training more at a time, and say what each brings on validation.",
+        example="medveil-sim ablate brain-mri data.path=DIR compare.seeds='[0, 1, 2]' --out ABLATION",
+        device=True,
+    )
+    add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the seeds")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder for it; finished runs in it are kept")
+    made.add_argument("--switch", action="append", metavar="NAME", help="only this one, and others named so (--list)")
+    made.add_argument("--list", action="store_true", help="print the switches there are")
+    made.set_defaults(command=_do_ablate)
+
+
+def _do_ablate(arguments: argparse.Namespace) -> int:
+    from simulations.ablation import SWITCHES, ablate  # noqa: PLC0415
+
+    if arguments.list:
+        for name, sections in SWITCHES.items():
+            said = (f"{part}.{key}={value}" for part, values in sections.items() for key, value in values.items())
+            tell(f"{name:<14} {' '.join(said)}")
+        return 0
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where="medveil-sim ablate", cure="see --help")
+    made = ablate(configured(arguments), arguments.out, switches=arguments.switch or tuple(SWITCHES))
+    tell_block(made.text.read_text(encoding="utf-8"), end="")
+    return 0
 
 
 def _tell_arms(done: Comparison) -> None:

@@ -95,6 +95,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     arms = [find_arm(name) for name in config.compare.arms]
     if not arms or not config.compare.seeds:
         raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
+    _refuse_minutes(config, arms)
     out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
     with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
@@ -130,6 +131,15 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, jobs: int
     for told in read_json(out / "compare.json")["near"]:
         plain.say(console, told)
     return Comparison(folder=out, report=page, failed=failed)
+
+
+def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:
+    """Refuse to hold arms equal that no clock lets be equal (ConfigError)."""
+    names = {arm.name for arm in arms}
+    pair = next((arm for arm in arms if arm.twin in names), None)
+    if config.train.minutes and pair is not None:
+        problem = f"'{pair.name}' equals '{pair.twin}' in theory, and no two runs by train.minutes are equal"
+        raise ConfigError(problem, where="train.minutes", cure="train.epochs, or leave one of the arms out")
 
 
 def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
 from fl_client.config import SimulatedSites
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, check_data_config
 from fl_server.config import ServerConfig
 from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again, to_mapping
@@ -142,11 +142,19 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     contract = _contract(config, policy, run=run)
     contract.check_settings(where=config.name)
 
+    check_data_config(config.data, config.train.augment)
+
     from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
     from fl_client.data.source import open_source  # noqa: PLC0415
 
     source = open_source(config.data)
-    check_hidden(source, keys=config.keys.policy, block=config.cipher.block)
+    check_hidden(
+        source,
+        keys=config.keys.policy,
+        block=config.cipher.block,
+        level=config.train.augment,
+        views=config.predict.views,
+    )
     for warning in (*source.warnings, *source.remarks):
         _log.warning("%s: %s", source.path, warning)
     config.data.classes, config.data.split = list(source.classes), source.split
@@ -187,6 +195,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.cipher = resolve(config.cipher)
     check_scheme(config.cipher.scheme)
     config.train.check()
+    config.predict.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medveil.cli import subcommand
+from medveil.cli import add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError, PolicyError
 from medveil.plain import tell
 
@@ -73,6 +73,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     made.add_argument("model", type=Path, metavar="RUN", help="run folder, or the folder of an export")
     made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
+    add_views(made)
     _add_site(made)
     made.set_defaults(command=_do_predict)
 
@@ -90,7 +91,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
     device = pick_device(arguments.device or "auto")
     ready, named = _ready(arguments)
-    return ask(ready, arguments.images, arguments.out, device=device, named=named)
+    return ask(ready, arguments.images, arguments.out, device=device, named=named, views=arguments.views)
 
 
 def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medveil.config import from_mapping
+from medveil.config import from_mapping, to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
 from medveil.plain import working
+from medveil.predicting import PredictConfig
+from medveil.training import TrainConfig
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.folders import MANIFEST, begun, held, read_manifest
@@ -134,10 +136,21 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
             raise ConfigError(f"'rounds' is {rounds}, and the run has {config.rounds}", where=out, cure=cure)
         config = replace(config, rounds=rounds)
     plan = goes_on(make_plan(config, out, run=manifest["run"]), manifest)
-    recorded = from_mapping(RunConfig, manifest["run_config"], where=str(out / MANIFEST))
+    recorded = _recorded(manifest, where=str(out / MANIFEST))
     if replace(recorded, rounds=recorded.rounds if rounds is None else rounds) != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
     return _carried_out(plan, resume=True, progress=progress, report=report)
+
+
+def _recorded(manifest: dict[str, Any], *, where: str) -> RunConfig:
+    """The run as its manifest has it; settings that this MedVeil added are what a run before them did."""
+    from models.config import ModelConfig  # noqa: PLC0415
+
+    run = from_mapping(RunConfig, manifest["run_config"], where=where)
+    run.train = to_mapping(from_mapping(TrainConfig, run.train, where=where))
+    run.model = to_mapping(from_mapping(ModelConfig, run.model, where=where))
+    run.predict = to_mapping(from_mapping(PredictConfig, run.predict, where=where))
+    return run
 
 
 def check_model(plan: Plan) -> None:
@@ -148,9 +161,13 @@ def check_model(plan: Plan) -> None:
         check_baseline(plan)
         return
     from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
+    from models.policy import Policy  # noqa: PLC0415
     from models.sizes import skeleton  # noqa: PLC0415
+    from models.trains import check_training  # noqa: PLC0415
 
-    skeleton(from_mapping(ModelConfig, plan.run.model, where="model"))
+    run = plan.run
+    model = skeleton(from_mapping(ModelConfig, run.model, where="model"))
+    check_training(model, Policy(run.keys, run.stem_init, run.stem_train), plan.experiment.train)
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:

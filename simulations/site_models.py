@@ -16,8 +16,8 @@ from fl_client.app import simulated_site, site_name
 from fl_client.export.facts import facts_of
 from fl_client.export.held import MODELS, SUFFIX
 from fl_client.export.kept import KeptModel, keep, open_kept
+from fl_client.predicted import predicted
 from fl_client.site_model import model_after
-from fl_client.training import predict
 from fl_server.checkpoints import Checkpoint, load_newest, load_round
 from fl_server.summary import read_summary
 from medveil.config import from_mapping
@@ -124,7 +124,7 @@ def _made(config: ExperimentConfig, run: Path, uuid: str, index: int, checkpoint
     site = simulated_site(plan.run, plan.sites, index)
     model = model_after(site, checkpoint.round, _of_site(checkpoint, site.setup.name, list(site.travelling)))
     parts = {name: site.store.part(name) for name in ("validation", "test")}
-    said = {name: predict(model, part, site.train_config) for name, part in parts.items()}
+    said = {name: predicted(site, model, name) for name in parts}
     leaving = site.setup.leaving
     metrics: dict[str, float] = {}
     for name, part in parts.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
-from medveil.cli import subcommand
+from medveil.cli import add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 
@@ -67,6 +67,7 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
+    add_views(made)
     chosen = made.add_mutually_exclusive_group()
     _add_run(chosen)
     chosen.add_argument(
@@ -85,7 +86,14 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
     files = site_of(arguments)
     ready, model = _ready(files, arguments)
-    return ask(ready, arguments.images, arguments.out, device=pick_device(files.config.device), named=model)
+    return ask(
+        ready,
+        arguments.images,
+        arguments.out,
+        device=pick_device(files.config.device),
+        named=model,
+        views=arguments.views,
+    )
 
 
 def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:

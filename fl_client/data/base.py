@@ -105,7 +105,7 @@ class Source(ABC):
     _group_names: dict[str, str] | None = None
 
     def __init__(self, config: DataConfig) -> None:
-        check_data_config(config)
+        check_data_config(config, level=None)
         self._config = config
         self.path = Path(config.path or "").expanduser()
         self.name = source_name(config)

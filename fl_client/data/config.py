@@ -134,8 +134,15 @@ class DataConfig:
     phantoms: PhantomConfig = field(default_factory=PhantomConfig, metadata={"help": "Drawn DICOM images."})
 
 
-def check_data_config(config: DataConfig) -> None:
+def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     """Refuse settings that cannot be run, before any file is read.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    level
+        Augmentation of the run, `train.augment`; None where no run is known yet, and views are not judged.
 
     Raises
     ------
@@ -167,7 +174,11 @@ def check_data_config(config: DataConfig) -> None:
     if config.classes is not None and len(set(config.classes)) != len(config.classes):
         raise ConfigError("names a class twice", where="data.classes")
     _check_fractions(config)
-    _check_views(config)
+    if config.views < 0:
+        raise ConfigError(f"is {config.views}", where="data.views", cure="0 or more")
+    if level is not None:
+        _check_level(config, level)
+        _check_views(config, level)
     _check_phantoms(config.phantoms)
 
 
@@ -194,6 +205,13 @@ def _check_similar(config: DataConfig) -> None:
         raise ConfigError("is similar, and hidden images show no likeness", where="data.group_by", cure=cure)
 
 
+def _check_level(config: DataConfig, level: str) -> None:
+    """Refuse a run's augmentation beside the site's own (ConfigError): which of them it is nobody could say."""
+    if level != "none" and config.augment != "none":
+        problem = "'data.augment' is set, and so is 'train.augment' of the run"
+        raise ConfigError(problem, where="data.augment", cure="none: the run decides for all sites")
+
+
 def _check_fractions(config: DataConfig) -> None:
     for name, value in (("data.validation", config.validation), ("data.test", config.test)):
         if not 0 <= value < 1:
@@ -202,17 +220,15 @@ def _check_fractions(config: DataConfig) -> None:
         raise ConfigError("data.validation and data.test leave nothing to train on", cure="let them sum to below 1")
 
 
-def _check_views(config: DataConfig) -> None:
-    if config.views < 0:
-        raise ConfigError(f"is {config.views}", where="data.views", cure="0 or more")
+def _check_views(config: DataConfig, level: str) -> None:
     augmented = config.augment != "none" or config.flip
-    if config.views == 1 and augmented:
+    if config.views == 1 and augmented and level == "none":
         raise ConfigError(
             "is 1, and the first view is never augmented, yet augmentation is asked for",
             where="data.views",
             cure="0 (on the fly), 2 or more, or augment none without flip",
         )
-    if config.views > 1 and not augmented:
+    if config.views > 1 and not augmented and level == "none":
         raise ConfigError(
             f"is {config.views} copies of the same image",
             where="data.views",

@@ -170,15 +170,16 @@ def prepared_otherwise(ways: Collection[int]) -> Iterator[str]:
         yield "an older MedVeil hid images and did not say in which way it prepared them: hide the originals anew"
 
 
-def check_hidden(source: Source, *, keys: str, block: int) -> None:
+def check_hidden(source: Source, *, keys: str, block: int, level: str = "none", views: int = 1) -> None:
     """Refuse a run that would hide hidden images again, or cut them into other patches.
 
     Parameters
     ----------
     source
         Any source.
-    keys, block
-        The run's key policy, and the block of its cipher, which is the patch of its model.
+    keys, block, level, views
+        The run's key policy, the block of its cipher, which is the patch of its model, its augmentation, and the views
+        of an image that its last measurement asks about.
 
     Raises
     ------
@@ -190,6 +191,12 @@ def check_hidden(source: Source, *, keys: str, block: int) -> None:
     if keys != "none":
         problem = f"is {keys}, and these images are hidden already"
         raise ConfigError(problem, where="keys.policy", cure="set it to none: the model lives in the cipher's domain")
+    if level != "none":
+        problem = "is set, and hidden images cannot be augmented: a moved ciphertext is none of a moved image"
+        raise ConfigError(problem, where="train.augment", cure="none, or views made before hiding")
+    if views > 1:
+        problem = f"is {views}, and no view can be made of images another party hid"
+        raise ConfigError(problem, where="predict.views", cure="1: the images alone")
     if block != source.hidden.block:
         cure = f"set it to {source.hidden.block}: a model's patch is the block of the cipher"
         raise ConfigError(f"is {block}", where="cipher.block", cure=cure)

@@ -36,7 +36,7 @@ class PhantomSource(DicomSource):
     """Phantoms, drawn into ``data.path`` unless they are there already, and read like any other DICOM folder."""
 
     def __init__(self, config: DataConfig) -> None:
-        check_data_config(config)
+        check_data_config(config, level=None)
         if config.labels is not None or named_group(config) not in (None, "PatientID"):
             raise ConfigError("phantoms bring labels and patients of their own", where="data.labels, data.group_by")
         draw_phantoms(Path(config.path or "").expanduser().resolve(), config.phantoms)

@@ -45,7 +45,7 @@ def open_source(config: DataConfig, *, folder: Path | None = None) -> Source:
     DataError
         The folder or file is missing, empty, wrongly labelled, or holds no usable image.
     """
-    check_data_config(config)
+    check_data_config(config, level=None)
     source = KINDS[config.source](config)
     if joins_similar(config):
         join_similar(source, config, folder=folder)

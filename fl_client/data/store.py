@@ -103,6 +103,7 @@ def open_store(
     *,
     folder: Path,
     seed: int,
+    level: str = "none",
     site: str = "",
     verify: bool = False,
     contents: str | None = None,
@@ -120,6 +121,8 @@ def open_store(
         The site's state folder; the store becomes ``folder/stores/NAME``. One process builds at a time, others wait.
     seed
         Seed of the augmentation.
+    level
+        Augmentation of the run, `train.augment`; ``none`` leaves it to `config`.
     site
         Name of the site, where several share the folder.
     verify
@@ -142,9 +145,9 @@ def open_store(
     FormatError
         The store is of a newer version.
     """
-    check_data_config(config)
+    check_data_config(config, level)
     _check_cipher(source, cipher)
-    views = Views(count=config.views, augment=config.augment, flip=config.flip, seed=seed)
+    views = Views.of(config, level, seed)
     place = store_place(config, cipher, folder=folder, site=site)
     wanted = wanted_of(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
     make_folder(place.parent, mode=0o700)
@@ -164,13 +167,20 @@ def open_store(
 
 
 def is_of_split(
-    source: Source, parts: Parts, cipher: ImageCipher, config: DataConfig, *, folder: Path, seed: int
+    source: Source,
+    parts: Parts,
+    cipher: ImageCipher,
+    config: DataConfig,
+    *,
+    folder: Path,
+    seed: int,
+    level: str = "none",
 ) -> bool:
     """Whether a store is there that holds these images with these labels in these parts, prepared alike.
 
     Parameters as for `open_store`; under which key it was hidden is not asked.
     """
-    wanted = wanted_of(source, parts, cipher, Views(config.views, config.augment, config.flip, seed))
+    wanted = wanted_of(source, parts, cipher, Views.of(config, level, seed))
     try:
         header = as_now(read_header(store_place(config, cipher, folder=folder)))
     except (IntegrityError, FormatError, StorageError):

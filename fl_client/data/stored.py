@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crypto.base import ImageCipher, Reading
-from fl_client.data.augment import augment
+from fl_client.data.augment import OF_RUN, augment
 from fl_client.data.base import Source
+from fl_client.data.config import DataConfig
 from fl_client.data.rng import generator
 
 Bytes = npt.NDArray[np.uint8]
@@ -44,6 +45,16 @@ class Views:
         """View `view` of an image (uint8 (C, S, S)), the same whenever it is asked for."""
         rng = generator(self.seed, "augment", image_id, view)
         return augment(image, name=self.augment, flip=self.flip, rng=rng)
+
+    @classmethod
+    def of(cls, config: DataConfig, level: str, seed: int) -> Views:
+        """Those of a site's settings; a run's own `level` of augmentation is made on the fly, or in the views stored.
+
+        Of a site that stores one view, which is never augmented, each epoch makes its own.
+        """
+        if level == "none":
+            return cls(config.views, config.augment, config.flip, seed)
+        return cls(0 if config.views == 1 else config.views, f"{OF_RUN}{level}", config.flip, seed)
 
     @property
     def random(self) -> bool:

@@ -19,10 +19,12 @@ from fl_client.deployment.config import TARGETS, LimitsConfig
 from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
+from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import POLICIES, Policy
 from models.sizes import Shape, least_shape, shape_of, skeleton, training_bytes
+from models.trains import check_training
 from models.travel import travelling
 
 FRESH = "false"
@@ -81,6 +83,8 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
         cipher=_cipher(run),
     )
     asked.train.check(where=f"{_WHERE}, train")
+    predict = from_mapping(PredictConfig, run.predict, where=f"{_WHERE}, predict")
+    predict.check(where=f"{_WHERE}, predict")
     _check_sizes(asked)
     _check_limits(run, limits)
     _check_scheme(run, asked.cipher, limits)
@@ -88,7 +92,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     _check_model(asked, limits)
     # From here on a section says what was judged: in full, and each value of its own type.
     run.model, run.train = to_mapping(asked.model), to_mapping(asked.train)
-    run.cipher = to_mapping(config_of_run(run.cipher))
+    run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 
@@ -234,7 +238,8 @@ def _check_sizes(asked: _Asked) -> None:
 def _check_memory(asked: _Asked, shape: Shape, limits: LimitsConfig) -> None:
     image = asked.run.channels * _padded(asked.run.image_size, asked.cipher.block) ** 2
     itemsize = _ITEMSIZE.get(asked.train.precision, 4)
-    needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize)
+    more = (asked.train.ema > 0) + 4 * (asked.train.state == "kept")
+    needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize, more=more)
     if needed > limits.most_memory * MEGABYTE:
         problem = f"model and training would take {needed / MEGABYTE:.0f} MB of memory, and this site's limit is"
         raise ConfigError(f"{problem} {limits.most_memory:g} MB", where="limits.most_memory")
@@ -250,6 +255,7 @@ def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
         # Its words hold what the server sent, and timm's own.
         field = error.where if error.where in _MODEL_FIELDS else "model, train.scope"
         raise ConfigError("describes no model that can be built", where=f"{_WHERE}, {field}") from None
+    check_training(model, policy, asked.train, where=f"{_WHERE}, train")
     _check_memory(asked, shape_of(model), limits)
     tensors = model.state_dict()
     count = sum(tensors[name].numel() for name in names)

@@ -12,19 +12,22 @@ from fl_client.export.described import otherwise_of
 from fl_client.export.kept import KeptModel
 from fl_client.export.predicting import predict_files, write_answers
 from fl_client.export.ready import Ready
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, DataError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell
+from medveil.predicting import check_views
 
 _SHOWN = 3
 
 
-def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: str) -> int:
+def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: str, views: int = 1) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
 
     Parameters
     ----------
     named
         The model, in words.
+    views
+        Views of each image whose probabilities are averaged.
 
     Returns
     -------
@@ -36,12 +39,16 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
     DataError
         No image could be read.
     """
+    check_views(views, where="--views")
+    if views > 1 and ready.described.hidden_source is not None:
+        problem = "no view can be made of images another party hid, and the model reads such"
+        raise ConfigError(problem, where="--views", cure="leave it out")
     if ready.described.otherwise:
         tell(f"warning: {named}: {ready.described.otherwise}", error=True)
     with warnings.catch_warnings():
         # What pydicom warns of in files it reads all the same; it would stand between our own lines.
         warnings.simplefilter("ignore")
-        answers = predict_files(ready, images, device=device)
+        answers = predict_files(ready, images, device=device, views=views)
     beside = write_answers(answers, ready.described.classes, out)
     _tell(answers.skipped, "could not be read", beside)
     _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)

@@ -27,6 +27,8 @@ NOT_A_DEVICE = (
     "**This is not a medical device.** It has no conformity assessment, no clearance and no approval by any authority. "
     "It must not be used to diagnose, treat or triage patients."
 )
+_OFF = {"minutes": 0.0, "state": "fresh", "layer_decay": 1.0, "ema": 0.0, "patch_dropout": 0.0}
+"""What fits small data, and what each is where a run does without."""
 _UNKNOWN = "not known"
 _UNTESTED = (
     "This site held out no test part (its `data.test` is 0). The model did not learn from the validation images below, "
@@ -308,10 +310,15 @@ def _cipher(cipher: Mapping[str, Any]) -> str:
     return f"{cipher['scheme']}, block {cipher['block']}{', negating' if cipher.get('negate') else ''}"
 
 
+def _and(more: list[str]) -> str:
+    return "".join(f", {each}" for each in more)
+
+
 def _optimiser(train: Mapping[str, Any]) -> str:
+    more = [f"{name.replace('_', ' ')} {train[name]}" for name, off in _OFF.items() if train.get(name, off) != off]
     return (
         f"{train['optimizer']}, rate {train['lr']:g}, weight decay {train['weight_decay']:g}, batch "
-        f"{train['batch_size']}, {train['epochs']} epoch(s) a round, scope {train['scope']}"
+        f"{train['batch_size']}, {train['epochs']} epoch(s) a round, scope {train['scope']}{_and(more)}"
     )
 
 

@@ -63,7 +63,7 @@ class Keys(Protocol):
 def model_of(kept: KeptModel) -> VisionTransformer:
     """The kept model as it is, float32, on the CPU, in evaluation mode; it needs no weights file."""
     run = kept.run
-    values = {**run.model, "pretrained": "false", "mean": None, "std": None}
+    values = {**run.model, "pretrained": "false", "init": "default", "mean": None, "std": None}
     values |= {"channels": run.channels, "classes": len(run.classes), "image_size": kept.facts["padded"][0]}
     model = build_vit(from_mapping(ModelConfig, values, where="model"), seed=0)
     bias = kept.tensors.get("patch_embed.proj.bias")

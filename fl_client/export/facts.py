@@ -24,6 +24,7 @@ from fl_client.export.calibration import (
 from fl_client.intervals import FEWEST_GROUPS, NONE, even_size, share_interval, wilson
 from fl_client.leaving import Leaving
 from fl_client.site import Site
+from fl_client.site_images import level_of
 from medveil.contract import measure_key
 from medveil.versions import environment
 
@@ -93,7 +94,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
                 "skipped": near.skipped,
             },
             "split": {"kind": source.split, "official": sorted({item.split for item in source.items} - {None})},
-            "augment": config.augment,
+            "augment": config.augment if level_of(site.run) == "none" else level_of(site.run),
             "flip": config.flip,
             "views": config.views,
             "smallest": leaving.smallest,

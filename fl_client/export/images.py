@@ -22,25 +22,28 @@ from crypto.imaging.preprocess import to_square
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from crypto.reading.look import LastOpened, Look, Sort, look
+from fl_client.data.asked_views import asked_view
 from fl_client.data.base import Skipped
 from fl_client.data.folders import walk
 from fl_client.data.items import said
 from fl_client.export.plain_images import PlainImages
 from fl_client.export.ready import Ready
 from medveil.errors import DataError, KeyMaterialError, MedVeilError
+from medveil.predicting import PredictConfig
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+VIEWS_LEVEL = PredictConfig().augment
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One image as the model reads it: ciphertext (C, H, W), or plain where the model reads plain ones."""
+    """One image as the model reads it: each of its views (C, H, W) a ciphertext, or plain where it reads plain ones."""
 
     id: str
-    pixels: Pixels
+    views: list[Pixels]
 
 
 class NoImage(Skipped):
@@ -58,9 +61,12 @@ class Reader:
     ----------
     ready
         The model.
+    views, level
+        Views of each image, and the level of augmentation of those after the first.
     """
 
-    def __init__(self, ready: Ready) -> None:
+    def __init__(self, ready: Ready, *, views: int = 1, level: str = VIEWS_LEVEL) -> None:
+        self._views, self._level = views, level
         self._made, self._cipher, self._keys = ready.described, ready.cipher, ready.keys
         made = self._made
         self._plain = PlainImages(
@@ -112,9 +118,10 @@ class Reader:
             each = name if frames == 1 else f"{name}#{frame}"
             try:
                 if header is None:
-                    yield Asked(each, self._of_plain(path, frame))
+                    yield Asked(each, self._brought(self._of_plain(path, frame)))
                 elif self._made.reads_plain:
-                    yield Asked(each, self._show(kind, path, header, frame))
+                    # An image this site hid, as it was before; its MAC was checked.
+                    yield Asked(each, self._brought(self._opened(kind.ciphertext(path, frame), header, frame)))
                 else:
                     yield Asked(each, self._ciphertext(kind, path, header, frame))
             except MedVeilError as error:
@@ -126,7 +133,15 @@ class Reader:
             return kind.header(path)
         return None
 
-    def _of_plain(self, path: Path, frame: int) -> Pixels:
+    def _brought(self, square: npt.NDArray[np.uint8]) -> list[Pixels]:
+        """The views of a plain image (C, S, S), hidden where the model reads hidden ones."""
+        plain = [asked_view(square, view, self._level) for view in range(self._views)]
+        if self._cipher is None:
+            return [self._plain.fill(each) for each in plain]
+        nonces = self._cipher.fresh_nonces(self._views) if self._cipher.per_image else [None] * self._views
+        return [self._cipher.encrypt(each, nonce) for each, nonce in zip(plain, nonces, strict=True)]
+
+    def _of_plain(self, path: Path, frame: int) -> npt.NDArray[np.uint8]:
         made = self._made
         if made.hidden_source is not None:
             fingerprint = made.hidden_source.fingerprint
@@ -135,26 +150,21 @@ class Reader:
         pixels = self._files.open(path).shown(frame, window=window)
         if min(pixels.shape[:2]) < made.min_side:
             raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {made.min_side}")
-        square = to_square(pixels, size=made.image_size, channels=made.channels)
-        if self._cipher is None:
-            return self._plain.fill(square)
-        nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
-        return self._cipher.encrypt(square, nonce)
+        return to_square(pixels, size=made.image_size, channels=made.channels)
 
-    def _ciphertext(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
+    def _ciphertext(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> list[Pixels]:
         found: npt.NDArray[Any] = kind.ciphertext(path, frame)
-        if self._cipher is not None and {header.derivation, self._cipher.config.derivation} != {FIRST_DERIVATION}:
+        first = self._cipher is not None and {header.derivation, self._cipher.config.derivation} == {FIRST_DERIVATION}
+        if self._cipher is not None and (not first or self._views > 1):
             # But under derivation 1, a file hidden for training and a site's store are two ciphers of one key.
             return self._hidden_again(found, header, frame)
         wanted = (self._made.channels, self._made.padded_size, self._made.padded_size)
         dtype = np.dtype(np.uint8) if self._cipher is None else self._cipher.hidden_dtype(np.uint8)
         if found.shape != wanted or found.dtype != dtype:
             raise DataError(f"is hidden as {found.dtype} {found.shape}, and the model reads {dtype} {wanted}")
-        return found
-
-    def _show(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> Pixels:
-        """An image this site hid, as it was before; its MAC was checked."""
-        return self._plain.fill(self._opened(kind.ciphertext(path, frame), header, frame))
+        if self._views > 1:
+            raise DataError("is hidden by another party, and no view can be made of it")
+        return [found]
 
     def _opened(self, hidden: Pixels, header: HiddenHeader, frame: int) -> npt.NDArray[np.uint8]:
         known = (header.scheme, header.block, header.negate, header.derivation, header.fingerprint)
@@ -163,15 +173,12 @@ class Reader:
         shown: npt.NDArray[Any] = self._shown[known].decrypt(hidden, nonces_of(header, frame))
         return shown.astype(np.uint8)
 
-    def _hidden_again(self, hidden: Pixels, header: HiddenHeader, frame: int) -> Pixels:
+    def _hidden_again(self, hidden: Pixels, header: HiddenHeader, frame: int) -> list[Pixels]:
         """A file hidden for training, as the run's store would hold it: in memory, under the key of both."""
-        assert self._cipher is not None
         made = self._made
         if (header.channels, header.height, header.width) != (made.channels, made.image_size, made.image_size):
             raise DataError(f"is hidden as {header.channels} x {header.height} x {header.width}, not as the model's")
-        opened = self._opened(hidden, header, frame)
-        nonce = self._cipher.fresh_nonces(1)[0] if self._cipher.per_image else None
-        return self._cipher.encrypt(opened, nonce)
+        return self._brought(self._opened(hidden, header, frame))
 
     def _check_hidden(self, kind: FileKind, path: Path, header: HiddenHeader) -> None:
         if header.purpose != TRAINING:

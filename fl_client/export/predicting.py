@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import log_softmax, logsumexp
 from torch import Tensor, nn
 
 from crypto.base import Reading
@@ -33,11 +34,16 @@ class Answers(NamedTuple):
     no_images: list[Skipped]
 
 
-def predict_files(ready: Ready, images: Path, *, device: torch.device) -> Answers:
+def predict_files(ready: Ready, images: Path, *, device: torch.device, views: int = 1) -> Answers:
     """Ask a model about every image of a file or folder.
 
     Plain images are hidden in memory on the way to a model that reads hidden ones, so that it sees what it was trained
     on; hidden ones are read as they are.
+
+    Parameters
+    ----------
+    views
+        Views of each image whose probabilities are averaged: itself, and augmented ones (`fl_client.data.asked_views`).
 
     Raises
     ------
@@ -48,13 +54,23 @@ def predict_files(ready: Ready, images: Path, *, device: torch.device) -> Answer
     ids: list[str] = []
     answers = Answers(ids, np.zeros((0, len(ready.described.classes))), [], [])
     rows: list[Logits] = [answers.probabilities]
-    found = _sorted(Reader(ready).read(images), answers)
+    found = _sorted(Reader(ready, views=views).read(images), answers)
     while batch := list(islice(found, BATCH)):
-        numbers = torch.from_numpy(np.stack([each.pixels for each in batch]))
-        logits = logits_of(model, numbers.to(device), ready.reading)
-        rows.append(probabilities_of(logits.cpu().numpy(), ready.described.temperature))
+        said = [
+            logits_of(model, torch.from_numpy(np.stack(view)).to(device), ready.reading).cpu().numpy()
+            for view in zip(*(each.views for each in batch), strict=True)
+        ]
+        rows.append(probabilities_of(mean_of(said), ready.described.temperature))
         ids += [each.id for each in batch]
     return answers._replace(probabilities=np.concatenate(rows))
+
+
+def mean_of(said: Sequence[Logits]) -> Logits:
+    """Logits (n, K) whose probabilities are the mean of those of several views; of one view its own."""
+    if len(said) == 1:
+        return said[0]
+    made: Logits = logsumexp(np.stack([log_softmax(logits, axis=1) for logits in said]), axis=0) - np.log(len(said))
+    return made
 
 
 @torch.no_grad()

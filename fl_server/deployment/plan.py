@@ -81,6 +81,7 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     _refuse_no_classes(file)
     _fill_model(file, consortium)
     file.train.check()
+    file.predict.check()
     run = RunConfig(
         run=str(uuid.uuid4()),
         name=file.name,
@@ -98,7 +99,16 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     settings = ServerSettings(server=file.server, sites=file.sites or admitted)
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
+    _check_training(file, policy)
     return run, settings
+
+
+def _check_training(file: RunFile, policy: Policy) -> None:
+    """Refuse what the model has nothing for: every site would."""
+    from models.sizes import skeleton  # noqa: PLC0415 - torch and timm load here
+    from models.trains import check_training  # noqa: PLC0415
+
+    check_training(skeleton(file.model), policy, file.train)
 
 
 def _refuse_no_classes(file: RunFile) -> None:

@@ -167,6 +167,10 @@ def test_hidden_images_are_not_hidden_again_nor_cut_into_other_patches(tree: Pat
         check_hidden(source, keys="shared", block=8)
     with pytest.raises(ConfigError, match=r"cipher\.block: is 16; set it to 8"):
         check_hidden(source, keys="none", block=16)
+    with pytest.raises(ConfigError, match=r"train\.augment: is set, and hidden images cannot be augmented"):
+        check_hidden(source, keys="none", block=8, level="light")
+    with pytest.raises(ConfigError, match=r"predict\.views: is 4, and no view can be made of images another party hid"):
+        check_hidden(source, keys="none", block=8, views=4)
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.dcm"])

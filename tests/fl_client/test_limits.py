@@ -18,6 +18,7 @@ from fl_client.deployment.limits import check_bytes, check_images, check_round, 
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
+from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 
@@ -32,6 +33,7 @@ def run(**changes: Any) -> RunConfig:
         "image_size": 32,
         "model": to_mapping(MODEL),
         "train": to_mapping(TrainConfig()),
+        "predict": to_mapping(PredictConfig()),
         "cipher": {"scheme": "block-pixel", "block": 8, "negate": True, "derivation": 1},
         "keys": "per-site",
         "stem_init": "adapted",
@@ -57,6 +59,7 @@ def changed(section: str, **values: Any) -> dict[str, Any]:
 
 def test_a_run_within_the_contract_and_the_limits_is_taken() -> None:
     assert asked(run()) == run()
+    assert asked(run(predict={})) == run(), "a run of an older MedVeil asks about images alone"
 
 
 def test_what_was_judged_is_what_the_site_goes_by() -> None:
@@ -229,6 +232,40 @@ def test_everything_that_sizes_training_counts(changes: dict[str, Any]) -> None:
     assert asked(run(), LimitsConfig(most_memory=256)) == run()
 
 
+def test_what_training_remembers_sizes_it_too() -> None:
+    wide = changed("model", width=384, heads=1)
+    lean, average = run(**wide), run(**wide, **changed("train", ema=0.9))
+    kept = run(**wide, **changed("train", state="kept"))
+    needed = [
+        float(re.findall(r"would take (\d+) MB", refused(each, LimitsConfig(most_memory=1)))[0])
+        for each in (lean, average, kept)
+    ]
+    # Two blocks of width 384 have 1.2 M numbers at least: 5 MB a copy. An average is one more, and moments are four.
+    assert needed[1] - needed[0] == pytest.approx(5, abs=1)
+    assert needed[2] - needed[0] == pytest.approx(19, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (changed("train", optimizer="muon", scope="head"), "'optimizer' is muon, .* 'scope' trains no block"),
+        (changed("train", ema=1.0), "'ema' is out of its range"),
+        (changed("train", patch_dropout=1.0), "'patch_dropout' is out of its range"),
+        (changed("train", minutes=1e9), "'minutes' is out of its range"),
+        (changed("train", minutes=1.0, epochs=2), "'minutes' and 'epochs' are both set"),
+        (changed("train", augment="huge"), "'augment' is not known"),
+        (changed("train", recipe="huge"), "'recipe' is not known"),
+        (changed("predict", views=65), "'views' is out of its range"),
+        (changed("predict", augment="none"), "'augment' is not known"),
+        (changed("model", init="other"), "model.init: describes no model that can be built"),
+    ],
+)
+def test_what_fits_small_data_is_judged_field_by_field(changes: dict[str, Any], says: str) -> None:
+    said = refused(run(**changes))
+    assert re.search(says, said), said
+    assert "\n" not in said
+
+
 def test_the_tensors_of_a_round_are_counted_before_there_are_any() -> None:
     # 14570 numbers of trunk and head, there and back.
     assert asked(run(), LimitsConfig(most_megabytes=0.2))
@@ -268,13 +305,14 @@ def test_no_value_of_a_run_comes_back(field: str, value: Any, monkeypatch: pytes
         assert "oc.env" not in said
 
 
-@pytest.mark.parametrize("section", ["model", "train", "cipher"])
+@pytest.mark.parametrize("section", ["model", "train", "cipher", "predict"])
 @pytest.mark.parametrize(
     "value", [CANARY, "${oc.env:MEDVEIL_PASSPHRASE}", [CANARY], {CANARY: CANARY}, 77777777, -77777777.5]
 )
 def test_no_value_of_a_section_comes_back(section: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDVEIL_PASSPHRASE", CANARY)
     kinds: dict[str, Any] = {"model": ModelConfig, "train": TrainConfig, "cipher": CipherConfig}
+    kinds["predict"] = PredictConfig
     for each in fields(kinds[section]):
         document = json.loads(run().to_json())
         document[section][each.name] = value

@@ -14,7 +14,8 @@ from crypto.base import PLAIN, Reading
 from fl_client.batches import generator, in_order, shuffled
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.measures import majority_rate, measure
-from fl_client.training import RoundPlan, class_weights, learning_rate, make_optimizer, predict, train_round
+from fl_client.optimizers import learning_rate, make_optimizers
+from fl_client.training import RoundPlan, class_weights, predict, train_round
 from fl_client.warmup import warm_up
 from medveil.errors import ConfigError, FederationError
 from models.config import ModelConfig
@@ -122,6 +123,8 @@ def test_only_what_may_train_changes(optimizer: str) -> None:
         {"mixup": 0.5},
         {"label_smoothing": 0.2},
         {"optimizer": "sgd"},
+        {"optimizer": "muon"},
+        {"beta_2": 0.9},
         {"clip": 0.01},
         {"clip": 0.0},
         {"weight_decay": 5.0},
@@ -170,7 +173,7 @@ def test_the_learning_rate_is_one_cosine_over_the_run() -> None:
 
 def test_decay_spares_vectors_and_embeddings() -> None:
     model = vit()
-    optimizer = make_optimizer(model, dict(model.named_parameters()), CONFIG)
+    (optimizer,) = make_optimizers(model, dict(model.named_parameters()), CONFIG)
     decayed, spared = optimizer.param_groups
     assert decayed["weight_decay"] == CONFIG.weight_decay
     assert spared["weight_decay"] == 0
@@ -232,7 +235,21 @@ def test_measures_of_nothing_one_class_and_ties() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"optimizer": "lion"}, "adamw, sgd"),
+        ({"optimizer": "lion"}, "adamw, sgd, muon"),
+        ({"beta_2": 1.0}, "below 1"),
+        ({"patch_dropout": 1.0}, "below 1"),
+        ({"ema": 1.0}, "below 1"),
+        ({"minutes": -1.0}, "a month"),
+        ({"minutes": float("nan")}, "a month"),
+        ({"minutes": 1.0, "epochs": 2}, "leave epochs at 1"),
+        ({"minutes": 1.0, "precision": "fp64"}, "epochs"),
+        ({"state": "lost"}, "fresh, kept"),
+        ({"ema": -0.1}, "at least 0"),
+        ({"layer_decay": 0.0}, "above 0, at most 1"),
+        ({"layer_decay": 1.5}, "above 0, at most 1"),
+        ({"augment": "standard"}, "none, light, medium, strong"),
+        ({"recipe": "big-data"}, "none, small-data, fine-tune"),
+        ({"patch_dropout_steps": 1.1}, "0 to 1"),
         ({"class_weights": "some"}, "none, balanced"),
         ({"precision": "fp8"}, "auto, fp32, bf16"),
         ({"epochs": 0}, "at least 1"),

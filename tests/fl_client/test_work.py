@@ -133,3 +133,34 @@ def test_private_state_under_another_key_does_not_open(planned: MakePlan, tmp_pa
     stranger = Site(plan.run, replace(own, key=SimulatedKey(7, "site-1")))
     with pytest.raises(IntegrityError, match="wrong key or changed file"):
         work.train(stranger, 2, incoming(stranger))
+
+
+def test_moments_stay_at_home_sealed_and_a_repeated_round_begins_with_the_same(
+    planned: MakePlan, tmp_path: Path
+) -> None:
+    plan = planned("train.state=kept", "train.optimizer=muon")
+    site = Site(plan.run, setup(plan, tmp_path / "a"))
+    sent = incoming(site)
+    first = work.train(site, 1, sent)[0]
+    assert equal(first, work.train(site, 1, sent)[0]), "the first round begins without any"
+    second = work.train(site, 2, sent)[0]
+    reopened = Site(plan.run, setup(plan, tmp_path / "a"))
+    assert equal(second, work.train(reopened, 2, sent)[0])
+    assert set(second) == set(site.travelling)
+    fresh = planned()
+    assert not equal(second, work.train(Site(fresh.run, setup(fresh, tmp_path / "b")), 2, sent)[0])
+    assert site.moments is not None
+    assert site.moments.rounds() == [0, 1, 2]
+    found = site.moments.load(before=3)
+    assert found is not None
+    assert any(name.startswith("exp_avg_sq/") for name in found[1])
+    assert any(name.startswith("momentum_buffer/blocks.") for name in found[1])
+    largest = max(found[1].values(), key=lambda tensor: tensor.numel()).numpy().tobytes()
+    for file in site.moments.folder.iterdir():
+        assert file.stat().st_mode & 0o077 == 0
+        assert largest[:64] not in file.read_bytes()
+    # What was sealed as moments is no stem.
+    (site.vault.folder / "round-0002.sealed").write_bytes((site.moments.folder / "round-0002.sealed").read_bytes())
+    kept = site.vault.load(before=3)
+    assert kept is not None
+    assert kept[0] == 1

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from medveil.config import from_mapping
 from medveil.contract import RunConfig, measure_key
 from medveil.errors import ConfigError, FormatError
 from medveil.paths import run_folder, run_uuid
+from medveil.training import TrainConfig
 
 
 def run(**changes: Any) -> RunConfig:
@@ -20,7 +22,7 @@ def test_a_run_survives_json() -> None:
     again = RunConfig.from_json(made.to_json())
     assert again == made
     document = json.loads(made.to_json())
-    assert (document["format"], document["version"]) == ("medveil-run", 2)
+    assert (document["format"], document["version"]) == ("medveil-run", 3)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,8 @@ def test_what_this_version_does_not_do_is_refused_by_name(change: dict[str, Any]
 
 def test_another_format_or_a_newer_version_is_refused() -> None:
     document = json.loads(run().to_json())
-    with pytest.raises(FormatError, match="version 3; this MedVeil reads up to 2; upgrade"):
-        RunConfig.from_json(json.dumps(document | {"version": 3}))
+    with pytest.raises(FormatError, match="version 4; this MedVeil reads up to 3; upgrade"):
+        RunConfig.from_json(json.dumps(document | {"version": 4}))
     with pytest.raises(FormatError, match="is not a medveil-run file"):
         RunConfig.from_json(json.dumps(document | {"format": "other"}))
     with pytest.raises(ConfigError, match="is not JSON"):
@@ -66,6 +68,17 @@ def test_a_run_of_version_1_promised_its_sites_nothing() -> None:
     document = json.loads(run().to_json()) | {"version": 1}
     del document["least_sites"]
     assert RunConfig.from_json(json.dumps(document)).least_sites == 1
+
+
+def test_a_run_of_version_2_has_nothing_of_what_fits_small_data() -> None:
+    document = json.loads(run().to_json()) | {"version": 2}
+    del document["predict"]
+    document["train"] = {"optimizer": "sgd", "epochs": 3}
+    found = RunConfig.from_json(json.dumps(document))
+    assert found.predict == {}
+    train = from_mapping(TrainConfig, found.train, where="train")
+    off = (train.ema, train.patch_dropout, train.minutes, train.augment, train.state, train.layer_decay, train.recipe)
+    assert off == (0.0, 0.0, 0.0, "none", "fresh", 1.0, "none")
 
 
 def test_keys_of_measures_and_folders_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:

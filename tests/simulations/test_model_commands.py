@@ -67,6 +67,12 @@ def test_an_export_answers_as_the_run_it_came_of(
     assert f"{out} holds the model of site-1 after round 1 of tiny, for plain images" in capsys.readouterr().out
     np.testing.assert_allclose(predicted(out, asked, tmp_path / "export.csv"), of_run, atol=2e-6)
     assert of_run.shape == (3, 2)
+    of_views = [predicted(each, asked, tmp_path / "views.csv", "--views", "4") for each in (run, out)]
+    np.testing.assert_allclose(*of_views, atol=2e-6)
+    assert np.abs(of_views[0] - of_run).max() > 1e-5
+    capsys.readouterr()
+    assert main(["predict", str(out), str(asked), "--out", str(tmp_path / "none.csv"), "--views", "0"]) == 2
+    assert "'views' is out of its range; 1 to 64" in capsys.readouterr().err
     card = (out / "MODEL_CARD.md").read_text()
     assert "2, simulated on one machine" in card
     assert "as the server promised" not in card

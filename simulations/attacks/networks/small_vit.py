@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fl_client.batches import in_order, shuffled
 from fl_client.config import TrainConfig
-from fl_client.training import learning_rate, make_optimizer
+from fl_client.optimizers import learning_rate, make_optimizers, set_rate
 from models.config import ModelConfig
 from models.vit import build_vit
 
@@ -98,15 +98,14 @@ def fit(
     )
     centre, scale = float(images.mean()), max(float(images.std()), 1.0)
     config = TrainConfig(epochs=recipe.epochs, batch_size=recipe.batch_size, lr=recipe.lr, lr_warmup=0.1)
-    optimizer = make_optimizer(model, dict(model.named_parameters()), config)
+    (optimizer,) = optimizers = make_optimizers(model, dict(model.named_parameters()), config)
     truth = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64))
     total = recipe.epochs * math.ceil(len(labels) / recipe.batch_size)
     done = 0
     model.train()
     for _ in range(recipe.epochs):
         for chosen in shuffled(len(labels), recipe.batch_size, rng):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(done, total, config)
+            set_rate(optimizers, learning_rate(done, total, config))
             loss = functional.cross_entropy(model(standardised(images[chosen], centre, scale)), truth[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()

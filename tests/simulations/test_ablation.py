@@ -1,0 +1,73 @@
+"""An ablation at toy size: every switch is one, its runs are kept, and differences are paired by seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from medveil.config import load_config, setting_names, to_mapping
+from medveil.errors import ConfigError
+from simulations import run as runs
+from simulations import statistics
+from simulations.ablation import AS_IT_IS, SWITCHES, _row, ablate, as_markdown, with_switch
+from simulations.cli import main
+from simulations.config import ExperimentConfig
+
+
+def base(tiny_settings: list[str], *more: str) -> ExperimentConfig:
+    settings = [*tiny_settings, "rounds=1", "compare.seeds=[1]", "model.depth=1", *more]
+    return load_config(ExperimentConfig, None, settings)
+
+
+def test_a_switch_changes_what_it_says_and_nothing_else(tiny_settings: list[str]) -> None:
+    plain = base(tiny_settings)
+    for name, sections in SWITCHES.items():
+        found, before = to_mapping(with_switch(plain, name)), to_mapping(plain)
+        for section, values in sections.items():
+            before[section] |= values
+        assert found == before
+        assert found != to_mapping(plain)
+        named = {f"{section}.{key}" for section, values in sections.items() for key in values}
+        assert named <= set(setting_names(ExperimentConfig))
+
+
+def test_an_ablation_keeps_runs_and_reads_validation_alone(
+    tiny_settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(statistics, "add_intervals", lambda _: None)
+    config, out = base(tiny_settings), tmp_path / "ablation"
+    made = ablate(config, out, switches=[])
+    assert [row["switch"] for row in made.rows] == [AS_IT_IS]
+    document = json.loads((out / "ablation.json").read_text())
+    assert document["rows"] == made.rows
+    assert "| as it is | 1 |" in made.text.read_text()
+    lines = [json.loads(line) for line in (out / "as-it-is" / "seed-1" / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if (line["site"], line["phase"]) == ("all", "validation")][-1]
+    assert made.rows[0]["accuracy"] == last["accuracy"]
+    monkeypatch.setattr(runs, "run_experiment", lambda *_, **__: pytest.fail("a run was made again"))
+    assert ablate(config, out, switches=[]).rows == made.rows
+
+
+def test_a_row_is_the_mean_paired_difference_and_its_interval() -> None:
+    ran = [{"seed": s, "accuracy": 0.8 + 0.01 * s, "auroc": None, "seconds": 2.0} for s in (0, 1, 2)]
+    base_ = {s: {"seed": s, "accuracy": 0.7, "auroc": None} for s in (0, 1, 2)}
+    row = _row("ema", ran, base_)
+    assert row["accuracy_gained"] == pytest.approx(0.11)
+    # t(0.975, 2) = 4.3027, deviation 0.01, over the root of 3.
+    assert row["accuracy_interval"] == pytest.approx([0.11 - 0.02484, 0.11 + 0.02484], abs=1e-4)
+    assert (row["auroc"], row["auroc_gained"], row["auroc_interval"]) == (None, None, None)
+    assert "| ema | 3 | 0.810 | +0.110 [+0.085, +0.135] | - | - | 2 |" in as_markdown([row])
+
+
+def test_what_cannot_be_is_one_line_before_anything_is_run(
+    tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match="names no switch or no seed; switches: muon"):
+        ablate(base(tiny_settings), tmp_path / "a", switches=["dropout"])
+    assert not (tmp_path / "a").exists()
+    assert main(["ablate", "--list"]) == 0
+    assert "patch dropout  train.patch_dropout=0.5" in capsys.readouterr().out
