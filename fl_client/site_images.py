@@ -158,9 +158,6 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
 def _tell_alike(images: SiteImages, setup: SiteSetup) -> None:
     """Tell of pictures that are there twice, but for what was told of them by their files."""
     alike, basis = images.store.alike, images.basis.basis
-    if alike["judged"] > basis.copies:
-        told = f"{alike['judged']} validation and test images show the very pictures of training images"
-        _log.warning("%s: %s: figures of them say too much", setup.name, told)
     # Of a data set that several share, files of the same contents are told of once, over all sites.
     known = in_two_classes(basis) if setup.sites > 1 else 0
     if alike["classes"] > known:

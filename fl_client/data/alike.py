@@ -1,4 +1,4 @@
-"""Pictures that are there twice: under two labels, of which one is wrong, or trained on and tested on.
+"""Pictures that are there twice, under two labels, of which one is wrong.
 
 As files they differ where a picture was saved anew, as pixels they do not. So a store notes what it hides as it is
 built; a simulation's data set, which sites share, is looked at by the contents of its files besides.
@@ -18,9 +18,8 @@ from fl_client.data.items import Item
 from medveil.basis import Basis, short_contents, short_id
 from medveil.plain import shown
 
-SHAPE = {"classes": int, "judged": int, "named": [[str]]}
+SHAPE = {"classes": int, "named": [[str]]}
 """Of what a store's header says of it; one of an older MedVeil says nothing."""
-_TRAIN = "train"
 _MOST_NAMED = 3
 _LONGEST = 80
 _DIGEST_BYTES = 16
@@ -28,7 +27,6 @@ _CURE = "keep one of each, under its right label"
 
 
 class _Noted(NamedTuple):
-    part: str
     label: int
     id: str
 
@@ -40,23 +38,22 @@ class Alike:
         self._first: dict[bytes, _Noted] = {}
         self._more: dict[bytes, list[_Noted]] = {}
 
-    def note(self, part: str, item: Item, plain: npt.NDArray[np.uint8]) -> None:
+    def note(self, item: Item, plain: npt.NDArray[np.uint8]) -> None:
         """Note an image, uint8 (C, S, S), as it was prepared. One of a single value is no picture."""
         if plain.min() == plain.max():
             return
         digest = hashlib.blake2b(np.ascontiguousarray(plain).data, digest_size=_DIGEST_BYTES).digest()
-        noted = _Noted(part, item.label, item.id)
+        noted = _Noted(item.label, item.id)
         if self._first.setdefault(digest, noted) is not noted:
             self._more.setdefault(digest, []).append(noted)
 
     def described(self, classes: tuple[str, ...]) -> dict[str, Any]:
-        """For the store's header: images whose picture stands in two classes, those trained on that are judged too."""
+        """For the store's header: images whose picture stands in two classes, and the first of them by name."""
         every = ([self._first[digest], *more] for digest, more in self._more.items())
         groups = sorted((sorted(group, key=_name) for group in every), key=lambda group: group[0].id)
         twice = [group for group in groups if len({each.label for each in group}) > 1]
-        judged = sum(_judged(group) for group in groups)
         pairs = [_pair(((each.id, each.label) for each in group), classes) for group in twice[:_MOST_NAMED]]
-        return {"classes": sum(map(len, twice)), "judged": judged, "named": [list(pair) for pair in pairs]}
+        return {"classes": sum(map(len, twice)), "named": [list(pair) for pair in pairs]}
 
 
 def said_of_classes(count: int, named: Iterable[Iterable[str]]) -> str:
@@ -95,10 +92,6 @@ def _twins(basis: Basis) -> list[npt.NDArray[np.void]]:
 
 def _name(noted: _Noted) -> str:
     return noted.id
-
-
-def _judged(group: list[_Noted]) -> int:
-    return sum(each.part != _TRAIN for each in group) if any(each.part == _TRAIN for each in group) else 0
 
 
 def _pair(group: Iterable[tuple[str, int]], classes: tuple[str, ...]) -> tuple[str, str, str, str]:

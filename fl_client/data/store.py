@@ -69,7 +69,7 @@ class EncryptedStore:
     @property
     def alike(self) -> dict[str, Any]:
         """Pictures that it holds twice (`fl_client.data.alike`); one that an older MedVeil built tells of none."""
-        return {"classes": 0, "judged": 0, "named": [], **self.header.get("alike", {})}
+        return {"classes": 0, "named": [], **self.header.get("alike", {})}
 
     def part(self, name: str) -> Part:
         """The part called ``"train"``, ``"validation"`` or ``"test"``."""

@@ -94,7 +94,6 @@ class _Builder:
             for index in indices[start : start + length].tolist():
                 views = self._views(name, index, count)
                 if views:
-                    self.alike.note(name, self.source.items[index], views[0])
                     good.append(index)
                     made += views
                 self.progress(1)
@@ -108,6 +107,7 @@ class _Builder:
         except DataError as error:
             self.skipped.append(Skipped(item.id, said(error)))
             return []
+        self.alike.note(item, plain)
         digest = hashlib.sha256(plain.tobytes()).digest()
         if name == "train":
             self.trained.add(digest)

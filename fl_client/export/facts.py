@@ -108,7 +108,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
         "held_out": {
             "tested": config.test > 0 or "test" in {item.split for item in source.items},
             "known": not site.images.basis.older,
-            "copies": site.images.copies_judged or bool(site.store.alike["judged"]),
+            "copies": site.images.copies_judged,
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         "test_accuracy_interval": interval,

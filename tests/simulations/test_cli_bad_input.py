@@ -340,7 +340,7 @@ with locked(sys.argv[1]):
 
 def test_two_processes_do_not_share_a_run_folder(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The holder does not say that it lives, so that it is waited for.
-    monkeypatch.setattr("simulations.folders._LEFT_S", 0.3)
+    monkeypatch.setattr("simulations.folders.LEFT_S", 0.3)
     assert sim("rounds=1").code == 0
     holder = (
         "import sys; from medveil.files import locked\nwith locked(sys.argv[1]): print(flush=True); sys.stdin.read()"
@@ -392,6 +392,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_a_disk_that_is_full_while_the_store_is_written(sim: Sim, disk: Disk, tmp_path: Path) -> None:
     images, labels = np.zeros((96, 128, 128), np.uint8), np.arange(96) % 2
+    images[:, 0, 0] = np.arange(96)
     np.savez_compressed(tmp_path / "large.npz", images=images, labels=labels)
     disk.mount("400k")
     out = disk.place / "out"
