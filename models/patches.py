@@ -66,7 +66,10 @@ class KeptPatches(nn.Module):
 
 @contextmanager
 def leaving_out(model: Any) -> Iterator[KeptPatches]:
-    """Put a `KeptPatches` into a model of `models.vit.build_vit` for the time of a block."""
+    """Put a `KeptPatches` into a model of `models.vit.build_vit` for the time of a block; no other is touched."""
+    if not hasattr(model, "patch_drop"):
+        yield KeptPatches(0)
+        return
     before, kept = model.patch_drop, KeptPatches(model.num_prefix_tokens)
     model.patch_drop = kept
     try:

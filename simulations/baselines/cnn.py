@@ -1,14 +1,16 @@
 """A small convolutional network from scratch: ResNet-18 at half its width (He et al., arXiv 1512.03385).
 
 It is trained by the loop that trains every site, with the experiment's own recipe, for as many passes over the pooled
-images as the sites make over theirs. Images below `_SMALL` pixels get the paper's stem for small images, a 3x3
-convolution without pooling; those above `_LARGEST` are averaged to that first, or it would cost more than what it is
-beside.
+images as the sites make over theirs. What of a recipe is a transformer's alone is left out: it has no patches to drop
+and no blocks for Muon, and averaged weights would meet the statistics of others in its normalisation. Images below
+`_SMALL` pixels get the paper's stem for small images, a 3x3 convolution without pooling; those above `_LARGEST` are
+averaged to that first, or it would cost more than what it is beside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,11 @@ def build(*, classes: int, channels: int, size: int, seed: int) -> nn.Module:
     return model
 
 
+def _without_a_transformers(config: TrainConfig) -> TrainConfig:
+    optimizer = "adamw" if config.optimizer == "muon" else config.optimizer
+    return replace(config, optimizer=optimizer, patch_dropout=0.0, layer_decay=1.0, ema=0.0)
+
+
 class Network:
     """The network at work on the pooled images.
 
@@ -63,7 +70,8 @@ class Network:
     """
 
     def __init__(self, model: nn.Module, pooled: Pooled, config: TrainConfig, *, rounds: int, seed: int) -> None:
-        self._pooled, self._config, self._rounds, self._seed = pooled, config, rounds, seed
+        self._pooled, self._rounds, self._seed = pooled, rounds, seed
+        self._config = _without_a_transformers(config)
         dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self._model = model.to(pooled.sites[0].setup.device, dtype)
 

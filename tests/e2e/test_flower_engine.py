@@ -39,6 +39,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     path = f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}"
+    # Ray's workers step back for every other test; here they are what is waited for.
+    more = {"RAY_worker_niceness": "0", **more}
     return {**os.environ, **OFFLINE, "PATH": path, "HOME": str(home), "OMP_NUM_THREADS": "1", **more}
 
 

@@ -208,7 +208,7 @@ def by_predict(folder: Path, model: Ready, channels: int) -> Seen:
         if isinstance(each, Skipped):
             seen[each.path] = each.reason
         else:
-            seen[each.id] = each.pixels.astype(np.uint8)
+            seen[each.id] = each.views[0].astype(np.uint8)
     return seen
 
 

@@ -217,7 +217,9 @@ def _values_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(st.text("abc", min_size=1), st.integers(-9, 9) | st.floats(-9, 9) | TEXTS, max_size=2)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return st.builds(kind, **{each.name: values_of(hints[each.name]) for each in dataclasses.fields(kind)})
+        fields = {each.name: values_of(hints[each.name]) for each in dataclasses.fields(kind)}
+        # The one text that says what other settings are; a name of none of its sets is refused.
+        return st.builds(kind, **fields | ({"recipe": st.just("none")} if "recipe" in fields else {}))
     plain: dict[Any, st.SearchStrategy[Any]] = {
         type(None): st.none(),
         bool: st.booleans(),
