@@ -17,20 +17,16 @@ import numpy as np
 import pydicom
 import pytest
 from consortium_world import CLASSES, PASSPHRASE, Hospital, World, app_hash, free_port, wait, with_mark
-from other_server import run_in_database
 from safetensors.numpy import load_file
 
 from fl_client.deployment import running
 from fl_client.deployment.own_site import open_keys
-from fl_server.deployment.control import Control
-from medveil import fab, processes
+from medveil import processes
 from medveil.audit import Record
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
-from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.environment import flower_environment
 from medveil.errors import ConfigError, FederationError, IntegrityError, KeyMaterialError
-from medveil.fab import hash_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 
@@ -39,6 +35,7 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     world.set_up()
     sites = [world.enroll(name) for name in ("st-anna", "mercy")]
     assert world("start") == 0
+    check_outside(world)
     for site in sites:
         site.start()
     capsys.readouterr()
@@ -152,62 +149,6 @@ def canaries(world: World, sites: list[Hospital]) -> list[str]:
     return found
 
 
-def submit_changed(world: World, changes: dict[str, bytes]) -> str:
-    """Run the app with files changed, as a coordinator could whose server is not ours; returns its hash."""
-    from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
-    from medveil.config import load_config  # noqa: PLC0415
-    from medveil.flower_build import build_fab  # noqa: PLC0415
-
-    app = fab.stage(world.folder / "changed")
-    for name, added in changes.items():
-        path = app / name
-        path.write_bytes((path.read_bytes() if path.exists() else b"") + added)
-    content = build_fab(app)
-    run, settings = make_run(load_config(RunFile, world.run_file()), world.consortium, admitted=2)
-    settings.server.wait_for_sites = 5
-    config = {RUN_KEY: run.to_json(), SERVER_KEY: settings.to_json()}
-    control = Control(world.consortium)
-    with pytest.raises(FederationError, match="this server runs the installed MedVeil, and no other app"):
-        control.commands().begin(content, hash_of(content), config)
-    flower_run = run_in_database(world.consortium.database, content, config)
-    wait("the changed app ends", lambda: control.run(flower_run).finished)
-    return hash_of(content)
-
-
-def test_a_site_runs_only_what_it_approved(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.set_up()
-    approving, other = world.enroll("st-anna"), world.enroll("mercy", approve=False)
-    assert world("start") == 0
-    # What is installed is not approved: it is not even started.
-    capsys.readouterr()
-    assert other("start") == ConfigError.exit_code
-    assert f"({app_hash()}) is not approved at this site" in capsys.readouterr().err
-    assert other("approve", app_hash()) == 0
-    for site in (approving, other):
-        site.start()
-        site.wait_ready()
-    mark = world.folder / "executed"
-    # Code that would give itself away, in a file every process of the app imports first.
-    spy = f"\n# one comment more\nfrom pathlib import Path as _P\n_P({str(mark)!r}).touch()\n"
-    digest = submit_changed(world, {"fl_client/host.py": spy.encode()})
-    for site in (approving, other):
-        refused = f"the app {digest} is not approved here"
-        assert refused in site.log, site.name
-        assert "it differs from the MedVeil installed here in fl_client/host.py" in site.log
-        assert not (site.files.state / "site").exists(), "the site's images were opened"
-    assert not mark.exists(), "the server's code ran at a site"
-    # The very app that is installed, but one site withdrew it: the coordinator is told which, and why.
-    assert other("approve", app_hash(), "--withdraw") == 0
-    capsys.readouterr()
-    assert world("run", world.run_file()) == FederationError.exit_code
-    said = capsys.readouterr().err
-    assert "mercy: no answer: its node says that the app is not approved at this site" in said
-    assert "its files are those of the MedVeil installed here" in other.log
-    # Its approval counts at once, without a restart.
-    assert other("approve", app_hash()) == 0
-    assert world("run", world.run_file()) == 0
-
-
 @pytest.mark.faults
 def test_a_request_beyond_a_sites_limits_is_refused_with_the_reason(
     world: World, capsys: pytest.CaptureFixture[str]
@@ -241,9 +182,8 @@ def answers(world: World, path: str, *, port: int, authority: Path | None = None
         return error.code
 
 
-def test_from_outside_only_the_sites_interface_is_there(world: World) -> None:
-    world.set_up()
-    assert world("start") == 0
+def check_outside(world: World) -> None:
+    """From outside only the sites' interface is there."""
     fleet, control = world.consortium.config.fleet.port, world.consortium.config.control.port
     for path in ("/v1/control/list-runs", "/v1/control/start-run", "/v1/runtime/acquire-task", "/docs", "/health"):
         assert answers(world, path, port=fleet) == 404, path
