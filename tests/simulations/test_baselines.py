@@ -227,6 +227,20 @@ def test_the_network_goes_on_to_the_same_end(world: Path, tmp_path: Path, monkey
         model_of_run(out)
 
 
+def test_the_network_takes_of_a_recipe_what_is_no_transformers_alone(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cnn, "_CHANNELS", (32, 8, 8, 8))
+    experiment = as_experiment(settings(world / "a.npz"), ARMS["cnn"], 0)
+    experiment.train.optimizer, experiment.train.ema, experiment.train.layer_decay = "muon", 0.99, 0.75
+    experiment.train.patch_dropout = 0.5
+    out = tmp_path / "run"
+    go(experiment, out)
+    # What is left is the experiment that was run without them.
+    whole = answers(world / "cnn" / "seed-0")
+    assert all(np.array_equal(each, whole[site]) for site, each in answers(out).items())
+
+
 def test_a_run_over_other_images_is_not_gone_on_with_nor_kept(world: Path, tmp_path: Path) -> None:
     write(tmp_path / "b.npz")
     experiment, out = as_experiment(settings(tmp_path / "b.npz"), ARMS["svm"], 0), tmp_path / "run"
