@@ -24,7 +24,8 @@ from simulations.engines.flower import OFFLINE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
-ROUNDS = 3
+ROUNDS = 8
+"""So many that some are left when a signal that is sent in the second arrives."""
 SETTINGS = [f"rounds={ROUNDS}", "sites=2", "threads=1", "data.phantoms.sites=2", "data.phantoms.images=40"]
 EXPERIMENT = ["simulations/conf/demo.yaml", *SETTINGS, "train.epochs=1"]
 ENDS = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -9}
@@ -45,7 +46,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             subprocess.Popen(
                 [str(PROGRAMS / "medveil-sim"), *words],
                 cwd=CHECKOUT,
-                env=own | {"OMP_NUM_THREADS": "1"},
+                # Ray's workers step back for every other process unless they are told not to.
+                env=own | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
