@@ -28,9 +28,10 @@ from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
 from fl_server.same_sites import Measured
 from fl_server.site_bases import SiteBases
-from fl_server.strategies import make_strategy, sampled, too_few
+from fl_server.strategies import make_strategy
 from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher
+from fl_server.turnout import turnout
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.basis import WEIGHTS
@@ -212,7 +213,9 @@ class Federation:
 
     def _train(self, round_: int, strategy: Checked) -> None:
         """One round: train at the sites, check, aggregate, write down, keep."""
-        nodes = Nodes(self._nodes_for(round_))
+        nodes = Nodes(
+            turnout(self._collector, self.server, self._sites, round_=round_, going_on=self.settings.going_on)
+        )
         with seeded(f"{self.config.seed}/{round_}"):
             config = ConfigRecord({} if self._best.round is None else {KEEP_ROUND: self._best.round})
             messages = list(strategy.configure_train(round_, to_record(self._tensors), config, cast("Grid", nodes)))
@@ -317,24 +320,6 @@ class Federation:
         self._best.see(round_, measured)
 
     # -- parts of it -------------------------------------------------------------------------------------------------
-
-    def _nodes_for(self, round_: int) -> list[int]:
-        """The sites that are free for a round; enough of them, or an error."""
-
-        def enough(n: int) -> bool:
-            return n > 0 and too_few(self.server, sampled(self.server, n)) is None
-
-        nodes = self._collector.wait_until(enough, seconds=self.server.wait_for_sites)
-        if enough(len(nodes)):
-            return nodes
-        here = {self._collector.name(node) for node in nodes}
-        away = ", ".join(row.site for row in self._sites if row.site not in here)
-        lacks = too_few(self.server, sampled(self.server, len(nodes)) if nodes else 0)
-        raise FederationError(
-            f"'{self.server.strategy}' {lacks}; away or still busy after {self.server.wait_for_sites:g} s: {away}",
-            where=f"round {round_}",
-            cure=f"start them again, then {self.settings.going_on}",
-        )
 
     def _save(self, strategy: Checked) -> None:
         scalars = {

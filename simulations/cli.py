@@ -19,6 +19,7 @@ from simulations.run_command import add_experiment, add_run, configured
 
 if TYPE_CHECKING:
     from simulations.compare import Comparison
+    from simulations.config import ExperimentConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -149,9 +150,7 @@ def _do_compare(arguments: argparse.Namespace) -> int:
         for arm in ARMS.values():
             tell(f"{arm.name:<20} {arm.text}")
         return 0
-    if arguments.config is None or arguments.out is None:
-        raise ConfigError("needs CONFIG and --out", where="medveil-sim compare", cure="see --help")
-    config = configured(arguments)
+    config = _configured_for(arguments, "compare")
     from simulations.compare import compare  # noqa: PLC0415
 
     done = compare(config, arguments.out, jobs=arguments.jobs)
@@ -161,6 +160,13 @@ def _do_compare(arguments: argparse.Namespace) -> int:
         _tell_arms(done)
         tell(f"report: {done.report}")
     return done.exit_code
+
+
+def _configured_for(arguments: argparse.Namespace, command: str) -> ExperimentConfig:
+    """The experiment of a command that takes several runs of it into a folder."""
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where=f"medveil-sim {command}", cure="see --help")
+    return configured(arguments)
 
 
 def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -186,9 +192,7 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
             said = (f"{part}.{key}={value}" for part, values in sections.items() for key, value in values.items())
             tell(f"{name:<14} {' '.join(said)}")
         return 0
-    if arguments.config is None or arguments.out is None:
-        raise ConfigError("needs CONFIG and --out", where="medveil-sim ablate", cure="see --help")
-    made = ablate(configured(arguments), arguments.out, switches=arguments.switch or tuple(SWITCHES))
+    made = ablate(_configured_for(arguments, "ablate"), arguments.out, switches=arguments.switch or tuple(SWITCHES))
     tell_block(made.text.read_text(encoding="utf-8"), end="")
     return 0
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from fl_client.data.base import Source
 from fl_client.data.contents import UNREADABLE, contents_of
@@ -100,27 +102,25 @@ def _size(source: Source, index: int) -> int | None:
 
 
 def _joined(items: Sequence[Item], alike: Sequence[Sequence[int]]) -> tuple[Item, ...]:
-    """Give groups that share a picture, within one official part, one name."""
-    leader: dict[_Name, _Name] = {}
-
-    def found(name: _Name) -> _Name:
-        while leader[name] != name:
-            # Each step halves the way of the next who asks.
-            leader[name] = name = leader[leader[name]]
-        return name
-
+    """Give groups that share a picture, within one official part, one name: that of the first."""
+    number: dict[_Name, int] = {}
+    pairs: list[tuple[int, int]] = []
     for copies in alike:
-        first: dict[str | None, _Name] = {}
+        first: dict[str | None, int] = {}
         for index in copies:
             # Parts that the images bring stay as they are: there the copy is left out of what is judged.
-            name = _group(items[index], index)
-            leader.setdefault(name, name)
-            before = found(first.setdefault(items[index].split, name))
-            leader[found(name)] = before
+            own = number.setdefault(_group(items[index], index), len(number))
+            pairs.append((first.setdefault(items[index].split, own), own))
+    one, other = zip(*pairs, strict=True)
+    touches = coo_matrix((np.ones(len(pairs), dtype=np.int8), (one, other)), shape=(len(number), len(number)))
+    part = connected_components(touches, directed=False)[1].tolist()
+    name_of: dict[int, _Name] = {}
+    for name, own in number.items():
+        name_of.setdefault(part[own], name)
     names = (_group(item, index) for index, item in enumerate(items))
     # An image of no group gets one with others only.
     return tuple(
-        item._replace(group=_called(found(name))) if name in leader else item
+        item._replace(group=_called(name_of[part[number[name]]])) if name in number else item
         for item, name in zip(items, names, strict=True)
     )
 
