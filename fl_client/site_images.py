@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     shared = set(source.skipped) if setup.sites > 1 else set()
     copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
     skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
-    near = functools.partial(near_training, source, [parts], setup.data, folder=setup.folder)
+    held = dataclasses.replace(parts, train=store.part("train").indices, test=store.part("test").indices)
+    near = functools.partial(near_training, source, [held], setup.data, folder=setup.folder)
     images = SiteImages(source, store, basis, skipped, near)
     _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
@@ -149,7 +151,7 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     _tell_alike(images, setup)
     # A simulation opens the images for its sites, and counts over all of them.
     near = images.near() if setup.source is None else None
-    if near is not None:
+    if near is not None and (near.near or near.skipped):
         _log.warning("%s: %s", site, near)
     if missing:
         _log.warning("%s has no training image of %s", site, ", ".join(missing))

@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from medveil.bounded import parse_yaml
-from medveil.errors import FederationError
+from medveil.bounded import parse_json, parse_yaml
+from medveil.errors import FederationError, MedVeilError
 from medveil.files import read_bytes
 from medveil.flower_control import CREDENTIALS
 
@@ -114,10 +114,11 @@ class Commands:
         from flwr.proto.control_pb2 import ListNodesRequest  # noqa: PLC0415
 
         listed = self._ask("list", self._client.ListNodes, ListNodesRequest()).nodes_info
-        return [
-            Node(int(each.node_id), each.status, _time(each.last_activated_at), _time(each.last_deactivated_at))
-            for each in listed
-        ]
+        with _told("list", self._address):
+            return [
+                Node(int(each.node_id), each.status, _time(each.last_activated_at), _time(each.last_deactivated_at))
+                for each in listed
+            ]
 
     def begin(self, content: bytes, sha256: str, config: Mapping[str, str]) -> int:
         """Begin a run of an app, by its bundle and run config; returns Flower's id of the run."""
@@ -185,20 +186,21 @@ def _reason(response: httpx.Response) -> str:
     """What an answer says, as Flower's command reads it."""
     from flwr.supercore.error import FlowerError  # noqa: PLC0415
 
-    said = FlowerError.from_json(response.text)
+    found = _read(response.text)
+    said = None if found is None else FlowerError.from_json(response.text)
     if said is not None:
         text = f"{said.message} {said.public_details or ''}"
     else:
-        text = _detail(response) or f"status {response.status_code}"
+        text = str(found["detail"]) if found is not None and "detail" in found else f"status {response.status_code}"
     return " ".join(text.split())[:_LONGEST_REASON]
 
 
-def _detail(response: httpx.Response) -> str | None:
+def _read(text: str) -> dict[str, Any] | None:
     try:
-        found = response.json()
-    except ValueError:
+        found = parse_json(text, where="answer")
+    except MedVeilError:
         return None
-    return str(found["detail"]) if isinstance(found, dict) and "detail" in found else None
+    return found if isinstance(found, dict) else None
 
 
 def _secret(home: Path, address: str) -> str | None:

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import marshal
 import pkgutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from medveil.errors import IntegrityError
 
 _HEAD = 16
 """Bytes of a compiled file before its code: magic number, flags, time and size of the source."""
+_SETTLED_NS = 2 * 10**9
 _Stamp = tuple[int, ...]
 _found_same: dict[Path, tuple[_Stamp, _Stamp]] = {}
 """Compiled files that this process compared, and how they and their sources were then."""
@@ -71,7 +73,9 @@ def _check_compiled(source: Path) -> None:
         same = False
     if not same:
         raise IntegrityError("is not what its source compiles to", where=compiled, cure="remove it")
-    _found_same[compiled] = stamps
+    # What changes again within one tick of a disk's clock bears the same time.
+    if all(time.time_ns() - stamp[-1] > _SETTLED_NS for stamp in stamps):
+        _found_same[compiled] = stamps
 
 
 def _stamp(path: Path) -> _Stamp:

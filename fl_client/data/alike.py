@@ -26,6 +26,11 @@ _DIGEST_BYTES = 16
 _CURE = "keep one of each, under its right label"
 
 
+def is_blank(plain: npt.NDArray[np.uint8]) -> bool:
+    """Whether an image is of a single value: no picture, which many may be without being copies."""
+    return bool(plain.min() == plain.max())
+
+
 class _Noted(NamedTuple):
     label: int
     id: str
@@ -37,15 +42,19 @@ class Alike:
     def __init__(self) -> None:
         self._first: dict[bytes, _Noted] = {}
         self._more: dict[bytes, list[_Noted]] = {}
+        self._trained: set[bytes] = set()
 
-    def note(self, item: Item, plain: npt.NDArray[np.uint8]) -> None:
-        """Note an image, uint8 (C, S, S), as it was prepared. One of a single value is no picture."""
-        if plain.min() == plain.max():
-            return
+    def note(self, item: Item, plain: npt.NDArray[np.uint8], *, trains: bool) -> bool:
+        """Note an image, uint8 (C, S, S), as it was prepared; returns whether the same picture was noted to train."""
+        if is_blank(plain):
+            return False
         digest = hashlib.blake2b(np.ascontiguousarray(plain).data, digest_size=_DIGEST_BYTES).digest()
         noted = _Noted(item.label, item.id)
         if self._first.setdefault(digest, noted) is not noted:
             self._more.setdefault(digest, []).append(noted)
+        if trains:
+            self._trained.add(digest)
+        return digest in self._trained
 
     def described(self, classes: tuple[str, ...]) -> dict[str, Any]:
         """For the store's header: images whose picture stands in two classes, and the first of them by name."""

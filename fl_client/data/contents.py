@@ -28,14 +28,14 @@ _SETTLED_NS = 2 * 10**9
 """A file that changed less long before it was read may change again within one tick of its disk's clock."""
 _SHAPE = {"files": {str: [str]}}
 _MOST_SEEN = 500_000
-UNREADABLE = hashlib.sha256(b"unreadable").digest()
-"""In the place of contents that the disk does not give."""
 _seen: dict[tuple[str, str], bytes] = {}
 """What this process read, by path and stamp: the sites of a simulation look at one folder."""
 _log = logger("contents")
 
 
-def contents_of(source: Source, indices: Iterable[int], *, folder: Path | None = None) -> dict[int, bytes]:
+def contents_of(
+    source: Source, indices: Iterable[int], *, folder: Path | None = None, named: bool = True
+) -> dict[int, bytes]:
     """SHA-256 of the contents of some images of a source, by index.
 
     Parameters
@@ -46,6 +46,8 @@ def contents_of(source: Source, indices: Iterable[int], *, folder: Path | None =
         Which of them.
     folder
         Where to keep what was read, for the next time; None keeps nothing.
+    named
+        Whether a frame of a file is told from the same frame of a copy of that file, by the name of the file.
 
     Raises
     ------
@@ -63,7 +65,10 @@ def contents_of(source: Source, indices: Iterable[int], *, folder: Path | None =
             continue
         digest = _of_file(path, known, kept)
         # The frames of one file are different images.
-        page = source.items[index].id.encode("utf-8", "surrogateescape") if source.shares_file(index) else b""
+        page = b""
+        if source.shares_file(index):
+            name = source.items[index].id
+            page = (name if named else name.rpartition("#")[2]).encode("utf-8", "surrogateescape")
         made[index] = hashlib.sha256(digest + page).digest() if page else digest
     if folder is not None and kept and kept != known:
         make_folder(folder, mode=0o700)

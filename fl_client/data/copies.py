@@ -16,10 +16,12 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from fl_client.data.alike import is_blank
 from fl_client.data.base import Source
 from fl_client.data.contents import UNREADABLE, contents_of
 from fl_client.data.items import Item
 from fl_client.data.splits import Indices
+from medveil.errors import DataError
 
 _TRAINED_ON = (None, "train")
 _Name = tuple[str, str]
@@ -80,9 +82,18 @@ def _alike(source: Source, folder: Path | None) -> tuple[tuple[int, ...], ...]:
     found: dict[bytes, list[int]] = defaultdict(list)
     # Where digests are kept, those of all images are: whoever asks next would else find no others.
     asked = _of_one_size(source) if folder is None else range(len(source))
-    for index, digest in contents_of(source, asked, folder=folder).items():
+    for index, digest in contents_of(source, asked, folder=folder, named=False).items():
         found[digest].append(index)
-    return tuple(tuple(copies) for digest, copies in found.items() if len(copies) > 1 and digest != UNREADABLE)
+    several = (copies for digest, copies in found.items() if len(copies) > 1 and digest != UNREADABLE)
+    return tuple(tuple(copies) for copies in several if _shows_something(source, copies[0]))
+
+
+def _shows_something(source: Source, index: int) -> bool:
+    try:
+        return not is_blank(source.read(index))
+    except DataError:
+        # Whoever builds the store leaves it out, and its copies.
+        return False
 
 
 def _of_one_size(source: Source) -> list[int]:

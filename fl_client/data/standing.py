@@ -10,6 +10,7 @@ from crypto.imaging import preprocess
 from fl_client.data.base import Source
 from fl_client.data.config import DataConfig, joins_similar
 from fl_client.data.contents import contents_of
+from fl_client.data.copies import copies_in
 from fl_client.data.partition import Parts, grouped_by
 from fl_client.data.splits import PARTS
 from medveil.basis import Basis, Image, basis_of
@@ -91,6 +92,8 @@ def settings_of(source: Source, config: DataConfig, *, seed: int) -> dict[str, A
         **({"data.similar": float(config.similar)} if joins_similar(config) else {}),
         "preparation": preprocess.VERSION,
         "dealing": DEALING,
+        # Before, each was dealt by itself; where there are none, nothing changed.
+        **({"copies": "dealt together"} if copies_in(source).alike else {}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -39,8 +38,6 @@ class _Builder:
     views: Views
     progress: Callable[[int], None]
     skipped: list[Skipped] = field(default_factory=list)
-    trained: set[bytes] = field(default_factory=set)
-    """Digests of the images that are trained on, as a model is given them."""
     alike: Alike = field(default_factory=Alike)
 
     def part(self, name: str, indices: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -107,11 +104,8 @@ class _Builder:
         except DataError as error:
             self.skipped.append(Skipped(item.id, said(error)))
             return []
-        self.alike.note(item, plain)
-        digest = hashlib.sha256(plain.tobytes()).digest()
-        if name == "train":
-            self.trained.add(digest)
-        elif digest in self.trained:
+        trains = name == "train"
+        if self.alike.note(item, plain, trains=trains) and not trains:
             self.skipped.append(Skipped(item.id, COPY))
             return []
         return [plain, *(self.views.make(plain, item.id, view) for view in range(1, count))]

@@ -113,7 +113,7 @@ def test_a_copy_at_another_hospital_is_left_out(tmp_path: Path) -> None:
     for seed in range(5):
         dealt = parts(source, sites=2, seed=seed, labels="labels.csv", partition=PartitionConfig(kind="site"))
         assert not torn(source, dealt)
-    assert any(each.copies for each in dealt)
+        assert any(each.copies for each in dealt), seed
 
 
 @pytest.mark.parametrize("views", [0, 1, 2])
@@ -146,8 +146,38 @@ def test_where_copies_are_all_there_is_the_refusal_says_so(tmp_path: Path) -> No
         parts(images(tmp_path))
 
 
+def test_empty_slices_are_no_copies(tmp_path: Path) -> None:
+    """Each patient has one, and the patients stay patients; a class of them keeps its validation and test images."""
+    rng = np.random.default_rng(0)
+    every = rng.integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    every[::3] = 7
+    np.savez(tmp_path / "a.npz", images=every, labels=np.arange(60) % 2, patient=np.arange(60) // 3)
+    made = DataConfig(source="npz", path=str(tmp_path / "a.npz"), group_by="patient")
+    source = open_source(made)
+    assert copies_in(source).alike == ()
+    assert len({item.group for item in copies_in(source).items}) == 20
+    dealt = site_parts(source, made, sites=1, index=0, seed=0)
+    store = open_store(source, dealt, CIPHER, made, folder=tmp_path / "state", seed=0)
+    assert store.skipped == ()
+    assert len(store.part("test").ids) == len(dealt.test) > 0
+
+
+def test_pages_of_a_copied_file_are_copies_page_by_page(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "t" / "x").mkdir(parents=True)
+    (tmp_path / "t" / "y").mkdir()
+    for n in range(6):
+        pages = [Image.fromarray(rng.integers(0, 256, (16, 16), dtype=np.uint8)) for _ in range(2)]
+        pages[0].save(tmp_path / "t" / "xy"[n % 2] / f"{n}.tif", save_all=True, append_images=pages[1:])
+    shutil.copy(tmp_path / "t/x/0.tif", tmp_path / "t/x/copy.tif")
+    source = open_source(DataConfig(source="images", path=str(tmp_path / "t"), min_side=1, image_size=16, channels=1))
+    found = {tuple(sorted(source.items[i].id for i in each)) for each in copies_in(source).alike}
+    assert found == {(f"x/0.tif#{page}", f"x/copy.tif#{page}") for page in (0, 1)}
+
+
 def test_many_copies_of_one_picture_take_no_time(tmp_path: Path) -> None:
     many = np.zeros((6000, 4, 4), dtype=np.uint8)
+    many[:, 3, 3] = 9
     many[3000:, 0, 0], many[3000:, 0, 1] = np.divmod(np.arange(1, 3001), 250)
     np.savez(tmp_path / "many.npz", images=many, labels=np.arange(6000) % 2)
     made = DataConfig(source="npz", path=str(tmp_path / "many.npz"), min_side=1, image_size=4, channels=1)

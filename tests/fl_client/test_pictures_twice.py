@@ -207,9 +207,9 @@ def test_a_store_that_says_nothing_of_it_is_opened(folder: Path) -> None:
 def test_many_of_one_picture_are_counted_once_each() -> None:
     alike, picture = Alike(), np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
     for n in range(9):
-        alike.note(Item(f"i{n}", n % 3), picture)
+        assert alike.note(Item(f"i{n}", n % 3), picture, trains=n > 0) == (n > 0)
     for n in range(4):
-        alike.note(Item(f"j{n}", 1), picture + 1)
+        assert not alike.note(Item(f"j{n}", 1), picture + 1, trains=False)
     described = alike.described(("x", "y", "z"))
     assert described == {"classes": 9, "named": [["i0", "x", "i1", "y"]]}
     assert os.sep not in str(described)
