@@ -1,7 +1,7 @@
 """Copies of one picture in a set of images: dealt together, so that none is tested on whose twin is trained on.
 
-Copies are told by what is in their files. The same picture in two files that differ otherwise is found when a store is
-built, where pixels are at hand: `fl_client.data.store_build`.
+Copies are told by what is in their files. The same picture in two files that differ otherwise is found when a site's
+store is built, among its own images: `fl_client.data.store_build`. An image of one value is no picture.
 """
 
 from __future__ import annotations
