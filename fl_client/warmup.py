@@ -35,7 +35,10 @@ def warm_up(
         Passes over them.
     """
     head = {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name in head_names(model)}
-    alone = dataclasses.replace(config, epochs=epochs, lr=config.warmup_lr, patch_dropout=0.0, minutes=0.0)
+    # Of a trunk that stands still no layer is lower than another: the stem trains at the whole rate.
+    alone = dataclasses.replace(
+        config, epochs=epochs, lr=config.warmup_lr, patch_dropout=0.0, minutes=0.0, layer_decay=1.0
+    )
     plan = RoundPlan(round=1, rounds=1, seed=seed, rng=rng)
     result = train_round(model, part, alone, plan, trainable=[*stem_names(model), *head_names(model)])
     with torch.no_grad():

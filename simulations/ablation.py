@@ -12,18 +12,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medveil import plain
+from medveil.claims import claimed
 from medveil.config import from_mapping, load_config, to_mapping
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import make_folder, write_json, write_text
 from medveil.recipes import RECIPES
 from medveil.yaml_core import written_yaml
-from simulations.config import ExperimentConfig
-from simulations.folders import MANIFEST, read_manifest
+from simulations.baselines.names import BASELINES
+from simulations.config import ExperimentConfig, make_plan
+from simulations.folders import LEFT_S, MANIFEST, read_manifest
+
+if TYPE_CHECKING:
+    from simulations.standing import Comparable
 
 FORMAT, VERSION = "medveil-ablation", 1
 AS_IT_IS = "as it is"
@@ -42,6 +47,7 @@ SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
 }
 _MEASURES = ("accuracy", "auroc")
 _ENDED = {"finished", "stopped-early"}
+LOCK = ".ablation"
 
 
 @dataclass(frozen=True)
@@ -61,29 +67,62 @@ def ablate(config: ExperimentConfig, out: Path, *, switches: Sequence[str] = tup
     """Run the experiment as it is and with each switch, under every seed of its ``compare`` section.
 
     Runs lie below ``out/SWITCH/seed-N``; those that finished under the same settings are kept, so that an ablation that
-    was interrupted goes on, and two processes may share out the seeds.
+    was interrupted goes on.
 
     Raises
     ------
+    BasisError
+        A run that would be kept stands on other images, labels or weights than there are now.
     ConfigError
-        There is no such switch, no seed, or a switch and the experiment cannot be had together.
+        There is no such switch, no seed, or a switch and the experiment cannot be had together; or it measures nothing
+        on validation images.
+    StorageError
+        Another process works in this folder; which one and since when.
     """
     unknown = next((name for name in switches if name not in SWITCHES), None)
-    if unknown is not None or not config.compare.seeds:
-        raise ConfigError("names no switch or no seed", where="ablation", cure=f"switches: {', '.join(SWITCHES)}")
+    seeds = config.compare.seeds
+    if unknown is not None or not seeds or len(set(seeds)) < len(seeds):
+        problem = "names no switch or no seed, or one seed twice"
+        raise ConfigError(problem, where="ablation", cure=f"switches: {', '.join(SWITCHES)}")
+    if config.federation in BASELINES:
+        raise ConfigError("is a baseline, which has none of the switches", where=f"federation {config.federation}")
     arms = {AS_IT_IS: config, **{name: with_switch(config, name) for name in switches}}
-    for each in arms.values():
-        each.train.check()
-        each.predict.check()
-    make_folder(out)
+    out = make_folder(out).resolve()
+    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+        if config.data.source == "phantoms" and config.data.path is None:
+            config.data.path = str(out / "phantoms")
+        _check(arms, out)
+        return _ablated(arms, seeds, out)
+
+
+def _check(arms: dict[str, ExperimentConfig], out: Path) -> None:
+    """Refuse what cannot be before anything is run: hours later it would be refused too."""
+    from simulations.run import check_model  # noqa: PLC0415 - torch loads here
+
+    for name, experiment in arms.items():
+        try:
+            check_model(make_plan(experiment, out / _folder(name)))
+        except ConfigError as error:
+            told = f"with switch '{name}' {error.problem}"
+            raise ConfigError(told, where=error.where, cure=error.cure or "leave the switch out: --switch") from error
+
+
+def _ablated(arms: dict[str, ExperimentConfig], seeds: Sequence[int], out: Path) -> Ablation:
+    from simulations.standing import Comparable  # noqa: PLC0415 - what reads images takes a while to import
+
+    comparable = Comparable()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
-    for seed in config.compare.seeds:
+    for seed in seeds:
         for name, experiment in arms.items():
-            found[name].append(_measured(experiment, seed, out / name.replace(" ", "-") / f"seed-{seed}"))
+            found[name].append(_measured(experiment, seed, out / _folder(name) / f"seed-{seed}", comparable))
             made = Ablation(out, _rows(found))
             write_json(out / "ablation.json", {"format": FORMAT, "version": VERSION, "rows": made.rows})
             write_text(made.text, as_markdown(made.rows))
     return made
+
+
+def _folder(name: str) -> str:
+    return name.replace(" ", "-")
 
 
 def with_switch(config: ExperimentConfig, name: str) -> ExperimentConfig:
@@ -94,18 +133,25 @@ def with_switch(config: ExperimentConfig, name: str) -> ExperimentConfig:
     return from_mapping(ExperimentConfig, values, where=f"switch '{name}'")
 
 
-def _measured(config: ExperimentConfig, seed: int, folder: Path) -> dict[str, Any]:
+def _measured(config: ExperimentConfig, seed: int, folder: Path, comparable: Comparable) -> dict[str, Any]:
     from fl_server.metrics import read_lines  # noqa: PLC0415 - a door opens fast
     from simulations.run import run_experiment  # noqa: PLC0415
 
     experiment, settings = copy.deepcopy(config), folder.with_suffix(".yaml")
     experiment.seed = seed
-    if not (_ended(folder) and _as_written(settings) == experiment):
+    if _ended(folder) and _as_written(settings) == experiment:
+        comparable.check(folder, experiment)
+    else:
         make_folder(folder.parent)
-        write_text(settings, written_yaml(to_mapping(experiment), flow=False))
+        # Written down once it ended so: whoever is cut off in between runs it again.
+        settings.unlink(missing_ok=True)
         run_experiment(experiment, folder, replace=True, progress=False, report=_no_page)
+        write_text(settings, written_yaml(to_mapping(experiment), flow=False))
     lines = [line for line in read_lines(folder / "metrics.jsonl") if line["site"] == "all"]
-    last = [line for line in lines if line["phase"] == "validation"][-1]
+    judged = [line for line in lines if line["phase"] == "validation" and line["accuracy"] is not None]
+    if not judged:
+        raise ConfigError("measured nothing on validation images", where=folder, cure="data.validation above 0")
+    last = judged[-1]
     spent = sum(line["seconds"] or 0.0 for line in lines if line["phase"] == "train")
     plain.tell(f"{folder}: validation accuracy {last['accuracy']:.3f}", error=True)
     return {"seed": seed, "seconds": spent, **{name: last[name] for name in _MEASURES}}

@@ -174,7 +174,7 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         commands,
         "ablate",
         text="Run an experiment with one switch of training more at a time, and say what each brings on validation.",
-        example="medveil-sim ablate brain-mri data.path=DIR compare.seeds='[0, 1, 2]' --out ABLATION",
+        example="medveil-sim ablate pneumonia data.path=pneumoniamnist.npz compare.seeds='[0, 1, 2]' --out ABLATION",
         device=True,
     )
     add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the seeds")

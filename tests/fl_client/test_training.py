@@ -202,6 +202,16 @@ def test_warming_up_fits_the_stem_and_leaves_trunk_and_head() -> None:
     assert all(not torch.equal(after[name], before[name]) for name in stem_names(model))
 
 
+def test_warming_up_is_no_slower_where_lower_layers_are() -> None:
+    made = []
+    for decay in (1.0, 0.5):
+        model = vit()
+        config = replace(CONFIG, layer_decay=decay)
+        warm_up(model, held(), config, epochs=1, seed=1, rng=generator(1, "warmup"))
+        made.append({name: model.state_dict()[name] for name in stem_names(model)})
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
 def test_batches_cover_every_image_once() -> None:
     for batches in (shuffled(23, 5, generator(0, "a")), in_order(23, 5)):
         chosen = list(batches)
