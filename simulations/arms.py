@@ -124,6 +124,9 @@ def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConf
     made.federation = arm.federation
     if arm.scheme is not None:
         made.cipher.scheme, made.cipher.negate = arm.scheme, False
+    if arm.federation == "centralised":
+        # By the clock, one place spends what all sites would together.
+        made.train.minutes *= base.sites
     if arm.init != "secret":
         # Only a stem unrelated to the trunk has to be fitted to it.
         made.stem.warmup = 0

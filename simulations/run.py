@@ -18,7 +18,7 @@ from medveil.log import logger
 from medveil.plain import working
 from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
-from simulations.baselines.names import BASELINES
+from simulations.baselines.names import BASELINES, DETERMINISTIC
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.folders import MANIFEST, begun, held, read_manifest
 from simulations.left_out import LeftOut, read_left_out
@@ -134,6 +134,8 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
         if rounds < config.rounds:
             cure = f"{config.rounds} or more; a new run can have fewer"
             raise ConfigError(f"'rounds' is {rounds}, and the run has {config.rounds}", where=out, cure=cure)
+        if config.federation in DETERMINISTIC:
+            raise ConfigError(f"is a baseline {config.federation}, which has no rounds", where=out)
         config = replace(config, rounds=rounds)
     plan = goes_on(make_plan(config, out, run=manifest["run"]), manifest)
     recorded = _recorded(manifest, where=str(out / MANIFEST))

@@ -51,9 +51,12 @@ def build(*, classes: int, channels: int, size: int, seed: int) -> nn.Module:
     return model
 
 
-def _without_a_transformers(config: TrainConfig) -> TrainConfig:
+def _without_a_transformers(config: TrainConfig, *, sites: int) -> TrainConfig:
+    # What each site would spend by the clock, the one network spends for all of them.
     optimizer = "adamw" if config.optimizer == "muon" else config.optimizer
-    return replace(config, optimizer=optimizer, patch_dropout=0.0, layer_decay=1.0, ema=0.0)
+    return replace(
+        config, optimizer=optimizer, patch_dropout=0.0, layer_decay=1.0, ema=0.0, minutes=config.minutes * sites
+    )
 
 
 class Network:
@@ -71,7 +74,7 @@ class Network:
 
     def __init__(self, model: nn.Module, pooled: Pooled, config: TrainConfig, *, rounds: int, seed: int) -> None:
         self._pooled, self._rounds, self._seed = pooled, rounds, seed
-        self._config = _without_a_transformers(config)
+        self._config = _without_a_transformers(config, sites=len(pooled.sites))
         dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self._model = model.to(pooled.sites[0].setup.device, dtype)
 

@@ -73,8 +73,10 @@ def _predicted(machine: SVC, features: Floats) -> npt.NDArray[np.int64]:
 
 def _components(train: PooledPart) -> PCA:
     n = len(train)
-    # Evenly over all sites, the same for every seed.
-    rows = np.arange(n) if n <= _MOST_FITTED else np.linspace(0, n - 1, _MOST_FITTED).round().astype(np.int64)
+    # Evenly over all images by name, the same however they are dealt to sites.
+    rows = np.arange(n)
+    if n > _MOST_FITTED:
+        rows = np.argsort(np.array(train.ids))[np.linspace(0, n - 1, _MOST_FITTED).round().astype(np.int64)]
     features = np.concatenate([_features(train.raw(each)) for each in np.array_split(rows, max(1, len(rows) // 512))])
     count = max(1, min(COMPONENTS, len(features) - 1, features.shape[1] - 1))
     return PCA(n_components=count, svd_solver="randomized", random_state=0).fit(features)

@@ -34,7 +34,8 @@ def charts(run: RunRecord) -> list[Chart]:
             lines.append(figures.Line("training", run.curve("train", measure, ALL), dashed=True))
         lines.append(figures.Line(ALL, main := run.curve("validation", measure, ALL), main=True))
         drawn = [line for line in lines if line.points]
-        if drawn:
+        # One point is no curve: what was fitted at once has no rounds.
+        if any(len(line.points) > 1 for line in drawn):
             label = figures.described(f"{heading} over rounds, mean of all sites", main)
             level = references.get(measure)
             chart = figures.curves(drawn, name=f"curve-{measure}", label=label, reference=level, title=title)

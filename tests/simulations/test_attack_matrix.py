@@ -544,6 +544,13 @@ def test_results_over_other_images_are_not_kept(
     _npz(paths[which], **changes["labels"])
     assert main(line) == 0
     assert "cannot be compared" in capsys.readouterr().err
+    # Nor is it taken for measured on what lay there then.
+    _npz(paths[which])
+    assert main(line) == 0
+    assert "cannot be compared" in capsys.readouterr().err
+    (tmp_path / "out" / "matrix.json").unlink()
+    assert main(line) == 0
+    assert "cannot be compared" in capsys.readouterr().err
 
 
 def test_two_processes_do_not_measure_into_one_folder(

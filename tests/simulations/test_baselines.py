@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ from medveil.errors import BasisError, ConfigError, DataError
 from simulations.arms import ARMS, as_experiment
 from simulations.baselines import cnn, limits, pooled
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig
+from simulations.config import ExperimentConfig, make_plan
 from simulations.confs import find_conf
 from simulations.predictions import load_predictions
 from simulations.report.comparison import ArmResult, write_comparison
-from simulations.run import resume_experiment, run_experiment
+from simulations.run import check_model, resume_experiment, run_experiment
 from simulations.site_models import model_of_run
 from simulations.standing import Comparable
 
@@ -239,6 +241,25 @@ def test_the_network_takes_of_a_recipe_what_is_no_transformers_alone(
     # What is left is the experiment that was run without them.
     whole = answers(world / "cnn" / "seed-0")
     assert all(np.array_equal(each, whole[site]) for site, each in answers(out).items())
+
+
+def test_the_network_has_the_time_of_all_sites_and_is_refused_what_it_has_not(world: Path, tmp_path: Path) -> None:
+    experiment = as_experiment(settings(world / "a.npz"), ARMS["cnn"], 0)
+    assert cnn._without_a_transformers(replace(experiment.train, minutes=0.5), sites=4).minutes == 2.0
+    base = settings(world / "a.npz")
+    base.train.minutes = 0.5
+    assert as_experiment(base, ARMS["centralised"], 0).train.minutes == 0.5 * base.sites
+    assert as_experiment(base, ARMS["fedper"], 0).train.minutes == 0.5
+    for change, says in ((("predict", "views", 3), "one view"), (("train", "state", "kept"), "keeps no moments")):
+        asked = copy.deepcopy(experiment)
+        setattr(getattr(asked, change[0]), *change[1:])
+        with pytest.raises(ConfigError, match=says):
+            check_model(make_plan(asked, tmp_path / "run"))
+
+
+def test_what_was_fitted_at_once_is_given_no_more_rounds(world: Path) -> None:
+    with pytest.raises(ConfigError, match="baseline svm, which has no rounds"):
+        resume_experiment(world / "svm" / "seed-0", rounds=9, progress=False, report=lambda run: run)
 
 
 def test_a_run_over_other_images_is_not_gone_on_with_nor_kept(world: Path, tmp_path: Path) -> None:

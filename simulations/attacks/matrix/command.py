@@ -108,11 +108,14 @@ def _measured_into(
     settings, basis = _settings(config), standing(config, source)
     record = check_settings(folder, settings)
     console = plain.stderr_console()
-    if record is not None and any(folder.glob("*/*.json")):
-        refuse_other(record.basis, basis, where=folder)
-        if not record.basis:
-            told = "what results are there, an older MedVeil measured: the contents of its images cannot be compared"
+    if any(folder.glob("*/*.json")):
+        known = {} if record is None else record.basis
+        refuse_other(known, basis, where=folder)
+        if not known:
+            told = "what results are there do not say which images they were measured on: these cannot be compared"
             plain.say(console, told)
+            # Today's images are not what they stand on.
+            basis = {}
     jobs = missing(folder, columns, attacks)
     labels = tuple(dict.fromkeys([*(record.columns if record else ()), *(each.label for each in columns)]))
     Record(settings, labels, merged(record, [], {}), basis).write(folder)
