@@ -353,7 +353,7 @@ def test_a_comparison_shows_them_apart_and_pairs_each_arm_with_the_best(world: P
     assert f"points ({best})" in markdown
     assert "1 split, nothing drawn" in markdown
     assert page.index("Baselines: plain images pooled") > page.index(">plain<")
-    assert "1 split, nothing drawn" in page
+    assert "1 split<small>nothing drawn</small>" in page
     assert len(found["near"]) == 1
     assert found["near"][0] in page
     with (tmp_path / "compare.csv").open(newline="") as stream:
