@@ -126,6 +126,10 @@ class DataConfig:
             "help": "Encrypted views per training image, the first unaugmented; 0: augment and encrypt on the fly."
         },
     )
+    memory: int = field(
+        default=512,
+        metadata={"help": "MiB of decoded images a site keeps in memory where views are made on the fly; 0: none."},
+    )
     augment: str = field(
         default="none", metadata={"help": "none, light or standard: rotate, shift, scale, brightness."}
     )
@@ -163,6 +167,7 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     _at_least("data.limit", config.limit, 1)
     _at_least("data.split_seed", config.split_seed, 0)
     _at_least("data.min_side", config.min_side, 1)
+    _at_least("data.memory", config.memory, 0)
     _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
     if not config.partition.alpha > 0:
         raise ConfigError(f"is {config.partition.alpha}", where="data.partition.alpha", cure="a number above 0")

@@ -19,6 +19,7 @@ from crypto.base import ImageCipher
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.partition import Parts
+from fl_client.data.prepared import MIB, Prepared
 from fl_client.data.splits import PARTS
 from fl_client.data.store_build import build
 from fl_client.data.store_files import check_contents, open_array, read_header
@@ -156,14 +157,14 @@ def open_store(
         if why is None and verify:
             why = _changed(_load(place, cipher, source, views))
         if why is None:
-            return _load(place, cipher, source, views)
+            return _load(place, cipher, source, views, memory=config.memory)
         sweep_parts(place.parent)
         try:
             with new_folder(place, mode=0o700) as building:
                 build(building, source, parts, cipher, views, header=wanted, progress=progress)
         except DataError as error:
             raise _source_lost(error, place, cipher) from error
-        return _load(place, cipher, source, views, built=True, rebuilt=why or None)
+        return _load(place, cipher, source, views, memory=config.memory, built=True, rebuilt=why or None)
 
 
 def is_of_split(
@@ -299,6 +300,7 @@ def _load(
     source: Source | None,
     views: Views,
     *,
+    memory: int = 0,
     built: bool = False,
     rebuilt: str | None = None,
 ) -> EncryptedStore:
@@ -313,7 +315,8 @@ def _load(
         if name in arrays:
             parts[name] = StoredPart(*described_alike, *arrays[name])
         elif source is not None:
-            parts[name] = OnTheFlyPart(*described_alike, source, cipher, views)
+            prepared = Prepared(source, indices, most=memory * MIB)
+            parts[name] = OnTheFlyPart(*described_alike, source, cipher, views, prepared)
     passed_over = () if source is None else source.skipped
     skipped = (*passed_over, *(Skipped(*each) for each in header["skipped"]))
     return EncryptedStore(place, tuple(header["classes"]), parts, skipped, header, built, rebuilt)

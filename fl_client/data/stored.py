@@ -12,6 +12,7 @@ from crypto.base import ImageCipher, Reading
 from fl_client.data.augment import OF_RUN, augment
 from fl_client.data.base import Source
 from fl_client.data.config import DataConfig
+from fl_client.data.prepared import Prepared
 from fl_client.data.rng import generator
 
 Bytes = npt.NDArray[np.uint8]
@@ -128,14 +129,18 @@ class StoredPart(Part):
 
 @dataclass(frozen=True)
 class OnTheFlyPart(Part):
-    """A training part that is decoded, augmented and hidden anew in every epoch; nothing of it is stored.
+    """A training part that is augmented and hidden anew in every epoch; nothing of it is stored.
 
-    Each batch costs the decoding of its files; keep views in the store where the disk allows.
+    Attributes
+    ----------
+    prepared : Prepared
+        The plain images: those that fit are decoded once, the others for each batch.
     """
 
     source: Source
     cipher: ImageCipher
     views: Views
+    prepared: Prepared
 
     def batch(self, indices: npt.ArrayLike, epoch: int = 0) -> Ciphertexts:
         """Ciphertexts of fresh views; see `Part.batch`.
@@ -150,7 +155,7 @@ class OnTheFlyPart(Part):
         plain = np.empty((len(rows), channels, size, size), dtype=np.uint8)
         for at, row in enumerate(rows):
             # View 0 is the image itself in a store; on the fly every view is drawn.
-            plain[at] = self.views.make(self.source.read(int(self.indices[row])), self.ids[row], epoch + 1)
+            plain[at] = self.views.make(self.prepared.read(row), self.ids[row], epoch + 1)
         return self.cipher.encrypt(plain, self._nonces(rows, epoch))
 
     def _nonces(self, rows: list[int], epoch: int) -> Bytes | None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,32 @@ def test_on_the_fly_views_differ_by_epoch_and_repeat(tree: Path) -> None:
     plain = settings(tree, views=0)
     batch = opened(plain, cipher).part("train").batch([3, 0], 5)
     np.testing.assert_array_equal(cipher.decrypt(batch), read_many(source, train.indices[[3, 0]]))
+
+
+@pytest.mark.parametrize(("memory", "again"), [(512, 0), (1, 7), (0, 30)], ids=["all kept", "as many as fit", "none"])
+def test_what_is_kept_of_views_made_on_the_fly_is_decoded_once(
+    tree: Path, memory: int, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One MiB is cut down to what 23 images take: the other 7 are read anew in each epoch.
+    monkeypatch.setattr("fl_client.data.store.MIB", 23 * SIZE * SIZE if memory == 1 else 2**20)
+    config = settings(tree, views=0, augment="light", memory=memory)
+    source = open_source(config)
+    read = Counter[int]()
+
+    def counted(index: int, plainly: Any = source.read) -> Any:
+        read[index] += 1
+        return plainly(index)
+
+    everything = np.arange(30)
+    parts = Parts(everything, everything[:0], everything[:0])
+    store = open_store(source, parts, cipher_for(), config, folder=tree.parent / "state", seed=0)
+    monkeypatch.setattr(source, "read", counted)
+    part = store.part("train")
+    first = part.batch(everything, 0)
+    assert set(read.values()) == {1}
+    assert (part.batch(everything, 1) != first).any()
+    np.testing.assert_array_equal(part.batch(everything, 0), first)
+    assert read.total() == 30 + 2 * again
 
 
 def test_on_the_fly_aes_repeats_in_simulations_and_never_otherwise(tree: Path) -> None:
