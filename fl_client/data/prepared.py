@@ -51,6 +51,6 @@ class Prepared:
         if not self._read[row]:
             self._images[row] = self._source.read(int(self._indices[row]))
             self._read[row] = True
-        kept = self._images[row]
+        kept: Bytes = self._images[row]
         kept.setflags(write=False)
         return kept
