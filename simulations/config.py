@@ -210,7 +210,9 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         _log.warning("cipher.negate changes nothing under scheme %s", config.cipher.scheme)
         config.cipher.negate = False
     if config.federation == "centralised":
-        config.sites, config.data.partition.kind = 1, "iid"
+        config.sites = 1
+        if not config.data.partition.pooled:
+            config.data.partition.kind = "iid"
     if config.federation in BASELINES and config.keys.policy != "none":
         problem = f"is {config.keys.policy}, and the baseline {config.federation} reads plain images"
         raise ConfigError(problem, where="keys.policy", cure="none")

@@ -173,8 +173,11 @@ def check_model(plan: Plan) -> None:
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
+    from simulations.made import commit, note_commit  # noqa: PLC0415
     from simulations.near import note_near, tell_near  # noqa: PLC0415
 
+    # Now: hours later the checkout may be another.
+    made_by = commit()
     engine = _engine(plan.experiment)
     near = tell_near(plan, aloud=progress)
     try:
@@ -192,6 +195,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
     note_split(plan.out)
+    note_commit(plan.out, made_by)
     write_examples(plan)
     add_intervals(plan.out)
     note_near(plan.out, near)
