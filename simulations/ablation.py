@@ -26,7 +26,7 @@ from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan
 from simulations.folders import LEFT_S
 from simulations.side_by_side import Job, run_all, ways_of
-from simulations.switches import AS_IT_IS, all_names, switched
+from simulations.switches import AS_IT_IS, all_names, as_it_is, switched
 
 FORMAT, VERSION = "medveil-ablation", 1
 _MEASURES = ("accuracy", "auroc")
@@ -143,7 +143,7 @@ def _arms(
         arms = {recipe: _one(config, out, recipe)}
     else:
         _check(config, out / _folder(AS_IT_IS))
-        arms = {AS_IT_IS: config}
+        arms = {AS_IT_IS: as_it_is(config)}
     told: list[str] = []
     for name in names:
         try:

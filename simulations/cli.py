@@ -168,11 +168,13 @@ def _typed(arguments: argparse.Namespace) -> str:
     return shlex.join(["medveil-sim", *arguments.words])
 
 
-def _configured_for(arguments: argparse.Namespace, command: str) -> ExperimentConfig:
+def _configured_for(
+    arguments: argparse.Namespace, command: str, *, with_other_recipes: bool = False
+) -> ExperimentConfig:
     """The experiment of a command that takes several runs of it into a folder."""
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where=f"medveil-sim {command}", cure="see --help")
-    return configured(arguments)
+    return configured(arguments, with_other_recipes=with_other_recipes)
 
 
 def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -203,7 +205,7 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
             tell(f"{name:<15} {' '.join(said)}")
         tell("RECIPE without SWITCH, RECIPE with SWITCH: the recipe but for that, or with that as well")
         return 0
-    config = _configured_for(arguments, "ablate")
+    config = _configured_for(arguments, "ablate", with_other_recipes=True)
     from simulations.ablation import ablate  # noqa: PLC0415
 
     asked = {"switches": arguments.switch, "recipe": arguments.recipe or "", "jobs": arguments.jobs}

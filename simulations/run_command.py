@@ -125,8 +125,14 @@ def _rounds_of(settings: list[str]) -> tuple[int | None, str | None]:
     return rounds, None
 
 
-def configured(arguments: argparse.Namespace) -> ExperimentConfig:
-    """The experiment a command line names; what of it cannot be is refused before anything slow is imported."""
+def configured(arguments: argparse.Namespace, *, with_other_recipes: bool = False) -> ExperimentConfig:
+    """The experiment a command line names; what of it cannot be is refused before anything slow is imported.
+
+    Parameters
+    ----------
+    with_other_recipes
+        Whether it is to remember what holds ``without_recipe``.
+    """
     from simulations.confs import find_conf  # noqa: PLC0415
 
     file = find_conf(arguments.config)
@@ -138,7 +144,11 @@ def configured(arguments: argparse.Namespace) -> ExperimentConfig:
         overrides.append(f"engine={arguments.engine}")
     if getattr(arguments, "device", None):
         overrides.append(f"device={arguments.device}")
-    return load_with_model(ExperimentConfig, file, overrides)
+    found = load_with_model(ExperimentConfig, file, overrides)
+    if not with_other_recipes:
+        # It has had its say: what is written down of a run says everything in its own place.
+        found.without_recipe = {}
+    return found
 
 
 def print_result(summary: dict[str, Any]) -> None:

@@ -92,8 +92,9 @@ def switched(config: ExperimentConfig, name: str) -> ExperimentConfig:
         There is no such switch, the recipe is for other weights, or nothing comes of it here.
     """
     recipe, without, switch = taken_apart(name)
-    values = to_mapping(copy.deepcopy(config))
+    values = to_mapping(as_it_is(config))
     if recipe:
+        _lay(values, _given_way(config, values))
         _lay(values, _of_recipe(config, recipe, switch if without else ""))
     if switch and not without:
         _lay(values, SWITCHES[switch])
@@ -101,11 +102,27 @@ def switched(config: ExperimentConfig, name: str) -> ExperimentConfig:
     if switch == "kept moments" and not without and config.rounds < 2:
         problem, cure = "keeps moments from round to round, and there is one round", "rounds above 1"
         raise ConfigError(problem, where="train.state", cure=cure)
-    beside = switched(config, recipe) if recipe and switch else config
+    beside = switched(config, recipe) if recipe and switch else as_it_is(config)
     if made == beside:
         told = f"changes nothing: {_in_words(SWITCHES[switch] if switch else NAMED[recipe])} holds without it"
         raise ConfigError(told, where=f"'{name}'")
     return made
+
+
+def as_it_is(config: ExperimentConfig) -> ExperimentConfig:
+    """The experiment without what it remembers of ``without_recipe``; `config` is not changed."""
+    made = copy.deepcopy(config)
+    made.without_recipe = {}
+    return made
+
+
+def _given_way(config: ExperimentConfig, values: dict[str, Any]) -> Sections:
+    """Defaults, in the place of what an experiment sets ``without_recipe`` and has not set otherwise since."""
+    defaults = to_mapping(ExperimentConfig())
+    return {
+        section: {key: defaults[section][key] for key, value in settings.items() if values[section][key] == value}
+        for section, settings in config.without_recipe.items()
+    }
 
 
 def _of_recipe(config: ExperimentConfig, recipe: str, but: str) -> Sections:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fl_client.intervals import Interval
+from medveil.recipes import NONE, RECIPES, overridden
 from models.described import SIZES, in_words
 from simulations.baselines.names import TEXTS
 from simulations.equivalence import Equivalence
@@ -139,12 +140,21 @@ def listed(names: Sequence[str]) -> str:
 def course(run: RunRecord) -> list[tuple[str, str]]:
     """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = [*_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
+    made = [*_recipe(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:
         made.append(("resumed", "once" if len(times) == 1 else f"{len(times)} times"))
     return made
+
+
+def _recipe(run: RunRecord) -> list[tuple[str, str]]:
+    """The recipe of a run, and what of it the run has otherwise."""
+    name = section(run.run_config, "train").get("recipe")
+    if baseline(run) or not isinstance(name, str) or name not in RECIPES or name == NONE:
+        return []
+    other = overridden(name, run.run_config)
+    return [("recipe", f"{name}, but for {', '.join(other)}" if other else name)]
 
 
 def _kept(run: RunRecord) -> list[tuple[str, str]]:
