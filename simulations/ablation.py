@@ -170,7 +170,8 @@ def _one(config: ExperimentConfig, out: Path, name: str) -> ExperimentConfig:
 def _check(experiment: ExperimentConfig, folder: Path) -> None:
     from simulations.run import check_model  # noqa: PLC0415 - torch loads here
 
-    check_model(make_plan(experiment, folder))
+    # The folder of the ablation, above it, keeps which images look alike.
+    check_model(make_plan(experiment, folder, shared=folder.parent))
 
 
 def _ablated(
@@ -183,7 +184,7 @@ def _ablated(
     # All arms of a seed before the next seed: a table that is looked at early has pairs.
     in_order = [own[place] for place in range(len(seeds)) for own in planned.values()]
     console = plain.stderr_console()
-    ways, told = ways_of(in_order, Comparable())
+    ways, told = ways_of(in_order, Comparable(out))
     for each in told:
         plain.say(console, each)
 
@@ -193,7 +194,7 @@ def _ablated(
         plain.say(console, f"{job.name}: validation accuracy {found[job.name]['accuracy']:.3f}")
         table.write(found)
 
-    failed = run_all(in_order, ways, at_once=jobs, console=console, after=after)
+    failed = run_all(in_order, ways, at_once=jobs, console=console, shared=out, after=after)
     first = next(iter(planned.values()))
     if not any(job.name in found for job in first):
         problem = f"none of the runs that the others are beside finished: {failed.get(first[0].name)}"

@@ -13,7 +13,7 @@ from simulations.arms import ARMS, Arm, as_experiment, find_arm
 from simulations.config import ExperimentConfig
 from simulations.folders import LEFT_S
 from simulations.report.comparison import ArmResult, write_comparison
-from simulations.side_by_side import Job, run_all, ways_of
+from simulations.side_by_side import Job, Way, run_all, ways_of
 
 __all__ = ["ARMS", "Comparison", "compare"]
 _LOCK = ".compare"
@@ -97,10 +97,13 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, at_once: 
     from simulations.standing import Comparable, common  # noqa: PLC0415 - what reads images takes a while to import
 
     # Before anything runs: a table is of one data set.
-    ways, told = ways_of(jobs, Comparable())
+    comparable = Comparable(out)
+    ways, told = ways_of(jobs, comparable)
     for each in told:
         plain.say(console, each)
-    failed = run_all(jobs, ways, at_once=at_once, console=console)
+    if any(way is not Way.KEPT for way in ways.values()):
+        comparable.look(config, out)
+    failed = run_all(jobs, ways, at_once=at_once, console=console, shared=out)
     # What lies in the folder of a run that failed was made by other settings, or is not whole.
     rows = [_row(arm, [job for job in planned[arm.name] if job.name not in failed]) for arm in arms]
     rows = [row for row in rows if row.runs]

@@ -107,6 +107,8 @@ class Plan:
         The images, open.
     basis
         Digests of what the run stands on, by part (`simulations.standing`); none before that was looked at.
+    kept_in
+        Folders that keep which images look alike.
     """
 
     experiment: ExperimentConfig
@@ -115,6 +117,7 @@ class Plan:
     out: Path
     source: Source | None = field(default=None, compare=False, repr=False)
     basis: dict[str, str] = field(default_factory=dict)
+    kept_in: tuple[Path, ...] = field(default=(), compare=False, repr=False)
 
     def run_config(self, *, resume: bool = False) -> UserConfig:
         """Flower's run config: three JSON strings."""
@@ -133,7 +136,7 @@ class Plan:
         }
 
 
-def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) -> Plan:
+def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, shared: Path | None = None) -> Plan:
     """Resolve an experiment: presets, the policy, class names and sizes the data decide.
 
     Parameters
@@ -144,6 +147,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         The run folder; phantoms without a path are drawn below it.
     run
         UUID of the run; None draws one.
+    shared
+        A folder that several runs over these images share.
 
     Raises
     ------
@@ -163,7 +168,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
     from fl_client.data.source import open_source  # noqa: PLC0415
 
-    source = open_source(config.data)
+    kept_in = tuple(each for each in (out, shared) if each is not None and each.is_dir())
+    source = open_source(config.data, folders=kept_in)
     check_hidden(
         source,
         keys=config.keys.policy,
@@ -191,7 +197,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         threads=config.threads,
         data=config.data,
     )
-    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source)
+    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source, kept_in=kept_in)
 
 
 def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:

@@ -35,6 +35,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser], *, re
     made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
     made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
     made.add_argument("--json", action="store_true", help="print the summary as JSON")
+    made.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
     made.set_defaults(command=lambda arguments: _do_run(arguments, report))
 
 
@@ -59,7 +60,9 @@ def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> in
         from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
 
         with _said_how_to_go_on(arguments.resume):
-            return _told(resume_experiment(arguments.resume, rounds=rounds, report=report), arguments)
+            return _told(
+                resume_experiment(arguments.resume, rounds=rounds, report=report, shared=arguments.shared), arguments
+            )
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
     from simulations.folders import check_free  # noqa: PLC0415
@@ -69,7 +72,7 @@ def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> in
     from simulations.run import run_experiment  # noqa: PLC0415
 
     with _said_how_to_go_on(arguments.out):
-        done = run_experiment(config, arguments.out, replace=arguments.replace, report=report)
+        done = run_experiment(config, arguments.out, replace=arguments.replace, report=report, shared=arguments.shared)
         return _told(done, arguments)
 
 

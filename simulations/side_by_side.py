@@ -102,6 +102,7 @@ def run_all(
     *,
     at_once: int,
     console: Console,
+    shared: Path | None = None,
     after: Callable[[Job], None] | None = None,
 ) -> dict[str, str]:
     """Run what is to be run.
@@ -114,6 +115,8 @@ def run_all(
         How many side by side.
     console
         Where it is told how they get on.
+    shared
+        A folder that keeps what is known of the images of all.
     after
         Called in this thread with each run that finished, or was kept.
 
@@ -128,7 +131,9 @@ def run_all(
     progress = RunsProgress(len(jobs), rounds=rounds, console=console)
     failed: dict[str, str] = {}
     with progress, ThreadPoolExecutor(max_workers=max(1, at_once)) as pool:
-        running: dict[Future[str | None], Job] = {pool.submit(_run, job, ways[job.name], progress): job for job in jobs}
+        running: dict[Future[str | None], Job] = {
+            pool.submit(_Runner(progress, shared).run, job, ways[job.name]): job for job in jobs
+        }
         try:
             for each in as_completed(running):
                 error, job = each.result(), running[each]
@@ -153,32 +158,53 @@ def _way(job: Job) -> Way:
     return Way.GOES_ON if begun and (job.folder / MANIFEST).is_file() else Way.BEGINS
 
 
-def _run(job: Job, way: Way, progress: RunsProgress) -> str | None:
-    """Why it failed; None where it did not."""
-    console = progress.console
-    plain.say(console, f"{job.name}: {way.value}")
-    if way is Way.KEPT:
-        progress.kept()
-        return None
-    with progress.running(job.name, job.folder):
-        error = _carried_out(job, way, console)
-    if error is not None:
-        plain.say(console, f"{job.name}: failed: {error}")
-    return error
+@dataclass(frozen=True)
+class _Runner:
+    """What carries one run out."""
 
+    progress: RunsProgress
+    shared: Path | None
 
-def _carried_out(job: Job, way: Way, console: Console) -> str | None:
-    if way is Way.GOES_ON:
-        code, error = _started(["--resume", str(job.folder)], console)
-        if code != ConfigError.exit_code:
-            return error
-        # A run that this MedVeil cannot go on with is of no use to anyone.
-        plain.say(console, f"{job.name}: begins anew: {error}")
-    try:
-        _make_way(job)
-    except MedVeilError as refused:
-        return str(refused)
-    return _started([str(job.settings), "--out", str(job.folder), "--replace"], console)[1]
+    def run(self, job: Job, way: Way) -> str | None:
+        """Why it failed; None where it did not."""
+        self._say(job, way.value)
+        if way is Way.KEPT:
+            self.progress.kept()
+            return None
+        with self.progress.running(job.name, job.folder):
+            error = self._carried_out(job, way)
+        if error is not None:
+            self._say(job, f"failed: {error}")
+        return error
+
+    def _carried_out(self, job: Job, way: Way) -> str | None:
+        if way is Way.GOES_ON:
+            code, error = self._started(["--resume", str(job.folder)])
+            if code != ConfigError.exit_code:
+                return error
+            # A run that this MedVeil cannot go on with is of no use to anyone.
+            self._say(job, f"begins anew: {error}")
+        try:
+            _make_way(job)
+        except MedVeilError as refused:
+            return str(refused)
+        return self._started([str(job.settings), "--out", str(job.folder), "--replace"])[1]
+
+    def _started(self, words: Sequence[str]) -> tuple[int, str | None]:
+        """The exit code of a run, and why it failed."""
+        program = str(Path(sys.executable).parent / "medveil-sim")
+        known = [] if self.shared is None else ["--shared", str(self.shared)]
+        command = [program, "run", *words, *known]
+        done = run_tied(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if done.returncode == EXIT_OK:
+            plain.say(self.progress.console, done.stdout.splitlines()[0])
+            return done.returncode, None
+        said: list[str] = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        error = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
+        return done.returncode, error
+
+    def _say(self, job: Job, told: str) -> None:
+        plain.say(self.progress.console, f"{job.name}: {told}")
 
 
 def _make_way(job: Job) -> None:
@@ -197,18 +223,6 @@ def _check(job: Job) -> None:
     from simulations.run import check_model  # noqa: PLC0415 - torch loads here
 
     check_model(make_plan(job.experiment, job.folder))
-
-
-def _started(words: Sequence[str], console: Console) -> tuple[int, str | None]:
-    """The exit code of a run, and why it failed."""
-    program = str(Path(sys.executable).parent / "medveil-sim")
-    done = run_tied([program, "run", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if done.returncode == EXIT_OK:
-        plain.say(console, done.stdout.splitlines()[0])
-        return done.returncode, None
-    said: list[str] = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    error = next((line for line in said if line.startswith("error: ")), said[-1]).removeprefix("error: ")
-    return done.returncode, error
 
 
 def _was_run_as(job: Job) -> bool:

@@ -13,6 +13,8 @@ SPLITS = ("official", "drawn")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
 SIMILAR = "similar"
+SIMILAR_FILE = "similar.json"
+"""What folders keep of which images look alike (`fl_client.data.neighbours`)."""
 """As ``data.group_by``, alone or behind ``COLUMN+``: images that look alike stay together."""
 _AND_SIMILAR = f"+{SIMILAR}"
 
