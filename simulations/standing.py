@@ -130,9 +130,8 @@ class Comparable:
 
     def look(self, experiment: ExperimentConfig, run: Path) -> None:
         """Look for images that look alike, where they are kept together: each run would for itself."""
-        config = resolved(experiment, run)
-        if self._folders and joins_similar(config.data):
-            self._source(config)
+        if self._folders and joins_similar(experiment.data):
+            self._source(resolved(experiment, run))
 
     def check(self, run: Path, experiment: ExperimentConfig) -> str:
         """Refuse a finished run that stands on something else than its experiment would now.

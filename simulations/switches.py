@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from medveil.bounded import word
 from medveil.config import from_mapping, to_mapping
 from medveil.errors import ConfigError
-from medveil.recipes import NONE, RECIPES, settings_of
+from medveil.recipes import RECIPES, settings_of
 from simulations.config import ExperimentConfig
 
 Sections = dict[str, dict[str, Any]]
@@ -39,8 +39,8 @@ SWITCHES: dict[str, Sections] = {
     "bf16": {"train": {"precision": "bf16"}},
     "ten views": {"predict": {"views": 10}},
 }
-NAMED = {name: sections for name, sections in RECIPES.items() if name != NONE}
-"""Recipes, by the names that arms have."""
+NAMED = {name: RECIPES[name] for name in ("small-data", "fine-tune")}
+"""Recipes of classifiers, by the names that arms have."""
 
 
 class Named(NamedTuple):

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from fl_client.config import TrainConfig
 from fl_client.site_files import write_predictions
 from fl_server import checkpoints
@@ -62,7 +64,8 @@ def run_baseline(plan: Plan, *, resume: bool = False) -> None:
             manifest.begin(plan.run, settings, device=device_name())
         elif not manifest.reopen(plan.run, settings):
             return
-        with manifest.following():
+        # Torch's threads are those of its sites; what scikit-learn and numpy multiply by has threads of its own.
+        with manifest.following(), threadpool_limits(limits=plan.experiment.threads or None):
             _Run(plan, settings, manifest).run()
 
 
