@@ -140,7 +140,7 @@ def as_markdown(arms: Sequence[Measured]) -> str:
                     words.score(each.thief["public_stem"]["auroc"]),
                     words.seconds(each.seconds),
                     words.seconds(each.costs.cpu),
-                    words.count(each.costs.parameters),
+                    _whole(each.costs.parameters),
                     words.size(each.bytes_up),
                 )
             )
@@ -157,7 +157,7 @@ def _differences(arms: Sequence[Measured]) -> list[str]:
     lines = [_cells(_DIFFERENCE_HEADS), _cells(("---", "---", *["---:"] * 4))]
     for each, pair in pairs:
         test = pair.equivalence
-        told = [words.points(test.difference), words.points_between(test.wide), words.count(test.n)] if test else []
+        told = [words.points(test.difference), words.points_between(test.wide), _whole(test.n)] if test else []
         lines.append(_cells((each.arm.name, pair.twin, len(pair.seeds), *(told or [pair.reason, words.NOTHING, ""]))))
     return ["Accuracy of each arm less each baseline's, image by image of the same seeds:", "\n".join(lines)]
 
@@ -166,6 +166,11 @@ def seeds_of(each: Measured) -> str:
     """Over how many seeds, or splits, an arm was run."""
     found = each.baseline or Baseline(None, False, 0)
     return words.seeds(len(each.seeds), deterministic=found.deterministic, splits=found.splits)
+
+
+def _whole(value: float | None) -> str:
+    """A number for a terminal too, which shows no thin spaces."""
+    return words.NOTHING if value is None else f"{value:,.0f}"
 
 
 def _cell(score: Score) -> str:

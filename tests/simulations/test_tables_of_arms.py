@@ -105,6 +105,8 @@ def test_what_an_arm_took_stands_beside_it(found: dict[str, Any], folder: Path) 
     text = (folder / "compare.md").read_text()
     assert "Accuracy of each arm less each baseline's" in text
     assert text.count("| centralised | ") == 3
+    # What a terminal does not show is not in it, but for the blanks of intervals, which are put right there.
+    assert {each for each in text if not each.isascii()} <= set("\u00a0–−")
     page = (folder / "compare.html").read_text()
     assert "of it training" in page
     assert page.count('<th scope="row">centralised</th><td>') >= 2
