@@ -121,6 +121,8 @@ def test_a_run_names_the_commit_it_was_made_by(found: dict[str, Any], folder: Pa
     assert json.loads(path.read_text())["commits"] == [*found["commits"], "another"]
 
 
+# Whatever is imported on the way was imported by the runs of that fixture.
+@pytest.mark.usefixtures("folder")
 def test_by_the_clock_one_place_spends_what_all_sites_do(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
