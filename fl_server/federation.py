@@ -198,7 +198,7 @@ class Federation:
         # A checkpoint of an older MedVeil remembers no best round, and its run wanted none.
         self._best.state = found.scalars.get("best_round") or self._best.state
         self._phases.left_out = list(found.scalars["left_out"])
-        self._spent = Spent(found.scalars)
+        self._spent.goes_on(found.scalars)
         self._recorder.go_back(found.scalars["totals"])
         self._watch.goes_on(self._round)
         went_on = f"resuming after round {self._round} of {self.config.rounds}"

@@ -20,9 +20,12 @@ class Spent:
     """
 
     def __init__(self, before: Mapping[str, Any] | None = None) -> None:
-        told = before or {}
-        self._before = {name: float(told.get(name) or 0.0) for name in (_WALL, _CPU, _TRAINING)}
         self._wall, self._cpu, self._training = time.monotonic(), time.process_time(), 0.0
+        self.goes_on(before or {})
+
+    def goes_on(self, before: Mapping[str, Any]) -> None:
+        """Count what was spent before a checkpoint as well; what it took to come back to it counts already."""
+        self._before = {name: float(before.get(name) or 0.0) for name in (_WALL, _CPU, _TRAINING)}
 
     @property
     def wall(self) -> float:

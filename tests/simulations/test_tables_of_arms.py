@@ -147,6 +147,13 @@ def test_time_goes_on_from_a_checkpoint() -> None:
     assert 0.02 <= told["cpu_training"] <= told["cpu_seconds"]
     again = Spent(told).as_scalars()
     assert all(again[name] >= told[name] for name in told)
+    # Whoever is told of it late has counted since it began.
+    late = Spent()
+    until = time.process_time() + 0.02
+    while time.process_time() < until:
+        pass
+    late.goes_on(told)
+    assert late.as_scalars()["cpu_seconds"] >= told["cpu_seconds"] + 0.02
     # A checkpoint of an older MedVeil tells the wall's time alone.
     assert Spent({"seconds": 7.0}).as_scalars()["seconds"] >= 7.0
 
