@@ -13,6 +13,7 @@ import torch
 
 from fl_client.data import neighbours
 from fl_client.data.neighbours import FILE
+from fl_client.data.shared import shared_source
 from medveil.config import load_config
 from simulations import side_by_side, statistics
 from simulations.compare import compare
@@ -51,6 +52,9 @@ def test_a_run_keeps_it_in_its_folder(tmp_path: Path, looked: list[int]) -> None
         # Another process.
         neighbours._found.clear()
         make_plan(config, **places)  # type: ignore[arg-type]
+    # So does one of Flower's, whose sites open their images themselves.
+    neighbours._found.clear()
+    shared_source(config.data, run="r", folder=out)
     assert len(looked) == N
     assert not (tmp_path / "other").exists()
     # One that was killed before it began leaves a free folder, and a run that is replaced leaves it to the next.
