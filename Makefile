@@ -25,7 +25,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # Compiled once, not by each of the many processes that a run and its tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-flower test lint types contracts tests test-faults docs docs-results bench tools format clean
+.PHONY: help demo demo-flower test lint types contracts tests test-faults docs docs-results docs-take bench tools format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -97,6 +97,11 @@ docs: $(VENV)/.installed-docs
 docs-results: export PYTHONPATH = docs/tools
 docs-results: $(VENV)/.installed
 	@$(BIN)/python -m docsite write
+
+# FROM: the folder of a comparison or an ablation. AS: what to call it in docs/results.
+docs-take: export PYTHONPATH = docs/tools
+docs-take: $(VENV)/.installed
+	@$(BIN)/python -m docsite take "$(FROM)" $(AS)
 
 bench: $(VENV)/.installed
 	@$(BIN)/medveil-sim bench --json bench.json

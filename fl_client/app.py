@@ -315,7 +315,7 @@ def _simulated_setup(run: RunConfig, settings: SimulatedSites, index: int, flowe
         cipher_key=cipher_keys[run.keys],
         thief_key=SimulatedKey(settings.seed, f"thief of {name}"),
         data=data,
-        source=shared_source(data, run=f"{run.run}/{flower_run_id}"),
+        source=shared_source(data, run=f"{run.run}/{flower_run_id}", folder=folder),
         folder=folder / "sites" / name,
         device=pick_device(settings.device),
         leaving=Leaving(EVERYTHING),

@@ -7,6 +7,9 @@ average is linear in the weights: in a key's domain it is the plain one, moved, 
 
 In the first steps it forgets faster, 1 - decay_t = max(1 - decay, 9 / (10 + t)) at step t = 0, 1, ...: a short round
 would otherwise end near where it began.
+
+A step is that of torch's `swa_utils.get_ema_multi_avg_fn` for the decay of that step. Its `AveragedModel` is not used:
+it has one decay for all steps, and holds a copy of the whole module, frozen parts too, which costs a site memory.
 """
 
 from __future__ import annotations

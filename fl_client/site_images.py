@@ -76,7 +76,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     ConfigError, DataError, StorageError, KeyMaterialError
         The site's images, settings, disk or key cannot serve this run, or the images changed since it began.
     """
-    source = open_source(setup.data, folder=setup.folder) if setup.source is None else setup.source
+    source = open_source(setup.data, folders=(setup.folder,)) if setup.source is None else setup.source
     _refuse_others(source, run)
     if setup.judge is not None:
         setup.judge(len(source))
@@ -97,7 +97,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
     skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
     held = dataclasses.replace(parts, train=store.part("train").indices, test=store.part("test").indices)
-    near = functools.partial(near_training, source, [held], setup.data, folder=setup.folder)
+    near = functools.partial(near_training, source, [held], setup.data, folders=(setup.folder,))
     images = SiteImages(source, store, basis, skipped, near)
     _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)

@@ -28,6 +28,7 @@ from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
 from fl_server.same_sites import Measured
 from fl_server.site_bases import SiteBases
+from fl_server.spent import Spent
 from fl_server.strategies import make_strategy
 from fl_server.summary import read_summary, summarise
 from fl_server.tensorboard import TensorBoardWatcher
@@ -80,8 +81,7 @@ class Federation:
         self._held: list[Held] = []
         self._tensors: Tensors = {}
         self._round = 0
-        self._seconds_before = 0.0
-        self._began = time.monotonic()
+        self._spent = Spent()
 
     @property
     def travelling(self) -> Tensors:
@@ -198,7 +198,7 @@ class Federation:
         # A checkpoint of an older MedVeil remembers no best round, and its run wanted none.
         self._best.state = found.scalars.get("best_round") or self._best.state
         self._phases.left_out = list(found.scalars["left_out"])
-        self._seconds_before = float(found.scalars["seconds"])
+        self._spent.goes_on(found.scalars)
         self._recorder.go_back(found.scalars["totals"])
         self._watch.goes_on(self._round)
         went_on = f"resuming after round {self._round} of {self.config.rounds}"
@@ -220,7 +220,8 @@ class Federation:
             config = ConfigRecord({} if self._best.round is None else {KEEP_ROUND: self._best.round})
             messages = list(strategy.configure_train(round_, to_record(self._tensors), config, cast("Grid", nodes)))
         began = time.monotonic()
-        replies = self._phases.exchange(messages, self._recorder, kind="train", round_=round_)
+        with self._spent.training():
+            replies = self._phases.exchange(messages, self._recorder, kind="train", round_=round_)
         strategy.left_out |= failed(replies, self._recorder)
         try:
             arrays, _ = strategy.aggregate_train(
@@ -254,7 +255,8 @@ class Federation:
             self._weights,
             status=status,
             rounds=rounds,
-            seconds=round(self._seconds, 3),
+            seconds=round(self._spent.wall, 3),
+            cpu_seconds=self._spent.as_summary() if self._sites_are_here else None,
             bytes_up=totals["bytes_up"],
             bytes_down=totals["bytes_down"],
             kept=kept,
@@ -326,8 +328,8 @@ class Federation:
             "early_stopping": self._stopping.state,
             "best_round": self._best.state,
             "left_out": self._phases.left_out,
-            "seconds": self._seconds,
             "totals": self._recorder.totals,
+            **self._spent.as_scalars(),
         }
         made = Checkpoint(self.config.run, self._round, self._tensors, strategy.state, scalars)
         checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints, also=self._best.round)
@@ -337,5 +339,6 @@ class Federation:
         return self.folder / "checkpoints"
 
     @property
-    def _seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._began
+    def _sites_are_here(self) -> bool:
+        """Whether this process is its sites' too, so that its processor time is that of the whole run."""
+        return (self.settings.experiment or {}).get("engine") == "inprocess"

@@ -144,9 +144,11 @@ def subcommand(
 
 
 def add_views(to: argparse.ArgumentParser) -> None:
-    """Add ``--views`` to a command that asks a model about images."""
-    words = "average over N views of each image, itself and lightly augmented ones (default: the image alone)"
+    """Add ``--views`` and their level to a command that asks a model about images."""
+    words = "average over N views of each image, itself and augmented ones (default: the image alone)"
     to.add_argument("--views", type=int, default=1, metavar="N", help=words)
+    words = "light, medium or strong: of the augmented views (default: as the model's run; of an export light)"
+    to.add_argument("--view-level", metavar="LEVEL", help=words)
 
 
 def guarded(body: Callable[[], int]) -> int:

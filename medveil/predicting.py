@@ -33,6 +33,12 @@ class PredictConfig:
             raise ConfigError("'augment' is not known", where=where, cure=f"one of {', '.join(LEVELS)}")
 
 
+def check_level(level: str, *, where: str) -> None:
+    """Refuse a level of augmentation that there is not (ConfigError)."""
+    if level not in LEVELS:
+        raise ConfigError("names no level of augmentation", where=where, cure=f"one of {', '.join(LEVELS)}")
+
+
 def check_views(views: int, *, where: str) -> None:
     """Refuse a number of views out of range (ConfigError)."""
     if not 1 <= views <= MOST_VIEWS:

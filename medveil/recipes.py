@@ -10,6 +10,7 @@ rates are those of He et al., "Masked Autoencoders Are Scalable Vision Learners"
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from medveil.bounded import word
@@ -51,6 +52,28 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
     },
 }
+
+
+def overridden(recipe: str, values: Mapping[str, Any]) -> list[str]:
+    """The settings of a recipe that a run has otherwise, in words: ``train.lr 0.001 instead of 0.003``.
+
+    Parameters
+    ----------
+    recipe
+        Its name; one that is none has no settings.
+    values
+        The run's sections as plain data, however it was written down.
+    """
+    said = []
+    for section, settings in RECIPES.get(recipe, {}).items():
+        found = values.get(section)
+        own = found if isinstance(found, Mapping) else {}
+        said += [
+            f"{section}.{name} {word(str(own[name]))} instead of {value}"
+            for name, value in settings.items()
+            if name in own and own[name] != value
+        ]
+    return said
 
 
 def settings_of(recipe: str, *, pretrained: str, where: str = "train.recipe") -> dict[str, Any]:

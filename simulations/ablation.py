@@ -1,8 +1,9 @@
 """What each switch of training brings on validation images: one experiment, run once for each switch and seed.
 
-Every arm is the experiment with one switch more than it has, beside the experiment itself and the whole recipe. Runs of
-one seed share data, split and batches, so that differences are paired. Test images are measured by the runs, as ever,
-and not read here: what is chosen by this table may still be tested.
+Every arm is the experiment with one switch more than it has, beside the experiment itself and whole recipes; or a
+recipe with one of its settings less, beside the whole of it. Runs of one seed share data, split and batches, so that
+differences are paired. Test images are measured by the runs, as ever, and not read here: what is chosen by this table
+may still be tested.
 """
 
 from __future__ import annotations
@@ -12,62 +13,89 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from medveil import plain
 from medveil.claims import claimed
-from medveil.config import from_mapping, load_config, to_mapping
-from medveil.errors import ConfigError, MedVeilError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, write_json, write_text
-from medveil.recipes import RECIPES
-from medveil.yaml_core import written_yaml
+from medveil.versions import medveil_version
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan
-from simulations.folders import LEFT_S, MANIFEST, read_manifest
-
-if TYPE_CHECKING:
-    from simulations.standing import Comparable
+from simulations.folders import LEFT_S
+from simulations.side_by_side import Job, run_all, ways_of
+from simulations.switches import AS_IT_IS, all_names, as_it_is, switched
 
 FORMAT, VERSION = "medveil-ablation", 1
-AS_IT_IS = "as it is"
-SWITCHES: dict[str, dict[str, dict[str, Any]]] = {
-    "muon": {"train": {"optimizer": "muon"}},
-    "ema": {"train": {"ema": 0.99}},
-    "mimetic": {"model": {"init": "mimetic"}},
-    "patch dropout": {"train": {"patch_dropout": 0.5}},
-    "light": {"train": {"augment": "light"}},
-    "medium": {"train": {"augment": "medium"}},
-    "strong": {"train": {"augment": "strong"}},
-    "kept moments": {"train": {"state": "kept"}},
-    "bf16": {"train": {"precision": "bf16"}},
-    "ten views": {"predict": {"views": 10}},
-    "small-data": RECIPES["small-data"],
-}
 _MEASURES = ("accuracy", "auroc")
-_ENDED = {"finished", "stopped-early"}
 LOCK = ".ablation"
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """The folder of an ablation, and the table in it."""
+    """The folder of an ablation, and the table in it; `failed` are runs that the table lacks."""
 
     folder: Path
     rows: list[dict[str, Any]]
+    failed: tuple[str, ...] = ()
 
     @property
     def text(self) -> Path:
         """The table as Markdown."""
         return self.folder / "ablation.md"
 
+    @property
+    def exit_code(self) -> int:
+        """0, or 6 where some runs failed."""
+        return EXIT_PARTIAL if self.failed else EXIT_OK
 
-def ablate(config: ExperimentConfig, out: Path, *, switches: Sequence[str] = tuple(SWITCHES)) -> Ablation:
+
+@dataclass(frozen=True)
+class _Table:
+    """What is written anew after each run."""
+
+    out: Path
+    jobs: dict[str, list[Job]]
+    about: dict[str, Any]
+
+    def write(self, found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of what was measured, by the names of the runs; the rows."""
+        done = {name: [found[job.name] for job in own if job.name in found] for name, own in self.jobs.items()}
+        rows = _rows(done)
+        write_json(self.out / "ablation.json", {"format": FORMAT, "version": VERSION, **self.about, "rows": rows})
+        write_text(self.out / "ablation.md", as_markdown(rows))
+        return rows
+
+
+def ablate(
+    config: ExperimentConfig,
+    out: Path,
+    *,
+    switches: Sequence[str] | None = None,
+    recipe: str = "",
+    jobs: int = 1,
+    command: str | None = None,
+) -> Ablation:
     """Run the experiment as it is and with each switch, under every seed of its ``compare`` section.
 
-    Runs lie below ``out/SWITCH/seed-N``; those that finished under the same settings are kept, so that an ablation that
-    was interrupted goes on.
+    Each run is a process of its own below ``out/SWITCH/seed-N``; those that finished under the same settings are kept,
+    and one that was cut off goes on, so that an ablation that was interrupted does.
+
+    Parameters
+    ----------
+    config, out
+        The experiment, and the folder.
+    switches
+        Names of arms (`simulations.switches`). None: all there are; those that this experiment cannot have are left
+        out, and it is told why.
+    recipe
+        What the arms are beside instead of the experiment as it is; `switches` are then what it is without.
+    jobs
+        Runs side by side.
+    command
+        What was typed for it, for the documents it leaves.
 
     Raises
     ------
@@ -76,116 +104,152 @@ def ablate(config: ExperimentConfig, out: Path, *, switches: Sequence[str] = tup
     ConfigError
         There is no such switch, no seed, or a switch and the experiment cannot be had together; or it measures nothing
         on validation images.
+    PartialError
+        What the others are beside did not finish.
     StorageError
         Another process works in this folder; which one and since when.
     """
-    unknown = next((name for name in switches if name not in SWITCHES), None)
     seeds = config.compare.seeds
-    if unknown is not None or not seeds or len(set(seeds)) < len(seeds):
-        problem = "names no switch or no seed, or one seed twice"
-        raise ConfigError(problem, where="ablation", cure=f"switches: {', '.join(SWITCHES)}")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError("names no seed, or one seed twice", where="compare.seeds", cure="[0, 1, 2], for example")
     if config.federation in BASELINES:
         raise ConfigError("is a baseline, which has none of the switches", where=f"federation {config.federation}")
-    arms = {AS_IT_IS: config, **{name: with_switch(config, name) for name in switches}}
+    names = all_names(recipe)
+    if switches is not None:
+        names = list(dict.fromkeys(each if not recipe else _within(recipe, each, names) for each in switches))
     out = make_folder(out).resolve()
     with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
         if config.data.source == "phantoms" and config.data.path is None:
             config.data.path = str(out / "phantoms")
-        _check(arms, out)
-        return _ablated(arms, seeds, out)
+        arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+        about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
+        return _ablated(arms, seeds, out, about, jobs=jobs)
 
 
-def _check(arms: dict[str, ExperimentConfig], out: Path) -> None:
-    """Refuse what cannot be before anything is run: hours later it would be refused too."""
+def _within(recipe: str, switch: str, own: Sequence[str]) -> str:
+    """The name of a recipe without a switch that it has, or with one that it has not."""
+    without = f"{recipe} without {switch}"
+    return without if without in own else f"{recipe} with {switch}"
+
+
+def _arms(
+    config: ExperimentConfig, out: Path, names: Sequence[str], *, recipe: str, lenient: bool
+) -> tuple[dict[str, ExperimentConfig], list[str]]:
+    """The experiments by their names, what the others are beside first; and what was left out and why.
+
+    What cannot be is refused here: hours later it would be too.
+    """
+    if recipe:
+        arms = {recipe: _one(config, out, recipe)}
+    else:
+        _check(config, out / _folder(AS_IT_IS))
+        arms = {AS_IT_IS: as_it_is(config)}
+    told: list[str] = []
+    for name in names:
+        try:
+            arms[name] = _one(config, out, name)
+        except ConfigError as error:
+            if not lenient:
+                raise
+            told.append(f"'{name}' is left out: {error}.")
+            plain.tell(told[-1], error=True)
+    return arms, told
+
+
+def _one(config: ExperimentConfig, out: Path, name: str) -> ExperimentConfig:
+    """The experiment of a name; a refusal says that it is of that name."""
+    made = switched(config, name)
+    try:
+        _check(made, out / _folder(name))
+    except ConfigError as error:
+        told = f"with switch '{name}' {error.problem}"
+        raise ConfigError(told, where=error.where, cure=error.cure or "leave the switch out: --switch") from error
+    return made
+
+
+def _check(experiment: ExperimentConfig, folder: Path) -> None:
     from simulations.run import check_model  # noqa: PLC0415 - torch loads here
 
-    for name, experiment in arms.items():
-        try:
-            check_model(make_plan(experiment, out / _folder(name)))
-        except ConfigError as error:
-            told = f"with switch '{name}' {error.problem}"
-            raise ConfigError(told, where=error.where, cure=error.cure or "leave the switch out: --switch") from error
+    # The folder of the ablation, above it, keeps which images look alike.
+    check_model(make_plan(experiment, folder, shared=folder.parent))
 
 
-def _ablated(arms: dict[str, ExperimentConfig], seeds: Sequence[int], out: Path) -> Ablation:
+def _ablated(
+    arms: dict[str, ExperimentConfig], seeds: Sequence[int], out: Path, about: dict[str, Any], *, jobs: int
+) -> Ablation:
     from simulations.standing import Comparable  # noqa: PLC0415 - what reads images takes a while to import
 
-    comparable = Comparable()
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
-    for seed in seeds:
-        for name, experiment in arms.items():
-            found[name].append(_measured(experiment, seed, out / _folder(name) / f"seed-{seed}", comparable))
-            made = Ablation(out, _rows(found))
-            write_json(out / "ablation.json", {"format": FORMAT, "version": VERSION, "rows": made.rows})
-            write_text(made.text, as_markdown(made.rows))
-    return made
+    planned = {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
+    table, found = _Table(out, planned, about), {}
+    # All arms of a seed before the next seed: a table that is looked at early has pairs.
+    in_order = [own[place] for place in range(len(seeds)) for own in planned.values()]
+    console = plain.stderr_console()
+    ways, told = ways_of(in_order, Comparable(out))
+    for each in told:
+        plain.say(console, each)
+
+    def after(job: Job) -> None:
+        found[job.name] = _measured(job)
+        about["commits"] = sorted({*about.get("commits", []), *_commits(job)})
+        plain.say(console, f"{job.name}: validation accuracy {found[job.name]['accuracy']:.3f}")
+        table.write(found)
+
+    failed = run_all(in_order, ways, at_once=jobs, console=console, shared=out, after=after)
+    first = next(iter(planned.values()))
+    if not any(job.name in found for job in first):
+        problem = f"none of the runs that the others are beside finished: {failed.get(first[0].name)}"
+        raise PartialError(problem, where=out)
+    return Ablation(out, table.write(found), tuple(failed))
+
+
+def _job(experiment: ExperimentConfig, name: str, seed: int, out: Path) -> Job:
+    seeded = copy.deepcopy(experiment)
+    seeded.seed = seed
+    # Runs of an older MedVeil have no page each.
+    return Job(f"{name} seed {seed}", seeded, out / _folder(name) / f"seed-{seed}", paged=False)
 
 
 def _folder(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def with_switch(config: ExperimentConfig, name: str) -> ExperimentConfig:
-    """An experiment with one switch more; `config` is not changed."""
-    values = to_mapping(copy.deepcopy(config))
-    for section, settings in SWITCHES[name].items():
-        values[section] |= settings
-    return from_mapping(ExperimentConfig, values, where=f"switch '{name}'")
-
-
-def _measured(config: ExperimentConfig, seed: int, folder: Path, comparable: Comparable) -> dict[str, Any]:
+def _measured(job: Job) -> dict[str, Any]:
     from fl_server.metrics import read_lines  # noqa: PLC0415 - a door opens fast
-    from simulations.run import run_experiment  # noqa: PLC0415
+    from fl_server.summary import read_summary  # noqa: PLC0415
 
-    experiment, settings = copy.deepcopy(config), folder.with_suffix(".yaml")
-    experiment.seed = seed
-    if _ended(folder) and _as_written(settings) == experiment:
-        comparable.check(folder, experiment)
-    else:
-        make_folder(folder.parent)
-        # Written down once it ended so: whoever is cut off in between runs it again.
-        settings.unlink(missing_ok=True)
-        run_experiment(experiment, folder, replace=True, progress=False, report=_no_page)
-        write_text(settings, written_yaml(to_mapping(experiment), flow=False))
-    lines = [line for line in read_lines(folder / "metrics.jsonl") if line["site"] == "all"]
+    lines = [line for line in read_lines(job.folder / "metrics.jsonl") if line["site"] == "all"]
     judged = [line for line in lines if line["phase"] == "validation" and line["accuracy"] is not None]
     if not judged:
-        raise ConfigError("measured nothing on validation images", where=folder, cure="data.validation above 0")
+        raise ConfigError("measured nothing on validation images", where=job.folder, cure="data.validation above 0")
     last = judged[-1]
     spent = sum(line["seconds"] or 0.0 for line in lines if line["phase"] == "train")
-    plain.tell(f"{folder}: validation accuracy {last['accuracy']:.3f}", error=True)
-    return {"seed": seed, "seconds": spent, **{name: last[name] for name in _MEASURES}}
+    cpu = (read_summary(job.folder / "summary.json").get("cpu_seconds") or {}).get("all")
+    measures = {name: last[name] for name in _MEASURES}
+    return {"seed": job.experiment.seed, "seconds": spent, "cpu_seconds": cpu, **measures}
 
 
-def _no_page(folder: Path) -> Path:
-    """In the place of a run's report: a table is made of these runs, and a page each takes longer than a small run."""
-    return folder
+def _commits(job: Job) -> list[str]:
+    from simulations.folders import read_manifest  # noqa: PLC0415
 
-
-def _ended(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() and read_manifest(folder).get("status") in _ENDED
-
-
-def _as_written(settings: Path) -> ExperimentConfig | None:
-    try:
-        return load_config(ExperimentConfig, settings)
-    except MedVeilError:
-        return None
+    return [str(each) for each in read_manifest(job.folder).get("commits") or []]
 
 
 def _rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    base = {each["seed"]: each for each in found[AS_IT_IS]}
-    return [_row(name, runs, base) for name, runs in found.items() if runs]
+    """A row of each arm that was measured; gains are over the first one's runs of the same seeds."""
+    first = next(iter(found))
+    base = {each["seed"]: each for each in found[first]}
+    return [_row(name, runs, {} if name == first else base) for name, runs in found.items() if runs]
 
 
 def _row(name: str, runs: list[dict[str, Any]], base: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"switch": name, "seeds": [each["seed"] for each in runs]}
+    """Of one arm; without `base` it is what the others are beside."""
+    row: dict[str, Any] = {"switch": name, "seeds": sorted(each["seed"] for each in runs)}
     for measure in _MEASURES:
         row[measure] = _mean([each[measure] for each in runs])
-        gained = [_less(each[measure], base[each["seed"]][measure]) for each in runs]
-        row[f"{measure}_gained"] = None if name == AS_IT_IS else _mean(gained)
-        row[f"{measure}_interval"] = None if name == AS_IT_IS else _interval(gained)
-    return row | {"seconds": _mean([each["seconds"] for each in runs])}
+        gained = [_less(each[measure], base[each["seed"]][measure]) for each in runs if each["seed"] in base]
+        row[f"{measure}_gained"] = _mean(gained) if gained else None
+        row[f"{measure}_interval"] = _interval(gained) if gained else None
+    return row | {name: _mean([each.get(name) for each in runs]) for name in ("seconds", "cpu_seconds")}
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -210,14 +274,18 @@ def _interval(gained: list[float | None]) -> list[float] | None:
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """The table: validation accuracy and AUROC, what a switch gained beside the experiment as it is, and seconds."""
-    names = ("switch", "seeds", "validation accuracy", "gained", "AUROC", "gained", "training, s")
+    """The table: validation accuracy and AUROC, what a switch gained beside the first row, and seconds."""
+    names = ("switch", "seeds", "validation accuracy", "gained", "AUROC", "gained", "training, s", "CPU, s")
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|\n"
     return head + "".join(
         f"| {row['switch']} | {len(row['seeds'])} | {_number(row['accuracy'])} | {_gained(row, 'accuracy')} | "
-        f"{_number(row['auroc'])} | {_gained(row, 'auroc')} | {row['seconds']:.0f} |\n"
+        f"{_number(row['auroc'])} | {_gained(row, 'auroc')} | {row['seconds']:.0f} | {_whole(row['cpu_seconds'])} |\n"
         for row in rows
     )
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -125,6 +125,8 @@ def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConf
     if arm.scheme is not None:
         made.cipher.scheme, made.cipher.negate = arm.scheme, False
     if arm.federation == "centralised":
+        # On the parts that the sites have, so that its answers are to the same questions.
+        made.data.partition.pooled = base.sites
         # By the clock, one place spends what all sites would together.
         made.train.minutes *= base.sites
     if arm.init != "secret":

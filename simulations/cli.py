@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,7 +154,7 @@ def _do_compare(arguments: argparse.Namespace) -> int:
     config = _configured_for(arguments, "compare")
     from simulations.compare import compare  # noqa: PLC0415
 
-    done = compare(config, arguments.out, jobs=arguments.jobs)
+    done = compare(config, arguments.out, jobs=arguments.jobs, command=_typed(arguments))
     if arguments.json:
         tell_block(done.table_json.read_text(), end="")
     else:
@@ -162,11 +163,18 @@ def _do_compare(arguments: argparse.Namespace) -> int:
     return done.exit_code
 
 
-def _configured_for(arguments: argparse.Namespace, command: str) -> ExperimentConfig:
+def _typed(arguments: argparse.Namespace) -> str:
+    """The command line, as a shell would take it again."""
+    return shlex.join(["medveil-sim", *arguments.words])
+
+
+def _configured_for(
+    arguments: argparse.Namespace, command: str, *, with_other_recipes: bool = False
+) -> ExperimentConfig:
     """The experiment of a command that takes several runs of it into a folder."""
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where=f"medveil-sim {command}", cure="see --help")
-    return configured(arguments)
+    return configured(arguments, with_other_recipes=with_other_recipes)
 
 
 def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -180,21 +188,30 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the seeds")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for it; finished runs in it are kept")
     made.add_argument("--switch", action="append", metavar="NAME", help="only this one, and others named so (--list)")
+    made.add_argument(
+        "--from", dest="recipe", metavar="RECIPE", help="begin with a recipe, and leave out one at a time"
+    )
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     made.add_argument("--list", action="store_true", help="print the switches there are")
     made.set_defaults(command=_do_ablate)
 
 
 def _do_ablate(arguments: argparse.Namespace) -> int:
-    from simulations.ablation import SWITCHES, ablate  # noqa: PLC0415
-
     if arguments.list:
-        for name, sections in SWITCHES.items():
+        from simulations.switches import NAMED, SWITCHES  # noqa: PLC0415
+
+        for name, sections in {**SWITCHES, **NAMED}.items():
             said = (f"{part}.{key}={value}" for part, values in sections.items() for key, value in values.items())
-            tell(f"{name:<14} {' '.join(said)}")
+            tell(f"{name:<15} {' '.join(said)}")
+        tell("RECIPE without SWITCH, RECIPE with SWITCH: the recipe but for that, or with that as well")
         return 0
-    made = ablate(_configured_for(arguments, "ablate"), arguments.out, switches=arguments.switch or tuple(SWITCHES))
+    config = _configured_for(arguments, "ablate", with_other_recipes=True)
+    from simulations.ablation import ablate  # noqa: PLC0415
+
+    asked = {"switches": arguments.switch, "recipe": arguments.recipe or "", "jobs": arguments.jobs}
+    made = ablate(config, arguments.out, **asked, command=_typed(arguments))
     tell_block(made.text.read_text(encoding="utf-8"), end="")
-    return 0
+    return made.exit_code
 
 
 def _tell_arms(done: Comparison) -> None:

@@ -7,7 +7,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
@@ -15,11 +15,13 @@ from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig, check_data_config
 from fl_server.config import ServerConfig
 from fl_server.terms import RunOutline, RunTerms
+from medveil.bounded import word
 from medveil.config import again, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, StorageError
 from medveil.log import logger
 from medveil.paths import weights_file
+from medveil.recipes import NONE, overridden
 from models.policy import Policy, check_policy, resolve_policy
 from models.saved import weights_in
 from simulations.baselines.names import BASELINES
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
+_RECIPE_SECTIONS = ("data", "model", "train")
 FEDERATIONS = ("federated", "local-only", "centralised", *BASELINES)
 
 
@@ -78,6 +81,16 @@ class ExperimentConfig(RunTerms, ExperimentOutline):
     cipher: CipherConfig = again(RunTerms, "cipher", make=CipherConfig)
     server: ServerConfig = again(RunTerms, "server", make=_own_sites)
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
+    without_recipe: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Settings of data, model and train that hold until train.recipe takes their place."},
+    )
+
+    def implied(self) -> dict[str, Any]:
+        """What the recipe says, or where there is none what stands in its place; ConfigError where neither can be."""
+        _check_without(self.without_recipe, where=self.name)
+        found = super().implied()
+        return copy.deepcopy(self.without_recipe) if self.train.recipe == NONE else found
 
 
 @dataclass(frozen=True)
@@ -94,6 +107,8 @@ class Plan:
         The images, open.
     basis
         Digests of what the run stands on, by part (`simulations.standing`); none before that was looked at.
+    kept_in
+        Folders that keep which images look alike.
     """
 
     experiment: ExperimentConfig
@@ -102,6 +117,7 @@ class Plan:
     out: Path
     source: Source | None = field(default=None, compare=False, repr=False)
     basis: dict[str, str] = field(default_factory=dict)
+    kept_in: tuple[Path, ...] = field(default=(), compare=False, repr=False)
 
     def run_config(self, *, resume: bool = False) -> UserConfig:
         """Flower's run config: three JSON strings."""
@@ -120,7 +136,7 @@ class Plan:
         }
 
 
-def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) -> Plan:
+def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, shared: Path | None = None) -> Plan:
     """Resolve an experiment: presets, the policy, class names and sizes the data decide.
 
     Parameters
@@ -131,6 +147,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         The run folder; phantoms without a path are drawn below it.
     run
         UUID of the run; None draws one.
+    shared
+        A folder that several runs over these images share.
 
     Raises
     ------
@@ -143,11 +161,15 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     contract.check_settings(where=config.name)
 
     check_data_config(config.data, config.train.augment)
+    other = overridden(config.train.recipe, to_mapping(config))
+    if other:
+        _log.warning("train.recipe %s, but for %s", config.train.recipe, ", ".join(other))
 
     from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
     from fl_client.data.source import open_source  # noqa: PLC0415
 
-    source = open_source(config.data)
+    kept_in = tuple(each for each in (out, shared) if each is not None and each.is_dir())
+    source = open_source(config.data, folders=kept_in)
     check_hidden(
         source,
         keys=config.keys.policy,
@@ -175,7 +197,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         threads=config.threads,
         data=config.data,
     )
-    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source)
+    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source, kept_in=kept_in)
 
 
 def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:
@@ -210,7 +232,9 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         _log.warning("cipher.negate changes nothing under scheme %s", config.cipher.scheme)
         config.cipher.negate = False
     if config.federation == "centralised":
-        config.sites, config.data.partition.kind = 1, "iid"
+        config.sites = 1
+        if not config.data.partition.pooled:
+            config.data.partition.kind = "iid"
     if config.federation in BASELINES and config.keys.policy != "none":
         problem = f"is {config.keys.policy}, and the baseline {config.federation} reads plain images"
         raise ConfigError(problem, where="keys.policy", cure="none")
@@ -251,6 +275,15 @@ def _check_cipher(config: ExperimentConfig, source: Source, policy: Policy) -> N
     kind, size = SCHEMES[config.cipher.scheme], source.size
     check_policy(policy, scheme=kind.scheme, stem_rule=kind.stem_rule)
     kind.check(Geometry(channels=source.channels, height=size, width=size, block=config.cipher.block))
+
+
+def _check_without(sections: dict[str, Any], *, where: str) -> None:
+    for section, values in sections.items():
+        if section not in _RECIPE_SECTIONS or not isinstance(values, dict):
+            problem = f"'without_recipe.{word(section)}' is no section that a recipe could take the place of"
+            raise ConfigError(problem, where=where, cure=f"settings of {', '.join(_RECIPE_SECTIONS)}")
+        if section == "train" and "recipe" in values:
+            raise ConfigError("'without_recipe.train.recipe' names a recipe", where=where, cure="train.recipe")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

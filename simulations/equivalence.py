@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fl_client.intervals import Interval, even_size
+from fl_client.intervals import NONE, Interval, even_size
 from medveil.errors import DataError
-from simulations.predictions import Floats, Predictions, Runs
+from simulations.predictions import Floats, Predictions, Runs, Sites
 from simulations.resampling import group_of_each, image_of_each
 
 
@@ -33,7 +33,10 @@ def prediction_agreement(a: Runs, b: Runs) -> float:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Result of `equivalence_test`; `difference` is a minus b in shares of 1."""
+    """Result of `equivalence_test`; `difference` is a minus b in shares of 1.
+
+    `interval` is of 90 %, as two one-sided tests at 5 % have it; `wide` of 95 %, for a difference that is told as one.
+    """
 
     difference: float
     interval: Interval
@@ -41,6 +44,7 @@ class Equivalence:
     n: int
     margin: float
     note: str
+    wide: Interval = NONE
 
     @property
     def equivalent(self) -> bool:
@@ -60,7 +64,7 @@ def equivalence_test(a: Runs, b: Runs, *, margin: float = 0.01) -> Equivalence:
     Parameters
     ----------
     a, b
-        The arms, paired by run, site and image.
+        The arms, paired by run, site and image; where they test the same images at other sites, by run and image.
     margin
         Smallest difference of accuracy that matters, in shares of 1.
 
@@ -73,7 +77,7 @@ def equivalence_test(a: Runs, b: Runs, *, margin: float = 0.01) -> Equivalence:
     Raises
     ------
     DataError
-        The arms do not hold the same runs, sites and images.
+        The arms do not hold the same runs and images.
 
     Notes
     -----
@@ -99,11 +103,12 @@ def equivalence_test(a: Runs, b: Runs, *, margin: float = 0.01) -> Equivalence:
     floor = margin * (1 - margin) / even_size(each.sizes)
     error = math.sqrt(max(sample, floor))
     p_value = max(float(stats.t.sf((margin - side * mean) / error, groups - 1)) for side in (1, -1))
-    half = float(stats.t.ppf(0.95, groups - 1)) * error
+    half, half_wide = (float(stats.t.ppf(share, groups - 1)) * error for share in (0.95, 0.975))
     note = "paired t, image as the unit" if groups == n else f"paired t, group as the unit ({groups} groups)"
     if sample < floor:
         note += "; variance raised to that of a difference as large as the margin"
-    return Equivalence(mean, Interval(mean - half, mean + half), p_value, n, margin, note)
+    wide = Interval(mean - half_wide, mean + half_wide)
+    return Equivalence(mean, Interval(mean - half, mean + half), p_value, n, margin, note, wide)
 
 
 def _paired(a: Runs, b: Runs) -> list[tuple[Predictions, Predictions, str]]:
@@ -142,12 +147,20 @@ class _Differences(NamedTuple):
     discordant: bool
 
 
+def same_sites(a: Runs, b: Runs) -> bool:
+    """Whether two arms were tested at sites of the same names in each run."""
+    return len(a) == len(b) and all(set(mine) == set(other) for mine, other in zip(a, b, strict=True))
+
+
 def _differences(a: Runs, b: Runs) -> _Differences:
     """Of each image the mean difference of correctness, summed by group."""
-    pairs = _paired(a, b)
-    parts, names = [mine for mine, _, _ in pairs], [site for _, _, site in pairs]
+    if same_sites(a, b):
+        pairs = _paired(a, b)
+        parts, names = [mine for mine, _, _ in pairs], [site for _, _, site in pairs]
+        each = np.concatenate([mine.correct.astype(float) - other.correct.astype(float) for mine, other, _ in pairs])
+    else:
+        parts, names, each = _across_sites(a, b)
     image, group = image_of_each(parts, names), group_of_each(parts, names)
-    each = np.concatenate([mine.correct.astype(float) - other.correct.astype(float) for mine, other, _ in pairs])
     mean = np.bincount(image, weights=each) / np.bincount(image)
     of_image = np.zeros(len(mean), np.int64)
     of_image[image] = group
@@ -155,11 +168,45 @@ def _differences(a: Runs, b: Runs) -> _Differences:
     return _Differences(sums, np.bincount(of_image).astype(np.float64), bool(each.any()))
 
 
+def _across_sites(a: Runs, b: Runs) -> tuple[list[Predictions], list[str], Floats]:
+    """Of two arms at other sites: the images of each run as one part, and the difference of mean correctness."""
+    if not a or len(a) != len(b):
+        raise DataError("the two arms do not hold the same runs", cure="run both with the same seeds")
+    parts, differences = [], []
+    for mine, other in zip(a, b, strict=True):
+        (first, correct), (second, others) = _of_images(mine), _of_images(other)
+        if not np.array_equal(first.ids, second.ids):
+            raise DataError("the two arms did not predict the same images", cure="use the same data, split and seed")
+        if not np.array_equal(first.labels, second.labels):
+            raise DataError("the two arms give the same image different labels")
+        parts.append(first)
+        differences.append(correct - others)
+    return parts, [""] * len(parts), np.concatenate(differences)
+
+
+def _of_images(sites: Sites) -> tuple[Predictions, Floats]:
+    """Each image of a run once, by name, and the share of its sites that are right about it."""
+    parts = [each for each in sites.values() if len(each)]
+    if not parts:
+        raise DataError("an arm holds no predictions")
+    ids, first, of_each = np.unique(
+        np.concatenate([each.ids for each in parts]), return_index=True, return_inverse=True
+    )
+    labels = np.concatenate([each.labels for each in parts])
+    if not np.array_equal(labels[first][of_each], labels):
+        raise DataError("an image has two labels, so that names of images are those of a site alone")
+    right = np.bincount(of_each, weights=np.concatenate([each.correct for each in parts]).astype(float))
+    groups = np.concatenate([each.group_of_each for each in parts])[first]
+    columns = max(2, int(labels.max()) + 1)
+    none = np.zeros((len(ids), columns), np.float32)
+    return Predictions(ids, labels[first], none, groups), right / np.bincount(of_each)
+
+
 def _no_difference(n: int, sizes: Floats, margin: float) -> Equivalence:
     """Of groups whose images are alike there are `even_size` to see a difference in."""
     seen = even_size(sizes)
-    bound = 1 - 0.05 ** (1 / seen)
+    bound, wide = (1 - share ** (1 / seen) for share in (0.05, 0.025))
     note = "no image is right in one arm and wrong in the other; exact binomial probability"
     if len(sizes) < n:
         note += f" of {len(sizes)} groups"
-    return Equivalence(0.0, Interval(-bound, bound), (1 - margin) ** seen, n, margin, note)
+    return Equivalence(0.0, Interval(-bound, bound), (1 - margin) ** seen, n, margin, note, Interval(-wide, wide))

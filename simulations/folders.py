@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crypto.config import FIRST_DERIVATION
+from fl_client.data.config import SIMILAR_FILE as SIMILAR
 from fl_server.manifest import WRITER, writing
 from fl_server.manifest import read_manifest as read_whole
 from medveil.claims import claimed
@@ -23,7 +24,7 @@ LEFT_S = 30.0
 """Seconds to wait for the processes of a command that was killed, which end with it."""
 _PHANTOMS = "phantoms"
 BASIS = "basis.json"
-_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, _WRITER_FILE, BASIS}
+_DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, _WRITER_FILE, BASIS, SIMILAR}
 _DRAWING = f".{_PHANTOMS}."
 """What a run that was killed before it began may leave in its folder."""
 
@@ -118,7 +119,8 @@ def check_free(out: Path, *, replace: bool) -> None:
 
 def empty(out: Path, *, but_phantoms: bool) -> None:
     """Remove a run but for its locks, the manifest last: until then it still is a run."""
-    kept = {_LOCK_FILE, _WRITER_FILE, *({_PHANTOMS, f"{_PHANTOMS}.lock"} if but_phantoms else ())}
+    # Which images look alike is of the images, and not of the run.
+    kept = {_LOCK_FILE, _WRITER_FILE, SIMILAR, *({_PHANTOMS, f"{_PHANTOMS}.lock"} if but_phantoms else ())}
     for each in sorted(out.iterdir(), key=lambda path: path.name == MANIFEST):
         if each.name not in kept:
             _remove(each)

@@ -91,7 +91,8 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
     device = pick_device(arguments.device or "auto")
     ready, named = _ready(arguments)
-    return ask(ready, arguments.images, arguments.out, device=device, named=named, views=arguments.views)
+    asked = {"views": arguments.views, "level": arguments.view_level}
+    return ask(ready, arguments.images, arguments.out, device=device, named=named, **asked)
 
 
 def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:

@@ -39,7 +39,8 @@ def tell_near(plan: Plan, *, aloud: bool) -> Near | None:
     source = open_source(plan.experiment.data) if plan.source is None else plan.source
     dealt: dict[str, Any] = {"sites": plan.sites.sites, "seed": plan.run.seed}
     data = plan.sites.data
-    near = near_training(source, [site_parts(source, data, index=i, **dealt) for i in range(plan.sites.sites)], data)
+    parts = [site_parts(source, data, index=i, **dealt) for i in range(plan.sites.sites)]
+    near = near_training(source, parts, data, folders=plan.kept_in)
     if near is not None and aloud:
         tell(near, error=True)
     elif near is not None:

@@ -68,6 +68,7 @@ def run_experiment(
     replace: bool = False,
     progress: bool = True,
     report: Report = _plain_report,
+    shared: Path | None = None,
 ) -> Finished:
     """Run an experiment and leave a run folder.
 
@@ -81,6 +82,8 @@ def run_experiment(
         Remove an earlier run at `out` first. Nothing but a run folder is ever removed.
     report
         Writes its page.
+    shared
+        A folder that several runs over these images share.
 
     Raises
     ------
@@ -91,7 +94,7 @@ def run_experiment(
 
     with begun(out, replace=replace) as folder:
         with working("looking at the images and the model") if progress else nullcontext():
-            plan = make_plan(config, out)
+            plan = make_plan(config, out, shared=shared)
             check_model(plan)
         if replace:
             # Phantoms were drawn anew just now, or found to be the ones that are wanted.
@@ -100,7 +103,12 @@ def run_experiment(
 
 
 def resume_experiment(
-    out: Path, *, rounds: int | None = None, progress: bool = True, report: Report = _plain_report
+    out: Path,
+    *,
+    rounds: int | None = None,
+    progress: bool = True,
+    report: Report = _plain_report,
+    shared: Path | None = None,
 ) -> Finished:
     """Go on with a run from its newest good checkpoint.
 
@@ -113,6 +121,8 @@ def resume_experiment(
         schedule over all rounds: those that were made stay as they were scheduled.
     report
         Writes its page: with the attacks on it, where they are to stay there.
+    shared
+        As for `run_experiment`.
 
     Raises
     ------
@@ -123,10 +133,18 @@ def resume_experiment(
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=out, cure="resume it where it was started")
     with held(out):
-        return _resumed(manifest, out, rounds=rounds, progress=progress, report=report)
+        return _resumed(manifest, out, rounds=rounds, progress=progress, report=report, shared=shared)
 
 
-def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progress: bool, report: Report) -> Finished:
+def _resumed(
+    manifest: dict[str, Any],
+    out: Path,
+    *,
+    rounds: int | None,
+    progress: bool,
+    report: Report,
+    shared: Path | None,
+) -> Finished:
     from simulations.standing import goes_on  # noqa: PLC0415
 
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(out / MANIFEST))
@@ -137,7 +155,7 @@ def _resumed(manifest: dict[str, Any], out: Path, *, rounds: int | None, progres
         if config.federation in DETERMINISTIC:
             raise ConfigError(f"is a baseline {config.federation}, which has no rounds", where=out)
         config = replace(config, rounds=rounds)
-    plan = goes_on(make_plan(config, out, run=manifest["run"]), manifest)
+    plan = goes_on(make_plan(config, out, run=manifest["run"], shared=shared), manifest)
     recorded = _recorded(manifest, where=str(out / MANIFEST))
     if replace(recorded, rounds=recorded.rounds if rounds is None else rounds) != plan.run:
         raise ConfigError("the data or this MedVeil changed since the run began", where=out, cure="start a new run")
@@ -173,8 +191,11 @@ def check_model(plan: Plan) -> None:
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
+    from simulations.made import commit, note_commit  # noqa: PLC0415
     from simulations.near import note_near, tell_near  # noqa: PLC0415
 
+    # Now: hours later the checkout may be another.
+    made_by = commit()
     engine = _engine(plan.experiment)
     near = tell_near(plan, aloud=progress)
     try:
@@ -192,6 +213,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
     note_split(plan.out)
+    note_commit(plan.out, made_by)
     write_examples(plan)
     add_intervals(plan.out)
     note_near(plan.out, near)

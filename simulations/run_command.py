@@ -35,6 +35,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser], *, re
     made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
     made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
     made.add_argument("--json", action="store_true", help="print the summary as JSON")
+    made.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
     made.set_defaults(command=lambda arguments: _do_run(arguments, report))
 
 
@@ -59,7 +60,9 @@ def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> in
         from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
 
         with _said_how_to_go_on(arguments.resume):
-            return _told(resume_experiment(arguments.resume, rounds=rounds, report=report), arguments)
+            return _told(
+                resume_experiment(arguments.resume, rounds=rounds, report=report, shared=arguments.shared), arguments
+            )
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim run", cure="see 'medveil-sim run --help'")
     from simulations.folders import check_free  # noqa: PLC0415
@@ -69,7 +72,7 @@ def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> in
     from simulations.run import run_experiment  # noqa: PLC0415
 
     with _said_how_to_go_on(arguments.out):
-        done = run_experiment(config, arguments.out, replace=arguments.replace, report=report)
+        done = run_experiment(config, arguments.out, replace=arguments.replace, report=report, shared=arguments.shared)
         return _told(done, arguments)
 
 
@@ -125,8 +128,14 @@ def _rounds_of(settings: list[str]) -> tuple[int | None, str | None]:
     return rounds, None
 
 
-def configured(arguments: argparse.Namespace) -> ExperimentConfig:
-    """The experiment a command line names; what of it cannot be is refused before anything slow is imported."""
+def configured(arguments: argparse.Namespace, *, with_other_recipes: bool = False) -> ExperimentConfig:
+    """The experiment a command line names; what of it cannot be is refused before anything slow is imported.
+
+    Parameters
+    ----------
+    with_other_recipes
+        Whether it is to remember what holds ``without_recipe``.
+    """
     from simulations.confs import find_conf  # noqa: PLC0415
 
     file = find_conf(arguments.config)
@@ -138,7 +147,11 @@ def configured(arguments: argparse.Namespace) -> ExperimentConfig:
         overrides.append(f"engine={arguments.engine}")
     if getattr(arguments, "device", None):
         overrides.append(f"device={arguments.device}")
-    return load_with_model(ExperimentConfig, file, overrides)
+    found = load_with_model(ExperimentConfig, file, overrides)
+    if not with_other_recipes:
+        # It has had its say: what is written down of a run says everything in its own place.
+        found.without_recipe = {}
+    return found
 
 
 def print_result(summary: dict[str, Any]) -> None:

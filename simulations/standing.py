@@ -16,7 +16,7 @@ from typing import Any
 
 from fl_client.data.alike import said_of_data_set
 from fl_client.data.base import Source
-from fl_client.data.config import PartitionConfig
+from fl_client.data.config import PartitionConfig, joins_similar
 from fl_client.data.source import open_source
 from fl_client.data.standing import basis_of_source
 from fl_client.data.store import STORES
@@ -116,10 +116,22 @@ def _records(run: Path) -> list[Path]:
 
 
 class Comparable:
-    """What runs of a comparison stand on; images that arms share are opened once."""
+    """What runs of a comparison stand on; images that arms share are opened once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shared
+        A folder that the runs share, which keeps what is known of their images.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
         self._open: dict[str, Source] = {}
+        self._folders = () if shared is None else (shared,)
+
+    def look(self, experiment: ExperimentConfig, run: Path) -> None:
+        """Look for images that look alike, where they are kept together: each run would for itself."""
+        if self._folders and joins_similar(experiment.data):
+            self._source(resolved(experiment, run))
 
     def check(self, run: Path, experiment: ExperimentConfig) -> str:
         """Refuse a finished run that stands on something else than its experiment would now.
@@ -155,7 +167,7 @@ class Comparable:
         data = dataclasses.replace(config.data, partition=PartitionConfig())
         key = json.dumps(to_mapping(data), sort_keys=True)
         if key not in self._open:
-            self._open[key] = open_source(config.data)
+            self._open[key] = open_source(config.data, folders=self._folders)
         return self._open[key]
 
 

@@ -93,6 +93,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
         device=pick_device(files.config.device),
         named=model,
         views=arguments.views,
+        level=arguments.view_level,
     )
 
 

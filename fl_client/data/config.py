@@ -13,6 +13,8 @@ SPLITS = ("official", "drawn")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
 SIMILAR = "similar"
+SIMILAR_FILE = "similar.json"
+"""What folders keep of which images look alike (`fl_client.data.neighbours`)."""
 """As ``data.group_by``, alone or behind ``COLUMN+``: images that look alike stay together."""
 _AND_SIMILAR = f"+{SIMILAR}"
 
@@ -35,6 +37,12 @@ class PartitionConfig:
         },
     )
     min_per_site: int = field(default=8, metadata={"help": "Fewest images a simulated site may be dealt."})
+    pooled: int = field(
+        default=0,
+        metadata={
+            "help": "Sites that images are dealt to and split at before one place has them all, part by part; 0: none."
+        },
+    )
 
 
 @dataclass
@@ -169,6 +177,7 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     _at_least("data.min_side", config.min_side, 1)
     _at_least("data.memory", config.memory, 0)
     _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
+    _at_least("data.partition.pooled", config.partition.pooled, 0)
     if not config.partition.alpha > 0:
         raise ConfigError(f"is {config.partition.alpha}", where="data.partition.alpha", cure="a number above 0")
     _check_similar(config)

@@ -1,14 +1,14 @@
 """Images of a source that look alike: kept together where ``data.group_by`` says so, and counted where nothing is.
 
-Looking decodes every image once. What was found is kept by this process, and in a site's own folder where it has one:
-which images are alike, never a picture.
+Looking decodes every image once. What was found is kept by this process, and in the folders that are named for it, as a
+site's own and that of a comparison: which images are alike, never a picture.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.data.base import Source
-from fl_client.data.config import DataConfig
+from fl_client.data.config import SIMILAR_FILE, DataConfig
 from fl_client.data.partition import Parts, grouped_by
 from fl_client.data.similar import SIDE, Bytes, components, has_neighbour, small
 from medveil.errors import DataError, MedVeilError
@@ -26,7 +26,7 @@ from medveil.shapes import read_document
 
 FORMAT = "medveil-similar"
 VERSION = 1
-FILE = "similar.json"
+FILE = SIMILAR_FILE
 MOST_COUNTED = 10_000
 """More images than this are not looked through unasked: decoding them would take minutes."""
 _SHAPE = {"found": {str: [int]}}
@@ -52,14 +52,14 @@ class Near(NamedTuple):
         return f"{self.near} of {self.test} test images look like a training image ({alike}){cure}"
 
 
-def join_similar(source: Source, config: DataConfig, *, folder: Path | None = None) -> None:
+def join_similar(source: Source, config: DataConfig, *, folders: Sequence[Path] = ()) -> None:
     """Join the images of a source that look alike, and those of one patient or group with them; changes the source.
 
     An image that cannot be read joins none.
 
     Parameters
     ----------
-    folder
+    folders
         Where to keep what was found, for the next time.
     """
     named = [item.group for item in source.items]
@@ -71,11 +71,11 @@ def join_similar(source: Source, config: DataConfig, *, folder: Path | None = No
         return [int(each) for each in components(images, config.similar, together=named)]
 
     about = ["groups", source.identity(), float(config.similar), _digest(json.dumps(named))]
-    source.take_groups(_kept(about, look, folder, numbers=len(source)), config.similar)
+    source.take_groups(_kept(about, look, folders, numbers=len(source)), config.similar)
 
 
 def near_training(
-    source: Source, parts: Sequence[Parts], config: DataConfig, *, folder: Path | None = None
+    source: Source, parts: Sequence[Parts], config: DataConfig, *, folders: Sequence[Path] = ()
 ) -> Near | None:
     """Count the test images of some sites that look like an image that any of them trains on.
 
@@ -83,7 +83,7 @@ def near_training(
     ----------
     source, parts
         The images, and how each site splits its share.
-    folder
+    folders
         Where to keep what was found, for the next time.
 
     Returns
@@ -103,7 +103,7 @@ def near_training(
         return [int(has_neighbour(images[len(train) :], images[: len(train)], config.similar).sum())]
 
     split = _digest(json.dumps([train.tolist(), test.tolist()]))
-    found = _kept(["near", source.identity(), float(config.similar), split], look, folder, numbers=1)
+    found = _kept(["near", source.identity(), float(config.similar), split], look, folders, numbers=1)
     return Near(config.similar, len(test), found[0])
 
 
@@ -130,21 +130,27 @@ def _tell_unread(source: Source, count: int) -> None:
         _log.info("%s: %d images cannot be read and are like none", source.path, count)
 
 
-def _kept(about: Sequence[Any], look: Callable[[], list[int]], folder: Path | None, *, numbers: int) -> list[int]:
-    """What `look` finds, so many numbers, looked for once by each process, and once for each folder."""
+def _kept(about: Sequence[Any], look: Callable[[], list[int]], folders: Sequence[Path], *, numbers: int) -> list[int]:
+    """What `look` finds, so many numbers, looked for where neither this process nor a folder knows it."""
     key = _digest(json.dumps([VERSION, *about]))
-    if key in _found:
-        return _found[key]
-    known = {} if folder is None else _read(folder / FILE)
-    if len(known.get(key, [])) != numbers:
-        known = dict([*known.items(), (key, look())][-_MOST_KEPT:])
-        if folder is not None:
-            make_folder(folder, mode=0o700)
-            write_json(folder / FILE, {"format": FORMAT, "version": VERSION, "found": known}, mode=0o600)
+    known = {folder: _read(folder / FILE) for folder in folders}
+    told = [_found.get(key, []), *(each.get(key, []) for each in known.values())]
+    found = next((each for each in told if len(each) == numbers), None)
+    if found is None:
+        found = look()
+    for folder, each in known.items():
+        if each.get(key) != found:
+            _keep(folder, {**each, key: found})
     if len(_found) >= _MOST_KEPT:
         _found.clear()
-    _found[key] = known[key]
-    return known[key]
+    _found[key] = found
+    return found
+
+
+def _keep(folder: Path, known: Mapping[str, list[int]]) -> None:
+    make_folder(folder, mode=0o700)
+    newest = dict([*known.items()][-_MOST_KEPT:])
+    write_json(folder / FILE, {"format": FORMAT, "version": VERSION, "found": newest}, mode=0o600)
 
 
 def _read(path: Path) -> dict[str, list[int]]:

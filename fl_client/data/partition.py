@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -53,6 +53,8 @@ def site_parts(
     ``data.partition.test: common`` the test part is held out first and is the same at every site. A real hospital calls
     it with ``sites=1, index=0``. Where ``data.split_seed`` is set it takes the place of `seed`.
 
+    With ``data.partition.pooled`` one place has what so many sites would train, validate and test on.
+
     Copies of one picture are dealt as one group. Where the images bring their own sites or parts, a validation or test
     image is left out of which a copy is or may be trained on, here or at another site.
 
@@ -70,6 +72,8 @@ def site_parts(
     """
     if not 0 <= index < sites:
         raise ConfigError(f"site {index} of {sites} does not exist")
+    if config.partition.pooled:
+        return _pooled(source, config, sites=sites, seed=seed, folder=folder)
     copies = copies_in(source, folder=folder)
     try:
         return _site_parts(source, copies, config, sites=sites, index=index, seed=seed)
@@ -78,6 +82,23 @@ def site_parts(
             raise
         told = f"{sum(map(len, copies.alike))} images are copies of {len(copies.alike)} pictures, and stay together"
         raise DataError(error.problem, where=error.where, cure=f"{told}; else {error.cure}") from error
+
+
+def _pooled(source: Source, config: DataConfig, *, sites: int, seed: int, folder: Path | None) -> Parts:
+    """What the sites of a federation hold, part by part, in one place: nothing is split anew."""
+    if sites != 1:
+        problem, cure = f"puts all images in one place, and there are {sites} sites", "sites=1, or 0"
+        raise ConfigError(problem, where="data.partition.pooled", cure=cure)
+    count = config.partition.pooled
+    apart = replace(config, partition=replace(config.partition, pooled=0))
+    parts = [site_parts(source, apart, sites=count, index=i, seed=seed, folder=folder) for i in range(count)]
+    train, validation, test = (
+        np.unique(np.concatenate([getattr(each, name) for each in parts])) for name in ("train", "validation", "test")
+    )
+    present = {source.items[i].label for i in train.tolist()}
+    missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
+    copies = sorted({i for each in parts for i in each.copies} - {*validation.tolist(), *test.tolist()})
+    return Parts(train, validation, test, missing, tuple(copies))
 
 
 def _site_parts(source: Source, copies: Copies, config: DataConfig, *, sites: int, index: int, seed: int) -> Parts:

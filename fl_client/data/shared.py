@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from weakref import WeakValueDictionary
 
 from fl_client.data.config import DataConfig
@@ -12,13 +13,15 @@ from medveil.config import to_mapping
 _open: WeakValueDictionary[str, Source] = WeakValueDictionary()
 
 
-def shared_source(config: DataConfig, *, run: str) -> Source:
+def shared_source(config: DataConfig, *, run: str, folder: Path | None = None) -> Source:
     """The source a configuration names, the same for all sites of a run as long as one of them holds it.
 
     Parameters
     ----------
     run
         The run; another one opens its source anew.
+    folder
+        Its folder, where it has one here: what is known of which images look alike is kept there.
 
     Raises
     ------
@@ -28,5 +31,5 @@ def shared_source(config: DataConfig, *, run: str) -> Source:
     key = json.dumps([run, to_mapping(config)], sort_keys=True)
     found = _open.get(key)
     if found is None:
-        found = _open[key] = open_source(config)
+        found = _open[key] = open_source(config, folders=(folder,) if folder is not None and folder.is_dir() else ())
     return found

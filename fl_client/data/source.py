@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,15 +28,15 @@ KINDS: dict[str, type[Source]] = {
 """Every source by its name in ``data.source``."""
 
 
-def open_source(config: DataConfig, *, folder: Path | None = None) -> Source:
+def open_source(config: DataConfig, *, folders: Sequence[Path] = ()) -> Source:
     """Open the source a configuration names; phantoms are drawn first if they are not there.
 
     Parameters
     ----------
     config
         The images.
-    folder
-        Where to keep which images look alike, for the next time; None keeps nothing.
+    folders
+        Where to keep which images look alike, for the next time.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def open_source(config: DataConfig, *, folder: Path | None = None) -> Source:
     check_data_config(config, level=None)
     source = KINDS[config.source](config)
     if joins_similar(config):
-        join_similar(source, config, folder=folder)
+        join_similar(source, config, folders=folders)
     return source
 
 

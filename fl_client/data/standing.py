@@ -90,6 +90,7 @@ def settings_of(source: Source, config: DataConfig, *, seed: int) -> dict[str, A
         "data.partition.min_per_site": partition.min_per_site,
         # Of an older run, and of one that does not ask for it, it decides nothing.
         **({"data.similar": float(config.similar)} if joins_similar(config) else {}),
+        **({"data.partition.pooled": partition.pooled} if partition.pooled else {}),
         "preparation": preprocess.VERSION,
         "dealing": DEALING,
         # Before, each was dealt by itself; where there are none, nothing changed.

@@ -56,6 +56,9 @@ class LimitsConfig:
         metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
     )
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
+    most_minutes: float = field(
+        default=1440.0, metadata={"help": "Most minutes that a run by the clock (train.minutes) may train here in all."}
+    )
     least_sites: int = field(
         default=2, metadata={"help": "Fewest sites the server must promise to make a model of; it is a promise."}
     )
@@ -89,9 +92,9 @@ class LimitsConfig:
         check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
         for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
             check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
-        for name in ("most_megabytes", "most_memory", "most_store"):
-            megabytes = getattr(self, name)
-            check_setting(0 < megabytes < float("inf"), f"limits.{name}", megabytes, "a number above 0", where)
+        for name in ("most_minutes", "most_megabytes", "most_memory", "most_store"):
+            most = getattr(self, name)
+            check_setting(0 < most < float("inf"), f"limits.{name}", most, "a number above 0", where)
 
 
 @dataclass

@@ -87,6 +87,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     predict.check(where=f"{_WHERE}, predict")
     _check_sizes(asked)
     _check_limits(run, limits)
+    _check_minutes(asked, limits)
     _check_scheme(run, asked.cipher, limits)
     _check_memory(asked, least_shape(asked.model), limits)
     _check_model(asked, limits)
@@ -189,6 +190,13 @@ def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     if run.least_sites < limits.least_sites:
         problem = f"this site wants {limits.least_sites} sites aggregated, and the run promises fewer"
         raise ConfigError(problem, where="limits.least_sites")
+
+
+def _check_minutes(asked: _Asked, limits: LimitsConfig) -> None:
+    """By the clock a run spends what it says in all its rounds together; repeated rounds come on top."""
+    if asked.train.minutes > limits.most_minutes:
+        problem = f"this site trains at most {limits.most_minutes:g} minutes by the clock, and the run asks for more"
+        raise ConfigError(problem, where="limits.most_minutes")
 
 
 def _check_scheme(run: RunConfig, cipher: CipherConfig, limits: LimitsConfig) -> None:

@@ -14,12 +14,21 @@ from fl_client.export.predicting import predict_files, write_answers
 from fl_client.export.ready import Ready
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell
-from medveil.predicting import check_views
+from medveil.predicting import check_level, check_views
 
 _SHOWN = 3
 
 
-def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: str, views: int = 1) -> int:
+def ask(
+    ready: Ready,
+    images: Path,
+    out: Path,
+    *,
+    device: torch.device,
+    named: str,
+    views: int = 1,
+    level: str | None = None,
+) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
 
     Parameters
@@ -28,6 +37,8 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
         The model, in words.
     views
         Views of each image whose probabilities are averaged.
+    level
+        Of the augmentation of those after the first; None: that of the model's run, where it is known.
 
     Returns
     -------
@@ -40,6 +51,8 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
         No image could be read.
     """
     check_views(views, where="--views")
+    level = ready.level if level is None else level
+    check_level(level, where="--view-level")
     if views > 1 and ready.described.hidden_source is not None:
         problem = "no view can be made of images another party hid, and the model reads such"
         raise ConfigError(problem, where="--views", cure="leave it out")
@@ -48,7 +61,7 @@ def ask(ready: Ready, images: Path, out: Path, *, device: torch.device, named: s
     with warnings.catch_warnings():
         # What pydicom warns of in files it reads all the same; it would stand between our own lines.
         warnings.simplefilter("ignore")
-        answers = predict_files(ready, images, device=device, views=views)
+        answers = predict_files(ready, images, device=device, views=views, level=level)
     beside = write_answers(answers, ready.described.classes, out)
     _tell(answers.skipped, "could not be read", beside)
     _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)

@@ -194,7 +194,8 @@ def _figures(facts: Mapping[str, Any]) -> str:
     ]
     if not _tests(facts):
         known = facts["held_out"].get("known") is True and not facts["held_out"].get("copies")
-        return "\n\n".join([_UNTESTED if known else _held_out(facts), _table(["", "Validation"], rows)])
+        first = _UNTESTED if known else _held_out(facts)
+        return "\n\n".join([first, *_views(facts), _table(["", "Validation"], rows)])
     interval = facts["test_accuracy_interval"]
     # An older MedVeil did not say how, and counted every image as independent.
     how = facts.get("test_accuracy_interval_note")
@@ -206,7 +207,21 @@ def _figures(facts: Mapping[str, Any]) -> str:
     )
     majority = _number(metrics.get(measure_key("test", "majority-rate")))
     base = f"Always naming this site's most frequent test class gives an accuracy of {majority}."
-    return "\n\n".join([_held_out(facts), _table(["", "Test", "Validation"], rows), said, base])
+    return "\n\n".join([_held_out(facts), *_views(facts), _table(["", "Test", "Validation"], rows), said, base])
+
+
+def _views(facts: Mapping[str, Any]) -> list[str]:
+    """That answers are means over views, where the run asked for them; nothing of one that did not, or did not know."""
+    asked = facts["run_config"].get("predict") or {}
+    views = asked.get("views", 1)
+    if views == 1:
+        return []
+    level = _text(asked["augment"])
+    return [
+        f"Every answer is the mean of {views} views of an image: the image itself and {views - 1} augmented ones, at "
+        f"level {level}; the temperature below was fitted on such. Asked about an image alone, the model was not "
+        f"measured: `predict --views {views} --view-level {level}` asks as it was."
+    ]
 
 
 def _held_out(facts: Mapping[str, Any]) -> str:

@@ -29,13 +29,11 @@ from fl_client.data.items import said
 from fl_client.export.plain_images import PlainImages
 from fl_client.export.ready import Ready
 from medveil.errors import DataError, KeyMaterialError, MedVeilError
-from medveil.predicting import PredictConfig
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-VIEWS_LEVEL = PredictConfig().augment
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,11 @@ class Reader:
     ready
         The model.
     views, level
-        Views of each image, and the level of augmentation of those after the first.
+        Views of each image, and the level of augmentation of those after the first; None: that of the model's run.
     """
 
-    def __init__(self, ready: Ready, *, views: int = 1, level: str = VIEWS_LEVEL) -> None:
-        self._views, self._level = views, level
+    def __init__(self, ready: Ready, *, views: int = 1, level: str | None = None) -> None:
+        self._views, self._level = views, ready.level if level is None else level
         self._made, self._cipher, self._keys = ready.described, ready.cipher, ready.keys
         made = self._made
         self._plain = PlainImages(

@@ -34,7 +34,9 @@ class Answers(NamedTuple):
     no_images: list[Skipped]
 
 
-def predict_files(ready: Ready, images: Path, *, device: torch.device, views: int = 1) -> Answers:
+def predict_files(
+    ready: Ready, images: Path, *, device: torch.device, views: int = 1, level: str | None = None
+) -> Answers:
     """Ask a model about every image of a file or folder.
 
     Plain images are hidden in memory on the way to a model that reads hidden ones, so that it sees what it was trained
@@ -42,8 +44,9 @@ def predict_files(ready: Ready, images: Path, *, device: torch.device, views: in
 
     Parameters
     ----------
-    views
-        Views of each image whose probabilities are averaged: itself, and augmented ones (`fl_client.data.asked_views`).
+    views, level
+        Views of each image whose probabilities are averaged: itself, and augmented ones (`fl_client.data.asked_views`);
+        None: at the level of the model's run.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def predict_files(ready: Ready, images: Path, *, device: torch.device, views: in
     ids: list[str] = []
     answers = Answers(ids, np.zeros((0, len(ready.described.classes))), [], [])
     rows: list[Logits] = [answers.probabilities]
-    found = _sorted(Reader(ready, views=views).read(images), answers)
+    found = _sorted(Reader(ready, views=views, level=level).read(images), answers)
     while batch := list(islice(found, BATCH)):
         said = [
             logits_of(model, torch.from_numpy(np.stack(view)).to(device), ready.reading).cpu().numpy()

@@ -11,8 +11,9 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from threadpoolctl import threadpool_limits
 
 from fl_client.config import TrainConfig
 from fl_client.site_files import write_predictions
@@ -25,6 +26,7 @@ from fl_server.initial import device_name
 from fl_server.manifest import Manifest, writing
 from fl_server.metrics import ALL, MetricsLog, line, measures_of, together
 from fl_server.same_sites import Measured
+from fl_server.spent import Spent
 from fl_server.summary import summarise
 from fl_server.weights import Weights
 from medveil.basis import WEIGHTS
@@ -62,23 +64,9 @@ def run_baseline(plan: Plan, *, resume: bool = False) -> None:
             manifest.begin(plan.run, settings, device=device_name())
         elif not manifest.reopen(plan.run, settings):
             return
-        with manifest.following():
+        # Torch's threads are those of its sites; what scikit-learn and numpy multiply by has threads of its own.
+        with manifest.following(), threadpool_limits(limits=plan.experiment.threads or None):
             _Run(plan, settings, manifest).run()
-
-
-@dataclass
-class _Spent:
-    """Time since a run began or went on, beside what it had spent before."""
-
-    wall: float = 0.0
-    cpu: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._wall, self._cpu = time.monotonic(), time.process_time()
-
-    def so_far(self) -> tuple[float, float]:
-        """Seconds of wall time, and of all of this process's processors."""
-        return self.wall + time.monotonic() - self._wall, self.cpu + time.process_time() - self._cpu
 
 
 class _Run:
@@ -88,7 +76,7 @@ class _Run:
         self._plan, self._settings, self._manifest = plan, settings, manifest
         self._name = plan.experiment.federation
         self._log = MetricsLog(plan.out / "metrics.jsonl")
-        self._spent = _Spent()
+        self._spent = Spent()
         self._stopping = EarlyStopping.of(settings.server)
         self._best = BestRound(settings.server)
 
@@ -107,7 +95,7 @@ class _Run:
         self._manifest.update(sites=rows, weights=self._weights.as_data())
         if model is None:
             self._log.cut(0)
-            self._spent = _Spent()
+            self._spent = Spent()
             found = nearest_neighbour(self._pooled) if self._name == NEAREST else svm(self._pooled)
             self._finish(found, rounds=0, kept={"round": 0, "by": None, "value": None})
             return
@@ -122,7 +110,8 @@ class _Run:
             round_ += 1
             self._pooled.hold()
             began = time.monotonic()
-            made = network.train(round_)
+            with self._spent.training():
+                made = network.train(round_)
             measures = {"loss": made.loss, "accuracy": made.accuracy, "n": made.n}
             for site in (_POOLED, ALL):
                 seconds = time.monotonic() - began
@@ -145,24 +134,22 @@ class _Run:
             found = checkpoints.load_newest(self._plan.out / "checkpoints", run=self._plan.run.run)
         if found is None:
             self._log.cut(0)
-            self._spent = _Spent()
+            self._spent = Spent()
             return 0
         network.load(found.tensors)
         self._log.cut(int(found.scalars["lines"]))
-        self._spent = _Spent(float(found.scalars["seconds"]), float(found.scalars["cpu_seconds"]))
+        self._spent = Spent(found.scalars)
         self._stopping.state, self._best.state = found.scalars["early_stopping"], found.scalars["best_round"]
         if self._manifest.lengthened_after(found.round):
             self._stopping.go_on()
         return found.round
 
     def _save(self, network: Network, round_: int) -> None:
-        wall, cpu = self._spent.so_far()
         scalars = {
             "early_stopping": self._stopping.state,
             "best_round": self._best.state,
             "lines": self._log.count,
-            "seconds": wall,
-            "cpu_seconds": cpu,
+            **self._spent.as_scalars(),
         }
         made = Checkpoint(run=self._plan.run.run, round=round_, tensors=network.tensors(), scalars=scalars)
         keep = self._settings.server.keep_checkpoints
@@ -204,7 +191,7 @@ class _Run:
         return measured
 
     def _finish(self, answers: Answers, *, rounds: int, kept: dict[str, Any]) -> None:
-        wall, cpu = self._spent.so_far()
+        spent, wall = self._spent.as_summary(), self._spent.wall
         if self._name in DETERMINISTIC:
             self._write("validation", self._metrics("validation", self._pooled.validation, answers.validation), rounds)
         metrics = self._metrics("test", self._pooled.test, answers.test)
@@ -218,6 +205,7 @@ class _Run:
             status=status,
             rounds=rounds,
             seconds=round(wall, 3),
+            cpu_seconds=spent,
             bytes_up=None,
             bytes_down=None,
             kept=kept,
@@ -225,7 +213,7 @@ class _Run:
                 "name": self._name,
                 "text": TEXTS[self._name],
                 "deterministic": self._name in DETERMINISTIC,
-                "cpu_seconds": round(cpu, 3),
+                "cpu_seconds": spent["all"],
                 "chosen": answers.chosen,
                 "split": self._split(),
             },

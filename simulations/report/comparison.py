@@ -9,10 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from medveil.files import make_folder, write_json, write_text
-from medveil.sheets import sheet_of
+from medveil.versions import medveil_version
 from simulations.report import figures, words
+from simulations.report.compared import as_data, as_markdown, as_sheet, near_duplicates, seeds_of
 from simulations.report.links import links, relative
-from simulations.report.measured import ArmResult, Baseline, Measured, Pair, Score, measure_arms
+from simulations.report.measured import ArmResult, Measured, Pair, Score, measure_arms
 from simulations.report.page import as_yaml, render
 from simulations.report.record import number, read_run, section
 
@@ -30,24 +31,11 @@ _CURVES = (
 _SHOWN_FILES = ("compare.json", "compare.csv", "compare.md")
 _OF_ARMS = ("name", "keys", "stem", "federation", "cipher", "seed", "compare", "server")
 """Settings in which arms differ by what they are."""
-_HEADS = (
-    "arm",
-    "seeds",
-    "accuracy",
-    "balanced accuracy",
-    "AUROC",
-    "majority",
-    "same answers as twin",
-    "equivalence",
-    "above the best baseline",
-    "wrong key AUROC",
-    "public stem AUROC",
-    "time",
-    "sent by sites",
-)
 
 
-def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mapping[str, str] | None = None) -> Path:
+def write_comparison(
+    folder: str | Path, rows: list[ArmResult], *, basis: Mapping[str, str] | None = None, command: str | None = None
+) -> Path:
     """Write ``compare.html``, ``compare.json``, ``compare.csv`` and ``compare.md`` about arms that were run.
 
     Parameters
@@ -58,6 +46,8 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
         The arms in the order of the tables. Every number is computed from their run folders.
     basis
         Digests of the data that all of them stand on, by part, where they are known.
+    command
+        What was typed for it.
 
     Returns
     -------
@@ -82,20 +72,23 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
         "setting": setting,
         "basis": dict(basis or {}),
         "near": near_duplicates(arms),
-        "arms": [_as_data(each) for each in arms],
+        "command": command,
+        "medveil": medveil_version(),
+        "commits": sorted({commit for each in arms for commit in each.costs.commits}),
+        "arms": [as_data(each) for each in arms],
     }
-    flat = [_flat(each) for each in arms]
     write_json(folder / "compare.json", document)
-    write_text(folder / "compare.csv", _csv(flat))
-    write_text(folder / "compare.md", _markdown(arms))
+    write_text(folder / "compare.csv", as_sheet(arms))
+    write_text(folder / "compare.md", as_markdown(arms))
     path = folder / "compare.html"
     content = {
         "arms": arms,
         "panels": _panels(arms),
         "pairs": [_pair_words(each) for each in arms if each.pair],
         "seeds_of": seeds_of,
-        "beside": [(each, each.strongest) for each in arms if each.strongest],
+        "beside": [(each, pair) for each in arms for pair in each.beside],
         "groups": [(name, own) for name, own in _grouped(arms) if own],
+        "has_processor_time": any(each.costs.cpu is not None for each in arms),
         "has_baselines": any(each.baseline for each in arms),
         "near": near_duplicates(arms),
         "curves": _curves(arms),
@@ -107,15 +100,6 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
     }
     write_text(path, render("compare.html", title=title, setting=setting, **content))
     return path
-
-
-def near_duplicates(arms: Sequence[Measured]) -> list[str]:
-    """What the runs said of test images that look like a training image, once where all seeds say the same."""
-    # Of arms that deal images to another number of sites the split may differ: the first arm's is told.
-    by_seed = {seed: said for each in reversed(arms) for seed, said in each.near.items()}
-    if len(set(by_seed.values())) == 1:
-        return [next(iter(by_seed.values()))]
-    return [f"seed {seed}: {said}" for seed, said in sorted(by_seed.items())]
 
 
 def _grouped(arms: Sequence[Measured]) -> list[tuple[str, list[Measured]]]:
@@ -186,128 +170,6 @@ def _setting(arms: Sequence[Measured]) -> tuple[str, str]:
     ]
     name = str(record.manifest.get("name", "comparison")).removesuffix(f" {first.arm.name}")
     return name, ", ".join(part for part in parts if part)
-
-
-def _as_data(each: Measured) -> dict[str, Any]:
-    return {
-        "name": each.arm.name,
-        "policy": each.arm.policy,
-        "seeds": list(each.seeds),
-        "runs": [str(run) for run in each.arm.runs],
-        "hidden": each.hidden,
-        "scores": {metric: _score_data(score) for metric, score in each.scores.items()},
-        "majority_rate": each.majority_rate,
-        "auroc_at_chance": each.at_chance,
-        "twin": _pair_data(each.pair) if each.pair else None,
-        "baseline": each.baseline._asdict() if each.baseline else None,
-        "beside_baselines": [_pair_data(pair) for pair in each.beside],
-        "thief": each.thief,
-        "seconds": each.seconds,
-        "bytes_up": each.bytes_up,
-        "bytes_down": each.bytes_down,
-        "intervals_note": each.note,
-    }
-
-
-def _score_data(score: Score) -> dict[str, Any]:
-    bounds = [number(bound) for bound in score.interval]
-    return {
-        "mean": number(score.mean),
-        "interval": None if None in bounds else bounds,
-        "seeds": [number(value) for value in score.each],
-        "rests_on": score.rests.as_data(),
-        "pooled": score.pooled.as_data(),
-    }
-
-
-def _pair_data(pair: Pair) -> dict[str, Any]:
-    test = pair.equivalence
-    made: dict[str, Any] = {"name": pair.twin, "seeds": list(pair.seeds), "agreement": pair.agreement}
-    if test is None:
-        return {**made, "equivalence": None, "reason": pair.reason}
-    found = {
-        "difference": test.difference,
-        "interval_90": [number(bound) for bound in test.interval],
-        "p_value": test.p_value,
-        "n": test.n,
-        "margin": test.margin,
-        "equivalent": test.equivalent,
-        "verdict": test.verdict,
-        "note": test.note,
-    }
-    return {**made, "equivalence": found, "reason": ""}
-
-
-def _flat(each: Measured) -> dict[str, Any]:
-    row: dict[str, Any] = {"arm": each.arm.name, "policy": each.arm.policy, "seeds": len(each.seeds)}
-    for metric, score in each.scores.items():
-        row |= {metric: score.mean, f"{metric}_low": score.interval.low, f"{metric}_high": score.interval.high}
-        row |= {f"{metric}_sites": score.rests.sites, f"{metric}_pooled": score.pooled.value}
-    row |= {"majority_rate": each.majority_rate, "auroc_at_chance": each.at_chance}
-    pair = each.pair or Pair("")
-    test = pair.equivalence
-    row |= {
-        "twin": pair.twin,
-        "agreement": pair.agreement,
-        "difference": test.difference if test else None,
-        "equivalence_p": test.p_value if test else None,
-        "equivalence": test.verdict if test else pair.reason,
-    }
-    found = each.baseline or Baseline(None, False, 0)
-    row |= {"baseline": each.baseline is not None, "splits": found.splits or None, "cpu_seconds": found.cpu_seconds}
-    beside = each.strongest
-    test = beside.equivalence if beside else None
-    row |= {"best_baseline": beside.twin if beside else "", "above_baseline": test.difference if test else None}
-    for key in ("wrong_key", "public_stem"):
-        row |= {f"{key}_{metric}": value for metric, value in each.thief[key].items()}
-    row |= {"seconds": each.seconds, "bytes_up": each.bytes_up, "bytes_down": each.bytes_down}
-    return {name: None if isinstance(value, float) and number(value) is None else value for name, value in row.items()}
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    return sheet_of(rows, list(rows[0]))
-
-
-def _markdown(arms: Sequence[Measured]) -> str:
-    lines = [_cells(_HEADS), _cells(("---", *["---:"] * 5, "---", "---", "---", *["---:"] * 4))]
-    for each in arms:
-        pair = each.pair or Pair("")
-        lines.append(
-            _cells(
-                (
-                    each.arm.name,
-                    seeds_of(each),
-                    *map(_cell, each.scores.values()),
-                    words.score(each.majority_rate),
-                    words.NOTHING if pair.agreement is None else f"{words.percent(pair.agreement)} of {pair.twin}'s",
-                    words.equivalence(pair.equivalence) if pair.equivalence else pair.reason or words.NOTHING,
-                    words.above(each.strongest),
-                    words.score(each.thief["wrong_key"]["auroc"]),
-                    words.score(each.thief["public_stem"]["auroc"]),
-                    words.seconds(each.seconds),
-                    words.size(each.bytes_up),
-                )
-            )
-        )
-    told = [f"{arms[0].note}.", *(f"{each}." for each in near_duplicates(arms))]
-    return "\n\n".join(["\n".join(lines), *told]) + "\n"
-
-
-def seeds_of(each: Measured) -> str:
-    """Over how many seeds, or splits, an arm was run."""
-    found = each.baseline or Baseline(None, False, 0)
-    return words.seeds(len(each.seeds), deterministic=found.deterministic, splits=found.splits)
-
-
-def _cell(score: Score) -> str:
-    """A score with its interval; where not every site counts, what it rests on and the same over all images."""
-    said = " ".join(filter(None, (words.score(score.mean), words.interval(score.interval))))
-    rests = words.partial(score.rests.as_data())
-    return f"{said} ({rests}; over all images {words.score(score.pooled.value)})" if rests else said
-
-
-def _cells(values: Sequence[object]) -> str:
-    return "| " + " | ".join(str(value).replace("|", "\\|").replace("\n", " ") for value in values) + " |"
 
 
 def _panels(arms: Sequence[Measured]) -> list[tuple[str, Markup]]:

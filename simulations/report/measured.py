@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from fl_client.intervals import Interval
 from medveil.errors import DataError
-from simulations.equivalence import Equivalence, equivalence_test, prediction_agreement
+from simulations.equivalence import Equivalence, equivalence_test, prediction_agreement, same_sites
 from simulations.near import near_of
 from simulations.predictions import Sites
 from simulations.report.record import ALL, Mapping, RunRecord, number, read_run, section
@@ -83,6 +83,21 @@ class Baseline(NamedTuple):
     splits: int
 
 
+class Costs(NamedTuple):
+    """What an arm's runs took, in the mean; None where they did not write it down.
+
+    `training` and `cpu` are seconds of processor time, of training rounds and of all; `up` and `down` bytes of tensors
+    that a site sends and is sent in a round.
+    """
+
+    training: float | None = None
+    cpu: float | None = None
+    parameters: float | None = None
+    up: float | None = None
+    down: float | None = None
+    commits: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Measured:
     """What one arm came to; `beside` pairs it with each baseline, where it is none itself."""
@@ -104,6 +119,7 @@ class Measured:
     baseline: Baseline | None = None
     beside: tuple[Pair, ...] = ()
     near: dict[int, str] = field(default_factory=dict)
+    costs: Costs = field(default_factory=Costs)
 
     @property
     def strongest(self) -> Pair | None:
@@ -164,8 +180,9 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]], baselines: 
         note=resampling_note(sites) if tested else NOT_TESTED,
         folders=tuple((seed, record.folder) for seed, record in own.items()),
         baseline=_baseline(summaries) if row.baseline else None,
-        beside=tuple(_pair(own, runs[name], name, to_beat=True) for name in baselines),
+        beside=tuple(_pair(own, runs[name], name) for name in baselines),
         near={seed: said for seed, record in own.items() if (said := _near(record))},
+        costs=_costs(list(own.values())),
         curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},
     )
 
@@ -194,22 +211,46 @@ def _baseline(summaries: list[Mapping]) -> Baseline:
     )
 
 
+def _costs(records: list[RunRecord]) -> Costs:
+    summaries = [record.summary or {} for record in records]
+    # A baseline of an older MedVeil says it in its own place.
+    spent = [
+        section(each, "cpu_seconds") or {"all": section(each, "baseline").get("cpu_seconds")} for each in summaries
+    ]
+    rounds = [line for record in records for line in record.metrics if line["phase"] == "train" and line["site"] != ALL]
+    commits = {str(each) for record in records for each in record.manifest.get("commits") or []}
+    return Costs(
+        training=_mean(each.get("training") for each in spent),
+        cpu=_mean(each.get("all") for each in spent),
+        parameters=_mean(map(_parameters, records)),
+        up=_mean(each.get("bytes_up") for each in rounds),
+        down=_mean(each.get("bytes_down") for each in rounds),
+        commits=tuple(sorted(commits)),
+    )
+
+
+def _parameters(record: RunRecord) -> Any:
+    """Of the model, or of a baseline that has some."""
+    chosen = section(section(record.summary, "baseline"), "chosen")
+    return chosen.get("parameters", section(record.manifest, "model").get("parameters"))
+
+
 def _near(record: RunRecord) -> str:
     """What a run said of test images that look like a training image; empty where it said nothing."""
     near = near_of(record.summary or {})
     return "" if near is None else str(near)
 
 
-def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str, *, to_beat: bool = False) -> Pair:
-    """Two arms over the seeds both have; one `to_beat` over sites that it can be compared at."""
+def _pair(own: dict[int, RunRecord], twin: dict[int, RunRecord] | None, name: str) -> Pair:
+    """Two arms over the seeds both have."""
     seeds = tuple(sorted(set(own) & set(twin or {})))
     if twin is None or not seeds:
         return Pair(name, reason="the twin was not run" if twin is None else "no seed in common")
-    if to_beat and any(set(own[seed].predictions) != set(twin[seed].predictions) for seed in seeds):
-        return Pair(name, seeds, reason="it tests at other sites")
     a, b = [own[seed].predictions for seed in seeds], [twin[seed].predictions for seed in seeds]
     try:
-        return Pair(name, seeds, prediction_agreement(a, b), equivalence_test(a, b))
+        # Where several sites answer what the other arm answers once, no answer of it is the other's.
+        agreement = prediction_agreement(a, b) if same_sites(a, b) else None
+        return Pair(name, seeds, agreement, equivalence_test(a, b))
     except DataError as error:
         return Pair(name, seeds, reason=str(error))
 

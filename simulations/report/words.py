@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from fl_client.intervals import Interval
+from medveil.recipes import NONE, RECIPES, overridden
 from models.described import SIZES, in_words
 from simulations.baselines.names import TEXTS
 from simulations.equivalence import Equivalence
@@ -138,12 +140,21 @@ def listed(names: Sequence[str]) -> str:
 def course(run: RunRecord) -> list[tuple[str, str]]:
     """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = [*_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
+    made = [*_recipe(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:
         made.append(("resumed", "once" if len(times) == 1 else f"{len(times)} times"))
     return made
+
+
+def _recipe(run: RunRecord) -> list[tuple[str, str]]:
+    """The recipe of a run, and what of it the run has otherwise."""
+    name = section(run.run_config, "train").get("recipe")
+    if baseline(run) or not isinstance(name, str) or name not in RECIPES or name == NONE:
+        return []
+    other = overridden(name, run.run_config)
+    return [("recipe", f"{name}, but for {', '.join(other)}" if other else name)]
 
 
 def _kept(run: RunRecord) -> list[tuple[str, str]]:
@@ -161,9 +172,13 @@ def _near(run: RunRecord) -> list[tuple[str, str]]:
 
 
 def _spent(run: RunRecord) -> list[tuple[str, str]]:
-    found = section(run.summary, "baseline")
+    found, spent = section(run.summary, "baseline"), section(run.summary, "cpu_seconds")
+    # A baseline of an older MedVeil says it in its own place.
+    whole = number(spent.get("all")) or number(found.get("cpu_seconds"))
+    trained = number(spent.get("training"))
+    of_rounds = f", {seconds(trained)} of it in training rounds" if trained else ""
     chosen = [("chosen by validation images", plain(found["chosen"]))] if found.get("chosen") else []
-    return [("processor time", seconds(found.get("cpu_seconds"))), *chosen] if found else []
+    return [*([] if whole is None else [("processor time", f"{seconds(whole)}{of_rounds}")]), *chosen]
 
 
 def _lengthened(run: RunRecord) -> list[tuple[str, str]]:
@@ -297,17 +312,21 @@ def points(value: object) -> str:
     return NOTHING if found is None else f"{100 * found:+.2f}".replace("-", "\u2212")
 
 
+def points_between(bounds: Interval) -> str:
+    """An interval in points: ``[−0.32, +1.20]``."""
+    return f"[{points(bounds.low)},\u00a0{points(bounds.high)}]"
+
+
 def seeds(count: int, *, deterministic: bool = False, splits: int = 0) -> str:
     """Over how many seeds an arm was run; where nothing is drawn, on how many splits."""
     return f"{splits} split{'' if splits == 1 else 's'}, nothing drawn" if deterministic else str(count)
 
 
 def above(pair: Pair | None) -> str:
-    """By how many points an arm's accuracy is above the best baseline's, with the 90 % interval of the difference."""
+    """By how many points an arm's accuracy is above the best baseline's, with the 95 % interval of the difference."""
     if pair is None or pair.equivalence is None:
         return NOTHING
-    low, high = pair.equivalence.interval
-    told = f"{points(pair.equivalence.difference)} [{points(low)},\u00a0{points(high)}] points"
+    told = f"{points(pair.equivalence.difference)} {points_between(pair.equivalence.wide)} points"
     return f"{told} ({pair.twin})"
 
 
@@ -315,5 +334,5 @@ def equivalence(test: Equivalence) -> str:
     """The verdict of an equivalence test with the numbers it rests on."""
     p = p_value(test.p_value)
     sign = "" if p[0] in "<>" else "= "
-    bounds = f" [{points(test.interval.low)},\u00a0{points(test.interval.high)}]"
-    return f"{test.verdict} (p {sign}{p}; difference {points(test.difference)}{bounds} points)"
+    bounds = points_between(test.interval)
+    return f"{test.verdict} (p {sign}{p}; difference {points(test.difference)} {bounds} points)"

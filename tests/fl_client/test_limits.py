@@ -266,6 +266,16 @@ def test_what_fits_small_data_is_judged_field_by_field(changes: dict[str, Any], 
     assert "\n" not in said
 
 
+def test_a_site_bounds_how_long_a_run_trains_by_the_clock() -> None:
+    limits = LimitsConfig(most_minutes=30)
+    assert asked(run(**changed("train", minutes=30.0)), limits)
+    said = refused(run(**changed("train", minutes=31.0)), limits)
+    assert "limits.most_minutes: this site trains at most 30 minutes by the clock, and the run asks for more" in said
+    for most in (0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match=r"limits\.most_minutes"):
+            LimitsConfig(most_minutes=most).check(where="site.yaml")
+
+
 def test_the_tensors_of_a_round_are_counted_before_there_are_any() -> None:
     # 14570 numbers of trunk and head, there and back.
     assert asked(run(), LimitsConfig(most_megabytes=0.2))

@@ -303,7 +303,7 @@ def test_what_was_found_is_kept_and_holds_no_picture(
 ) -> None:
     config = npz(tmp_path / "e.npz", copied)
     folder = tmp_path / "site"
-    first = open_source(config, folder=folder)
+    first = open_source(config, folders=(folder,))
     kept = json.loads((folder / FILE).read_text())
     assert sorted(kept) == ["format", "found", "version"]
     assert [len(each) for each in kept["found"].values()] == [30]
@@ -311,21 +311,21 @@ def test_what_was_found_is_kept_and_holds_no_picture(
     neighbours._found.clear()
     looked = []
     monkeypatch.setattr(neighbours, "small", lambda pixels: looked.append(1) or small(pixels))
-    assert open_source(config, folder=folder).items == first.items
+    assert open_source(config, folders=(folder,)).items == first.items
     assert not looked
     # Another threshold, and a file that is no record of ours, are looked for anew.
     config.similar = 0.5
-    open_source(config, folder=folder)
+    open_source(config, folders=(folder,))
     assert len(looked) == 30
     neighbours._found.clear()
     (folder / FILE).write_text('{"format": "medveil-similar", "version": 1, "found": {"a": ["x"]}}')
-    open_source(config, folder=folder)
+    open_source(config, folders=(folder,))
     assert len(looked) == 60
     neighbours._found.clear()
     kept = json.loads((folder / FILE).read_text())
     kept["found"] = {key: numbers[1:] for key, numbers in kept["found"].items()}
     (folder / FILE).write_text(json.dumps(kept))
-    open_source(config, folder=folder)
+    open_source(config, folders=(folder,))
     assert len(looked) == 90
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_info
 
 from fl_client.app import _simulated_site
 from fl_client.data import contents
@@ -24,6 +28,8 @@ from medveil.config import load_config
 from medveil.errors import BasisError, ConfigError, DataError
 from simulations.arms import ARMS, as_experiment
 from simulations.baselines import cnn, limits, pooled
+from simulations.baselines import run as baselines_run
+from simulations.baselines import svm as svm_file
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan
 from simulations.confs import find_conf
@@ -173,6 +179,60 @@ def test_neither_chunks_nor_views_change_an_answer(
     go(as_experiment(settings(world / "a.npz", *more), ARMS["nearest-neighbour"], 0), tmp_path / "r")
     there = answers(world / "nearest-neighbour" / "seed-0")
     assert all(np.array_equal(each, there[site]) for site, each in answers(tmp_path / "r").items())
+
+
+def test_training_images_that_are_not_stored_are_decoded_once(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooled, "_CELLS", SIDE * SIDE * 5)
+    read, decoded = pooled._raw, Counter[int]()
+
+    def counting(part: pooled.Part, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        if isinstance(part, pooled.OnTheFlyPart):
+            decoded.update(part.indices[rows].tolist())
+        return read(part, rows)
+
+    monkeypatch.setattr(pooled, "_raw", counting)
+    go(as_experiment(settings(world / "a.npz", "data.views=0"), ARMS["nearest-neighbour"], 0), tmp_path / "r")
+    # The first once more, to know its size.
+    assert sorted(decoded.values())[-2:] == [1, 2]
+    assert len(decoded) == len(ids(world / "nearest-neighbour" / "seed-0", "train"))
+
+
+def test_the_components_take_little_more_than_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(svm_file, "COMPONENTS", 8)
+    monkeypatch.setattr(svm_file, "_AT_ONCE", 50)
+    images_ = np.random.default_rng(0).integers(0, 256, (900, 1, 64, 64), dtype=np.uint8)
+    held = MagicMock(ids=tuple(map(str, range(900))), raw=lambda rows: images_[rows], __len__=lambda _: 900)
+    tracemalloc.start()
+    try:
+        found = svm_file._components(held)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    features = images_.reshape(900, -1).astype(np.float32) / np.float32(255)
+    assert peak < 1.7 * features.nbytes
+    same = PCA(n_components=8, svd_solver="randomized", random_state=0).fit(features)
+    np.testing.assert_array_equal(found.components_, same.components_)
+
+
+def test_threads_bound_what_a_baseline_multiplies_with(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[int]] = []
+    find = baselines_run.nearest_neighbour
+
+    def looking(found: pooled.Pooled) -> Any:
+        seen.append({each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"})
+        return find(found)
+
+    monkeypatch.setattr(baselines_run, "nearest_neighbour", looking)
+    before = threadpool_info()
+    # A number that neither this machine nor its environment gives by itself.
+    go(as_experiment(settings(world / "a.npz", "threads=3"), ARMS["nearest-neighbour"], 0), tmp_path / "r")
+    torch.set_num_threads(1)
+    assert seen == [{3}]
+    assert [each["num_threads"] for each in threadpool_info()] == [each["num_threads"] for each in before]
 
 
 def test_labels_of_test_images_change_no_answer(world: Path, tmp_path: Path) -> None:

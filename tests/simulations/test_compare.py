@@ -48,7 +48,7 @@ def compare(out: Path, tiny_settings: list[str]) -> Compare:
 def compared(compare: Compare) -> tuple[int, str, str]:
     """Two arms, whose runs finish: made in this process, since a failed arm shows how they are started."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulations.compare.subprocess", at_once)
+        patch.setattr("simulations.side_by_side.run_tied", at_once.run)
         return compare("fedper, per-site-adapted")
 
 
@@ -128,4 +128,5 @@ def test_an_arm_is_the_experiment_with_its_policy_and_seed(tiny: Tiny, arm: obje
     assert made.keys.policy == arm.keys  # type: ignore[attr-defined]
     assert made.stem.warmup == (3 if made.stem.init == "secret" else 0)
     assert made.train == base.train
+    base.data.partition.pooled = base.sites if made.federation == "centralised" else 0
     assert made.data == base.data

@@ -26,7 +26,7 @@ sys.exit(main(sys.argv[3:]))
 """
 """A command of ours whose children are a script, in the place of runs that train."""
 COMMANDS = {
-    "compare": ("simulations.compare", ["compare", "demo", "--jobs", "2", "--out", "OUT"]),
+    "compare": ("simulations.side_by_side", ["compare", "demo", "--jobs", "2", "--out", "OUT"]),
     "attack-matrix": (
         "simulations.attacks.matrix.run",
         ["attack-matrix", "--images", "IMAGES", "--jobs", "2", "--block", "8", "--out", "OUT"],

@@ -9,9 +9,13 @@ import pytest
 from fl_server.deployment.plan import RunFile
 from medveil.config import load_config, setting_names, to_mapping
 from medveil.errors import ConfigError
-from medveil.recipes import RECIPES
+from medveil.recipes import RECIPES, overridden
 from medveil.yaml_core import written_yaml
-from simulations.config import ExperimentConfig
+from simulations.config import ExperimentConfig, make_plan
+from simulations.confs import conf_files
+from simulations.report.record import RunRecord
+from simulations.report.words import course
+from simulations.switches import switched
 
 NAMED = [name for name in RECIPES if name != "none"]
 WEIGHTS = {"small-data": "model.pretrained=false", "fine-tune": "model.pretrained=weights.safetensors"}
@@ -58,4 +62,53 @@ def test_what_a_run_says_wins_also_where_it_says_the_default(tmp_path: Path) -> 
 def test_a_recipe_that_cannot_be_is_one_line(overrides: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as caught:
         load_config(ExperimentConfig, None, overrides)
+    assert "\n" not in str(caught.value)
+
+
+# What each file had in its own place before it could give way.
+BEFORE = {
+    "brain-mri": {"data": {"views": 4, "augment": "light"}, "train": {"batch_size": 16, "lr": 1e-3}},
+    "histology": {"data": {"views": 4, "augment": "light", "flip": True}, "train": {"batch_size": 32, "lr": 5e-4}},
+    "pneumonia": {"data": {"views": 1, "augment": "none"}, "train": {"batch_size": 32, "lr": 1e-3}},
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_an_experiment_of_ours_has_a_whole_recipe_by_one_setting(name: str) -> None:
+    path = conf_files()[name]
+    found = to_mapping(load_config(ExperimentConfig, path))
+    for section, values in BEFORE[name].items():
+        assert {key: found[section][key] for key in values} == values
+    assert found["train"]["label_smoothing"] == 0.05
+    adopted = load_config(ExperimentConfig, path, ["train.recipe=small-data"])
+    assert overridden("small-data", to_mapping(adopted)) == []
+    assert (adopted.data.augment, adopted.data.views) == ("none", 1)
+    assert adopted.train.epochs == found["train"]["epochs"]
+    # An ablation's arm of that recipe is the same run.
+    arm = switched(load_config(ExperimentConfig, path), "small-data")
+    adopted.train.recipe, adopted.without_recipe = "none", {}
+    assert arm == adopted
+
+
+def test_what_a_run_has_otherwise_is_said_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given = ["data.source=phantoms", "data.phantoms.images=24", "data.phantoms.sites=1", "sites=1", "cipher.block=16"]
+    config = load_config(ExperimentConfig, None, [*given, "train.recipe=small-data", "train.lr=0.5", "train.ema=0"])
+    with caplog.at_level("WARNING"):
+        plan = make_plan(config, tmp_path / "run")
+    (line,) = [each.getMessage() for each in caplog.records if "recipe" in each.getMessage()]
+    told = "train.lr 0.5 instead of 0.003, train.ema 0.0 instead of 0.99"
+    assert line == f"train.recipe small-data, but for {told}"
+    run_config = {"train": plan.run.train, "model": plan.run.model}
+    record = RunRecord(tmp_path, {"run_config": run_config})
+    assert ("recipe", f"small-data, but for {told}") in course(record)
+
+
+@pytest.mark.parametrize(
+    "sections", ["{keys: {policy: none}}", "{train: 3}", "{train: {recipe: small-data}}", "{train: {cutmix: 1}}"]
+)
+def test_what_no_recipe_could_take_the_place_of_is_refused(tmp_path: Path, sections: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"without_recipe: {sections}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(ExperimentConfig, file)
     assert "\n" not in str(caught.value)

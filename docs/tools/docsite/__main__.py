@@ -1,4 +1,4 @@
-"""`python -m docsite check|write|outside`: what `make docs` runs beside MkDocs."""
+"""`python -m docsite check|write|outside|take`: what `make docs` and `make docs-take` run beside MkDocs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from docsite import links, outside, results, sentences
 from docsite.generated import GENERATED
 from docsite.places import DOCS, ROOT, named, written
+from docsite.taken import take
 
 _BUILT = ROOT / "build" / "site"
 _README_LINES = 150
@@ -31,6 +32,11 @@ def main(words: list[str]) -> int:
             found = check()
         case ["write"]:
             found = []
+            print(*(f"written: {named(page)}" for page in results.write(written())), sep="\n")
+        case ["take", folder, *rest] if len(rest) < 2:
+            found = []
+            taken = take(Path(folder), results.RESULTS, name=rest[0] if rest else None)
+            print(f"{named(taken)}: <!-- results: {taken.name} --> and <!-- /results --> on a page hold its tables")
             print(*(f"written: {named(page)}" for page in results.write(written())), sep="\n")
         case ["outside", *rest]:
             found = outside.fetched(Path(rest[0]) if rest else _BUILT)

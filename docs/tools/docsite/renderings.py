@@ -5,27 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from docsite.comparisons import NOTHING, number
 from docsite.tables import code, table
-
-NOTHING = "–"
-
-
-def comparison(found: dict[str, Any]) -> str:
-    """``compare.json``: an arm a row."""
-    heads = ("arm", "accuracy", "balanced accuracy", "AUROC", "thief: wrong key", "thief: public stem")
-    rows = [
-        (
-            f"{arm['policy']} ({code(arm['name'])})",
-            *(_score(arm["scores"][metric]) for metric in ("accuracy", "balanced_accuracy")),
-            _score(arm["scores"]["auroc"]) + (", at chance" if arm["auroc_at_chance"] else ""),
-            *(_number(arm["thief"][key]["auroc"]) for key in ("wrong_key", "public_stem")),
-        )
-        for arm in found["arms"]
-    ]
-    first = found["arms"][0]
-    note = f"Majority rate {_number(first['majority_rate'])}. {found['setting']}. {first['intervals_note']}."
-    note = " ".join([note, *(f"{said[:1].upper()}{said[1:]}." for said in found.get("near", []))])
-    return f"{table(heads, rows)}\n{note}\n"
 
 
 def attacks(found: Sequence[dict[str, Any]]) -> str:
@@ -80,13 +61,4 @@ def _attack(found: dict[str, Any]) -> tuple[str, ...]:
 
 def _arm(main: dict[str, Any], arm: str) -> str:
     bounds = main["ci95"].get(arm)
-    return _number(main[arm]) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds and main[arm] is not None else "")
-
-
-def _score(score: dict[str, Any]) -> str:
-    bounds = score["interval"]
-    return _number(score["mean"]) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
-
-
-def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.3f}"
+    return number(main[arm]) + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds and main[arm] is not None else "")

@@ -1,6 +1,7 @@
 """Tables of results: made from the files a run left in ``docs/results``, and held against them.
 
-A table stands between two comments. ``<!-- results: FILE -->`` is made from a file, or from all that a pattern names;
+A table stands between two comments. ``<!-- results: FILE -->`` is made from a file, or from all that a pattern names,
+and ``<!-- results: FILE PART -->`` is one table of a comparison, which has `docsite.comparisons.PARTS`;
 ``<!-- rows of: PAGE NAME -->`` repeats rows of another page's table; ``<!-- measured: NAME -->`` holds figures older
 than the files, and says under them with which command they were measured and with which commit they came in.
 """
@@ -14,18 +15,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from docsite import renderings
+from docsite import comparisons, renderings
 from docsite.places import DOCS, ROOT, named
 
 RESULTS = DOCS / "results"
 _SPAN = re.DOTALL | re.MULTILINE
-_MADE = re.compile(r"(^<!-- results: (\S+) -->\n)(.*?)(^<!-- /results -->)", _SPAN)
+_MADE = re.compile(r"(^<!-- results: (\S+(?: [a-z]+)?) -->\n)(.*?)(^<!-- /results -->)", _SPAN)
 _MEASURED = re.compile(r"^<!-- measured: (\S+) -->\n(.*?)^<!-- /measured -->", _SPAN)
 _ROWS = re.compile(r"^<!-- rows of: (\S+) (\S+) -->\n(.*?)^<!-- /rows -->", _SPAN)
 _MARK = re.compile(r"^<!-- /?(?:results|measured|rows)\b", re.MULTILINE)
 _SOURCE = re.compile(r"Measured with `([^`]+)`; the figures came in with commit `([0-9a-f]{7,40})`")
 _RENDERINGS: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
-    (lambda found: found.get("format") == "medveil-comparison", renderings.comparison),
+    (lambda found: found.get("format") == "medveil-comparison", comparisons.comparison),
+    (lambda found: found.get("format") == "medveil-ablation", comparisons.ablation),
     (lambda found: found.get("format") == "medveil-faults", renderings.faults),
     (lambda found: "engine_over_bare_loop" in found, renderings.bench),
     (lambda found: "overhead" in found, renderings.deployment),
@@ -64,17 +66,28 @@ def write(pages: Iterable[Path]) -> list[Path]:
 
 
 def rendered(source: str) -> str:
-    """The table of one result file, or of all attacks a pattern names."""
+    """The tables of one result file, one part of them, or the table of all attacks a pattern names."""
+    source, _, part = source.partition(" ")
     files = sorted(RESULTS.glob(source))
     if not files:
         raise SystemExit(f"docs/results/{source}: no such file")
     documents = [json.loads(path.read_text()) for path in files]
     if all(each.get("format") == "medveil-attack" for each in documents):
         return renderings.attacks(documents)
+    if part:
+        return _part(documents[0], part, source)
     for fits, render in _RENDERINGS:
         if fits(documents[0]):
             return render(documents[0])
     raise SystemExit(f"docs/results/{source}: is no result this checker knows")
+
+
+def _part(document: dict[str, Any], part: str, source: str) -> str:
+    if part not in comparisons.PARTS or document.get("format") != "medveil-comparison":
+        raise SystemExit(
+            f"docs/results/{source}: has no part '{part}'; a comparison has {', '.join(comparisons.PARTS)}"
+        )
+    return comparisons.PARTS[part](document)
 
 
 def _unsaid(body: str) -> str:
@@ -102,8 +115,10 @@ def _not_rows(other: str, table: str, body: str) -> list[str]:
     source = rendered(table) if source is None and any(RESULTS.glob(table)) else source
     if source is None:
         return [f"{other} has no table {table}"]
-    heads, *rows = _cells(source)
-    own_heads, *own = _cells(body)
+    ((own_heads, *own),) = _tables(body) or [[[]]]
+    tables = _tables(source)
+    # Of several tables that which has all of these columns.
+    heads, *rows = next((each for each in tables if set(own_heads) <= set(each[0])), tables[0])
     missing = [head for head in own_heads if head not in heads]
     if missing:
         return [f"{other}: table {table} has no column {', '.join(missing)}"]
@@ -112,7 +127,12 @@ def _not_rows(other: str, table: str, body: str) -> list[str]:
     return [f"{other}: table {table} has no row {' | '.join(row)}" for row in own if row not in known]
 
 
-def _cells(text: str) -> list[list[str]]:
-    lines = [line.strip().strip("|") for line in text.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")] for line in lines]
-    return [row for row in rows if not all(set(cell) <= {"-", ":"} for cell in row)]
+def _tables(text: str) -> list[list[list[str]]]:
+    """The cells of each table of a text, row by row, its heads first."""
+    made: list[list[list[str]]] = []
+    for block in re.split(r"\n\s*\n", text):
+        lines = [line.strip().strip("|") for line in block.splitlines() if line.startswith("|")]
+        rows = [[cell.strip() for cell in line.split("|")] for line in lines]
+        kept = [row for row in rows if not all(set(cell) <= {"-", ":"} for cell in row)]
+        made += [kept] if kept else []
+    return made
