@@ -97,8 +97,14 @@ def in_words(found: Mapping[str, Any]) -> str:
     for name in SIZES:
         text = f"{found[name]} heads" if name == "heads" else f"{name} {found[name]}"
         sizes.append(text if named.get(name, found[name]) == found[name] else f"{text} (timm: {named[name]})")
-    return (
+    told = (
         f"{found['name']} with {', '.join(sizes)}; patch {found['patch']}, {millions(found['parameters'])} parameters"
+    )
+    if "trained" not in found or "bytes_a_round" not in found:
+        # Of a run of an earlier MedVeil, or of a model that no run trains.
+        return told
+    return (
+        f"{told}, {millions(found['trained'])} trained; {found['bytes_a_round'] / 1e6:.3g} MB each way a round and site"
     )
 
 
