@@ -171,7 +171,8 @@ def _without(row: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.N
 
 
 def _on_grid(row: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return np.rint(row * (_GRID / math.sqrt(int(row @ row)))).astype(np.int64)
+    found: npt.NDArray[np.int64] = np.rint(row * (_GRID / math.sqrt(int(row @ row)))).astype(np.int64)
+    return found
 
 
 def _placed(label: str, rank: int, length: int, like: Tensor) -> Tensor:

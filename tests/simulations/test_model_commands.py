@@ -24,8 +24,9 @@ POLICIES = {
     "alone": ["federation=local-only", "keys.policy=none", "stem.init=public", "stem.train=averaged"],
     "secret": ["keys.policy=per-site", "stem.init=secret", "stem.train=local"],
     "shared": ["keys.policy=shared"],
+    "light": ["train.scope=lora-core", "train.rank=4"],
 }
-EXPORTED = ["default", "plain", "alone"]
+EXPORTED = ["default", "plain", "alone", "light"]
 
 
 @pytest.fixture(scope="module")
