@@ -16,7 +16,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, Par
 from medveil.files import make_folder, read_json, write_text
 from medveil.tied import end_all, run_tied
 from medveil.yaml_core import written_yaml
-from simulations.arms import ARMS, Arm, as_experiment, find_arm
+from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
 from simulations.config import ExperimentConfig
 from simulations.folders import LEFT_S
 from simulations.progress import RunsProgress
@@ -92,9 +92,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     StorageError
         Another process compares into this folder; which one and since when.
     """
-    arms = [find_arm(name) for name in config.compare.arms]
-    if not arms or not config.compare.seeds:
-        raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
+    arms = chosen_arms(config.compare)
     _refuse_minutes(config, arms)
     out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
@@ -106,6 +104,7 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, jobs: int
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     planned = [_Job(arm, seed, out / arm.name / f"seed-{seed}") for seed in config.compare.seeds for arm in arms]
+    _check_scopes(config, arms, out)
     console = plain.stderr_console()
     # Before anything runs: a table is of one data set.
     for told in _refuse_other(config, planned):
@@ -140,6 +139,16 @@ def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:
     if config.train.minutes and pair is not None:
         problem = f"'{pair.name}' equals '{pair.twin}' in theory, and no two runs by train.minutes are equal"
         raise ConfigError(problem, where="train.minutes", cure="train.epochs, or leave one of the arms out")
+
+
+def _check_scopes(config: ExperimentConfig, arms: list[Arm], out: Path) -> None:
+    """Refuse a scope that the model has nothing for before anything is run (ConfigError)."""
+    from simulations.config import make_plan  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.run import check_model  # noqa: PLC0415 - torch loads here
+
+    # A scope is refused for its model, which is the same in every arm.
+    for arm in {each.scope: each for each in arms if each.scope is not None}.values():
+        check_model(make_plan(as_experiment(config, arm, config.compare.seeds[0]), out / arm.name))
 
 
 def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:
@@ -202,4 +211,11 @@ def _is_finished(folder: Path) -> bool:
 
 def _row(arm: Arm, planned: list[_Job]) -> ArmResult:
     runs = [job.folder for job in planned if job.arm is arm and _is_finished(job.folder)]
-    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs, baseline=arm.is_baseline)
+    return ArmResult(
+        name=arm.name, policy=arm.text, twin=arm.twin, runs=runs, baseline=arm.is_baseline, whole=_whole(arm)
+    )
+
+
+def _whole(arm: Arm) -> str | None:
+    """The arm that trains all where this one trains less."""
+    return None if arm.scope in (None, "full") else f"{arm.name.removesuffix(str(arm.scope))}full"

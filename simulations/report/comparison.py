@@ -44,7 +44,9 @@ _HEADS = (
     "public stem AUROC",
     "time",
     "sent by sites",
+    "a site sends a round",
 )
+_FULL = "above training all of it"
 
 
 def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mapping[str, str] | None = None) -> Path:
@@ -95,6 +97,7 @@ def write_comparison(folder: str | Path, rows: list[ArmResult], *, basis: Mappin
         "pairs": [_pair_words(each) for each in arms if each.pair],
         "seeds_of": seeds_of,
         "beside": [(each, each.strongest) for each in arms if each.strongest],
+        "wholes": [(each, each.full) for each in arms if each.full and each.full.equivalence],
         "groups": [(name, own) for name, own in _grouped(arms) if own],
         "has_baselines": any(each.baseline for each in arms),
         "near": near_duplicates(arms),
@@ -147,7 +150,7 @@ def _run_links(folder: Path, each: Measured) -> list[tuple[int, str | None]]:
 
 def _shared(arms: Sequence[Measured]) -> str:
     """The settings that all arms share, as YAML."""
-    first, *others = [_settings(each) for each in arms]
+    first, *others = [_but_scope(_settings(each)) for each in arms]
     same = {
         key: value
         for key, value in first.items()
@@ -156,10 +159,18 @@ def _shared(arms: Sequence[Measured]) -> str:
     return as_yaml(same) if same else ""
 
 
+def _but_scope(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what arms of several scopes differ in."""
+    train = {name: value for name, value in section(settings, "train").items() if name != "scope"}
+    return {**settings, "train": train} if train else settings
+
+
 def _own_settings(each: Measured) -> str:
     """What makes an arm, in a line."""
     settings = _settings(each)
     parts = {key: settings[key] for key in ("federation", "keys", "stem", "cipher") if settings.get(key) is not None}
+    scope = section(settings, "train").get("scope")
+    parts |= {"train.scope": scope} if scope else {}
     return "; ".join(f"{key}: {words.plain(value)}" for key, value in parts.items())
 
 
@@ -205,6 +216,9 @@ def _as_data(each: Measured) -> dict[str, Any]:
         "seconds": each.seconds,
         "bytes_up": each.bytes_up,
         "bytes_down": each.bytes_down,
+        "bytes_up_a_round": each.a_round[0],
+        "bytes_down_a_round": each.a_round[1],
+        "beside_full": _pair_data(each.full) if each.full else None,
         "intervals_note": each.note,
     }
 
@@ -261,6 +275,10 @@ def _flat(each: Measured) -> dict[str, Any]:
     for key in ("wrong_key", "public_stem"):
         row |= {f"{key}_{metric}": value for metric, value in each.thief[key].items()}
     row |= {"seconds": each.seconds, "bytes_up": each.bytes_up, "bytes_down": each.bytes_down}
+    row |= {"bytes_up_a_round": each.a_round[0], "bytes_down_a_round": each.a_round[1]}
+    test = each.full.equivalence if each.full else None
+    row |= {"above_full": test.difference if test else None}
+    row |= {f"above_full_{name}": getattr(test.interval, name) if test else None for name in ("low", "high")}
     return {name: None if isinstance(value, float) and number(value) is None else value for name, value in row.items()}
 
 
@@ -269,7 +287,9 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 
 def _markdown(arms: Sequence[Measured]) -> str:
-    lines = [_cells(_HEADS), _cells(("---", *["---:"] * 5, "---", "---", "---", *["---:"] * 4))]
+    beside = any(each.full for each in arms)
+    rule = ("---", *["---:"] * 5, "---", "---", "---", *["---:"] * 5)
+    lines = [_cells((*_HEADS, _FULL)), _cells((*rule, "---"))] if beside else [_cells(_HEADS), _cells(rule)]
     for each in arms:
         pair = each.pair or Pair("")
         lines.append(
@@ -286,6 +306,8 @@ def _markdown(arms: Sequence[Measured]) -> str:
                     words.score(each.thief["public_stem"]["auroc"]),
                     words.seconds(each.seconds),
                     words.size(each.bytes_up),
+                    words.size(each.a_round[0]),
+                    *([words.above(each.full)] if beside else []),
                 )
             )
         )

@@ -34,6 +34,8 @@ class ArmResult:
         Run folders, one for each seed.
     baseline
         Whether it is no ViT, and no federation: what the others have to beat.
+    whole
+        Name of the arm that trains all of the model where this one trains less, or None.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ArmResult:
     twin: str | None
     runs: list[Path]
     baseline: bool = False
+    whole: str | None = None
 
 
 class Score(NamedTuple):
@@ -85,7 +88,11 @@ class Baseline(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What one arm came to; `beside` pairs it with each baseline, where it is none itself."""
+    """What one arm came to.
+
+    `beside` pairs it with each baseline, where it is none itself; `full` with the arm that trains all of the model; and
+    `a_round` are the bytes of tensors that a site sends and gets in a round of training.
+    """
 
     arm: ArmResult
     seeds: tuple[int, ...]
@@ -103,6 +110,8 @@ class Measured:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     baseline: Baseline | None = None
     beside: tuple[Pair, ...] = ()
+    full: Pair | None = None
+    a_round: tuple[float | None, float | None] = (None, None)
     near: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -164,6 +173,8 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]], baselines: 
         note=resampling_note(sites) if tested else NOT_TESTED,
         folders=tuple((seed, record.folder) for seed, record in own.items()),
         baseline=_baseline(summaries) if row.baseline else None,
+        full=_pair(own, runs[row.whole], row.whole) if row.whole in runs else None,
+        a_round=_bytes_a_round(list(own.values())),
         beside=tuple(_pair(own, runs[name], name, to_beat=True) for name in baselines),
         near={seed: said for seed, record in own.items() if (said := _near(record))},
         curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},
@@ -177,6 +188,12 @@ def _curve(records: list[RunRecord], measure: str) -> list[tuple[int, float]]:
         for round_, value in record.curve("validation", measure, ALL):
             found.setdefault(round_, []).append(value)
     return [(round_, statistics.fmean(values)) for round_, values in sorted(found.items())]
+
+
+def _bytes_a_round(records: list[RunRecord]) -> tuple[float | None, float | None]:
+    """Bytes up and down of one site in one round of training, the mean."""
+    lines = [line for each in records for line in each.metrics if line["phase"] == "train" and line["site"] != ALL]
+    return _mean(line.get("bytes_up") for line in lines), _mean(line.get("bytes_down") for line in lines)
 
 
 def _score(sites: list[Sites], metric: str) -> Score:
