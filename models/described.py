@@ -100,12 +100,12 @@ def in_words(found: Mapping[str, Any]) -> str:
     told = (
         f"{found['name']} with {', '.join(sizes)}; patch {found['patch']}, {millions(found['parameters'])} parameters"
     )
-    if "trained" not in found or "bytes_a_round" not in found:
+    trained, size = found.get("trained"), found.get("bytes_a_round")
+    if not isinstance(trained, int) or not isinstance(size, int):
         # Of a run of an earlier MedVeil, or of a model that no run trains.
         return told
-    return (
-        f"{told}, {millions(found['trained'])} trained; {found['bytes_a_round'] / 1e6:.3g} MB each way a round and site"
-    )
+    traffic = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+    return f"{told}, {millions(trained)} trained; {traffic} each way a round and site"
 
 
 def millions(count: int) -> str:

@@ -91,7 +91,7 @@ def test_a_run_says_what_trains_and_travels(tiny: Tiny, tmp_path: Path) -> None:
             # Ten tensors, each with a header.
             assert told["bytes_a_round"] <= line[way] < told["bytes_a_round"] + 10 * 300
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "178 trained; 0.000712 MB each way a round and site" in page
+    assert "178 trained; 0.712 kB each way a round and site" in page
 
 
 @pytest.mark.parametrize(
