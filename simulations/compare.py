@@ -146,9 +146,15 @@ def _check_scopes(config: ExperimentConfig, arms: list[Arm], out: Path) -> None:
     from simulations.config import make_plan  # noqa: PLC0415 - what reads images takes a while to import
     from simulations.run import check_model  # noqa: PLC0415 - torch loads here
 
-    # A scope is refused for its model, which is the same in every arm.
-    for arm in {each.scope: each for each in arms if each.scope is not None}.values():
-        check_model(make_plan(as_experiment(config, arm, config.compare.seeds[0]), out / arm.name))
+    scoped = [arm for arm in arms if arm.scope is not None]
+    if not scoped:
+        return
+    # A scope is refused for its model, which is the same in every arm; so are the images, which are looked at once.
+    plan = make_plan(as_experiment(config, scoped[0], config.compare.seeds[0]), out / scoped[0].name)
+    for scope in config.compare.scopes:
+        plan.experiment.train.scope = scope
+        plan.experiment.train.check()
+        check_model(plan)
 
 
 def _refuse_other(config: ExperimentConfig, planned: list[_Job]) -> list[str]:
