@@ -10,7 +10,7 @@ import torch
 
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
-from medveil.training import TrainConfig
+from medveil.training import LIGHT, TrainConfig
 from medveil.wire import Tensors, encode, size_in_bytes
 from models.config import ModelConfig
 from models.described import described
@@ -31,6 +31,8 @@ class Initial:
     tensors: Tensors
     hash: str
     described: dict[str, Any]
+    least_norm: float = 0.0
+    """Under a light scope the norm of the whole model, so that a change may be as large as under ``full``."""
 
 
 def initial_model(run: RunConfig) -> Initial:
@@ -45,6 +47,8 @@ def initial_model(run: RunConfig) -> Initial:
     train = from_mapping(TrainConfig, run.train, where="train")
     model = build_vit(config, seed=run.seed)
     sizes = described(model, config)
+    whole = torch.linalg.vector_norm(torch.stack([each.detach().norm() for each in model.parameters()]))
+    least = float(whole) if train.scope in LIGHT else 0.0
     lighten(model, train.scope, train.rank, seed=run.seed)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     # Which schemes a stem can follow is for the sites to say: they have the cipher, and refuse in the preflight.
@@ -55,7 +59,7 @@ def initial_model(run: RunConfig) -> Initial:
     own = dict(model.named_parameters())
     sizes["trained"] = sum(own[name].numel() for name in trainable(model, policy, train.scope))
     sizes["bytes_a_round"] = size_in_bytes(encode(plain, run.wire))
-    return Initial(plain, model_hash(model), sizes)
+    return Initial(plain, model_hash(model), sizes, least)
 
 
 def device_name() -> str:

@@ -111,6 +111,16 @@ def test_every_strategy_wire_and_stem_takes_it(tiny: Tiny, tmp_path: Path, scope
     np.testing.assert_allclose(answers.sum(1), 1, rtol=1e-5)
 
 
+def test_cores_that_begin_at_zero_may_learn(tiny: Tiny, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    settings = ("rounds=1", "train.scope=lora-core", f"train.rank={RANK}", "train.lr=0.05", "train.epochs=4")
+    assert not run_experiment(tiny(*settings), out, progress=False).partial, "no update is left out as too large"
+    plan = make_plan(tiny(*settings), tmp_path)
+    assert initial_model(plan.run).least_norm > 5
+    plan.run.train["scope"] = "full"
+    assert initial_model(plan.run).least_norm == 0
+
+
 def test_a_light_run_goes_on(tiny: Tiny, tmp_path: Path) -> None:
     out, settings = tmp_path / "run", ("train.scope=lora-core", f"train.rank={RANK}", "train.state=kept")
     run_experiment(tiny("rounds=1", *settings), out, progress=False)
