@@ -25,6 +25,7 @@ from medveil.errors import DataError, StorageError
 from medveil.log import logger
 from medveil.versions import medveil_version
 from medveil.wire import Tensors
+from models.light import plain_tensors
 from models.travel import tensors
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     started = time.monotonic()
     site.images.basis.hold()
     model = model_after(site, round_, incoming)
-    whole = tensors(model, model.state_dict()) if site.setup.keep_model else {}
+    whole = plain_tensors(model) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
     probabilities = predicted(site, model, "test")
     groups = site.source.group_names(part.ids)

@@ -62,6 +62,9 @@ class Checked(Strategy):
         How much each site weighs.
     wire, kind, packed
         As in `medveil.contract.RunConfig`.
+    least_norm
+        Norm the model is taken to have at least where a change is measured by it: most of what a light scope sends
+        begins at zero.
 
     Attributes
     ----------
@@ -79,7 +82,9 @@ class Checked(Strategy):
         wire: str = "fp32",
         kind: str = "weights",
         packed: bool = False,
+        least_norm: float = _SMALLEST_NORM,
     ) -> None:
+        self._least_norm = max(least_norm, _SMALLEST_NORM)
         self.inner, self.config, self.sites = inner, config, dict(sites)
         self.weights = weights
         self.wire, self.kind, self.packed = wire, kind, packed
@@ -246,7 +251,7 @@ class Checked(Strategy):
             return
         if id(base) not in self._norms:
             self._norms[id(base)] = _norm(base)
-        limit = most * max(self._norms[id(base)], _SMALLEST_NORM)
+        limit = most * max(self._norms[id(base)], self._least_norm)
         if norm > limit:
             of = f"{most:g} times the model's ({limit:.3g}; server.max_change)"
             raise FederationError(f"the update's norm is {norm:.3g}, above {of}")

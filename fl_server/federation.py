@@ -142,6 +142,7 @@ class Federation:
             wire=self.config.wire,
             kind=self.config.kind,
             packed=self.config.packed,
+            least_norm=initial.least_norm,
         )
         self._recorder.validated_apart = self._validates_apart
         self._start(initial, strategy)

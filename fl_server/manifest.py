@@ -58,7 +58,12 @@ _SHAPE = {
     "process?": ({"pid?": int, "began?": str}, None),
     "phase?": ({"kind": str, "round": int, "sites": [str]}, None),
     "model?": (
-        {"name": str, **dict.fromkeys(("width", "depth", "heads", "patch", "parameters"), int), "named": {str: int}},
+        {
+            "name": str,
+            **dict.fromkeys(("width", "depth", "heads", "patch", "parameters"), int),
+            **dict.fromkeys(("trained?", "bytes_a_round?"), int),
+            "named": {str: int},
+        },
         None,
     ),
     "run_config": {"rounds": int},

@@ -63,7 +63,8 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, and what fits small data to `model` and `train`; a run of version 2 has none of it.
+    `predict`, and what fits small data to `model` and `train`, the light scopes with their `rank` too; a run of version
+    2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})

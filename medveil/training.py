@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
@@ -13,6 +14,12 @@ OPTIMIZERS = ("adamw", "sgd", "muon")
 CLASS_WEIGHTS = ("none", "balanced")
 AUGMENTS = ("none", "light", "medium", "strong")
 PRECISIONS = ("auto", "fp32", "bf16", "fp64")
+BIAS, BIAS_NORM, CORE = LIGHT = ("bias", "bias-norm", "lora-core")
+SCOPES = ("full", "head", *LIGHT)
+MOST_RANK = 256
+_LAST = re.compile(r"last-[1-9][0-9]{0,3}-blocks?")
+_TWO_FACTORS = re.compile(r"((q|ada|rs)?lora|dora)([-_ ]?r?[0-9]+)?", re.IGNORECASE)
+"""Names of LoRA with both factors trained, and of its kin."""
 
 
 @dataclass
@@ -26,7 +33,14 @@ class TrainConfig:
             "none."
         },
     )
-    scope: str = field(default="full", metadata={"help": "What trains: full, head or last-N-blocks (last-2-blocks)."})
+    scope: str = field(
+        default="full",
+        metadata={
+            "help": "What trains and travels, beside the head: full, head, last-N-blocks (last-2-blocks), bias, "
+            "bias-norm or lora-core."
+        },
+    )
+    rank: int = field(default=16, metadata={"help": "Rows and columns of lora-core's trained matrix in each layer."})
     epochs: int = field(default=1, metadata={"help": "Local epochs a round."})
     minutes: float = field(
         default=0.0,
@@ -98,6 +112,7 @@ class TrainConfig:
             A value is out of its range or not one of the names offered.
         """
         _one_of(self.recipe, tuple(RECIPES), "recipe", where)
+        self._check_scope(where)
         _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
         _one_of(self.augment, AUGMENTS, "augment", where)
         _one_of(self.state, STATES, "state", where)
@@ -117,6 +132,16 @@ class TrainConfig:
             raise ConfigError("'layer_decay' is out of its range", where=where, cure="above 0, at most 1")
         if not 0 <= self.patch_dropout_steps <= 1:
             raise ConfigError("'patch_dropout_steps' is out of its range", where=where, cure="0 to 1")
+
+    def _check_scope(self, where: str) -> None:
+        if _TWO_FACTORS.fullmatch(self.scope.strip()):
+            problem = "'scope' is LoRA, whose two trained factors a mean gets wrong: mean(B A) is not mean(B) mean(A)"
+            cure = "lora-core, which trains what lies between two fixed factors; or bias-norm, or bias"
+            raise ConfigError(problem, where=where, cure=cure)
+        if not _LAST.fullmatch(self.scope):
+            _one_of(self.scope, (*SCOPES, "last-2-blocks"), "scope", where)
+        if not 1 <= self.rank <= MOST_RANK:
+            raise ConfigError("'rank' is out of its range", where=where, cure=f"1 to {MOST_RANK}")
 
     def _check_minutes(self, where: str) -> None:
         if not 0 <= self.minutes <= MOST_MINUTES:

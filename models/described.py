@@ -97,9 +97,15 @@ def in_words(found: Mapping[str, Any]) -> str:
     for name in SIZES:
         text = f"{found[name]} heads" if name == "heads" else f"{name} {found[name]}"
         sizes.append(text if named.get(name, found[name]) == found[name] else f"{text} (timm: {named[name]})")
-    return (
+    told = (
         f"{found['name']} with {', '.join(sizes)}; patch {found['patch']}, {millions(found['parameters'])} parameters"
     )
+    trained, size = found.get("trained"), found.get("bytes_a_round")
+    if not isinstance(trained, int) or not isinstance(size, int):
+        # Of a run of an earlier MedVeil, or of a model that no run trains.
+        return told
+    traffic = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+    return f"{told}, {millions(trained)} trained; {traffic} each way a round and site"
 
 
 def millions(count: int) -> str:

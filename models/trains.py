@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from medveil.errors import ConfigError
-from medveil.training import TrainConfig
+from medveil.training import LIGHT, TrainConfig
 from models.patches import how_many_stay
 from models.policy import Policy
-from models.stem import block_matrices
+from models.stem import block_matrices, trunk_names
 from models.travel import trainable
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def check_training(model: VisionTransformer, policy: Policy, train: TrainConfig,
     Parameters
     ----------
     model
-        The model, with storage or without.
+        The model, made as its scope wants it (`models.light.lighten`), with storage or without.
     policy, train
         Of the run.
     where
@@ -34,10 +34,13 @@ def check_training(model: VisionTransformer, policy: Policy, train: TrainConfig,
     """
     _check_patches(model.patch_embed.num_patches, train, where)
     names = set(trainable(model, policy, train.scope))
+    if train.scope in LIGHT and not names.intersection(trunk_names(model)):
+        problem = f"'scope' is {train.scope}, and the trunk of this model has no such parameters"
+        raise ConfigError(problem, where=where, cure="bias-norm, lora-core, head or full")
     matrices = block_matrices({name: p for name, p in model.named_parameters() if name in names})
     if train.optimizer == "muon" and not matrices:
-        problem = "'optimizer' is muon, which trains matrices of blocks, and 'scope' trains no block"
-        raise ConfigError(problem, where=where, cure="adamw, or a scope with blocks: full, last-2-blocks")
+        problem = "'optimizer' is muon, which trains matrices of blocks, and 'scope' trains no block's matrices"
+        raise ConfigError(problem, where=where, cure="adamw, or a scope with them: full, last-2-blocks, lora-core")
 
 
 def _check_patches(patches: int, train: TrainConfig, where: str) -> None:

@@ -10,10 +10,15 @@ full           all of it trains and travels           trains, travels  trains, h
 last-n-blocks  last n blocks, norms and pooling       fixed, home      trains, home  fixed, home
                after them train and travel
 head           fixed, home                            fixed, home      trains, home  fixed, home
+bias           its biases train and travel            fixed, home      trains, home  fixed, home
+bias-norm      as bias, with weights of norms and     fixed, home      trains, home  fixed, home
+               layer scale
+lora-core      a core in each linear layer of the     fixed, home      trains, home  fixed, home
+               blocks trains and travels
 =============  =====================================  ===============  ============  ===========
 
-The head trains and travels in every scope. What is fixed stays at its public start, which every site builds from the
-same configuration, so it need not travel.
+The last three are `models.light`'s. The head trains and travels in every scope. What is fixed stays at its public
+start, which every site builds from the same configuration, so it need not travel.
 """
 
 from __future__ import annotations
@@ -26,14 +31,17 @@ import torch
 from torch import Tensor
 
 from medveil.errors import ConfigError, FederationError
+from medveil.training import BIAS, BIAS_NORM, CORE
+from models.light import bias_names, core_names, scale_names
 from models.policy import Policy
 from models.stem import head_names, stem_names, trunk_names
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-_LAST = re.compile(r"last-([1-9][0-9]*)-blocks?")
+_LAST = re.compile(r"last-([1-9][0-9]{0,3})-blocks?")
 _AFTER_BLOCKS = ("norm.", "attn_pool.", "fc_norm.")
+_PARTS = {BIAS: (bias_names,), BIAS_NORM: (bias_names, scale_names), CORE: (core_names,)}
 
 
 def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:
@@ -42,11 +50,11 @@ def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str
     Parameters
     ----------
     model
-        A model of `models.vit.build_vit`.
+        A model of `models.vit.build_vit`, made as its scope wants it (`models.light.lighten`).
     policy
         The key and stem policy.
     scope
-        ``"full"``, ``"head"`` or ``"last-n-blocks"`` with a number, for example ``"last-2-blocks"``.
+        One of the table's, with a number for n: ``"last-2-blocks"``.
 
     Raises
     ------
@@ -145,14 +153,19 @@ def _trunk(model: VisionTransformer, scope: str) -> list[str]:
         return names
     if scope == "head":
         return []
+    if scope in _PARTS:
+        chosen = {name for part in _PARTS[scope] for name in part(model)}
+        return [name for name in names if name in chosen]
     found = _LAST.fullmatch(scope)
     if found is None:
-        raise ConfigError(f"is '{scope}'", where="train.scope", cure="full, head, or for example last-2-blocks")
+        raise ConfigError(
+            f"is '{scope}'", where="train.scope", cure=f"full, head, {', '.join(_PARTS)}, or for example last-2-blocks"
+        )
     count, depth = int(found.group(1)), len(model.blocks)
     if count > depth:
         raise ConfigError(f"is '{scope}'", where="train.scope", cure=f"the model has {depth} blocks")
-    chosen = tuple(f"blocks.{index}." for index in range(depth - count, depth))
-    return [name for name in names if name.startswith((*chosen, *_AFTER_BLOCKS))]
+    last = tuple(f"blocks.{index}." for index in range(depth - count, depth))
+    return [name for name in names if name.startswith((*last, *_AFTER_BLOCKS))]
 
 
 def _ordered(model: VisionTransformer, names: Iterable[str]) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medveil.errors import ConfigError
 from simulations.baselines.names import BASELINES, TEXTS
-from simulations.config import ExperimentConfig
+from simulations.config import CompareConfig, ExperimentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class Arm:
         federated, local-only or centralised, or one of the baselines.
     twin
         Name of the arm on plaintext that it equals in theory.
+    scope
+        What of the model trains (``train.scope``), or None for the experiment's own.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Arm:
     scheme: str | None = None
     federation: str = "federated"
     twin: str | None = None
+    scope: str | None = None
 
     @property
     def is_baseline(self) -> bool:
@@ -114,6 +117,30 @@ def find_arm(name: str) -> Arm:
     raise ConfigError(f"no arm is called '{name}'", where="compare.arms", cure=cure)
 
 
+def chosen_arms(config: CompareConfig) -> list[Arm]:
+    """The arms that a comparison names, each under every scope it names; baselines have none.
+
+    Raises
+    ------
+    ConfigError
+        There is no such arm, nothing to compare, or a scope or seed stands twice.
+    """
+    arms = [find_arm(name) for name in config.arms]
+    if not arms or not config.seeds:
+        raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
+    if len(set(config.scopes)) < len(config.scopes):
+        raise ConfigError("names a scope twice", where="compare.scopes", cure="each once")
+    if not config.scopes:
+        return arms
+    scoped = [_under(arm, scope) for arm in arms if not arm.is_baseline for scope in config.scopes]
+    return [*scoped, *(arm for arm in arms if arm.is_baseline)]
+
+
+def _under(arm: Arm, scope: str) -> Arm:
+    twin = None if arm.twin is None else f"{arm.twin}-{scope}"
+    return replace(arm, name=f"{arm.name}-{scope}", text=f"{arm.text}; trains {scope}", twin=twin, scope=scope)
+
+
 def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConfig:
     """The experiment of one arm and seed; `base` is not changed."""
     made = copy.deepcopy(base)
@@ -122,6 +149,8 @@ def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConf
     made.keys.policy = arm.keys
     made.stem.init, made.stem.train = arm.init, arm.train
     made.federation = arm.federation
+    if arm.scope is not None:
+        made.train.scope = arm.scope
     if arm.scheme is not None:
         made.cipher.scheme, made.cipher.negate = arm.scheme, False
     if arm.federation == "centralised":

@@ -9,7 +9,7 @@ from medveil import plain
 from medveil.claims import claimed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, read_json
-from simulations.arms import ARMS, Arm, as_experiment, find_arm
+from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
 from simulations.config import ExperimentConfig
 from simulations.folders import LEFT_S
 from simulations.report.comparison import ArmResult, write_comparison
@@ -71,9 +71,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
     StorageError
         Another process compares into this folder; which one and since when.
     """
-    arms = [find_arm(name) for name in config.compare.arms]
-    if not arms or not config.compare.seeds:
-        raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")
+    arms = chosen_arms(config.compare)
     _refuse_minutes(config, arms)
     out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
@@ -93,6 +91,7 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, at_once: 
     }
     # All arms of a seed before the next seed: a comparison that is looked at early has pairs.
     jobs = [own[place] for place in range(len(config.compare.seeds)) for own in planned.values()]
+    _check_scopes(config, arms, out)
     console = plain.stderr_console()
     from simulations.standing import Comparable, common  # noqa: PLC0415 - what reads images takes a while to import
 
@@ -125,6 +124,29 @@ def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:
         raise ConfigError(problem, where="train.minutes", cure="train.epochs, or leave one of the arms out")
 
 
+def _check_scopes(config: ExperimentConfig, arms: list[Arm], out: Path) -> None:
+    """Refuse a scope that the model has nothing for before anything is run (ConfigError)."""
+    from simulations.config import make_plan  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.run import check_model  # noqa: PLC0415 - torch loads here
+
+    scoped = [arm for arm in arms if arm.scope is not None]
+    if not scoped:
+        return
+    # A scope is refused for its model, which is the same in every arm; so are the images, which are looked at once.
+    plan = make_plan(as_experiment(config, scoped[0], config.compare.seeds[0]), out / scoped[0].name)
+    for scope in config.compare.scopes:
+        plan.experiment.train.scope = scope
+        plan.experiment.train.check()
+        check_model(plan)
+
+
 def _row(arm: Arm, jobs: list[Job]) -> ArmResult:
     runs = [job.folder for job in jobs]
-    return ArmResult(name=arm.name, policy=arm.text, twin=arm.twin, runs=runs, baseline=arm.is_baseline)
+    return ArmResult(
+        name=arm.name, policy=arm.text, twin=arm.twin, runs=runs, baseline=arm.is_baseline, whole=_whole(arm)
+    )
+
+
+def _whole(arm: Arm) -> str | None:
+    """The arm that trains all where this one trains less."""
+    return None if arm.scope in (None, "full") else f"{arm.name.removesuffix(str(arm.scope))}full"

@@ -46,6 +46,10 @@ class CompareConfig:
         metadata={"help": "Arms by name; see 'medveil-sim compare --list'."},
     )
     seeds: list[int] = field(default_factory=lambda: [0], metadata={"help": "Seeds; arms of one seed are paired."})
+    scopes: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Values of train.scope that each arm is run with, baselines apart; none: the experiment's."},
+    )
 
 
 def _own_sites() -> ServerConfig:

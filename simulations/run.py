@@ -181,13 +181,15 @@ def check_model(plan: Plan) -> None:
         check_baseline(plan)
         return
     from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
+    from models.light import lighten  # noqa: PLC0415
     from models.policy import Policy  # noqa: PLC0415
     from models.sizes import skeleton  # noqa: PLC0415
     from models.trains import check_training  # noqa: PLC0415
 
-    run = plan.run
+    run, train = plan.run, plan.experiment.train
     model = skeleton(from_mapping(ModelConfig, run.model, where="model"))
-    check_training(model, Policy(run.keys, run.stem_init, run.stem_train), plan.experiment.train)
+    lighten(model, train.scope, train.rank, seed=run.seed)
+    check_training(model, Policy(run.keys, run.stem_init, run.stem_train), train)
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:

@@ -23,7 +23,7 @@ from fl_server.summary import read_summary
 from medveil.config import from_mapping
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.wire import Tensors
-from models.travel import tensors
+from models.light import plain_tensors
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan
 from simulations.run import MANIFEST, read_manifest
@@ -131,7 +131,7 @@ def _made(config: ExperimentConfig, run: Path, uuid: str, index: int, checkpoint
         metrics |= leaving.measured(name, part.labels, said[name])
     metrics |= leaving.majority(parts["test"].labels)
     facts: dict[str, Any] = facts_of(site, checkpoint.round, metrics, said)
-    made = KeptModel(tensors(model, model.state_dict()), {**facts, "simulated_sites": plan.sites.sites})
+    made = KeptModel(plain_tensors(model), {**facts, "simulated_sites": plan.sites.sites})
     keep(site.setup.folder / MODELS, site.setup.key, made)
     return made
 

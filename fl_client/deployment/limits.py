@@ -20,8 +20,9 @@ from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.predicting import PredictConfig
-from medveil.training import TrainConfig
+from medveil.training import MOST_RANK, TrainConfig
 from models.config import ModelConfig
+from models.light import lighten
 from models.policy import POLICIES, Policy
 from models.sizes import Shape, least_shape, shape_of, skeleton, training_bytes
 from models.trains import check_training
@@ -44,6 +45,7 @@ _LARGEST = {
     "model.heads": 128,
     "train.epochs": 1000,
     "train.batch_size": 65536,
+    "train.rank": MOST_RANK,
     "image_size": 2048,
     "stem_warmup": 1000,
     "cipher.block": 256,
@@ -218,7 +220,7 @@ def _check_sizes(asked: _Asked) -> None:
         raise ConfigError("'channels' is not supported", where=_WHERE, cure="1 or 3")
     found = {
         **{f"model.{name}": getattr(model, name) for name in ("image_size", "patch", "width", "depth", "heads")},
-        **{f"train.{name}": getattr(train, name) for name in ("epochs", "batch_size")},
+        **{f"train.{name}": getattr(train, name) for name in ("epochs", "batch_size", "rank")},
         "image_size": run.image_size,
         "stem_warmup": run.stem_warmup,
         "cipher.block": asked.cipher.block,
@@ -256,18 +258,27 @@ def _check_memory(asked: _Asked, shape: Shape, limits: LimitsConfig) -> None:
 def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
     """Judge the model as it would be: it has every layer here, and no storage."""
     policy = Policy(asked.run.keys, asked.run.stem_init, asked.run.stem_train)
+    train, where = asked.train, f"{_WHERE}, train"
     try:
         model = skeleton(asked.model)
-        names = travelling(model, policy, asked.train.scope)
     except (ConfigError, FormatError) as error:
-        # Its words hold what the server sent, and timm's own.
-        field = error.where if error.where in _MODEL_FIELDS else "model, train.scope"
-        raise ConfigError("describes no model that can be built", where=f"{_WHERE}, {field}") from None
-    check_training(model, policy, asked.train, where=f"{_WHERE}, train")
+        raise _unbuilt(error) from None
+    lighten(model, train.scope, train.rank, seed=asked.run.seed, where=where)
+    try:
+        names = travelling(model, policy, train.scope)
+    except (ConfigError, FormatError) as error:
+        raise _unbuilt(error) from None
+    check_training(model, policy, train, where=where)
     _check_memory(asked, shape_of(model), limits)
     tensors = model.state_dict()
     count = sum(tensors[name].numel() for name in names)
     check_bytes(2 * count * _BYTES[asked.run.wire], limits)
+
+
+def _unbuilt(error: ConfigError | FormatError) -> ConfigError:
+    """The same without its words, which hold what the server sent, and timm's own."""
+    field = error.where if error.where in _MODEL_FIELDS else "model, train.scope"
+    return ConfigError("describes no model that can be built", where=f"{_WHERE}, {field}")
 
 
 def _padded(size: int, block: int) -> int:

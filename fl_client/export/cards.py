@@ -20,6 +20,7 @@ from fl_client.export.cells import text as _text
 from fl_client.export.described import otherwise_of, preparation_of
 from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
+from medveil.training import CORE
 from models.policy import Policy
 
 FEWEST_SHOWN = 10
@@ -333,8 +334,12 @@ def _optimiser(train: Mapping[str, Any]) -> str:
     more = [f"{name.replace('_', ' ')} {train[name]}" for name, off in _OFF.items() if train.get(name, off) != off]
     return (
         f"{train['optimizer']}, rate {train['lr']:g}, weight decay {train['weight_decay']:g}, batch "
-        f"{train['batch_size']}, {train['epochs']} epoch(s) a round, scope {train['scope']}{_and(more)}"
+        f"{train['batch_size']}, {train['epochs']} epoch(s) a round, scope {train['scope']}{_rank(train)}{_and(more)}"
     )
+
+
+def _rank(train: Mapping[str, Any]) -> str:
+    return f" of rank {train['rank']}" if train["scope"] == CORE else ""
 
 
 def _split(split: Mapping[str, Any]) -> str:

@@ -105,10 +105,12 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
 
 def _check_training(file: RunFile, policy: Policy) -> None:
     """Refuse what the model has nothing for: every site would."""
-    from models.sizes import skeleton  # noqa: PLC0415 - torch and timm load here
+    from models.light import lighten  # noqa: PLC0415 - torch and timm load here
+    from models.sizes import skeleton  # noqa: PLC0415
     from models.trains import check_training  # noqa: PLC0415
 
-    check_training(skeleton(file.model), policy, file.train)
+    model = lighten(skeleton(file.model), file.train.scope, file.train.rank, seed=file.seed)
+    check_training(model, policy, file.train)
 
 
 def _refuse_no_classes(file: RunFile) -> None:

@@ -27,7 +27,9 @@ _HEADS = (
     "processor time",
     "parameters",
     "sent by sites",
+    "a site sends a round",
 )
+_FULL = "above training all of it"
 
 
 def as_data(each: Measured) -> dict[str, Any]:
@@ -52,6 +54,7 @@ def as_data(each: Measured) -> dict[str, Any]:
         "cpu_seconds": {"training": costs.training, "all": costs.cpu},
         "parameters": costs.parameters,
         "bytes_a_round_and_site": {"up": costs.up, "down": costs.down},
+        "beside_full": _pair_data(each.full) if each.full else None,
         "intervals_note": each.note,
     }
 
@@ -112,6 +115,10 @@ def _flat(each: Measured) -> dict[str, Any]:
     for key in ("wrong_key", "public_stem"):
         row |= {f"{key}_{metric}": value for metric, value in each.thief[key].items()}
     row |= {"seconds": each.seconds, "bytes_up": each.bytes_up, "bytes_down": each.bytes_down}
+    row |= {"bytes_up_a_round": each.costs.up, "bytes_down_a_round": each.costs.down}
+    test = each.full.equivalence if each.full else None
+    row |= {"above_full": test.difference if test else None}
+    row |= {f"above_full_{name}": getattr(test.wide, name) if test else None for name in ("low", "high")}
     return {name: None if isinstance(value, float) and number(value) is None else value for name, value in row.items()}
 
 
@@ -123,7 +130,9 @@ def as_sheet(arms: Sequence[Measured]) -> str:
 
 def as_markdown(arms: Sequence[Measured]) -> str:
     """The tables of a comparison, and what is told below them."""
-    lines = [_cells(_HEADS), _cells(("---", *["---:"] * 5, "---", "---", "---", *["---:"] * 6))]
+    beside = any(each.full for each in arms)
+    rule = ("---", *["---:"] * 5, "---", "---", "---", *["---:"] * 7)
+    lines = [_cells((*_HEADS, _FULL)), _cells((*rule, "---"))] if beside else [_cells(_HEADS), _cells(rule)]
     for each in arms:
         pair = each.pair or Pair("")
         lines.append(
@@ -142,6 +151,8 @@ def as_markdown(arms: Sequence[Measured]) -> str:
                     words.seconds(each.costs.cpu),
                     _whole(each.costs.parameters),
                     words.size(each.bytes_up),
+                    words.size(each.costs.up),
+                    *([words.above(each.full)] if beside else []),
                 )
             )
         )

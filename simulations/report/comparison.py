@@ -87,6 +87,7 @@ def write_comparison(
         "pairs": [_pair_words(each) for each in arms if each.pair],
         "seeds_of": seeds_of,
         "beside": [(each, pair) for each in arms for pair in each.beside],
+        "wholes": [(each, each.full) for each in arms if each.full and each.full.equivalence],
         "groups": [(name, own) for name, own in _grouped(arms) if own],
         "has_processor_time": any(each.costs.cpu is not None for each in arms),
         "has_baselines": any(each.baseline for each in arms),
@@ -131,7 +132,7 @@ def _run_links(folder: Path, each: Measured) -> list[tuple[int, str | None]]:
 
 def _shared(arms: Sequence[Measured]) -> str:
     """The settings that all arms share, as YAML."""
-    first, *others = [_settings(each) for each in arms]
+    first, *others = [_but_scope(_settings(each)) for each in arms]
     same = {
         key: value
         for key, value in first.items()
@@ -140,10 +141,18 @@ def _shared(arms: Sequence[Measured]) -> str:
     return as_yaml(same) if same else ""
 
 
+def _but_scope(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without what arms of several scopes differ in."""
+    train = {name: value for name, value in section(settings, "train").items() if name != "scope"}
+    return {**settings, "train": train} if train else settings
+
+
 def _own_settings(each: Measured) -> str:
     """What makes an arm, in a line."""
     settings = _settings(each)
     parts = {key: settings[key] for key in ("federation", "keys", "stem", "cipher") if settings.get(key) is not None}
+    scope = section(settings, "train").get("scope")
+    parts |= {"train.scope": scope} if scope else {}
     return "; ".join(f"{key}: {words.plain(value)}" for key, value in parts.items())
 
 

@@ -34,6 +34,8 @@ class ArmResult:
         Run folders, one for each seed.
     baseline
         Whether it is no ViT, and no federation: what the others have to beat.
+    whole
+        Name of the arm that trains all of the model where this one trains less, or None.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ArmResult:
     twin: str | None
     runs: list[Path]
     baseline: bool = False
+    whole: str | None = None
 
 
 class Score(NamedTuple):
@@ -100,7 +103,10 @@ class Costs(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """What one arm came to; `beside` pairs it with each baseline, where it is none itself."""
+    """What one arm came to.
+
+    `beside` pairs it with each baseline, where it is none itself; `full` with the arm that trains all of the model.
+    """
 
     arm: ArmResult
     seeds: tuple[int, ...]
@@ -118,6 +124,7 @@ class Measured:
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     baseline: Baseline | None = None
     beside: tuple[Pair, ...] = ()
+    full: Pair | None = None
     near: dict[int, str] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
 
@@ -181,6 +188,7 @@ def _measured(row: ArmResult, runs: dict[str, dict[int, RunRecord]], baselines: 
         folders=tuple((seed, record.folder) for seed, record in own.items()),
         baseline=_baseline(summaries) if row.baseline else None,
         beside=tuple(_pair(own, runs[name], name) for name in baselines),
+        full=_pair(own, runs[row.whole], row.whole) if row.whole in runs else None,
         near={seed: said for seed, record in own.items() if (said := _near(record))},
         costs=_costs(list(own.values())),
         curves={measure: _curve(list(own.values()), measure) for measure in ("loss", "accuracy", "auroc")},

@@ -249,6 +249,15 @@ def test_what_training_remembers_sizes_it_too() -> None:
     ("changes", "says"),
     [
         (changed("train", optimizer="muon", scope="head"), "'optimizer' is muon, .* 'scope' trains no block"),
+        (changed("train", scope="lora"), r"'scope' is LoRA, .* mean\(B A\) is not mean\(B\) mean\(A\)"),
+        (changed("train", scope="stem"), "'scope' is not known; one of full, head, bias"),
+        (changed("train", scope="lora-core", rank=10**9), "'rank' is out of its range; 1 to 256"),
+        (changed("train", scope="lora-core", rank=255), "run config, train: 'rank' is not 1 to "),
+        (
+            {**changed("train", scope="bias"), **changed("model", name="aimv2_large_patch14_224")},
+            "'scope' is bias, and the trunk of this model has no such parameters",
+        ),
+        (changed("train", scope="last-99-blocks"), "model, train.scope: describes no model that can be built"),
         (changed("train", ema=1.0), "'ema' is out of its range"),
         (changed("train", patch_dropout=1.0), "'patch_dropout' is out of its range"),
         (changed("train", minutes=1e9), "'minutes' is out of its range"),

@@ -136,7 +136,7 @@ def test_muon_has_the_matrices_of_blocks_and_adamw_the_rest() -> None:
 
 def test_muon_without_a_block_to_train_is_refused_in_one_line() -> None:
     config = replace(SMALL, optimizer="muon", scope="head")
-    with pytest.raises(ConfigError, match=r"trains no block; adamw, or a scope with blocks"):
+    with pytest.raises(ConfigError, match=r"trains no block's matrices; adamw, or a scope with them"):
         check_training(vit(), OWN, config)
     check_training(vit(), OWN, replace(config, scope="last-1-blocks"))
 

@@ -107,6 +107,8 @@ def test_no_file_makes_a_simulated_site(consortium: Consortium) -> None:
         ("sites=4", "expects 4 sites, 3 are admitted"),
         ("sites=1", "policy.least_sites asks for 2"),
         ("train.optimizer=muon train.scope=head", "'scope' trains no block"),
+        ("train.scope=lora", "mean(B A) is not mean(B) mean(A)"),
+        ("train.scope=lora-core train.rank=255", "'rank' is not 1 to "),
         ("predict.views=0", "'views' is out of its range"),
         ("model.init=other", "model.init: is 'other'"),
         ("keys.policy=shared stem.init=adapted stem.train=averaged", "publishes the key"),

@@ -24,8 +24,9 @@ POLICIES = {
     "alone": ["federation=local-only", "keys.policy=none", "stem.init=public", "stem.train=averaged"],
     "secret": ["keys.policy=per-site", "stem.init=secret", "stem.train=local"],
     "shared": ["keys.policy=shared"],
+    "light": ["train.scope=lora-core", "train.rank=4"],
 }
-EXPORTED = ["default", "plain", "alone"]
+EXPORTED = ["default", "plain", "alone", "light"]
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +79,11 @@ def test_an_export_answers_as_the_run_it_came_of(
     assert "as the server promised" not in card
 
 
+@pytest.mark.parametrize("policy", ["default", "light"])
 def test_the_lines_of_its_card_load_it_in_timm(
-    runs: dict[str, Path], asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Path], asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
 ) -> None:
-    assert main(["export", str(runs["default"]), str(tmp_path / "model"), "--site", "site-2"]) == 0
+    assert main(["export", str(runs[policy]), str(tmp_path / "model"), "--site", "site-2"]) == 0
     wanted = predicted(tmp_path / "model", asked, tmp_path / "export.csv")
     (lines,) = re.findall(r"```python\n(.*?)```", (tmp_path / "model" / "MODEL_CARD.md").read_text(), re.DOTALL)
     assert len(lines.splitlines()) == 3
@@ -92,11 +94,13 @@ def test_the_lines_of_its_card_load_it_in_timm(
     np.testing.assert_allclose(names["p"].detach().numpy(), wanted, atol=2e-6)
 
 
+@pytest.mark.parametrize(("policy", "scope"), [("plain", "full"), ("light", "lora-core")])
 def test_an_export_begins_another_run_by_its_folder(
-    runs: dict[str, Path], tmp_path: Path, tiny_settings: list[str]
+    runs: dict[str, Path], tmp_path: Path, tiny_settings: list[str], policy: str, scope: str
 ) -> None:
-    assert main(["export", str(runs["plain"]), str(tmp_path / "warm")]) == 0
+    assert main(["export", str(runs[policy]), str(tmp_path / "warm")]) == 0
     still = ["rounds=1", "train.lr=1e-12", "keys.policy=none", f"model.pretrained={tmp_path / 'warm'}"]
+    still.append(f"train.scope={scope}")
     run_experiment(load_config(ExperimentConfig, None, [*tiny_settings, *still]), tmp_path / "next", progress=False)
     assert main(["export", str(tmp_path / "next"), str(tmp_path / "after")]) == 0
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("warm", "after"))
