@@ -36,6 +36,7 @@ from crypto.reading.dicom_frames import StoredFrames
 from crypto.reading.dicom_objects import class_of, instance_of, refuse
 from crypto.reading.dicom_samples import LARGEST_SIDE, Frame, Samples, describe_samples
 from crypto.reading.dicom_shown import Showing
+from crypto.reading.dicom_values import tag_of
 from medveil.errors import ConfigError, DataError
 from medveil.files import new_file
 
@@ -127,7 +128,9 @@ def _normal(opened: OpenFile) -> Dataset:
     if not opened.transfer_syntax.is_little_endian:
         swap_words(dataset)
     name_representations(dataset)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = class_of(dataset), instance_of(dataset)
+    # Anew, and not the value of an element that may have come with any VR.
+    for keyword, uid in (("SOPClassUID", class_of(dataset)), ("SOPInstanceUID", instance_of(dataset))):
+        dataset.add_new(tag_of(keyword), "UI", uid)
     return decode(encode(dataset))
 
 
