@@ -21,7 +21,7 @@ from crypto.dicom.authentic import canonical
 from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
 from crypto.dicom.clock import Clock
 from crypto.dicom.derived import conceal
-from crypto.dicom.elements import Elements, decode, encode, name_representations, swap_words
+from crypto.dicom.elements import Elements, decode, encode, name_representations, right_representations, swap_words
 from crypto.dicom.private import associated, find_header, header_element, pack, reserve
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
@@ -243,6 +243,7 @@ def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
 
 def _deidentify(work: _Work, dataset: Dataset, signs: list[str]) -> None:
     recipe = work.recipe
+    right_representations(dataset)
     done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset, signs=signs)
     say_identity(dataset, recipe.identity)
     work.report.removed += done.removed
