@@ -103,6 +103,9 @@ def _check(arms: dict[str, ExperimentConfig], out: Path) -> None:
         try:
             check_model(make_plan(experiment, out / _folder(name)))
         except ConfigError as error:
+            if name == AS_IT_IS:
+                # Of the experiment itself: no switch has a part in it.
+                raise
             told = f"with switch '{name}' {error.problem}"
             raise ConfigError(told, where=error.where, cure=error.cure or "leave the switch out: --switch") from error
 

@@ -116,3 +116,13 @@ def test_what_cannot_be_is_one_line_before_anything_is_run(
         assert not list((tmp_path / "a").rglob(MANIFEST)), "a run was begun"
     assert main(["ablate", "--list"]) == 0
     assert "patch dropout  train.patch_dropout=0.5" in capsys.readouterr().out
+
+
+def test_what_is_wrong_with_the_experiment_itself_is_no_switchs_doing(tiny_settings: list[str], tmp_path: Path) -> None:
+    config = base(tiny_settings)
+    config.train.minutes, config.train.epochs = 1.0, 3
+    with pytest.raises(ConfigError) as refused:
+        ablate(config, tmp_path / "ablation", switches=["muon"])
+    assert "as it is" not in str(refused.value)
+    assert "switch" not in str(refused.value)
+    assert "'minutes' and 'epochs' are both set" in str(refused.value)

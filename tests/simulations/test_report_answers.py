@@ -143,7 +143,7 @@ def test_drop_outs_and_resumes_are_shown(make_run: MakeRun) -> None:
     manifest |= {"left_out": gone, "resumed": ["2026-01-02T03:05:00+00:00"] * 2, "went_on": "resuming after round 3"}
     (run / "manifest.json").write_text(json.dumps(manifest))
     text = visible(write_report(run))
-    assert "taken up again 2 times: 2026-01-02 03:05 UTC and 2026-01-02 03:05 UTC" in text
+    assert "taken up again 2 times: 2026-01-02 03:05:00 UTC and 2026-01-02 03:05:00 UTC" in text
     assert "4 rounds went on without a site" in text
     assert "clinic-a 1 to 3, 7 4 no reply &lt;b&gt;" in text
     assert "resumed 2 times" in text
