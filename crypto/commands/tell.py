@@ -174,17 +174,17 @@ def tell_reasons(title: str, reasons: Sequence[Reason], total: int) -> None:
     width = min(_WIDTH, max((len(name) for name, _ in listed), default=0))
     for name, text in listed:
         _note(f"  {name:<{width}}  {text}")
-    more = total - sum(reason.count for reason in reasons)
+    more = total - sum(reason.files for reason in reasons)
     if more > 0:
         _note(f"  ... and {more} more")
 
 
 def _named(reason: Reason) -> Iterator[tuple[str, str]]:
-    if reason.count == len(reason.names):
+    if reason.files == len(reason.names):
         yield from ((shown(name), reason.text) for name in reason.names)
         return
     first = ", ".join(shown(name, most=_WIDTH) for name in reason.names)
-    yield f"{reason.count} files", f"{reason.text} ({first} and {reason.count - len(reason.names)} more)"
+    yield f"{reason.files} files", f"{reason.text} ({first} and {reason.files - len(reason.names)} more)"
 
 
 def print_json(values: dict[str, Any]) -> None:

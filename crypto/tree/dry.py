@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crypto.files.registry import Examines, kind_named
 from crypto.keyring import Keyring
@@ -74,8 +74,8 @@ def forecast(plan: Plan, keys: Keyring) -> Forecast:
             sizes[todo.kind] += todo.size
         failed, skipped = (list(index.said(sort, TABLE_ROWS)) for sort in (FAILED, SKIPPED))
         reasons = {sort: list(index.reasons(sort, TABLE_ROWS)) for sort in (FAILED, SKIPPED)}
-    said = {"failed": failed, "skipped": skipped, "mixed": forms.said(), "reasons": reasons}
-    return Forecast(files=files, sizes=sizes, summary=summary, **said)
+    said = Forecast(files=files, sizes=sizes, summary=summary, mixed=forms.said(), reasons=reasons)
+    return replace(said, failed=failed, skipped=skipped)
 
 
 def _recall(earlier: Earlier, index: Index) -> None:

@@ -25,10 +25,10 @@ CREATE TABLE said (sort TEXT, name BLOB, text TEXT, PRIMARY KEY (sort, name, tex
 
 
 class Reason(NamedTuple):
-    """What is said in the same words of `count` files, of which the first by name are named."""
+    """What is said in the same words of so many files, of which the first by name are named."""
 
     text: str
-    count: int
+    files: int
     names: tuple[str, ...]
 
 

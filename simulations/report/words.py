@@ -212,7 +212,7 @@ def _how(run: RunRecord) -> str:
 
 
 def _without_a_key(run: RunRecord) -> str:
-    """What a run knows of images that it hid under no key of its own: a server does not know where sites have theirs."""
+    """What a run knows of images that it hid under no key of its own; a server does not know how sites have theirs."""
     if section(run.experiment, "data").get("source") == "hidden":
         return "on images that another party had hidden"
     return "on images that were not hidden" if run.experiment else "on images that no key of this run hid"
