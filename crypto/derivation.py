@@ -6,10 +6,12 @@ derive one cipher. Changing any of it makes stored ciphertexts unreadable and ne
 A subkey is HKDF-SHA256 (RFC 5869; the secret as key material, no salt, 32 bytes) with these fields as `info`, each as
 its length in bytes (u16, big-endian) and its bytes:
 
-=  ====================================================================================
-1  ``medveil``, ``1``, purpose, scheme, then ``name=value`` of each parameter by its name
-2  ``medveil``, ``2``, use, purpose, scheme, then ``name=value`` of each parameter by its name
-=  ====================================================================================
+=======  ====================================================================================
+version  fields
+=======  ====================================================================================
+1        ``medveil``, ``1``, purpose, scheme, then ``name=value`` of each parameter by its name
+2        ``medveil``, ``2``, use, purpose, scheme, then ``name=value`` of each parameter by its name
+=======  ====================================================================================
 
 Derivation 2 is for what hides images (the purposes rho, pi, neg, pad and nonce), with what is hidden as its use, so
 that one permutation no longer serves a training file, an archive and a site's store. Everything else of a key (its

@@ -93,25 +93,23 @@ class Recorder:
             return
         self.metrics[reply.site] = metrics
         main, validation = _REPORTED[kind]
-        measured = measures_of(metrics, main)
+        # First what was measured first: the model that came in, and then what training made of it.
+        if validation is not None and has_phase(metrics, validation) and not (kind == "train" and self.validated_apart):
+            of_round = round_ - 1 if kind == "train" else round_
+            self._write(
+                line(round_=of_round, site=reply.site, phase=validation, measures=measures_of(metrics, validation))
+            )
         self._write(
             line(
                 round_=round_,
                 site=reply.site,
                 phase=main,
-                measures=measured,
+                measures=measures_of(metrics, main),
                 seconds=metrics.get(SECONDS),
                 bytes_up=up,
                 bytes_down=down,
             )
         )
-        if kind == "train" and self.validated_apart:
-            return
-        if validation is not None and has_phase(metrics, validation):
-            of_round = round_ - 1 if kind == "train" else round_
-            self._write(
-                line(round_=of_round, site=reply.site, phase=validation, measures=measures_of(metrics, validation))
-            )
 
     def close(self, *, seconds: float, leaving_out: Iterable[str] = ()) -> dict[str, Line]:
         """Write the lines of all sites together.

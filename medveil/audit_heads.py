@@ -16,6 +16,7 @@ from typing import Any
 from medveil.audit import ANSWERED, ASKED, REFUSED, Head, Record, canonical, plain
 from medveil.errors import ConfigError, FormatError, SignatureError
 from medveil.files import check_format, read_json, write_json
+from medveil.fingerprints import plain_fingerprint
 from medveil.signing import Signed, SigningKey, fingerprint, verified
 
 FORMAT = "medveil-heads"
@@ -77,7 +78,7 @@ class Heads:
         """A sentence on how far the file can be trusted."""
         if self.signed_by is None:
             return f"the heads kept by {self.kept_by} are not signed: whoever passed the file on could have changed it"
-        return f"the heads kept by {self.kept_by} are signed by its key {self.signed_by}"
+        return f"the heads kept by {self.kept_by} are signed by its key {plain_fingerprint(self.signed_by)}"
 
 
 def save_heads(path: Path, kept: Kept, *, kept_by: str, key: SigningKey) -> None:

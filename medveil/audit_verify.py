@@ -10,6 +10,7 @@ from typing import Any
 from medveil.audit import ANSWERED, ASKED, RECOVERED, ZERO, Head, Record, check_opening, parsed
 from medveil.errors import ConfigError, StorageError
 from medveil.files import locked, read_bytes
+from medveil.times import moment
 
 _SHOWN = 10
 
@@ -58,7 +59,7 @@ class Verified:
         """The same for people."""
         found = self.as_data()
         state = "whole" if self.whole else "NOT whole"
-        between = f", {found['first']} to {found['last']}" if self.records else ""
+        between = f", {moment(str(found['first']))} to {moment(str(found['last']))}" if self.records else ""
         lines = [f"{self.path}: {state}, {found['records']} records{between}"]
         lines += self.problems[:_SHOWN]
         if len(self.problems) > _SHOWN:

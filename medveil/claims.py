@@ -17,6 +17,7 @@ from pathlib import Path
 from medveil.bounded import word
 from medveil.errors import StorageError
 from medveil.files import make_folder, private, storage_error
+from medveil.times import moment
 
 _POLL_S = 0.1
 _MOST_BYTES = 200
@@ -76,7 +77,8 @@ def _take(handle: int, lock: Path, *, seconds: float, cure: str, patient: bool) 
             time.sleep(_POLL_S)
             continue
         pid = claimant if claimant in holders else next(iter(holders), None)
-        named = " ".join(["another process", *([str(pid)] if pid else []), *([f"since {since}"] if since else [])])
+        begun = f"since {moment(since)}" if since else ""
+        named = " ".join(filter(None, ["another process", str(pid) if pid else "", begun]))
         raise StorageError(
             f"is in use by {named}", where=lock.with_suffix(""), cure=cure.format(pid=pid or "its process id")
         )

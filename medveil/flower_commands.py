@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -227,6 +227,8 @@ def _trusted(authority: Path | None) -> ssl.SSLContext | bool:
 
 
 def _time(text: str) -> str:
-    from flwr.supercore.date import isoformat8601_utc  # noqa: PLC0415
-
-    return isoformat8601_utc(datetime.fromisoformat(text)).replace("T", " ") if text else ""
+    """A moment of Flower's as we keep ours; Flower's own are UTC, and do not always say so."""
+    if not text:
+        return ""
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC).isoformat(timespec="seconds")

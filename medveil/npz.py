@@ -6,6 +6,7 @@ are read first, compared with each other and with this machine's memory, and onl
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -23,7 +24,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from medveil.errors import DataError
+from medveil.errors import DataError, StorageError
+from medveil.files import storage_error
 from medveil.plain import shown
 
 _MOST_MEMBERS = 256
@@ -35,7 +37,6 @@ _PATH = re.compile(r"[A-Za-z0-9_./-]{1,200}")
 _ENCRYPTED = 0x1
 _READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGED = (
-    OSError,
     ValueError,
     EOFError,
     KeyError,
@@ -187,6 +188,11 @@ def _own_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError("no such file", where=path, cure="set data.path to an .npz file") from None
+    except OSError as error:
+        # zipfile seeks to where a damaged directory says; anything else is the disk's.
+        if error.errno != errno.EINVAL:
+            raise StorageError(storage_error(error, path, "read the file").problem, where=path) from error
+        raise DataError("cannot be read as npz: its directory is damaged", where=path, cure=_CURE) from error
     except _DAMAGED as error:
         raise DataError(f"cannot be read as npz: {_said(error)}", where=path, cure=_CURE) from error
 

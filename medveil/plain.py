@@ -89,6 +89,17 @@ def parted(text: str, *, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
+def parted_lines(text: str, *, width: int | None = None) -> str:
+    """Each of several lines as `parted` makes it."""
+    return "\n".join(parted(line, width=width) for line in text.split("\n"))
+
+
+def tell_lines(text: str, *, error: bool = False) -> None:
+    """Print sentences and tables that we made ourselves, as `tell_block` does; a terminal gets them parted."""
+    stream = sys.stderr if error else sys.stdout
+    tell_block(parted_lines(text) if stream.isatty() else text, error=error)
+
+
 def tell_block(text: str, *, error: bool = False, end: str = "\n") -> None:
     """Print lines that we made ourselves; a text of others' among them went through `shown` before."""
     _print(shown_lines(text), error=error, end=end)

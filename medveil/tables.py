@@ -8,17 +8,20 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 from medveil.plain import shown
+from medveil.times import moment
 
 _GAP = "  "
 _NARROWEST = 24
 """A last column of fewer characters than this is no column to read words in."""
+_MOMENTS = frozenset({"since", "last seen", "last_seen", "submitted", "kept", "made"})
+"""Heads of columns that hold moments."""
 
 
 def plain_table(rows: Sequence[Mapping[str, str]], *, width: int | None = None) -> str:
     """Rows of equal keys under their heads, in columns; control characters of others' texts are shown, not obeyed.
 
     Where that is wider than the terminal, the last column goes on below itself, parted between words; where that is not
-    enough, a row becomes a sentence.
+    enough, a row becomes a sentence. Columns of moments show them as `medveil.times.moment` does.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ def plain_table(rows: Sequence[Mapping[str, str]], *, width: int | None = None) 
         Columns of the terminal; None: those of the terminal that is written to, without limit where it is none.
     """
     heads = list(rows[0])
-    lines = [heads, *([shown(row[head]) for head in heads] for row in rows)]
+    lines = [heads, *([_cell(head, row[head]) for head in heads] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     most = _terminal() if width is None else width
     before = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
@@ -37,6 +40,10 @@ def plain_table(rows: Sequence[Mapping[str, str]], *, width: int | None = None) 
     if most - before >= _NARROWEST:
         return "\n".join(_below_itself(line, widths, most - before) for line in lines)
     return "\n".join(_sentence(heads, line, most) for line in lines[1:])
+
+
+def _cell(head: str, text: str) -> str:
+    return shown(moment(text) if head in _MOMENTS else text)
 
 
 def _terminal() -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_json, tell_lines
 
 if TYPE_CHECKING:
     from simulations.config import ExperimentConfig
@@ -93,7 +93,7 @@ def _told(done: Finished, arguments: argparse.Namespace) -> int:
     from simulations.left_out import as_text  # noqa: PLC0415
 
     if done.left_out:
-        tell_block(as_text(done.left_out), error=True)
+        tell_lines(as_text(done.left_out), error=True)
     if arguments.json:
         tell_json(done.summary)
     else:

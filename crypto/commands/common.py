@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from crypto.passphrase import CREDENTIAL, VARIABLE, read_passphrase
 from medveil.plain import tell, tell_json
+from medveil.times import moment
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -33,7 +34,8 @@ def show(values: dict[str, Any], *, as_json: bool) -> None:
         tell_json(values)
         return
     for name, value in values.items():
-        lines = (value or ["none"]) if isinstance(value, list) else [value]
+        said = moment(value) if name == "created" else value
+        lines = (said or ["none"]) if isinstance(said, list) else [said]
         for line in lines:
             tell(f"{name if line is lines[0] else '':<12} {line}")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from crypto.files.header import HiddenHeader
 from crypto.files.recipe import ARCHIVE, TRAINING
 from crypto.tree.dry import Forecast
+from crypto.tree.index import FAILED, SKIPPED, WARNED, Reason
 from crypto.tree.paths import REPORT
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result
@@ -35,7 +36,8 @@ def tell_result(plan: Plan, result: Result, *, as_json: bool) -> None:
     size = f"{summary.frames} images, {_bytes(summary.bytes_read)}"
     seconds = summary.as_json()["seconds"]
     rate = summary.as_json()["files_per_second"]
-    tell(f"{done}: {summary.done} files, {size} in {seconds:.1f} s ({rate:.0f} files/s)")
+    pace = f"{rate:.0f}" if rate >= 1 else f"{rate:.1f}"
+    tell(f"{done}: {summary.done} files, {size} in {seconds:.1f} s ({pace} files/s)")
     if summary.already:
         tell(f"done before: {summary.already} files")
     if summary.kinds:
@@ -47,8 +49,8 @@ def tell_result(plan: Plan, result: Result, *, as_json: bool) -> None:
     recoded = summary.kinds["jpeg"] + summary.kinds["bmp"]
     if plan.recipe is not None and recoded:
         _note(RECODED.format(recoded))
-    tell_rows("look at", result.warned, result.warnings)
-    tell_rows("failed", result.failed, summary.failed)
+    tell_reasons("look at", result.reasons.get(WARNED, []), result.warnings)
+    tell_reasons("failed", result.reasons.get(FAILED, []), summary.failed)
 
 
 def tell_forecast(plan: Plan, found: Forecast, *, as_json: bool) -> None:
@@ -75,8 +77,8 @@ def tell_forecast(plan: Plan, found: Forecast, *, as_json: bool) -> None:
         tell(f"would pass over, not images: {found.summary.skipped}")
     if found.mixed:
         tell(f"look at: {found.mixed}")
-    tell_rows("would pass over", found.skipped, found.summary.skipped)
-    tell_rows("would fail", found.failed, found.summary.failed)
+    tell_reasons("would pass over", found.reasons.get(SKIPPED, []), found.summary.skipped)
+    tell_reasons("would fail", found.reasons.get(FAILED, []), found.summary.failed)
 
 
 def tell_check(root: Path, result: Result, *, as_json: bool) -> None:
@@ -86,7 +88,7 @@ def tell_check(root: Path, result: Result, *, as_json: bool) -> None:
         print_json({"action": "verify", **counts, "failures": _rows(result.failed)})
         return
     tell(f"whole: {result.summary.done} files, as {root} was written")
-    tell_rows("failed", result.failed, result.summary.failed)
+    tell_reasons("failed", result.reasons.get(FAILED, []), result.summary.failed)
 
 
 def tell_header(file: str, header: HiddenHeader, identity: tuple[str, str] | None, *, as_json: bool) -> None:
@@ -153,17 +155,36 @@ def tell_values(values: dict[str, Any]) -> None:
         tell(f"{name:<12} {value}")
 
 
-def tell_rows(title: str, rows: Iterable[tuple[str, str]], total: int) -> None:
-    """Print a table of files and what is said of them on stderr; nothing where there are none."""
-    listed = [(shown(name), text) for name, text in rows]
+def tell_reasons(title: str, reasons: Sequence[Reason], total: int) -> None:
+    """Print what is said of which files on stderr: a row a file, or a row for all of whom the same is said.
+
+    Parameters
+    ----------
+    title
+        What it is a table of.
+    reasons
+        As `crypto.tree.index.Index.reasons` has them.
+    total
+        How many rows the report has; nothing is printed where there are none.
+    """
     if not total:
         return
     _note(f"{title}: {total}")
+    listed = [row for reason in reasons for row in _named(reason)]
     width = min(_WIDTH, max((len(name) for name, _ in listed), default=0))
     for name, text in listed:
         _note(f"  {name:<{width}}  {text}")
-    if total > len(listed):
-        _note(f"  ... and {total - len(listed)} more")
+    more = total - sum(reason.files for reason in reasons)
+    if more > 0:
+        _note(f"  ... and {more} more")
+
+
+def _named(reason: Reason) -> Iterator[tuple[str, str]]:
+    if reason.files == len(reason.names):
+        yield from ((shown(name), reason.text) for name in reason.names)
+        return
+    first = ", ".join(shown(name, most=_WIDTH) for name in reason.names)
+    yield f"{reason.files} files", f"{reason.text} ({first} and {reason.files - len(reason.names)} more)"
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ Hiding and showing put data sets together from such pieces, so that what is rest
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable
 from typing import Any
@@ -15,15 +16,23 @@ from pydicom.dataelem import RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import data_element_generator, read_dataset
 from pydicom.filewriter import write_dataset
+from pydicom.valuerep import DSfloat
 
+from crypto.deid.actions import compatible, standard_vr
 from crypto.dicom.authentic import vr_of
 from crypto.dicom.walk import datasets, tags
-from crypto.reading.dicom_values import numbers
+from crypto.reading.dicom_values import numbers, tag_of, texts
+from medveil.errors import DataError
 
 Elements = dict[int, bytes]
 """Top-level tag to the whole encoded element, header included."""
 
 PIXEL_DATA = 0x7FE00010
+_OF_PIXELS = (
+    *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "NumberOfFrames", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape"),
+)
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 
 
@@ -85,6 +94,34 @@ def name_representations(dataset: Dataset) -> None:
                 vr, value = _representation(element, signed=signed), element.value or b""
                 each[tag] = element._replace(VR=vr, value=value, is_implicit_VR=False)
         each.set_original_encoding(False, True, each.original_character_set)
+
+
+def right_representations(dataset: Dataset) -> None:
+    """Write attributes that say what pixels are, and how they are shown, anew where they came with another VR.
+
+    The reader takes their values whatever their VR is, and de-identification removes what has a wrong one: without this
+    an archive would be shown otherwise than the file was, or not at all. What has no value of its kind stays.
+    """
+    signed = numbers(dataset, "PixelRepresentation") == [1]
+    for each in datasets(dataset):
+        for keyword in _OF_PIXELS:
+            tag = tag_of(keyword)
+            # pydicom gives an unknown one (UN) that of its dictionary by itself.
+            found = str(each.get_item(tag, keep_deferred=True).VR) if tag in each else "UN"
+            expected = standard_vr(tag) or ""
+            if found != "UN" and not compatible(found, expected):
+                with contextlib.suppress(DataError):
+                    each.add_new(tag, *_as_meant(each, keyword, expected, signed=signed))
+
+
+def _as_meant(dataset: Dataset, keyword: str, vr: str, *, signed: bool) -> tuple[str, Any]:
+    if vr == "CS":
+        return vr, texts(dataset, keyword)
+    found = numbers(dataset, keyword, signed=signed)
+    if vr == "DS":
+        return vr, ["" if value is None else DSfloat(value, auto_format=True) for value in found]
+    whole = [int(value) for value in found if value is not None]
+    return "SS" if " or " in vr and min(whole, default=0) < 0 else vr.partition(" ")[0], whole
 
 
 def _representation(element: RawDataElement, *, signed: bool) -> str:

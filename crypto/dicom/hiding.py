@@ -21,7 +21,7 @@ from crypto.dicom.authentic import canonical
 from crypto.dicom.ciphering import cipher_of, from_cipher, in_batches, to_cipher, widened
 from crypto.dicom.clock import Clock
 from crypto.dicom.derived import conceal
-from crypto.dicom.elements import Elements, decode, encode, name_representations, swap_words
+from crypto.dicom.elements import Elements, decode, encode, name_representations, right_representations, swap_words
 from crypto.dicom.private import associated, find_header, header_element, pack, reserve
 from crypto.dicom.training import describe_training
 from crypto.dicom.writing import NativeFile, check_length
@@ -36,6 +36,7 @@ from crypto.reading.dicom_frames import StoredFrames
 from crypto.reading.dicom_objects import class_of, instance_of, refuse
 from crypto.reading.dicom_samples import LARGEST_SIDE, Frame, Samples, describe_samples
 from crypto.reading.dicom_shown import Showing
+from crypto.reading.dicom_values import tag_of
 from medveil.errors import ConfigError, DataError
 from medveil.files import new_file
 
@@ -127,7 +128,9 @@ def _normal(opened: OpenFile) -> Dataset:
     if not opened.transfer_syntax.is_little_endian:
         swap_words(dataset)
     name_representations(dataset)
-    dataset.SOPClassUID, dataset.SOPInstanceUID = class_of(dataset), instance_of(dataset)
+    # Anew, and not the value of an element that may have come with any VR.
+    for keyword, uid in (("SOPClassUID", class_of(dataset)), ("SOPInstanceUID", instance_of(dataset))):
+        dataset.add_new(tag_of(keyword), "UI", uid)
     return decode(encode(dataset))
 
 
@@ -240,6 +243,7 @@ def _hidden_instance(instance: str, recipe: Recipe, key: SiteKey) -> str:
 
 def _deidentify(work: _Work, dataset: Dataset, signs: list[str]) -> None:
     recipe = work.recipe
+    right_representations(dataset)
     done = Deidentifier(work.key, keep=recipe.keep, safe_private=recipe.safe_private).apply(dataset, signs=signs)
     say_identity(dataset, recipe.identity)
     work.report.removed += done.removed

@@ -60,6 +60,7 @@ _REPORT = re.compile(
     re.IGNORECASE,
 )
 """What scanners call the screens of text that they send beside their images; the second, secondary captures alone."""
+_A_UID = re.compile("[0-9.]{1,64}")
 _TITLES = ("SeriesDescription", "ImageType")
 _MORE_TITLES = ("ProtocolName", "ImageComments", "DocumentTitle", "AcquisitionProtocolDescription")
 
@@ -99,8 +100,12 @@ def refuse(opened: OpenFile) -> None:
 
 
 def class_of(dataset: Dataset) -> str:
-    """The SOP class UID, or that of the file meta information, or an empty text."""
-    return text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID")
+    """The SOP class UID, or that of the file meta information; an empty text where neither is a UID.
+
+    A value whose length is damaged holds what stands behind it, names of patients among it: no such text goes further.
+    """
+    found = (text(dataset, "SOPClassUID"), text(dataset.file_meta, "MediaStorageSOPClassUID"))
+    return next((each for each in found if _A_UID.fullmatch(each)), "")
 
 
 def instance_of(dataset: Dataset) -> str:

@@ -116,6 +116,7 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
     chunks: list[Chunk] = []
     compressed: list[bytes] = []
     held = packed = 0
+    whole = True
     while True:
         name, length = _next_chunk(stream, size, path)
         if name == "IEND":
@@ -125,7 +126,9 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
             if packed > most:
                 raise DataError("has more pixel data than its size explains", where=path)
             if pixels:
-                compressed.append(_chunk_data(stream, name, length, path))
+                data, fits = _data_and_sum(stream, name, length)
+                compressed.append(data)
+                whole = whole and fits
             else:
                 stream.seek(length + 4, os.SEEK_CUR)
             continue
@@ -135,6 +138,9 @@ def _read(stream: BinaryIO, size: int, path: Path, *, pixels: bool) -> Png:
     if not packed:
         raise DataError("has no pixels", where=path)
     more = _chunk_data(stream, name, length, path)
+    if not whole:
+        # Last, so that a file is refused in the same words where its pixels were left on the disk at first.
+        raise _no_sum("IDAT", path)
     return Png(
         width=made.width,
         height=made.height,
@@ -183,10 +189,19 @@ def _next_chunk(stream: BinaryIO, size: int, path: Path) -> tuple[str, int]:
 
 
 def _chunk_data(stream: BinaryIO, name: str, length: int, path: Path) -> bytes:
-    data = stream.read(length)
-    if stream.read(4) != zlib.crc32(data, zlib.crc32(name.encode("ascii"))).to_bytes(4, "big"):
-        raise DataError(f"is damaged: the checksum of its chunk {name} does not fit", where=path)
+    data, fits = _data_and_sum(stream, name, length)
+    if not fits:
+        raise _no_sum(name, path)
     return data
+
+
+def _data_and_sum(stream: BinaryIO, name: str, length: int) -> tuple[bytes, bool]:
+    data = stream.read(length)
+    return data, stream.read(4) == zlib.crc32(data, zlib.crc32(name.encode("ascii"))).to_bytes(4, "big")
+
+
+def _no_sum(name: str, path: Path) -> DataError:
+    return DataError(f"is damaged: the checksum of its chunk {name} does not fit", where=path)
 
 
 def _check_chunk(name: str, held: int, path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from crypto.files.registry import Examines, kind_named
 from crypto.keyring import Keyring
 from crypto.tree.decide import Decider
 from crypto.tree.earlier import Earlier
 from crypto.tree.forms import Forms
-from crypto.tree.index import FAILED, SKIPPED, Index
+from crypto.tree.index import FAILED, SKIPPED, Index, Reason
 from crypto.tree.journal import VOID
 from crypto.tree.paths import WORK, check_apart
 from crypto.tree.place import JOURNAL
@@ -45,6 +45,7 @@ class Forecast:
     failed: list[tuple[str, str]] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     mixed: str = ""
+    reasons: dict[str, list[Reason]] = field(default_factory=dict)
 
 
 def forecast(plan: Plan, keys: Keyring) -> Forecast:
@@ -72,7 +73,9 @@ def forecast(plan: Plan, keys: Keyring) -> Forecast:
             files[todo.kind] += 1
             sizes[todo.kind] += todo.size
         failed, skipped = (list(index.said(sort, TABLE_ROWS)) for sort in (FAILED, SKIPPED))
-    return Forecast(files=files, sizes=sizes, summary=summary, failed=failed, skipped=skipped, mixed=forms.said())
+        reasons = {sort: list(index.reasons(sort, TABLE_ROWS)) for sort in (FAILED, SKIPPED)}
+    said = Forecast(files=files, sizes=sizes, summary=summary, mixed=forms.said(), reasons=reasons)
+    return replace(said, failed=failed, skipped=skipped)
 
 
 def _recall(earlier: Earlier, index: Index) -> None:

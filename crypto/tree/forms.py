@@ -61,9 +61,13 @@ class Forms:
         """What a person should know; empty where all files have one form."""
         if len({*self._now, *self._before}) < len(_NAMES):
             return ""
-        counted = " and ".join(f"{self._now[channels]} files in {name}" for channels, name in _NAMES.items())
+        counted = " and ".join(f"{_files(self._now[channels])} in {name}" for channels, name in _NAMES.items())
         before = ", beside those of earlier runs" if self._before else ""
         return (
             f"grey and colour images are mixed, and each is hidden as it is: {counted}{before}; one model reads one "
             "form alone: hide them into an empty folder with --channels 3 (or 1)"
         )
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from types import TracebackType
+from typing import NamedTuple
 
 from crypto.tree.paths import folded
 from crypto.tree.records import Marks, Record, parse_record, record_line
@@ -13,12 +14,22 @@ from medveil.errors import IntegrityError
 from medveil.plain import shown
 
 FAILED, SKIPPED, WARNED = "failed", "skipped", "warned"
+MOST_NAMED = 3
+"""Files of one reason that are named, before the rest is counted."""
 
 _TABLES = """
 CREATE TABLE done (target BLOB PRIMARY KEY, digest TEXT, line BLOB, seen INTEGER DEFAULT 0) WITHOUT ROWID;
 CREATE TABLE taken (folded BLOB PRIMARY KEY, target BLOB, source BLOB) WITHOUT ROWID;
 CREATE TABLE said (sort TEXT, name BLOB, text TEXT, PRIMARY KEY (sort, name, text)) WITHOUT ROWID;
 """
+
+
+class Reason(NamedTuple):
+    """What is said in the same words of so many files, of which the first by name are named."""
+
+    text: str
+    files: int
+    names: tuple[str, ...]
 
 
 class Index:
@@ -113,6 +124,14 @@ class Index:
         rows = self._base.execute("SELECT name, text FROM said WHERE sort = ? ORDER BY name LIMIT ?", (sort, most))
         for name, text in rows:
             yield os.fsdecode(name), text
+
+    def reasons(self, sort: str, most: int) -> Iterator[Reason]:
+        """What was noted of one sort, each reason once; sorted by the first name that has it."""
+        asked = "SELECT text, COUNT(*) FROM said WHERE sort = ? GROUP BY text ORDER BY MIN(name), text LIMIT ?"
+        for text, count in self._base.execute(asked, (sort, most)).fetchall():
+            named = "SELECT name FROM said WHERE sort = ? AND text = ? ORDER BY name LIMIT ?"
+            names = self._base.execute(named, (sort, text, MOST_NAMED))
+            yield Reason(text, count, tuple(os.fsdecode(name) for (name,) in names))
 
     def how_often(self, sort: str) -> int:
         """How many things were noted of one sort."""

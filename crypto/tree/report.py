@@ -14,7 +14,6 @@ from crypto.tree.index import FAILED, SKIPPED, WARNED, Index
 from crypto.tree.records import Record
 from crypto.tree.tasks import Outcome
 from medveil.files import new_file
-from medveil.plain import shown
 
 FORMAT = "medveil-report"
 VERSION = 1
@@ -125,13 +124,3 @@ def _write_list(stream: BinaryIO, name: str, rows: Iterator[tuple[str, str]]) ->
         stream.write(between + b"    " + line.encode("ascii"))
         between = b",\n"
     stream.write(b"\n  ]" if between == b",\n" else b"]")
-
-
-def table(index: Index, *, sort: str, total: int) -> Iterator[str]:
-    """Lines of a table of files and what is said of them, cut after `TABLE_ROWS`."""
-    rows = [(shown(name), text) for name, text in index.said(sort, TABLE_ROWS)]
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, text in rows:
-        yield f"  {name:<{min(width, 60)}}  {text}"
-    if total > len(rows):
-        yield f"  ... and {total - len(rows)} more"

@@ -23,7 +23,7 @@ from crypto.keyring import Keyring
 from crypto.tree.decide import Decider
 from crypto.tree.earlier import Earlier
 from crypto.tree.forms import Forms
-from crypto.tree.index import FAILED, WARNED, Index
+from crypto.tree.index import FAILED, WARNED, Index, Reason
 from crypto.tree.journal import VOID, Journal
 from crypto.tree.manifest import read_manifest, write_manifest
 from crypto.tree.paths import MANIFEST, REPORT, check_apart, folders_above
@@ -59,12 +59,15 @@ class Result:
         How many things a person should look at.
     failed, warned
         The first rows of what failed and of what to look at, as (name, what is said of it); the report has all.
+    reasons
+        By sort of row (`crypto.tree.index`), what is said of all of them, each reason once.
     """
 
     summary: Summary
     warnings: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     warned: list[tuple[str, str]] = field(default_factory=list)
+    reasons: dict[str, list[Reason]] = field(default_factory=dict)
 
 
 def run_tree(plan: Plan, keys: Keyring, *, crew: MakeCrew = Workers, console: Console | None = None) -> Result:
@@ -130,7 +133,8 @@ class _Run:
         self._place.clear()
         failed, warned = (list(self._index.said(sort, TABLE_ROWS)) for sort in (FAILED, WARNED))
         warnings = self._index.how_often(WARNED)
-        return Result(summary=self._summary, warnings=warnings, failed=failed, warned=warned)
+        reasons = {sort: list(self._index.reasons(sort, TABLE_ROWS)) for sort in (FAILED, WARNED)}
+        return Result(summary=self._summary, warnings=warnings, failed=failed, warned=warned, reasons=reasons)
 
     def _remember(self) -> None:
         """Take up the records of earlier runs; with `force`, forget those of other settings."""

@@ -68,7 +68,8 @@ def verify_tree(
                     check.take(outcome)
                 progress.show()
         check.settle()
-        return Result(summary=check.summary, failed=list(index.said(FAILED, TABLE_ROWS)))
+        reasons = {FAILED: list(index.reasons(FAILED, TABLE_ROWS))}
+        return Result(summary=check.summary, failed=list(index.said(FAILED, TABLE_ROWS)), reasons=reasons)
 
 
 class _Check:

@@ -6,6 +6,7 @@ from typing import Any
 
 from docsite.generated import GENERATED
 from docsite.places import ELSEWHERE, ROOT, for_site
+from docsite.whole import keep_whole
 from mkdocs.structure.files import File, Files
 
 
@@ -21,3 +22,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Make links that are right in the repository right on the site."""
     return for_site(markdown, page.file.src_uri)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Keep options and names with hyphens on one line."""
+    return keep_whole(html)

@@ -11,6 +11,7 @@ from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
+from medveil.times import moment
 
 if TYPE_CHECKING:
     from fl_client.deployment.check import Point
@@ -174,7 +175,7 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         most = files.config.limits.most_runs
         for digest, each in approvals.all().items():
             here = "  the MedVeil installed here" if digest == own else ""
-            tell(f"{digest}  {each.at}  {len(each.runs)} of {most} runs{here}")
+            tell(f"{digest}  {moment(each.at)}  {len(each.runs)} of {most} runs{here}")
         tell(f"the MedVeil installed here is {own}")
         return EXIT_OK
     digest = arguments.hash.lower()

@@ -10,6 +10,7 @@ from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site
 from medveil.cli import add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
+from medveil.times import moment
 
 if TYPE_CHECKING:
     from fl_client.deployment.config import OwnFiles
@@ -138,7 +139,7 @@ def _do_models(arguments: argparse.Namespace) -> int:
     folder = files.own / MODELS
     if arguments.remove is not None:
         model = find_one(folder, arguments.remove, option="--remove")
-        named = f"the model of run {model.run}, kept {model.kept:%Y-%m-%d %H:%M} UTC, {megabytes(model.size)}"
+        named = f"the model of run {model.run}, kept {moment(model.kept)}, {megabytes(model.size)}"
         if not arguments.yes:
             confirm(f"remove {named}, for good?", where=f"{PROG} models --remove")
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.

@@ -7,7 +7,7 @@ import argparse
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell, tell_block, tell_json, working
+from medveil.plain import tell, tell_block, tell_json, tell_lines, working
 
 _SHOWN_PORT = 9094
 STOCK_WARNING = (
@@ -84,7 +84,7 @@ def _do_status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell_json(found)
     else:
-        tell_block(as_text(found))
+        tell_lines(as_text(found))
     return EXIT_OK
 
 

@@ -93,7 +93,7 @@ def _table(stores: list[HeldStore]) -> str:
     rows = [
         {
             "store": each.name,
-            "made": f"{each.made:%Y-%m-%d %H:%M} UTC",
+            "made": each.made.isoformat(),
             "images": str(each.images),
             "size": megabytes(each.size),
             "key": {NO_KEY: "none: not hidden", "": "?"}.get(each.key, each.key),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
+from fl_client.data.beside import instead
 from fl_client.data.channels import Form, settle
 from fl_client.data.config import SIMILAR, DataConfig, check_data_config, joins_similar
 from fl_client.data.folders import Listing, list_files
@@ -300,7 +301,9 @@ def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) 
     if config.classes is None:
         if len(names) == 1:
             problem, cure = f"has one class only ('{names[0]}')", "list all of them in data.classes"
-            raise one_class(problem, names[0], where=where, cure=cure)
+            table = "" if config.labels is not None else instead(Path(where))
+            also = f"take the labels of the table beside it: {table}; or " if table else ""
+            raise one_class(problem, names[0], where=where, cure=also + cure)
         return tuple(names)
     if len(config.classes) < 2:
         raise ConfigError("names fewer than two classes", where="data.classes")

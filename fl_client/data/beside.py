@@ -38,9 +38,8 @@ def offered(root: Path, files: Named, config: DataConfig) -> list[str]:
     DataError
         The table says which images belong together, and nothing else would.
     """
-    found = [each for each in _tables(root) if each.suffix.lower() in {".csv", ".tsv"}]
     warnings = []
-    for path in found[:_MOST_TABLES]:
+    for path in _written(root):
         name = shown(path.name)
         try:
             table = read_table(path)
@@ -49,10 +48,28 @@ def offered(root: Path, files: Named, config: DataConfig) -> list[str]:
                 warnings.append(f"'{name}' lies beside the class folders and is not used; as labels it {error.problem}")
             continue
         refuse_leak(table, files, path, config, used=False)
-        column = group_column(table)
-        group = "" if column is None else f" data.group_by={shown(column)}"
-        warnings.append(f"'{name}' lies beside the class folders and is not used; to use it: data.labels={name}{group}")
+        use = _to_use(path, table)
+        warnings.append(f"'{name}' lies beside the class folders and is not used; to use it: {use}")
     return warnings
+
+
+def instead(root: Path) -> str:
+    """What to write for the first table beside the one folder that was taken for a class; empty where there is none."""
+    for path in _written(root):
+        try:
+            return _to_use(path, read_table(path))
+        except DataError:
+            continue
+    return ""
+
+
+def _to_use(path: Path, table: Table) -> str:
+    column = group_column(table)
+    return f"data.labels={shown(path.name)}" + ("" if column is None else f" data.group_by={shown(column)}")
+
+
+def _written(root: Path) -> list[Path]:
+    return [each for each in _tables(root) if each.suffix.lower() in {".csv", ".tsv"}][:_MOST_TABLES]
 
 
 def refuse_leak(table: Table, files: Named, path: Path, config: DataConfig, *, used: bool) -> None:

@@ -30,6 +30,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+_NO_TABLE = "data.labels is relative to data.path; data.labels=null takes the names of class folders"
 _SAVE = "save it as UTF-8: 'CSV UTF-8' in Excel, encoding='utf-8' in pandas"
 
 
@@ -81,7 +82,7 @@ def _text(path: Path) -> str:
             raise DataError(problem, where=path, cure="keep the columns path, label, group and site")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DataError("no such labels file", where=path, cure="data.labels is relative to data.path") from None
+        raise DataError("no such labels file", where=path, cure=_NO_TABLE) from None
     except (OSError, ValueError) as error:
         why = (isinstance(error, OSError) and error.strerror) or str(error)
         raise DataError(f"cannot be read as CSV: {why}", where=path) from error

@@ -21,6 +21,7 @@ import httpx
 from medveil.bounded import word
 from medveil.errors import ConfigError, FederationError, MedVeilError, StorageError
 from medveil.flower import SKEW_S
+from medveil.times import moment
 
 _CALL_S = 15.0
 _DAY_S = 86400.0
@@ -123,8 +124,9 @@ def _greeting(answer: httpx.Response) -> Greeting:
     stream: Any = answer.extensions.get("network_stream")
     secured = None if stream is None else stream.get_extra_info("ssl_object")
     peer = None if secured is None else secured.getpeercert()
-    until = str(peer["notAfter"]) if peer else None
-    left = None if until is None else (ssl.cert_time_to_seconds(until) - now.timestamp()) / _DAY_S
+    ends = ssl.cert_time_to_seconds(str(peer["notAfter"])) if peer else None
+    left = None if ends is None else (ends - now.timestamp()) / _DAY_S
+    until = None if ends is None else moment(datetime.fromtimestamp(ends, UTC))
     return Greeting(until, left, _ahead(answer.headers.get("date"), now))
 
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from medveil.times import moment
+
 BEGINS = "Starting Flower SuperNode"
 CONNECTED = "SuperNode ID:"
 _CONNECTED = CONNECTED.encode()
@@ -128,8 +130,9 @@ def known_reason(log: Path) -> str | None:
 def of_others(found: Mapping[str, Any]) -> str:
     """A sentence for what `medveil.flower_session.others` found."""
     return (
-        f"the server refused another node with this site's key, {found['count']} times, the last at {found['at']}: if "
-        "this site did not start it, the key was stolen; have the coordinator revoke it, and enroll anew"
+        f"the server refused another node with this site's key, {found['count']} times, the last at "
+        f"{moment(found['at'])}: if this site did not start it, the key was stolen; have the coordinator revoke it, "
+        "and enroll anew"
     )
 
 

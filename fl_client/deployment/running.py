@@ -22,6 +22,7 @@ from medveil.errors import ConfigError, FederationError
 from medveil.files import make_folder
 from medveil.flower_session import others
 from medveil.shapes import read_document
+from medveil.times import moment
 
 _CONNECT_S = 30.0
 _POLL_S = 0.25
@@ -192,7 +193,7 @@ def as_text(found: dict[str, Any]) -> str:
     lines.append(said(found["models"]))
     if found["served"] is not None:
         last = found["served"]["last"]
-        lines.append(f"last message: {last['kind']} at {last['at']}, {last['seconds']:g} s: {last['outcome']}")
+        lines.append(f"last message: {last['kind']} at {moment(last['at'])}, {last['seconds']:g} s: {last['outcome']}")
     if found["authority_days_left"] is not None:
         lines.append(f"the authority's certificate is good for {found['authority_days_left']} days")
     return "\n".join(lines)
@@ -215,5 +216,5 @@ def _connection(found: dict[str, Any]) -> str:
             return f"connected to {found['server']} when its node began; whether the server still answers is not known"
         return f"connected to {found['server']}; the server answered {answered['seconds_ago']:.0f} s ago"
     if found["let_in"]:
-        return f"no answer from {found['server']} since {answered['at']}; the node tries on"
+        return f"no answer from {found['server']} since {moment(answered['at'])}; the node tries on"
     return f"not connected to {found['server']}: {found['node_says']}"

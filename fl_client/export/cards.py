@@ -20,6 +20,7 @@ from fl_client.export.cells import text as _text
 from fl_client.export.described import otherwise_of, preparation_of
 from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
+from medveil.times import moment
 from medveil.training import CORE
 from models.policy import Policy
 
@@ -136,7 +137,7 @@ def _details(facts: Mapping[str, Any], domain: str) -> str:
         ["Policy", f"{policy}: {policy.note}"],
         ["Cipher", _cipher(run["cipher"])],
         ["Optimiser", _optimiser(run["train"])],
-        ["Kept", f"{facts['kept']} at {_text(facts['site'])}, by MedVeil {facts['environment']['medveil']}"],
+        ["Kept", f"{moment(facts['kept'])} at {_text(facts['site'])}, by MedVeil {facts['environment']['medveil']}"],
     ]
     return _table(["", ""], rows)
 

@@ -7,7 +7,7 @@ import argparse
 from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, say_new_key, tell_server
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell, tell_block, tell_json, working
+from medveil.plain import tell, tell_block, tell_json, tell_lines, working
 
 
 def add_start(commands: Commands) -> argparse.ArgumentParser:
@@ -73,7 +73,7 @@ def _do_status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         tell_json(found)
     else:
-        tell_block(as_text(found))
+        tell_lines(as_text(found))
     return EXIT_OK
 
 

@@ -17,6 +17,7 @@ from fl_server.deployment.progress import ANSWERED, number, numbers
 from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
 from medveil import plain
 from medveil.errors import MedVeilError
+from medveil.times import moment
 
 LOOK_S = 1.0
 """Seconds between two looks at the run's folder."""
@@ -132,8 +133,9 @@ def _loss(row: dict[str, Any]) -> str:
 def _draw(found: Iterator[dict[str, Any]], console: Console) -> None:
     with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         for each in found:
-            head = f"{datetime.now(UTC).isoformat(sep=' ', timespec='seconds')}  Ctrl-C stops watching"
-            live.update(Text(f"{head}\n\n{as_text(each)}", no_wrap=True, overflow="ellipsis"), refresh=True)
+            head = f"{moment(datetime.now(UTC))}  Ctrl-C stops watching"
+            said = plain.parted_lines(f"{head}\n\n{as_text(each)}", width=console.width)
+            live.update(Text(said, no_wrap=True, overflow="ellipsis"), refresh=True)
 
 
 def _print_changes(found: Iterator[dict[str, Any]], console: Console) -> None:
@@ -142,7 +144,7 @@ def _print_changes(found: Iterator[dict[str, Any]], console: Console) -> None:
         if before is None:
             console.print(plain.shown_lines(as_text(each)), markup=False, soft_wrap=True)
         else:
-            at = datetime.now(UTC).isoformat(timespec="seconds")
+            at = moment(datetime.now(UTC))
             for line in changes(before, each):
                 plain.say(console, f"{at} {line}")
         before = each

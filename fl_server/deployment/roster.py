@@ -16,6 +16,7 @@ from medveil.errors import ConfigError, IntegrityError
 from medveil.files import locked, write_json
 from medveil.node_keys import PublicKey
 from medveil.shapes import read_document
+from medveil.times import moment
 
 FORMAT = "medveil-roster"
 VERSION = 2
@@ -165,7 +166,7 @@ def _refuse_taken(member: Member, public: PublicKey) -> None:
         if own == new
     ]
     if same and member.status == REVOKED:
-        problem = f"this {same[0]} was revoked on {member.since}, and a revoked {same[0]} never comes back"
+        problem = f"this {same[0]} was revoked on {moment(member.since)}, and a revoked {same[0]} never comes back"
         raise ConfigError(problem, where=public.name, cure="the site makes a new one with 'medveil-site enroll'")
     if same:
         raise ConfigError(f"this {same[0]} is admitted already, as '{member.name}'", where=public.name)

@@ -16,6 +16,7 @@ from medveil.door_notes import refusals
 from medveil.errors import FederationError
 from medveil.flower_commands import Node
 from medveil.tables import plain_table
+from medveil.times import moment
 
 _NEWEST = 10
 _NEVER = "never"
@@ -76,7 +77,7 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"certificates: server {days['server_days_left']} days, authority {days['authority_days_left']} days"]
     lines += ["", plain_table(_headed(found["sites"])) if found["sites"] else "no site was admitted yet"]
     for row in found["refused"]:
-        lines.append(f"refused {row['count']} times, the last at {row['at']}: {row['site']} {row['why']}")
+        lines.append(f"refused {row['count']} times, the last at {moment(row['at'])}: {row['site']} {row['why']}")
     if found["run"] is None:
         return "\n".join([*lines, "", "no run was submitted yet"])
     lines += ["", progress.as_text(found["run"])]

@@ -265,8 +265,9 @@ def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path])
                 left.ended(attack)
                 bar.remove_task(task)
             results.append(_written(done, folders))
-            progress = f"; {left.text}" if len(attacks) > 1 else ""
-            plain.say(console, f"{_line(results[-1])}{progress}")
+            # Of one alone, the result says the same a moment later.
+            if len(attacks) > 1:
+                plain.say(console, f"{_line(results[-1])}; {left.text}")
     return results, failed
 
 

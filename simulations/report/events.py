@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medveil.times import moment
 from simulations.report.record import Mapping, RunRecord, number
 
 _MOST_REASONS = 5
@@ -14,7 +15,7 @@ def content(run: RunRecord) -> dict[str, Any] | None:
     rows = run.manifest.get("left_out")
     left_out = [each for each in rows if isinstance(each, dict)] if isinstance(rows, list) else []
     times = run.manifest.get("resumed")
-    resumed = [_moment(each) for each in times] if isinstance(times, list) else []
+    resumed = [moment(str(each)) for each in times] if isinstance(times, list) else []
     if not left_out and not resumed:
         return None
     sites = sorted({str(each.get("site", "")) for each in left_out})
@@ -48,7 +49,3 @@ def ranges(rounds: set[int]) -> str:
         else:
             made.append([each, each])
     return ", ".join(str(low) if low == high else f"{low} to {high}" for low, high in made)
-
-
-def _moment(value: object) -> str:
-    return str(value)[:16].replace("T", " ") + " UTC"

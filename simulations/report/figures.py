@@ -235,9 +235,14 @@ def _finish_curves(figure: Figure, axes: Axes, labels: list[tuple[float, str, st
     figure.subplots_adjust(left=0.215 if title else 0.115, right=1 - margin, top=0.965, bottom=0.175)
     axes.grid(visible=True, axis="y", color=RULE, linewidth=1)
     axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(x=0.02, y=0.08)
+    first, last = axes.dataLim.intervalx
+    if last - first < 1:
+        # One round alone: what matplotlib makes of a range of nothing has ticks at parts of rounds.
+        axes.set_xlim(first - 1, last + 1)
+        axes.set_xticks([first])
     axes.set_xlabel("round", color=MUTED, fontsize=_FONT, labelpad=3)
     axes.set_ylabel(title, color=MUTED, fontsize=_FONT, labelpad=9)
     low, high = axes.get_ylim()

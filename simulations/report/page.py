@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from medveil.files import write_text
 from medveil.plain import shown
+from medveil.times import moment
 from medveil.yaml_core import written_yaml
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
@@ -180,7 +181,7 @@ def _files(run: RunRecord) -> list[Link]:
 
 
 def _moment(value: object) -> str:
-    return str(value)[:16].replace("T", " ") + " UTC" if value else words.NOTHING
+    return moment(str(value)) if value else words.NOTHING
 
 
 def _confusion(run: RunRecord) -> dict[str, Any] | None:

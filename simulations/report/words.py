@@ -216,7 +216,7 @@ def _how(run: RunRecord) -> str:
     rounds = number((run.summary or {}).get("rounds")) or number(config.get("rounds"))
     length = "" if rounds is None else f" for {rounds:.0f} round{'' if rounds == 1 else 's'}"
     if config.get("keys") in {None, "none"}:
-        hidden = "on images that were not hidden"
+        hidden = _without_a_key(run)
     else:
         holder = "one key for all sites" if config.get("keys") == "shared" else "a key per site"
         hidden = (
@@ -224,6 +224,13 @@ def _how(run: RunRecord) -> str:
         )
     verb = "trained" if run.summary is not None else "were to train"
     return f"{verb} {model}{length} {hidden}"
+
+
+def _without_a_key(run: RunRecord) -> str:
+    """What a run knows of images that it hid under no key of its own; a server does not know how sites have theirs."""
+    if section(run.experiment, "data").get("source") == "hidden":
+        return "on images that another party had hidden"
+    return "on images that were not hidden" if run.experiment else "on images that no key of this run hid"
 
 
 def _result(run: RunRecord) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless
 
@@ -16,6 +17,7 @@ from crypto.deid.pseudonyms import new_uid
 from crypto.dicom.kind import DICOM
 from crypto.dicom.private import CREATOR, GROUP
 from crypto.files.header import HiddenHeader
+from crypto.reading.look import open_image
 from medveil.errors import DataError
 
 MakeDicom = Callable[..., Path]
@@ -276,3 +278,41 @@ def test_what_would_not_fit_is_refused(make_dicom: MakeDicom, steward: Any, monk
     monkeypatch.undo()
     with pytest.raises(DataError, match="choose a smaller block"):
         steward.hide(make_dicom(np.zeros((1, 65535), np.uint8)))
+
+
+def with_vr(path: Path, keyword: str, vr: bytes) -> Path:
+    """The file with another VR, of as long a header, written before an element's value."""
+    data, tag = path.read_bytes(), tag_for_keyword(keyword)
+    assert tag is not None
+    at = data.index((tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little"), 300)
+    path.write_bytes(data[: at + 4] + vr + data[at + 6 :])
+    return path
+
+
+@pytest.mark.parametrize("identity", ["removed", "sealed"])
+@pytest.mark.parametrize(
+    ("keyword", "vr"),
+    [
+        ("PhotometricInterpretation", b"CR"),
+        ("PhotometricInterpretation", b"DS"),
+        ("PhotometricInterpretation", b"PN"),
+        ("WindowCenter", b"LO"),
+        ("WindowWidth", b"SH"),
+        ("WindowWidth", b"CR"),
+        ("RescaleSlope", b"LO"),
+        ("RescaleIntercept", b"DA"),
+        ("NumberOfFrames", b"LO"),
+        ("VOILUTFunction", b"DS"),
+        ("PresentationLUTShape", b"IS"),
+    ],
+)
+def test_an_archive_is_shown_as_its_file_was_whatever_the_vr_of_an_attribute(
+    make_dicom: MakeDicom, steward: Any, keyword: str, vr: bytes, identity: str
+) -> None:
+    given = {"WindowCenter": "900", "WindowWidth": "700", "RescaleSlope": "2", "RescaleIntercept": "-1024"}
+    more = {"VOILUTFunction": "SIGMOID", "PresentationLUTShape": "INVERSE", "NumberOfFrames": "1"}
+    source = with_vr(make_dicom(PLAIN, bits=12, **given, **more), keyword, vr)
+    before = open_image(source)
+    after = open_image(steward.show(steward.hide(source, identity=identity)))
+    np.testing.assert_array_equal(after.stored(), before.stored())
+    np.testing.assert_array_equal(after.shown(), before.shown())

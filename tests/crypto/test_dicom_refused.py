@@ -160,3 +160,40 @@ def test_objects_without_pixels(make_dicom: MakeDicom, steward: Any) -> None:
     del dataset.PixelData
     dataset.save_as(source)
     assert "has no pixels (Secondary Capture Image Storage)" in refused(steward, source)
+
+
+def damaged_class(path: Path, value: bytes, vr: bytes = b"UI") -> Path:
+    """A file whose SOP class is `value`, as long as it was, while its file meta information is whole."""
+    data = path.read_bytes()
+    at = data.index(b"\x08\x00\x16\x00")
+    length = int.from_bytes(data[at + 6 : at + 8], "little")
+    path.write_bytes(data[: at + 4] + vr + data[at + 6 : at + 8] + value.ljust(length, b"\0") + data[at + 8 + length :])
+    return path
+
+
+@pytest.mark.parametrize("value", [b"1.2.840\0\0\1\0.5.4", b"1.2 DOE^JANE", b"CT", b"\xff\xfe"])
+@pytest.mark.parametrize("vr", [b"UI", b"LO", b"DA", b"SH"])
+def test_a_class_that_is_no_uid_is_that_of_the_file_meta_information(
+    make_dicom: MakeDicom, steward: Any, value: bytes, vr: bytes
+) -> None:
+    source = damaged_class(make_dicom(PIXELS + 7), value, vr)
+    shown = pydicom.dcmread(steward.show(steward.hide(source, identity="removed")))
+    assert shown.SOPClassUID == pydicom.dcmread(source).file_meta.MediaStorageSOPClassUID
+    assert (shown.pixel_array == PIXELS + 7).all()
+
+
+def test_what_is_said_of_a_class_quotes_nothing_that_stands_behind_it(make_dicom: MakeDicom, steward: Any) -> None:
+    path = make_dicom(PIXELS, PatientName="DOE^JANE")
+    made = pydicom.dcmread(path)
+    del made.PixelData, made.file_meta.MediaStorageSOPClassUID
+    made.SOPClassUID = "1.2.3.4.5.6.7.8"
+    pydicom.dcmwrite(path, made)
+    data = path.read_bytes()
+    at = data.index(b"\x08\x00\x16\x00UI")
+    # A length that is damaged takes in what stands behind the value.
+    path.write_bytes(data[: at + 6] + (120).to_bytes(2, "little") + data[at + 8 :])
+    assert b"DOE^JANE" in path.read_bytes()[at + 8 : at + 128]
+    said = refused(steward, path)
+    assert "has no pixels (an object of no SOP class)" in said
+    assert "DOE" not in said
+    assert said.isprintable()

@@ -281,3 +281,17 @@ def test_a_palette_that_cannot_be(tmp_path: Path, colours: bytes) -> None:
     path.write_bytes(slow_png(drawn(png.PALETTE, 2, 8, 8), depth=2, colour=png.PALETTE, more=more))
     with pytest.raises(DataError, match="has a palette of"):
         read_png(path).palette()
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0\0\0\0\1\2\3\4", b"\0\0\0\4acTL"])
+def test_of_two_faults_the_same_is_named_with_and_without_pixels(tmp_path: Path, behind: bytes) -> None:
+    """A door that looks at the header first names what another, that reads all at once, names too."""
+    data = bytearray(GOOD)
+    data[60] ^= 1
+    path = tmp_path / "two.png"
+    path.write_bytes(bytes(data[: data.rindex(b"IEND") - 4]) + behind)
+    with pytest.raises(DataError) as first:
+        read_png(path, pixels=False)
+    with pytest.raises(DataError) as second:
+        read_png(path)
+    assert str(first.value) == str(second.value)

@@ -135,6 +135,22 @@ def test_a_folder_above_the_classes_is_named(tmp_path: Path) -> None:
     assert f"data.path={above}/chest" in str(caught.value)
 
 
+def test_a_table_beside_a_single_folder_is_named_as_the_cure(tmp_path: Path) -> None:
+    """Scans in one folder with their labels in a table: what `medveil-sim run demo` draws, for one."""
+    root = classes(tmp_path / "scans", "hospital-1")
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    (root / "notes.csv").write_text("what\nnothing\n")
+    rows = [("path", "label", "patient"), *((name, "ab"[i % 2], f"p{i}") for i, name in enumerate(names))]
+    table(root, rows, name="truth.csv")
+    with pytest.raises(DataError, match="has one class only") as caught:
+        images(root)
+    assert "data.labels=truth.csv data.group_by=patient; or list all of them in data.classes" in str(caught.value)
+    assert len(images(root, labels="truth.csv", group_by="patient").classes) == 2
+    with pytest.raises(DataError) as other:
+        images(classes(tmp_path / "alone", "hospital-1"))
+    assert "data.labels" not in str(other.value)
+
+
 def test_a_split_can_be_dealt_anew_and_insisted_on(tmp_path: Path) -> None:
     root = split(tmp_path / "a", "train", "val", "test", images=10)
     source = images(root, split="drawn")

@@ -210,7 +210,7 @@ def test_bad_csv_is_refused_saying_where(tree: Path, rows: str, says: str) -> No
 
 
 def test_csv_that_is_missing_or_no_text_is_refused(tree: Path) -> None:
-    with pytest.raises(DataError, match="no such labels file"):
+    with pytest.raises(DataError, match=r"no such labels file; .*; data.labels=null takes the names of class folders"):
         images(tree, labels="labels.csv")
     (tree / "labels.csv").write_bytes(b"path,label\n\xff\xfe,b\n")
     with pytest.raises(DataError, match="cannot be read as CSV"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -578,3 +579,7 @@ def test_what_is_no_image_is_told_apart_from_what_was_missed(
     assert "7 could not be read" in said.err
     monkeypatch.undo()
     assert main(predict) == 6
+
+
+def test_the_card_says_when_as_all_pages_do(plain: Path) -> None:
+    assert re.search(r"\| Kept \| \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC at ", (plain / "MODEL_CARD.md").read_text())

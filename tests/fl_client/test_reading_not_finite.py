@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from fl_client.data.config import DataConfig
 from fl_client.data.items import by_reason
 from fl_client.data.source import Source, open_source
-from medveil.errors import DataError
+from medveil.errors import DataError, StorageError
 from medveil.npz import load_arrays
 
 N = 4000
@@ -119,4 +120,26 @@ def test_letters_that_are_none_are_refused(tmp_path: Path, order: str) -> None:
 def test_records_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros(3, dtype=[("a", "<U2")]))
     with pytest.raises(DataError, match="its 'images' holds records, which are not read; an array a field"):
+        load_arrays(tmp_path / "x.npz")
+
+
+def test_a_directory_that_points_before_the_file_is_said_in_words(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.arange(4096))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    directory, end = data.rindex(b"PK\1\2"), data.rindex(b"PK\5\6")
+    # It says that it began later than it does: what was packed then lies before the file.
+    data[end + 16 : end + 20] = (directory + 200).to_bytes(4, "little")
+    (tmp_path / "x.npz").write_bytes(bytes(data))
+    with pytest.raises(DataError, match="cannot be read as npz: its directory is damaged; write it anew"):
+        load_arrays(tmp_path / "x.npz")
+
+
+def test_an_npz_that_the_disk_refuses_is_no_damaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "x.npz", images=np.arange(4))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", refuse)
+    with pytest.raises(StorageError, match="cannot read the file: input/output error"):
         load_arrays(tmp_path / "x.npz")

@@ -307,7 +307,7 @@ def test_encrypt_says_so_of_a_run_that_went_on(tmp_path: Path) -> None:
     assert not hide(root, tmp_path / "out").warned
     picture(root / "b" / "0.png", mode="RGB")
     said = dict(hide(root, tmp_path / "out").warned)["."]
-    assert "0 files in grey and 1 files in colour, beside those of earlier runs" in said
+    assert "0 files in grey and 1 file in colour, beside those of earlier runs" in said
 
 
 def test_a_hidden_run_keeps_the_form_that_most_have_and_says_what_is_left_out(tmp_path: Path) -> None:

@@ -447,6 +447,9 @@ def test_metrics_lines_have_one_schema_and_validation_belongs_to_the_round_befor
         line["round"]: line["loss"] for line in lines if (line["site"], line["phase"]) == ("all", "validation")
     }
     assert validation == pytest.approx({0: 1.0, 1: 0.5, 2: 1 / 3})
+    # What one reply brings of two rounds is told in the order in which it was measured.
+    told = [(line["round"], line["phase"]) for line in lines if line["site"] == "all"]
+    assert told == [(0, "validation"), (1, "train"), (1, "validation"), (2, "train"), (2, "validation"), (2, "test")]
     assert all(line["auroc"] is None for line in lines)
 
 

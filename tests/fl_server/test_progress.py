@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,9 @@ def test_a_status_names_who_is_there_and_who_was_last_seen_when(consortium):
     assert found["run"] is None
     text = status_text(found)
     assert "last seen" in text and text.endswith("no run was submitted yet")
+    # In one form, whatever form Flower and the roster keep moments in.
+    assert "2026-11-24 20:30:00 UTC" in text and "2026-11-24 20:00:00 UTC" in text
+    assert "+00:00" not in text and "00Z" not in text
 
 
 def test_watching_without_a_terminal_says_each_change_once(make_world, consortium):
@@ -164,7 +168,7 @@ def test_watching_without_a_terminal_says_each_change_once(make_world, consortiu
 
     out = io.StringIO()
     watch(until_interrupted(), console=Console(file=out, width=80))
-    said = [line.split(" ", 1)[1] for line in out.getvalue().splitlines() if line[:4].isdigit() and "T" in line[:11]]
+    said = [line.partition(" UTC ")[2] for line in out.getvalue().splitlines() if line[:4].isdigit()]
     rounds = [line for line in said if line.startswith("round ") and "answered" in line]
     assert rounds == [f"round {r}: site-{s} answered: train loss 0.5000" for r in (1, 2) for s in (1, 2)]
     closed = [line.partition(", ")[0] for line in said if line.endswith(" s")]
@@ -194,6 +198,18 @@ def test_a_terminal_is_drawn_anew_and_obeys_no_ones_markup(make_world, consortiu
     out = io.StringIO()
     watch(iter([found]), console=Console(file=out, force_terminal=True, width=100, height=40))
     assert "[red]not a colour[/red]" in out.getvalue() and "site-2" in out.getvalue()
+
+
+def test_a_long_sentence_on_a_drawn_screen_is_parted_and_not_cut(consortium):
+    long = (
+        "Flower's SuperLink did not answer in time, which may be because it starts: look into superlink.log, and wait"
+    )
+    out = io.StringIO()
+    found = status(consortium, ({}, long))
+    watch(iter([found]), console=Console(file=out, force_terminal=True, width=60, height=40))
+    drawn = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).split())
+    assert long in drawn
+    assert "…" not in drawn
 
 
 def test_flower_is_asked_beside_the_looks_and_its_failure_is_told(consortium):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from medveil.audit_heads import SERVER, kept_in, load_heads, save_heads, site
 from medveil.audit_verify import verify
 from medveil.cli import guarded, parser
 from medveil.errors import ConfigError, FormatError, IntegrityError, SignatureError
+from medveil.fingerprints import plain_fingerprint
 from medveil.signing import SigningKey
 
 
@@ -152,7 +154,10 @@ def test_a_verification_says_whose_signature_the_heads_bear(
     server("heads", "--out", path)
     assert anna("verify", "--countersigned", path) == 0
     said = capsys.readouterr().out
-    assert f"note: the heads kept by server veil are signed by its key {server.key.fingerprint}" in said
+    known = plain_fingerprint(server.key.fingerprint)
+    assert re.fullmatch("[0-9a-f]{64}", known)
+    assert f"note: the heads kept by server veil are signed by its key {known}" in said
+    assert re.search(r" records, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC to \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", said)
     # A version of before is read, and said to be what it is.
     old = {**json.loads(path.read_text()), "version": 1}
     del old["signature"]

@@ -196,3 +196,13 @@ def test_what_cannot_be_is_left_out_of_all_and_said(
     with pytest.raises(KeyboardInterrupt):
         ablate(base(tiny_settings), tmp_path / "b", recipe="small-data", switches=["muon", "medium"])
     assert planned == [f"small-data{switch} seed 1" for switch in ("", " without muon", " with medium")]
+
+
+def test_what_is_wrong_with_the_experiment_itself_is_no_switchs_doing(tiny_settings: list[str], tmp_path: Path) -> None:
+    config = base(tiny_settings)
+    config.train.minutes, config.train.epochs = 1.0, 3
+    with pytest.raises(ConfigError) as refused:
+        ablate(config, tmp_path / "ablation", switches=["muon"])
+    assert "as it is" not in str(refused.value)
+    assert "switch" not in str(refused.value)
+    assert "'minutes' and 'epochs' are both set" in str(refused.value)

@@ -22,6 +22,7 @@ from simulations.attacks.study.result import Measured, Result, verdict_of
 from simulations.predictions import Predictions, load_predictions
 from simulations.report import answers, events
 from simulations.report.comparison import ArmResult, write_comparison
+from simulations.report.figures import Line, curves
 from simulations.report.page import write_report
 
 MakeRun = Callable[..., Path]
@@ -143,7 +144,7 @@ def test_drop_outs_and_resumes_are_shown(make_run: MakeRun) -> None:
     manifest |= {"left_out": gone, "resumed": ["2026-01-02T03:05:00+00:00"] * 2, "went_on": "resuming after round 3"}
     (run / "manifest.json").write_text(json.dumps(manifest))
     text = visible(write_report(run))
-    assert "taken up again 2 times: 2026-01-02 03:05 UTC and 2026-01-02 03:05 UTC" in text
+    assert "taken up again 2 times: 2026-01-02 03:05:00 UTC and 2026-01-02 03:05:00 UTC" in text
     assert "4 rounds went on without a site" in text
     assert "clinic-a 1 to 3, 7 4 no reply &lt;b&gt;" in text
     assert "resumed 2 times" in text
@@ -305,3 +306,29 @@ def test_a_comparison_has_links_curves_and_the_configuration(make_run: MakeRun, 
     assert "No arm has a twin" not in text
     elsewhere = write_comparison(tmp_path / "out", rows)
     assert [each for each in hrefs(elsewhere) if "report" in each] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("hidden", "on images that another party had hidden"),
+        ("phantoms", "on images that were not hidden"),
+        (None, "on images that no key of this run hid"),
+    ],
+)
+def test_what_another_party_hid_is_not_called_plain(make_run: MakeRun, source: str | None, words: str) -> None:
+    run = make_run(keys="none")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["experiment"] = {} if source is None else {**manifest["experiment"], "data": {"source": source}}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    text = visible(write_report(run))
+    assert words in text
+    assert ("not hidden: test" in text) == (source == "phantoms")
+
+
+@pytest.mark.parametrize("at", [0, 1, 7])
+def test_one_round_alone_has_one_tick(at: int) -> None:
+    made = str(curves([Line("one", [(at, 0.5)]), Line("two", [(at, 0.7)])], name="x", label="y"))
+    ticks = [each for each in re.findall(r">([^<>]+)</text>", made) if re.fullmatch(r"[-\u2212]?[0-9.]+", each)]
+    assert [each for each in ticks if "." not in each] == [str(at)]
+    assert not [each for each in ticks if each.startswith(("-", "\u2212"))]
