@@ -153,7 +153,9 @@ class World:
         site = Hospital(name, self.folder / name)
         given = ["data.source=dicom", f"data.path={self.images / str(number)}", "data.labels=labels.csv"]
         # Few images, so that a run takes seconds: as they are, or these sites would tell nothing of them.
-        own = ["limits.least_images=16", "limits.smallest_count=1", "threads=1", "device=cpu", "retry=2", *settings]
+        own = ["limits.least_images=16", "limits.smallest_count=1", "threads=1", "device=cpu", "retry=2"]
+        # Looks are most of what processes without work cost, at both ends.
+        own += ["poll=0.5", *settings]
         invited = ["--invitation", str(self.consortium.invitation), "--out", str(site.folder)]
         assert site_main(["enroll", "--name", name, *invited, *given, *own]) == 0
         self.sites[name] = site
