@@ -473,7 +473,7 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     gone = out / "none" / "statistics.json"
     with pytest.MonkeyPatch.context() as patch:
         # The last time it is a process.
-        patch.setattr(run, "subprocess", at_once)
+        patch.setattr(run, "tied", at_once.tied)
         assert main([*line, "--schemes", "none,block-pixel+negate"]) == 0
         assert f"page: {out / 'matrix.html'}" in capfd.readouterr().out
         before = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
