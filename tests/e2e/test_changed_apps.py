@@ -71,8 +71,7 @@ def submit(world: World, content: bytes, **changes: object) -> None:
     with pytest.raises(FederationError, match="this server runs the installed MedVeil, and no other app"):
         control.commands().begin(content, hash_of(content), config)
     number = run_in_database(world.consortium.database, content, config)
-    with control.commands() as flower:
-        wait("the changed app ends", lambda: flower.run(number).finished, seconds=240, every=1.0)
+    wait("the changed app ends", lambda: control.run(number).finished, seconds=240, every=1.0)
 
 
 def refusals(site: Hospital) -> list[Record]:
