@@ -12,6 +12,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-run
 REPORT ?= build/test-report.xml
+TYPES  := build/types.txt
 JOBS   ?= 3
 
 # Ends a run when make ends, also when make is killed.
@@ -60,7 +61,14 @@ demo: $(VENV)/.installed
 demo-flower: $(VENV)/.installed-flower
 	@$(TIED) $(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT)-flower --replace --engine flower
 
-test: lint types contracts tests
+# Types beside the tests, as mypy takes most of a minute of one core where it has no cache, and told of after them.
+test: lint contracts
+	@mkdir -p $(dir $(TYPES))
+	@$(BIN)/mypy > $(TYPES) 2>&1 & types=$$!; \
+		$(MAKE) --no-print-directory tests; tests=$$?; \
+		wait $$types; types=$$?; \
+		echo "== types"; cat $(TYPES); \
+		exit $$((tests ? tests : types))
 	@echo "all checks passed; report: $(REPORT)"
 
 lint: $(VENV)/.installed-test
@@ -76,6 +84,8 @@ contracts: $(VENV)/.installed-test
 	@echo "== import contracts"
 	@$(BIN)/lint-imports
 
+# One thread each: with more, the threads of all workers and their processes spin while they wait for a core.
+tests test-faults: export OMP_NUM_THREADS = 1
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))

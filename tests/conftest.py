@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -50,9 +52,28 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Budget(), "budget")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the garbage collector pass over what imports and collection make, which stays until the end."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First what starts real processes: it waits more than it computes, so the rest fills the time beside it."""
-    items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+    """First what starts real processes and waits more than it computes, and beside each a long file of the rest."""
+    waiting: dict[Path, list[pytest.Item]] = {}
+    others: dict[Path, list[pytest.Item]] = {}
+    # The simulations' files are the longest: a short one is to be the last.
+    for item in sorted(items, key=lambda item: "simulations" not in item.path.parts):
+        kind = waiting if item.path.parent.name == "e2e" else others
+        kind.setdefault(item.path, []).append(item)
+    pairs = zip_longest(waiting.values(), others.values(), fillvalue=[])
+    items[:] = [item for pair in pairs for file in pair for item in file]
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,14 @@ def write_report(run: str | Path, *, attacks: Mapping | None = None) -> Path:
 
 def render(template: str, **content: Any) -> str:
     """Fill a template of this package; everything that is not Markup is escaped."""
+    styles = {name: Markup(_style(file)) for name, file in (("style", "style.css"), ("states_style", "states.css"))}
+    made: str = _environment().get_template(template).render(**styles, **content)
+    return made
+
+
+@functools.cache
+def _environment() -> Environment:
+    """The templates of this package, each of which is compiled once."""
     environment = Environment(
         loader=PackageLoader("simulations", "report"),
         autoescape=True,
@@ -97,9 +106,7 @@ def render(template: str, **content: Any) -> str:
         finalize=_plain,
     )
     environment.filters.update({each: getattr(words, each) for each in _FILTERS})
-    styles = {name: Markup(_style(file)) for name, file in (("style", "style.css"), ("states_style", "states.css"))}
-    made: str = environment.get_template(template).render(**styles, **content)
-    return made
+    return environment
 
 
 def _plain(value: Any) -> Any:

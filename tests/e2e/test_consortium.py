@@ -31,10 +31,12 @@ from medveil.errors import ConfigError, FederationError, IntegrityError, KeyMate
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 
 
-def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hospitals_check_and_train_a_model_together(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.set_up()
-    sites = [world.enroll(name) for name in ("st-anna", "mercy")]
-    assert world("start") == 0
+    sites = [world.enroll("st-anna", approve=False), world.enroll("mercy")]
+    check_names_what_is_wrong_and_its_cure(world, sites[0], tmp_path, capsys)
     check_outside(world)
     for site in sites:
         site.start()
@@ -85,6 +87,45 @@ def test_hospitals_train_a_model_together(world: World, capsys: pytest.CaptureFi
     wait("nothing is left running", lambda: not with_mark(f"MEDVEIL_HOME={world.folder}"), seconds=20)
     assert world("status") == 0
     assert "not running" in capsys.readouterr().out
+
+
+def check_names_what_is_wrong_and_its_cure(
+    world: World, site: Hospital, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A site that approved nothing looks, before its server begins and after; afterwards all is well."""
+
+    def checked() -> tuple[int, dict[str, dict[str, str]]]:
+        capsys.readouterr()
+        code = site("check", "--json")
+        return code, {point["what"]: point for point in json.loads(capsys.readouterr().out)}
+
+    code, points = checked()
+    assert code == FederationError.exit_code
+    assert points["TLS"]["state"] == "FAILED"
+    assert "does not answer" in points["TLS"]["found"]
+    assert world("start") == 0
+    code, points = checked()
+    assert code == ConfigError.exit_code
+    states = {what: point["state"] for what, point in points.items()}
+    assert states.pop("approvals") == "FAILED"
+    assert f"medveil-site approve {app_hash()}" in points["approvals"]["cure"]
+    assert set(states.values()) == {"ok"}, points
+    assert site("approve", app_hash()) == 0
+    code, points = checked()
+    assert (code, points["approvals"]["state"]) == (0, "ok")
+    (tmp_path / "other").mkdir()
+    make_authority("another").save(tmp_path / "other/ca.key", tmp_path / "other/ca.crt")
+    right, node_key = site.file.read_bytes(), site.file.with_name("st-anna.node")
+    site.change(ca=str(tmp_path / "other/ca.crt"), data__path=str(tmp_path / "none"), key=str(tmp_path / "none.key"))
+    node_key.chmod(0o644)
+    code, points = checked()
+    assert code == 3
+    wrong = {what for what, point in points.items() if point["state"] == "FAILED"}
+    assert wrong == {"data", "key", "node key", "TLS"}
+    assert "does not count" in points["TLS"]["found"]
+    assert all(points[what]["cure"] for what in wrong)
+    site.file.write_bytes(right)
+    node_key.chmod(0o600)
 
 
 def passed(records: list[Record], event: str, site: str | None = None) -> list[tuple[object, ...]]:
@@ -281,43 +322,6 @@ def test_a_revoked_site_is_cut_off_for_good(world: World, capsys: pytest.Capture
     again = world.enroll("st-anna")
     again.start()
     assert old.exists()
-
-
-def test_check_names_what_is_wrong_and_its_cure(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    world.set_up()
-    site = world.enroll("st-anna", approve=False)
-
-    def checked() -> tuple[int, dict[str, dict[str, str]]]:
-        capsys.readouterr()
-        code = site("check", "--json")
-        return code, {point["what"]: point for point in json.loads(capsys.readouterr().out)}
-
-    code, points = checked()
-    assert code == FederationError.exit_code
-    assert points["TLS"]["state"] == "FAILED"
-    assert "does not answer" in points["TLS"]["found"]
-    assert world("start") == 0
-    code, points = checked()
-    assert code == ConfigError.exit_code
-    states = {what: point["state"] for what, point in points.items()}
-    assert states.pop("approvals") == "FAILED"
-    assert f"medveil-site approve {app_hash()}" in points["approvals"]["cure"]
-    assert set(states.values()) == {"ok"}, points
-    assert site("approve", app_hash()) == 0
-    code, points = checked()
-    assert (code, points["approvals"]["state"]) == (0, "ok")
-    (tmp_path / "other").mkdir()
-    make_authority("another").save(tmp_path / "other/ca.key", tmp_path / "other/ca.crt")
-    site.change(ca=str(tmp_path / "other/ca.crt"), data__path=str(tmp_path / "none"), key=str(tmp_path / "none.key"))
-    site.file.with_name("st-anna.node").chmod(0o644)
-    code, points = checked()
-    assert code == 3
-    wrong = {what for what, point in points.items() if point["state"] == "FAILED"}
-    assert wrong == {"data", "key", "node key", "TLS"}
-    assert "does not count" in points["TLS"]["found"]
-    assert all(points[what]["cure"] for what in wrong)
 
 
 @pytest.mark.faults

@@ -8,39 +8,23 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
+from adversary import beating, code, node_id, pulled_by, raw_node
 from consortium_world import HERE, Hospital, World, wait, with_mark
 from faults import OddSite, await_round, meanwhile, stage
 from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.proto.node_pb2 import Node
-from raw_node import SERVER, Pulled, RawNode, answer, load_key
+from raw_node import Pulled, answer
 
 from fl_server.deployment.superlink import is_up
 from medveil import processes
-from medveil.audit_verify import verify
-from medveil.errors import EXIT_PARTIAL, FederationError
+from medveil.errors import FederationError
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 MIB = 2**20
-
-
-def raw_node(world: World, name: str) -> RawNode:
-    """Somebody with a site's node key, who speaks to the door by hand."""
-    key = load_key(world.sites[name].file.with_name(f"{name}.node"))
-    return RawNode(f"{HERE}:{world.consortium.config.fleet.port}", key, world.consortium.authority[1])
-
-
-def code(ask: object) -> int:
-    """The status that a request of a node is refused with."""
-    assert callable(ask)
-    with pytest.raises(httpx.HTTPStatusError) as caught:
-        ask()
-    return caught.value.response.status_code
 
 
 def one_honest(world: World) -> Hospital:
@@ -53,90 +37,6 @@ def one_honest(world: World) -> Hospital:
     honest.start()
     honest.wait_ready()
     return honest
-
-
-def node_id(world: World, name: str) -> int:
-    """What a site's own log says its node is called: whoever has its key file may have that too."""
-    found = re.findall(r"SuperNode ID: (\d+)", world.sites[name].files.node_log.read_text())
-    return int(found[-1])
-
-
-@contextlib.contextmanager
-def beating(node: RawNode) -> Iterator[None]:
-    """Keep a node listed as online."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(10):
-            # A node that was refused too often has to wait with this too.
-            with contextlib.suppress(httpx.HTTPStatusError):
-                node.beat()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-@pytest.mark.fault("a site instructs another in the server's name", "refused at the door; said with its name")
-@pytest.mark.fault("a site answers in another's name", "refused; the run's word on the other is its own")
-@pytest.mark.fault(
-    "a site guesses the messages of others", "30 guesses, then it waits a minute; the log says it thrice"
-)
-@pytest.mark.fault("a site asks for others' objects, or deletes them", "refused; the other's message is whole")
-def test_a_site_speaks_for_nobody_else(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    honest = one_honest(world)
-    mercy = raw_node(world, "mercy")
-    mercy.activate()
-    other, done = node_id(world, "st-anna"), []
-
-    def attack() -> None:
-        wait("mercy is asked", lambda: bool(done) or _pulled(mercy, done) is not None)
-        pulled: Pulled = done[0]
-        mercy.pull_all(pulled)
-        about = pulled.message
-        content = RecordDict({"arrays": ArrayRecord({"w": Array(np.zeros(4, np.float32))})})
-        forged = {"reply_to_message_id": "", "dst_node_id": other, "content": content, "message_type": "evaluate"}
-        refused = [
-            code(lambda each=each: mercy.push(answer(about, source=each, **forged)))
-            for each in (SERVER, other, mercy.node.node_id)
-        ]
-        refused += [code(lambda: mercy.push(answer(about, source=other)))]
-        refused += [code(lambda: mercy.pull_object(about.metadata.run_id, "0" * 64))]
-        refused += [code(lambda: mercy.confirm(about.metadata.run_id, "0" * 64))]
-        assert set(refused) == {403}
-        own = mercy.node.node_id
-        guesses = [
-            code(lambda n=n: mercy.push(answer(about, source=own, reply_to_message_id=f"{n:064x}"))) for n in range(60)
-        ]
-        assert guesses[-1] == 429
-
-    with beating(mercy), meanwhile(attack):
-        settings = {"wait_for_sites": 60, "prepare_deadline": 20, "round_deadline": 60}
-        ended = world("run", world.run_file(rounds=1, server=settings))
-    said = capsys.readouterr().err
-    assert ended in {FederationError.exit_code, EXIT_PARTIAL}, said
-    assert "mercy" in said
-    assert not [line for line in said.splitlines() if "st-anna" in line and "written by another" in line]
-    assert "evaluate" not in honest.files.node_log.read_text(), "the honest site was instructed"
-    assert world("status") == 0
-    shown = capsys.readouterr().out
-    for why in ("pushed an instruction", "pushed a message in another's name", "asked for an object of no message"):
-        assert f"mercy {why}" in shown
-    log = world.consortium.log.read_text()
-    assert log.count("refused: mercy answered a message that it was never sent") <= 4
-    verify(world.consortium.audit.path)
-    assert '"door-refused"' in world.consortium.audit.path.read_text()
-
-
-def _pulled(node: RawNode, done: list[Pulled]) -> Pulled | None:
-    found = node.pull()
-    if found is not None:
-        done.append(found)
-    return found
 
 
 @pytest.mark.faults
@@ -234,7 +134,7 @@ def test_large_requests_cost_a_server_little(world: World) -> None:
     pulled: list[Pulled] = []
 
     def attack() -> None:
-        wait("it is asked", lambda: bool(pulled) or _pulled(own, pulled) is not None)
+        wait("it is asked", lambda: bool(pulled) or pulled_by(own, pulled) is not None)
         own.pull_all(pulled[0])
         assert code(lambda: own.push(answer(pulled[0].message, source=own.node.node_id, content=huge))) in {403, 413}
 

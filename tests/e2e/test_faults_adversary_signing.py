@@ -2,81 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from consortium_world import Hospital, World, wait
+from adversary import records
+from consortium_world import World, wait
 from faults import OddSite, manifest
-from odd_server import SITECUSTOMIZE
 
-from fl_server.deployment.consortium import Consortium
-from medveil.audit import Record
-from medveil.audit_verify import verify
 from medveil.errors import FederationError
 from medveil.signing import SigningKey
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
-
-
-def records(path: Path, event: str) -> list[Record]:
-    found = verify(path)
-    assert found.whole, found.problems
-    return [each["details"] for each in found.records if each["event"] == event]
-
-
-def counted(site: Hospital) -> dict[str, int]:
-    """How often a site has answered its one run, by kind."""
-    (path,) = site.files.state.glob("runs/*/served.json")
-    return dict(json.loads(path.read_text())["answered"])
-
-
-def evil_server(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = world.folder / "evil"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
-    environment = Consortium.environment
-    monkeypatch.setattr(
-        Consortium, "environment", lambda self: {**environment(self), "PYTHONPATH": str(folder)}, raising=True
-    )
-
-
-@pytest.mark.fault(
-    "a message nobody signed, a replay and a changed one lie in the SuperLink for a site",
-    "each refused and recorded; no model kept, nothing counted; worker and run go on",
-)
-def test_what_the_server_did_not_sign_changes_nothing_at_a_site(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    evil_server(world, monkeypatch)
-    world.set_up("policy.least_sites=1")
-    for name in ("mercy", "st-anna"):
-        world.enroll(name, "limits.least_sites=1")
-    assert world("start") == 0
-    for site in world.sites.values():
-        site.start()
-        site.wait_ready()
-    workers = {name: site.pid("worker") for name, site in world.sites.items()}
-    assert world("run", world.run_file(rounds=3)) == 0, capsys.readouterr().err
-    refused = {name: records(site.files.audit.path, "refused") for name, site in world.sites.items()}
-    (name,) = [name for name, found in refused.items() if found]
-    hit = world.sites[name]
-    found = [(each["kind"], each["error"], each["reason"]) for each in refused[name]]
-    assert sorted(found) == [
-        ("evaluate", "SignatureError", "unsigned"),
-        ("train", "SignatureError", "content"),
-        ("train", "SignatureError", "replayed"),
-    ]
-    for site in world.sites.values():
-        assert counted(site) == {"train": 3, "evaluate": 1}
-        asked = records(site.files.audit.path, "asked")
-        assert [each["kind"] for each in asked] == ["query", "train", "train", "train", "evaluate"]
-        assert all(each["head"] for each in asked)
-    assert {each: site.pid("worker") for each, site in world.sites.items()} == workers
-    capsys.readouterr()
-    assert hit("audit", "verify") == 0
-    assert "without a head" not in capsys.readouterr().out
 
 
 @pytest.mark.faults

@@ -19,6 +19,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from medveil.contract import RUN_KEY, SITES_KEY
+from simulations.cli import main
 from simulations.engines.flower import OFFLINE
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -78,8 +79,7 @@ def assert_same_run(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def in_process(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inprocess")
-    done = medveil_sim("run", DEMO, *TINY_OVERRIDES, "--out", str(folder / "run"), home=folder)
-    assert done.returncode == 0, done.stderr
+    assert main(["run", str(CHECKOUT / DEMO), *TINY_OVERRIDES, "--out", str(folder / "run")]) == 0
     return folder / "run"
 
 
@@ -147,7 +147,7 @@ def test_flwr_run_in_a_fresh_clone_runs_the_demo(in_process: Path, tmp_path: Pat
     manifest = json.loads((runs[0] / "manifest.json").read_text())
     assert manifest["status"] == "finished", manifest["error"]
     assert_same_run(in_process, runs[0])
-    assert medveil_sim("report", str(runs[0]), home=tmp_path).returncode == 0
+    assert main(["report", str(runs[0])]) == 0
 
 
 def tiny(demo: Path) -> dict[str, str]:

@@ -8,8 +8,11 @@ disguise. Each attack first finds a key that is really there.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from crypto.keyfile import load_keyring
 from crypto.keys import Key, SimulatedKey
 from crypto.passphrase import VARIABLE
 from crypto.recipient import load_recipient, load_recipient_key
+from fl_client.app import _simulated_site
 from fl_client.stems import StemVault
 from medveil.config import from_mapping, load_config
 from medveil.contract import ARRAYS
@@ -130,18 +134,36 @@ def experiment(images: Path, *settings: str) -> ExperimentConfig:
 
 
 class Ran:
-    """A finished run: its folder, and every tensor that left a site."""
+    """A finished run: its folder, every tensor that left a site, and what it wrote to stdout, stderr and its log."""
 
-    def __init__(self, folder: Path, published: list[np.ndarray]) -> None:
-        self.folder, self.published = folder, published
+    def __init__(self, folder: Path, published: list[np.ndarray], said: dict[str, bytes]) -> None:
+        self.folder, self.published, self.said = folder, published, said
         self.run = json.loads((folder / "manifest.json").read_text())["run"]
 
 
-@pytest.fixture(params=["per-site adapted", "per-site secret", "shared public"])
-def ran(
-    request: pytest.FixtureRequest, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_sites: None
-) -> Ran:
+@contextlib.contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Let what this process and its libraries write to stdout and stderr go to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    own = {fd: os.dup(fd) for fd in (1, 2)}
+    with path.open("wb") as stream:
+        for fd in own:
+            os.dup2(stream.fileno(), fd)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for fd, before in own.items():
+            os.dup2(before, fd)
+            os.close(before)
+
+
+@pytest.fixture(scope="module", params=["per-site adapted", "per-site secret", "shared public"])
+def ran(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     keys, init = request.param.split()
+    folder = tmp_path_factory.mktemp("ran")
     published: list[np.ndarray] = []
     reply = InProcessGrid._reply
 
@@ -151,24 +173,30 @@ def ran(
             published.extend(array.numpy() for array in answer.content.array_records[ARRAYS].values())
         return answer
 
-    monkeypatch.setattr(InProcessGrid, "_reply", overheard)
-    logging.getLogger("medveil").addHandler(handler := logging.FileHandler(tmp_path / "log"))
-    logging.getLogger("medveil").setLevel("DEBUG")
+    log, handler = logging.getLogger("medveil"), logging.FileHandler(folder / "log")
+    log.addHandler(handler)
+    log.setLevel("DEBUG")
+    _simulated_site.cache_clear()
     try:
-        run_experiment(experiment(images, f"keys.policy={keys}", f"stem.init={init}"), tmp_path / "run")
+        with pytest.MonkeyPatch.context() as patch, kept(folder / "said"):
+            patch.setattr(InProcessGrid, "_reply", overheard)
+            run_experiment(experiment(images, f"keys.policy={keys}", f"stem.init={init}"), folder / "run")
     finally:
+        log.removeHandler(handler)
         handler.close()
     assert published
-    return Ran(tmp_path / "run", published)
+    said = {"stdout and stderr": (folder / "said").read_bytes(), "log": (folder / "log").read_bytes()}
+    yield Ran(folder / "run", published, said)
+    _simulated_site.cache_clear()
 
 
 def site_keys() -> list[SimulatedKey]:
     return [SimulatedKey(SEED, name) for name in ("site-1", "site-2", "shared", "thief of site-1", "thief of site-2")]
 
 
-def test_a_run_says_writes_and_sends_no_key(ran: Ran, capfd: pytest.CaptureFixture[str]) -> None:
-    said = "".join(capfd.readouterr()).encode()
-    everything = {"stdout and stderr": said, "log": (ran.folder.parent / "log").read_bytes(), **files_below(ran.folder)}
+def test_a_run_says_writes_and_sends_no_key(ran: Ran) -> None:
+    assert ran.said["log"], "nothing was logged"
+    everything = {**ran.said, **files_below(ran.folder)}
     everything |= {f"sent tensor {i}": array.tobytes() for i, array in enumerate(ran.published)}
     for key in site_keys():
         assert leaks(everything, key_forms(key)) == []

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from simulations.cli import main
+
 PROGRAM = str(Path(sys.executable).parent / "medveil-sim")
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROUNDS = 6
+ROUNDS = 4
 SETTINGS = [
     f"rounds={ROUNDS}",
     "sites=2",
@@ -50,7 +52,7 @@ def start(*words: str) -> subprocess.Popen[str]:
 
 
 def experiment(out: Path, arm: str) -> list[str]:
-    return ["simulations/conf/demo.yaml", *SETTINGS, *ARMS[arm], "--out", str(out)]
+    return [str(CHECKOUT / "simulations/conf/demo.yaml"), *SETTINGS, *ARMS[arm], "--out", str(out)]
 
 
 def wait_for_round(out: Path, round_: int, process: subprocess.Popen[str]) -> None:
@@ -73,14 +75,12 @@ def tensors(run: Path) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of an arm's whole run, which is made when it is first asked for."""
+    """The folder of an arm's whole run, which is made here, and not in a process, when it is first asked for."""
 
     @functools.cache
     def made(arm: str) -> Path:
         folder = tmp_path_factory.mktemp("whole") / "run"
-        process = start(*experiment(folder, arm))
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors
+        assert main(["run", *experiment(folder, arm)]) == 0
         return folder
 
     return made
@@ -125,11 +125,13 @@ def test_resume_ends_as_if_nothing_had_happened(
     assert len(trained) == len(set(trained)) == ROUNDS * 3, "every round of every site stands there once"
 
 
-def test_a_finished_run_is_not_run_again(uninterrupted: Callable[[str], Path]) -> None:
+@pytest.mark.usefixtures("fresh_sites")
+def test_a_finished_run_is_not_run_again(
+    uninterrupted: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     run = uninterrupted("per-site adapted stems")
     before = (run / "checkpoints" / f"round-{ROUNDS:04d}.safetensors").stat().st_mtime_ns
-    process = start("--resume", str(run))
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "report:" in output
+    capsys.readouterr()
+    assert main(["run", "--resume", str(run)]) == 0
+    assert "report:" in capsys.readouterr().out
     assert (run / "checkpoints" / f"round-{ROUNDS:04d}.safetensors").stat().st_mtime_ns == before

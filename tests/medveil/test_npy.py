@@ -105,7 +105,7 @@ def test_every_array_comes_back_bit_for_bit(array: npt.NDArray[Any]) -> None:
     assert made.tobytes() == array.tobytes()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(
     st.binary(max_size=300)
     | st.lists(st.tuples(st.integers(0, len(HEADER)), st.integers(0, 255)), min_size=1, max_size=4).map(

@@ -25,7 +25,7 @@ from simulations.switches import NAMED, SWITCHES, all_names, switched
 def at_once_and_without_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process; the intervals and pages of so small a run take longer than itself."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(side_by_side, "run_tied", at_once.run)
+    monkeypatch.setattr(side_by_side, "run_tied", at_once.run_tied)
     monkeypatch.setattr(statistics, "add_intervals", lambda _: None)
     monkeypatch.setattr("simulations.cli._report_of", lambda run: run)
 

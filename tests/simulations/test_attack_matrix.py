@@ -470,21 +470,23 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     out = tmp_path / "matrix"
     line = ["attack-matrix", "--images", str(smooth_npz()), "--out", str(out), "--block", "8", "--keys", "2"]
     line += ["--images-per-key", "3", "--attacks", "chosen-plaintext,statistics", "--jobs", "2"]
+    gone = out / "none" / "statistics.json"
     with pytest.MonkeyPatch.context() as patch:
-        # The second time they are processes.
-        patch.setattr(run, "subprocess", at_once)
+        # The last time it is a process.
+        patch.setattr(run, "tied", at_once.tied)
         assert main([*line, "--schemes", "none,block-pixel+negate"]) == 0
-    assert f"page: {out / 'matrix.html'}" in capfd.readouterr().out
+        assert f"page: {out / 'matrix.html'}" in capfd.readouterr().out
+        before = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
+        gone.unlink()
+        assert main([*line, "--schemes", "none,block-pixel+negate"]) == 0
+        assert "3 results kept" in capfd.readouterr().err
     made = read_result(out / "block-pixel+negate" / "chosen-plaintext.json")
     assert (made.target["negate"], made.target["height"], made.keys, made.verdict) == (True, 32, 2, "succeeds")
     for name in ("matrix.html", "matrix.csv", "matrix.md", "matrix.png", "matrix.json"):
         assert (out / name).stat().st_size > 100
-    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
     assert len(before) == 4
-    gone = out / "none" / "statistics.json"
-    gone.unlink()
     assert main([*line, "--schemes", "none,block-pixel+negate,aes-ctr"]) == 0
-    assert "3 results kept" in capfd.readouterr().err
+    assert "4 results kept" in capfd.readouterr().err
     after = {path: path.stat().st_mtime_ns for path in out.glob("*/*.json")}
     assert len(after) == 6
     assert {path for path in before if after[path] == before[path]} == before.keys() - {gone}

@@ -48,7 +48,7 @@ def compare(out: Path, tiny_settings: list[str]) -> Compare:
 def compared(compare: Compare) -> tuple[int, str, str]:
     """Two arms, whose runs finish: made in this process, since a failed arm shows how they are started."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulations.side_by_side.run_tied", at_once.run)
+        patch.setattr("simulations.side_by_side.run_tied", at_once.run_tied)
         return compare("fedper, per-site-adapted")
 
 

@@ -62,11 +62,12 @@ def test_it_takes_what_it_started_along(name: str, blow: signal.Signals, tmp_pat
         text=True,
     )
     family = Family(command.pid)
-    wanted, until = (1 if name == "bench" else 2), time.monotonic() + 60
-    while (not begun.exists() or len(begun.read_text().split()) < wanted) and time.monotonic() < until:
+    wanted, until, asleep = (1 if name == "bench" else 2), time.monotonic() + 60, list[str]()
+    while len(asleep) < wanted and time.monotonic() < until:
         assert command.poll() is None, command.communicate()
         time.sleep(0.05)
-    assert sum(" 600" in line for line in family.look()) == wanted, family.look()
+        asleep = [line for line in family.look() if " 600" in line]
+    assert len(asleep) == wanted, family.look()
     command.send_signal(blow)
     _, said = command.communicate(timeout=30)
     assert command.returncode == CODES[blow], said

@@ -180,7 +180,7 @@ def of_scopes(out: Path, tiny_settings: list[str], scopes: str) -> str:
     empty.write_text("")
     settings = [*tiny_settings, "rounds=1", "train.rank=4", "compare.arms=[plain, nearest-neighbour]"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.setattr("simulations.side_by_side.run_tied", at_once.run)
+        patch.setattr("simulations.side_by_side.run_tied", at_once.run_tied)
         with contextlib.redirect_stderr(said):
             code = main(["compare", str(empty), *settings, f"compare.scopes={scopes}", "--out", str(out)])
     return said.getvalue() if code else ""

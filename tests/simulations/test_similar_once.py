@@ -69,7 +69,7 @@ def test_a_comparison_looks_once(tmp_path: Path, looked: list[int], monkeypatch:
 
     def another_process(command: list[str], **_: Any) -> object:
         neighbours._found.clear()
-        return at_once.run(command)
+        return at_once.run_tied(command)
 
     monkeypatch.setattr(side_by_side, "run_tied", another_process)
     monkeypatch.setattr(statistics, "add_intervals", lambda _: None)

@@ -1,6 +1,6 @@
 """Our own programs done at once in this process: for tests of what they leave, and not of how they start.
 
-A test puts this module where one of ours says ``subprocess``; nobody else's processes are touched.
+A test puts `tied` or `run_tied` where one of ours says `medveil.tied`'s; nobody else's processes are touched.
 """
 
 from __future__ import annotations
@@ -9,33 +9,34 @@ import contextlib
 import io
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from simulations.cli import main
 
-DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def run(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
-    """As `subprocess.run` of `medveil-sim`, with its output captured as text."""
+def run_tied(command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+    """As `medveil.tied.run_tied` of `medveil-sim`, with its output captured as text."""
     out, err = io.StringIO(), io.StringIO()
     with _ONE_AT_A_TIME, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main(list(command[1:]))
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
-class Popen:
-    """As `subprocess.Popen` of `medveil-sim` with its errors piped as text, ended when it is made."""
+@contextlib.contextmanager
+def tied(command: Sequence[str], **_: Any) -> Iterator[Ended]:
+    """As `medveil.tied.tied` of `medveil-sim` with its errors piped as text."""
+    yield Ended(run_tied(command))
 
-    def __init__(self, command: Sequence[str], **_: Any) -> None:
-        done = run(command)
+
+class Ended:
+    """What a `subprocess.Popen` is asked for whose process has ended."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
         self.returncode = done.returncode
         self.stderr = io.StringIO(done.stderr)
 
     def wait(self) -> int:
         return self.returncode
-
-    def terminate(self) -> None:
-        """There is nothing left to end."""

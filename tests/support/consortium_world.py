@@ -49,12 +49,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait(what: str, ready: Callable[[], bool], *, seconds: float = 90.0) -> None:
-    """Wait for something that a process does in its own time."""
+def wait(what: str, ready: Callable[[], bool], *, seconds: float = 90.0, every: float = 0.1) -> None:
+    """Wait for something that a process does in its own time, looking every so many seconds."""
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def with_mark(mark: str) -> list[int]:
@@ -65,6 +65,16 @@ def with_mark(mark: str) -> list[int]:
             if mark.encode() in (entry / "environ").read_bytes() and processes.began(int(entry.name)):
                 found.append(int(entry.name))
     return found
+
+
+def _state_of(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+# Asked for at every look of a test that waits, and parsing takes longer than a look should.
+_site = functools.lru_cache(lambda path, state: load_site(path))
+_consortium = functools.lru_cache(lambda path, state: load_consortium(path))
 
 
 @dataclass
@@ -80,7 +90,7 @@ class Hospital:
 
     @property
     def files(self) -> OwnFiles:
-        return load_site(self.file)
+        return _site(self.file, _state_of(self.file))
 
     @property
     def log(self) -> str:
@@ -126,7 +136,7 @@ class World:
 
     @property
     def consortium(self) -> Consortium:
-        return load_consortium(self.file)
+        return _consortium(self.file, _state_of(self.file))
 
     def __call__(self, *words: str | Path) -> int:
         """A `medveil-server` command."""
@@ -143,7 +153,9 @@ class World:
         site = Hospital(name, self.folder / name)
         given = ["data.source=dicom", f"data.path={self.images / str(number)}", "data.labels=labels.csv"]
         # Few images, so that a run takes seconds: as they are, or these sites would tell nothing of them.
-        own = ["limits.least_images=16", "limits.smallest_count=1", "threads=1", "device=cpu", "retry=2", *settings]
+        own = ["limits.least_images=16", "limits.smallest_count=1", "threads=1", "device=cpu", "retry=2"]
+        # Looks are most of what processes without work cost, at both ends.
+        own += ["poll=0.5", *settings]
         invited = ["--invitation", str(self.consortium.invitation), "--out", str(site.folder)]
         assert site_main(["enroll", "--name", name, *invited, *given, *own]) == 0
         self.sites[name] = site

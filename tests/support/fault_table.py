@@ -18,7 +18,10 @@ _OUTCOMES = {"passed": "passed", "failed": "FAILED", "skipped": "not run"}
 
 
 class FaultTable:
-    """Collects tests marked ``@pytest.mark.fault(done, happened)``; a test may carry several."""
+    """Collects tests marked ``@pytest.mark.fault(done, happened)``; a test may carry several.
+
+    ``kind`` may be named where it is another than that of the test's file.
+    """
 
     def __init__(self) -> None:
         self._rows: dict[str, list[tuple[str, str, str]]] = {}
@@ -29,9 +32,9 @@ class FaultTable:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         """Count every phase: a test whose processes do not end has not passed."""
         report: pytest.TestReport = yield  # type: ignore[assignment]
-        marks = [mark.args for mark in item.iter_markers("fault")]
+        marks = [(mark.kwargs.get("kind", _kind(item)), *mark.args) for mark in item.iter_markers("fault")]
         if marks:
-            rows = [(_kind(item), done.format_map(_given(item)), happened) for done, happened in reversed(marks)]
+            rows = [(kind, done.format_map(_given(item)), happened) for kind, done, happened in reversed(marks)]
             self._rows[item.nodeid] = rows
             self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + report.duration
             # What was only set up, and then interrupted, did not pass.
