@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError
-from models.config import ModelConfig
-from models.vit import build_vit, model_hash
+from models.autoencoder import build_model
+from models.vit import model_hash
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -49,13 +48,14 @@ class Workbench:
 def workbench(run: RunConfig, device: torch.device) -> Workbench:
     """The process's workbench for a run; built once for each model, seed and device."""
     dtype = torch.float64 if run.train.get("precision") == "fp64" else torch.float32
-    return _built(json.dumps(run.model, sort_keys=True), run.seed, str(device), dtype)
+    told = {"model": run.model, "seed": run.seed, "task": run.task, "pretrain": run.pretrain}
+    return _built(json.dumps(told, sort_keys=True), str(device), dtype)
 
 
 @functools.lru_cache(maxsize=2)
-def _built(model_json: str, seed: int, device: str, dtype: torch.dtype) -> Workbench:
-    values: dict[str, Any] = json.loads(model_json)
-    model = build_vit(from_mapping(ModelConfig, values, where="model"), seed=seed)
+def _built(told_json: str, device: str, dtype: torch.dtype) -> Workbench:
+    told: dict[str, Any] = json.loads(told_json)
+    model = build_model(RunConfig(**told))
     # The hash is of the model as every site and the server build it, before a site chooses its precision.
     digest = model_hash(model)
     placed = torch.device(device)

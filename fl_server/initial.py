@@ -11,11 +11,12 @@ import torch
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.wire import Tensors
+from models.autoencoder import build_model
 from models.config import ModelConfig
 from models.described import described
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy
 from models.travel import tensors, travelling
-from models.vit import build_vit, model_hash
+from models.vit import model_hash
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def initial_model(run: RunConfig) -> Initial:
         The model or the policy cannot be had.
     """
     config = from_mapping(ModelConfig, run.model, where="model")
-    model = build_vit(config, seed=run.seed)
+    model = build_model(run)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     # Which schemes a stem can follow is for the sites to say: they have the cipher, and refuse in the preflight.
     check_policy(policy, scheme=str(run.cipher.get("scheme", "none")), stem_rule=SIGNED_PERMUTATION)

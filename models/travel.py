@@ -12,6 +12,9 @@ last-n-blocks  last n blocks, norms and pooling       fixed, home      trains, h
 head           fixed, home                            fixed, home      trains, home  fixed, home
 =============  =====================================  ===============  ============  ===========
 
+A decoder (`models.autoencoder`) is part of the trunk, but for its tail, which follows the key: it travels with an
+averaged stem, and else trains at home.
+
 The head trains and travels in every scope. What is fixed stays at its public start, which every site builds from the
 same configuration, so it need not travel.
 """
@@ -27,7 +30,7 @@ from torch import Tensor
 
 from medveil.errors import ConfigError, FederationError
 from models.policy import Policy
-from models.stem import head_names, stem_names, trunk_names
+from models.stem import head_names, stem_names, tail_names, trunk_names
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -53,7 +56,7 @@ def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str
     ConfigError
         The scope is unknown, or asks for more blocks than the model has.
     """
-    stem = stem_names(model) if policy.stem_travels and scope == "full" else []
+    stem = [*stem_names(model), *tail_names(model)] if policy.stem_travels and scope == "full" else []
     return _ordered(model, [*stem, *_trunk(model, scope), *head_names(model)])
 
 
@@ -66,6 +69,8 @@ def trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[str]
         As for `travelling`.
     """
     at_home = stem_names(model) if policy.train == "local" else []
+    # A decoder's tail is thrown away in the end, and trains at home beside a frozen stem too.
+    at_home += [] if policy.stem_travels else tail_names(model)
     parameters = {name for name, _ in model.named_parameters()}
     return [name for name in _ordered(model, [*travelling(model, policy, scope), *at_home]) if name in parameters]
 

@@ -20,6 +20,7 @@ from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, StorageError
 from medveil.log import logger
 from medveil.paths import weights_file
+from medveil.pretraining import MASKED
 from models.policy import Policy, check_policy, resolve_policy
 from models.saved import weights_in
 from simulations.baselines.names import BASELINES
@@ -141,11 +142,14 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
     contract = _contract(config, policy, run=run)
     contract.check_settings(where=config.name)
-
     check_data_config(config.data, config.train.augment)
+    masked = contract.masked is not None
+    if masked:
+        _check_masked(config, contract)
 
     from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
     from fl_client.data.source import open_source  # noqa: PLC0415
+    from fl_client.data.task import check_task  # noqa: PLC0415
 
     source = open_source(config.data)
     check_hidden(
@@ -157,14 +161,17 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     )
     for warning in (*source.warnings, *source.remarks):
         _log.warning("%s: %s", source.path, warning)
-    config.data.classes, config.data.split = list(source.classes), source.split
+    check_task(source, masked=masked)
+    config.data.classes = config.data.classes if masked else list(source.classes)
+    config.data.split = source.split
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
     if policy.warning is not None:
         _log.warning("policy %s: %s", policy, policy.warning)
     _check_cipher(config, source, policy)
     config.stem.init, config.stem.train = policy.init, policy.train
-    contract.classes, contract.channels, contract.image_size = list(source.classes), source.channels, source.size
+    contract.classes = [] if masked else list(source.classes)
+    contract.channels, contract.image_size = source.channels, source.size
     contract.model, contract.cipher = to_mapping(config.model), to_mapping(config.cipher)
     contract.check(where=config.name)
     sites = SimulatedSites(
@@ -176,6 +183,16 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
         data=config.data,
     )
     return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source)
+
+
+def _check_masked(config: ExperimentConfig, contract: RunConfig) -> None:
+    """Refuse, before images are looked at, what masked autoencoding cannot be run with."""
+    from models.trains import check_masked  # noqa: PLC0415 - torch loads here
+
+    if config.federation in BASELINES:
+        raise ConfigError(f"is {config.federation}, which classifies", where="federation", cure=f"not with {MASKED}")
+    rule = SCHEMES[config.cipher.scheme].stem_rule
+    check_masked(contract, config.train, config.predict, stem_rule=rule, where=config.name)
 
 
 def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:
@@ -196,6 +213,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     check_scheme(config.cipher.scheme)
     config.train.check()
     config.predict.check()
+    config.pretrain.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)
@@ -243,7 +261,8 @@ def _fill_model(config: ExperimentConfig, source: Source) -> None:
             where=config.name,
             cure=f"scheme {config.cipher.scheme} pads nothing: choose {source.size // block * block or block}",
         )
-    config.fill_model(size=source.size, channels=source.channels, classes=len(source.classes), where=config.name)
+    classes = None if config.task == MASKED else len(source.classes)
+    config.fill_model(size=source.size, channels=source.channels, classes=classes, where=config.name)
 
 
 def _check_cipher(config: ExperimentConfig, source: Source, policy: Policy) -> None:

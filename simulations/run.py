@@ -162,14 +162,15 @@ def check_model(plan: Plan) -> None:
 
         check_baseline(plan)
         return
-    from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
+    from models.autoencoder import outline  # noqa: PLC0415 - torch and timm load here
+    from models.config import ModelConfig  # noqa: PLC0415
     from models.policy import Policy  # noqa: PLC0415
-    from models.sizes import skeleton  # noqa: PLC0415
     from models.trains import check_training  # noqa: PLC0415
 
     run = plan.run
-    model = skeleton(from_mapping(ModelConfig, run.model, where="model"))
-    check_training(model, Policy(run.keys, run.stem_init, run.stem_train), plan.experiment.train)
+    model = outline(from_mapping(ModelConfig, run.model, where="model"), run.masked)
+    policy = Policy(run.keys, run.stem_init, run.stem_train)
+    check_training(model, policy, plan.experiment.train, masked=run.masked)
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:

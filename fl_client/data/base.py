@@ -16,9 +16,9 @@ import numpy.typing as npt
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.channels import Form, settle
-from fl_client.data.config import SIMILAR, DataConfig, check_data_config, joins_similar
+from fl_client.data.config import NO_LABELS, SIMILAR, DataConfig, check_data_config, joins_similar
 from fl_client.data.folders import Listing, list_files
-from fl_client.data.items import Item, Skipped, group_names, one_class, said
+from fl_client.data.items import UNLABELLED, Item, Skipped, group_names, one_class, said
 from fl_client.data.labels import group_name, tidy
 from fl_client.data.parts_named import said_of_split
 from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test, said_of_similar
@@ -289,7 +289,7 @@ def source_name(config: DataConfig) -> str:
 
 
 def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) -> tuple[str, ...]:
-    """The ordered class names: those of the configuration, or those found, sorted.
+    """The ordered class names: those of the configuration, or those found, sorted; `UNLABELLED` without labels.
 
     Raises
     ------
@@ -297,6 +297,8 @@ def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) 
         A label is none of the configured classes, or there are fewer than two classes.
     """
     names = sorted(set(found))
+    if config.labels == NO_LABELS:
+        return UNLABELLED
     if config.classes is None:
         if len(names) == 1:
             problem, cure = f"has one class only ('{names[0]}')", "list all of them in data.classes"

@@ -12,6 +12,8 @@ AUGMENTS = ("none", "light", "standard")
 SPLITS = ("official", "drawn")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
+NO_LABELS = "none"
+"""As ``data.labels``: there are none."""
 SIMILAR = "similar"
 """As ``data.group_by``, alone or behind ``COLUMN+``: images that look alike stay together."""
 _AND_SIMILAR = f"+{SIMILAR}"
@@ -77,7 +79,10 @@ class DataConfig:
     )
     labels: str | None = field(
         default=None,
-        metadata={"help": "CSV (path,label[,more]) relative to data.path, for files; null: one folder a class."},
+        metadata={
+            "help": "CSV (path,label[,more]) relative to data.path, for files; null: one folder a class; none: images "
+            "without labels, for task masked-autoencoding."
+        },
     )
     group_by: str | None = field(
         default=None,
@@ -173,6 +178,8 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
         raise ConfigError(f"is {config.window}", where="data.window", cure="[centre, width] with a width above 0")
     if config.classes is not None and len(set(config.classes)) != len(config.classes):
         raise ConfigError("names a class twice", where="data.classes")
+    if config.classes is not None and config.labels == NO_LABELS:
+        raise ConfigError("names classes, and data.labels is none", where="data.classes", cure="null")
     _check_fractions(config)
     if config.views < 0:
         raise ConfigError(f"is {config.views}", where="data.views", cure="0 or more")

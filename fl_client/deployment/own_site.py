@@ -265,13 +265,15 @@ class OwnHost(Host):
 
 def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     """The site's images as the run wants them; where the site insists on something else, it is refused."""
-    for name, wanted in (("classes", run.classes), ("channels", run.channels), ("image_size", run.image_size)):
+    # Where pixels are learned, what a site calls its classes is its own.
+    classes = data.classes if run.masked is not None else list(run.classes)
+    for name, wanted in (("classes", classes), ("channels", run.channels), ("image_size", run.image_size)):
         own = getattr(data, name)
         if own is not None and own != wanted:
             raise ConfigError("this site's own setting differs from the run's", where=name)
     return replace(
         data,
-        classes=list(run.classes),
+        classes=classes,
         channels=run.channels,
         image_size=run.image_size,
         min_side=max(data.min_side, int(run.model["patch"])),
