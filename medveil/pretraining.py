@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from medveil.errors import ConfigError
 
 SINGLE_LABEL, MASKED, SUPERVISED = "single-label", "masked-autoencoding", "supervised"
+PRETRAINED = "pretrained.safetensors"
+"""What a run of masked autoencoding leaves in its folder."""
 WAYS = (MASKED, SUPERVISED)
 _SIZES = {"decoder_width": (4, 2048), "decoder_depth": (1, 32), "decoder_heads": (1, 64)}
 _AXES = 4

@@ -24,7 +24,7 @@ from medveil.files import make_folder, write_json, write_text
 from medveil.recipes import RECIPES
 from medveil.yaml_core import written_yaml
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig, make_plan, refuse_pixels
 from simulations.folders import LEFT_S, MANIFEST, read_manifest
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def ablate(config: ExperimentConfig, out: Path, *, switches: Sequence[str] = tup
     StorageError
         Another process works in this folder; which one and since when.
     """
+    refuse_pixels(config, "ablate")
     unknown = next((name for name in switches if name not in SWITCHES), None)
     seeds = config.compare.seeds
     if unknown is not None or not seeds or len(set(seeds)) < len(seeds):

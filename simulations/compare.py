@@ -17,7 +17,7 @@ from medveil.files import make_folder, read_json, write_text
 from medveil.tied import end_all, run_tied
 from medveil.yaml_core import written_yaml
 from simulations.arms import ARMS, Arm, as_experiment, find_arm
-from simulations.config import ExperimentConfig
+from simulations.config import ExperimentConfig, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.progress import RunsProgress
 from simulations.report.comparison import ArmResult, write_comparison
@@ -92,6 +92,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1) -> Comparison
     StorageError
         Another process compares into this folder; which one and since when.
     """
+    refuse_pixels(config, "compare")
     arms = [find_arm(name) for name in config.compare.arms]
     if not arms or not config.compare.seeds:
         raise ConfigError("names no arms or no seeds", where="compare", cure="see 'medveil-sim compare --list'")

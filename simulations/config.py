@@ -185,6 +185,13 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None) ->
     return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source)
 
 
+def refuse_pixels(config: ExperimentConfig, command: str) -> None:
+    """Refuse a run that learns no classes where classifiers are compared (ConfigError)."""
+    if config.task == MASKED:
+        problem = f"is {MASKED}, which has no accuracy to compare"
+        raise ConfigError(problem, where=f"{command}, task", cure="compare runs that begin with its weights")
+
+
 def _check_masked(config: ExperimentConfig, contract: RunConfig) -> None:
     """Refuse, before images are looked at, what masked autoencoding cannot be run with."""
     from models.trains import check_masked  # noqa: PLC0415 - torch loads here

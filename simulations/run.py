@@ -15,6 +15,7 @@ from medveil.config import from_mapping, to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
+from medveil.paths import weights_file
 from medveil.plain import working
 from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
@@ -171,6 +172,16 @@ def check_model(plan: Plan) -> None:
     model = outline(from_mapping(ModelConfig, run.model, where="model"), run.masked)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     check_training(model, policy, plan.experiment.train, masked=run.masked)
+    _check_weights(run)
+
+
+def _check_weights(run: RunConfig) -> None:
+    """Read the weights a run begins with, where they are a file: what cannot be is refused by what is wrong with it."""
+    from models.autoencoder import build_model  # noqa: PLC0415
+
+    named = str(run.model["pretrained"]).strip()
+    if named.lower() not in {"true", "false"}:
+        build_model(replace(run, model={**run.model, "pretrained": weights_file(named)}))
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
@@ -180,7 +191,9 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     near = tell_near(plan, aloud=progress)
     try:
         if progress:
-            with RunProgress(plan.out, rounds=plan.run.rounds, sites=_trained_at(plan)):
+            with RunProgress(
+                plan.out, rounds=plan.run.rounds, sites=_trained_at(plan), pixels=plan.run.masked is not None
+            ):
                 engine(plan, resume)
         else:
             engine(plan, resume)

@@ -75,7 +75,8 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
     """Find the labelled files of a folder.
 
     With ``data.labels``, the files its CSV names and no others; a named file that is not there is skipped by name.
-    Where it is none, all files. Without, every file below a class folder; files beside the class folders are skipped by name, hidden ones ignored.
+    Where it is none, all files. Without, every file below a class folder; files beside the class folders are skipped by
+    name, hidden ones ignored.
     Folders called train, validation and test (as in ``train/CLASS`` or ``CLASS/train``) and a column ``split`` are the
     data set's own split. A file that links lead to counts once.
 

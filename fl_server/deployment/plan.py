@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fl_server.config import ServerSettings
@@ -103,17 +103,19 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     settings = ServerSettings(server=file.server, sites=file.sites or admitted)
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
-    _check_training(file, policy, run)
+    _check_training(file, policy, run, consortium.weights)
     return run, settings
 
 
-def _check_training(file: RunFile, policy: Policy, run: RunConfig) -> None:
-    """Refuse what the model has nothing for: every site would."""
-    from models.autoencoder import outline  # noqa: PLC0415 - torch and timm load here
+def _check_training(file: RunFile, policy: Policy, run: RunConfig, weights: Path) -> None:
+    """Refuse what the model has nothing for, and weights that are not whole: every site would."""
+    from models.autoencoder import build_model, outline  # noqa: PLC0415 - torch and timm load here
     from models.trains import check_masked, check_training  # noqa: PLC0415
 
     check_masked(run, file.train, file.predict)
     check_training(outline(file.model, run.masked), policy, file.train, masked=run.masked)
+    if file.model.pretrained != _FRESH:
+        build_model(replace(run, model={**run.model, "pretrained": str(weights / file.model.pretrained)}))
 
 
 def _refuse_no_classes(file: RunFile) -> None:
