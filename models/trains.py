@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 
-_CLASSES_ALONE = {
+CLASSES_ALONE = {
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "class_weights": "none",
@@ -59,7 +59,7 @@ def check_masked(
     masked = run.masked
     if masked is None:
         return
-    for name, right in _CLASSES_ALONE.items():
+    for name, right in CLASSES_ALONE.items():
         if getattr(train, name) != right:
             cure = f"{right}; train.recipe=pre-train sets none of this"
             raise ConfigError(f"'{name}' is set, and masked autoencoding learns no classes", where=where, cure=cure)

@@ -26,6 +26,7 @@ from medveil.errors import ConfigError, MedVeilError
 from medveil.files import read_json, write_json
 from medveil.pretraining import MASKED, SINGLE_LABEL
 from medveil.shapes import check_shape
+from models.trains import CLASSES_ALONE
 from simulations.config import ExperimentConfig, make_plan
 from simulations.folders import MANIFEST, read_manifest
 from simulations.run import resume_experiment, run_experiment
@@ -62,6 +63,11 @@ def as_pretraining(config: ExperimentConfig) -> ExperimentConfig:
     config.federation, config.sites = "centralised", 1
     config.keys.policy, config.stem.init, config.stem.train, config.stem.warmup = "none", None, None, 0
     config.train.state = "kept"
+    if config.task == MASKED:
+        # An experiment is made for classes: what of it is for them alone does not count here.
+        for name, nothing in CLASSES_ALONE.items():
+            setattr(config.train, name, nothing if name != "scope" else config.train.scope)
+        config.predict.views = 1
     if config.train.scope != "full":
         raise ConfigError(f"is {config.train.scope}", where="train.scope", cure="full: all of it is pre-trained")
     return config

@@ -22,7 +22,7 @@ _TOGETHER = 64
 class FormulaSource(Source):
     """Drawn images; nothing of them is stored but in a run's own store.
 
-    Those that lie beside one that is read are drawn with it, and kept until others are: stores are built in order.
+    Where they are read one after the other, as stores are built, many are drawn together.
     """
 
     drawn = True
@@ -42,6 +42,7 @@ class FormulaSource(Source):
             raise ConfigError(problem, where="data.classes", cure="null, or data.formula.classes")
         self._at = [Drawn(label, number) for label in range(drawn.classes) for number in range(drawn.per_class)]
         self._held: dict[int, Bytes] = {}
+        self._last = -2
         labelled = config.labels is None
         items = [Item(f"{each.label}/{each.number}", each.label if labelled else 0) for each in self._at]
         self._finish(items, default_size=_SIDE)
@@ -54,10 +55,12 @@ class FormulaSource(Source):
 
     def _decode(self, index: int) -> Bytes:
         if index not in self._held:
-            first = index - index % _TOGETHER
-            rows = range(first, min(first + _TOGETHER, len(self._at)))
+            # Who reads one after the other wants the next ones too; who draws lots does not.
+            more = _TOGETHER if index == self._last + 1 else 1
+            rows = range(index, min(index + more, len(self._at)))
             made = draw(self._formula.kind, [self._at[i] for i in rows], size=self.size, seed=self._formula.seed)
             self._held = dict(zip(rows, made, strict=True))
+        self._last = index
         return self._held[index]
 
     def contents(self, index: int) -> bytes:

@@ -19,7 +19,7 @@ from models.config import ModelConfig
 from models.vit import build_vit, normalise
 from simulations.cli import main
 from simulations.config import ExperimentConfig, make_plan
-from simulations.pretraining import pretrain
+from simulations.pretraining import as_pretraining, pretrain
 from simulations.report.page import write_report
 from simulations.run import run_experiment
 
@@ -141,6 +141,16 @@ def test_pretraining_in_one_place_goes_on_after_it_was_killed(
     assert "processor time: " in card
     with pytest.raises(ConfigError, match="is there already; name another file"):
         pretrain(config, out)
+
+
+def test_what_an_experiment_sets_for_classes_does_not_count_where_none_are_learned(tiny: Tiny) -> None:
+    config = tiny("train.label_smoothing=0.1", "train.mixup=0.2", "predict.views=4", "stem.warmup=5", "rounds=2")
+    made = as_pretraining(config)
+    assert (made.train.label_smoothing, made.train.mixup, made.predict.views, made.stem.warmup) == (0, 0, 1, 0)
+    assert (made.task, made.federation, made.keys.policy, made.rounds) == (MASKED[0][5:], "centralised", "none", 2)
+    assert config.train.mixup == 0.2
+    with pytest.raises(ConfigError, match="full: all of it is pre-trained"):
+        as_pretraining(tiny("train.scope=head"))
 
 
 def test_supervised_pretraining_leaves_stem_and_trunk(tiny: Tiny, tmp_path: Path) -> None:
