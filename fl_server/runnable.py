@@ -33,6 +33,9 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
         )
     if server.tensorboard:
         check_installed()
+    if run.task == MASKED and server.strategy == "local-only":
+        problem = f"is local-only, and of {MASKED} the shared trunk is all that is wanted"
+        raise ConfigError(problem, where="server.strategy", cure="fedavg")
     if run.task == MASKED and server.monitor != "loss" and (server.patience or server.keep == "best"):
         problem = f"is {server.monitor}, and {MASKED} has none"
         raise ConfigError(problem, where="server.monitor", cure="loss")

@@ -198,6 +198,9 @@ def _check_masked(config: ExperimentConfig, contract: RunConfig) -> None:
 
     if config.federation in BASELINES:
         raise ConfigError(f"is {config.federation}, which classifies", where="federation", cure=f"not with {MASKED}")
+    if config.federation == "local-only":
+        problem = f"is local-only, and of {MASKED} the shared trunk is all that is wanted"
+        raise ConfigError(problem, where="federation", cure="federated or centralised")
     rule = SCHEMES[config.cipher.scheme].stem_rule
     check_masked(contract, config.train, config.predict, stem_rule=rule, where=config.name)
 

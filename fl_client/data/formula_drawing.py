@@ -113,7 +113,7 @@ def _of_rings(image: Drawn, seed: int) -> tuple[npt.NDArray[np.float64], ...]:
 def _fractals(images: Sequence[Drawn], size: int, seed: int, place: torch.device) -> Tensor:
     """Where points come by that wander by affine maps: (n, size, size), 0 to 1."""
     drawn = [_of_maps(each, seed) for each in images]
-    linear, shift = (_stacked([each[part] for each in drawn], place) for part in (0, 1))
+    linear, shift = _stacked([each[0] for each in drawn], place), _stacked([each[1] for each in drawn], place)
     chosen = torch.from_numpy(np.stack([each[2] for each in drawn])).to(place).long()
     n = len(images)
     points = torch.zeros(n, _POINTS, 2, device=place)

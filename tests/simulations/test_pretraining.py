@@ -222,6 +222,7 @@ def test_an_npz_without_labels_is_a_source_too(tiny: Tiny, tmp_path: Path) -> No
         (("train.scope=head",), "'scope' is set"),
         (("predict.views=4",), "'views' is set, and masked autoencoding predicts nothing"),
         (("federation=svm", "keys.policy=none"), "is svm, which classifies"),
+        (("federation=local-only",), "the shared trunk is all that is wanted"),
         (("task=multi-label",), "'task' is not supported"),
     ],
 )
