@@ -18,15 +18,14 @@ from medveil.bounded import SETTINGS, Bounds, parse_json
 from medveil.errors import ConfigError, IntegrityError, MedVeilError
 from medveil.files import check_format
 from models.hashes import tensors_hash
+from models.pretrained_header import FORMAT as PRETRAINED
+from models.pretrained_header import VERSION as PRETRAINED_VERSION
 
 FORMAT = "medveil-model"
 VERSION = 4
 """Version 4 names what timm makes the model with as timm does, and says what timm needs to load it. Version 3 says how
 the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how images are prepared and
 who else hid them."""
-PRETRAINED = "medveil-pretrained"
-PRETRAINED_VERSION = 1
-"""Of weights that pre-training left (`models.pretrained`)."""
 CONFIG = "config.json"
 PLAIN = "plain"
 EXPECTED = 0.5

@@ -19,8 +19,9 @@ from safetensors.torch import save
 
 from medveil.files import write_bytes, write_text
 from models.checkpoint import heads_in
-from models.exported import PLAIN, PRETRAINED, PRETRAINED_VERSION
+from models.exported import PLAIN
 from models.hashes import tensors_hash
+from models.pretrained_header import FORMAT, VERSION
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -55,8 +56,8 @@ def write_pretrained(path: Path, model: VisionTransformer, *, name: str, card: d
     }
     digest = tensors_hash(kept)
     document = {
-        "format": PRETRAINED,
-        "version": PRETRAINED_VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "domain": PLAIN,
         "architecture": name,
         "heads": heads_in(model),

@@ -33,7 +33,6 @@ from simulations.run import resume_experiment, run_experiment
 
 SUFFIX = ".safetensors"
 _FOLDER = ".run"
-_ASKED = "pretrain.json"
 _SPENT = "spent.json"
 _LONGEST_LICENCE = 500
 _ENDED = {"finished", "stopped-early"}
