@@ -4,7 +4,9 @@ It is a centralised run without a key, whose folder lies beside the weights: so 
 after it was killed from its newest round, and leaves a page, as any run does. Rounds are the pieces it can be cut into;
 what the optimiser remembers goes over from one to the next.
 
-Images that a run with the same data section and seed would test on are not learned from: a later run's test stays one.
+Images that a centralised run with the same data section and seed would test on are not learned from; with one common
+test, or a split that the images bring, those of any run. A run of several sites that each draw a test of their own may
+test on some that were: that is said beforehand.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from medveil.config import from_mapping, to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import read_json, write_json
+from medveil.log import logger
 from medveil.pretraining import MASKED, SINGLE_LABEL
 from medveil.shapes import check_shape
 from models.trains import CLASSES_ALONE
@@ -35,6 +38,11 @@ SUFFIX = ".safetensors"
 _FOLDER = ".run"
 _SPENT = "spent.json"
 _LONGEST_LICENCE = 500
+_ELSEWHERE = (
+    "a run of {sites} sites draws test images at each, of which some may be learned from here: set "
+    "data.partition.test=common for both, unless the images bring a split of their own"
+)
+_log = logger("pretrain")
 _ENDED = {"finished", "stopped-early"}
 _SHAPE = {"cpu_seconds": float, "rounds": int, "wall": float}
 
@@ -72,6 +80,13 @@ def as_pretraining(config: ExperimentConfig) -> ExperimentConfig:
     return config
 
 
+def tests_elsewhere(config: ExperimentConfig) -> bool:
+    """Whether an experiment, run as it stands, tests on other images than its pre-training keeps back."""
+    drawn = config.data.test > 0 and config.data.split != "official" and config.data.source != "formula"
+    several = config.sites > 1 and config.federation != "centralised"
+    return drawn and several and config.data.partition.test != "common"
+
+
 def pretrain(
     config: ExperimentConfig,
     out: Path,
@@ -107,6 +122,8 @@ def pretrain(
         raise ConfigError(f"does not end in {SUFFIX}", where="--out", cure=f"for example {out.stem or 'model'}{SUFFIX}")
     if out.exists():
         raise ConfigError("is there already", where=out, cure="name another file")
+    if tests_elsewhere(config):
+        _log.warning("%s", _ELSEWHERE.format(sites=config.sites))
     config, folder = as_pretraining(config), out.with_suffix(_FOLDER)
     more: dict[str, Any] = {"progress": progress} | ({} if report is None else {"report": report})
     begun = (folder / MANIFEST).is_file()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from fl_client.data.base import Bytes, Item, Source, Stamp
 from fl_client.data.config import NO_LABELS, DataConfig, named_group
@@ -35,6 +36,8 @@ class FormulaSource(Source):
         if config.channels not in (None, 1):
             raise ConfigError(f"is {config.channels}", where="data.channels", cure="1: drawn images are grey")
         drawn = self._formula = config.formula
+        # There is no place they are at; what is said of them names them so.
+        self.path = Path(f"{config.source}-{drawn.kind}")
         names = [f"formula {label:0{len(str(drawn.classes - 1))}d}" for label in range(drawn.classes)]
         self.classes = UNLABELLED if config.labels == NO_LABELS else tuple(config.classes or names)
         if config.labels is None and len(self.classes) != drawn.classes:

@@ -13,13 +13,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from fl_client.data.partition import site_parts
 from fl_server import federation
 from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilError, PolicyError
 from models.config import ModelConfig
 from models.vit import build_vit, normalise
 from simulations.cli import main
 from simulations.config import ExperimentConfig, make_plan
-from simulations.pretraining import as_pretraining, pretrain
+from simulations.pretraining import as_pretraining, pretrain, tests_elsewhere
 from simulations.report.page import write_report
 from simulations.run import run_experiment
 
@@ -151,6 +152,23 @@ def test_what_an_experiment_sets_for_classes_does_not_count_where_none_are_learn
     assert config.train.mixup == 0.2
     with pytest.raises(ConfigError, match="full: all of it is pre-trained"):
         as_pretraining(tiny("train.scope=head"))
+
+
+def test_a_test_that_sites_draw_for_themselves_is_told_of(tiny: Tiny, tmp_path: Path) -> None:
+    assert tests_elsewhere(tiny())
+    for setting in ("data.partition.test=common", "federation=centralised", "data.test=0", "sites=1"):
+        assert not tests_elsewhere(tiny(setting))
+    # With a common test the same images are kept back, whatever becomes of the others.
+    common = tiny("data.partition.test=common")
+    kept = []
+    for config in (common, as_pretraining(common)):
+        plan = make_plan(config, tmp_path / "run")
+        assert plan.source is not None
+        data, sites = plan.sites.data, plan.sites.sites
+        parts = [site_parts(plan.source, data, sites=sites, index=i, seed=plan.run.seed) for i in range(sites)]
+        kept.append(set(parts[0].test.tolist()))
+        assert not kept[-1] & set(np.concatenate([each.train for each in parts]).tolist())
+    assert kept[0] == kept[1]
 
 
 def test_supervised_pretraining_leaves_stem_and_trunk(tiny: Tiny, tmp_path: Path) -> None:
