@@ -141,6 +141,7 @@ def outline(config: ModelConfig, masked: MaskedConfig | None) -> VisionTransform
 
 
 def _with_decoder(model: VisionTransformer, config: MaskedConfig, *, seed: int) -> VisionTransformer:
+    _refuse_others(model)
     model.reset_classifier(0)
     embed: Any = model.patch_embed
     numbers = embed.proj.in_channels * embed.patch_size[0] * embed.patch_size[1]
@@ -154,6 +155,15 @@ def _with_decoder(model: VisionTransformer, config: MaskedConfig, *, seed: int) 
             config=config,
         )
     return model
+
+
+def _refuse_others(model: Any) -> None:
+    """Refuse an architecture whose blocks are told where patches lie: leaving some out would tell them wrong."""
+    from timm.models.vision_transformer import VisionTransformer  # noqa: PLC0415 - models.vit makes timm ready
+
+    if type(model) is not VisionTransformer:
+        problem = f"is a {type(model).__name__}, whose blocks cannot know which patches masked autoencoding leaves out"
+        raise ConfigError(problem, where="model.name", cure="one of timm's VisionTransformer, or task=single-label")
 
 
 def check_mask(patches: int, masked: MaskedConfig, *, where: str = "pretrain") -> None:

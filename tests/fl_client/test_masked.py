@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from crypto.base import PLAIN, ImageCipher, Reading
 from crypto.cipher import make_cipher
@@ -22,16 +22,14 @@ from fl_client.site_model import follow, patch_order
 from fl_client.training import RoundPlan, train_round
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
+from medveil.errors import ConfigError
 from medveil.pretraining import MASKED, MaskedConfig
-from models.autoencoder import build_model, patches_of
+from models.autoencoder import _with_decoder, build_model, patches_of
 from models.config import ModelConfig
 from models.policy import ORTHOGONAL, Policy
 from models.stem import restore, stem_names, tail_names, trunk_names, unrotate
 from models.travel import load_tensors, tensors, trainable, travelling
 from models.vit import normalise
-
-if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
 
 FP64 = TrainConfig(batch_size=8, lr=3e-3, epochs=2, precision="fp64", lr_warmup=0.1, clip=0.5)
 SMALL = MaskedConfig(mask=0.75, decoder_width=16, decoder_depth=1, decoder_heads=2)
@@ -220,6 +218,15 @@ def test_patches_are_in_the_orders_of_a_patch_embedding() -> None:
     projection = model.patch_embed.proj
     by_hand = patches_of(x, 4) @ projection.weight.flatten(1).T + projection.bias
     torch.testing.assert_close(by_hand, model.patch_embed(x))
+
+
+def test_a_model_whose_blocks_know_where_patches_lie_is_refused() -> None:
+    class Rotary(VisionTransformer):
+        """As EVA and DINOv3 are: another class than the one whose patches can be left out."""
+
+    model = Rotary(img_size=16, patch_size=4, in_chans=1, embed_dim=24, depth=1, num_heads=2)
+    with pytest.raises(ConfigError, match="is a Rotary, whose blocks cannot know which patches"):
+        _with_decoder(model, SMALL, seed=0)
 
 
 def test_weight_decay_spares_the_decoders_positions_and_mask_token() -> None:
