@@ -12,7 +12,8 @@ part (training, validation, test):
   images, balanced accuracy and AUROC in those of the smallest class times the classes. So that many images move it by
   one step. It is withheld (NaN) below `FEWEST_STEPS` steps, and where fewer than two classes are left;
 - of the loss, an image counts at most ``-log(LEAST_PROBABILITY)``: none can carry a message of its own;
-- what training measures while it goes on stays at the site.
+- what training measures while it goes on stays at the site;
+- where pixels are learned and no classes, all images are one class, and the root of the loss is told in steps.
 
 Rounding is the same for the same model, so repeating a question tells nothing new. A server that sends many different
 models can still find, from where the steps fall, rates of the classes that do count more exactly than one step; and the
@@ -127,12 +128,27 @@ class Leaving:
         told = self.rate(majority_rate(labels[self.kept(labels)]), labels)
         return {MAJORITY: _NAN if told is None else told}
 
-    def training(self, *, loss: float, accuracy: float, n: int) -> dict[str, float]:
+    def training(self, *, loss: float, accuracy: float | None, n: int) -> dict[str, float]:
         """What a round of training measured on its own batches, all classes in them: only where all is told."""
         if not self.everything:
             return {}
         made = {"loss": loss, "accuracy": accuracy, "n": float(n)}
-        return {measure_key("train", name): value for name, value in made.items()}
+        return {measure_key("train", name): value for name, value in made.items() if value is not None}
+
+    def reconstructed(self, phase: str, losses: npt.NDArray[np.float64]) -> dict[str, float]:
+        """How well masked pixels of a phase's images were told, in steps of its root as an accuracy is told in steps.
+
+        Parameters
+        ----------
+        losses
+            Mean squared error of each image, bounded (`fl_client.masked.reconstructed`): (n,).
+        """
+        n = self.count(len(losses))
+        loss = float(losses.mean()) if len(losses) else _NAN
+        if not self.everything:
+            # Of an error of 0.02 as many steps as there are of 1 would leave nothing.
+            loss = stepped(math.sqrt(loss), n // self.smallest) ** 2 if math.isfinite(loss) else _NAN
+        return {measure_key(phase, "loss"): loss, measure_key(phase, "n"): float(n)}
 
 
 def stepped(value: float, steps: int) -> float:

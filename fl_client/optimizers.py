@@ -34,6 +34,8 @@ Moments: TypeAlias = "dict[str, Tensor]"
 MOMENTUM = 0.95
 NEWTON_SCHULZ_STEPS = 5
 _BETA_1 = 0.9
+_SPARED = {"decoder.mask_token", "decoder.pos_embed"}
+"""Tokens and positions that timm does not know of."""
 _SCALE = "lr_scale"
 """Where timm writes by how much a group's rate is smaller."""
 
@@ -99,7 +101,7 @@ def _groups(model: nn.Module, parameters: Mapping[str, nn.Parameter], config: Tr
             layer_decay=config.layer_decay,
         )
         return decaying
-    spared: set[str] = set(getattr(model, "no_weight_decay", set)())
+    spared: set[str] = set(getattr(model, "no_weight_decay", set)()) | _SPARED
     decayed = [p for name, p in parameters.items() if p.ndim > 1 and name not in spared]
     plain = [p for name, p in parameters.items() if p.ndim <= 1 or name in spared]
     groups: list[Group] = [

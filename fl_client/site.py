@@ -5,6 +5,9 @@ What it does with them when a server asks is `fl_client.work`.
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from crypto.cipher import ImageCipher, make_cipher
 from crypto.config import config_of_run
 from crypto.keys import Key
@@ -17,8 +20,10 @@ from fl_client.stems import StemVault
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
+from medveil.predicting import PredictConfig
 from models.policy import Policy, check_policy
 from models.stem import stem_names
+from models.trains import check_masked
 from models.travel import trainable, travelling
 
 MOMENTS = "moments"
@@ -39,6 +44,8 @@ class Site:
     ----------
     train_config : TrainConfig
         Local training, from the run.
+    masked : MaskedConfig or None
+        How patches are masked where pixels are learned, and no classes.
     policy : Policy
         Of the run.
     bench : Workbench
@@ -68,10 +75,13 @@ class Site:
         self.run, self.setup = run, setup
         self.train_config = from_mapping(TrainConfig, run.train, where="train")
         self.train_config.check()
+        self.masked = run.masked
         self.policy = Policy(run.keys, run.stem_init, run.stem_train)
-        self.bench = workbench(run, setup.device)
         self.cipher = self.cipher_under(setup.cipher_key)
         check_policy(self.policy, scheme=self.cipher.scheme, stem_rule=self.cipher.stem_rule)
+        predict = from_mapping(PredictConfig, run.predict, where="predict")
+        check_masked(run, self.train_config, predict, stem_rule=self.cipher.stem_rule)
+        self.bench = workbench(run, setup.device)
         self.travelling = travelling(self.bench.model, self.policy, self.train_config.scope)
         self.trainable = trainable(self.bench.model, self.policy, self.train_config.scope)
         self.private = self._private_names()
@@ -90,6 +100,11 @@ class Site:
     def source(self) -> Source:
         """The images the store was made of."""
         return self.images.source
+
+    def labels(self, part: str) -> npt.NDArray[np.int64]:
+        """Class of each image of a part, int64 (n,): all alike where the run learns no classes."""
+        found: npt.NDArray[np.int64] = self.store.part(part).labels
+        return found if self.masked is None else np.zeros_like(found)
 
     def cipher_under(self, key: Key | None) -> ImageCipher:
         """The run's cipher for images of this run, under a key."""

@@ -20,6 +20,7 @@ from fl_client.data.standing import basis_at_site
 from fl_client.data.store import EncryptedStore, is_of_split, open_store, prepared_before
 from fl_client.data.store_build import COPY
 from fl_client.data.stored import Views
+from fl_client.data.task import check_task
 from fl_client.site_basis import SiteBasis
 from fl_client.site_files import write_description
 from fl_client.site_setup import SiteSetup
@@ -126,7 +127,8 @@ def _refuse_others(source: Source, run: RunConfig) -> None:
         level=level_of(run),
         views=int(run.predict.get("views", 1)),
     )
-    if list(source.classes) != run.classes:
+    check_task(source, masked=run.masked is not None)
+    if run.masked is None and list(source.classes) != run.classes:
         raise ConfigError(
             f"this site has classes {list(source.classes)}", where="classes", cure=f"the run expects {run.classes}"
         )

@@ -18,6 +18,8 @@ from fl_client.averaging import WeightAverage
 from fl_client.batches import Batches, in_order, shuffled
 from fl_client.config import TrainConfig
 from fl_client.course import Course
+from fl_client.masked import masked_loss
+from fl_client.numbers import autocast, numbers_of, place_of, to_device
 from fl_client.optimizers import (
     Moments,
     Optimizers,
@@ -28,8 +30,8 @@ from fl_client.optimizers import (
     set_rate,
 )
 from medveil.errors import FederationError
+from medveil.pretraining import MaskedConfig
 from models.patches import draw_rows, leaving_out
-from models.vit import normalise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +45,16 @@ class RoundPlan:
     proximal_mu: float = 0.0
     pi: npt.NDArray[np.int64] | None = None
     """How the key permutes patches, for what is drawn in the plain image's order; None where it does not."""
+    masked: MaskedConfig | None = None
+    """How patches are masked where pixels are learned, and no classes."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a round of local training measured on its own batches."""
+    """What a round of local training measured on its own batches; no accuracy where there are no classes."""
 
     loss: float
-    accuracy: float
+    accuracy: float | None
     n: int
 
 
@@ -87,7 +91,7 @@ def train_round(
         The loss is not finite.
     """
     parameters = _only_trainable(model, trainable)
-    device, dtype = _place(model)
+    device, dtype = place_of(model)
     optimizers = make_optimizers(model, parameters, config)
     if moments:
         remember(optimizers, parameters, moments)
@@ -115,7 +119,7 @@ def train_round(
                 if course.over:
                     break
                 done = course.done
-                x = _numbers(part, chosen, epoch, device, dtype)
+                x = numbers_of(part, chosen, epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
                 kept.rows = _rows(model, len(chosen), config, plan, device) if done < fewer else None
                 loss, hit = step.take(x, y, lr=learning_rate(done, course.total, config))
@@ -133,7 +137,8 @@ def train_round(
         raise FederationError(
             f"the training loss of round {plan.round} is not finite", cure="lower train.lr or switch clipping on"
         )
-    return TrainResult(loss=mean, accuracy=float(hits) / seen, n=seen)
+    accuracy = None if plan.masked is not None else float(hits) / seen
+    return TrainResult(loss=mean, accuracy=accuracy, n=seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +155,8 @@ class _Step:
 
     def take(self, x: Tensor, y: Tensor, *, lr: float) -> tuple[Tensor, Tensor]:
         """Step on a batch; returns its loss and how many it got right."""
+        if self.plan.masked is not None:
+            return self._take_masked(x, self.plan.masked, lr), torch.zeros((), device=x.device)
         share, other = 1.0, None
         if self.config.mixup > 0:
             share = float(self.plan.rng.beta(self.config.mixup, self.config.mixup))
@@ -165,6 +172,12 @@ class _Step:
         self._descend(loss + self._proximal(), lr)
         truth = y if other is None or share >= 0.5 else y[other]
         return loss.detach(), (logits.detach().argmax(1) == truth).sum()
+
+    def _take_masked(self, x: Tensor, masked: MaskedConfig, lr: float) -> Tensor:
+        with autocast(x.device, self.config.precision):
+            loss = masked_loss(self.model, x, masked, rng=self.plan.rng, pi=self.plan.pi)
+        self._descend(loss + self._proximal(), lr)
+        return loss.detach()
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
         weights = None if self.weights is None else self.weights.to(logits.dtype)
@@ -231,43 +244,16 @@ def attention_apart(model: nn.Module, precision: str) -> Iterator[None]:
 @torch.no_grad()
 def predict(model: nn.Module, part: Batches, config: TrainConfig, *, batch_size: int = 128) -> npt.NDArray[np.float32]:
     """Class probabilities (n, K) of a part's images, un-augmented, in order."""
-    device, dtype = _place(model)
+    device, dtype = place_of(model)
     model.eval()
     rows = []
     with attention_apart(model, config.precision):
         for chosen in in_order(len(part.labels), batch_size):
-            x = _numbers(part, chosen, 0, device, dtype)
+            x = numbers_of(part, chosen, 0, device, dtype)
             with autocast(device, config.precision):
                 logits = model(x)
             rows.append(logits.double().softmax(1).float().cpu().numpy())
     return np.concatenate(rows) if rows else np.zeros((0, _classes(model)), np.float32)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 autocast where asked for, or where it pays (`auto`: GPUs with bf16 units); otherwise a no-op."""
-    pays = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=precision == "bf16" or (precision == "auto" and pays)
-    )
-
-
-def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """A numpy array as a tensor on `device`; to a GPU from pinned memory, without waiting."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-def _numbers(
-    part: Batches, chosen: npt.NDArray[np.int64], epoch: int, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """A batch as the model reads it."""
-    bits, gain = part.reading
-    return normalise(to_device(part.batch(chosen, epoch), device), bits, dtype, gain=gain)
-
-
-def _place(model: nn.Module) -> tuple[torch.device, torch.dtype]:
-    parameter = next(model.parameters())
-    return parameter.device, parameter.dtype
 
 
 def _classes(model: nn.Module) -> int:

@@ -13,6 +13,7 @@ from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
+from fl_client.masked import reconstructed
 from fl_client.optimizers import Moments
 from fl_client.predicted import predicted
 from fl_client.site import Site
@@ -37,8 +38,8 @@ _log = logger("site")
 def describe(site: Site) -> dict[str, Any]:
     """The site's row of the preflight table: plain values; what is told of small classes, its `leaving` decides."""
     run, leaving = site.run, site.setup.leaving
-    labels = {name: part.labels for name, part in site.store.parts.items()}
-    counts = leaving.counts(labels["train"], len(run.classes))
+    labels = {name: site.labels(name) for name in site.store.parts}
+    counts = leaving.counts(labels["train"], len(run.classes)) if run.classes else []
     return {
         "site": site.setup.name,
         "classes": list(run.classes),
@@ -104,7 +105,7 @@ def train(
         site.moments.save(round_, moments)
     leaving = site.setup.leaving
     metrics |= {
-        NUM_EXAMPLES: leaving.weight(part.labels),
+        NUM_EXAMPLES: leaving.weight(site.labels("train")),
         SECONDS: time.monotonic() - started,
         **leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n),
     }
@@ -116,7 +117,7 @@ def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     started = time.monotonic()
     site.images.basis.hold()
     metrics = _measured(site, model_after(site, round_, incoming), "validation")
-    n = site.setup.leaving.size(site.store.part("validation").labels)
+    n = site.setup.leaving.size(site.labels("validation"))
     return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
 
 
@@ -124,11 +125,16 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     """Measure the model after a round on validation and test images, and what it is worth to a thief.
 
     Class probabilities of the test images stay at the site, in ``predictions.npz``; so does the whole model, where
-    the site keeps it. Errors as `train`.
+    the site keeps it. Of a run that learns no classes there are neither. Errors as `train`.
     """
     started = time.monotonic()
     site.images.basis.hold()
     model = model_after(site, round_, incoming)
+    if site.masked is not None:
+        # Nothing of it answers a question: there are no predictions to keep, and no classifier to steal.
+        metrics = _measured(site, model, "validation") | _measured(site, model, "test")
+        n = site.setup.leaving.size(site.labels("test"))
+        return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
     whole = plain_tensors(model) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
     probabilities = predicted(site, model, "test")
@@ -165,13 +171,19 @@ def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
         seed=int(generator(run.seed, "torch", name, round_).integers(2**63)),
         rng=generator(run.seed, "train", name, round_),
         proximal_mu=proximal_mu,
-        pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 else None,
+        pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 or site.masked is not None else None,
+        masked=site.masked,
     )
 
 
 def _measured(site: Site, model: VisionTransformer, phase: str) -> dict[str, float]:
-    part = site.store.part(phase)
-    return site.setup.leaving.measured(phase, part.labels, predict(model, part, site.train_config))
+    part, leaving = site.store.part(phase), site.setup.leaving
+    if site.masked is None:
+        return leaving.measured(phase, part.labels, predict(model, part, site.train_config))
+    # The same masks in every round: what differs between rounds is the model.
+    rng, pi = generator(site.run.seed, "masks", site.setup.name, phase), patch_order(site.cipher)
+    losses = reconstructed(model, part, site.train_config, site.masked, rng=rng, pi=pi)
+    return leaving.reconstructed(phase, losses)
 
 
 def _outgoing(site: Site, model: VisionTransformer) -> Tensors:

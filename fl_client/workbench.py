@@ -18,9 +18,9 @@ from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError
 from medveil.training import TrainConfig
-from models.config import ModelConfig
+from models.autoencoder import build_model
 from models.light import lighten
-from models.vit import build_vit, model_hash
+from models.vit import model_hash
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -49,18 +49,19 @@ class Workbench:
 
 
 def workbench(run: RunConfig, device: torch.device) -> Workbench:
-    """The process's workbench for a run; built once for each model, scope, seed and device."""
+    """The process's workbench for a run; built once for each model, task, scope, seed and device."""
     train = from_mapping(TrainConfig, run.train, where="train")
     dtype = torch.float64 if train.precision == "fp64" else torch.float32
-    made_of = {"model": run.model, "scope": train.scope, "rank": train.rank}
-    return _built(json.dumps(made_of, sort_keys=True), run.seed, str(device), dtype)
+    told = {name: getattr(run, name) for name in ("model", "seed", "task", "pretrain")}
+    told["train"] = {"scope": train.scope, "rank": train.rank}
+    return _built(json.dumps(told, sort_keys=True), str(device), dtype)
 
 
 @functools.lru_cache(maxsize=2)
-def _built(made_of: str, seed: int, device: str, dtype: torch.dtype) -> Workbench:
-    values: dict[str, Any] = json.loads(made_of)
-    model = build_vit(from_mapping(ModelConfig, values["model"], where="model"), seed=seed)
-    lighten(model, values["scope"], values["rank"], seed=seed)
+def _built(told_json: str, device: str, dtype: torch.dtype) -> Workbench:
+    told: dict[str, Any] = json.loads(told_json)
+    model = build_model(RunConfig(**told))
+    lighten(model, **told["train"], seed=told["seed"])
     # The hash is of the model as every site and the server build it, before a site chooses its precision.
     digest = model_hash(model)
     placed = torch.device(device)

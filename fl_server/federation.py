@@ -23,6 +23,7 @@ from fl_server.manifest import Manifest, writing
 from fl_server.metrics import Line, MetricsLog
 from fl_server.phases import Phases, failed, seeded
 from fl_server.preflight import check_same_keys, preflight
+from fl_server.pretrained import leave_pretrained
 from fl_server.recorder import VALIDATE, Recorder
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
@@ -262,10 +263,20 @@ class Federation:
             bytes_down=totals["bytes_down"],
             kept=kept,
         )
+        self._leave(summary)
         write_json(self.folder / "summary.json", summary)
         self._manifest.end(status)
         self._watch.ended(summary)
         return summary
+
+    def _leave(self, summary: dict[str, Any]) -> None:
+        """Leave weights for another run, where this one learned pixels."""
+        images = sum(row.n_train for row in self._sites)
+        facts = {"rounds": summary["rounds"], "sites": len(self._sites), "training images told of": images}
+        facts |= {"reconstruction loss on test images": summary["loss"], "device": device_name()}
+        left = leave_pretrained(self.folder, self.config, self._tensors, facts=facts)
+        if left is not None:
+            self._watch.say(f"for another run: model.pretrained={left}")
 
     def _choose(self, strategy: Checked) -> dict[str, Any]:
         """Go back to the best round, where that is wanted and it is not the last; says which model is left."""

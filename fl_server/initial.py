@@ -12,13 +12,14 @@ from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.training import LIGHT, TrainConfig
 from medveil.wire import Tensors, encode, size_in_bytes
+from models.autoencoder import build_model
 from models.config import ModelConfig
 from models.described import described
 from models.light import lighten
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy
 from models.trains import check_training
 from models.travel import tensors, trainable, travelling
-from models.vit import build_vit, model_hash
+from models.vit import model_hash
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def initial_model(run: RunConfig) -> Initial:
     """
     config = from_mapping(ModelConfig, run.model, where="model")
     train = from_mapping(TrainConfig, run.train, where="train")
-    model = build_vit(config, seed=run.seed)
+    model = build_model(run)
     sizes = described(model, config)
     whole = torch.linalg.vector_norm(torch.stack([each.detach().norm() for each in model.parameters()]))
     least = float(whole) if train.scope in LIGHT else 0.0
@@ -53,7 +54,7 @@ def initial_model(run: RunConfig) -> Initial:
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     # Which schemes a stem can follow is for the sites to say: they have the cipher, and refuse in the preflight.
     check_policy(policy, scheme=str(run.cipher.get("scheme", "none")), stem_rule=SIGNED_PERMUTATION)
-    check_training(model, policy, train)
+    check_training(model, policy, train, masked=run.masked)
     found = tensors(model, travelling(model, policy, train.scope))
     plain = {name: np.array(found[name].detach().cpu().numpy(), dtype=np.float32) for name in sorted(found)}
     own = dict(model.named_parameters())

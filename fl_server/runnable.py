@@ -7,6 +7,7 @@ from fl_server.strategies import sampled, too_few
 from fl_server.tensorboard import check_installed
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError
+from medveil.pretraining import MASKED
 
 
 def check_run(run: RunConfig, settings: ServerSettings) -> None:
@@ -32,6 +33,12 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
         )
     if server.tensorboard:
         check_installed()
+    if run.task == MASKED and server.strategy == "local-only":
+        problem = f"is local-only, and of {MASKED} the shared trunk is all that is wanted"
+        raise ConfigError(problem, where="server.strategy", cure="fedavg")
+    if run.task == MASKED and server.monitor != "loss" and (server.patience or server.keep == "best"):
+        problem = f"is {server.monitor}, and {MASKED} has none"
+        raise ConfigError(problem, where="server.monitor", cure="loss")
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
     if server.keep == "best" and not run.evaluate_first:

@@ -11,6 +11,7 @@ from typing import Any
 from fl_server.metrics import MEASURES, Weigh, measures_of, together
 from fl_server.weights import Weights
 from medveil.contract import RunConfig, measure_key
+from medveil.pretraining import MASKED
 from medveil.shapes import read_document
 
 FORMAT = "medveil-summary"
@@ -20,12 +21,16 @@ _NO_INTERVALS = (
     "class probabilities stay at the sites, so there are no intervals and no measures over all images together; of "
     "accuracy the mean over sites weighted by images is that of all images; a simulation adds both"
 )
+_NO_CLASSES = (
+    "the loss is the mean squared error of masked pixels, from -1 to 1; there are no classes to be right about"
+)
 
 _MEASURED = {**dict.fromkeys(MEASURES, (float, None)), "n": (int, None), "majority_rate?": (float, None)}
 _KEPT = {"round": int, "by": (str, None), "value": (float, None)}
 _SHAPE = {
     "run": str,
     "name": str,
+    "task?": str,
     "status": str,
     "rounds": int,
     **_MEASURED,
@@ -68,6 +73,7 @@ def summarise(
         "version": VERSION,
         "run": run.run,
         "name": run.name,
+        "task": run.task,
         "status": status,
         "rounds": rounds,
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
@@ -75,7 +81,7 @@ def summarise(
         "rests_on": _rests_on(sites, weights),
         "held": [asdict(each) for each in weights.held(list(sites))],
         "intervals": None,
-        "intervals_note": _NO_INTERVALS,
+        "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
         "thief": _thief(run, evaluated, weights),
         **totals,
     }
@@ -136,13 +142,20 @@ def _on_tests(weights: Weights) -> Weigh:
     return functools.partial(weights.among, phase="test")
 
 
+_NO_CLASSIFIER = "not applicable: the run learned pixels, and there is no classifier to steal"
+
+
 def _wrong_key_note(run: RunConfig, *, measured: bool) -> str:
+    if run.task == MASKED:
+        return _NO_CLASSIFIER
     if measured:
         return "the whole stolen model on images hidden under another key"
     return "not applicable: no key is used" if run.keys == "none" else "not measured by any site"
 
 
 def _public_stem_note(run: RunConfig, *, measured: bool) -> str:
+    if run.task == MASKED:
+        return _NO_CLASSIFIER
     if measured:
         return "the stolen trunk and head behind the public initial stem, on plain images"
     if run.keys == "none" and run.stem_train == "averaged":

@@ -13,6 +13,7 @@ from medveil.cipher_choice import CipherChoice
 from medveil.config import to_mapping
 from medveil.errors import ConfigError
 from medveil.predicting import PredictConfig
+from medveil.pretraining import MASKED, SINGLE_LABEL, PretrainConfig
 from medveil.recipes import settings_of
 from medveil.training import TrainConfig
 from models.config import ModelConfig
@@ -54,6 +55,13 @@ class RunOutline:
 class RunTerms:
     """What all sites of a run must agree on, and how the server works; of what sort `data` is, a subclass says."""
 
+    task: str = field(
+        default=SINGLE_LABEL,
+        metadata={
+            "help": "What a run learns: single-label (classes), or masked-autoencoding (pixels that were left out, "
+            "without labels), to begin another run from."
+        },
+    )
     wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
     kind: str = field(default="weights", metadata={"help": "What sites send: weights or delta."})
     evaluate_first: bool = field(
@@ -66,6 +74,10 @@ class RunTerms:
     model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
     train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
     predict: PredictConfig = field(default_factory=PredictConfig, metadata={"help": "How the model is asked."})
+    pretrain: PretrainConfig = field(
+        default_factory=PretrainConfig,
+        metadata={"help": "Masked autoencoding, for task masked-autoencoding and 'medveil-sim pretrain'."},
+    )
     server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
 
     def implied(self) -> dict[str, Any]:
@@ -75,6 +87,8 @@ class RunTerms:
     def agreed(self, policy: Policy) -> dict[str, Any]:
         """The fields of a `RunConfig` that these terms decide, under the policy they resolve to."""
         return {
+            "task": self.task,
+            "pretrain": to_mapping(self.pretrain.masked) if self.task == MASKED else {},
             "model": to_mapping(self.model),
             "train": to_mapping(self.train),
             "predict": to_mapping(self.predict),
@@ -88,13 +102,13 @@ class RunTerms:
             "evaluate_first": self.evaluate_first,
         }
 
-    def fill_model(self, *, size: int, channels: int, classes: int, where: str) -> None:
+    def fill_model(self, *, size: int, channels: int, classes: int | None, where: str) -> None:
         """Let the model be of the sizes that images and cipher decide.
 
         Parameters
         ----------
         size, channels, classes
-            Of the images: side in pixels, channels, number of classes.
+            Of the images: side in pixels, channels, number of classes; None where none are learned.
         where
             Name of the run, for errors.
 
@@ -107,7 +121,7 @@ class RunTerms:
         wanted = {"image_size": -(-size // block) * block, "patch": block, "channels": channels, "classes": classes}
         for name, value in wanted.items():
             given = getattr(self.model, name)
-            if given not in (None, value):
+            if value is not None and given not in (None, value):
                 cure = f"data and cipher make it {value}: leave it unset"
                 raise ConfigError(f"'model.{name}' is {given}", where=where, cure=cure)
             setattr(self.model, name, value)

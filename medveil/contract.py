@@ -16,11 +16,12 @@ from medveil.bounded import parse_json
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from medveil.files import check_format
+from medveil.pretraining import MASKED, SINGLE_LABEL, MaskedConfig
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
 VERSION = 3
-TASKS = ("single-label",)
+TASKS = (SINGLE_LABEL, MASKED)
 IMAGE_NDIMS = (2,)
 
 RUN_KEY = "medveil-run"
@@ -63,8 +64,8 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, and what fits small data to `model` and `train`, the light scopes with their `rank` too; a run of version
-    2 has none of it.
+    `predict`, `pretrain` with its task, and what fits small data to `model` and `train`, the light scopes with their
+    `rank` too; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -72,7 +73,12 @@ class RunConfig:
     seed: int = field(default=0, metadata={"help": "Seed of weights, splits and batches; never of a key."})
     rounds: int = field(default=1, metadata={"help": "Federated rounds."})
     classes: list[str] = field(default_factory=list, metadata={"help": "Class names in the order of the logits."})
-    task: str = field(default="single-label", metadata={"help": "Kind of labels."})
+    task: str = field(
+        default=SINGLE_LABEL, metadata={"help": "single-label, or masked-autoencoding, which has no classes."}
+    )
+    pretrain: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "medveil.pretraining.MaskedConfig as data, for masked-autoencoding."}
+    )
     image_ndim: int = field(default=2, metadata={"help": "Spatial dimensions of an image."})
     channels: int = field(default=1, metadata={"help": "Channels of an image."})
     image_size: int = field(default=64, metadata={"help": "Height and width in pixels, before padding to blocks."})
@@ -95,6 +101,11 @@ class RunConfig:
         default=1, metadata={"help": "Fewest sites whose updates the server makes a model of; sites may ask for more."}
     )
     evaluate_first: bool = field(default=True, metadata={"help": "Measure the incoming model in the train message."})
+
+    @property
+    def masked(self) -> MaskedConfig | None:
+        """How patches are masked, where that is what the run learns by; else None (ConfigError where it is no such)."""
+        return from_mapping(MaskedConfig, self.pretrain, where="pretrain") if self.task == MASKED else None
 
     def to_json(self) -> str:
         """The run as one JSON string with its format and version."""
@@ -132,6 +143,8 @@ class RunConfig:
         """The same of everything but the classes, which may not be known yet."""
         _one_of(self.task, TASKS, "task", where)
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
+        if self.masked is not None:
+            self.masked.check(where=f"{where}, pretrain")
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
         for name in ("rounds", "least_sites"):
@@ -151,6 +164,9 @@ class RunConfig:
         _check(own or not self.stem_warmup, "stem.warmup", problem, cure, where)
 
     def _check_classes(self, where: str) -> None:
+        if self.task == MASKED:
+            _check(not self.classes, "classes", "names classes, and the task has none", "an empty list", where)
+            return
         right = 2 <= len(self.classes) <= _MOST_CLASSES and len(set(self.classes)) == len(self.classes)
         _check(right, "classes", "is no list of classes", f"2 to {_MOST_CLASSES} different names", where)
         named = all(name.isprintable() and 0 < len(name) <= _LONGEST_CLASS for name in self.classes)

@@ -4,7 +4,8 @@ A recipe lies below everything a run's file and command line say: each setting o
 would hold without any recipe. What came of it stands in full in the manifest, in the contract and in the report.
 
 ``small-data`` trains from fresh weights on some thousands of images. ``fine-tune`` begins from pre-trained weights; its
-rates are those of He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, cut to small sets.
+rates are those of He et al., "Masked Autoencoders Are Scalable Vision Learners", CVPR 2022, cut to small sets; so are
+those of ``pre-train``, which is for such weights in the making, with labels or without.
 """
 
 from __future__ import annotations
@@ -33,6 +34,18 @@ RECIPES: dict[str, dict[str, Any]] = {
             "ema": 0.99,
             "patch_dropout": 0.5,
             "patch_dropout_steps": 0.8,
+            "augment": "light",
+        },
+    },
+    "pre-train": {
+        "train": {
+            "optimizer": "adamw",
+            "lr": 1.5e-3,
+            "lr_warmup": 0.1,
+            "weight_decay": 0.05,
+            "beta_2": 0.95,
+            "clip": 1.0,
+            "batch_size": 64,
             "augment": "light",
         },
     },

@@ -29,8 +29,8 @@ class TrainConfig:
     recipe: str = field(
         default=NONE,
         metadata={
-            "help": "small-data (fresh weights) or fine-tune: a set of settings for what the run does not say itself; "
-            "none."
+            "help": "small-data (fresh weights), fine-tune or pre-train: a set of settings for what the run does not "
+            "say itself; none."
         },
     )
     scope: str = field(

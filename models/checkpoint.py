@@ -17,7 +17,7 @@ from torch import nn
 from medveil import npz
 from medveil.errors import ConfigError, DataError, FormatError, StorageError
 from medveil.files import storage_error
-from models.exported import EXPECTED, is_export
+from models.exported import EXPECTED, is_export, refuse_changed
 from models.fits import difference, refuse_other_sizes, sizes_of
 from models.torchvision_ops import declare_missing_ops
 
@@ -100,6 +100,7 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     with torch.device("meta"):
         outline = create(name, pretrained=False, **given)
     refuse_other_sizes(found, outline, name, where=path)
+    refuse_changed(path, source.get("state_dict", {}), heads_in(outline))
     _absorb_made_bias(source.get("state_dict", {}), outline)
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
@@ -113,8 +114,14 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     for key in source:
         model.pretrained_cfg.pop(key, None)
     _refuse_unloaded(model, name, given, where=path)
+    _refuse_not_finite(model, where=path)
     loaded: VisionTransformer = model
     return loaded
+
+
+def heads_in(model: VisionTransformer) -> int:
+    """Attention heads of a block, whatever it calls its attention."""
+    return next(int(each.num_heads) for each in model.modules() if hasattr(each, "num_heads"))  # type: ignore[arg-type]
 
 
 def fold_normalisation(model: VisionTransformer, *, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -257,6 +264,14 @@ def _refuse_unloaded(model: VisionTransformer, name: str, arguments: dict[str, A
     if untouched:
         more = f" and {len(untouched) - 1} more" if len(untouched) > 1 else ""
         raise ConfigError(f"does not fit '{name}': it has no '{untouched[0]}'{more}", where=where)
+
+
+def _refuse_not_finite(model: VisionTransformer, *, where: Path) -> None:
+    """Refuse a NaN among the weights: every site would train on it and none could say where it is from."""
+    bad = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
+    if bad is not None:
+        cure = "weights of a training that did not diverge"
+        raise FormatError(f"its tensor '{bad}' holds values that are no numbers", where=where, cure=cure)
 
 
 def _per_channel(values: Sequence[float], channels: int, name: str) -> torch.Tensor:

@@ -8,13 +8,18 @@ it is itself, in the header of its safetensors; one of version 1 by the ``config
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from medveil.bounded import SETTINGS, Bounds, parse_json
 from medveil.errors import ConfigError, IntegrityError, MedVeilError
 from medveil.files import check_format
+from models.hashes import tensors_hash
+from models.pretrained_header import FORMAT as PRETRAINED
+from models.pretrained_header import VERSION as PRETRAINED_VERSION
 
 FORMAT = "medveil-model"
 VERSION = 4
@@ -33,7 +38,7 @@ _AGAIN = "export the model anew"
 
 
 def is_export(path: Path) -> bool:
-    """Whether a weights file is of an export of a model of plain images.
+    """Whether a weights file is of an export of a model of plain images, or what pre-training left.
 
     Raises
     ------
@@ -49,10 +54,43 @@ def is_export(path: Path) -> bool:
     document = _carried(path) or _beside(path)
     if document is None:
         return False
-    check_format(document, name=FORMAT, newest=VERSION, where=path)
+    pretrained = document.get("format") == PRETRAINED
+    name, newest = (PRETRAINED, PRETRAINED_VERSION) if pretrained else (FORMAT, VERSION)
+    check_format(document, name=name, newest=newest, where=path)
     if document.get("domain") != PLAIN:
         raise ConfigError("is of a model that reads hidden images", where=path, cure="give its export of plain images")
     return True
+
+
+def refuse_changed(path: Path, tensors: Mapping[str, Any], heads: int) -> None:
+    """Refuse what pre-training left where it is not what its header says; weights of others say nothing of it.
+
+    Parameters
+    ----------
+    path
+        A weights file.
+    tensors
+        What it holds.
+    heads
+        Of the model they are for: of all its sizes, the one that no tensor tells.
+
+    Raises
+    ------
+    IntegrityError
+        A tensor was changed.
+    ConfigError
+        It is of a model of other heads.
+    """
+    document = _carried(path) if path.suffix.lower() == _SUFFIX else None
+    if document is None or document.get("format") != PRETRAINED:
+        return
+    found = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+    if document.get("sha256") != tensors_hash(found):
+        raise IntegrityError("is not what its checksum says", where=path, cure="a whole copy, or pre-train anew")
+    theirs = document.get("heads")
+    if theirs != heads:
+        problem = f"is of a model of {theirs if type(theirs) is int else 'other'} heads, and the run's has {heads}"
+        raise ConfigError(problem, where=path, cure=f"model.heads={theirs if type(theirs) is int else '...'}")
 
 
 def refuse_other_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None, *, where: Path) -> None:

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 _STEM = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed")
+_TAIL = ("decoder.pos_embed", "decoder.out.weight", "decoder.out.bias")
 _HEAD = "head."
-_BLOCKS = "blocks."
+_BLOCKS = ("blocks.", "decoder.blocks.")
 _ORTHOGONAL = 1e-6
 _SAME_CUT = "cipher.block must be the model's patch size, and channels and padded size the same"
 
@@ -45,18 +46,23 @@ def stem_names(model: VisionTransformer) -> list[str]:
     return [name for name in model.state_dict() if name in _STEM]
 
 
+def tail_names(model: VisionTransformer) -> list[str]:
+    """State-dict names of what follows a key at the other end: see `models.autoencoder`; none without a decoder."""
+    return [name for name in model.state_dict() if name in _TAIL]
+
+
 def head_names(model: VisionTransformer) -> list[str]:
     """State-dict names of the classifier; the norms before it belong to the trunk."""
     return [name for name in model.state_dict() if name.startswith(_HEAD)]
 
 
 def trunk_names(model: VisionTransformer) -> list[str]:
-    """State-dict names of everything that is neither stem nor head."""
-    return [name for name in model.state_dict() if name not in _STEM and not name.startswith(_HEAD)]
+    """State-dict names of everything that is neither stem nor tail nor head."""
+    return [name for name in model.state_dict() if name not in _STEM + _TAIL and not name.startswith(_HEAD)]
 
 
 def block_matrices(names: Mapping[str, Tensor]) -> list[str]:
-    """Of named tensors those that are matrices of transformer blocks: none of stem, head, norms or biases."""
+    """Of named tensors those that are matrices of transformer blocks: none of stem, tail, head, norms or biases."""
     return [name for name, tensor in names.items() if name.startswith(_BLOCKS) and tensor.ndim == 2]
 
 
@@ -83,6 +89,10 @@ def adapt(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
     columns, rows, signs = _moves(weight, position, rho, pi, mask)
     weight.copy_((weight.flatten(1)[:, columns] * signs).view(weight.shape))
     position.copy_(position[rows])
+    for table, pixels in _tail(model):
+        table.copy_(table[rows])
+        for each in pixels:
+            each.copy_(each[columns] * signs.view(-1, *(1,) * (each.ndim - 1)))
 
 
 def restore(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
@@ -97,6 +107,10 @@ def restore(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
     columns, rows, signs = _moves(weight, position, rho, pi, mask)
     weight.copy_((weight.flatten(1) * signs)[:, columns.argsort()].view(weight.shape))
     position.copy_(position[rows.argsort()])
+    for table, pixels in _tail(model):
+        table.copy_(table[rows.argsort()])
+        for each in pixels:
+            each.copy_((each * signs.view(-1, *(1,) * (each.ndim - 1)))[columns.argsort()])
 
 
 def rotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
@@ -120,6 +134,10 @@ def rotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
     turn, rows = _turns(weight, position, matrix, pi)
     weight.copy_((weight.flatten(1).double() @ turn.T).view(weight.shape))
     position.copy_(position[rows])
+    for table, pixels in _tail(model):
+        table.copy_(table[rows])
+        for each in pixels:
+            each.copy_(turn @ each.double())
 
 
 def unrotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
@@ -134,6 +152,10 @@ def unrotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
     turn, rows = _turns(weight, position, matrix, pi)
     weight.copy_((weight.flatten(1).double() @ turn).view(weight.shape))
     position.copy_(position[rows.argsort()])
+    for table, pixels in _tail(model):
+        table.copy_(table[rows.argsort()])
+        for each in pixels:
+            each.copy_(turn.T @ each.double())
 
 
 def absorb_bias(model: VisionTransformer) -> None:
@@ -199,6 +221,14 @@ def _patch_rows(model: VisionTransformer) -> Tensor:
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
     position = cast("Tensor", model.pos_embed)
     return position.detach()[0, prefix:]
+
+
+def _tail(model: VisionTransformer) -> list[tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """A decoder's table of positions (N, D') and its last layer's weight (L, D') and bias (L,), outside autograd."""
+    decoder: Any = getattr(model, "decoder", None)
+    if decoder is None:
+        return []
+    return [(decoder.pos_embed.detach()[0], (decoder.out.weight.detach(), decoder.out.bias.detach()))]
 
 
 def _secret_parts(model: VisionTransformer) -> list[Tensor]:

@@ -17,8 +17,11 @@ lora-core      a core in each linear layer of the     fixed, home      trains, h
                blocks trains and travels
 =============  =====================================  ===============  ============  ===========
 
-The last three are `models.light`'s. The head trains and travels in every scope. What is fixed stays at its public
-start, which every site builds from the same configuration, so it need not travel.
+The last three scopes are `models.light`'s. The head trains and travels in every scope. What is fixed stays at its
+public start, which every site builds from the same configuration, so it need not travel.
+
+A decoder (`models.autoencoder`) is part of the trunk, but for its tail, which follows the key: it travels with an
+averaged stem, and else trains at home.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from medveil.errors import ConfigError, FederationError
 from medveil.training import BIAS, BIAS_NORM, CORE
 from models.light import bias_names, core_names, scale_names
 from models.policy import Policy
-from models.stem import head_names, stem_names, trunk_names
+from models.stem import head_names, stem_names, tail_names, trunk_names
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -61,7 +64,7 @@ def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str
     ConfigError
         The scope is unknown, or asks for more blocks than the model has.
     """
-    stem = stem_names(model) if policy.stem_travels and scope == "full" else []
+    stem = [*stem_names(model), *tail_names(model)] if policy.stem_travels and scope == "full" else []
     return _ordered(model, [*stem, *_trunk(model, scope), *head_names(model)])
 
 
@@ -74,6 +77,8 @@ def trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[str]
         As for `travelling`.
     """
     at_home = stem_names(model) if policy.train == "local" else []
+    # A decoder's tail is thrown away in the end, and trains at home beside a frozen stem too.
+    at_home += [] if policy.stem_travels else tail_names(model)
     parameters = {name for name, _ in model.named_parameters()}
     return [name for name in _ordered(model, [*travelling(model, policy, scope), *at_home]) if name in parameters]
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,12 @@ from medveil.errors import ConfigError
 from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
 from models.config import BEGINNINGS, ModelConfig
 from models.exported import is_export, refuse_other_normalisation
+from models.hashes import model_hash
 from models.mimetic import begin_mimetic
 from models.saved import expected_by, weights_in
 from models.torchvision_ops import declare_missing_ops
+
+__all__ = ["build_vit", "check_beginning", "model_hash", "normalise"]
 
 declare_missing_ops()
 
@@ -143,23 +144,6 @@ def check_beginning(init: str, pretrained: str) -> None:
     if init != "default" and pretrained.lower() != "false":
         cure = "default, or model.pretrained=false"
         raise ConfigError(f"is {init}, and 'pretrained' weights begin as they are", where="model.init", cure=cure)
-
-
-def model_hash(model: nn.Module) -> str:
-    """SHA-256 of a model's state as 64 hex digits: names, types, shapes and little-endian bytes, sorted by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        header = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
-        digest.update(header.encode("utf-8") + b"\n")
-        digest.update(_little_endian(tensor.detach().cpu()))
-    return digest.hexdigest()
-
-
-def _little_endian(tensor: Tensor) -> bytes:
-    if tensor.dtype == torch.bfloat16:
-        tensor = tensor.view(torch.uint16)
-    array = tensor.contiguous().numpy()
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 @contextlib.contextmanager

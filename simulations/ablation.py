@@ -23,7 +23,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, write_json, write_text
 from medveil.versions import medveil_version
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig, make_plan, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.side_by_side import Job, run_all, ways_of
 from simulations.switches import AS_IT_IS, all_names, as_it_is, switched
@@ -109,6 +109,7 @@ def ablate(
     StorageError
         Another process works in this folder; which one and since when.
     """
+    refuse_pixels(config, "ablate")
     seeds = config.compare.seeds
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError("names no seed, or one seed twice", where="compare.seeds", cure="[0, 1, 2], for example")

@@ -16,6 +16,7 @@ from medveil.plain import tell, tell_block
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.model_commands import add_model_commands
+from simulations.pretrain_command import add_pretrain
 from simulations.run_command import add_experiment, add_run, configured
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     add_run(commands, report=_report_of)
+    add_pretrain(commands, report=_report_of)
     _add_init(commands)
     _add_report(commands)
     _add_compare(commands)

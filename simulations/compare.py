@@ -10,7 +10,7 @@ from medveil.claims import claimed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, read_json
 from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
-from simulations.config import ExperimentConfig
+from simulations.config import ExperimentConfig, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.side_by_side import Job, Way, run_all, ways_of
@@ -71,6 +71,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
     StorageError
         Another process compares into this folder; which one and since when.
     """
+    refuse_pixels(config, "compare")
     arms = chosen_arms(config.compare)
     _refuse_minutes(config, arms)
     out = make_folder(out).resolve()

@@ -21,6 +21,7 @@ from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, StorageError
 from medveil.log import logger
 from medveil.paths import weights_file
+from medveil.pretraining import MASKED
 from medveil.recipes import NONE, overridden
 from models.policy import Policy, check_policy, resolve_policy
 from models.saved import weights_in
@@ -163,14 +164,17 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
     contract = _contract(config, policy, run=run)
     contract.check_settings(where=config.name)
-
     check_data_config(config.data, config.train.augment)
     other = overridden(config.train.recipe, to_mapping(config))
     if other:
         _log.warning("train.recipe %s, but for %s", config.train.recipe, ", ".join(other))
+    masked = contract.masked is not None
+    if masked:
+        _check_masked(config, contract)
 
     from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
     from fl_client.data.source import open_source  # noqa: PLC0415
+    from fl_client.data.task import check_task  # noqa: PLC0415
 
     kept_in = tuple(each for each in (out, shared) if each is not None and each.is_dir())
     source = open_source(config.data, folders=kept_in)
@@ -183,14 +187,17 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     )
     for warning in (*source.warnings, *source.remarks):
         _log.warning("%s: %s", source.path, warning)
-    config.data.classes, config.data.split = list(source.classes), source.split
+    check_task(source, masked=masked)
+    config.data.classes = config.data.classes if masked else list(source.classes)
+    config.data.split = source.split
     config.data.channels, config.data.image_size = source.channels, source.size
     _fill_model(config, source)
     if policy.warning is not None:
         _log.warning("policy %s: %s", policy, policy.warning)
     _check_cipher(config, source, policy)
     config.stem.init, config.stem.train = policy.init, policy.train
-    contract.classes, contract.channels, contract.image_size = list(source.classes), source.channels, source.size
+    contract.classes = [] if masked else list(source.classes)
+    contract.channels, contract.image_size = source.channels, source.size
     contract.model, contract.cipher = to_mapping(config.model), to_mapping(config.cipher)
     contract.check(where=config.name)
     sites = SimulatedSites(
@@ -202,6 +209,26 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
         data=config.data,
     )
     return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source, kept_in=kept_in)
+
+
+def refuse_pixels(config: ExperimentConfig, command: str) -> None:
+    """Refuse a run that learns no classes where classifiers are compared (ConfigError)."""
+    if config.task == MASKED:
+        problem = f"is {MASKED}, which has no accuracy to compare"
+        raise ConfigError(problem, where=f"{command}, task", cure="compare runs that begin with its weights")
+
+
+def _check_masked(config: ExperimentConfig, contract: RunConfig) -> None:
+    """Refuse, before images are looked at, what masked autoencoding cannot be run with."""
+    from models.trains import check_masked  # noqa: PLC0415 - torch loads here
+
+    if config.federation in BASELINES:
+        raise ConfigError(f"is {config.federation}, which classifies", where="federation", cure=f"not with {MASKED}")
+    if config.federation == "local-only":
+        problem = f"is local-only, and of {MASKED} the shared trunk is all that is wanted"
+        raise ConfigError(problem, where="federation", cure="federated or centralised")
+    rule = SCHEMES[config.cipher.scheme].stem_rule
+    check_masked(contract, config.train, config.predict, stem_rule=rule, where=config.name)
 
 
 def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:
@@ -222,6 +249,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     check_scheme(config.cipher.scheme)
     config.train.check()
     config.predict.check()
+    config.pretrain.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _one_of("federation", config.federation, FEDERATIONS)
@@ -271,7 +299,8 @@ def _fill_model(config: ExperimentConfig, source: Source) -> None:
             where=config.name,
             cure=f"scheme {config.cipher.scheme} pads nothing: choose {source.size // block * block or block}",
         )
-    config.fill_model(size=source.size, channels=source.channels, classes=len(source.classes), where=config.name)
+    classes = None if config.task == MASKED else len(source.classes)
+    config.fill_model(size=source.size, channels=source.channels, classes=classes, where=config.name)
 
 
 def _check_cipher(config: ExperimentConfig, source: Source, policy: Policy) -> None:

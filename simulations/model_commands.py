@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from medveil.cli import add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError, PolicyError
 from medveil.plain import tell
+from medveil.pretraining import MASKED
 
 if TYPE_CHECKING:
     from fl_client.export.ready import Ready
@@ -43,11 +44,18 @@ def _do_export(arguments: argparse.Namespace) -> int:
     from fl_client.export.onnx_file import check_onnx  # noqa: PLC0415 - a door opens fast
     from fl_client.export.write import export_plain, refuse_folder  # noqa: PLC0415
     from simulations.site_models import model_of_run  # noqa: PLC0415
+    from simulations.site_pixels import export_pixels, learned_pixels  # noqa: PLC0415
 
     out = arguments.run / "model" if arguments.out is None else arguments.out
     refuse_folder(out)
     if arguments.onnx:
         check_onnx()
+    if learned_pixels(arguments.run):
+        if arguments.onnx:
+            raise ConfigError("answers no question", where="--onnx", cure=f"a run of {MASKED} leaves weights alone")
+        left = export_pixels(arguments.run, arguments.site, out)
+        tell(f"{out} holds stem and trunk of {left}, for plain images: begin another run with model.pretrained={out}")
+        return EXIT_OK
     found = model_of_run(arguments.run, arguments.site)
     try:
         export_plain(found.kept, found.keys, out, onnx=arguments.onnx)

@@ -40,11 +40,16 @@ class RunProgress:
         The run folder; it may not exist yet.
     rounds, sites
         How many there will be.
+    pixels
+        Whether the run learns pixels, and no classes.
     console
         Where to print; None is stderr.
     """
 
-    def __init__(self, run: Path, *, rounds: int, sites: int, console: Console | None = None) -> None:
+    def __init__(
+        self, run: Path, *, rounds: int, sites: int, pixels: bool = False, console: Console | None = None
+    ) -> None:
+        self._pixels = pixels
         self._path, self._manifest = run / "metrics.jsonl", run / "manifest.json"
         self._rounds, self._sites = rounds, sites
         self._console = console or plain.stderr_console()
@@ -122,10 +127,11 @@ class RunProgress:
             self._bar.update(self._task, completed=len(self._trained))
 
     def _show(self, line: dict[str, Any], *, new: bool) -> None:
-        loss, accuracy = _number(line["loss"]), _number(line["accuracy"])
         text = (
-            f"round {line['round']}/{self._rounds}  {line['site']:<8} {line['phase']:<10} loss {loss}  acc {accuracy}"
+            f"round {line['round']}/{self._rounds}  {line['site']:<8} {line['phase']:<10} loss {_number(line['loss'])}"
         )
+        # What learns pixels has no accuracy.
+        text += "" if self._pixels and line["accuracy"] is None else f"  acc {_number(line['accuracy'])}"
         if _trained(line):
             self._bar.update(self._task, description=text)
             self._pace.step(new=new)

@@ -15,6 +15,7 @@ from medveil.config import from_mapping, to_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.log import logger
+from medveil.paths import weights_file
 from medveil.plain import working
 from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
@@ -180,16 +181,27 @@ def check_model(plan: Plan) -> None:
 
         check_baseline(plan)
         return
-    from models.config import ModelConfig  # noqa: PLC0415 - torch and timm load here
+    from models.autoencoder import outline  # noqa: PLC0415 - torch and timm load here
+    from models.config import ModelConfig  # noqa: PLC0415
     from models.light import lighten  # noqa: PLC0415
     from models.policy import Policy  # noqa: PLC0415
-    from models.sizes import skeleton  # noqa: PLC0415
     from models.trains import check_training  # noqa: PLC0415
 
     run, train = plan.run, plan.experiment.train
-    model = skeleton(from_mapping(ModelConfig, run.model, where="model"))
+    model = outline(from_mapping(ModelConfig, run.model, where="model"), run.masked)
     lighten(model, train.scope, train.rank, seed=run.seed)
-    check_training(model, Policy(run.keys, run.stem_init, run.stem_train), train)
+    policy = Policy(run.keys, run.stem_init, run.stem_train)
+    check_training(model, policy, train, masked=run.masked)
+    _check_weights(run)
+
+
+def _check_weights(run: RunConfig) -> None:
+    """Read the weights a run begins with, where they are a file: what cannot be is refused by what is wrong with it."""
+    from models.autoencoder import build_model  # noqa: PLC0415
+
+    named = str(run.model["pretrained"]).strip()
+    if named.lower() not in {"true", "false"}:
+        build_model(replace(run, model={**run.model, "pretrained": weights_file(named)}))
 
 
 def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
@@ -202,7 +214,9 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     near = tell_near(plan, aloud=progress)
     try:
         if progress:
-            with RunProgress(plan.out, rounds=plan.run.rounds, sites=_trained_at(plan)):
+            with RunProgress(
+                plan.out, rounds=plan.run.rounds, sites=_trained_at(plan), pixels=plan.run.masked is not None
+            ):
                 engine(plan, resume)
         else:
             engine(plan, resume)

@@ -12,6 +12,7 @@ from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_json, tell_lines
+from medveil.pretraining import MASKED, PRETRAINED
 
 if TYPE_CHECKING:
     from simulations.config import ExperimentConfig
@@ -159,6 +160,8 @@ def print_result(summary: dict[str, Any]) -> None:
     parts = [f"{summary['name']}: {summary['status']}"]
     if not (summary.get("baseline") or {}).get("deterministic"):
         parts[0] += f" after {summary['rounds']} rounds"
+    if summary.get("task") == MASKED and isinstance(summary["loss"], float):
+        parts.append(f"reconstruction loss {summary['loss']:.4f} on test images; begin another run from {PRETRAINED}")
     for key in ("accuracy", "balanced_accuracy", "auroc"):
         value = summary[key]
         if isinstance(value, float):

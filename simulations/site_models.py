@@ -22,6 +22,7 @@ from fl_server.checkpoints import Checkpoint, load_newest, load_round
 from fl_server.summary import read_summary
 from medveil.config import from_mapping
 from medveil.errors import ConfigError, KeyMaterialError
+from medveil.pretraining import MASKED
 from medveil.wire import Tensors
 from models.light import plain_tensors
 from simulations.baselines.names import BASELINES
@@ -86,13 +87,16 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=run, cure="'medveil-site export' is for real sites")
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
+    if config.task == MASKED:
+        cure = f"'medveil-sim export {run}' writes weights that another run begins with"
+        raise ConfigError("learned pixels and no classes: it answers no question", where=run, cure=cure)
     if config.federation in BASELINES:
         raise ConfigError(f"is of the baseline {config.federation}, which leaves no Vision Transformer", where=run)
     names = [site_name(index) for index in range(config.sites)]
     chosen = names[0] if site is None else site
     if chosen not in names:
         raise ConfigError(f"no site is called {chosen[:80]!a}", where="--site", cure=f"one of {', '.join(names)}")
-    checkpoint = _checkpoint(run, manifest["run"])
+    checkpoint = checkpoint_of(run, manifest["run"])
     if checkpoint is None:
         raise ConfigError("came through no round yet", where=run, cure=f"medveil-sim run --resume {run}")
     keys = SimulatedKeys(OneKey(SimulatedKey(config.seed, chosen)), OneKey(SimulatedKey(config.seed, "shared")))
@@ -102,7 +106,7 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     return SiteModel(chosen, kept, keys)
 
 
-def _checkpoint(run: Path, uuid: str) -> Checkpoint | None:
+def checkpoint_of(run: Path, uuid: str) -> Checkpoint | None:
     """Of the round whose model the run left; of the newest where it has not ended."""
     summary = run / "summary.json"
     kept = read_summary(summary).get("kept") if summary.is_file() else None
@@ -122,7 +126,7 @@ def _kept_before(run: Path, site: str, uuid: str, round_: int, keys: SimulatedKe
 def _made(config: ExperimentConfig, run: Path, uuid: str, index: int, checkpoint: Checkpoint) -> KeptModel:
     plan = make_plan(config, run, run=uuid)
     site = simulated_site(plan.run, plan.sites, index)
-    model = model_after(site, checkpoint.round, _of_site(checkpoint, site.setup.name, list(site.travelling)))
+    model = model_after(site, checkpoint.round, tensors_at(checkpoint, site.setup.name, list(site.travelling)))
     parts = {name: site.store.part(name) for name in ("validation", "test")}
     said = {name: predicted(site, model, name) for name in parts}
     leaving = site.setup.leaving
@@ -136,7 +140,7 @@ def _made(config: ExperimentConfig, run: Path, uuid: str, index: int, checkpoint
     return made
 
 
-def _of_site(checkpoint: Checkpoint, site: str, names: list[str]) -> Tensors:
+def tensors_at(checkpoint: Checkpoint, site: str, names: list[str]) -> Tensors:
     """What travels, as it stood at a site; under ``local-only`` the checkpoint keeps each site's own."""
     own = {name: checkpoint.state[f"{site}/{name}"] for name in names if f"{site}/{name}" in checkpoint.state}
     return own if len(own) == len(names) else checkpoint.tensors

@@ -18,6 +18,7 @@ from sklearn.metrics import confusion_matrix
 
 from fl_client.intervals import FEWEST_GROUPS, LEVEL, NONE, Interval, effective_size, even_size, wilson
 from medveil.files import read_json, write_json
+from medveil.pretraining import MASKED
 from medveil.shapes import check_shape
 from simulations.predictions import Ints, Runs, Sites, load_predictions
 from simulations.resampling import (
@@ -251,7 +252,8 @@ def add_intervals(run: str | Path) -> dict[str, Any]:
     check_shape(summary, {}, where=path)
     sites = load_predictions(run)
     summary["intervals"] = None
-    summary["intervals_note"] = "no site has written predictions of test images"
+    if summary.get("task") != MASKED:
+        summary["intervals_note"] = "no site has written predictions of test images"
     if any(len(each) for each in sites.values()):
         summary |= described_intervals(sites)
     write_json(path, summary)

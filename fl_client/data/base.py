@@ -17,13 +17,14 @@ from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.beside import instead
 from fl_client.data.channels import Form, settle
-from fl_client.data.config import SIMILAR, DataConfig, check_data_config, joins_similar
+from fl_client.data.config import FORMULA, NO_LABELS, SIMILAR, DataConfig, check_data_config, joins_similar
 from fl_client.data.folders import Listing, list_files
-from fl_client.data.items import Item, Skipped, group_names, one_class, said
+from fl_client.data.items import UNLABELLED, Item, Skipped, group_names, one_class, said
 from fl_client.data.labels import group_name, tidy
 from fl_client.data.parts_named import said_of_split
 from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test, said_of_similar
 from fl_client.data.splits import limited
+from medveil.config import to_mapping
 from medveil.errors import ConfigError, DataError
 
 __all__ = ["Bytes", "HiddenUnder", "Item", "Skipped", "Source", "Stamp", "class_names", "source_name"]
@@ -86,6 +87,8 @@ class Source(ABC):
         How another party hid the images before they came here; `read` then gives ciphertexts.
     prepared : int
         The way its images are prepared, a version of `crypto.imaging.preprocess`; 0 where hidden ones do not say.
+    drawn : bool
+        Whether its images are drawn by formula, and of nobody.
     """
 
     name: str
@@ -102,6 +105,7 @@ class Source(ABC):
     similar: Similar | None = None
     hidden: HiddenUnder | None = None
     prepared: int = preprocess.VERSION
+    drawn: bool = False
     _identity: str | None = None
     _group_names: dict[str, str] | None = None
 
@@ -285,12 +289,15 @@ class Source(ABC):
 
 def source_name(config: DataConfig) -> str:
     """Kind and place of a source, the same whether or not it can be read."""
+    if config.source == FORMULA:
+        told = {**to_mapping(config.formula), "size": config.image_size, "labels": config.labels}
+        return f"{config.source}-{config.formula.kind}-{_digest(json.dumps(told, sort_keys=True))[:8]}"
     path = Path(config.path or "").expanduser()
     return f"{config.source}-{path.stem}-{_digest(str(path.resolve()))[:8]}"
 
 
 def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) -> tuple[str, ...]:
-    """The ordered class names: those of the configuration, or those found, sorted.
+    """The ordered class names: those of the configuration, or those found, sorted; `UNLABELLED` without labels.
 
     Raises
     ------
@@ -298,6 +305,8 @@ def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) 
         A label is none of the configured classes, or there are fewer than two classes.
     """
     names = sorted(set(found))
+    if config.labels == NO_LABELS:
+        return UNLABELLED
     if config.classes is None:
         if len(names) == 1:
             problem, cure = f"has one class only ('{names[0]}')", "list all of them in data.classes"

@@ -7,16 +7,22 @@ from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
 
-SOURCES = ("phantoms", "dicom", "images", "npz", "hidden")
+SOURCES = ("phantoms", "dicom", "images", "npz", "hidden", "formula")
+FORMULA = "formula"
+FORMULAS = ("contours", "fractals")
+MOST_DRAWN = 10_000_000
 AUGMENTS = ("none", "light", "standard")
 SPLITS = ("official", "drawn")
 PARTITIONS = ("iid", "dirichlet", "site")
 TESTS = ("partitioned", "common")
+NO_LABELS = "none"
+"""As ``data.labels``: there are none."""
 SIMILAR = "similar"
 SIMILAR_FILE = "similar.json"
 """What folders keep of which images look alike (`fl_client.data.neighbours`)."""
 """As ``data.group_by``, alone or behind ``COLUMN+``: images that look alike stay together."""
 _AND_SIMILAR = f"+{SIMILAR}"
+_MOST_CLASSES = 4096
 
 
 @dataclass
@@ -60,13 +66,24 @@ class PhantomConfig:
 
 
 @dataclass
+class FormulaConfig:
+    """Images drawn by formula, to pre-train on: nobody's, and under no licence."""
+
+    kind: str = field(default="contours", metadata={"help": "contours (arXiv 2206.09132) or fractals (2408.00677)."})
+    classes: int = field(default=200, metadata={"help": "Formulas, each a class."})
+    per_class: int = field(default=100, metadata={"help": "Images of each."})
+    seed: int = field(default=0, metadata={"help": "Seed of formulas and images."})
+
+
+@dataclass
 class DataConfig:
     """Where a site's images are, how they are read, split and augmented."""
 
     source: str = field(
         default="phantoms",
         metadata={
-            "help": "phantoms, dicom, images (PNG, JPEG, BMP, TIFF), npz (MedMNIST) or hidden (by medveil-crypto)."
+            "help": "phantoms, dicom, images (PNG, JPEG, BMP, TIFF), npz (MedMNIST), hidden (by medveil-crypto) or "
+            "formula (drawn, for pre-training)."
         },
     )
     path: str | None = field(
@@ -85,7 +102,10 @@ class DataConfig:
     )
     labels: str | None = field(
         default=None,
-        metadata={"help": "CSV (path,label[,more]) relative to data.path, for files; null: one folder a class."},
+        metadata={
+            "help": "CSV (path,label[,more]) relative to data.path, for files; null: one folder a class; none: images "
+            "without labels, for task masked-autoencoding."
+        },
     )
     group_by: str | None = field(
         default=None,
@@ -144,6 +164,7 @@ class DataConfig:
     flip: bool = field(default=False, metadata={"help": "Also flip at random; right for histology, wrong for anatomy."})
     partition: PartitionConfig = field(default_factory=PartitionConfig, metadata={"help": "Simulated sites."})
     phantoms: PhantomConfig = field(default_factory=PhantomConfig, metadata={"help": "Drawn DICOM images."})
+    formula: FormulaConfig = field(default_factory=FormulaConfig, metadata={"help": "Images drawn by formula."})
 
 
 def check_data_config(config: DataConfig, level: str | None = "none") -> None:
@@ -167,7 +188,7 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     _one_of("data.partition.test", config.partition.test, TESTS)
     if config.split is not None:
         _one_of("data.split", config.split, SPLITS)
-    if not config.path:
+    if not config.path and config.source != FORMULA:
         raise ConfigError("is not set", where="data.path", cure="give the folder or file of the images")
     if config.channels not in (None, 1, 3):
         raise ConfigError(f"is {config.channels}", where="data.channels", cure="1 or 3")
@@ -187,6 +208,8 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
         raise ConfigError(f"is {config.window}", where="data.window", cure="[centre, width] with a width above 0")
     if config.classes is not None and len(set(config.classes)) != len(config.classes):
         raise ConfigError("names a class twice", where="data.classes")
+    if config.classes is not None and config.labels == NO_LABELS:
+        raise ConfigError("names classes, and data.labels is none", where="data.classes", cure="null")
     _check_fractions(config)
     if config.views < 0:
         raise ConfigError(f"is {config.views}", where="data.views", cure="0 or more")
@@ -194,6 +217,7 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
         _check_level(config, level)
         _check_views(config, level)
     _check_phantoms(config.phantoms)
+    _check_formula(config.formula)
 
 
 def named_group(config: DataConfig) -> str | None:
@@ -256,6 +280,16 @@ def _check_phantoms(config: PhantomConfig) -> None:
     _at_least("data.phantoms.per_patient", config.per_patient, 1)
     if not 2 <= config.classes <= 4:
         raise ConfigError(f"is {config.classes}", where="data.phantoms.classes", cure="2 to 4")
+
+
+def _check_formula(config: FormulaConfig) -> None:
+    _one_of("data.formula.kind", config.kind, FORMULAS)
+    for name, least in (("classes", 2), ("per_class", 1), ("seed", 0)):
+        _at_least(f"data.formula.{name}", getattr(config, name), least)
+    if config.classes > _MOST_CLASSES:
+        raise ConfigError(f"is {config.classes}", where="data.formula.classes", cure=f"at most {_MOST_CLASSES}")
+    if config.classes * config.per_class > MOST_DRAWN:
+        raise ConfigError("draw too many images", where="data.formula", cure=f"at most {MOST_DRAWN} in all")
 
 
 def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Folders of files and their labels: from a CSV, or from one folder a class."""
+"""Folders of files and their labels: from a CSV, from one folder a class, or without any."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, NamedTuple
 
 from fl_client.data.beside import offered, refuse_leak
-from fl_client.data.config import DataConfig
-from fl_client.data.items import Skipped, one_class
+from fl_client.data.config import NO_LABELS, DataConfig
+from fl_client.data.items import UNLABELLED, Skipped, one_class
 from fl_client.data.labels import spellings
 from fl_client.data.parts_named import Layout, layout, part_named, parts_of_column, said_of_layers
 from fl_client.data.table import Row, Table, read_table
@@ -75,7 +75,8 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
     """Find the labelled files of a folder.
 
     With ``data.labels``, the files its CSV names and no others; a named file that is not there is skipped by name.
-    Without, every file below a class folder; files beside the class folders are skipped by name, hidden ones ignored.
+    Where it is none, all files. Without, every file below a class folder; files beside the class folders are skipped by
+    name, hidden ones ignored.
     Folders called train, validation and test (as in ``train/CLASS`` or ``CLASS/train``) and a column ``split`` are the
     data set's own split. A file that links lead to counts once.
 
@@ -101,6 +102,8 @@ def list_files(root: Path, config: DataConfig, *, also: str = "") -> Listing:
         raise DataError("is not a folder", where=root, cure="set data.path to the folder of the images")
     if config.labels is None:
         listing = _from_folders(root, config)
+    elif config.labels == NO_LABELS:
+        listing = _unlabelled(root, config)
     else:
         listing = _from_csv(root, root / Path(config.labels).expanduser(), config, also)
     if not listing.files and not listing.skipped:
@@ -125,13 +128,7 @@ def walk(root: Path) -> Iterator[Path]:
 def _from_folders(root: Path, config: DataConfig) -> Listing:
     tree = survey(root)
     skipped = list(tree.skipped)
-    named = []
-    for place in tree.places:
-        relative = place.path.relative_to(root)
-        if not is_text(relative.as_posix()):
-            skipped.append(no_text(relative.as_posix()))
-        else:
-            named.append((place, relative.parts))
+    named = _named(tree, root, skipped)
     form = layout([parts for _, parts in named], config, where=root)
     deepest = max(form.label, form.part or 0)
     found = []
@@ -154,6 +151,34 @@ def _from_folders(root: Path, config: DataConfig) -> Listing:
         *offered(root, [(each.id, each.path) for each in files], config),
     ]
     return Listing(files, (), skipped, warnings, labels)
+
+
+def _named(tree: Tree, root: Path, skipped: list[Skipped]) -> list[tuple[Place, tuple[str, ...]]]:
+    """The files with the names on their way from the root; a name that is no text is skipped."""
+    named = []
+    for place in tree.places:
+        relative = place.path.relative_to(root)
+        if not is_text(relative.as_posix()):
+            skipped.append(no_text(relative.as_posix()))
+        else:
+            named.append((place, relative.parts))
+    return named
+
+
+def _unlabelled(root: Path, config: DataConfig) -> Listing:
+    """Every file below the folder, whatever folders lie between; those of a split at the top are heeded."""
+    tree = survey(root)
+    skipped = list(tree.skipped)
+    named = _named(tree, root, skipped)
+    parts = {part_named(names[0]) if len(names) > 1 else None for _, names in named}
+    split = None not in parts and "train" in parts and len(parts) > 1
+    found = []
+    for place, names in named:
+        part = part_named(names[0]) if split else None
+        found.append(_File(Labelled("/".join(names), place.path, UNLABELLED[0], {}, part), place, ""))
+    kept, warnings = _each_once(found, skipped, root)
+    offers = offered(root, [(each.file.id, each.file.path) for each in kept], config)
+    return Listing([each.file for each in kept], (), skipped, [*warnings, *offers], UNLABELLED)
 
 
 def _class_folders(tree: Tree, form: Layout) -> set[str]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from medveil.errors import DataError, MedVeilError
 from medveil.plain import shown
 
+UNLABELLED = ("unlabelled",)
+"""The classes of images without labels: all of one that is none."""
 _MOST_REASONS = 5
 _MOST_NAMED = 3
 

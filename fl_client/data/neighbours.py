@@ -89,11 +89,11 @@ def near_training(
     Returns
     -------
     Near or None
-        None where images are hidden, where a patient or a group keeps some together, or where none is tested.
+        None where images are hidden or drawn, where a patient or a group keeps some together, or where none is tested.
     """
     train, test = (_union(getattr(each, name) for each in parts) for name in ("train", "test"))
     grouped = grouped_by(config) is not None and any(item.group is not None for item in source.items)
-    if source.hidden is not None or grouped or not len(test) or not len(train):
+    if source.hidden is not None or source.drawn or grouped or not len(test) or not len(train):
         return None
     if len(train) + len(test) > MOST_COUNTED:
         return Near(config.similar, len(test), 0, f"there are more than {MOST_COUNTED} images")

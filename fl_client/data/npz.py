@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from crypto.imaging.preprocess import scale_to_bytes, window_to_bytes
 from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
-from fl_client.data.config import DataConfig, named_group
-from fl_client.data.items import one_class
+from fl_client.data.config import NO_LABELS, DataConfig, named_group
+from fl_client.data.items import UNLABELLED, one_class
 from fl_client.data.npz_finite import NOT_FINITE, WRITE_NUMBERS, not_finite, refuse_lost, said_of_left
 from fl_client.data.npz_scale import Scale, scale_of
 from medveil.errors import DataError
@@ -66,8 +66,16 @@ class NpzSource(Source):
 
     def _is_wanted(self, name: str) -> bool:
         """Whether an array is one of ours; what else a file holds is not read."""
-        kinds = {"images", "labels", named_group(self._config)}
-        return name == "classes" or name in kinds or any(name == f"{key}_{kind}" for key in _PARTS for kind in kinds)
+        kinds = {"images", named_group(self._config), *(() if self._unlabelled else ("labels",))}
+        return (
+            (name == "classes" and not self._unlabelled)
+            or name in kinds
+            or any(name == f"{key}_{kind}" for key in _PARTS for kind in kinds)
+        )
+
+    @property
+    def _unlabelled(self) -> bool:
+        return self._config.labels == NO_LABELS
 
     def _parts(self, arrays: Arrays) -> list[tuple[str, npt.NDArray, npt.NDArray, npt.NDArray | None]]:
         prefixes = [key for key in _PARTS if f"{key}_images" in arrays]
@@ -76,6 +84,8 @@ class NpzSource(Source):
         ]
         made = []
         for key, images, labels, prefix in wanted:
+            if self._unlabelled and images in arrays:
+                arrays[labels] = np.zeros(len(arrays[images]), np.int64)
             if images not in arrays or labels not in arrays:
                 raise DataError(
                     f"has no arrays '{images}' and '{labels}' (it has {', '.join(sorted(arrays)) or 'none'})",
@@ -116,6 +126,8 @@ class NpzSource(Source):
         return arrays[key]
 
     def _names(self, arrays: Arrays, labels: Sequence[npt.NDArray]) -> tuple[tuple[str, ...], dict[int, int]]:
+        if self._unlabelled:
+            return UNLABELLED, {0: 0}
         codes = sorted({int(code) for part in labels for code in np.unique(part)})
         if codes and codes[-1] >= _MOST_CLASSES:
             raise DataError(f"unknown label {codes[-1]}", where=self.path, cure=f"labels are below {_MOST_CLASSES}")

@@ -10,6 +10,7 @@ import numpy as np
 from fl_client.data.base import Bytes, Item, Skipped, Source
 from fl_client.data.config import DataConfig, check_data_config, joins_similar
 from fl_client.data.dicom import DicomSource
+from fl_client.data.formula import FormulaSource
 from fl_client.data.hidden import HiddenSource
 from fl_client.data.images import ImageSource
 from fl_client.data.neighbours import join_similar
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Source]] = {
     "images": ImageSource,
     "npz": NpzSource,
     "hidden": HiddenSource,
+    "formula": FormulaSource,
 }
 """Every source by its name in ``data.source``."""
 

@@ -21,11 +21,12 @@ from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.predicting import PredictConfig
 from medveil.training import MOST_RANK, TrainConfig
+from models.autoencoder import outline
 from models.config import ModelConfig
 from models.light import lighten
 from models.policy import POLICIES, Policy
-from models.sizes import Shape, least_shape, shape_of, skeleton, training_bytes
-from models.trains import check_training
+from models.sizes import Shape, least_shape, shape_of, training_bytes
+from models.trains import check_masked, check_training
 from models.travel import travelling
 
 FRESH = "false"
@@ -87,6 +88,8 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     asked.train.check(where=f"{_WHERE}, train")
     predict = from_mapping(PredictConfig, run.predict, where=f"{_WHERE}, predict")
     predict.check(where=f"{_WHERE}, predict")
+    # Whether a stem can follow the scheme, the site says when it has the cipher.
+    check_masked(run, asked.train, predict, where=f"{_WHERE}, train")
     _check_sizes(asked)
     _check_limits(run, limits)
     _check_minutes(asked, limits)
@@ -96,6 +99,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     # From here on a section says what was judged: in full, and each value of its own type.
     run.model, run.train = to_mapping(asked.model), to_mapping(asked.train)
     run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
+    run.pretrain = {} if run.masked is None else to_mapping(run.masked)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 
@@ -238,7 +242,7 @@ def _check_sizes(asked: _Asked) -> None:
         "image_size": _padded(run.image_size, asked.cipher.block),
         "patch": asked.cipher.block,
         "channels": run.channels,
-        "classes": len(run.classes),
+        "classes": None if run.masked is not None else len(run.classes),
     }
     for name, value in wanted.items():
         if getattr(model, name) != value:
@@ -260,7 +264,7 @@ def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
     policy = Policy(asked.run.keys, asked.run.stem_init, asked.run.stem_train)
     train, where = asked.train, f"{_WHERE}, train"
     try:
-        model = skeleton(asked.model)
+        model = outline(asked.model, asked.run.masked)
     except (ConfigError, FormatError) as error:
         raise _unbuilt(error) from None
     lighten(model, train.scope, train.rank, seed=asked.run.seed, where=where)
@@ -268,7 +272,7 @@ def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
         names = travelling(model, policy, train.scope)
     except (ConfigError, FormatError) as error:
         raise _unbuilt(error) from None
-    check_training(model, policy, train, where=where)
+    check_training(model, policy, train, masked=asked.run.masked, where=where)
     _check_memory(asked, shape_of(model), limits)
     tensors = model.state_dict()
     count = sum(tensors[name].numel() for name in names)

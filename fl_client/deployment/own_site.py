@@ -15,7 +15,7 @@ from flwr.app import Context, Message, RecordDict
 from crypto.keyfile import load_keyring
 from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
-from fl_client.data.config import DataConfig
+from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.records import SiteRecords
@@ -265,13 +265,15 @@ class OwnHost(Host):
 
 def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     """The site's images as the run wants them; where the site insists on something else, it is refused."""
-    for name, wanted in (("classes", run.classes), ("channels", run.channels), ("image_size", run.image_size)):
+    # Where pixels are learned, what a site calls its classes is its own; without labels the source says what is wrong.
+    classes = data.classes if run.masked is not None or data.labels == NO_LABELS else list(run.classes)
+    for name, wanted in (("classes", classes), ("channels", run.channels), ("image_size", run.image_size)):
         own = getattr(data, name)
         if own is not None and own != wanted:
             raise ConfigError("this site's own setting differs from the run's", where=name)
     return replace(
         data,
-        classes=list(run.classes),
+        classes=classes,
         channels=run.channels,
         image_size=run.image_size,
         min_side=max(data.min_side, int(run.model["patch"])),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fl_server.config import ServerSettings
@@ -18,6 +18,7 @@ from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
+from medveil.pretraining import MASKED
 from medveil.written import setting
 from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
@@ -78,16 +79,19 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     if policy.keys == "none":
         file.cipher.scheme, file.cipher.negate = "none", False
     check_policy(policy, scheme=file.cipher.scheme, stem_rule=SIGNED_PERMUTATION)
-    _refuse_no_classes(file)
+    masked = file.task == MASKED
+    if not masked:
+        _refuse_no_classes(file)
     _fill_model(file, consortium)
     file.train.check()
     file.predict.check()
+    file.pretrain.check()
     run = RunConfig(
         run=str(uuid.uuid4()),
         name=file.name,
         seed=file.seed,
         rounds=file.rounds,
-        classes=list(file.data.classes),
+        classes=[] if masked else list(file.data.classes),
         channels=file.data.channels,
         image_size=file.data.image_size,
         packed=True,
@@ -99,18 +103,21 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     settings = ServerSettings(server=file.server, sites=file.sites or admitted)
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
-    _check_training(file, policy)
+    _check_training(file, policy, run, consortium.weights)
     return run, settings
 
 
-def _check_training(file: RunFile, policy: Policy) -> None:
-    """Refuse what the model has nothing for: every site would."""
-    from models.light import lighten  # noqa: PLC0415 - torch and timm load here
-    from models.sizes import skeleton  # noqa: PLC0415
-    from models.trains import check_training  # noqa: PLC0415
+def _check_training(file: RunFile, policy: Policy, run: RunConfig, weights: Path) -> None:
+    """Refuse what the model has nothing for, and weights that are not whole: every site would."""
+    from models.autoencoder import build_model, outline  # noqa: PLC0415 - torch and timm load here
+    from models.light import lighten  # noqa: PLC0415
+    from models.trains import check_masked, check_training  # noqa: PLC0415
 
-    model = lighten(skeleton(file.model), file.train.scope, file.train.rank, seed=file.seed)
-    check_training(model, policy, file.train)
+    check_masked(run, file.train, file.predict)
+    model = lighten(outline(file.model, run.masked), file.train.scope, file.train.rank, seed=file.seed)
+    check_training(model, policy, file.train, masked=run.masked)
+    if file.model.pretrained != _FRESH:
+        build_model(replace(run, model={**run.model, "pretrained": str(weights / file.model.pretrained)}))
 
 
 def _refuse_no_classes(file: RunFile) -> None:
@@ -133,7 +140,8 @@ def _fill_model(file: RunFile, consortium: Consortium) -> None:
         raise ConfigError(f"'data.image_size' is {size} and 'cipher.block' {block}", cure="a block fits into an image")
     if file.data.channels not in (1, 3):
         raise ConfigError(f"'data.channels' is {file.data.channels}", cure="1 or 3")
-    file.fill_model(size=size, channels=file.data.channels, classes=len(file.data.classes), where=file.name)
+    classes = None if file.task == MASKED else len(file.data.classes)
+    file.fill_model(size=size, channels=file.data.channels, classes=classes, where=file.name)
     if file.model.pretrained.lower() in {_FRESH, "true"}:
         file.model.pretrained = file.model.pretrained.lower()
     _check_weights(file.model.pretrained, consortium.weights)

@@ -15,6 +15,8 @@ _CHARTS = (
     ("auroc", "AUROC", "area"),
 )
 
+_PIXELS = (("loss", "Reconstruction loss", "squared error"),)
+
 
 class Chart(NamedTuple):
     """A drawn chart and its heading."""
@@ -28,7 +30,7 @@ def charts(run: RunRecord) -> list[Chart]:
     majority = number((run.summary or {}).get("majority_rate"))
     references = {"accuracy": None if majority is None else ("majority", majority), "auroc": ("chance", 0.5)}
     made = []
-    for measure, heading, title in _CHARTS:
+    for measure, heading, title in _PIXELS if run.pixels else _CHARTS:
         lines = [figures.Line(site, run.curve("validation", measure, site)) for site in run.curve_sites]
         if measure == "loss":
             lines.append(figures.Line("training", run.curve("train", measure, ALL), dashed=True))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from medveil.errors import FormatError, IntegrityError, MedVeilError
 from medveil.files import check_format, read_bytes, read_json
 from medveil.npz import load_arrays
+from medveil.pretraining import MASKED
 from simulations.predictions import Predictions, load_predictions
 
 ALL = "all"
@@ -48,6 +49,11 @@ class RunRecord:
     def experiment(self) -> Mapping:
         """The experiment as `medveil-sim` resolved it; empty for a run it did not make."""
         return section(self.manifest, "experiment")
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the run learned pixels, and no classes."""
+        return self.run_config.get("task") == MASKED
 
     @property
     def classes(self) -> list[str]:

@@ -236,6 +236,9 @@ def _without_a_key(run: RunRecord) -> str:
 def _result(run: RunRecord) -> str:
     if run.summary is None:
         return "."
+    if run.pixels:
+        told = number(run.summary.get("loss"))
+        return f", to tell pixels that were left out{'' if told is None else f': loss {told:.4f} on test images'}."
     bounds = section(run.summary, "intervals")
     parts = [
         " ".join(filter(None, (name, score(run.summary.get(key)), interval(bounds.get(key)), _caveat(run, key))))

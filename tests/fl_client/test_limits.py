@@ -19,6 +19,7 @@ from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.predicting import PredictConfig
+from medveil.pretraining import MASKED, MaskedConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 
@@ -391,3 +392,34 @@ def test_unknown_fields_are_refused_as_the_contract_does() -> None:
     document = json.loads(run().to_json()) | {"sites": 3}
     with pytest.raises(MedVeilError, match="unknown key 'sites'"):
         checked_run({RUN_KEY: json.dumps(document)}, LimitsConfig(), Path("/none"))
+
+
+def pixels(**changes: Any) -> RunConfig:
+    masked = to_mapping(MaskedConfig(decoder_width=16, decoder_heads=2))
+    model = {**to_mapping(MODEL), "classes": None}
+    return run(**{"task": MASKED, "pretrain": masked, "classes": [], "model": model, **changes})
+
+
+def test_a_run_that_learns_pixels_is_taken_with_what_it_leaves_unsaid_filled() -> None:
+    assert asked(pixels()) == pixels()
+    assert asked(pixels(pretrain={"mask": 0.5})).pretrain == to_mapping(MaskedConfig(mask=0.5))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"classes": ["none", "mass"]}, "'classes' names classes, and the task has none"),
+        ({"pretrain": {"mask": 1.0}}, "'mask' is out of its range"),
+        ({"pretrain": {"mask": "a" * 99}}, "has a value of the wrong type"),
+        ({"pretrain": {"decoder_width": 10**9}}, "'decoder_width' is out of its range; 4 to 2048"),
+        ({"pretrain": {"depth": 2}}, "unknown key 'depth'"),
+        ({"pretrain": {"normalise_pixels": True}}, "that of negated pixels is another"),
+        ({"stem_init": "secret"}, "fits no public one"),
+        ({"stem_init": "public"}, "no public stem fits"),
+        ({"train": {"mixup": 0.5}}, "'mixup' is set, and masked autoencoding learns no classes"),
+        ({"model": {**to_mapping(MODEL), "classes": 2}}, "'model.classes' is not what the rest of the run makes it"),
+        ({"pretrain": {"decoder_width": 2048, "decoder_depth": 32, "decoder_heads": 8}}, "limits.most_memory"),
+    ],
+)
+def test_pixels_are_learned_within_the_contract_and_the_limits_alone(changes: dict[str, Any], says: str) -> None:
+    assert says in refused(pixels(**changes), LimitsConfig(most_memory=2000))

@@ -48,6 +48,7 @@ from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialEr
 from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
+from medveil.pretraining import MASKED, MaskedConfig
 from medveil.signing import fingerprint
 from medveil.training import TrainConfig
 from medveil.wire import pack
@@ -905,3 +906,30 @@ def test_a_site_whose_whole_state_was_lost_says_to_its_server_that_it_stands_on_
     values["data"]["test"] = 0.4
     files.file.write_text(yaml.safe_dump(values))
     assert said(load_site(files.file))[0] != before
+
+
+def test_a_hospital_learns_pixels_of_images_without_labels(tmp_path: Path, images: Path) -> None:
+    files = enrolled(tmp_path, images, "data.labels=none", "data.group_by=none")
+    host, masked = OwnHost(files, open_keys(files, read)), MaskedConfig(decoder_width=16, decoder_heads=2)
+    asked = run()
+    learns = {"task": MASKED, "classes": [], "pretrain": to_mapping(masked), "model": {**asked.model, "classes": None}}
+    site = host.site_for({RUN_KEY: replace(asked, **learns).to_json()})
+    row = work.describe(site)
+    assert (row["classes"], row["counts"], row["missing"]) == ([], [], [])
+    assert row["n-train"] % 10 == 0
+    incoming = {name: site.bench.public[name].numpy().copy() for name in site.travelling}
+    outgoing, metrics = work.train(site, 1, incoming)
+    assert not [name for name in outgoing if name.startswith(("patch_embed", "pos_embed", "decoder.out", "head"))]
+    assert {name for name in site.private if name.startswith("decoder")} == {
+        "decoder.pos_embed",
+        "decoder.out.weight",
+        "decoder.out.bias",
+    }
+    measured = work.evaluate(site, 1, outgoing)
+    for said in (metrics, measured):
+        assert not [name for name in said if "accuracy" in name or "auroc" in name or name == "train-loss"]
+    assert {"validation-loss", "test-loss", "num-examples"} <= set(measured)
+    # Nothing of it answers a question.
+    assert not list(site.setup.folder.glob("**/predictions.npz")) + list(site.setup.folder.glob("models/*"))
+    with pytest.raises(ConfigError, match=r"data\.labels: is none, and classes are to be learned"):
+        host.site_for({RUN_KEY: run(run="another").to_json()})

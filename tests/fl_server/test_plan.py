@@ -25,6 +25,8 @@ from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import make_folder, write_json
 from models.config import ModelConfig
+from models.pretrained import write_pretrained
+from models.vit import build_vit
 from simulations.config import ExperimentConfig, make_plan
 
 RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
@@ -63,7 +65,7 @@ def said(kind: type) -> dict[str, tuple[object, object]]:
 def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
     own = set(inspect.get_annotations(kind))
     # A consortium's model is the experiment's but for the words on its weights.
-    assert own <= ({"data", "model"} if kind is RunFile else {"data", "cipher", "server", "compare"})
+    assert own <= ({"data", "model"} if kind is RunFile else {"data", "cipher", "server", "compare", "without_recipe"})
     assert to_mapping(RunFile().model) == to_mapping(ExperimentConfig().model)
     inherited = said(RunTerms).keys() - own
     assert {"wire", "kind", "evaluate_first", "keys", "stem", "train"} <= inherited
@@ -135,8 +137,11 @@ def test_a_run_that_cannot_be_had_is_refused_before_it_is_sent(setting: str, say
 
 
 def test_weights_are_a_file_that_everyone_has_under_its_name(consortium: Consortium) -> None:
-    (consortium.weights / "vit.safetensors").write_bytes(b"")
-    assert made(consortium, "model.pretrained=vit.safetensors").model["pretrained"] == "vit.safetensors"
+    sizes = {"image_size": 64, "patch": 8, "channels": 1, "classes": 2, "width": 96, "heads": 3, "depth": 1}
+    model = build_vit(ModelConfig(**sizes), seed=0)
+    write_pretrained(consortium.weights / "vit.safetensors", model, name="vit_tiny_patch16_224", card={})
+    run = made(consortium, "model.pretrained=vit.safetensors", "model.depth=1")
+    assert run.model["pretrained"] == "vit.safetensors"
 
 
 def test_only_policies_of_the_consortium_run(tmp_path: Path) -> None:
@@ -243,3 +248,25 @@ def test_the_template_offers_no_weights_that_are_refused() -> None:
     assert "hub" not in line
     assert "path to" not in line
     assert "timm hub" in commented_yaml(ModelConfig)
+
+
+def test_a_consortium_may_learn_pixels_without_naming_a_class(consortium: Consortium) -> None:
+    told = ["task=masked-autoencoding", "data.classes=[]", "stem.train=frozen", "pretrain.mask=0.6"]
+    run = made(consortium, *told)
+    assert (run.task, run.classes, run.pretrain["mask"], run.model["classes"]) == ("masked-autoencoding", [], 0.6, None)
+    assert run.masked is not None
+    for setting, says in (
+        ("stem.init=secret", "fits no public one"),
+        ("pretrain.normalise_pixels=true", "negated pixels"),
+        ("train.mixup=0.3", "learns no classes"),
+        ("server.monitor=auroc", "has none; loss"),
+    ):
+        with pytest.raises(MedVeilError, match=says):
+            made(consortium, *told, "cipher.negate=true", "server.keep=best", setting)
+
+
+def test_weights_that_are_not_whole_are_refused_before_a_site_hears_of_them(consortium: Consortium) -> None:
+    make_folder(consortium.weights)
+    (consortium.weights / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(MedVeilError, match="cannot be read as weights"):
+        made(consortium, "model.pretrained=cut.safetensors")

@@ -18,7 +18,11 @@ from simulations.report.words import course
 from simulations.switches import switched
 
 NAMED = [name for name in RECIPES if name != "none"]
-WEIGHTS = {"small-data": "model.pretrained=false", "fine-tune": "model.pretrained=weights.safetensors"}
+WEIGHTS = {
+    "small-data": "model.pretrained=false",
+    "pre-train": "model.pretrained=false",
+    "fine-tune": "model.pretrained=weights.safetensors",
+}
 
 
 def said(recipe: str, *overrides: str, schema: type = ExperimentConfig, path: Path | None = None) -> dict:
@@ -52,7 +56,7 @@ def test_what_a_run_says_wins_also_where_it_says_the_default(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["train.recipe=big"], "train.recipe: is 'big'; one of none, small-data, fine-tune"),
+        (["train.recipe=big"], "train.recipe: is 'big'; one of none, small-data, pre-train, fine-tune"),
         (["train.recipe=fine-tune"], "train.recipe: is fine-tune, and there are no weights to tune"),
         (["train.recipe=small-data", "model.pretrained=true"], "train.recipe: is small-data, for fresh weights"),
         (["train.cutmix=1"], "unknown key 'train.cutmix'"),
