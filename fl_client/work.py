@@ -28,7 +28,7 @@ from medveil.wire import Tensors
 from models.travel import tensors
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _log = logger("site")
 

@@ -21,7 +21,7 @@ from models.config import ModelConfig
 from models.vit import build_vit, model_hash
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from models.stem import block_matrices
 from models.travel import trainable
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 def check_training(model: VisionTransformer, policy: Policy, train: TrainConfig, *, where: str = "train") -> None:

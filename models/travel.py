@@ -27,10 +27,10 @@ from torch import Tensor
 
 from medveil.errors import ConfigError, FederationError
 from models.policy import Policy
-from models.stem import head_names, stem_names, trunk_names
+from models.stem import head_names, stem_names, stem_that_travels, trunk_names
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _LAST = re.compile(r"last-([1-9][0-9]*)-blocks?")
 _AFTER_BLOCKS = ("norm.", "attn_pool.", "fc_norm.")
@@ -53,7 +53,7 @@ def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str
     ConfigError
         The scope is unknown, or asks for more blocks than the model has.
     """
-    stem = stem_names(model) if policy.stem_travels and scope == "full" else []
+    stem = stem_that_travels(model) if policy.stem_travels and scope == "full" else []
     return _ordered(model, [*stem, *_trunk(model, scope), *head_names(model)])
 
 

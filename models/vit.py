@@ -12,17 +12,18 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from medveil.bounded import word
 from medveil.errors import ConfigError
-from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
+from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub, say_once
 from models.config import BEGINNINGS, ModelConfig
 from models.exported import is_export, refuse_other_normalisation
 from models.mimetic import begin_mimetic
+from models.rotary import carry_rows, is_rotary, refuse_heads
 from models.saved import expected_by, weights_in
 from models.torchvision_ops import declare_missing_ops
 
@@ -30,11 +31,20 @@ declare_missing_ops()
 
 import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
 from timm.layers.patch_embed import PatchEmbed  # noqa: E402
+from timm.layers.pos_embed_sincos import (  # noqa: E402
+    RotaryEmbeddingCat,
+    RotaryEmbeddingDinoV3,
+    RotaryEmbeddingMixed,
+)
 from timm.layers.weight_init import trunc_normal_  # noqa: E402
 from timm.models import split_model_name_tag  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+from timm.models.eva import Eva  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer as Plain  # noqa: E402
 
-_WANTED = "a Vision Transformer with a plain patch embedding and a learned absolute position embedding"
+if TYPE_CHECKING:
+    from models.vits import VisionTransformer
+
+_WANTED = "a Vision Transformer with a plain patch embedding, and learned absolute or fixed rotary positions"
 
 
 def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
@@ -54,7 +64,8 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     Returns
     -------
     VisionTransformer
-        Of exactly this timm class, float32, on the CPU, in training mode.
+        Of exactly timm's class of that name or of its `Eva`, for images of one size; float32, on the CPU, in training
+        mode.
 
     Raises
     ------
@@ -97,6 +108,7 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     adapt_channels(model, model.in_chans if config.channels is None else config.channels)
     with _seeded(seed):
         _adapt_head(model, config.classes)
+    carry_rows(model)
     built: VisionTransformer = model
     return built
 
@@ -191,14 +203,12 @@ def _refuse_architecture(model: Any, name: str) -> None:
 
 
 def _unfit(model: Any) -> str | None:
-    if type(model) is not VisionTransformer:
+    if type(model) not in (Plain, Eva):
         kind = type(model).__name__
-        return f"is a {kind}: a stem that follows a key is known for timm's VisionTransformer only"
-    if model.dynamic_img_size:
-        return "takes images of any size (dynamic_img_size), so its position rows are no fixed list of patches"
-    if model.pos_embed is None:
-        return "has no learned absolute position embedding"
-    return _unfit_embedding(model.patch_embed) or _unfit_randomness(model)
+        return f"is a {kind}: a stem that follows a key is known for timm's VisionTransformer and Eva only"
+    if model.pos_embed is None and not is_rotary(model):
+        return "has no learned absolute position embedding, and no rotary one"
+    return _unfit_embedding(model.patch_embed) or _unfit_rotation(model) or _unfit_randomness(model)
 
 
 def _unfit_embedding(embed: Any) -> str | None:
@@ -210,11 +220,21 @@ def _unfit_embedding(embed: Any) -> str | None:
     return None
 
 
+def _unfit_rotation(model: Any) -> str | None:
+    if not is_rotary(model):
+        return None
+    if getattr(model.rope, "aug_active", False):
+        return "shifts, stretches or scales its rotary positions at random in training (rope jitter)"
+    if type(model.rope) not in (RotaryEmbeddingCat, RotaryEmbeddingDinoV3, RotaryEmbeddingMixed):
+        return f"has rotary positions of a kind that is not known here ({type(model.rope).__name__})"
+    return None
+
+
 def _unfit_randomness(model: Any) -> str | None:
     for part, layer in model.named_modules():
         if isinstance(layer, nn.Dropout) and layer.p > 0 and part != "head_drop":
             return f"drops tokens or features at random ('{part}'), which differ under a permutation"
-    return None if isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
+    return None if model.patch_drop is None or isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
 
 
 def _from_file(config: ModelConfig, path: Path, arguments: dict[str, Any]) -> VisionTransformer:
@@ -255,7 +275,12 @@ def _arguments(config: ModelConfig, probe: Any) -> dict[str, Any]:
         raise ConfigError(
             f"{heads} heads do not divide the width {width}", where="model.heads", cure="a divisor of the width"
         )
+    if is_rotary(probe):
+        refuse_heads(width, heads)
     overrides = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    if probe.dynamic_img_size:
+        # Images of any size have no fixed list of patches; those of a run are all of one.
+        overrides["dynamic_img_size"] = False
     return {
         "img_size": size,
         "patch_size": patch,
@@ -278,8 +303,8 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
             cure="leave them unset",
         )
     given: dict[str, Any] = {"in_chans": config.channels, "num_classes": config.classes}
-    if torch.get_default_device().type == "meta":
-        # Weights without storage are not worth drawing, and torch takes long to draw none.
+    if torch.get_default_device().type == "meta" and type(_probe(config.name)) is Plain:
+        # Weights without storage are not worth drawing, and torch takes long to draw none; `Eva` draws them always.
         given["weight_init"] = "skip"
     chosen = {key: value for key, value in given.items() if value is not None}
     try:
@@ -287,11 +312,14 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(f"timm cannot build '{config.name}' so: {error}", where="model") from error
     _refuse_headless(model)
+    carry_rows(model)
     return model
 
 
 def _adapt_head(model: Any, classes: int | None) -> None:
     if classes is not None and classes != model.num_classes:
+        if model.num_classes:
+            say_once(f"the weights' head has {model.num_classes} classes; a fresh one of {classes} takes its place")
         model.reset_classifier(classes)
         trunc_normal_(model.head.weight, std=0.02)
         nn.init.zeros_(model.head.bias)

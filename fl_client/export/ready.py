@@ -18,9 +18,8 @@ from fl_client.export.write import arguments_of
 from medveil.errors import KeyMaterialError, MedVeilError
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
-
     from fl_client.deployment.own_site import OwnKeys
+    from models.vits import VisionTransformer
 
 
 class LazyKeys:
