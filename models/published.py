@@ -43,7 +43,7 @@ def source_of(name: str) -> dict[str, Any]:
         if named == found.hf_hub_filename:
             return {"url": ""}
         return {"url": "", "hf_hub_filename": named}
-    if found.url and PurePosixPath(found.url).suffix not in _PLAIN:
+    if found.url and PurePosixPath(str(found.url)).suffix not in _PLAIN:
         problem = f"timm's weights of '{name}' are published as a pickle, and nothing is unpickled"
         cure = f"download {found.url}, and convert it with 'medveil-sim convert-checkpoint'"
         raise ConfigError(problem, where="model.pretrained", cure=cure)
