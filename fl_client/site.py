@@ -19,6 +19,7 @@ from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from models.policy import Policy, check_policy
 from models.stem import stem_names
+from models.suited import check_stem
 from models.travel import trainable, travelling
 
 MOMENTS = "moments"
@@ -72,6 +73,7 @@ class Site:
         self.bench = workbench(run, setup.device)
         self.cipher = self.cipher_under(setup.cipher_key)
         check_policy(self.policy, scheme=self.cipher.scheme, stem_rule=self.cipher.stem_rule)
+        check_stem(self.bench.model, self.policy)
         self.travelling = travelling(self.bench.model, self.policy, self.train_config.scope)
         self.trainable = trainable(self.bench.model, self.policy, self.train_config.scope)
         self.private = self._private_names()

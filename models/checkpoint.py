@@ -209,7 +209,7 @@ def _absorb_made_bias(state: dict[str, Any], outline: VisionTransformer) -> None
     if outline.patch_embed.proj.bias is not None or position.ndim != 3 or bias.shape != position.shape[2:]:
         # Whoever loads it says what does not fit.
         return
-    first = 0 if outline.no_embed_class else outline.num_prefix_tokens
+    first = 0 if getattr(outline, "no_embed_class", False) else outline.num_prefix_tokens
     moved = position.double().clone()
     moved[:, first:] += bias.double()
     state["pos_embed"] = moved.to(position.dtype)

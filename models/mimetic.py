@@ -53,9 +53,11 @@ def begin_mimetic(model: VisionTransformer, *, seed: int) -> None:
     ConfigError
         Its attention has another form, its positions are not learned or rotary too, or its width is no multiple of 4.
     """
-    if model.pos_embed is None or is_rotary(model):
+    if getattr(model, "pos_embed", None) is None or is_rotary(model):
         # A product near the identity makes a patch look at itself; turned by places, it would look elsewhere.
-        problem = "is mimetic, which is known for models with learned positions alone, and this one's are rotary"
+        problem = (
+            "is mimetic, which is known for models with learned absolute positions alone, and this one's are others"
+        )
         raise ConfigError(problem, where="model.init", cure="default, or a model without RoPE (vit_tiny_patch16_224)")
     layers = [_attention(block) for block in model.blocks]
     if model.embed_dim % _AXES:

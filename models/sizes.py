@@ -75,7 +75,7 @@ def skeleton(config: ModelConfig) -> VisionTransformer:
 
 def shape_of(model: VisionTransformer) -> Shape:
     """The sizes of a model that was built, with storage or without."""
-    positions = model.pos_embed
+    positions = getattr(model, "pos_embed", None)
     return Shape(
         parameters=sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point()),
         tokens=model.patch_embed.num_patches if positions is None else int(positions.shape[1]),

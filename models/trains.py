@@ -9,6 +9,7 @@ from medveil.training import TrainConfig
 from models.patches import how_many_stay
 from models.policy import Policy
 from models.stem import block_matrices
+from models.suited import check_stem
 from models.travel import trainable
 
 if TYPE_CHECKING:
@@ -30,8 +31,12 @@ def check_training(model: VisionTransformer, policy: Policy, train: TrainConfig,
     Raises
     ------
     ConfigError
-        A setting has nothing to work on.
+        A setting has nothing to work on, or the model cannot have the policy's stem.
     """
+    check_stem(model, policy)
+    if train.patch_dropout > 0 and not hasattr(model, "patch_drop"):
+        problem = f"'patch_dropout' leaves patches out, and a {type(model).__name__} takes them all"
+        raise ConfigError(problem, where=where, cure="0, or a model with learned absolute or rotary positions")
     _check_patches(model.patch_embed.num_patches, train, where)
     names = set(trainable(model, policy, train.scope))
     matrices = block_matrices({name: p for name, p in model.named_parameters() if name in names})

@@ -25,20 +25,14 @@ from models.exported import is_export, refuse_other_normalisation
 from models.mimetic import begin_mimetic
 from models.rotary import carry_rows, is_rotary, refuse_heads
 from models.saved import expected_by, weights_in
+from models.suited import why_refused
 from models.torchvision_ops import declare_missing_ops
 
 declare_missing_ops()
 
 import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
-from timm.layers.patch_embed import PatchEmbed  # noqa: E402
-from timm.layers.pos_embed_sincos import (  # noqa: E402
-    RotaryEmbeddingCat,
-    RotaryEmbeddingDinoV3,
-    RotaryEmbeddingMixed,
-)
 from timm.layers.weight_init import trunc_normal_  # noqa: E402
 from timm.models import split_model_name_tag  # noqa: E402
-from timm.models.eva import Eva  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer as Plain  # noqa: E402
 
 if TYPE_CHECKING:
@@ -65,12 +59,12 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     -------
     VisionTransformer
         Of exactly timm's class of that name or of its `Eva`, for images of one size; float32, on the CPU, in training
-        mode.
+        mode. Or of one of the classes that no stem of a key goes with: see `models.suited`.
 
     Raises
     ------
     ConfigError
-        The name is unknown, its architecture has no stem that can follow a key, or an override does not fit it.
+        The name is unknown, its architecture is none that trains here, or an override does not fit it.
     StorageError, FormatError
         The weights file is missing or no checkpoint.
 
@@ -197,44 +191,9 @@ def _probe(name: str) -> Any:
 
 
 def _refuse_architecture(model: Any, name: str) -> None:
-    problem = _unfit(model)
+    problem = why_refused(model)
     if problem is not None:
         raise ConfigError(f"'{name}' {problem}", where="model.name", cure=f"name {_WANTED}")
-
-
-def _unfit(model: Any) -> str | None:
-    if type(model) not in (Plain, Eva):
-        kind = type(model).__name__
-        return f"is a {kind}: a stem that follows a key is known for timm's VisionTransformer and Eva only"
-    if model.pos_embed is None and not is_rotary(model):
-        return "has no learned absolute position embedding, and no rotary one"
-    return _unfit_embedding(model.patch_embed) or _unfit_rotation(model) or _unfit_randomness(model)
-
-
-def _unfit_embedding(embed: Any) -> str | None:
-    if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
-        return f"embeds patches with a {type(embed).__name__} whose layers or padding reach beyond a block"
-    projection = embed.proj
-    if projection.kernel_size != projection.stride or projection.groups != 1 or any(projection.padding):
-        return "has patches that overlap, are padded, or see single channels"
-    return None
-
-
-def _unfit_rotation(model: Any) -> str | None:
-    if not is_rotary(model):
-        return None
-    if getattr(model.rope, "aug_active", False):
-        return "shifts, stretches or scales its rotary positions at random in training (rope jitter)"
-    if type(model.rope) not in (RotaryEmbeddingCat, RotaryEmbeddingDinoV3, RotaryEmbeddingMixed):
-        return f"has rotary positions of a kind that is not known here ({type(model.rope).__name__})"
-    return None
-
-
-def _unfit_randomness(model: Any) -> str | None:
-    for part, layer in model.named_modules():
-        if isinstance(layer, nn.Dropout) and layer.p > 0 and part != "head_drop":
-            return f"drops tokens or features at random ('{part}'), which differ under a permutation"
-    return None if model.patch_drop is None or isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
 
 
 def _from_file(config: ModelConfig, path: Path, arguments: dict[str, Any]) -> VisionTransformer:
@@ -278,7 +237,7 @@ def _arguments(config: ModelConfig, probe: Any) -> dict[str, Any]:
     if is_rotary(probe):
         refuse_heads(width, heads)
     overrides = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
-    if probe.dynamic_img_size:
+    if getattr(probe, "dynamic_img_size", False):
         # Images of any size have no fixed list of patches; those of a run are all of one.
         overrides["dynamic_img_size"] = False
     return {

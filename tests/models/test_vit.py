@@ -60,7 +60,6 @@ def test_drop_path_grows_to_its_rate(tiny):
         ("resnet18", "is a ResNet"),
         ("swin_tiny_patch4_window7_224", "is a SwinTransformer"),
         ("vit_base_patch16_sapiens2", "shifts, stretches or scales its rotary positions"),
-        ("vit_relpos_small_patch16_224", "is a VisionTransformerRelPos"),
         ("deit_tiny_distilled_patch16_224", "is a VisionTransformerDistilled"),
         ("vit_small_r26_s32_224", "HybridEmbed"),
         ("vit_base_mci_224", "HybridEmbed"),
