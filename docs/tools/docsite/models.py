@@ -38,7 +38,7 @@ def made_of(verdicts: Iterable[tuple[str, str, str]]) -> str:
     lines = ["# Models by name", ""]
     lines += [
         f"Made by `python -m models.listed` of timm {timm.__version__} when this site was built. `model.name` takes a "
-        "name with a tag, too. The sizes of a name can be changed (`model.width`, `depth`, `heads`, `patch`, `image_size`).",
+        "name with a tag, too, and `model.width`, `depth`, `heads`, `patch` and `image_size` change a name's sizes.",
         "",
     ]
     for kind, text in SAYS.items():
