@@ -78,6 +78,8 @@ def refuse_heads(width: int, heads: int) -> None:
 def give_table_back(model: VisionTransformer) -> None:
     """Give a model whose rows lie in their own order timm's own embedding back, in place."""
     if isinstance(rope := getattr(model, "rope", None), MovedRows):
+        # Moved rows would be lost, and with them the model.
+        assert rope.rows.is_meta or bool(rope.rows.diff().eq(1).all())
         model.rope = rope.embedding
 
 
@@ -86,9 +88,9 @@ def is_rotary(model: Any) -> bool:
     return getattr(model, "rope", None) is not None
 
 
-def unfit_rows(rows: Tensor | None, patches: int) -> str | None:
+def unfit_rows(rows: Tensor, patches: int) -> str | None:
     """Why numbers that came from elsewhere are no order of so many rows, in words; None where they are one."""
-    whole = rows is not None and bool(torch.equal(rows.cpu().sort().values, torch.arange(patches)))
+    whole = bool(torch.equal(rows.cpu().sort().values, torch.arange(patches)))
     return None if whole else "is no order of the model's patches"
 
 

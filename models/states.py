@@ -48,11 +48,10 @@ def unwrapped(state: Mapping[str, Tensor]) -> Unwrapped:
     if not prefix:
         return Unwrapped(dict(state))
     inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    width = inner[_KERNEL].shape[0]
-    for name in _HEAD:
+    head = state.get(_HEAD[0])
+    if head is not None and head.ndim == 2 and head.shape[1:] == inner[_KERNEL].shape[:1] and _HEAD[0] not in inner:
         # A classifier trained upon a backbone stands beside it.
-        if name not in inner and name in state and state[name].shape[-1:] in ((width,), state[_HEAD[0]].shape[:1]):
-            inner[name] = state[name]
+        inner |= {name: state[name] for name in _HEAD if name in state}
     beside = sorted(name for name in state if not name.startswith(prefix) and name not in inner)
     if not beside:
         return Unwrapped(inner)

@@ -90,6 +90,16 @@ def test_a_head_beside_a_backbone_is_its_own(load):
     assert same(load(wrapped), state)
 
 
+@pytest.mark.parametrize(
+    "beside", [{"head.bias": torch.ones(3)}, {"head.weight": torch.ones(())}, {"head.weight": torch.ones(3, 7)}]
+)
+def test_what_is_no_head_of_a_backbone_is_left_out(beside, load, said):
+    state = state_of(classes=0)
+    model = load({**{f"backbone.{key}": tensor for key, tensor in state.items()}, **beside})
+    assert same(model, state)
+    assert "outside 'backbone.' are of another network, left out" in said.text
+
+
 def test_of_several_sets_the_averaged_teacher_is_taken(load):
     state = state_of()
     both = {f"student.{key}": tensor + 1 for key, tensor in state.items()}
