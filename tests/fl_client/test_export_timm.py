@@ -63,7 +63,7 @@ def started(tmp_path: Path) -> Started:
     """Makes a run's first model from a checkpoint of an architecture, whose normalisation it folds in, tiny."""
 
     def make(name: str, *, channels: int = 3) -> tuple[ModelConfig, Any]:
-        sizes = {"embed_dim": 12, "depth": 1, "num_heads": 2}
+        sizes = {"embed_dim": 24, "depth": 1, "num_heads": 2}
         with torch.random.fork_rng():
             torch.manual_seed(5)
             theirs = create(name, img_size=32, patch_size=16, num_classes=3, **sizes)
@@ -72,7 +72,7 @@ def started(tmp_path: Path) -> Started:
                 torch.nn.init.normal_(tensor, std=0.3)
         safetensors.torch.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
         config = ModelConfig(
-            name=name, image_size=32, patch=16, channels=channels, classes=3, width=12, depth=1, heads=2
+            name=name, image_size=32, patch=16, channels=channels, classes=3, width=24, depth=1, heads=2
         )
         ours = replace(config, pretrained=str(tmp_path / "theirs.safetensors"), mean=[0.48, 0.46, 0.41], std=[0.2] * 3)
         return config, build_vit(ours, seed=0).eval()
