@@ -17,7 +17,7 @@ from models.autoencoder import reconstruction_losses
 from models.patches import draw_rows
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 LARGEST_LOSS = 4.0
 """What an image counts at most: the error of telling black where white is. A loss can carry no message of its own."""

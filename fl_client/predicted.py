@@ -17,7 +17,7 @@ from medveil.config import from_mapping
 from medveil.predicting import PredictConfig
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 # Where the numbers of their nonces begin, above those of images hidden on the fly.
 _FIRST = 2**50

@@ -23,6 +23,7 @@ from medveil.contract import RunConfig
 from medveil.predicting import PredictConfig
 from models.policy import Policy, check_policy
 from models.stem import stem_names
+from models.suited import check_stem
 from models.trains import check_masked
 from models.travel import trainable, travelling
 
@@ -82,6 +83,7 @@ class Site:
         predict = from_mapping(PredictConfig, run.predict, where="predict")
         check_masked(run, self.train_config, predict, stem_rule=self.cipher.stem_rule)
         self.bench = workbench(run, setup.device)
+        check_stem(self.bench.model, self.policy)
         self.travelling = travelling(self.bench.model, self.policy, self.train_config.scope)
         self.trainable = trainable(self.bench.model, self.policy, self.train_config.scope)
         self.private = self._private_names()

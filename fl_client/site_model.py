@@ -19,7 +19,7 @@ from models.stem import adapt, rotate, secret_size, set_secret
 from models.travel import load_tensors, tensors
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 def model_before(site: Site, round_: int, incoming: Tensors) -> VisionTransformer:

@@ -22,7 +22,7 @@ from models.stem import stem_names
 from models.travel import load_tensors
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fl_client.training import RoundPlan, TrainResult, train_round
 from models.stem import head_names, stem_names
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 def warm_up(

@@ -30,7 +30,7 @@ from models.light import plain_tensors
 from models.travel import tensors
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _log = logger("site")
 

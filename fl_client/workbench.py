@@ -23,7 +23,7 @@ from models.light import lighten
 from models.vit import model_hash
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 @dataclass(frozen=True)

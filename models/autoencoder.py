@@ -34,7 +34,7 @@ from models.sizes import skeleton
 from models.vit import build_vit
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 DECODER = "decoder"
 _SOME_CLASSES = 2

@@ -7,33 +7,37 @@ only then are channels summed or repeated. So a grey image gives what its RGB co
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from medveil import npz
-from medveil.errors import ConfigError, DataError, FormatError, StorageError
-from medveil.files import storage_error
+from medveil.errors import ConfigError, FormatError
+from medveil.log import logger
 from models.exported import EXPECTED, is_export, refuse_changed
-from models.fits import difference, refuse_other_sizes, sizes_of
+from models.fits import difference, refuse_other_sizes
+from models.published import source_of
+from models.states import Unwrapped, refuse_other_types, without_distillation
 from models.torchvision_ops import declare_missing_ops
+from models.unpickled import check_suffix
+from models.weight_files import check_readable, read_archive, read_state, short
 
 declare_missing_ops()
 
 import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
-from timm.models import load_state_dict  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".npz")
+if TYPE_CHECKING:
+    from models.vits import VisionTransformer
+
 _BIAS = "patch_embed.proj.bias"
-_NPZ_PREFIXES = ("", "opt/target/", "params/", "params/img/")
-_SIZES = {"in_chans": (1, 2**8), "num_classes": (0, 2**16), "depth": (1, 2**10)}
-"""Least and most of what a weights file tells of its model; ImageNet-21k has 21,843 classes."""
 # Fixed, so that a tensor no checkpoint replaced can be told by its still having this seed's values.
 _LOADING_SEED = 0x6D656476
+_log = logger("model")
 
 
 def create(name: str, **arguments: Any) -> Any:
@@ -47,16 +51,17 @@ def load_hub(name: str, arguments: dict[str, Any]) -> VisionTransformer:
     Raises
     ------
     ConfigError
-        The weights cannot be fetched, or do not fit the arguments.
+        The weights cannot be fetched, do not fit the arguments, or are published as a pickle alone.
     """
+    source = source_of(name)
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
-        model: VisionTransformer = create(name, pretrained=True, **arguments)
+        model: VisionTransformer = create(name, pretrained=True, pretrained_cfg_overlay=source, **arguments)
     except Exception as error:  # timm, the hub client and torch each raise types of their own
         raise ConfigError(
-            f"timm's weights of '{name}' cannot be loaded: {_short(error)}",
+            f"timm's weights of '{name}' cannot be loaded: {short(error)}",
             where="model.pretrained",
-            cure="give the path of a downloaded .safetensors, .pth or .npz file, or 'false' for fresh weights",
+            cure="give the path of a downloaded .safetensors or .npz file, or 'false' for fresh weights",
         ) from error
     return model
 
@@ -69,7 +74,7 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     name
         timm name of the architecture.
     path
-        A state dict (.safetensors, .pth, .pt, .bin; read with `weights_only`) or a Google ViT archive (.npz).
+        A state dict (.safetensors), under the names of the model or wrapped ones, or a Google ViT archive (.npz).
     arguments
         What `timm.create_model` gets beside the name: the run's `img_size` and `patch_size` and the architecture's
         overrides. Channels and classes are the file's own.
@@ -79,42 +84,59 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     StorageError
         The file is missing or unreadable.
     FormatError
-        It is no checkpoint, is damaged, or would have to run code.
+        It is no checkpoint, is damaged, a pickle, or holds numbers that weights are not made of.
     ConfigError
-        Its tensors do not fit the named model.
+        Its tensors do not fit the named model, or its name is none of a weights file.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        cure = f"'false', 'true' or a path ending in {', '.join(SUFFIXES)}"
-        raise ConfigError(f"'{path}' is no weights file", where="model.pretrained", cure=cure)
-    _refuse_unreadable(path)
-    source, found = _peek_archive(path) if suffix == ".npz" else _peek_state(path)
-    _refuse_sizes(found, path)
-    given = arguments | {key: found[key] for key in ("num_classes", "in_chans") if key in found}
+    check_suffix(path)
+    check_readable(path)
+    archive = path.suffix.lower() == ".npz"
+    given, found = (Unwrapped({}), read_archive(path)) if archive else read_state(path)
+    sizes = arguments | {key: found[key] for key in ("num_classes", "in_chans") if key in found}
+    with torch.device("meta"):
+        outline = create(name, pretrained=False, **sizes)
+    refuse_other_sizes(found, outline, name, where=path)
+    refuse_changed(path, given.state, heads_in(outline))
+    given = without_distillation(given, outline)
+    refuse_other_types(given.state, outline, where=path)
+    _absorb_made_bias(given.state, outline)
+    source: dict[str, Any] = {"file": str(path), "custom_load": True} if archive else {"state_dict": given.state}
+    model = _loaded(name, sizes, source, found, outline, where=path)
+    _refuse_unloaded(model, name, sizes, where=path)
+    _refuse_not_finite(model, where=path)
+    for line in given.said:
+        say_once(f"{path}: {line}")
+    return model
+
+
+def _loaded(
+    name: str,
+    sizes: dict[str, Any],
+    source: dict[str, Any],
+    found: dict[str, int],
+    outline: VisionTransformer,
+    *,
+    where: Path,
+) -> VisionTransformer:
     overlay: dict[str, Any] = {**source, "label_offset": 0}
-    if is_export(path):
+    if is_export(where):
         overlay |= {"mean": (EXPECTED,), "std": (EXPECTED,)}
     if "num_classes" in found:
-        size = arguments["img_size"]
+        size = sizes["img_size"]
         overlay |= {"num_classes": found["num_classes"], "input_size": (found["in_chans"], size, size)}
-    with torch.device("meta"):
-        outline = create(name, pretrained=False, **given)
-    refuse_other_sizes(found, outline, name, where=path)
-    refuse_changed(path, source.get("state_dict", {}), heads_in(outline))
-    _absorb_made_bias(source.get("state_dict", {}), outline)
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
-        model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **given)
+        # Its converter of DINOv3 prints what it meets.
+        with contextlib.redirect_stdout(io.StringIO()):
+            model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **sizes)
     except Exception as error:  # timm raises what its converters meet: KeyError, RuntimeError, AttributeError
-        # Its own words are a page of tensors, or of pickled code.
-        said = difference(source.get("state_dict", {}), outline) if "state_dict" in source else None
+        # Its own words are a page of tensors.
+        said = difference(source["state_dict"], outline) if "state_dict" in source else None
         problem = said or f"timm cannot make one of it ({type(error).__name__})"
         cure = "name the architecture it was saved from, or set model.pretrained=false"
-        raise ConfigError(f"does not fit '{name}': {problem}", where=path, cure=cure) from error
+        raise ConfigError(f"does not fit '{name}': {problem}", where=where, cure=cure) from error
     for key in source:
         model.pretrained_cfg.pop(key, None)
-    _refuse_unloaded(model, name, given, where=path)
-    _refuse_not_finite(model, where=path)
     loaded: VisionTransformer = model
     return loaded
 
@@ -122,6 +144,12 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
 def heads_in(model: VisionTransformer) -> int:
     """Attention heads of a block, whatever it calls its attention."""
     return next(int(each.num_heads) for each in model.modules() if hasattr(each, "num_heads"))  # type: ignore[arg-type]
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """Tell what was done to somebody's weights, once in a process: every site builds the model."""
+    _log.warning("%s", line)
 
 
 def fold_normalisation(model: VisionTransformer, *, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -176,64 +204,6 @@ def adapt_channels(model: VisionTransformer, channels: int) -> None:
     model.in_chans = channels
 
 
-def _refuse_unreadable(path: Path) -> None:
-    try:
-        with open(path, "rb"):
-            return
-    except FileNotFoundError:
-        raise StorageError("no such weights file", where=path) from None
-    except OSError as error:
-        raise storage_error(error, path, "read the weights") from error
-
-
-def _peek_state(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    try:
-        state = load_state_dict(str(path))
-    except Exception as error:  # safetensors, zipfile, pickle and torch each raise types of their own
-        cure = "give a whole .safetensors file, or a .pth file of tensors only"
-        raise FormatError(f"cannot be read as weights: {_short(error)}", where=path, cure=cure) from error
-    if not isinstance(state, dict) or not any(isinstance(each, torch.Tensor) for each in state.values()):
-        raise FormatError("holds no tensors", where=path, cure="give a state dict")
-    found = sizes_of(state)
-    weight = state.get("patch_embed.proj.weight")
-    if isinstance(weight, torch.Tensor) and weight.ndim == 4:
-        head = state.get("head.weight")
-        found |= {"in_chans": weight.shape[1], "num_classes": _first(getattr(head, "shape", (0,)))}
-    return {"state_dict": state}, found
-
-
-def _peek_archive(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    try:
-        shapes = npz.shapes(path)
-    except DataError as error:
-        raise FormatError(error.problem, where=path, cure="give a whole .npz file") from None
-    prefix = next((each for each in _NPZ_PREFIXES if len(shapes.get(f"{each}embedding/kernel", ())) == 4), None)
-    if prefix is None:
-        raise FormatError("is not a Google ViT archive", where=path, cure="it needs an 'embedding/kernel' of 4 axes")
-    stacked = shapes.get(f"{prefix}Transformer/encoderblock/LayerNorm_0/scale")
-    blocks = {key.split("encoderblock_")[1].split("/")[0] for key in shapes if "encoderblock_" in key}
-    found = {
-        "in_chans": shapes[f"{prefix}embedding/kernel"][2],
-        "width": shapes[f"{prefix}embedding/kernel"][3],
-        "num_classes": _first(shapes.get(f"{prefix}head/bias", (0,))),
-        "depth": stacked[0] if stacked else len(blocks),
-    }
-    return {"file": str(path), "custom_load": True}, found
-
-
-def _first(shape: Sequence[int]) -> int:
-    """Classes of a head's tensor, by its first axis; one that has none tells none, and is no head either."""
-    return shape[0] if shape else -1
-
-
-def _refuse_sizes(found: dict[str, int], where: Path) -> None:
-    """Refuse sizes that no weights have, before a model of them is built: an empty tensor may claim any."""
-    for name, (least, most) in _SIZES.items():
-        if not least <= found.get(name, least) <= most:
-            problem = f"claims sizes no weights have ({name} is not {least} to {most})"
-            raise FormatError(problem, where=where, cure="give a whole weights file")
-
-
 def _absorb_made_bias(state: dict[str, Any], outline: VisionTransformer) -> None:
     """Bring a state to an architecture whose patch embedding has no bias: see `models.stem.absorb_bias`.
 
@@ -245,7 +215,7 @@ def _absorb_made_bias(state: dict[str, Any], outline: VisionTransformer) -> None
     if outline.patch_embed.proj.bias is not None or position.ndim != 3 or bias.shape != position.shape[2:]:
         # Whoever loads it says what does not fit.
         return
-    first = 0 if outline.no_embed_class else outline.num_prefix_tokens
+    first = 0 if getattr(outline, "no_embed_class", False) else outline.num_prefix_tokens
     moved = position.double().clone()
     moved[:, first:] += bias.double()
     state["pos_embed"] = moved.to(position.dtype)
@@ -267,11 +237,10 @@ def _refuse_unloaded(model: VisionTransformer, name: str, arguments: dict[str, A
 
 
 def _refuse_not_finite(model: VisionTransformer, *, where: Path) -> None:
-    """Refuse a NaN among the weights: every site would train on it and none could say where it is from."""
-    bad = next((name for name, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())), None)
-    if bad is not None:
-        cure = "weights of a training that did not diverge"
-        raise FormatError(f"its tensor '{bad}' holds values that are no numbers", where=where, cure=cure)
+    for name, tensor in model.state_dict().items():
+        if not bool(tensor.isfinite().all()):
+            problem = f"its tensor '{name}' holds values that are not finite"
+            raise FormatError(problem, where=where, cure="give weights of a training that did not fail")
 
 
 def _per_channel(values: Sequence[float], channels: int, name: str) -> torch.Tensor:
@@ -288,8 +257,3 @@ def _per_channel(values: Sequence[float], channels: int, name: str) -> torch.Ten
     if not bool(tensor.isfinite().all()):
         raise ConfigError(f"is {given}", where=f"model.{name}", cure="finite values")
     return tensor.view(1, channels, 1, 1)
-
-
-def _short(error: Exception, limit: int = 240) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else f"{text[:limit]} ..."

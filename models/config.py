@@ -18,7 +18,7 @@ class ModelConfig:
 
     name: str = field(
         default="vit_tiny_patch16_224",
-        metadata={"help": "timm name of a ViT with a learned absolute position embedding, with or without a tag."},
+        metadata={"help": "timm name of a ViT with learned or rotary positions, with or without a tag."},
     )
     image_size: int | None = field(
         default=None, metadata={"help": "Height and width of the padded image in pixels; a multiple of patch."}
@@ -31,7 +31,7 @@ class ModelConfig:
     heads: int | None = field(default=None, metadata={"help": "Attention heads per block."})
     pretrained: str = field(
         default="false",
-        metadata={"help": "Weights: false (fresh), true (timm hub), a .safetensors, .pth or .npz, or an export."},
+        metadata={"help": "Weights: false (fresh), true (timm hub), a .safetensors or Google's .npz, or an export."},
     )
     mean: list[float] | None = field(
         default=None,

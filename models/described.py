@@ -15,7 +15,7 @@ from medveil.errors import ConfigError
 from models.config import ModelConfig
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 SIZES = ("width", "depth", "heads")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from medveil.errors import ConfigError
 _RESAMPLED = {"pos_embed", "patch_embed.proj.weight"}
 """timm brings these to the model's size."""
 _HEAD = {"head.weight", "head.bias"}
+_SEARCHED, _LONGEST = 1024, 128
 
 
 def sizes_of(state: Mapping[str, Any]) -> dict[str, int]:
@@ -54,13 +56,28 @@ def difference(state: Mapping[str, Any], model: Any) -> str | None:
     """The first tensor in which a state dict is not the model's, in words; None where their names and shapes agree."""
     wanted = model.state_dict()
     given = {name: tensor for name, tensor in state.items() if isinstance(tensor, torch.Tensor)}
+    missing = [name for name in wanted if name not in given and name not in _HEAD]
+    more = [name for name in given if name not in wanted]
+    if missing:
+        return f"it has no tensor '{missing[0]}'{_others(missing)}{_nearest(missing[0], more, 'it has')}"
     for name, tensor in wanted.items():
-        if name not in given and name not in _HEAD:
-            return f"it has no tensor '{name}'"
         if name in given and name not in _RESAMPLED | _HEAD and given[name].shape != tensor.shape:
             return f"its tensor '{name}' is {_shown(given[name].shape)}, and the model's {_shown(tensor.shape)}"
-    more = next((name for name in given if name not in wanted), None)
-    return None if more is None else f"it has a tensor '{word(more)}', and the model has none of that name"
+    if more:
+        near = _nearest(more[0], list(wanted), "the model has")
+        return f"it has a tensor '{word(more[0])}'{_others(more)}, and the model has none of that name{near}"
+    return None
+
+
+def _others(names: Sequence[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _nearest(name: str, among: Sequence[str], whose: str) -> str:
+    """The name that is meant, if one is near; long lists are not searched, nor long names."""
+    few = [each for each in among[:_SEARCHED] if len(each) <= _LONGEST]
+    found = difflib.get_close_matches(name[:_LONGEST], few, n=1, cutoff=0.8)
+    return f" ({whose} '{word(found[0])}')" if found else ""
 
 
 def _shown(shape: Sequence[int]) -> str:

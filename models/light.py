@@ -36,7 +36,7 @@ from medveil.errors import ConfigError
 from medveil.training import CORE
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _PLACE = ".parametrizations.weight."
 _ORIGINAL, _CORE = f"{_PLACE}original", f"{_PLACE}0.core"

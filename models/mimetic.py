@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from medveil.errors import ConfigError
+from models.rotary import is_rotary
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 Matrix = npt.NDArray[np.float64]
 
@@ -50,8 +51,14 @@ def begin_mimetic(model: VisionTransformer, *, seed: int) -> None:
     Raises
     ------
     ConfigError
-        Its attention has another form, or its width is no multiple of 4.
+        Its attention has another form, its positions are not learned or rotary too, or its width is no multiple of 4.
     """
+    if getattr(model, "pos_embed", None) is None or is_rotary(model):
+        # A product near the identity makes a patch look at itself; turned by places, it would look elsewhere.
+        problem = (
+            "is mimetic, which is known for models with learned absolute positions alone, and this one's are others"
+        )
+        raise ConfigError(problem, where="model.init", cure="default, or a model without RoPE (vit_tiny_patch16_224)")
     layers = [_attention(block) for block in model.blocks]
     if model.embed_dim % _AXES:
         problem = f"sines and cosines of two axes do not fill the width {model.embed_dim}"

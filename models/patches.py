@@ -56,12 +56,20 @@ class KeptPatches(nn.Module):
         self._prefix = prefix
         self.rows: Tensor | None = None
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor) -> Any:
         """Tokens (B, prefix + N, D) to (B, prefix + kept, D)."""
         if self.rows is None:
             return tokens
         chosen = self.rows[:, :, None].expand(-1, -1, tokens.shape[-1])
         return torch.cat([tokens[:, : self._prefix], tokens[:, self._prefix :].gather(1, chosen)], dim=1)
+
+
+class KeptPatchesAndRows(KeptPatches):
+    """The same for timm's `Eva`, which asks for the rows too and takes those alone of its rotary table."""
+
+    def forward(self, tokens: Tensor) -> Any:
+        """The tokens, and the rows that stayed, int64 (B, kept), or None."""
+        return super().forward(tokens), self.rows
 
 
 @contextmanager
@@ -70,7 +78,9 @@ def leaving_out(model: Any) -> Iterator[KeptPatches]:
     if not hasattr(model, "patch_drop"):
         yield KeptPatches(0)
         return
-    before, kept = model.patch_drop, KeptPatches(model.num_prefix_tokens)
+    # What leaves all patches in place is an identity in one of timm's classes, and None in the other.
+    made = KeptPatchesAndRows if model.patch_drop is None else KeptPatches
+    before, kept = model.patch_drop, made(model.num_prefix_tokens)
     model.patch_drop = kept
     try:
         yield kept

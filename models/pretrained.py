@@ -24,7 +24,7 @@ from models.hashes import tensors_hash
 from models.pretrained_header import FORMAT, VERSION
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _LEFT_OUT = ("head.", "decoder.")
 _CARD = ".card.md"

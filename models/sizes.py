@@ -15,7 +15,7 @@ from models.config import ModelConfig
 from models.vit import build_vit, check_beginning
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _STATES = 8
 """Copies of a model's tensors in training: model, public start, gradients, AdamW's two moments, what came, what goes,
@@ -75,9 +75,9 @@ def skeleton(config: ModelConfig) -> VisionTransformer:
 
 def shape_of(model: VisionTransformer) -> Shape:
     """The sizes of a model that was built, with storage or without."""
-    positions = model.pos_embed
+    positions = getattr(model, "pos_embed", None)
     return Shape(
-        parameters=sum(tensor.numel() for tensor in model.state_dict().values()),
+        parameters=sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point()),
         tokens=model.patch_embed.num_patches if positions is None else int(positions.shape[1]),
         width=model.embed_dim,
         depth=len(model.blocks),

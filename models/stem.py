@@ -17,6 +17,9 @@ them with the scale taken out (`models.vit.normalise`, `gain`), so none enters W
 number of a patch is off by at most sqrt(L) / 65535, and a token by at most L / 65535 times the length of W's longest
 row. Training by SGD on y then is training on x, because gradients turn as the weights do; training by Adam is not,
 because its steps are taken axis by axis.
+
+Where attention is told places by a rotary table, the table's rows follow the patches as those of the position embedding
+do, beside it or in its place (`models.rotary`).
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ import torch
 from torch import Tensor
 
 from medveil.errors import ConfigError
+from models.rotary import ROWS, rows_of
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
-_STEM = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed")
+_STEM = ("patch_embed.proj.weight", "patch_embed.proj.bias", "pos_embed", ROWS)
 _TAIL = ("decoder.pos_embed", "decoder.out.weight", "decoder.out.bias")
 _HEAD = "head."
 _BLOCKS = ("blocks.", "decoder.blocks.")
@@ -49,6 +53,11 @@ def stem_names(model: VisionTransformer) -> list[str]:
 def tail_names(model: VisionTransformer) -> list[str]:
     """State-dict names of what follows a key at the other end: see `models.autoencoder`; none without a decoder."""
     return [name for name in model.state_dict() if name in _TAIL]
+
+
+def stem_that_travels(model: VisionTransformer) -> list[str]:
+    """Names of what an averaged stem sends: not the order of rotary rows, which all sites have alike then."""
+    return [name for name in stem_names(model) if name != ROWS]
 
 
 def head_names(model: VisionTransformer) -> list[str]:
@@ -85,14 +94,12 @@ def adapt(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
     ConfigError
         An array is not a permutation, or not of the model's patch and grid.
     """
-    weight, position = _weight(model), _patch_rows(model)
-    columns, rows, signs = _moves(weight, position, rho, pi, mask)
+    weight = _weight(model)
+    columns, rows, signs = _moves(model, rho, pi, mask)
     weight.copy_((weight.flatten(1)[:, columns] * signs).view(weight.shape))
-    position.copy_(position[rows])
-    for table, pixels in _tail(model):
-        table.copy_(table[rows])
-        for each in pixels:
-            each.copy_(each[columns] * signs.view(-1, *(1,) * (each.ndim - 1)))
+    _move_places(model, rows)
+    for each in _tail_pixels(model):
+        each.copy_(each[columns] * signs.view(-1, *(1,) * (each.ndim - 1)))
 
 
 def restore(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
@@ -103,14 +110,12 @@ def restore(model: VisionTransformer, *, rho: Any, pi: Any, mask: Any) -> None:
     ConfigError
         As for `adapt`.
     """
-    weight, position = _weight(model), _patch_rows(model)
-    columns, rows, signs = _moves(weight, position, rho, pi, mask)
+    weight = _weight(model)
+    columns, rows, signs = _moves(model, rho, pi, mask)
     weight.copy_((weight.flatten(1) * signs)[:, columns.argsort()].view(weight.shape))
-    position.copy_(position[rows.argsort()])
-    for table, pixels in _tail(model):
-        table.copy_(table[rows.argsort()])
-        for each in pixels:
-            each.copy_((each * signs.view(-1, *(1,) * (each.ndim - 1)))[columns.argsort()])
+    _move_places(model, rows.argsort())
+    for each in _tail_pixels(model):
+        each.copy_((each * signs.view(-1, *(1,) * (each.ndim - 1)))[columns.argsort()])
 
 
 def rotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
@@ -130,14 +135,12 @@ def rotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
     ConfigError
         The matrix is not orthogonal, `pi` no permutation, or either not of the model's patch and grid.
     """
-    weight, position = _weight(model), _patch_rows(model)
-    turn, rows = _turns(weight, position, matrix, pi)
+    weight = _weight(model)
+    turn, rows = _turns(model, matrix, pi)
     weight.copy_((weight.flatten(1).double() @ turn.T).view(weight.shape))
-    position.copy_(position[rows])
-    for table, pixels in _tail(model):
-        table.copy_(table[rows])
-        for each in pixels:
-            each.copy_(turn @ each.double())
+    _move_places(model, rows)
+    for each in _tail_pixels(model):
+        each.copy_(turn @ each.double())
 
 
 def unrotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
@@ -148,14 +151,12 @@ def unrotate(model: VisionTransformer, *, matrix: Any, pi: Any) -> None:
     ConfigError
         As for `rotate`.
     """
-    weight, position = _weight(model), _patch_rows(model)
-    turn, rows = _turns(weight, position, matrix, pi)
+    weight = _weight(model)
+    turn, rows = _turns(model, matrix, pi)
     weight.copy_((weight.flatten(1).double() @ turn).view(weight.shape))
-    position.copy_(position[rows.argsort()])
-    for table, pixels in _tail(model):
-        table.copy_(table[rows.argsort()])
-        for each in pixels:
-            each.copy_(turn.T @ each.double())
+    _move_places(model, rows.argsort())
+    for each in _tail_pixels(model):
+        each.copy_(turn.T @ each.double())
 
 
 def absorb_bias(model: VisionTransformer) -> None:
@@ -166,8 +167,8 @@ def absorb_bias(model: VisionTransformer) -> None:
     embedding made, do not move.
     """
     bias = model.patch_embed.proj.bias
-    if bias is not None:
-        rows = _patch_rows(model)
+    rows = _patch_rows(model)
+    if bias is not None and rows is not None:
         rows.copy_(rows.double() + bias.detach().double())
         model.patch_embed.proj.bias = None
 
@@ -182,7 +183,8 @@ def set_secret(model: VisionTransformer, normals: Any) -> None:
 
     Weight, bias and patch rows of the position embedding take the normals in this order (each in C order), every
     tensor scaled to the standard deviation of the one it replaces, so that the trunk meets tokens of the size it was
-    made for. Rows of class and register tokens stay as they are: they are no part of what a key moves.
+    made for. Rows of class and register tokens stay as they are: they are no part of what a key moves. So do those of
+    a rotary table: attention is told the places of the hidden image, which are nobody's secret.
 
     Parameters
     ----------
@@ -216,31 +218,43 @@ def _weight(model: VisionTransformer) -> Tensor:
     return weight
 
 
-def _patch_rows(model: VisionTransformer) -> Tensor:
-    """The position rows of patches (N, D), sharing storage with the parameter and outside autograd."""
+def _patch_rows(model: VisionTransformer) -> Tensor | None:
+    """The position rows of patches (N, D), sharing storage with the parameter and outside autograd, if it has any."""
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    position = cast("Tensor", model.pos_embed)
-    return position.detach()[0, prefix:]
+    position = cast("Tensor | None", model.pos_embed)
+    return None if position is None else position.detach()[0, prefix:]
 
 
-def _tail(model: VisionTransformer) -> list[tuple[Tensor, tuple[Tensor, Tensor]]]:
-    """A decoder's table of positions (N, D') and its last layer's weight (L, D') and bias (L,), outside autograd."""
+def _move_places(model: VisionTransformer, order: Tensor) -> None:
+    """Bring the rows of all kinds of positions into another order."""
+    for rows in (_patch_rows(model), rows_of(model), _tail_places(model)):
+        if rows is not None:
+            rows.copy_(rows[order.to(rows.device)])
+
+
+def _tail_places(model: VisionTransformer) -> Tensor | None:
+    """A decoder's table of positions (N, D'), outside autograd, if there is one."""
     decoder: Any = getattr(model, "decoder", None)
-    if decoder is None:
-        return []
-    return [(decoder.pos_embed.detach()[0], (decoder.out.weight.detach(), decoder.out.bias.detach()))]
+    return None if decoder is None else decoder.pos_embed.detach()[0]
+
+
+def _tail_pixels(model: VisionTransformer) -> tuple[Tensor, ...]:
+    """The weight (L, D') and bias (L,) of a decoder's last layer, outside autograd; none without a decoder."""
+    decoder: Any = getattr(model, "decoder", None)
+    return () if decoder is None else (decoder.out.weight.detach(), decoder.out.bias.detach())
 
 
 def _secret_parts(model: VisionTransformer) -> list[Tensor]:
-    bias = model.patch_embed.proj.bias
+    bias, rows = model.patch_embed.proj.bias, _patch_rows(model)
     middle = [] if bias is None else [bias.detach()]
-    return [_weight(model), *middle, _patch_rows(model)]
+    return [_weight(model), *middle, *([] if rows is None else [rows])]
 
 
-def _moves(weight: Tensor, position: Tensor, rho: Any, pi: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _moves(model: VisionTransformer, rho: Any, pi: Any, mask: Any) -> tuple[Tensor, Tensor, Tensor]:
+    weight = _weight(model)
     size = weight[0].numel()
     columns = _permutation(rho, size, "rho", "channels x patch x patch").to(weight.device)
-    rows = _permutation(pi, position.shape[0], "pi", "patches").to(position.device)
+    rows = _permutation(pi, model.patch_embed.num_patches, "pi", "patches")
     negated = np.asarray(mask)
     if negated.dtype != np.bool_ or negated.shape != (size,):
         raise ConfigError(f"'mask' is {negated.dtype} {negated.shape}, not bool ({size},)", where="stem permutation")
@@ -248,7 +262,8 @@ def _moves(weight: Tensor, position: Tensor, rho: Any, pi: Any, mask: Any) -> tu
     return columns, rows, signs
 
 
-def _turns(weight: Tensor, position: Tensor, matrix: Any, pi: Any) -> tuple[Tensor, Tensor]:
+def _turns(model: VisionTransformer, matrix: Any, pi: Any) -> tuple[Tensor, Tensor]:
+    weight = _weight(model)
     size = weight[0].numel()
     found = np.asarray(matrix)
     if found.shape != (size, size) or found.dtype != np.float64:
@@ -260,7 +275,7 @@ def _turns(weight: Tensor, position: Tensor, matrix: Any, pi: Any) -> tuple[Tens
     off = float(np.abs(found @ found.T - np.eye(size)).max())
     if not off < _ORTHOGONAL:
         raise ConfigError("'matrix' is not orthogonal", where="stem rotation")
-    rows = _permutation(pi, position.shape[0], "pi", "patches").to(position.device)
+    rows = _permutation(pi, model.patch_embed.num_patches, "pi", "patches")
     return torch.as_tensor(found).to(weight.device), rows
 
 

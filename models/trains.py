@@ -13,10 +13,11 @@ from models.autoencoder import check_mask
 from models.patches import how_many_stay
 from models.policy import FOLLOWED, SIGNED_PERMUTATION, Policy
 from models.stem import block_matrices, trunk_names
+from models.suited import check_stem
 from models.travel import trainable
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 CLASSES_ALONE = {
@@ -126,10 +127,14 @@ def check_training(
     Raises
     ------
     ConfigError
-        A setting has nothing to work on.
+        A setting has nothing to work on, or the model cannot have the policy's stem.
     """
+    check_stem(model, policy)
     if masked is not None:
         check_mask(model.patch_embed.num_patches, masked)
+    if train.patch_dropout > 0 and not hasattr(model, "patch_drop"):
+        problem = f"'patch_dropout' leaves patches out, and a {type(model).__name__} takes them all"
+        raise ConfigError(problem, where=where, cure="0, or a model with learned absolute or rotary positions")
     _check_patches(model.patch_embed.num_patches, train, where)
     names = set(trainable(model, policy, train.scope))
     if train.scope in LIGHT and not names.intersection(trunk_names(model)):

@@ -37,10 +37,10 @@ from medveil.errors import ConfigError, FederationError
 from medveil.training import BIAS, BIAS_NORM, CORE
 from models.light import bias_names, core_names, scale_names
 from models.policy import Policy
-from models.stem import head_names, stem_names, tail_names, trunk_names
+from models.stem import head_names, stem_names, stem_that_travels, tail_names, trunk_names
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _LAST = re.compile(r"last-([1-9][0-9]{0,3})-blocks?")
 _AFTER_BLOCKS = ("norm.", "attn_pool.", "fc_norm.")
@@ -64,7 +64,7 @@ def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str
     ConfigError
         The scope is unknown, or asks for more blocks than the model has.
     """
-    stem = [*stem_names(model), *tail_names(model)] if policy.stem_travels and scope == "full" else []
+    stem = [*stem_that_travels(model), *tail_names(model)] if policy.stem_travels and scope == "full" else []
     return _ordered(model, [*stem, *_trunk(model, scope), *head_names(model)])
 
 

@@ -10,19 +10,21 @@ import difflib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from medveil.bounded import word
 from medveil.errors import ConfigError
-from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub
+from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub, say_once
 from models.config import BEGINNINGS, ModelConfig
 from models.exported import is_export, refuse_other_normalisation
 from models.hashes import model_hash
 from models.mimetic import begin_mimetic
+from models.rotary import carry_rows, is_rotary, refuse_heads
 from models.saved import expected_by, weights_in
+from models.suited import why_refused
 from models.torchvision_ops import declare_missing_ops
 
 __all__ = ["build_vit", "check_beginning", "model_hash", "normalise"]
@@ -30,12 +32,14 @@ __all__ = ["build_vit", "check_beginning", "model_hash", "normalise"]
 declare_missing_ops()
 
 import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
-from timm.layers.patch_embed import PatchEmbed  # noqa: E402
 from timm.layers.weight_init import trunc_normal_  # noqa: E402
 from timm.models import split_model_name_tag  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer  # noqa: E402
+from timm.models.vision_transformer import VisionTransformer as Plain  # noqa: E402
 
-_WANTED = "a Vision Transformer with a plain patch embedding and a learned absolute position embedding"
+if TYPE_CHECKING:
+    from models.vits import VisionTransformer
+
+_WANTED = "a Vision Transformer with a plain patch embedding, and learned absolute or fixed rotary positions"
 
 
 def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
@@ -55,12 +59,13 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     Returns
     -------
     VisionTransformer
-        Of exactly this timm class, float32, on the CPU, in training mode.
+        Of exactly timm's class of that name or of its `Eva`, for images of one size; float32, on the CPU, in training
+        mode. Or of one of the classes that no stem of a key goes with: see `models.suited`.
 
     Raises
     ------
     ConfigError
-        The name is unknown, its architecture has no stem that can follow a key, or an override does not fit it.
+        The name is unknown, its architecture is none that trains here, or an override does not fit it.
     StorageError, FormatError
         The weights file is missing or no checkpoint.
 
@@ -98,6 +103,7 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     adapt_channels(model, model.in_chans if config.channels is None else config.channels)
     with _seeded(seed):
         _adapt_head(model, config.classes)
+    carry_rows(model)
     built: VisionTransformer = model
     return built
 
@@ -169,36 +175,9 @@ def _probe(name: str) -> Any:
 
 
 def _refuse_architecture(model: Any, name: str) -> None:
-    problem = _unfit(model)
+    problem = why_refused(model)
     if problem is not None:
         raise ConfigError(f"'{name}' {problem}", where="model.name", cure=f"name {_WANTED}")
-
-
-def _unfit(model: Any) -> str | None:
-    if type(model) is not VisionTransformer:
-        kind = type(model).__name__
-        return f"is a {kind}: a stem that follows a key is known for timm's VisionTransformer only"
-    if model.dynamic_img_size:
-        return "takes images of any size (dynamic_img_size), so its position rows are no fixed list of patches"
-    if model.pos_embed is None:
-        return "has no learned absolute position embedding"
-    return _unfit_embedding(model.patch_embed) or _unfit_randomness(model)
-
-
-def _unfit_embedding(embed: Any) -> str | None:
-    if type(embed) is not PatchEmbed or embed.dynamic_img_pad:
-        return f"embeds patches with a {type(embed).__name__} whose layers or padding reach beyond a block"
-    projection = embed.proj
-    if projection.kernel_size != projection.stride or projection.groups != 1 or any(projection.padding):
-        return "has patches that overlap, are padded, or see single channels"
-    return None
-
-
-def _unfit_randomness(model: Any) -> str | None:
-    for part, layer in model.named_modules():
-        if isinstance(layer, nn.Dropout) and layer.p > 0 and part != "head_drop":
-            return f"drops tokens or features at random ('{part}'), which differ under a permutation"
-    return None if isinstance(model.patch_drop, nn.Identity) else "drops patches at random"
 
 
 def _from_file(config: ModelConfig, path: Path, arguments: dict[str, Any]) -> VisionTransformer:
@@ -239,7 +218,12 @@ def _arguments(config: ModelConfig, probe: Any) -> dict[str, Any]:
         raise ConfigError(
             f"{heads} heads do not divide the width {width}", where="model.heads", cure="a divisor of the width"
         )
+    if is_rotary(probe):
+        refuse_heads(width, heads)
     overrides = {"embed_dim": config.width, "depth": config.depth, "num_heads": config.heads}
+    if getattr(probe, "dynamic_img_size", False):
+        # Images of any size have no fixed list of patches; those of a run are all of one.
+        overrides["dynamic_img_size"] = False
     return {
         "img_size": size,
         "patch_size": patch,
@@ -262,8 +246,8 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
             cure="leave them unset",
         )
     given: dict[str, Any] = {"in_chans": config.channels, "num_classes": config.classes}
-    if torch.get_default_device().type == "meta":
-        # Weights without storage are not worth drawing, and torch takes long to draw none.
+    if torch.get_default_device().type == "meta" and type(_probe(config.name)) is Plain:
+        # Weights without storage are not worth drawing, and torch takes long to draw none; `Eva` draws them always.
         given["weight_init"] = "skip"
     chosen = {key: value for key, value in given.items() if value is not None}
     try:
@@ -271,11 +255,14 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
     except (AssertionError, ValueError, RuntimeError, TypeError) as error:
         raise ConfigError(f"timm cannot build '{config.name}' so: {error}", where="model") from error
     _refuse_headless(model)
+    carry_rows(model)
     return model
 
 
 def _adapt_head(model: Any, classes: int | None) -> None:
     if classes is not None and classes != model.num_classes:
+        if model.num_classes:
+            say_once(f"the weights' head has {model.num_classes} classes; a fresh one of {classes} takes its place")
         model.reset_classifier(classes)
         trunc_normal_(model.head.weight, std=0.02)
         nn.init.zeros_(model.head.bias)

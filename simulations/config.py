@@ -25,6 +25,7 @@ from medveil.pretraining import MASKED
 from medveil.recipes import NONE, overridden
 from models.policy import Policy, check_policy, resolve_policy
 from models.saved import weights_in
+from models.unpickled import refuse_pickled
 from simulations.baselines.names import BASELINES
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ def _refuse_missing_weights(named: str) -> None:
     if named.lower() in {"true", "false"}:
         return
     path = weights_in(weights_file(named))
+    refuse_pickled(path)
     if not path.exists():
         cure = "model.pretrained is false, true, a file or an export's folder"
         raise StorageError("no such weights file", where=path, cure=cure)

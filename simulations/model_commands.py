@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medveil.bounded import word
 from medveil.cli import add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError, PolicyError
 from medveil.plain import tell
@@ -18,9 +19,10 @@ PROG = "medveil-sim"
 
 
 def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `export` and `predict`."""
+    """Add `export`, `predict` and `convert-checkpoint`."""
     _add_export(commands)
     _add_predict(commands)
+    _add_convert(commands)
 
 
 def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -101,6 +103,34 @@ def _do_predict(arguments: argparse.Namespace) -> int:
     ready, named = _ready(arguments)
     asked = {"views": arguments.views, "level": arguments.view_level}
     return ask(ready, arguments.images, arguments.out, device=device, named=named, **asked)
+
+
+def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    made = subcommand(
+        commands,
+        "convert-checkpoint",
+        text="Make safetensors of a checkpoint of PyTorch's, offline; everything else refuses pickles.",
+        example=f"{PROG} convert-checkpoint weights.pth --out weights.safetensors",
+    )
+    made.add_argument("source", type=Path, metavar="IN", help="a .pth, .pt, .bin or .ckpt; read as tables of numbers")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="a .safetensors; its card (.card.json) comes beside it"
+    )
+    made.add_argument(
+        "--part", metavar="NAME", help="whose weights, where it holds several, such as student (default: the usual one)"
+    )
+    made.set_defaults(command=_do_convert)
+
+
+def _do_convert(arguments: argparse.Namespace) -> int:
+    from simulations.convert import convert  # noqa: PLC0415 - torch loads here
+
+    made = convert(arguments.source, arguments.out, part=arguments.part)
+    of = f" of '{word(made.part)}'" if made.part else ""
+    left = f"; left out: {', '.join(word(each) for each in made.others[:4])}" if made.others else ""
+    tell(f"{arguments.out} holds {made.tensors} tensors{of}, {made.numbers:,} numbers{left}")
+    tell(f"model.pretrained={arguments.out} takes them; its card names the file they came from by its SHA-256")
+    return EXIT_OK
 
 
 def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:

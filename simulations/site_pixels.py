@@ -27,7 +27,7 @@ from simulations.folders import MANIFEST, read_manifest
 from simulations.site_models import checkpoint_of, tensors_at
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 
 def learned_pixels(run: Path) -> bool:

@@ -28,6 +28,7 @@ from models.policy import POLICIES, Policy
 from models.sizes import Shape, least_shape, shape_of, training_bytes
 from models.trains import check_masked, check_training
 from models.travel import travelling
+from models.unpickled import refuse_pickled
 
 FRESH = "false"
 MEGABYTE = 10**6
@@ -295,6 +296,7 @@ def _own_weights(name: str, folder: Path) -> str:
         return name
     if Path(name).name != name or name.startswith("."):
         raise ConfigError("'model.pretrained' is no name", where=_WHERE, cure="'false', or the name of a file")
+    refuse_pickled(Path(name))
     if not (folder / name).is_file():
         cure = "the same file goes into every site's weights folder"
         raise ConfigError("this site has no weights of that name", where="model.pretrained", cure=cure)

@@ -33,7 +33,7 @@ from models.travel import load_tensors
 from models.vit import build_vit
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    from models.vits import VisionTransformer
 
 _SEALED = "--hidden exports it sealed, for use with the key"
 

@@ -26,13 +26,13 @@ from medveil.errors import FormatError, IntegrityError, KeyMaterialError, MedVei
 from medveil.files import storage_error
 from models.config import ModelConfig
 from models.exported import CONFIG, HEADER, LARGEST_HEADER
+from models.rotary import ROWS, give_table_back, unfit_rows
 from models.sizes import least_shape
 from models.vit import build_vit
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
-
     from fl_client.deployment.own_site import OwnKeys
+    from models.vits import VisionTransformer
 
 LARGEST_CONFIG = 2**20
 _WHOLE = "ask who sent it for a whole copy"
@@ -79,7 +79,7 @@ def open_folder(folder: Path, keys: Callable[[], OwnKeys]) -> tuple[Description,
     if made.domain == HIDDEN:
         data = _unsealed(folder / name, keys())
     _fill(model, _tensors(data, document, folder / name), folder / name)
-    return made, model.eval()
+    return made, _with_tables(model, made).eval()
 
 
 def _check_size(made: Description, weights: Path) -> None:
@@ -116,9 +116,27 @@ def _laid_out(made: Description, where: Path) -> VisionTransformer:
     """The model without weights or memory for them."""
     try:
         with torch.device("meta"):
-            return build_vit(_config_of(made), seed=0)
+            return _built(made)
     except MedVeilError as error:
         raise FormatError(f"describes no model: {error}", where=where) from None
+
+
+def _built(made: Description) -> VisionTransformer:
+    model = build_vit(_config_of(made), seed=0)
+    if made.domain != HIDDEN:
+        give_table_back(model)
+    return model
+
+
+def _with_tables(model: VisionTransformer, made: Description) -> VisionTransformer:
+    """The model with what no file holds because it is computed from the sizes alone, such as angles of rotation."""
+    missing = {name for name, buffer in model.named_buffers() if buffer.is_meta}
+    if not missing:
+        return model
+    whole = _built(made)
+    whole.patch_embed.proj.bias = model.patch_embed.proj.bias
+    whole.load_state_dict(model.state_dict(), assign=True)
+    return whole
 
 
 def _unsealed(path: Path, keys: OwnKeys) -> bytes:
@@ -153,6 +171,8 @@ def _fill(model: VisionTransformer, given: dict[str, Tensor], where: Path) -> No
     wanted = model.state_dict()
     for name in sorted({*wanted, *given}):
         problem = _unfit(given.get(name), wanted.get(name))
+        if problem is None and name == ROWS:
+            problem = unfit_rows(given[name], model.patch_embed.num_patches)
         if problem is not None:
             raise IntegrityError(f"its tensor {name[:80]!a} {problem}", where=where, cure=_WHOLE)
     model.load_state_dict(given, assign=True)

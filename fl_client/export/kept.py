@@ -55,7 +55,7 @@ def keep(folder: Path, key: Key, kept: KeptModel) -> Path:
     """
     run = str(kept.facts["run_config"]["run"])
     facts = json.dumps({"format": FORMAT, "version": VERSION, **kept.facts}, allow_nan=False).encode()
-    tensors = {name: tensor.detach().cpu().float().contiguous() for name, tensor in kept.tensors.items()}
+    tensors = {name: _at_rest(tensor) for name, tensor in kept.tensors.items()}
     plain = len(facts).to_bytes(4, "big") + facts + save(tensors)
     make_folder(folder, mode=0o700)
     path = folder / f"{run}{SUFFIX}"
@@ -85,6 +85,12 @@ def open_kept(path: Path, keys: Iterable[Key]) -> KeptModel:
     facts = json.loads(plain[4 : 4 + size])
     check_format(facts, name=FORMAT, newest=VERSION, where=path)
     return KeptModel(dict(load(plain[4 + size :])), facts)
+
+
+def _at_rest(tensor: Tensor) -> Tensor:
+    """On the CPU, numbers in single precision; the order of rows of a rotary table is whole numbers, and stays so."""
+    found = tensor.detach().cpu().contiguous()
+    return found.float() if found.is_floating_point() else found
 
 
 def _bound(run: str) -> bytes:

@@ -20,9 +20,8 @@ from medveil.errors import KeyMaterialError, MedVeilError
 from medveil.predicting import PredictConfig
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
-
     from fl_client.deployment.own_site import OwnKeys
+    from models.vits import VisionTransformer
 
 
 class LazyKeys:

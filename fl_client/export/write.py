@@ -21,13 +21,13 @@ from medveil.errors import ConfigError, StorageError
 from medveil.files import new_folder, write_bytes, write_text
 from models.checkpoint import create
 from models.exported import CONFIG, PLAIN
+from models.rotary import give_table_back
 from models.sizes import heads_of
 from models.stem import absorb_bias
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
-
     from fl_client.deployment.own_site import OwnKeys
+    from models.vits import VisionTransformer
 
 MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
 
@@ -88,7 +88,8 @@ def _write_papers(
 
 
 def _as_timm_has_it(model: VisionTransformer, kept: KeptModel) -> VisionTransformer:
-    """The same without the bias that folding a checkpoint's mean into the patch embedding made, where timm has none."""
+    """The same with timm's own rotary table, and without the bias of a patch embedding that folding a mean made."""
+    give_table_back(model)
     with torch.device("meta"):
         theirs = create(kept.run.model["name"], **arguments_of(kept, model))
     if theirs.patch_embed.proj.bias is None:

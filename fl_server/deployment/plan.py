@@ -22,6 +22,7 @@ from medveil.pretraining import MASKED
 from medveil.written import setting
 from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
+from models.unpickled import refuse_pickled
 
 _FRESH = "false"
 
@@ -154,6 +155,7 @@ def _check_weights(name: str, folder: Path) -> None:
     cure = f"'{_FRESH}', or the name of a file in {folder}, which every site has in its own weights folder"
     if Path(name).name != name or name in {"true", ".", ".."}:
         raise ConfigError(f"'model.pretrained' is {name!r}", cure=cure)
+    refuse_pickled(Path(name))
     if not (folder / name).is_file():
         raise ConfigError(f"'model.pretrained' is {name!r}, and there is no such file", cure=cure)
 

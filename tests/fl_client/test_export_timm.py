@@ -32,9 +32,9 @@ from fl_client.export.ready import from_folder
 from fl_client.export.write import export_hidden, export_plain
 from medveil.config import to_mapping
 from medveil.errors import ConfigError, FormatError, IntegrityError
-from models import vit
 from models.checkpoint import create
 from models.config import ModelConfig
+from models.suited import why_refused
 from models.vit import build_vit, normalise
 
 Started = Callable[..., tuple[ModelConfig, Any]]
@@ -63,7 +63,7 @@ def started(tmp_path: Path) -> Started:
     """Makes a run's first model from a checkpoint of an architecture, whose normalisation it folds in, tiny."""
 
     def make(name: str, *, channels: int = 3) -> tuple[ModelConfig, Any]:
-        sizes = {"embed_dim": 12, "depth": 1, "num_heads": 2}
+        sizes = {"embed_dim": 24, "depth": 1, "num_heads": 2}
         with torch.random.fork_rng():
             torch.manual_seed(5)
             theirs = create(name, img_size=32, patch_size=16, num_classes=3, **sizes)
@@ -72,7 +72,7 @@ def started(tmp_path: Path) -> Started:
                 torch.nn.init.normal_(tensor, std=0.3)
         safetensors.torch.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
         config = ModelConfig(
-            name=name, image_size=32, patch=16, channels=channels, classes=3, width=12, depth=1, heads=2
+            name=name, image_size=32, patch=16, channels=channels, classes=3, width=24, depth=1, heads=2
         )
         ours = replace(config, pretrained=str(tmp_path / "theirs.safetensors"), mean=[0.48, 0.46, 0.41], std=[0.2] * 3)
         return config, build_vit(ours, seed=0).eval()
@@ -131,6 +131,7 @@ STEMS = {
     "class token": "vit_base_patch16_224",
     "CLIP: no bias": "vit_base_patch16_clip_224",
     "no bias, no row of a class token, parallel blocks": "vit_base_patch16_xp_224",
+    "rotary positions, images of any size": "vit_small_patch16_lingbot",
 }
 OTHERS = [
     "vit_base_patch14_reg4_dinov2",
@@ -171,6 +172,40 @@ OTHERS = [
     "aimv2_1b_patch14_224",
     "beit3_base_patch16_224",
     "eva_large_patch14_196",
+    "vit_small_patch16_dinov3",
+    "vit_small_plus_patch16_dinov3",
+    "vit_tiny_patch16_dinov3_qkvb",
+    "eva02_base_patch14_224",
+    "eva02_base_patch16_clip_224",
+    "vit_small_patch16_rope_mixed_ape_224",
+    "vit_pe_core_tiny_patch16_384",
+    "vit_pe_lang_gigantic_patch14_448",
+    "beitv2_base_patch16_224",
+    "vit_relpos_small_patch16_224",
+    "deit3_base_patch16_224",
+    "eva02_base_patch14_448",
+    "eva02_enormous_patch14_clip_224",
+    "eva02_small_patch14_224",
+    "eva02_small_patch14_336",
+    "eva_giant_patch14_224",
+    "eva_giant_patch14_clip_224",
+    "vit_base_patch16_rope_224",
+    "vit_base_patch16_rope_ape_224",
+    "vit_base_patch16_rope_mixed_224",
+    "vit_base_patch16_rope_reg1_gap_256",
+    "vit_betwixt_patch16_rope_reg4_gap_256",
+    "vit_giant_patch16_lingbot",
+    "vit_pe_core_gigantic_patch14_448",
+    "vit_pe_lang_large_patch14_448",
+    "vit_relpos_base_patch16_cls_224",
+    "vit_relpos_base_patch16_clsgap_224",
+    "vit_relpos_base_patch16_plus_240",
+    "vit_relpos_base_patch16_rpn_224",
+    "vit_relpos_base_patch32_plus_rpn_256",
+    "vit_srelpos_medium_patch16_224",
+    "test_vit2",
+    "test_vit4",
+    "vit_intern300m_patch14_448",
 ]
 """One of each kind of architecture that a run accepts; `test_every_family_is_tried` looks for more."""
 
@@ -214,7 +249,8 @@ def test_every_family_is_tried() -> None:
     import timm  # noqa: PLC0415 - models.vit declares what its torchvision lacks, and must come first
 
     tried, missing = {_layers(name) for name in (*STEMS.values(), *OTHERS)}, []
-    for name in timm.list_models(module="vision_transformer"):
+    families = ("vision_transformer", "deit", "eva", "beit", "vision_transformer_relpos")
+    for name in (name for family in families for name in timm.list_models(module=family)):
         layers = _layers(name)
         if layers is not None and layers not in tried:
             missing.append(name)
@@ -223,11 +259,15 @@ def test_every_family_is_tried() -> None:
 
 def _layers(name: str) -> str | None:
     """Everything that is printed of an architecture but its sizes; None where no run accepts it."""
-    with torch.device("meta"):
-        made = create(name, embed_dim=24, depth=1, num_heads=2)
-    if vit._unfit(made) is not None:
+    try:
+        with torch.device("meta"):
+            made = create(name, embed_dim=24, depth=1, num_heads=2)
+    except AssertionError:
+        # Blocks that differ by number, which no run has in another depth.
         return None
-    prefix = 0 if made.no_embed_class else made.num_prefix_tokens
+    if why_refused(made) is not None:
+        return None
+    prefix = 0 if getattr(made, "no_embed_class", False) else made.num_prefix_tokens
     return f"{re.sub('[0-9]+', 'N', repr(made))} {made.global_pool} {prefix} {made.num_prefix_tokens > 0}"
 
 

@@ -112,8 +112,10 @@ def test_what_is_no_run_is_refused(text: object) -> None:
         (changed("model", dropout=0.5), "unknown key 'dropout'"),
         (changed("model", pretrained="true"), "no weights of that name"),
         (changed("model", pretrained="/etc/passwd"), "'model.pretrained' is no name"),
-        (changed("model", pretrained="../stems/x.pth"), "'model.pretrained' is no name"),
-        (changed("model", pretrained="~/x.pth"), "'model.pretrained' is no name"),
+        (changed("model", pretrained="../stems/x.safetensors"), "'model.pretrained' is no name"),
+        (changed("model", pretrained="~/x.safetensors"), "'model.pretrained' is no name"),
+        (changed("model", pretrained="x.pth"), "is a pickle by its name"),
+        (changed("model", pretrained="X.BIN"), "is a pickle by its name"),
         (changed("train", epochs=10**6), "'train.epochs' is out of its range; at least 1, at most 1000"),
         (changed("train", batch_size=10**9), "'train.batch_size' is out of its range"),
         (changed("train", lr=-1.0), "'lr' is out of its range"),
@@ -384,7 +386,7 @@ def test_weights_are_the_sites_own_file_of_that_name(tmp_path: Path) -> None:
 
 def test_every_word_of_a_refusal_comes_from_the_run_or_the_limits(tmp_path: Path) -> None:
     # The refusal is sent: nothing of the site may be in it.
-    for config in (run(**changed("model", pretrained="x.pth")), run(rounds=10**6), run(image_size=4096)):
+    for config in (run(**changed("model", pretrained="x.safetensors")), run(rounds=10**6), run(image_size=4096)):
         assert str(tmp_path) not in refused(config, weights=tmp_path)
 
 

@@ -160,7 +160,7 @@ def test_equality_is_lost_without_either_half(change: str, monkeypatch: pytest.M
     ciphers = {site: cipher_of(site) for site in SITES}
     plain = federated(run_of(), FP64, TWIN, {}, rounds=1)
     if change == "tail unmoved":
-        monkeypatch.setattr("models.stem._tail", lambda model: [])
+        monkeypatch.setattr("models.stem._tail_pixels", lambda model: ())
     else:
         monkeypatch.setattr(f"{__name__}.patch_order", lambda cipher: None)
     assert apart(federated(run_of(), FP64, LOCAL, ciphers, rounds=1), plain) > 1e-4

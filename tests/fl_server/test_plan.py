@@ -123,7 +123,11 @@ def test_no_file_makes_a_simulated_site(consortium: Consortium) -> None:
         ("model.classes=5", "'model.classes' is 5"),
         ("model.pretrained=true", "'model.pretrained' is 'true'; 'false', or the name of a file"),
         ("model.pretrained=/etc/passwd", "'model.pretrained' is '/etc/passwd'"),
-        ("model.pretrained=../x.pth", "'model.pretrained' is '../x.pth'"),
+        ("model.pretrained=../x.safetensors", "'model.pretrained' is '../x.safetensors'"),
+        (
+            "model.pretrained=x.pth",
+            "is a pickle by its name, and nothing is unpickled; 'medveil-sim convert-checkpoint",
+        ),
         ("model.pretrained=vit.safetensors", "there is no such file"),
         ("server.strategy=krum", "needs n >= 2 f + 3"),
         ("train.epochs=0", "'epochs' is below 1"),

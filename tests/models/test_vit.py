@@ -59,12 +59,10 @@ def test_drop_path_grows_to_its_rate(tiny):
         ("", "timm has no model"),
         ("resnet18", "is a ResNet"),
         ("swin_tiny_patch4_window7_224", "is a SwinTransformer"),
-        ("eva02_tiny_patch14_224", "is a Eva"),
-        ("vit_relpos_small_patch16_224", "is a VisionTransformerRelPos"),
+        ("vit_base_patch16_sapiens2", "shifts, stretches or scales its rotary positions"),
         ("deit_tiny_distilled_patch16_224", "is a VisionTransformerDistilled"),
         ("vit_small_r26_s32_224", "HybridEmbed"),
         ("vit_base_mci_224", "HybridEmbed"),
-        ("test_vit", "dynamic_img_size"),
         ("vitamin_xlarge_256", "no learned absolute position embedding"),
     ],
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from docsite import commands, errors, formats, settings
+from docsite import commands, errors, formats, models, settings
 
 GENERATED: dict[str, Callable[[], str]] = {
     **{f"reference/{door}.md": partial(commands.page, door) for door in commands.DOORS},
     "reference/settings.md": settings.page,
     "reference/errors.md": errors.page,
     "reference/formats.md": formats.page,
+    "reference/models.md": models.page,
 }
