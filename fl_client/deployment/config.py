@@ -195,6 +195,11 @@ class OwnFiles:
         return self.state / "approvals.json"
 
     @property
+    def roster(self) -> Path:
+        """Who takes part, as this site approved it."""
+        return self.state / "roster.json"
+
+    @property
     def audit(self) -> AuditLog:
         """The site's audit log."""
         return AuditLog(self.state / "audit.jsonl", f"site {self.config.name}")
