@@ -142,6 +142,7 @@ class Federation:
             wire=self.config.wire,
             kind=self.config.kind,
             packed=self.config.packed,
+            joins=[row.join for row in self._sites if row.join is not None],
         )
         self._recorder.validated_apart = self._validates_apart
         self._start(initial, strategy)

@@ -57,7 +57,16 @@ class LimitsConfig:
     )
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     least_sites: int = field(
-        default=2, metadata={"help": "Fewest sites the server must promise to make a model of; it is a promise."}
+        default=2,
+        metadata={
+            "help": "Fewest sites of a run: the server promises them, and of an approved roster their signatures count."
+        },
+    )
+    most_share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
+        },
     )
     most_megabytes: float = field(
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
@@ -89,6 +98,8 @@ class LimitsConfig:
         check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
         for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
             check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
+        share = self.most_share
+        check_setting(0 < share <= 1, "limits.most_share", share, "above 0, at most 1", where)
         for name in ("most_megabytes", "most_memory", "most_store"):
             megabytes = getattr(self, name)
             check_setting(0 < megabytes < float("inf"), f"limits.{name}", megabytes, "a number above 0", where)
