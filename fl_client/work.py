@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from crypto.config import FIRST_DERIVATION
-from fl_client.batches import generator
 from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
@@ -157,12 +156,11 @@ def _moments_before(site: Site, round_: int) -> Moments | None:
 
 
 def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
-    run, name = site.run, site.setup.name
     return RoundPlan(
         round=round_,
-        rounds=run.rounds,
-        seed=int(generator(run.seed, "torch", name, round_).integers(2**63)),
-        rng=generator(run.seed, "train", name, round_),
+        rounds=site.run.rounds,
+        seed=int(site.drawing("torch", round_).integers(2**63)),
+        rng=site.drawing("train", round_),
         proximal_mu=proximal_mu,
         pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 else None,
     )
