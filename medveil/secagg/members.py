@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from medveil.errors import FederationError, SignatureError
+from medveil.secagg.columns import Is, fields_in, is_bytes, is_name, is_number, rows_in, table
 from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, signature
-from medveil.secagg.roster import MOST, Roster
+from medveil.secagg.roster import Roster
 from medveil.signing import SIGNATURE_BYTES, SigningKey
 
 MEMBER = "member"
@@ -20,11 +21,13 @@ MEMBER = "member"
 MEMBERS = "members"
 """Name of the record that holds what all sites said."""
 DOMAIN = "medveil member"
-_EXAMPLES, _KEY, _SIGNATURE, _SITES = "examples", "key", "signature", "sites"
-_KEYS, _SIGNATURES = "keys", "signatures"
-_MOST_EXAMPLES = 2**62
-_LONGEST_NAME = 64
-_SAME = "server and site need the same MedVeil"
+_EXAMPLES, _KEY, _SIGNATURE = "examples", "key", "signature"
+_KINDS: dict[str, Is] = {
+    "site": is_name,
+    _EXAMPLES: lambda value: is_number(value) and value != 0,
+    _KEY: is_bytes(0, KEY_BYTES),
+    _SIGNATURE: is_bytes(SIGNATURE_BYTES),
+}
 
 
 @dataclass(frozen=True)
@@ -104,21 +107,17 @@ def share_of(name: str, joins: Sequence[Join]) -> float:
 
 def join_in(record: Mapping[str, Any], name: str) -> Join:
     """What a site says in its reply; nothing of it is proven (FederationError where it is nothing of the kind)."""
-    made = Join(name, record.get(_EXAMPLES, 0), record.get(_KEY, b""), record.get(_SIGNATURE, b""))
-    if set(record) != {_EXAMPLES, _KEY, _SIGNATURE} or not _is_join(made):
-        raise FederationError(f"its record '{MEMBER}' is not what it should be", where=name, cure=_SAME)
-    return made
+    kinds = {each: _KINDS[each] for each in (_EXAMPLES, _KEY, _SIGNATURE)}
+    try:
+        return Join(name, *fields_in(record, kinds, what=MEMBER))
+    except FederationError as error:
+        raise FederationError(error.problem, where=name, cure=error.cure) from None
 
 
 def members_record(joins: Iterable[Join]) -> dict[str, Any]:
     """What all sites said, sorted by name, as plain lists."""
     ordered = sorted(joins, key=lambda each: each.name)
-    return {
-        _SITES: [each.name for each in ordered],
-        _EXAMPLES: [each.examples for each in ordered],
-        _KEYS: [each.key for each in ordered],
-        _SIGNATURES: [each.signature for each in ordered],
-    }
+    return table([(each.name, each.examples, each.key, each.signature) for each in ordered], _KINDS)
 
 
 def members_in(record: Mapping[str, Any]) -> list[Join]:
@@ -129,14 +128,7 @@ def members_in(record: Mapping[str, Any]) -> list[Join]:
     FederationError
         It is nothing of the kind, too long, or names a site twice.
     """
-    columns = [record.get(name) for name in (_SITES, _EXAMPLES, _KEYS, _SIGNATURES)]
-    lists = [each for each in columns if isinstance(each, list)]
-    if len(record) != len(columns) or len(lists) != len(columns) or len({len(each) for each in lists}) != 1:
-        raise FederationError(f"its record '{MEMBERS}' is not what it should be", cure=_SAME)
-    made = [Join(*values) for values in zip(*lists, strict=True)] if len(lists[0]) <= MOST else []
-    if len(made) != len(lists[0]) or not all(map(_is_join, made)) or len({each.name for each in made}) != len(made):
-        raise FederationError(f"its record '{MEMBERS}' is not what it should be", cure=_SAME)
-    return made
+    return [Join(*values) for values in rows_in(record, _KINDS, what=MEMBERS)]
 
 
 def _said(found: Join, run: str, roster: Roster) -> dict[str, str | int]:
@@ -147,16 +139,3 @@ def _said(found: Join, run: str, roster: Roster) -> dict[str, str | int]:
         "examples": found.examples,
         "key": found.key.hex(),
     }
-
-
-def _is_join(found: Join) -> bool:
-    return (
-        isinstance(found.name, str)
-        and 0 < len(found.name) <= _LONGEST_NAME
-        and type(found.examples) is int
-        and 0 < found.examples <= _MOST_EXAMPLES
-        and isinstance(found.key, bytes)
-        and len(found.key) in (0, KEY_BYTES)
-        and isinstance(found.signature, bytes)
-        and len(found.signature) == SIGNATURE_BYTES
-    )

@@ -105,7 +105,7 @@ def test_without_a_roster_nothing_is_signed_and_nothing_counted(tmp_path: Path) 
 
 def test_a_server_cannot_send_just_anything(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="record 'members' is not what it should be"):
-        company(tmp_path).check(RUN, {"sites": ["st-anna"]})
+        company(tmp_path).check(RUN, {"site": ["st-anna"]})
 
 
 def test_a_roster_that_is_withdrawn_or_damaged_counts_at_once(tmp_path: Path) -> None:

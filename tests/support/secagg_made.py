@@ -1,4 +1,7 @@
-"""Sites and a server that aggregate in one process, with a ledger of each on disk, for tests of the protocol."""
+"""Sites and a server that aggregate in one process, with a ledger of each on disk, for tests of the protocol.
+
+What passes between them goes through the records it travels in.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,28 @@ import uuid
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from flwr.app import ConfigRecord
 
 from fl_client.secagg.ledger import Ledger
 from fl_client.secagg.member import Member
 from fl_server.secagg.aggregator import Aggregator, Sum
+from medveil.secagg import records
 from medveil.secagg.fixed import FixedPoint, clipped
-from medveil.secagg.members import Join
+from medveil.secagg.members import Join, members_in, members_record
 from medveil.secagg.roster import Roster
-from medveil.secagg.rounds import Masked, Offered, Task
+from medveil.secagg.rounds import Masked, Offer, Offered, Task
 from medveil.signing import SigningKey
 
 CLIP = 2.0
 MODEL = bytes(range(32))
+
+
+def sent(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as it comes out at the other end."""
+    return dict(ConfigRecord(record))
 
 
 @dataclass
@@ -70,7 +81,8 @@ class World:
         return self.members[name]
 
     def task(self, number: int = 1, attempt: int = 0, content: bytes = MODEL) -> Task:
-        return Task(self.run, number, attempt, content, self.joins)
+        shown = members_in(sent(members_record(self.joins)))
+        return Task(self.run, number, attempt, content, tuple(shown))
 
     def aggregator(self, task: Task, sums: int = 2) -> Aggregator:
         return Aggregator(task, self.roster, size=self.size, sums=sums, clip=CLIP, bits=self.bits)
@@ -98,27 +110,31 @@ class Going:
         task = task or world.task()
         made = cls(world, task, world.aggregator(task))
         for name in world.names if offering is None else offering:
-            made.offered[name] = world.members[name].offer(task)
+            answer = {key: sent(each) for key, each in records.offered_records(world.members[name].offer(task)).items()}
+            made.offered[name] = records.offered_in(answer[records.OFFER], answer[records.SEALED], name)
             made.aggregator.offer(name, made.offered[name])
         return made
 
     def sealed_for(self, name: str) -> dict[str, bytes]:
-        return self.aggregator.sealed_for(name)
+        return records.sealed_in(sent(records.sealed_record(self.aggregator.sealed_for(name))))
+
+    def offers(self) -> list[Offer]:
+        return records.offers_in(sent(records.offers_record(self.aggregator.offers())))
 
     def mask(self, name: str, sums: tuple[float, float] = (1.5, -2.0)) -> Masked:
-        offers = self.aggregator.offers()
-        return self.world.members[name].mask(self.task, offers, self.sealed_for(name), self.world.updates[name], sums)
+        update = self.world.updates[name]
+        return self.world.members[name].mask(self.task, self.offers(), self.sealed_for(name), update, sums)
 
     def masked(self, names: Iterable[str]) -> tuple[str, ...]:
         """Have these sites mask; who is left."""
         for name in names:
             made = self.mask(name)
-            self.aggregator.masked(name, made.packed, made.sums)
+            self.aggregator.masked(name, made.packed, records.sums_in(sent(records.sums_record(made.sums))))
         return self.aggregator.survivors()
 
     def agree(self, name: str, survivors: Collection[str] | None = None) -> bytes:
         wanted = list(self.aggregator.survivors() if survivors is None else survivors)
-        return self.world.members[name].agree(self.task, self.aggregator.offers(), wanted)
+        return self.world.members[name].agree(self.task, self.offers(), wanted)
 
     def agreed(self, names: Iterable[str]) -> dict[str, bytes]:
         for name in names:
@@ -135,7 +151,9 @@ class Going:
 
     def opened(self, names: Iterable[str]) -> Sum:
         """Have these sites help to open what was agreed to."""
-        signatures = self.aggregator.signatures()
+        left = sent(records.left_record(self.aggregator.survivors(), self.aggregator.signatures()))
+        survivors, signatures = records.left_in(left)
         for name in names:
-            self.aggregator.helped(name, self.unmask(name, signatures))
+            shares = self.unmask(name, signatures, survivors)
+            self.aggregator.helped(name, records.shares_in(sent(records.shares_record(shares))))
         return self.aggregator.open()
