@@ -60,6 +60,32 @@ class Sum:
     examples: int
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """An attempt whose set of sites was agreed to: all that is needed to open it, and nothing that opens it.
+
+    Parameters
+    ----------
+    task
+        The round.
+    offers
+        Of U1, by site.
+    signatures
+        Under the set, by site.
+    survivors
+        U2, sorted.
+    residues, sums
+        What the survivors gave, summed, under their masks.
+    """
+
+    task: Task
+    offers: dict[str, Offered]
+    signatures: dict[str, bytes]
+    survivors: tuple[str, ...]
+    residues: Residues
+    sums: npt.NDArray[np.uint64]
+
+
 class Aggregator:
     """One attempt at one round.
 
@@ -99,6 +125,33 @@ class Aggregator:
         self._signatures: dict[str, bytes] = {}
         self._shares: dict[str, Mapping[str, bytes]] = {}
         self._refuse_few(len(self._joined), "take part")
+
+    @classmethod
+    def finishing(cls, agreed: Agreed, roster: Roster, *, clip: float, bits: int) -> Aggregator:
+        """Go on with an attempt that a server of before agreed on and did not open; errors as when it came."""
+        sizes = {"size": len(agreed.residues), "sums": len(agreed.sums)}
+        made = cls(agreed.task, roster, **sizes, clip=clip, bits=bits)
+        for name, given in agreed.offers.items():
+            made.offer(name, given)
+        if not set(agreed.survivors) <= made._offers.keys():
+            raise AggregationError("a site is left that made no offer", where=made._where, reason="set")
+        made._sum, made._sums = agreed.residues.copy(), agreed.sums.copy()
+        made._closed, made._survivors = True, set(agreed.survivors)
+        made.survivors()
+        for name, signed in agreed.signatures.items():
+            made.agreed(name, signed)
+        return made
+
+    def kept(self) -> Agreed:
+        """What must be on disk before a site is asked for shares: a round has one set, and other sites may be gone.
+
+        Raises
+        ------
+        AggregationError
+            Too few sites agreed.
+        """
+        signatures, survivors = self.signatures(), self.survivors()
+        return Agreed(self._task, dict(self._offers), signatures, survivors, self._sum.copy(), self._sums.copy())
 
     # -- train: offers -------------------------------------------------------------------------------------------------
 
