@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from medveil.errors import AggregationError
 from medveil.secagg import masks, shamir
-from medveil.secagg.fixed import FixedPoint, Residues, Update, unpack
+from medveil.secagg.fixed import FixedPoint, Residues, Update, norm_of, unpack
 from medveil.secagg.members import check_join
 from medveil.secagg.roster import Roster
 from medveil.secagg.rounds import (
@@ -334,8 +334,7 @@ class Aggregator:
     def _refuse_norm(self, mean: Update, survivors: Sequence[str]) -> None:
         """Each site scaled its update to the clip, so a mean beyond it shows that one did not; not which."""
         rounding = len(survivors) * math.sqrt(self._size) / (2 * self._fixed.scale * self._task.weight(survivors))
-        wide = mean.astype(np.float64)
-        norm, most = math.sqrt(float(np.dot(wide, wide))), self._fixed.clip + rounding
+        norm, most = norm_of(mean), self._fixed.clip + rounding
         if norm > most * (1 + 1e-6):
             problem = f"the mean has norm {norm:.3g}, above the clip of {self._fixed.clip:g}: a site did not keep to it"
             raise AggregationError(problem, where=self._where, reason="norm")
