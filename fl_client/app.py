@@ -48,6 +48,7 @@ from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.paths import run_folder, run_uuid
 from medveil.received import tensors_of
+from medveil.secagg.members import MEMBER, Join
 from medveil.wire import Tensors, delta, encode, pack
 
 _OPEN_SITES = 64
@@ -72,6 +73,13 @@ class SimulatedHost(Host):
 
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """Anything: a simulation asks its own sites."""
+
+    def joining(self, site: Site, examples: int) -> Join | None:
+        """Nothing: the sites of a simulation are one person's, and nobody counts the others."""
+        return None
+
+    def accompany(self, site: Site, message: Message) -> None:
+        """Nothing."""
 
     def asked(self, message: Message, context: Context) -> None:
         """Nothing: who simulates keeps no record of what was asked."""
@@ -99,6 +107,14 @@ class ChosenHost(Host):
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """As the host that serves here."""
         self._host.allow(site, kind, round_)
+
+    def joining(self, site: Site, examples: int) -> Join | None:
+        """As the host that serves here."""
+        return self._host.joining(site, examples)
+
+    def accompany(self, site: Site, message: Message) -> None:
+        """As the host that serves here."""
+        self._host.accompany(site, message)
 
     def asked(self, message: Message, context: Context) -> None:
         """As the host that serves here."""
@@ -144,7 +160,14 @@ def make_app(host: Host) -> ClientApp:
     @app.query()
     def query(message: Message, context: Context) -> Message:
         """Say what the site brings: its row of the preflight table. Builds the encrypted store when there is none."""
-        return _answer(host, message, context, lambda site: RecordDict({SITE: ConfigRecord(work.describe(site))}))
+
+        def reply(site: Site) -> RecordDict:
+            row = work.describe(site)
+            joining = host.joining(site, row["n-train"])
+            member = {} if joining is None else {MEMBER: ConfigRecord(joining.as_record())}
+            return RecordDict({SITE: ConfigRecord(row), **member})
+
+        return _answer(host, message, context, reply)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -152,6 +175,7 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = _incoming(message, site), _round(message)
+            host.accompany(site, message)
             host.allow(site, "train", round_)
             mu, keep_round = _number(message, "proximal-mu", 0.0), _keep_round(message)
             outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)

@@ -1,4 +1,4 @@
-"""Batches in an order that depends on nothing but seed, site and round."""
+"""Batches in an order that depends on nothing but seed, site and round, and on what `Site.drawing` mixes in."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ _ADD = (
     join.add_rejoin,
     join.add_check,
     join.add_approve,
+    join.add_approve_roster,
     serve.add_start,
     serve.add_status,
     serve.add_stop,

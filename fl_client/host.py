@@ -12,6 +12,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from fl_client.site import Site
 from medveil.errors import MedVeilError
 from medveil.flower import ErrorCode
+from medveil.secagg.members import Join
 from medveil.signed_messages import refusal_in
 
 RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
@@ -48,6 +49,31 @@ class Host(ABC):
         ------
         MedVeilError
             It is one too many, or of no round of the run.
+        """
+
+    @abstractmethod
+    def joining(self, site: Site, examples: int) -> Join | None:
+        """What the site signs when it is asked what it brings: that it takes part; None where nobody counts it.
+
+        Parameters
+        ----------
+        examples
+            Number of training images it declares.
+
+        Raises
+        ------
+        MedVeilError
+            It cannot tell with whom.
+        """
+
+    @abstractmethod
+    def accompany(self, site: Site, message: Message) -> None:
+        """Refuse to train in the company that a message names.
+
+        Raises
+        ------
+        MedVeilError
+            They are too few, or this site would dominate them.
         """
 
     @abstractmethod

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from crypto.cipher import ImageCipher, make_cipher
 from crypto.config import config_of_run
-from crypto.keys import Key
+from crypto.derivation import encode_fields, hkdf
+from crypto.keys import Key, SimulatedKey
+from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.source import Source
 from fl_client.data.store import EncryptedStore
@@ -113,6 +115,23 @@ class Site:
         size = self.run.image_size
         config = config_of_run(self.run.cipher)
         return make_cipher(config, key, channels=self.run.channels, height=size, width=size)
+
+    def drawing(self, *where: str | int) -> np.random.Generator:
+        """A generator for one purpose in this run, the same whenever it is asked for.
+
+        With a real key nobody else can tell what it draws: who repeats a run or a round without this site, to take its
+        update from the difference, finds all other updates different too. Simulated ones repeat with their seed alone.
+
+        Parameters
+        ----------
+        where
+            What it is for, for example ``"train", round``.
+        """
+        key, about = self.setup.key, [where[0], self.setup.name, *where[1:]]
+        if isinstance(key, SimulatedKey):
+            return generator(self.run.seed, *about)
+        fields = encode_fields(["medveil", "1", self.run.run, *map(str, where)])
+        return generator(self.run.seed, *about, hkdf(key.subkey("train"), fields).hex())
 
     def _private_names(self) -> list[str]:
         kept = [] if self.policy.train == "averaged" else stem_names(self.bench.model)

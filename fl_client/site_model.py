@@ -10,7 +10,6 @@ import torch
 
 from crypto.cipher import ImageCipher
 from crypto.derivation import normals
-from fl_client.batches import generator
 from fl_client.site import Site
 from fl_client.warmup import warm_up
 from medveil.wire import Tensors
@@ -86,6 +85,6 @@ def _make_stem(site: Site, model: VisionTransformer) -> None:
         key = site.setup.cipher_key or site.setup.key
         set_secret(model, normals(key.subkey("stem"), secret_size(model)))
     if run.stem_warmup:
-        rng = generator(run.seed, "warmup", site.setup.name)
+        rng = site.drawing("warmup")
         part = site.store.part("train")
         warm_up(model, part, site.train_config, epochs=run.stem_warmup, seed=run.seed, rng=rng)

@@ -164,12 +164,11 @@ def _moments_before(site: Site, round_: int) -> Moments | None:
 
 
 def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
-    run, name = site.run, site.setup.name
     return RoundPlan(
         round=round_,
-        rounds=run.rounds,
-        seed=int(generator(run.seed, "torch", name, round_).integers(2**63)),
-        rng=generator(run.seed, "train", name, round_),
+        rounds=site.run.rounds,
+        seed=int(site.drawing("torch", round_).integers(2**63)),
+        rng=site.drawing("train", round_),
         proximal_mu=proximal_mu,
         pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 or site.masked is not None else None,
         masked=site.masked,

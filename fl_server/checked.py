@@ -25,6 +25,7 @@ from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
 from medveil.errors import FederationError
 from medveil.flower import AppExitException
 from medveil.received import tensors_of
+from medveil.secagg.members import MEMBERS, Join, members_record
 from medveil.values import shown_value
 from medveil.wire import Tensors, add_delta, decode, delta, encode, pack
 
@@ -65,6 +66,8 @@ class Checked(Strategy):
     least_norm
         Norm the model is taken to have at least where a change is measured by it: most of what a light scope sends
         begins at zero.
+    joins
+        What sites signed of themselves; every site is shown it with the model it trains.
 
     Attributes
     ----------
@@ -83,11 +86,13 @@ class Checked(Strategy):
         kind: str = "weights",
         packed: bool = False,
         least_norm: float = _SMALLEST_NORM,
+        joins: Iterable[Join] = (),
     ) -> None:
         self._least_norm = max(least_norm, _SMALLEST_NORM)
         self.inner, self.config, self.sites = inner, config, dict(sites)
         self.weights = weights
         self.wire, self.kind, self.packed = wire, kind, packed
+        self._joins = list(joins)
         self.left_out: dict[str, str] = {}
         self._received: dict[int, Tensors] = {}
         self._norms: dict[int, float] = {}
@@ -113,6 +118,8 @@ class Checked(Strategy):
         with _quiet_flower():
             messages = list(self.inner.configure_train(server_round, arrays, config, grid))
         self._received, self._norms = self._encode(messages), {}
+        for message in messages if self._joins else ():
+            message.content[MEMBERS] = ConfigRecord(members_record(self._joins))
         return sorted(messages, key=self._site)
 
     def configure_evaluate(

@@ -24,6 +24,7 @@ _ADD = (
     provision.add_admit,
     provision.add_revoke,
     provision.add_list,
+    provision.add_roster,
     serve.add_start,
     run.add_run,
     run.add_resume,

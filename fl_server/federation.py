@@ -144,6 +144,7 @@ class Federation:
             kind=self.config.kind,
             packed=self.config.packed,
             least_norm=initial.least_norm,
+            joins=[row.join for row in self._sites if row.join is not None],
         )
         self._recorder.validated_apart = self._validates_apart
         self._start(initial, strategy)

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from flwr.app import Message
+
 from fl_server.collect import Reply
 from fl_server.faults import reading
 from medveil.contract import SITE, RunConfig
 from medveil.errors import FederationError
+from medveil.secagg.members import MEMBER, Join, join_in
 from medveil.values import shown_value
 
 _LARGEST = 2**63 - 1
@@ -22,6 +25,7 @@ _NAMES = (
 )
 
 
+_JOIN = "join"
 _FIRST_DERIVATION = 1
 _UNSAID = {"derivation": _FIRST_DERIVATION}
 """What a site of an older MedVeil means by saying nothing: it knows one way from a key to a cipher."""
@@ -47,10 +51,12 @@ class SiteRow:
     derivation: int
     fingerprint: str
     version: str
+    join: Join | None = None
+    """Its signature that it takes part, which the other sites are shown; None where it approved no roster."""
 
     def as_data(self) -> dict[str, Any]:
         """The row as plain data, for the manifest."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != _JOIN}
 
 
 def read_row(reply: Reply, *, run: RunConfig, model_hash: str, registered: str | None) -> SiteRow:
@@ -77,7 +83,7 @@ def read_row(reply: Reply, *, run: RunConfig, model_hash: str, registered: str |
     with reading(reply.site):
         said: Mapping[str, Any] = reply.message.content.config_records.get(SITE) or {}
         where = named(reply, registered)
-        row = SiteRow(node=reply.node, **_values(said, where))
+        row = SiteRow(node=reply.node, **_values(said, where), join=_join(reply.message, where))
         _check(row, where, run=run, model_hash=model_hash, registered=registered)
         return row
 
@@ -95,10 +101,15 @@ def is_name(text: str) -> bool:
     return printable and text != "all" and text[0] != "." and not set(text) & set("/\\")
 
 
+def _join(message: Message, where: str) -> Join | None:
+    record = message.content.config_records.get(MEMBER)
+    return None if record is None else join_in(dict(record), where)
+
+
 def _values(said: Mapping[str, Any], where: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, kind in SiteRow.__annotations__.items():
-        if name == "node":
+        if name in ("node", _JOIN):
             continue
         key = name.replace("_", "-")
         value = said.get(key, _UNSAID.get(key))
@@ -137,6 +148,8 @@ def _check(row: SiteRow, where: str, *, run: RunConfig, model_hash: str, registe
         refuse("counts", row.counts, f"wanted one for each of {len(run.classes)} classes")
     if not set(row.missing) <= set(run.classes):
         refuse("missing", row.missing, "wanted names of classes")
+    if row.join is not None and row.join.examples != row.n_train:
+        refuse("n-train", row.n_train, "wanted the number it signed for the other sites")
     if row.n_train < 1:
         refuse("n-train", row.n_train, "wanted at least one image to train on")
 

@@ -138,6 +138,30 @@ class SignatureError(FederationError):
         return (*super().__reduce__(), {"reason": self.reason})
 
 
+class AggregationError(FederationError):
+    """A step of secure aggregation that this side does not take: the other asks for more than one sum may show.
+
+    Parameters
+    ----------
+    reason
+        One word for it, for an audit log: ``added``, ``few``, ``share``, ``own``, ``twice``, ``order``, ``attempt``,
+        ``set``, ``signatures``, ``shares``, ``norm``, or the field of an offer that is of something else.
+    """
+
+    def __init__(self, problem: str, *, where: str | Path | None = None, cure: str | None = None, reason: str) -> None:
+        super().__init__(problem, where=where, cure=cure)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_with_reason, (type(self), self.problem, self.where, self.cure, self.reason)
+
+
+def _rebuild_with_reason(
+    kind: type[AggregationError], problem: str, where: str | None, cure: str | None, reason: str
+) -> AggregationError:
+    return kind(problem, where=where, cure=cure, reason=reason)
+
+
 class PartialError(MedVeilError):
     """Work that ended with some of its parts failed."""
 

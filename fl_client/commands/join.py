@@ -1,4 +1,4 @@
-"""Joining a consortium: enrolling, checking, approving."""
+"""Joining a consortium: enrolling, checking, approving the app and the roster."""
 
 from __future__ import annotations
 
@@ -193,4 +193,45 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         tell(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
         tell("other code, or the same packed by another zlib: the site's log names the files that differ;")
         tell(f"'start' wants the installed one approved as well: {PROG} approve {own}")
+    return EXIT_OK
+
+
+def add_approve_roster(commands: Commands) -> argparse.ArgumentParser:
+    """Add `approve-roster`."""
+    made = subcommand(
+        commands,
+        "approve-roster",
+        text="Approve who takes part, by the digest of the roster that was read out; without HEX, show who may.",
+        example=f"{PROG} approve-roster 0123...cdef --roster roster.json",
+    )
+    made.add_argument("digest", nargs="?", metavar="HEX", help="64 hex digits")
+    made.add_argument("--roster", type=Path, metavar="FILE", help="what the coordinator handed out")
+    made.add_argument("--withdraw", action="store_true", help="take the approval back; it counts at once")
+    made.set_defaults(command=_do_approve_roster)
+    return made
+
+
+def _do_approve_roster(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity  # noqa: PLC0415
+    from medveil.secagg.roster import load_roster  # noqa: PLC0415
+
+    files, where = site_of(arguments), f"{PROG} approve-roster"
+    approved = ApprovedRoster(files.roster, files.audit)
+    if arguments.withdraw:
+        tell(f"withdrawn: {approved.withdraw().fingerprint}")
+        return EXIT_OK
+    if arguments.digest is not None:
+        if arguments.roster is None:
+            raise ConfigError("needs the roster itself", where=where, cure="--roster FILE, from the coordinator")
+        found = load_roster(arguments.roster)
+        approved.approve(found, arguments.digest, site=files.config.name, identity=own_identity(files))
+    elif arguments.roster is not None:
+        raise ConfigError("needs HEX, as it was read out over another channel", where=where)
+    roster = approved.roster()
+    if roster is None:
+        tell(f"no roster is approved: {NO_ROSTER}")
+        return EXIT_OK
+    tell(f"approved: {roster.fingerprint}, {len(roster.members)} sites")
+    for line in roster.lines():
+        tell(line)
     return EXIT_OK

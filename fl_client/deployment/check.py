@@ -17,6 +17,7 @@ from fl_client.deployment.door import greeting_of, refuse_full_disk, refuse_no_i
 from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, clock_in_words, refuse_clock
 from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity
 from fl_client.deployment.signatures import open_identity, refuse_unsigned
 from fl_client.deployment.supervisor import SUPERVISOR
 from medveil import node_keys, processes
@@ -73,6 +74,7 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("versions", _versions),
         ("policies", lambda: _policies(files)),
         ("approvals", lambda: _approvals(files)),
+        ("roster", lambda: _roster(files)),
     ]
     looked = [_looked_at(what, look) for what, look in points]
     before = next(i for i, point in enumerate(looked) if point.what == "disk")
@@ -300,3 +302,16 @@ def _approvals(files: OwnFiles) -> Point:
         cure = f"a new run is refused; to grant as many anew: medveil-site approve {own}"
         return Point("approvals", WARNING, found, cure)
     return Point("approvals", OK, found)
+
+
+def _roster(files: OwnFiles) -> Point:
+    roster, least = ApprovedRoster(files.roster).roster(), files.config.limits.least_sites
+    if roster is None:
+        cure = "of three sites or more: medveil-site approve-roster HEX --roster FILE, as the coordinator reads it out"
+        return Point("roster", OK, f"none is approved: {NO_ROSTER}", cure)
+    name = files.config.name
+    if roster.members.get(name) != own_identity(files):
+        cure = "the coordinator makes a new roster, and every site approves it: medveil-site approve-roster HEX"
+        return Point("roster", FAILED, f"{name} is not on it under its identity", cure, ConfigError.exit_code)
+    found = f"{len(roster.members)} sites are approved ({roster.fingerprint[:12]}), {least} of them must sign for a run"
+    return Point("roster", OK, found)

@@ -60,7 +60,16 @@ class LimitsConfig:
         default=1440.0, metadata={"help": "Most minutes that a run by the clock (train.minutes) may train here in all."}
     )
     least_sites: int = field(
-        default=2, metadata={"help": "Fewest sites the server must promise to make a model of; it is a promise."}
+        default=2,
+        metadata={
+            "help": "Fewest sites of a run: the server promises them, and of an approved roster their signatures count."
+        },
+    )
+    most_share: float = field(
+        default=0.5,
+        metadata={
+            "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
+        },
     )
     most_megabytes: float = field(
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
@@ -92,6 +101,8 @@ class LimitsConfig:
         check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
         for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
             check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
+        share = self.most_share
+        check_setting(0 < share <= 1, "limits.most_share", share, "above 0, at most 1", where)
         for name in ("most_minutes", "most_megabytes", "most_memory", "most_store"):
             most = getattr(self, name)
             check_setting(0 < most < float("inf"), f"limits.{name}", most, "a number above 0", where)
@@ -196,6 +207,11 @@ class OwnFiles:
     def approvals(self) -> Path:
         """The apps this site approved."""
         return self.state / "approvals.json"
+
+    @property
+    def roster(self) -> Path:
+        """Who takes part, as this site approved it."""
+        return self.state / "roster.json"
 
     @property
     def audit(self) -> AuditLog:

@@ -16,6 +16,7 @@ from crypto.keyfile import load_keyring
 from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
 from fl_client.data.config import NO_LABELS, DataConfig
+from fl_client.deployment.company import Company
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.records import SiteRecords
@@ -31,6 +32,7 @@ from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import BasisError, ConfigError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
 from medveil.plain import shown
+from medveil.secagg.members import MEMBERS, Join
 from medveil.shapes import read_document
 from medveil.signing import SigningKey
 
@@ -118,6 +120,8 @@ class OwnHost(Host):
         self._open: OrderedDict[str, Site] = OrderedDict()
         self._records = SiteRecords(files)
         self._signatures = SiteSignatures(files, keys.identity)
+        assert keys.identity is not None  # A site without one was refused above.
+        self._company = Company(files, keys.identity)
         self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
         self._count: Callable[[str], None] | None = None
@@ -164,6 +168,15 @@ class OwnHost(Host):
         _told(lambda: check_round(round_, site.run, done=done.get(kind, 0), limits=self._limits))
         counted = {**done, kind: done.get(kind, 0) + 1}
         write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
+
+    def joining(self, site: Site, examples: int) -> Join | None:
+        """The site's signature that it takes part, with the roster it approved."""
+        return self._company.joining(site.run, examples)
+
+    def accompany(self, site: Site, message: Message) -> None:
+        """Count the sites whose signatures this one can check, and weigh itself among them."""
+        record = message.content.config_records.get(MEMBERS)
+        _told(lambda: self._company.check(site.run, None if record is None else dict(record)))
 
     def asked(self, message: Message, context: Context) -> None:
         """Refuse what this site's server did not sign for it, and write down what it did."""

@@ -171,3 +171,37 @@ def _do_list(arguments: argparse.Namespace) -> int:
         tell(f"server {server_fingerprint(consortium)}")
     show(rows, as_json=arguments.json, empty=f"no site was admitted yet: {PROG} admit SITE.pub")
     return EXIT_OK
+
+
+def add_roster(commands: Commands) -> argparse.ArgumentParser:
+    """Add `roster`."""
+    made = subcommand(
+        commands,
+        "roster",
+        text="Write the roster: the admitted sites, by the keys that sign for them. Every site approves it once.",
+        example=f"{PROG} roster --out roster.json",
+    )
+    made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the roster, to hand to every site")
+    made.add_argument(
+        "--colluding",
+        type=int,
+        metavar="N",
+        help="sites that may side with the server and still read no other one's update (default: 1)",
+    )
+    made.set_defaults(command=_do_roster)
+    return made
+
+
+def _do_roster(arguments: argparse.Namespace) -> int:
+    from fl_server.deployment.provision import write_roster  # noqa: PLC0415
+
+    made = write_roster(consortium_of(arguments), arguments.out, colluding=arguments.colluding)
+    for line in made.lines():
+        tell(line)
+    tell(
+        f"any {made.threshold} of these {len(made.members)} sites can open a sum, and none of fewer than {made.fewest}"
+    )
+    tell(f"hand every site: {arguments.out}")
+    tell(f"and read out to each, over another channel: {made.fingerprint}")
+    tell(f"each approves it: medveil-site approve-roster {made.fingerprint} --roster {arguments.out.name}")
+    return EXIT_OK

@@ -1,4 +1,4 @@
-"""Making a consortium: its certificate authority, the server's certificate and signing key, the invitation."""
+"""Making a consortium: its certificate authority, the server's certificate and signing key, invitation and roster."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 import tomli_w
 
 from fl_server.deployment.consortium import CONNECTION, Consortium, ConsortiumConfig, load_consortium
+from fl_server.deployment.roster import Roster
 from medveil import processes
 from medveil.certificates import expiry_warning, issue, load_certificate, load_issued, make_authority
 from medveil.config import commented_yaml, load_config
 from medveil.errors import ConfigError
 from medveil.files import make_folder, write_text
 from medveil.invitation import Invitation, fingerprint_of
+from medveil.secagg.roster import COLLUDING
+from medveil.secagg.roster import Roster as SharedRoster
 from medveil.signing import SigningKey, load_signing_key
 
 _HEAD = "# A MedVeil consortium, as its coordinator runs it. Set it up with: medveil-server init FILE\n"
@@ -135,6 +138,36 @@ def write_invitation(consortium: Consortium) -> None:
     Invitation(consortium.config.name, consortium.address, authority, key.public).save(consortium.invitation)
 
 
+def write_roster(consortium: Consortium, out: Path, *, colluding: int | None = None) -> SharedRoster:
+    """Write the admitted sites down as a roster that every site approves.
+
+    Parameters
+    ----------
+    out
+        The file; an older one is replaced.
+    colluding
+        As in `medveil.secagg.roster.Roster`; None for its default.
+
+    Raises
+    ------
+    ConfigError
+        A site has named no identity, there are too few, or too many may collude.
+    StorageError
+        The disk refuses.
+    """
+    admitted = Roster(consortium.roster).admitted()
+    unnamed = [member.name for member in admitted if not member.identity]
+    if unnamed:
+        cure = "it runs 'medveil-site rejoin', and 'medveil-server admit' takes its .pub once more"
+        raise ConfigError("named no identity to sign with", where=unnamed[0], cure=cure)
+    members = {member.name: member.identity for member in admitted}
+    made = SharedRoster(members, COLLUDING if colluding is None else colluding)
+    consortium.audit.append("roster-written", roster=made.fingerprint, sites=made.names)
+    make_folder(out.resolve().parent)
+    made.save(out)
+    return made
+
+
 def check_provisioned(consortium: Consortium) -> None:
     """Refuse a consortium that was never set up, or whose certificate is not good for the names in its file.
 
@@ -188,4 +221,5 @@ __all__ = [
     "warnings",
     "write_connection",
     "write_invitation",
+    "write_roster",
 ]

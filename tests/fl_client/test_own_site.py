@@ -36,6 +36,7 @@ from fl_client.deployment.check import check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
+from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.worker import Worker
 from medveil import fab
 from medveil.audit import AuditLog
@@ -49,7 +50,9 @@ from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
 from medveil.pretraining import MASKED, MaskedConfig
-from medveil.signing import fingerprint
+from medveil.secagg.members import MEMBER, MEMBERS, Join, check_join, join, join_in, members_record
+from medveil.secagg.roster import Roster
+from medveil.signing import SigningKey, fingerprint
 from medveil.training import TrainConfig
 from medveil.wire import pack
 from models.config import ModelConfig
@@ -933,3 +936,35 @@ def test_a_hospital_learns_pixels_of_images_without_labels(tmp_path: Path, image
     assert not list(site.setup.folder.glob("**/predictions.npz")) + list(site.setup.folder.glob("models/*"))
     with pytest.raises(ConfigError, match=r"data\.labels: is none, and classes are to be learned"):
         host.site_for({RUN_KEY: run(run="another").to_json()})
+
+
+# -- with whom ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_site_with_a_roster_counts_the_others_itself(host: OwnHost, files: OwnFiles) -> None:
+    keys = {name: SigningKey.generate() for name in ("mercy", "grace")}
+    roster = Roster({"st-anna": own_identity(files), **{name: key.public for name, key in keys.items()}})
+    ApprovedRoster(files.roster).approve(roster, roster.fingerprint, site="st-anna", identity=own_identity(files))
+    row = make_app(host)(query(), context(run())).content
+    own = join_in(dict(row[MEMBER]), "st-anna")
+    check_join(own, run=run().run, roster=roster)
+    assert own.examples == row[SITE]["n-train"]
+    others = [join(key, run=run().run, roster=roster, name=name, examples=20) for name, key in keys.items()]
+
+    def asked(*joins: Join) -> Message:
+        made = train(host, run())
+        if joins:
+            made.content[MEMBERS] = ConfigRecord(members_record(joins))
+        return make_app(host)(made, context(run()))
+
+    count = "ConfigError: limits.least_sites: of the sites of its roster this one could check the signatures of {}, "
+    assert asked().error.reason.startswith(count.format(0))
+    assert asked(own).error.reason.startswith(count.format(1))
+    assert asked(own, replace(others[0], examples=99)).error.reason.startswith(count.format(1))
+    few = join(keys["mercy"], run=run().run, roster=roster, name="mercy", examples=1)
+    assert asked(own, few).error.reason.startswith("ConfigError: limits.most_share: this site's own images")
+    assert not asked(own, *others).has_error()
+    assert [each["limit"] for each in records(files, "refused")] == [
+        *["limits.least_sites"] * 3,
+        "limits.most_share",
+    ]

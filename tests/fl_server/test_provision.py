@@ -12,13 +12,21 @@ import pytest
 
 from fl_server.cli import main
 from fl_server.deployment.consortium import Consortium, load_consortium
-from fl_server.deployment.provision import begin_signing, init, renew, server_fingerprint, warnings
+from fl_server.deployment.provision import (
+    begin_signing,
+    init,
+    renew,
+    server_fingerprint,
+    warnings,
+    write_roster,
+)
 from fl_server.deployment.roster import Roster
 from medveil import node_keys
 from medveil.audit_verify import verify
 from medveil.certificates import fingerprint, issue, load_certificate, load_issued, names_of
 from medveil.errors import ConfigError, FormatError, IntegrityError
 from medveil.invitation import load_invitation
+from medveil.secagg.roster import load_roster
 from medveil.signing import SigningKey, load_signing_key
 
 SETTINGS = ["name=veil", "certificates.names=[veil.example.org]", "fleet.host=0.0.0.0"]
@@ -341,3 +349,39 @@ def test_the_one_fingerprint_covers_authority_and_key(consortium: Consortium, tm
         replace(invited, authority=other.authority[1].read_text()).fingerprint,
     }
     assert len(found) == 3
+
+
+def test_the_roster_is_of_the_admitted_sites_and_their_identities(
+    consortium: Consortium, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admitted, out = Roster(consortium.roster), tmp_path / "handed" / "roster.json"
+    keys = {name: SigningKey.generate() for name in ("st-anna", "mercy", "grace", "hope")}
+    for name, key in list(keys.items())[:2]:
+        admitted.admit(enrolled(name, key)[0])
+    assert run("roster", "--out", out, folder=tmp_path) == 2
+    assert "has 2 sites; 3 to 1000" in capsys.readouterr().err
+    for name, key in list(keys.items())[2:]:
+        admitted.admit(enrolled(name, key)[0])
+    admitted.revoke("hope")
+    capsys.readouterr()
+    assert run("roster", "--out", out, folder=tmp_path) == 0
+    made = load_roster(out)
+    assert (made.members, made.colluding) == ({name: keys[name].public for name in keys if name != "hope"}, 1)
+    told = capsys.readouterr().out
+    assert "any 3 of these 3 sites can open a sum, and none of fewer than 3" in told
+    assert f"medveil-site approve-roster {made.fingerprint} --roster roster.json" in told
+    assert f'"roster":"{made.fingerprint}"' in consortium.audit.path.read_text()
+    assert run("roster", "--out", out, "--colluding", "0", folder=tmp_path) == 0
+    assert load_roster(out).colluding == 0
+    assert run("roster", "--out", out, "--colluding", "2", folder=tmp_path) == 2
+    assert load_roster(out).colluding == 0, "a refusal leaves the older roster"
+
+
+def test_no_roster_holds_a_site_without_an_identity(consortium: Consortium, tmp_path: Path) -> None:
+    admitted = Roster(consortium.roster)
+    for name in ("st-anna", "mercy", "grace"):
+        admitted.admit(public(name))
+    members = admitted.members()
+    admitted._write([replace(members[0], identity=""), *members[1:]])
+    with pytest.raises(ConfigError, match=rf"{members[0].name}: named no identity to sign with; it runs .*rejoin"):
+        write_roster(consortium, tmp_path / "roster.json")

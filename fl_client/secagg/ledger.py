@@ -1,0 +1,187 @@
+"""What a site remembers of the sums it helped to open, for as long as it has its state: one set of sites a round.
+
+Two sums of one round, over two sets, are one site's update as their difference. So the set is written down before the
+site signs it, and is the round's for ever: a round may be attempted again, and its sum opened, over the same set alone.
+An attempt is written down before its shares leave, and comes once. The file is sealed, and replaced whole or not at
+all; it also holds the run's key that shares are sealed to, until the run has ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from crypto.sealed import seal, unseal
+from medveil.bounded import DOCUMENT, parse_json
+from medveil.errors import AggregationError, MedVeilError
+from medveil.files import check_format, locked, make_folder, read_bytes, write_bytes
+from medveil.shapes import check_shape
+
+FORMAT = "medveil-aggregation-ledger"
+VERSION = 1
+_ROUND = {"attempt": int, "transcript": str, "agreed": str, "survivors": [str]}
+_SHAPE = {"key": str, "ended": bool, "rounds": {str: _ROUND}}
+_LARGEST = 2**24
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One round.
+
+    Parameters
+    ----------
+    attempt
+        The newest attempt that was offered for.
+    transcript
+        Of what was masked in it, 64 hex digits; empty until then.
+    agreed
+        The transcript whose sum this site helps to open; empty until it signed one.
+    survivors
+        The sites whose sum it is, sorted: of every attempt of this round.
+    """
+
+    attempt: int
+    transcript: str = ""
+    agreed: str = ""
+    survivors: tuple[str, ...] = ()
+
+
+@dataclass
+class _Pages:
+    key: str = ""
+    ended: bool = False
+    rounds: dict[int, Opened] = field(default_factory=dict)
+
+
+class Ledger:
+    """One run's, on disk. Every change is on disk before the method returns.
+
+    Parameters
+    ----------
+    path
+        The file; where there is none the run has just begun.
+    run
+        UUID of the run, bound to the file.
+    subkey
+        32 bytes, the site key's subkey for purpose ``state``.
+    """
+
+    def __init__(self, path: Path, *, run: str, subkey: bytes) -> None:
+        self._path, self._run, self._subkey = path, run, subkey
+
+    def seal_key(self) -> X25519PrivateKey:
+        """The run's key that shares are sealed to; drawn when it is first asked for.
+
+        Raises
+        ------
+        AggregationError
+            The run has ended here, and its key was erased.
+        StorageError, IntegrityError, FormatError
+            The file cannot be written, or is not whole.
+        """
+        with self._changing() as pages:
+            if pages.ended:
+                raise AggregationError("the run has ended at this site", where=self._run, reason="ended")
+            if not pages.key:
+                pages.key = X25519PrivateKey.generate().private_bytes_raw().hex()
+                self._write(pages)
+        return X25519PrivateKey.from_private_bytes(bytes.fromhex(pages.key))
+
+    def of(self, number: int) -> Opened | None:
+        """What is known of a round; None where nothing was ever offered for it."""
+        return self._read().rounds.get(number)
+
+    def offering(self, number: int, attempt: int) -> None:
+        """Begin an attempt at a round.
+
+        Raises
+        ------
+        AggregationError
+            It was begun before (``attempt``).
+        """
+        with self._changing() as pages:
+            known = pages.rounds.get(number)
+            if known is not None and attempt <= known.attempt:
+                problem = f"this site made its offer for attempt {attempt} of round {number} before"
+                raise AggregationError(
+                    problem, where=self._run, cure="a new attempt has a number above", reason="attempt"
+                )
+            pages.rounds[number] = Opened(attempt) if known is None else replace(known, attempt=attempt, transcript="")
+            self._write(pages)
+
+    def masking(self, number: int, attempt: int, transcript: bytes) -> None:
+        """Note what is masked; an attempt is masked once (AggregationError, ``order``)."""
+        with self._changing() as pages:
+            known = pages.rounds.get(number)
+            if known is None or known.attempt != attempt or known.transcript:
+                raise AggregationError("this site masks once, after its offer", where=self._run, reason="order")
+            pages.rounds[number] = replace(known, transcript=transcript.hex())
+            self._write(pages)
+
+    def agreeing(self, number: int, transcript: bytes, survivors: list[str]) -> None:
+        """Note the one set of sites whose sum of this round is opened; the same again changes nothing.
+
+        Raises
+        ------
+        AggregationError
+            This site masked nothing of the kind (``order``), or agreed to another set in this round (``set``).
+        """
+        with self._changing() as pages:
+            known = pages.rounds.get(number)
+            if known is None or known.transcript != transcript.hex():
+                raise AggregationError(
+                    "this site masked nothing in what is to be opened", where=self._run, reason="order"
+                )
+            wanted = tuple(sorted(survivors))
+            if known.survivors and known.survivors != wanted:
+                problem = f"this site agreed to another set of sites in round {number}, and a round has one"
+                cure = "have the same sites take part, or begin a new run"
+                raise AggregationError(problem, where=self._run, cure=cure, reason="set")
+            pages.rounds[number] = replace(known, agreed=transcript.hex(), survivors=wanted)
+            self._write(pages)
+
+    def end(self) -> None:
+        """Erase the run's key: what was sealed to it in this run opens for nobody any more, this site included."""
+        with self._changing() as pages:
+            pages.key, pages.ended = "", True
+            self._write(pages)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _changing(self) -> Iterator[_Pages]:
+        make_folder(self._path.parent, mode=0o700)
+        with locked(self._path):
+            yield self._read()
+
+    def _read(self) -> _Pages:
+        if not self._path.exists():
+            return _Pages()
+        try:
+            plain = unseal(self._subkey, read_bytes(self._path, most=_LARGEST), associated=self._bound)
+        except MedVeilError as error:
+            raise type(error)(error.problem, where=self._path, cure=error.cure) from None
+        document = parse_json(plain, where=self._path, bounds=DOCUMENT)
+        check_format(document, name=FORMAT, newest=VERSION, where=self._path)
+        check_shape(document, _SHAPE, where=self._path)
+        rounds = {int(number): _opened(values) for number, values in document["rounds"].items()}
+        return _Pages(document["key"], document["ended"], rounds)
+
+    def _write(self, pages: _Pages) -> None:
+        rounds = {str(number): asdict(each) for number, each in sorted(pages.rounds.items())}
+        document = {"format": FORMAT, "version": VERSION, "key": pages.key, "ended": pages.ended, "rounds": rounds}
+        write_bytes(self._path, seal(self._subkey, json.dumps(document).encode(), associated=self._bound), mode=0o600)
+
+    @property
+    def _bound(self) -> bytes:
+        return f"aggregation ledger/{self._run}".encode()
+
+
+def _opened(values: dict[str, Any]) -> Opened:
+    return Opened(values["attempt"], values["transcript"], values["agreed"], tuple(values["survivors"]))

@@ -1,0 +1,344 @@
+"""One site in one run with secure aggregation: what it offers, masks, agrees to and helps to open, and what it refuses.
+
+It believes nothing that a server says of others: who takes part and with how many images, which keys are whose and who
+is left, all bear signatures under the roster that the site approved. What could be asked twice is asked of the ledger.
+Only an update and the secrets of the attempt at hand are in memory: after a restart the site cannot mask what it
+offered for, but can still agree to, and help to open, what it masked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from fl_client.secagg.ledger import Ledger
+from medveil.errors import AggregationError, FederationError
+from medveil.secagg import masks, shamir
+from medveil.secagg.encoding import KEY_BYTES, digest
+from medveil.secagg.fixed import FixedPoint, Update, clipped, pack
+from medveil.secagg.members import Join, check_join, join, share_of
+from medveil.secagg.roster import Roster
+from medveil.secagg.rounds import (
+    Masked,
+    Offer,
+    Offered,
+    Task,
+    agreement,
+    check_agreement,
+    encode_sums,
+    sealed_digest,
+    sign_agreement,
+    transcript_of,
+)
+from medveil.signing import SigningKey
+
+
+@dataclass(frozen=True)
+class _Secrets:
+    """Of one attempt, between offer and mask."""
+
+    task: Task
+    own: int
+    private: X25519PrivateKey
+    offer: Offer
+
+
+class Member:
+    """A site's side of the protocol.
+
+    Parameters
+    ----------
+    name, identity
+        The site, and the key that signs for it.
+    roster
+        Who takes part, as this site approved it.
+    run
+        UUID of the run.
+    ledger
+        The run's, on this site's disk.
+    clip, bits
+        As in `medveil.secagg.fixed.FixedPoint`.
+    least_sites, most_share
+        The site's own limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        identity: SigningKey,
+        roster: Roster,
+        run: str,
+        ledger: Ledger,
+        clip: float,
+        bits: int,
+        least_sites: int,
+        most_share: float,
+    ) -> None:
+        self._name, self._identity, self._roster = name, identity, roster
+        self._run, self._ledger = run, ledger
+        self._clip, self._bits = clip, bits
+        self._fewest, self._most_share = max(least_sites, roster.fewest), most_share
+        self._secrets: _Secrets | None = None
+
+    def join(self, examples: int) -> Join:
+        """Sign that this site takes part, with the key that shares are sealed to in this run."""
+        key = masks.public_bytes(self._ledger.seal_key())
+        return join(self._identity, run=self._run, roster=self._roster, name=self._name, examples=examples, key=key)
+
+    def offer(self, task: Task) -> Offered:
+        """After training: draw the keys of this attempt, and seal shares of them to every site that joined.
+
+        Raises
+        ------
+        SignatureError
+            A site that the server names did not sign that it takes part (``forged``), or is not on the roster
+            (``added``).
+        AggregationError
+            ``few``: too few take part; ``share``: this site would be most of the sum; ``own``: its own word was
+            changed; ``twice``: a site or a key is named twice; ``attempt``: it was asked for this before; ``set``: a
+            site is missing that the round was opened with.
+        """
+        private = self._ledger.seal_key()
+        self._check_joins(task, private)
+        self._check_opened(task)
+        self._ledger.offering(task.number, task.attempt)
+        own, element = shamir.new_secret(), shamir.new_secret()
+        mask_key = masks.private_key(element)
+        sealed = self._sealed(task, private, own, element)
+        unsigned = Offer(
+            name=self._name,
+            number=task.number,
+            attempt=task.attempt,
+            model=task.round.model,
+            key=masks.public_bytes(mask_key),
+            commitment=masks.commitment(own),
+            sealed=sealed_digest(sealed),
+        )
+        offer = unsigned.signed(self._identity, run=self._run, roster=self._roster)
+        self._secrets = _Secrets(task, own, mask_key, offer)
+        return Offered(offer, sealed)
+
+    def mask(
+        self,
+        task: Task,
+        offers: Sequence[Offer],
+        sealed: Mapping[str, bytes],
+        update: Update,
+        sums: Sequence[float] = (),
+    ) -> Masked:
+        """Give the update under masks.
+
+        Parameters
+        ----------
+        task
+            As in the offer of this attempt.
+        offers
+            Of every site of U1, this one's among them.
+        sealed
+            What each of them sealed to this site.
+        update
+            (d,) fp32, what this site adds; scaled down where its L2 norm is above the clip.
+        sums
+            Measures that are summed with it.
+
+        Raises
+        ------
+        SignatureError
+            A site did not sign its offer: its keys were changed (``forged``).
+        AggregationError
+            ``order``: this site made no offer for this, or masked before; ``added``: a site that did not join;
+            ``round``, ``attempt``, ``model``: an offer made for another; ``own``: this site's own was changed;
+            ``shares``: what was sealed to it does not open; ``few``, ``share``, ``twice``.
+        FederationError
+            The update is not finite.
+        """
+        found, self._secrets = self._secrets, None
+        if found is None or found.task != task:
+            raise AggregationError("this site masks once, after its offer", where=self._run, reason="order")
+        self._check_offers(task, offers, found.offer)
+        self._shares(task, [each.name for each in offers], sealed)
+        small, had_to = clipped(update, self._clip)
+        vector = FixedPoint(self._clip, self._bits, len(task.joins)).encode(small, task.weight([self._name]))
+        summed = encode_sums(sums)
+        made = transcript_of(task.round, self._roster, offers)
+        # Before anything is masked: what is not written down does not leave.
+        self._ledger.masking(task.number, task.attempt, made)
+        plus, minus = self._keys(found, offers, made, masks.UPDATE)
+        masks.mask(vector, plus=plus, minus=minus)
+        plus, minus = self._keys(found, offers, made, masks.SUMS)
+        masks.mask_wide(summed, plus=plus, minus=minus)
+        return Masked(pack(vector, self._bits), summed, had_to)
+
+    def agree(self, task: Task, offers: Sequence[Offer], survivors: Sequence[str]) -> bytes:
+        """Sign, once a round, the set of sites whose sum this site helps to open; 64 bytes.
+
+        Raises
+        ------
+        AggregationError
+            ``few``, ``share``: too few are left, or this site would be most of their sum; ``set``: they are not among
+            those that offered, this site is not one of them, or it agreed to another set in this round; ``twice``;
+            ``order``: this site masked nothing of the kind.
+        """
+        made = transcript_of(task.round, self._roster, offers)
+        self._check_survivors(task, offers, survivors)
+        self._ledger.agreeing(task.number, made, list(survivors))
+        return sign_agreement(self._identity, agreement(made, survivors))
+
+    def unmask(
+        self,
+        task: Task,
+        offers: Sequence[Offer],
+        survivors: Sequence[str],
+        signatures: Mapping[str, bytes],
+        sealed: Mapping[str, bytes],
+    ) -> dict[str, bytes]:
+        """A share for each site of U1: of its self mask where it survived, of its mask key where it did not.
+
+        The same request is answered the same again, also after a restart; another set never is.
+
+        Parameters
+        ----------
+        survivors
+            U2.
+        signatures
+            Under the agreement to it, by site: at least as many as the roster's threshold.
+        sealed
+            As in `mask`: what each site of U1 sealed to this one.
+
+        Raises
+        ------
+        AggregationError
+            ``set``: it is not the set this site agreed to; ``signatures``: too few, or of a site that is not in it;
+            ``shares``: of a site there are none.
+        SignatureError
+            A site did not sign this set.
+        """
+        made = transcript_of(task.round, self._roster, offers)
+        known, wanted = self._ledger.of(task.number), tuple(sorted(survivors))
+        if known is None or known.agreed != made.hex() or known.survivors != wanted:
+            raise AggregationError("is not the set of sites this site agreed to", where=self._run, reason="set")
+        self._check_signatures(agreement(made, wanted), wanted, signatures)
+        shares = self._shares(task, [each.name for each in offers], sealed)
+        return {name: both[0] if name in wanted else both[1] for name, both in shares.items()}
+
+    # -- what is refused -----------------------------------------------------------------------------------------------
+
+    def _check_joins(self, task: Task, private: X25519PrivateKey) -> None:
+        if task.run != self._run:
+            raise AggregationError("is another run than this site's", where=self._run, reason="run")
+        for each in task.joins:
+            check_join(each, run=self._run, roster=self._roster)
+        _refuse_twice([each.name for each in task.joins], "takes part twice")
+        _refuse_twice([each.key for each in task.joins], "brings another site's key")
+        if not all(len(each.key) == KEY_BYTES for each in task.joins):
+            raise AggregationError("a site brings no key to seal shares to", where=self._run, reason="keys")
+        keys = [each.key for each in task.joins if each.name == self._name]
+        if keys != [masks.public_bytes(private)]:
+            raise AggregationError("this site's own key of the run is not among them", where=self._name, reason="own")
+        self._refuse_few(task, [each.name for each in task.joins], "take part")
+
+    def _check_opened(self, task: Task) -> None:
+        """A round that this site helped to open is only attempted again where the same sites can be in it."""
+        known = self._ledger.of(task.number)
+        if known is not None and not set(known.survivors) <= {each.name for each in task.joins}:
+            problem = f"round {task.number} was opened with a site that is not there now, and a round has one set"
+            raise AggregationError(problem, where=self._run, cure="begin a new run", reason="set")
+
+    def _check_offers(self, task: Task, offers: Sequence[Offer], own: Offer) -> None:
+        joined = {each.name for each in task.joins}
+        for each in offers:
+            each.check(task.round, self._roster)
+            if each.name not in joined:
+                raise AggregationError("offers, and did not join this run", where=each.name, reason="added")
+        _refuse_twice([each.name for each in offers], "offers twice")
+        _refuse_twice([each.key for each in offers], "offers another site's key")
+        if own not in offers:
+            raise AggregationError("this site's own offer is not among them", where=self._name, reason="own")
+        self._refuse_few(task, [each.name for each in offers], "made an offer")
+
+    def _check_survivors(self, task: Task, offers: Sequence[Offer], survivors: Sequence[str]) -> None:
+        _refuse_twice(list(survivors), "is left twice")
+        if not set(survivors) <= {each.name for each in offers}:
+            raise AggregationError("a site is left that made no offer", where=self._run, reason="set")
+        if self._name not in survivors:
+            raise AggregationError("this site is not among those that are left", where=self._name, reason="set")
+        self._refuse_few(task, survivors, "are left")
+
+    def _check_signatures(self, agreed: bytes, survivors: Sequence[str], signatures: Mapping[str, bytes]) -> None:
+        for name, signed in signatures.items():
+            if name not in survivors:
+                raise AggregationError("signed, and is none of those left", where=name, reason="signatures")
+            check_agreement(signed, name, self._roster, agreed)
+        if len(signatures) < self._roster.threshold:
+            problem = f"{len(signatures)} sites agreed to this set, and {self._roster.threshold} must"
+            raise AggregationError(problem, where=self._run, reason="signatures")
+
+    def _refuse_few(self, task: Task, names: Sequence[str], what: str) -> None:
+        """Refuse a sum of too few sites, or one that would be mostly this site's."""
+        if len(names) < self._fewest:
+            problem = f"{len(names)} sites {what}, and this site wants {self._fewest}"
+            raise AggregationError(problem, where="limits.least_sites", reason="few")
+        if share_of(self._name, [each for each in task.joins if each.name in names]) > self._most_share:
+            problem = f"of the sites that {what} this one would be more of the sum than its limit"
+            raise AggregationError(problem, where="limits.most_share", reason="share")
+
+    # -- keys and shares -----------------------------------------------------------------------------------------------
+
+    def _sealed(self, task: Task, private: X25519PrivateKey, own: int, element: int) -> dict[str, bytes]:
+        """Both shares for each site that joined, this one too: it keeps nothing of them itself."""
+        points = {each.name: self._roster.index(each.name) for each in task.joins}
+        both = [shamir.split(secret, self._roster.threshold, points.values()) for secret in (own, element)]
+        sealed = {}
+        for each in task.joins:
+            plain = b"".join(shamir.to_bytes(shares[points[each.name]]) for shares in both)
+            key, bound = self._sealing(task, private, each.key, self._name, each.name)
+            sealed[each.name] = masks.seal(key, plain, bound)
+        return sealed
+
+    def _shares(self, task: Task, names: Sequence[str], sealed: Mapping[str, bytes]) -> dict[str, tuple[bytes, bytes]]:
+        """Of each site the share of its self mask and of its mask key, opened."""
+        private, keys = self._ledger.seal_key(), {each.name: each.key for each in task.joins}
+        opened = {}
+        for name in names:
+            if name not in sealed or name not in keys:
+                raise AggregationError("sealed no shares to this site", where=name, reason="shares")
+            key, bound = self._sealing(task, private, keys[name], name, self._name)
+            try:
+                plain = masks.unseal(key, sealed[name], bound)
+            except FederationError as error:
+                raise AggregationError(error.problem, where=name, reason="shares") from None
+            if len(plain) != 2 * shamir.SHARE_BYTES:
+                raise AggregationError("sealed something else than shares", where=name, reason="shares")
+            opened[name] = (plain[: shamir.SHARE_BYTES], plain[shamir.SHARE_BYTES :])
+        return opened
+
+    def _sealing(
+        self, task: Task, private: X25519PrivateKey, public: bytes, sender: str, receiver: str
+    ) -> tuple[bytes, bytes]:
+        """Key and context of the shares that one site seals to another in this attempt."""
+        context = task.round.context(self._roster)
+        key = masks.agreed_key(private, public, "share", context, sender, receiver)
+        return key, digest(context, sender, receiver)
+
+    def _keys(
+        self, found: _Secrets, offers: Sequence[Offer], made: bytes, what: str
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Keys of the masks this site adds, and of those it takes away: of two sites the first by name adds theirs."""
+        plus = [masks.self_key(found.own, made, what)]
+        minus: list[bytes] = []
+        for each in offers:
+            if each.name != self._name:
+                key = masks.pair_key(found.private, each.key, made, (self._name, each.name), what)
+                (plus if self._name < each.name else minus).append(key)
+        return plus, minus
+
+
+def _refuse_twice(given: Sequence[str | bytes], problem: str) -> None:
+    twice = [each for each, times in Counter(given).items() if times > 1]
+    if twice:
+        where = twice[0] if isinstance(twice[0], str) else None
+        raise AggregationError(f"a site {problem}", where=where, reason="twice")

@@ -1,0 +1,64 @@
+"""What a real site draws in training nobody repeats without its key; simulations repeat, and resumed runs too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planned_site import MakePlan, incoming, setup
+
+from crypto.keys import SimulatedKey, SiteKey
+from fl_client import work
+from fl_client.batches import generator
+from fl_client.site import Site
+from medveil.wire import Tensors
+
+FIRST, SECOND = "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab", "1f2c7cf0-5b6e-4a8c-9e1b-0123456789ab"
+
+
+def equal(a: Tensors, b: Tensors) -> bool:
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_two_runs_of_one_seed(planned: MakePlan, tmp_path: Path, real: bool) -> None:
+    """Without the key's part all updates of the two were the same, to the bit."""
+    plan = planned()
+    key = SiteKey.generate("site-1") if real else SimulatedKey(0, "site-1")
+
+    def update(run: str, folder: str) -> Tensors:
+        site = Site(replace(plan.run, run=run), setup(plan, tmp_path / folder, key=key))
+        return work.train(site, 1, incoming(site))[0]
+
+    first = update(FIRST, "a")
+    assert equal(first, update(SECOND, "b")) is not real
+    assert equal(first, update(FIRST, "c")), "a round that is resumed repeats"
+
+
+def drawn(site: Site, *where: str | int) -> list[int]:
+    return site.drawing(*where).integers(2**63, size=4).tolist()
+
+
+def test_what_is_drawn_is_of_one_key_run_purpose_and_round(planned: MakePlan, tmp_path: Path) -> None:
+    plan = planned()
+    keys = [SiteKey(bytes([i]) * 32, "site-1") for i in (1, 2)]
+    site = Site(replace(plan.run, run=FIRST), setup(plan, tmp_path / "a", key=keys[0]))
+    known = drawn(site, "train", 1)
+    assert known == drawn(site, "train", 1)
+    others = [drawn(site, "train", 2), drawn(site, "torch", 1), drawn(site, "warmup")]
+    for run, key in ((SECOND, keys[0]), (FIRST, keys[1])):
+        site.run, site.setup = replace(site.run, run=run), replace(site.setup, key=key)
+        others.append(drawn(site, "train", 1))
+    assert len({tuple(each) for each in [known, *others]}) == 6
+    guessed = generator(plan.run.seed, "train", "site-1", 1).integers(2**63, size=4).tolist()
+    assert guessed not in [known, *others]
+
+
+def test_a_simulated_site_draws_as_it_always_did(planned: MakePlan, tmp_path: Path) -> None:
+    plan = planned()
+    site = Site(plan.run, setup(plan, tmp_path / "a"))
+    for asked, said in ((("train", 3), ("train", "site-1", 3)), (("warmup",), ("warmup", "site-1"))):
+        wanted = generator(plan.run.seed, *said).integers(2**63, size=4).tolist()
+        assert drawn(site, *asked) == wanted
