@@ -258,7 +258,7 @@ def test_measures_of_nothing_one_class_and_ties() -> None:
         ({"layer_decay": 0.0}, "above 0, at most 1"),
         ({"layer_decay": 1.5}, "above 0, at most 1"),
         ({"augment": "standard"}, "none, light, medium, strong"),
-        ({"recipe": "big-data"}, "none, small-data, fine-tune"),
+        ({"recipe": "big-data"}, "none, small-data, pre-train, fine-tune"),
         ({"patch_dropout_steps": 1.1}, "0 to 1"),
         ({"class_weights": "some"}, "none, balanced"),
         ({"precision": "fp8"}, "auto, fp32, bf16"),

@@ -7,6 +7,7 @@ import pytest
 
 from medveil import errors
 from medveil.errors import (
+    AggregationError,
     BasisError,
     ConfigError,
     DataError,
@@ -33,6 +34,7 @@ CODES = {
     KeyMaterialError: 4,
     FederationError: 5,
     SignatureError: 5,
+    AggregationError: 5,
     PartialError: 6,
 }
 

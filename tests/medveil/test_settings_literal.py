@@ -218,8 +218,9 @@ def _values_of(kind: Any) -> st.SearchStrategy[Any]:
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         fields = {each.name: values_of(hints[each.name]) for each in dataclasses.fields(kind)}
-        # The one text that says what other settings are; a name of none of its sets is refused.
-        return st.builds(kind, **fields | ({"recipe": st.just("none")} if "recipe" in fields else {}))
+        # What says what other settings are; a name of none of its sets, and what is no setting, is refused.
+        said = {"recipe": st.just("none"), "without_recipe": st.sampled_from([{}, {"train": {"lr": 0.5}}])}
+        return st.builds(kind, **fields | {name: said[name] for name in fields if name in said})
     plain: dict[Any, st.SearchStrategy[Any]] = {
         type(None): st.none(),
         bool: st.booleans(),

@@ -148,7 +148,7 @@ def test_a_bad_configuration_file(sim: Sim, tmp_path: Path, text: str, words: li
         ("model.patch=5", ["'model.patch' is 5", "4"]),
         ("model.heads=5", ["heads"]),
         ("train.optimizer=lion", ["'optimizer' is not known", "adamw, sgd"]),
-        ("train.scope=tail", ["tail"]),
+        ("train.scope=tail", ["'scope' is not known", "last-2-blocks"]),
         ("train.lr=-1", ["'lr' is out of its range", "0 or more"]),
         ("server.strategy=fedsgd", ["fedsgd", "fedavg"]),
         ("server.strategy=bulyan", ["bulyan", "4"]),
