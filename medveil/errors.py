@@ -148,18 +148,14 @@ class AggregationError(FederationError):
         ``set``, ``signatures``, ``shares``, ``norm``, or the field of an offer that is of something else.
     """
 
-    def __init__(self, problem: str, *, where: str | Path | None = None, cure: str | None = None, reason: str) -> None:
+    def __init__(
+        self, problem: str, *, where: str | Path | None = None, cure: str | None = None, reason: str = "order"
+    ) -> None:
         super().__init__(problem, where=where, cure=cure)
         self.reason = reason
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_with_reason, (type(self), self.problem, self.where, self.cure, self.reason)
-
-
-def _rebuild_with_reason(
-    kind: type[AggregationError], problem: str, where: str | None, cure: str | None, reason: str
-) -> AggregationError:
-    return kind(problem, where=where, cure=cure, reason=reason)
+        return (*super().__reduce__(), {"reason": self.reason})
 
 
 class PartialError(MedVeilError):
