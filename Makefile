@@ -13,7 +13,7 @@ BIN    := $(VENV)/bin
 OUT    ?= demo-run
 REPORT ?= build/test-report.xml
 TYPES  := build/types.txt
-JOBS   ?= 3
+JOBS   ?= 4
 
 # Ends a run when make ends, also when make is killed.
 TIED   := $(BIN)/python -IS medveil/leash.py --parent --
