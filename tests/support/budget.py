@@ -27,7 +27,6 @@ Four workers have 1920 s in eight minutes, two of them waiting at any time; coll
 """
 
 
-
 class Budget:
     """Prints a line a package at the end of a run."""
 
