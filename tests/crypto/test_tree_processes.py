@@ -72,8 +72,13 @@ def wait_until(true: Callable[[], object]) -> None:
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
     """Files with their inode and time, but for what a run leaves beside them."""
-    found = [path for path in root.rglob("*") if path.is_file() and WORK not in path.parts and path.name not in OURS]
-    return {path.relative_to(root).as_posix(): (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
+    found: dict[str, tuple[int, int]] = {}
+    for folder, folders, names in os.walk(root):
+        if WORK in folders:  # which a run that goes on empties and takes away while it is looked at
+            folders.remove(WORK)
+        for path in (Path(folder, name) for name in names if name not in OURS):
+            found[path.relative_to(root).as_posix()] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return found
 
 
 # --- workers
