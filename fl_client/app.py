@@ -20,7 +20,7 @@ from flwr.clientapp import ClientApp
 
 from crypto.keys import Key, SimulatedKey
 from fl_client import work
-from fl_client.config import SimulatedSites
+from fl_client.config import SimulatedSites, site_name
 from fl_client.data.config import DataConfig
 from fl_client.data.shared import shared_source
 from fl_client.deployment.config import SITE_VARIABLE
@@ -299,11 +299,6 @@ def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:
 def simulated_setup(run: RunConfig, sites: SimulatedSites, index: int) -> SiteSetup:
     """What a site of a simulation brings, without the model: for who needs its images alone."""
     return _simulated_setup(run, sites, index, 0)
-
-
-def site_name(index: int) -> str:
-    """What the simulated site of a partition is called."""
-    return f"site-{index + 1}"
 
 
 @functools.lru_cache(maxsize=_OPEN_SITES)

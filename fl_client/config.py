@@ -10,7 +10,7 @@ from medveil.bounded import parse_json
 from medveil.config import from_mapping, to_mapping
 from medveil.training import TrainConfig
 
-__all__ = ["SMALLEST_COUNT", "SimulatedSites", "TrainConfig"]
+__all__ = ["SMALLEST_COUNT", "SimulatedSites", "TrainConfig", "site_name"]
 
 SMALLEST_COUNT = 10
 """Fewest images of a class of which a hospital tells anything (`fl_client.leaving`), unless its settings say so."""
@@ -36,3 +36,8 @@ class SimulatedSites:
         """Read and check what `to_json` wrote (ConfigError if it is something else)."""
         values = parse_json(text, where=where)
         return from_mapping(cls, values, where=where)
+
+
+def site_name(index: int) -> str:
+    """What the simulated site of a partition is called."""
+    return f"site-{index + 1}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from medveil.bounded import parse_json
 from medveil.config import check_setting, from_mapping, to_mapping
 from medveil.errors import ConfigError
+from medveil.secagg.roster import Roster, parse_roster
 
 STRATEGIES = (
     "fedavg",
@@ -24,6 +26,7 @@ STRATEGIES = (
 )
 MONITORS = ("loss", "auroc", "accuracy")
 KEPT = ("last", "best")
+_ANEW = "submit the run anew"
 
 
 @dataclass
@@ -126,6 +129,8 @@ class ServerSettings:
         Go on from the newest whole checkpoint in `out`.
     reveal
         Show key fingerprints in full in the preflight table, not only their first digits.
+    roster
+        The sites of a run with secure aggregation, as `medveil.secagg.roster.Roster.as_data`; else empty.
     """
 
     out: str = ""
@@ -135,6 +140,12 @@ class ServerSettings:
     basis: dict[str, str] = field(default_factory=dict)
     resume: bool = False
     reveal: bool = False
+    roster: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def summing(self) -> Roster | None:
+        """The roster of a run with secure aggregation; None without (IntegrityError where it is none)."""
+        return parse_roster(self.roster, where=Path("server settings, roster"), cure=_ANEW) if self.roster else None
 
     @property
     def going_on(self) -> str:
@@ -160,10 +171,13 @@ class ServerSettings:
             raise ConfigError("is not a JSON object", where=where)
         # The experiment is a record for the manifest: it is kept as it came, not read.
         experiment, basis = values.pop("experiment", None), values.pop("basis", {})
+        roster = values.pop("roster", {})
+        if not isinstance(roster, dict):
+            raise ConfigError("its 'roster' is no mapping", where=where)
         if not isinstance(basis, dict) or not all(isinstance(each, str) for pair in basis.items() for each in pair):
             raise ConfigError("its 'basis' is no mapping of text", where=where)
         settings = from_mapping(cls, values, where=where)
-        settings.experiment, settings.basis = experiment, basis
+        settings.experiment, settings.basis, settings.roster = experiment, basis, roster
         settings.check(where=where)
         return settings
 

@@ -20,6 +20,7 @@ from medveil.errors import ConfigError, StorageError
 from medveil.files import make_folder, write_json
 from medveil.log import logger
 from medveil.predicting import PredictConfig
+from medveil.secagg.config import SecAggConfig
 from medveil.shapes import read_document
 from medveil.training import TrainConfig
 from medveil.versions import environment
@@ -281,8 +282,8 @@ def _told(run: dict[str, Any]) -> dict[str, Any]:
         "train": to_mapping(TrainConfig()),
         "model": to_mapping(ModelConfig()),
     }
-    sections["predict"] = to_mapping(PredictConfig())
-    return {**run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
+    sections |= {"predict": to_mapping(PredictConfig()), "secagg": to_mapping(SecAggConfig())}
+    return {"roster": "", **run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
 
 
 def _text(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fl_server.config import ServerSettings
+from fl_server.secagg.runnable import check_summed
 from fl_server.strategies import sampled, too_few
 from fl_server.tensorboard import check_installed
 from medveil.contract import RunConfig
@@ -22,6 +23,7 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
     run.check()
     settings.check()
     server = settings.server
+    check_summed(run, server, settings.summing)
     lacks = too_few(server, sampled(server, settings.expected))
     if lacks:
         raise ConfigError(f"'{server.strategy}' {lacks}", where="server.strategy", cure="add sites")

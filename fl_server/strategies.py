@@ -46,12 +46,15 @@ class Rule:
         guarantee is of updates that all count alike (Blanchard et al. 2017), so no number of images weighs them.
     merges
         Updates become one model. Where each site goes on alone, they need not be alike.
+    from_a_sum
+        Their weighted mean is all it needs, so that no single one has to be seen.
     """
 
     build: Callable[[ServerConfig, Mapping[int, str], dict[str, Any]], Strategy]
     lacks: Callable[[int, ServerConfig], str | None]
     centred: bool = False
     merges: bool = True
+    from_a_sum: bool = False
 
 
 def _at_least(fewest: int, why: str) -> Callable[[int, ServerConfig], str | None]:
@@ -79,16 +82,20 @@ def _trims(n: int, config: ServerConfig) -> str | None:
 
 
 RULES: dict[str, Rule] = {
-    "fedavg": Rule(lambda config, sites, common: FedAvg(**common), _at_least(1, "an average of something")),
+    "fedavg": Rule(
+        lambda config, sites, common: FedAvg(**common), _at_least(1, "an average of something"), from_a_sum=True
+    ),
     "fedprox": Rule(
         lambda config, sites, common: FedProx(**common, proximal_mu=config.proximal_mu),
         _at_least(1, "an average of something"),
+        from_a_sum=True,
     ),
     "fedadam": Rule(
         lambda config, sites, common: FedAdam(
             **common, eta=config.server_lr, beta_1=config.beta_1, beta_2=config.beta_2, tau=config.tau
         ),
         _at_least(1, "an average of something"),
+        from_a_sum=True,
     ),
     "fedmedian": Rule(
         lambda config, sites, common: FedMedian(**common),

@@ -5,6 +5,7 @@ Two classes, because an experiment says its engine between them, and settings ar
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from medveil.errors import ConfigError
 from medveil.predicting import PredictConfig
 from medveil.pretraining import MASKED, SINGLE_LABEL, PretrainConfig
 from medveil.recipes import settings_of
+from medveil.secagg.config import SecAggConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import Policy
@@ -78,6 +80,7 @@ class RunTerms:
         default_factory=PretrainConfig,
         metadata={"help": "Masked autoencoding, for task masked-autoencoding and 'medveil-sim pretrain'."},
     )
+    secagg: SecAggConfig = field(default_factory=SecAggConfig, metadata={"help": "Secure aggregation."})
     server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
 
     def implied(self) -> dict[str, Any]:
@@ -100,6 +103,7 @@ class RunTerms:
             "wire": self.wire,
             "kind": self.kind,
             "evaluate_first": self.evaluate_first,
+            "secagg": copy.copy(self.secagg),
         }
 
     def fill_model(self, *, size: int, channels: int, classes: int | None, where: str) -> None:

@@ -17,6 +17,7 @@ from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from medveil.files import check_format
 from medveil.pretraining import MASKED, SINGLE_LABEL, MaskedConfig
+from medveil.secagg.config import SecAggConfig
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
@@ -48,6 +49,7 @@ MEASURE = "measure"
 NUM_EXAMPLES = "num-examples"
 SECONDS = "seconds"
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _RUN = re.compile(r"[A-Za-z0-9_-]{0,64}")
 _LONGEST = 64
 _LONGEST_CLASS = 256
@@ -64,8 +66,8 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, `pretrain` with its task, and what fits small data to `model` and `train`, the light scopes with their
-    `rank` too; a run of version 2 has none of it.
+    `predict`, `pretrain` with its task, `secagg` with its `roster`, and what fits small data to `model` and `train`,
+    the light scopes with their `rank` too; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -101,6 +103,11 @@ class RunConfig:
         default=1, metadata={"help": "Fewest sites whose updates the server makes a model of; sites may ask for more."}
     )
     evaluate_first: bool = field(default=True, metadata={"help": "Measure the incoming model in the train message."})
+    secagg: SecAggConfig = field(default_factory=SecAggConfig, metadata={"help": "Whether updates are summed masked."})
+    roster: str = field(
+        default="",
+        metadata={"help": "Digest of the roster whose sites take part, with secagg.on; else empty."},
+    )
 
     @property
     def masked(self) -> MaskedConfig | None:
@@ -155,6 +162,7 @@ class RunConfig:
         _check(_is_name(self.name), "name", "is no name", _NAMES, where)
         _check(0 <= self.seed < 2**63, "seed", "is out of its range", "0 or more, below 2^63", where)
         _check(self.stem_warmup >= 0, "stem.warmup", "is below 0", "0 or more epochs", where)
+        self._check_secagg(where)
         own = self.stem_train != "averaged" and (self.keys, self.stem_train) != ("shared", "frozen")
         problem = (
             f"is {self.stem_warmup} epochs, which would fit each site's own stem, and the policy {self.keys}, "
@@ -162,6 +170,15 @@ class RunConfig:
         )
         cure = "set stem.warmup=0, or stem.train=local for stems that stay at their sites"
         _check(own or not self.stem_warmup, "stem.warmup", problem, cure, where)
+
+    def _check_secagg(self, where: str) -> None:
+        self.secagg.check(where=where)
+        if not self.secagg.on:
+            return
+        problem = "is not delta, and with secagg.on what is summed is what training changed"
+        _check(self.kind == "delta", "kind", problem, "set kind=delta", where)
+        right = not self.roster or _DIGEST.fullmatch(self.roster) is not None
+        _check(right, "roster", "is no digest of a roster", "64 hex digits", where)
 
     def _check_classes(self, where: str) -> None:
         if self.task == MASKED:

@@ -149,6 +149,9 @@ def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConf
     made.keys.policy = arm.keys
     made.stem.init, made.stem.train = arm.init, arm.train
     made.federation = arm.federation
+    if arm.federation != "federated":
+        # There is nobody else to sum with.
+        made.secagg.on = False
     if arm.scope is not None:
         made.train.scope = arm.scope
     if arm.scheme is not None:

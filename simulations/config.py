@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flwr.app import UserConfig
 
     from fl_client.data.base import Source
+    from medveil.secagg.roster import Roster
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
@@ -115,6 +116,8 @@ class Plan:
         Digests of what the run stands on, by part (`simulations.standing`); none before that was looked at.
     kept_in
         Folders that keep which images look alike.
+    roster
+        The sites, as `medveil.secagg.roster.Roster.as_data`, where their updates are summed; else empty.
     """
 
     experiment: ExperimentConfig
@@ -124,6 +127,7 @@ class Plan:
     source: Source | None = field(default=None, compare=False, repr=False)
     basis: dict[str, str] = field(default_factory=dict)
     kept_in: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    roster: dict[str, Any] = field(default_factory=dict)
 
     def run_config(self, *, resume: bool = False) -> UserConfig:
         """Flower's run config: three JSON strings."""
@@ -134,6 +138,7 @@ class Plan:
             "experiment": to_mapping(self.experiment),
             "resume": resume,
             **({"basis": self.basis} if self.basis else {}),
+            **({"roster": self.roster} if self.roster else {}),
         }
         return {
             RUN_KEY: self.run.to_json(),
@@ -164,7 +169,10 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     config = resolved(config, out)
     policy = resolve_policy(config.keys.policy, config.stem.init, config.stem.train)
     contract = _contract(config, policy, run=run)
+    roster = _roster(config)
+    contract.roster = "" if roster is None else roster.fingerprint
     contract.check_settings(where=config.name)
+    _check_summed(contract, config, roster)
     check_data_config(config.data, config.train.augment)
     other = overridden(config.train.recipe, to_mapping(config))
     if other:
@@ -209,7 +217,15 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
         threads=config.threads,
         data=config.data,
     )
-    return Plan(experiment=config, run=contract, sites=sites, out=out.resolve(), source=source, kept_in=kept_in)
+    return Plan(
+        experiment=config,
+        run=contract,
+        sites=sites,
+        out=out.resolve(),
+        source=source,
+        kept_in=kept_in,
+        roster={} if roster is None else roster.as_data(),
+    )
 
 
 def refuse_pixels(config: ExperimentConfig, command: str) -> None:
@@ -230,6 +246,24 @@ def _check_masked(config: ExperimentConfig, contract: RunConfig) -> None:
         raise ConfigError(problem, where="federation", cure="federated or centralised")
     rule = SCHEMES[config.cipher.scheme].stem_rule
     check_masked(contract, config.train, config.predict, stem_rule=rule, where=config.name)
+
+
+def _roster(config: ExperimentConfig) -> Roster | None:
+    """The sites whose updates are summed under masks; None where they are not (ConfigError where they are too few)."""
+    if not config.secagg.on:
+        return None
+    from fl_client.secagg.simulated import simulated_roster  # noqa: PLC0415 - cryptography takes a while to import
+
+    sites = SimulatedSites(sites=config.sites, seed=config.seed)
+    return simulated_roster(sites, colluding=config.secagg.colluding)
+
+
+def _check_summed(contract: RunConfig, config: ExperimentConfig, roster: Roster | None) -> None:
+    if roster is None:
+        return
+    from fl_server.secagg.runnable import check_summed  # noqa: PLC0415 - Flower's strategies load here
+
+    check_summed(contract, config.server, roster)
 
 
 def _contract(config: ExperimentConfig, policy: Policy, *, run: str | None) -> RunConfig:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from crypto.keys import Key, SimulatedKey
-from fl_client.app import simulated_site, site_name
+from fl_client.app import simulated_site
+from fl_client.config import site_name
 from fl_client.export.facts import facts_of
 from fl_client.export.held import MODELS, SUFFIX
 from fl_client.export.kept import KeptModel, keep, open_kept

@@ -169,6 +169,11 @@ class Consortium:
         return self.state / "sites.json"
 
     @property
+    def shared_roster(self) -> Path:
+        """The roster that was written last, for every site to approve."""
+        return self.state / "roster.json"
+
+    @property
     def invitation(self) -> Path:
         """What sites are handed: address, the authority's certificate, the server's signing key's public half."""
         return self.state / f"{self.config.name}.invitation"

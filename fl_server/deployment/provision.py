@@ -163,6 +163,7 @@ def write_roster(consortium: Consortium, out: Path, *, colluding: int | None = N
     members = {member.name: member.identity for member in admitted}
     made = SharedRoster(members, COLLUDING if colluding is None else colluding)
     consortium.audit.append("roster-written", roster=made.fingerprint, sites=made.names)
+    made.save(consortium.shared_roster)
     make_folder(out.resolve().parent)
     made.save(out)
     return made

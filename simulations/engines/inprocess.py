@@ -5,7 +5,7 @@ from __future__ import annotations
 from flwr.app import Context, RecordDict
 
 from fl_client.app import app as client_app
-from fl_client.app import site_name
+from fl_client.config import site_name
 from fl_server.app import app as server_app
 from simulations.config import Plan
 from simulations.engines.grid import SERVER_NODE, InProcessGrid
