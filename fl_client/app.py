@@ -8,93 +8,35 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from crypto.keys import Key, SimulatedKey
 from fl_client import work
-from fl_client.config import SimulatedSites, site_name
-from fl_client.data.config import DataConfig
-from fl_client.data.shared import shared_source
+from fl_client.asked import incoming_in, keep_round_in, number_in, only_validates, round_in
 from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import RAISED, Host, kind_of, refusal
-from fl_client.leaving import EVERYTHING, Leaving, known
+from fl_client.leaving import known
+from fl_client.secagg.answers import Answers
+from fl_client.secagg.member import Member
+from fl_client.secagg.pending import Pending
+from fl_client.simulated_host import SimulatedHost
 from fl_client.site import Site
-from fl_client.site_setup import SiteSetup
-from fl_client.workbench import pick_device
-from medveil.app_config import settings_text
-from medveil.contract import (
-    ARRAYS,
-    BASIS,
-    CONFIG,
-    KEEP_ROUND,
-    MEASURE,
-    METRICS,
-    PACKED,
-    ROUND,
-    RUN_KEY,
-    SITE,
-    SITES_KEY,
-    RunConfig,
-)
-from medveil.errors import ConfigError, FederationError, MedVeilError
+from medveil.contract import ARRAYS, BASIS, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
+from medveil.errors import MedVeilError
 from medveil.log import logger
-from medveil.paths import run_folder, run_uuid
-from medveil.received import tensors_of
 from medveil.secagg.members import MEMBER, Join
+from medveil.secagg.rounds import Task
+from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE
 from medveil.wire import Tensors, delta, encode, pack
 
-_OPEN_SITES = 64
+_T = TypeVar("_T")
 _log = logger("client")
-
-
-class SimulatedHost(Host):
-    """Sites made from the run config: a simulation's, whose server and sites are one person's."""
-
-    def site(self, context: Context) -> Site:
-        """The site of the partition Flower gave this node."""
-        if SITES_KEY not in context.run_config:
-            raise ConfigError(
-                "this client has no settings of its own", where="run config", cure=f"a simulation sends '{SITES_KEY}'"
-            )
-        return _simulated_site(
-            settings_text(context.run_config, RUN_KEY),
-            settings_text(context.run_config, SITES_KEY),
-            int(context.node_config["partition-id"]),
-            context.run_id,
-        )
-
-    def allow(self, site: Site, kind: str, round_: int) -> None:
-        """Anything: a simulation asks its own sites."""
-
-    def joining(self, site: Site, examples: int) -> Join | None:
-        """Nothing: the sites of a simulation are one person's, and nobody counts the others."""
-        return None
-
-    def accompany(self, site: Site, message: Message) -> None:
-        """Nothing."""
-
-    def asked(self, message: Message, context: Context) -> None:
-        """Nothing: who simulates keeps no record of what was asked."""
-
-    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
-        """Nothing."""
-
-    def refusing(self, message: Message, context: Context, error: Exception) -> None:
-        """Nothing."""
-
-    def told(self, error: MedVeilError, context: Context) -> tuple[str, int]:
-        """All of it, where it comes from a simulation."""
-        if SITES_KEY in context.run_config:
-            return f"{type(error).__name__}: {error}", logging.DEBUG
-        return kind_of(error), logging.ERROR
 
 
 class ChosenHost(Host):
@@ -108,13 +50,33 @@ class ChosenHost(Host):
         """As the host that serves here."""
         self._host.allow(site, kind, round_)
 
-    def joining(self, site: Site, examples: int) -> Join | None:
+    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
         """As the host that serves here."""
-        return self._host.joining(site, examples)
+        return self._host.joining(site, examples, context)
 
     def accompany(self, site: Site, message: Message) -> None:
         """As the host that serves here."""
         self._host.accompany(site, message)
+
+    def member(self, site: Site, context: Context) -> Member:
+        """As the host that serves here."""
+        return self._host.member(site, context)
+
+    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+        """As the host that serves here."""
+        self._host.hold(site, context, pending)
+
+    def taken(self, site: Site, context: Context) -> Pending | None:
+        """As the host that serves here."""
+        return self._host.taken(site, context)
+
+    def tells_own(self, site: Site) -> bool:
+        """As the host that serves here."""
+        return self._host.tells_own(site)
+
+    def judged(self, judge: Callable[[], _T]) -> _T:
+        """As the host that serves here."""
+        return self._host.judged(judge)
 
     def asked(self, message: Message, context: Context) -> None:
         """As the host that serves here."""
@@ -163,7 +125,7 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             row = work.describe(site)
-            joining = host.joining(site, row["n-train"])
+            joining = host.joining(site, row["n-train"], context)
             member = {} if joining is None else {MEMBER: ConfigRecord(joining.as_record())}
             return RecordDict({SITE: ConfigRecord(row), **member})
 
@@ -174,11 +136,14 @@ def make_app(host: Host) -> ClientApp:
         """Train one round; reply with the travelling tensors and the measures."""
 
         def reply(site: Site) -> RecordDict:
-            incoming, round_ = _incoming(message, site), _round(message)
+            incoming, round_ = incoming_in(message, site), round_in(message)
             host.accompany(site, message)
             host.allow(site, "train", round_)
-            mu, keep_round = _number(message, "proximal-mu", 0.0), _keep_round(message)
+            summed = _Summed.begun(host, site, message, context, TRAIN)
+            mu, keep_round = number_in(message, "proximal-mu", 0.0), keep_round_in(message)
             outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
+            if summed is not None:
+                return summed.offered(delta(outgoing, incoming), metrics)
             if site.run.kind == "delta":
                 outgoing = delta(outgoing, incoming)
             encoded = encode(outgoing, site.run.wire)
@@ -193,11 +158,44 @@ def make_app(host: Host) -> ClientApp:
         """Measure the model on the site's validation and test images, or on the former alone to choose a round."""
 
         def reply(site: Site) -> RecordDict:
-            incoming, round_ = _incoming(message, site), _round(message)
+            incoming, round_ = incoming_in(message, site), round_in(message)
             host.allow(site, "evaluate", round_)
-            measure = work.validate if _only_validates(message) else work.evaluate
-            metrics = measure(site, round_, incoming)
+            validates = only_validates(message)
+            summed = _Summed.begun(host, site, message, context, VALIDATE if validates else EVALUATE)
+            metrics = (work.validate if validates else work.evaluate)(site, round_, incoming)
+            if summed is not None:
+                return summed.offered({}, metrics)
             return RecordDict({METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
+
+        return _answer(host, message, context, reply)
+
+    @app.train("mask")
+    def mask(message: Message, context: Context) -> Message:
+        """Give what was offered, under masks."""
+
+        def reply(site: Site) -> RecordDict:
+            host.allow(site, "mask", round_in(message))
+            return Answers(host, site, message, context).mask()
+
+        return _answer(host, message, context, reply)
+
+    @app.query("agree")
+    def agree(message: Message, context: Context) -> Message:
+        """Sign the set of sites whose sum is opened, once a round."""
+
+        def reply(site: Site) -> RecordDict:
+            host.allow(site, "agree", round_in(message))
+            return Answers(host, site, message, context).agree()
+
+        return _answer(host, message, context, reply)
+
+    @app.query("unmask")
+    def unmask(message: Message, context: Context) -> Message:
+        """Help to open the sum over the set that was signed."""
+
+        def reply(site: Site) -> RecordDict:
+            host.allow(site, "unmask", round_in(message))
+            return Answers(host, site, message, context).unmask()
 
         return _answer(host, message, context, reply)
 
@@ -207,51 +205,33 @@ def make_app(host: Host) -> ClientApp:
 app = make_app(ChosenHost())
 
 
+@dataclass(frozen=True)
+class _Summed:
+    """Work whose outcome is summed under masks with that of other sites."""
+
+    host: Host
+    site: Site
+    answers: Answers
+    task: Task
+
+    @classmethod
+    def begun(cls, host: Host, site: Site, message: Message, context: Context, kind: str) -> _Summed | None:
+        """Refuse what this site would make no offer for, before it works; None where nothing is summed."""
+        if not site.run.secagg.on:
+            return None
+        answers = Answers(host, site, message, context)
+        return cls(host, site, answers, answers.begin(kind, round_in(message)))
+
+    def offered(self, change: Tensors, metrics: dict[str, float]) -> RecordDict:
+        """An offer in place of update and measures; the site's own measures only where it tells them."""
+        offer = self.answers.offer(self.task, change, metrics)
+        told = metrics if self.host.tells_own(self.site) else {name: metrics[name] for name in (NUM_EXAMPLES, SECONDS)}
+        return RecordDict({METRICS: MetricRecord({**known(told)}), SITE: _basis(self.site), **offer})
+
+
 def _basis(site: Site) -> ConfigRecord:
     """Whether what the site stands on changed, should it have lost what it wrote down of it itself."""
     return ConfigRecord({BASIS: site.images.basis.keyed(site.setup.key.subkey("state"))})
-
-
-def _incoming(message: Message, site: Site) -> Tensors:
-    sent = message.content.array_records.get(ARRAYS)
-    if sent is None:
-        raise FederationError(f"the message has no '{ARRAYS}'", cure="server and site need the same MedVeil")
-    shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
-    return tensors_of(sent, shapes, site.run.wire, packed=site.run.packed, where="tensors from the server")
-
-
-def _round(message: Message) -> int:
-    return _whole(message, ROUND)
-
-
-def _keep_round(message: Message) -> int | None:
-    return _whole(message, KEEP_ROUND) if KEEP_ROUND in _config(message) else None
-
-
-def _only_validates(message: Message) -> bool:
-    wanted = _config(message).get(MEASURE)
-    if wanted not in (None, "validation"):
-        raise FederationError(f"'{MEASURE}' is not 'validation'", cure="server and site need the same MedVeil")
-    return wanted is not None
-
-
-def _whole(message: Message, key: str) -> int:
-    number = _number(message, key)
-    if not number.is_integer():
-        raise FederationError(f"'{key}' is {number}", cure="a whole number is wanted")
-    return int(number)
-
-
-def _number(message: Message, key: str, default: float | None = None) -> float:
-    value = _config(message).get(key, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise FederationError(f"the message has no number '{key}'", cure="server and site need the same MedVeil")
-    return float(value)
-
-
-def _config(message: Message) -> Mapping[str, Any]:
-    found = message.content.config_records.get(CONFIG)
-    return {} if found is None else dict(found)
 
 
 def _answer(host: Host, message: Message, context: Context, reply: Callable[[Site], RecordDict]) -> Message:
@@ -288,62 +268,4 @@ def _own_host(file: str) -> Host:
     from fl_client.deployment.own_site import OwnHost, open_keys  # noqa: PLC0415
 
     files = load_site(Path(file))
-    return OwnHost(files, open_keys(files, read_passphrase))
-
-
-def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:
-    """Open a site of a simulation outside Flower, with its store and its key: for what is measured after a run."""
-    return _simulated_site(run.to_json(), sites.to_json(), index, 0)
-
-
-def simulated_setup(run: RunConfig, sites: SimulatedSites, index: int) -> SiteSetup:
-    """What a site of a simulation brings, without the model: for who needs its images alone."""
-    return _simulated_setup(run, sites, index, 0)
-
-
-@functools.lru_cache(maxsize=_OPEN_SITES)
-def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Site:
-    run = RunConfig.from_json(run_json)
-    run.run = run_uuid(run.run, flower_run_id)
-    return Site(run, _simulated_setup(run, SimulatedSites.from_json(sites_json), index, flower_run_id))
-
-
-def _simulated_setup(run: RunConfig, settings: SimulatedSites, index: int, flower_run_id: int) -> SiteSetup:
-    if not 0 <= index < settings.sites:
-        raise ConfigError(
-            f"partition {index} of {settings.sites}", where="partition-id", cure="start as many as 'sites'"
-        )
-    if settings.threads > 0:
-        torch.set_num_threads(settings.threads)
-    name = site_name(index)
-    folder = run_folder(settings.out, name=run.name, run=run.run)
-    own = SimulatedKey(settings.seed, name)
-    cipher_keys: dict[str, Key | None] = {
-        "none": None,
-        "shared": SimulatedKey(settings.seed, "shared"),
-        "per-site": own,
-    }
-    if run.keys not in cipher_keys:
-        raise ConfigError(f"'{run.keys}' is no key policy", where="keys", cure=f"one of {', '.join(cipher_keys)}")
-    data = _data_in(folder, settings.data)
-    return SiteSetup(
-        name=name,
-        index=index,
-        sites=settings.sites,
-        key=own,
-        cipher_key=cipher_keys[run.keys],
-        thief_key=SimulatedKey(settings.seed, f"thief of {name}"),
-        data=data,
-        source=shared_source(data, run=f"{run.run}/{flower_run_id}", folder=folder),
-        folder=folder / "sites" / name,
-        device=pick_device(settings.device),
-        leaving=Leaving(EVERYTHING),
-    )
-
-
-def _data_in(folder: Path, data: DataConfig) -> DataConfig:
-    if data.source != "phantoms":
-        return data
-    if data.path is None:
-        data.path = str(folder / "phantoms")
-    return data
+    return OwnHost(files, open_keys(files, read_passphrase), lasting=False)

@@ -6,15 +6,20 @@ A host opens the site, and decides what a server hears of an error.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
 
 from flwr.app import Context, Error, Message, RecordDict
 
+from fl_client.secagg.member import Member
+from fl_client.secagg.pending import Pending
 from fl_client.site import Site
 from medveil.errors import MedVeilError
 from medveil.flower import ErrorCode
 from medveil.secagg.members import Join
 from medveil.signed_messages import refusal_in
 
+_T = TypeVar("_T")
 RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 """Flower's code for an app that refuses."""
 
@@ -52,13 +57,15 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def joining(self, site: Site, examples: int) -> Join | None:
+    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
         """What the site signs when it is asked what it brings: that it takes part; None where nobody counts it.
 
         Parameters
         ----------
         examples
             Number of training images it declares.
+        context
+            Flower's, of the message.
 
         Raises
         ------
@@ -75,6 +82,32 @@ class Host(ABC):
         MedVeilError
             They are too few, or this site would dominate them.
         """
+
+    @abstractmethod
+    def member(self, site: Site, context: Context) -> Member:
+        """The site's side of secure aggregation, in a run that has it.
+
+        Raises
+        ------
+        MedVeilError
+            The site takes part in no such run, or not with the run's roster.
+        """
+
+    @abstractmethod
+    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+        """Keep what waits for its masks until the next message."""
+
+    @abstractmethod
+    def taken(self, site: Site, context: Context) -> Pending | None:
+        """What waits for its masks, once; None where nothing does."""
+
+    @abstractmethod
+    def tells_own(self, site: Site) -> bool:
+        """Whether the site's own measures leave it in a run that sums them."""
+
+    def judged(self, judge: Callable[[], _T]) -> _T:
+        """What a step of secure aggregation gives; its refusal as one the server may read."""
+        return judge()
 
     @abstractmethod
     def asked(self, message: Message, context: Context) -> None:

@@ -37,10 +37,11 @@ from medveil.installed import installed_hash
 from medveil.log import logger, set_up_logging
 from medveil.pace import Pace
 from medveil.parent import end_with_parent
+from medveil.summed_messages import AGREE, MASK, UNMASK
 
 _AWAY_S = 2.0
 _NAMED = 5
-KINDS = ("query", "train", "evaluate")
+KINDS = ("query", "train", "evaluate", MASK, AGREE, UNMASK)
 """The messages a site answers; each stands for one function of the app."""
 _log = logger("worker")
 
@@ -115,7 +116,7 @@ class Worker:
         kind = task.message.metadata.message_type
         if kind not in KINDS:
             # Flower runs what stands behind the dot: another function of an app.
-            return self._refused(task, "UnknownMessage", "a site knows query, train and evaluate, and no other message")
+            return self._refused(task, "UnknownMessage", f"a site knows {', '.join(KINDS)}, and no other message")
         if not task.message.has_content():
             return self._refused(task, "EmptyMessage", "the message has no content")
         self._host.serving(lambda run: self._approvals.use(digest, run, most=self._files.config.limits.most_runs))

@@ -56,7 +56,7 @@ def main(grid: Grid, context: Context) -> None:
         if log is not None:
             _federate_audited(grid, run, settings, log=log, context=context, signatures=signatures)
         elif signatures is None:
-            _federate(grid, run, settings)
+            _federate(grid, run, settings, context)
         else:
             raise ConfigError("a run of real sites is written down", where=FILE_VARIABLE, cure="medveil-server start")
     except MedVeilError as error:
@@ -65,10 +65,13 @@ def main(grid: Grid, context: Context) -> None:
         raise
 
 
-def _federate(grid: Grid, run: RunConfig, settings: ServerSettings) -> None:
-    federation = Federation(grid, run, settings, watch=LogWatcher(reveal=settings.reveal))
+def _federate(grid: Grid, run: RunConfig, settings: ServerSettings, context: Context) -> None:
+    told, watch = digest_of_config(context.run_config), LogWatcher(reveal=settings.reveal)
     if isinstance(grid, AuditedGrid):
+        federation = Federation(grid, run, settings, watch=watch, told=told, record=grid.note)
         grid.packs(lambda: federation.travelling)
+    else:
+        federation = Federation(grid, run, settings, watch=watch, told=told)
     if not settings.out:
         tell(f"run folder: {federation.folder}")
     federation.run()
@@ -95,7 +98,7 @@ def _federate_audited(
     about = {"run": run.run, "flower_run": str(context.run_id)}
     log.append("run-began", **about, config=digest_of_config(context.run_config))
     try:
-        _federate(cast("Grid", AuditedGrid(grid, log, run=run.run, signatures=signatures)), run, settings)
+        _federate(cast("Grid", AuditedGrid(grid, log, run=run.run, signatures=signatures)), run, settings, context)
     except BaseException as error:
         outcome = type(error).__name__ if isinstance(error, Exception) else "interrupted"
         try:

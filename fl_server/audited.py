@@ -72,6 +72,10 @@ class AuditedGrid:
         """Learn what is in the one array of a run that packs them: `inside` is asked when such an array passes."""
         self._inside = inside
 
+    def note(self, event: str, details: Details) -> None:
+        """Write down what is no message: a set of sites that was agreed to, say."""
+        self._trail.append([(event, details)])
+
     def get_nodes(self) -> list[NodeInfo]:
         """As the grid."""
         return list(self._grid.get_nodes())

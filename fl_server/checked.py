@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -27,7 +28,7 @@ from medveil.flower import AppExitException
 from medveil.received import tensors_of
 from medveil.secagg.members import MEMBERS, Join, members_record
 from medveil.values import shown_value
-from medveil.wire import Tensors, add_delta, decode, delta, encode, pack
+from medveil.wire import Tensors, add_delta, decode, delta, encode, pack, unpack
 
 _SMALLEST_NORM = 1.0
 _LARGEST_NORM = 1e18
@@ -150,6 +151,47 @@ class Checked(Strategy):
         updates.sort(key=lambda update: update.site)
         weights = self.weights.among(update.site for update in updates)
         handed = [self._handed(update, weights[update.site]) for update in updates]
+        return self._merged(server_round, handed)
+
+    def aggregate_mean(
+        self, server_round: int, mean: npt.NDArray[np.float32], *, sites: int, examples: int, like: Message
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Let the strategy make a model of the mean of updates that nobody saw one by one.
+
+        Parameters
+        ----------
+        mean
+            (d,) fp32: what training changed, by tensor in the order of their names.
+        sites, examples
+            How many updates, and images, it is the mean of.
+        like
+            A reply of one of these sites, in whose place the mean is handed over.
+
+        Raises
+        ------
+        FederationError
+            Too few for the rule, a change too large for the model, or the strategy made no model.
+        """
+        base, where = self.base, f"round {server_round}"
+        lacks = too_few(self.config, sites)
+        if lacks:
+            raise FederationError(f"'{self.config.strategy}' {lacks}", where=where)
+        change = decode(unpack(mean, {name: each.shape for name, each in base.items()}), "fp32")
+        try:
+            self._check_change(_norm(change), base)
+        except FederationError as error:
+            raise FederationError(f"of the mean: {error.problem}", where=where) from error
+        handed = copy.copy(like)
+        metrics = MetricRecord({NUM_EXAMPLES: float(examples)})
+        handed.content = RecordDict({ARRAYS: to_record(add_delta(base, change)), METRICS: metrics})
+        return self._merged(server_round, [handed])
+
+    @property
+    def base(self) -> Tensors:
+        """The model of this round as its sites decode it."""
+        return next(iter(self._received.values()))
+
+    def _merged(self, server_round: int, handed: list[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         try:
             with _quiet_flower():
                 made, metrics = self.inner.aggregate_train(server_round, handed)
@@ -234,7 +276,7 @@ class Checked(Strategy):
         return handed
 
     def _model(self, made: ArrayRecord | None, server_round: int) -> Tensors:
-        base = next(iter(self._received.values()))
+        base = self.base
         where = f"round {server_round}"
         if not made:
             raise FederationError(f"'{self.config.strategy}' made no model of the updates", where=where)

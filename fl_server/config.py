@@ -201,8 +201,9 @@ class ServerSettings:
 
     @property
     def fewest(self) -> int:
-        """Fewest sites the run starts with."""
-        return self.server.min_sites or self.expected
+        """Fewest sites the run starts with; of a sum, as many as open one."""
+        roster = self.summing
+        return max(self.server.min_sites or self.expected, 0 if roster is None else roster.fewest)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], name: str, where: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, cast
 
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
 from fl_server import checkpoints
@@ -24,10 +24,12 @@ from fl_server.metrics import Line, MetricsLog
 from fl_server.phases import Phases, failed, seeded
 from fl_server.preflight import check_same_keys, preflight
 from fl_server.pretrained import leave_pretrained
-from fl_server.recorder import VALIDATE, Recorder
+from fl_server.recorder import VALIDATE, Recorder, Summed
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
-from fl_server.same_sites import Measured
+from fl_server.secagg.joined import joins_of
+from fl_server.secagg.summed_run import SummedRun
+from fl_server.secagg.summing import Summing
 from fl_server.site_bases import SiteBases
 from fl_server.spent import Spent
 from fl_server.strategies import make_strategy
@@ -38,7 +40,7 @@ from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.basis import WEIGHTS
 from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
-from medveil.errors import FederationError, IntegrityError
+from medveil.errors import AggregationError, FederationError, IntegrityError
 from medveil.files import write_json
 from medveil.log import logger
 from medveil.paths import run_folder
@@ -61,9 +63,23 @@ class Federation:
         What only the server needs to know.
     watch
         Hears what happens, as it happens.
+    told
+        Digest of what the sites were told, as `medveil.audit_messages.digest_of_config`: of a run with secure
+        aggregation every sum is bound to it.
+    record
+        Takes down what sites agreed to: an event, and its details.
     """
 
-    def __init__(self, grid: Grid, run: RunConfig, settings: ServerSettings, *, watch: Watcher | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        run: RunConfig,
+        settings: ServerSettings,
+        *,
+        watch: Watcher | None = None,
+        told: str = "",
+        record: Callable[[str, dict[str, Any]], None] = lambda event, details: None,
+    ) -> None:
         self.config, self.settings, self.server = run, settings, settings.server
         self.folder = run_folder(settings.out, name=run.name, run=run.run)
         self._watch = watch or Watcher()
@@ -83,6 +99,8 @@ class Federation:
         self._tensors: Tensors = {}
         self._round = 0
         self._spent = Spent()
+        self._told, self._record = told, record
+        self._summed: SummedRun | None = None
 
     @property
     def travelling(self) -> Tensors:
@@ -147,12 +165,31 @@ class Federation:
             joins=[row.join for row in self._sites if row.join is not None],
         )
         self._recorder.validated_apart = self._validates_apart
+        self._summed = self._summing(names)
         self._start(initial, strategy)
         if self._validates_apart and not self._round:
             self._validate(strategy)
         while self._round < self.config.rounds and not self._stopping.stops:
             self._train(self._round + 1, strategy)
         return self._finish(strategy)
+
+    def _summing(self, names: Mapping[int, str]) -> SummedRun | None:
+        """How updates are summed under masks; None where the server sees each."""
+        roster = self.settings.summing
+        if not self.config.secagg.on or roster is None:
+            return None
+        summing = Summing(
+            self.config,
+            roster,
+            joins=joins_of(self._sites, most_share=self.server.most_share),
+            nodes={site: node for node, site in names.items()},
+            settings=self._told,
+            folder=self.folder,
+            attempts=self._manifest.document.get("attempts", {}),
+            note=lambda attempts: self._manifest.update(attempts=attempts),
+            record=self._record,
+        )
+        return SummedRun(summing, self._phases, self._recorder, self._manifest)
 
     def _weigh(self, before: list[dict[str, Any]]) -> None:
         """Fix how much each site weighs: by what it declared when the run began, capped by share."""
@@ -169,11 +206,12 @@ class Federation:
         # A run that an older MedVeil began knows of no site what it stands on.
         said = self._manifest.document.get("site_bases", {})
         bases = SiteBases(said, lambda known: self._manifest.update(site_bases=known))
-        return Recorder(MetricsLog(self.folder / "metrics.jsonl"), self._watch, self._weights, bases=bases)
+        log, summed = MetricsLog(self.folder / "metrics.jsonl"), self.config.secagg.on
+        return Recorder(log, self._watch, self._weights, bases=bases, summed=summed)
 
-    def _say_held(self, sites: list[str]) -> None:
-        """Say whose share the cap holds, whenever that changes."""
-        held = self._weights.held(sites)
+    def _say_held(self, sites: Iterable[str], left_out: Iterable[str] = ()) -> None:
+        """Say whose share the cap holds, whenever that changes; in a sum under masks it holds nobody's."""
+        held = [] if self.config.secagg.on else self._weights.held(sorted({*sites} - {*left_out}))
         if [each.site for each in held] == [each.site for each in self._held]:
             return
         self._held = held
@@ -222,28 +260,35 @@ class Federation:
         with seeded(f"{self.config.seed}/{round_}"):
             config = ConfigRecord({} if self._best.round is None else {KEEP_ROUND: self._best.round})
             messages = list(strategy.configure_train(round_, to_record(self._tensors), config, cast("Grid", nodes)))
-        began = time.monotonic()
-        with self._spent.training():
-            replies = self._phases.exchange(messages, self._recorder, kind="train", round_=round_)
-        strategy.left_out |= failed(replies, self._recorder)
+        began, summed = time.monotonic(), None
         try:
-            arrays, _ = strategy.aggregate_train(
-                round_, [each.message for each in replies if each.message and each.site not in strategy.left_out]
-            )
+            if self._summed is None:
+                arrays = self._gathered(round_, messages, strategy)
+            else:
+                with self._spent.training():
+                    arrays, means = self._summed.trained(round_, messages, strategy)
+                summed = Summed("train", round_, means.metrics)
         except FederationError as error:
-            cure = error.cure or f"mend that, then {self.settings.going_on}"
-            raise FederationError(error.problem, where=error.where, cure=cure) from error
+            raise _with_cure(error, self.settings.going_on) from error
         finally:
             self._phases.say_left_out(round_, strategy.left_out)
-        self._say_held([each.site for each in replies if each.site not in strategy.left_out])
+        self._say_held([self._collector.name(each.metadata.dst_node_id) for each in messages], strategy.left_out)
         assert arrays is not None  # Checked raises where there is no aggregate.
         self._tensors, self._round = to_tensors(arrays), round_
-        made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out)
+        made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out, summed=summed)
         if "validation" in made:
             self._see(round_ - 1)
         if self._validates_apart:
             self._validate(strategy)
         self._save(strategy)
+
+    def _gathered(self, round_: int, messages: list[Message], strategy: Checked) -> ArrayRecord | None:
+        """Have sites train, and let the strategy make a model of their updates, one by one."""
+        with self._spent.training():
+            replies = self._phases.exchange(messages, self._recorder, kind="train", round_=round_)
+        strategy.left_out |= failed(replies, self._recorder)
+        usable = [each.message for each in replies if each.message and each.site not in strategy.left_out]
+        return strategy.aggregate_train(round_, usable)[0]
 
     def _finish(self, strategy: Checked) -> dict[str, Any]:
         """Choose the round whose model is left, measure it at every site, and write the summary."""
@@ -263,12 +308,25 @@ class Federation:
             bytes_up=totals["bytes_up"],
             bytes_down=totals["bytes_down"],
             kept=kept,
+            summed=self._recorder.summed if self._summed is not None else None,
+            secagg=self._masked_words(),
         )
         self._leave(summary)
         write_json(self.folder / "summary.json", summary)
+        if self._summed is not None:
+            self._summed.settled("evaluate", self._round)
         self._manifest.end(status)
         self._watch.ended(summary)
         return summary
+
+    def _masked_words(self) -> dict[str, Any]:
+        """Whether updates were masked, in how many bits, and how many were scaled to the clip."""
+        secagg = self.config.secagg
+        if not secagg.on:
+            return {"on": False}
+        rounds = self._manifest.document.get("sums", [])
+        clipped, updates = sum(each["clipped"] for each in rounds), sum(len(each["sites"]) for each in rounds)
+        return {"on": True, "bits": secagg.bits, "clip": secagg.clip, "clipped": clipped, "updates": updates}
 
     def _leave(self, summary: dict[str, Any]) -> None:
         """Leave weights for another run, where this one learned pixels."""
@@ -304,6 +362,8 @@ class Federation:
         with seeded(f"{self.config.seed}/{kind}"):
             messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
         began = time.monotonic()
+        if self._summed is not None:
+            return self._measured_together(kind, messages, began)
         replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=self._round)
         missing = failed(replies, self._recorder)
         self._phases.say_left_out(self._round, missing)
@@ -311,6 +371,19 @@ class Federation:
             reasons = "".join(f"; {site}: {reason}" for site, reason in missing.items())
             raise FederationError(f"no site measured the final model{reasons}", where=kind)
         return self._recorder.close(seconds=time.monotonic() - began)
+
+    def _measured_together(self, kind: str, messages: list[Message], began: float) -> dict[str, Line]:
+        """The same, of which nobody sees what one site measured unless it tells."""
+        assert self._summed is not None  # Asked where there are sums alone.
+        lost: dict[str, str] = {}
+        try:
+            means = self._summed.measured(kind, self._round, messages, lost)
+        except FederationError as error:
+            raise _with_cure(error, self.settings.going_on) from error
+        finally:
+            self._phases.say_left_out(self._round, lost)
+        summed = Summed(kind, self._round, means.metrics)
+        return self._recorder.close(seconds=time.monotonic() - began, summed=summed)
 
     @property
     def _validates_apart(self) -> bool:
@@ -327,10 +400,7 @@ class Federation:
 
     def _see(self, round_: int) -> None:
         """Take in what the phase that just closed measured on validation images."""
-        lines = self._recorder.by_site.get("validation", {})
-        values = {site: line[self.server.monitor] for site, line in lines.items()}
-        known = {site: value for site, value in values.items() if value is not None}
-        measured = Measured(known, functools.partial(self._weights.among, phase="validation"))
+        measured = self._recorder.measured("validation", self.server.monitor)
         self._stopping.see(round_, measured)
         self._best.see(round_, measured)
 
@@ -346,6 +416,8 @@ class Federation:
         }
         made = Checkpoint(self.config.run, self._round, self._tensors, strategy.state, scalars)
         checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints, also=self._best.round)
+        if self._summed is not None:
+            self._summed.settled("train", self._round)
 
     @property
     def _checkpoints(self) -> Any:
@@ -355,3 +427,11 @@ class Federation:
     def _sites_are_here(self) -> bool:
         """Whether this process is its sites' too, so that its processor time is that of the whole run."""
         return (self.settings.experiment or {}).get("engine") == "inprocess"
+
+
+def _with_cure(error: FederationError, going_on: str) -> FederationError:
+    """The same, saying how the run goes on."""
+    cure = error.cure or f"mend that, then {going_on}"
+    if isinstance(error, AggregationError):
+        return AggregationError(error.problem, where=error.where, cure=cure, reason=error.reason)
+    return FederationError(error.problem, where=error.where, cure=cure)

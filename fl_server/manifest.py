@@ -74,6 +74,8 @@ _SHAPE = {
     "sites": [{"site": str}],
     "left_out": [{"round": int, "site": str, "reason": str}],
     "resumed": [str],
+    "attempts?": {str: int},
+    "sums?": [{"round": int, "sites": [str], "clipped": int}],
     "lengthened?": [{"at": str, "from": int, "to": int, "after": (int, None)}],
 }
 

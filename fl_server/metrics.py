@@ -78,17 +78,17 @@ def _line(text: bytes, where: str) -> Line:
     return made
 
 
-def metrics_of(message: Message, kind: str, *, site: str) -> dict[str, float | None]:
+def metrics_of(message: Message, *, site: str, tensors: bool) -> dict[str, float | None]:
     """The numbers of a reply; None where undefined (NaN).
 
     Parameters
     ----------
     message
         The reply.
-    kind
-        What it answers: ``"train"`` or ``"evaluate"``.
     site
         Whose it is.
+    tensors
+        Whether it brings an update.
 
     Raises
     ------
@@ -100,9 +100,9 @@ def metrics_of(message: Message, kind: str, *, site: str) -> dict[str, float | N
         records, arrays = list(content.metric_records), list(content.array_records)
         if records != [METRICS]:
             raise FederationError(f"the reply carries metric records {shown_value(records)}, wanted '{METRICS}' alone")
-        if kind != "train" and arrays:
+        if not tensors and arrays:
             raise FederationError(f"the reply carries array records {shown_value(arrays)}, wanted none")
-        if kind == "train" and arrays != [ARRAYS]:
+        if tensors and arrays != [ARRAYS]:
             raise FederationError(f"the reply carries array records {shown_value(arrays)}, wanted '{ARRAYS}' alone")
         return checked_measures(content.metric_records[METRICS])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -64,6 +64,25 @@ class Phases:
             seconds=self._seconds,
             on_reply=lambda reply: recorder.took(reply, kind=kind, round_=round_, down=down[reply.node]),
         )
+
+    def ask(
+        self,
+        messages: list[Message],
+        recorder: Recorder,
+        *,
+        step: str,
+        round_: int,
+        on_reply: Callable[[Reply], None],
+    ) -> None:
+        """Send the messages of a step in which nothing is measured, and hand each reply over as it comes."""
+        names = [self._collector.name(message.metadata.dst_node_id) for message in messages]
+        self._manifest.update(stage=f"round {round_} of {self._rounds}: {step} at {', '.join(names)}")
+
+        def took(reply: Reply) -> None:
+            recorder.moved(up=0 if reply.message is None else payload(reply.message))
+            on_reply(reply)
+
+        self._collector.collect(messages, seconds=self._seconds, on_reply=took)
 
     def say(self, text: str) -> None:
         """Say where the run is."""

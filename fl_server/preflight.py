@@ -14,10 +14,12 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from fl_server.collect import Collector, Reply, said
 from fl_server.config import ServerSettings
 from fl_server.rows import SiteRow, read_row
+from fl_server.secagg.joined import check_joined
 from medveil import errors
 from medveil.contract import CONFIG, RunConfig
 from medveil.errors import FederationError, MedVeilError
 from medveil.log import logger
+from medveil.secagg.roster import Roster
 from medveil.versions import medveil_version
 
 _log = logger("server")
@@ -67,7 +69,8 @@ def preflight(
         for node in nodes
     ]
     replies = collector.collect(messages, seconds=settings.server.prepare_deadline)
-    rows, failed = _read(replies, collector.registered(), run=run, model_hash=model_hash)
+    roster = settings.summing
+    rows, failed = _read(replies, collector.registered(), run=run, model_hash=model_hash, roster=roster)
     if len(rows) < settings.fewest:
         raise _cannot_start(failed, rows, settings)
     for reply in failed:
@@ -144,7 +147,12 @@ def _wait(collector: Collector, settings: ServerSettings, say: Callable[[str], N
 
 
 def _read(
-    replies: Sequence[Reply], registered: Mapping[int, str], *, run: RunConfig, model_hash: str
+    replies: Sequence[Reply],
+    registered: Mapping[int, str],
+    *,
+    run: RunConfig,
+    model_hash: str,
+    roster: Roster | None,
 ) -> tuple[list[SiteRow], list[Reply]]:
     """The rows of those who can take part, sorted by name, and the others, each with its reason."""
     rows, failed = [], [reply for reply in replies if reply.message is None]
@@ -153,7 +161,10 @@ def _read(
             continue
         name = registered.get(reply.node)
         try:
-            rows.append(read_row(reply, run=run, model_hash=model_hash, registered=name))
+            row = read_row(reply, run=run, model_hash=model_hash, registered=name)
+            if roster is not None:
+                check_joined(row, roster, run=run.run)
+            rows.append(row)
         except FederationError as error:
             problem = error.problem if error.cure is None else f"{error.problem}; {error.cure}"
             failed.append(Reply(reply.node, error.where or reply.site, problem=problem))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fl_server.arrays import payload
 from fl_server.collect import Reply, said
 from fl_server.metrics import ALL, Line, MetricsLog, has_phase, line, measures_of, metrics_of, together, total
+from fl_server.same_sites import Measured
 from fl_server.site_bases import SiteBases
 from fl_server.watch import Watcher
 from fl_server.weights import Weights
@@ -17,11 +19,44 @@ from medveil.errors import FederationError
 
 VALIDATE = "validate"
 """An evaluation on validation images alone."""
+_WITHOUT_SUM = ("auroc",)
 _REPORTED: dict[str, tuple[str, str | None]] = {
     "train": ("train", "validation"),
     "evaluate": ("test", "validation"),
     VALIDATE: ("validation", None),
 }
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What the sites of a sum measured together, in one phase of messages ("train", "evaluate", `VALIDATE`).
+
+    Parameters
+    ----------
+    kind, round
+        The messages, and their round.
+    metrics
+        By the contract's keys.
+    """
+
+    kind: str
+    round: int
+    metrics: Mapping[str, float | None]
+
+    @property
+    def phases(self) -> list[str]:
+        """What something was measured on, as `Recorder` writes it down."""
+        main, validation = _REPORTED[self.kind]
+        return [each for each in (validation, main) if each is not None and has_phase(self.metrics, each)]
+
+    def round_of(self, phase: str) -> int:
+        """The round whose model it was."""
+        return self.round - 1 if self.kind == "train" and phase == "validation" else self.round
+
+    def measures(self, phase: str) -> Line:
+        """The measures of a phase that have a sum."""
+        found = measures_of(self.metrics, phase)
+        return {name: value for name, value in found.items() if name not in _WITHOUT_SUM}
 
 
 class Recorder:
@@ -39,6 +74,8 @@ class Recorder:
         How much each site counts in the line of all.
     bases
         What sites said that they stand on.
+    summed
+        Whether updates and measures come as sums of all sites: then no reply carries tensors.
 
     Attributes
     ----------
@@ -46,18 +83,24 @@ class Recorder:
         Reason for each site of this phase whose measures are not possible, or which stands on something else than it
         did: its reply does not count.
     by_site
-        By phase, the lines of the sites that counted when the last was closed.
+        By phase, the lines of the sites that counted when the last was closed; of a sum, the one line of all.
+    summed
+        What was summed when the last phase was closed, by the contract's keys.
     validated_apart
         Whether every round is validated at all sites, so that what some measured before they trained is not written.
     """
 
-    def __init__(self, log: MetricsLog, watch: Watcher, weights: Weights, *, bases: SiteBases) -> None:
+    def __init__(
+        self, log: MetricsLog, watch: Watcher, weights: Weights, *, bases: SiteBases, summed: bool = False
+    ) -> None:
         self._log, self._watch, self._weights, self._bases = log, watch, weights, bases
+        self._summed, self._moved_up = summed, 0
         self.refused: dict[str, str] = {}
         self.bytes_up = self.bytes_down = 0
         self._lines: dict[str, list[Line]] = {}
         self.metrics: dict[str, dict[str, float | None]] = {}
         self.by_site: dict[str, dict[str, Line]] = {}
+        self.summed: Mapping[str, float | None] = {}
         self.validated_apart = False
 
     @property
@@ -73,11 +116,16 @@ class Recorder:
 
     def open(self) -> None:
         """Begin a phase."""
-        self._lines, self.metrics, self.refused = {}, {}, {}
+        self._lines, self.metrics, self.refused, self._moved_up = {}, {}, {}, 0
 
     def sent(self, count: int) -> None:
         """Count bytes sent to a site."""
         self.bytes_down += count
+
+    def moved(self, *, up: int) -> None:
+        """Count bytes of tensors that came in a step in which nothing is measured."""
+        self.bytes_up += up
+        self._moved_up += up
 
     def took(self, reply: Reply, *, kind: str, round_: int, down: int) -> None:
         """Write the lines of one reply ("train", "evaluate", `VALIDATE`), or note why it does not count."""
@@ -87,7 +135,7 @@ class Recorder:
         self.bytes_up += up
         try:
             self._bases.check(reply.site, reply.message)
-            metrics = metrics_of(reply.message, kind, site=reply.site)
+            metrics = metrics_of(reply.message, site=reply.site, tensors=kind == "train" and not self._summed)
         except FederationError as error:
             self.refused[reply.site] = said(error.problem)
             return
@@ -111,7 +159,13 @@ class Recorder:
             )
         )
 
-    def close(self, *, seconds: float, leaving_out: Iterable[str] = ()) -> dict[str, Line]:
+    def close(
+        self,
+        *,
+        seconds: float,
+        leaving_out: Iterable[str] = (),
+        summed: Summed | None = None,
+    ) -> dict[str, Line]:
         """Write the lines of all sites together.
 
         Parameters
@@ -120,31 +174,50 @@ class Recorder:
             Wall time of the phase.
         leaving_out
             Sites whose update was left out: their measures do not count.
+        summed
+            What all sites of a sum measured together, in place of the mean of what each told.
 
         Returns
         -------
         dict
             The line of each phase measured, by phase.
         """
-        made = {}
-        self.by_site = {}
+        made: dict[str, Line] = {}
+        self.by_site, self.summed = {}, {} if summed is None else summed.metrics
         left_out = set(leaving_out)
-        for phase, lines in self._lines.items():
+        for phase in dict.fromkeys([*self._lines, *([] if summed is None else summed.phases)]):
+            lines = self._lines.get(phase, [])
             counted = [each for each in lines if each["site"] not in left_out]
             self.by_site[phase] = {each["site"]: each for each in counted}
             traffic = {name: total(lines, name) for name in ("bytes_up", "bytes_down")}
             wall = None if traffic["bytes_down"] is None else seconds
+            if traffic["bytes_up"] is not None:
+                traffic["bytes_up"] += self._moved_up
             measures = together(counted, functools.partial(self._weights.among, phase=phase))
-            made[phase] = line(
-                round_=lines[0]["round"], site=ALL, phase=phase, measures=measures, seconds=wall, **traffic
-            )
+            if summed is not None:
+                measures |= summed.measures(phase)
+            round_ = lines[0]["round"] if summed is None else summed.round_of(phase)
+            made[phase] = line(round_=round_, site=ALL, phase=phase, measures=measures, seconds=wall, **traffic)
+            if summed is not None:
+                self.by_site[phase] = {ALL: made[phase]}
         self._lines = {}
         for each in made.values():
             self._write(each)
         self._lines = {}
         return made
 
+    def measured(self, phase: str, name: str) -> Measured:
+        """One measure of a phase of those that were closed last, by site; of a sum there is one for all."""
+        lines = self.by_site.get(phase, {})
+        known = {site: values[name] for site, values in lines.items() if values[name] is not None}
+        weigh = _equally if self._summed else functools.partial(self._weights.among, phase=phase)
+        return Measured(known, weigh)
+
     def _write(self, made: Line) -> None:
         self._log.append(made)
         self._lines.setdefault(made["phase"], []).append(made)
         self._watch.line(made)
+
+
+def _equally(sites: Iterable[str]) -> dict[str, float]:
+    return dict.fromkeys(sites, 1.0)

@@ -42,7 +42,14 @@ SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
 
 def summarise(
-    run: RunConfig, evaluated: SiteMetrics, weights: Weights, *, status: str, rounds: int, **totals: Any
+    run: RunConfig,
+    evaluated: SiteMetrics,
+    weights: Weights,
+    *,
+    status: str,
+    rounds: int,
+    summed: Mapping[str, float | None] | None = None,
+    **totals: Any,
 ) -> dict[str, Any]:
     """Make the summary of a run.
 
@@ -58,6 +65,8 @@ def summarise(
         ``"finished"`` or ``"stopped-early"``.
     rounds
         Rounds that were made.
+    summed
+        In a run with secure aggregation, what all sites measured together, by the contract's keys.
     **totals
         Further fields: seconds, bytes, the round whose model was kept.
 
@@ -77,12 +86,13 @@ def summarise(
         "status": status,
         "rounds": rounds,
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
+        **_of_sum(summed, "test"),
         "sites": sites,
         "rests_on": _rests_on(sites, weights),
         "held": [asdict(each) for each in weights.held(list(sites))],
         "intervals": None,
         "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
-        "thief": _thief(run, evaluated, weights),
+        "thief": _thief(run, evaluated, weights, summed),
         **totals,
     }
 
@@ -115,10 +125,12 @@ def _of_site(metrics: Mapping[str, float | None]) -> dict[str, Any]:
     return measures_of(metrics, "test") | {"majority_rate": metrics.get(_MAJORITY)}
 
 
-def _thief(run: RunConfig, evaluated: SiteMetrics, weights: Weights) -> dict[str, Any]:
-    wrong_key, public_stem = (_worth(evaluated, phase, weights) for phase in ("wrong-key", "public-stem"))
+def _thief(
+    run: RunConfig, evaluated: SiteMetrics, weights: Weights, summed: Mapping[str, float | None] | None
+) -> dict[str, Any]:
+    wrong_key, public_stem = (_worth(evaluated, phase, weights, summed) for phase in ("wrong-key", "public-stem"))
     return {
-        "owner": _worth(evaluated, "test", weights),
+        "owner": _worth(evaluated, "test", weights, summed),
         "wrong_key": wrong_key,
         "public_stem": public_stem,
         "notes": {
@@ -128,10 +140,20 @@ def _thief(run: RunConfig, evaluated: SiteMetrics, weights: Weights) -> dict[str
     }
 
 
-def _worth(evaluated: SiteMetrics, phase: str, weights: Weights) -> dict[str, float | None] | None:
+def _worth(
+    evaluated: SiteMetrics, phase: str, weights: Weights, summed: Mapping[str, float | None] | None
+) -> dict[str, float | None] | None:
     measured = {site: measures_of(metrics, phase) for site, metrics in evaluated.items()}
-    made = together(_named(measured), _on_tests(weights))
+    made = together(_named(measured), _on_tests(weights)) | _of_sum(summed, phase)
     return {name: made[name] for name in ("accuracy", "auroc")} if made["accuracy"] is not None else None
+
+
+def _of_sum(summed: Mapping[str, float | None] | None, phase: str) -> dict[str, Any]:
+    """What was summed of a phase; nothing where each site told its own, and of AUROC, which has no sum."""
+    if summed is None:
+        return {}
+    found = measures_of(summed, phase) | ({"majority_rate": summed.get(_MAJORITY)} if phase == "test" else {})
+    return {name: value for name, value in found.items() if name != "auroc"}
 
 
 def _named(sites: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,20 +52,27 @@ def tensors_of(
         The message carries anything else.
     """
     if not packed:
-        return decode(_arrays(record, shapes, wire, where), wire)
-    flat = _arrays(record, {PACKED: (sum(math.prod(shape) for shape in shapes.values()),)}, wire, where)
+        return decode(arrays_of(record, shapes, DTYPES[wire], where=where), wire)
+    length = sum(math.prod(shape) for shape in shapes.values())
+    flat = arrays_of(record, {PACKED: (length,)}, DTYPES[wire], where=where)
     return decode(unpack(flat[PACKED], shapes), wire)
 
 
-def _arrays(
-    record: ArrayRecord, shapes: Mapping[str, tuple[int, ...]], wire: str, where: str | None
+def arrays_of(
+    record: ArrayRecord, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any], *, where: str | None = None
 ) -> dict[str, npt.NDArray[np.generic]]:
+    """The arrays of a message as they are: these and no other, each of its shape and all of one type.
+
+    Raises
+    ------
+    FederationError
+        The message carries anything else.
+    """
     missing, extra = sorted(set(shapes) - set(record)), sorted(set(record) - set(shapes))
     if missing:
         raise FederationError(f"{len(missing)} tensors are missing, '{missing[0]}' first", where=where)
     if extra:
         raise FederationError(f"{len(extra)} tensors were not asked for, {shown_value(extra[0])} first", where=where)
-    dtype = DTYPES[wire]
     arrays: dict[str, npt.NDArray[np.generic]] = {}
     for name, shape in shapes.items():
         array, what = record[name], f"tensor '{name}'"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from crypto.keys import Key, SimulatedKey
-from fl_client.app import simulated_site
 from fl_client.config import site_name
 from fl_client.export.facts import facts_of
 from fl_client.export.held import MODELS, SUFFIX
 from fl_client.export.kept import KeptModel, keep, open_kept
 from fl_client.predicted import predicted
+from fl_client.simulated_host import simulated_site
 from fl_client.site_model import model_after
 from fl_server.checkpoints import Checkpoint, load_newest, load_round
 from fl_server.summary import read_summary

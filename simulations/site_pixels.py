@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crypto.base import ImageCipher
-from fl_client.app import simulated_site
 from fl_client.config import site_name
+from fl_client.simulated_host import simulated_site
 from fl_client.site_model import model_after
 from fl_server.pretrained import card_of
 from medveil.config import from_mapping

@@ -98,7 +98,7 @@ def fresh_passphrase() -> Iterator[None]:
 @pytest.fixture
 def fresh_sites() -> Iterator[None]:
     """Forget the open sites of earlier runs, as a new process would."""
-    from fl_client.app import _simulated_site  # noqa: PLC0415
+    from fl_client.simulated_host import _simulated_site  # noqa: PLC0415
 
     _simulated_site.cache_clear()
     yield

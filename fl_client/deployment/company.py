@@ -10,6 +10,8 @@ from typing import Any
 
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.roster import ApprovedRoster
+from fl_client.secagg.ledger import SUFFIX, Ledger, end_former
+from fl_client.secagg.member import Member
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, SignatureError
 from medveil.log import logger
@@ -17,6 +19,8 @@ from medveil.secagg.members import Join, check_join, join, members_in, share_of
 from medveil.secagg.roster import Roster
 from medveil.signing import SigningKey
 
+_RUNS_WITH_KEYS = 2
+"""Newest runs whose keys are kept: a run that was interrupted may be taken up again."""
 _log = logger("site")
 
 
@@ -29,11 +33,55 @@ class Company:
         The site: its name, its limits, the roster it approved.
     identity
         The key that signs for it.
+    lasting
+        Whether this process serves all messages of a round: what waits for its masks is in its memory alone.
     """
 
-    def __init__(self, files: OwnFiles, identity: SigningKey) -> None:
-        self._files, self._identity = files, identity
+    def __init__(self, files: OwnFiles, identity: SigningKey, *, lasting: bool = True) -> None:
+        self._files, self._identity, self._lasting = files, identity, lasting
         self._approved = ApprovedRoster(files.roster)
+
+    def member(self, run: RunConfig, *, subkey: bytes) -> Member:
+        """The site's side of secure aggregation in a run.
+
+        Parameters
+        ----------
+        subkey
+            What its ledger is sealed under: 32 bytes.
+
+        Raises
+        ------
+        ConfigError
+            It cannot take part, with a text that a server may read: it approved no roster, or another; or it runs the
+            server's code, a process for each message.
+        IntegrityError, FormatError, StorageError
+            The approved roster or a ledger is not whole, or the disk refuses.
+        """
+        if not self._lasting:
+            problem = "this site begins a process for each message (--stock), and none could mask what was offered"
+            raise ConfigError(problem, where="secagg.on", cure="it starts without --stock")
+        roster = self._approved.roster()
+        if roster is None:
+            cure = "it approves the one that is read out: medveil-site approve-roster HEX --roster FILE"
+            raise ConfigError("this site approved no roster", where="secagg.on", cure=cure)
+        if (roster.fingerprint, roster.colluding) != (run.roster, run.secagg.colluding):
+            cure = "every site approves the newest that 'medveil-server roster' wrote"
+            raise ConfigError("is another than this site approved", where="roster", cure=cure)
+        folder, limits = self._files.own / "sums", self._files.config.limits
+        path = folder / f"{run.run}{SUFFIX}"
+        if not path.exists():
+            end_former(folder, subkey=subkey, keep=_RUNS_WITH_KEYS - 1)
+        return Member(
+            name=self._files.config.name,
+            identity=self._identity,
+            roster=roster,
+            run=run.run,
+            ledger=Ledger(path, run=run.run, subkey=subkey),
+            clip=run.secagg.clip,
+            bits=run.secagg.bits,
+            least_sites=limits.least_sites,
+            most_share=limits.most_share,
+        )
 
     def joining(self, run: RunConfig, examples: int) -> Join | None:
         """What this site signs when it is asked what it brings; None without a roster.

@@ -71,6 +71,13 @@ class LimitsConfig:
             "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
         },
     )
+    own_measures: bool = field(
+        default=False,
+        metadata={
+            "help": "In a run with secagg.on, also tell this site's own measures, AUROC too; else they leave summed, "
+            "and AUROC, which has no sum, stays."
+        },
+    )
     most_megabytes: float = field(
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
     )

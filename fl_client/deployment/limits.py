@@ -20,6 +20,7 @@ from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.predicting import PredictConfig
+from medveil.secagg.fixed import packed_bytes
 from medveil.training import MOST_RANK, TrainConfig
 from models.autoencoder import outline
 from models.config import ModelConfig
@@ -277,7 +278,9 @@ def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
     _check_memory(asked, shape_of(model), limits)
     tensors = model.state_dict()
     count = sum(tensors[name].numel() for name in names)
-    check_bytes(2 * count * _BYTES[asked.run.wire], limits)
+    summed = asked.run.secagg
+    up = packed_bytes(summed.bits, count) if summed.on else count * _BYTES[asked.run.wire]
+    check_bytes(count * _BYTES[asked.run.wire] + up, limits)
 
 
 def _unbuilt(error: ConfigError | FormatError) -> ConfigError:

@@ -23,14 +23,17 @@ from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
 from fl_client.host import RAISED, Host, kind_of
 from fl_client.leaving import Leaving
+from fl_client.secagg.member import Member
+from fl_client.secagg.pending import Pending
 from fl_client.site import Site
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
 from medveil.audit import Head
 from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
-from medveil.errors import BasisError, ConfigError, MedVeilError, SignatureError
+from medveil.errors import BasisError, ConfigError, FederationError, FormatError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
+from medveil.log import logger
 from medveil.plain import shown
 from medveil.secagg.members import MEMBERS, Join
 from medveil.shapes import read_document
@@ -44,6 +47,7 @@ _KEPT = 2
 _LONGEST_WHY = 500
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
 _T = TypeVar("_T")
+_log = logger("site")
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class ToldError(MedVeilError):
     def __init__(self, error: MedVeilError) -> None:
         super().__init__(error.problem, where=error.where, cure=error.cure)
         self.kind = type(error).__name__
+        self.reason: str | None = getattr(error, "reason", None)
 
 
 class OwnHost(Host):
@@ -112,16 +117,19 @@ class OwnHost(Host):
         The site's configuration.
     keys
         Its open keys.
+    lasting
+        Whether this process serves one message after another, and not one alone.
     """
 
-    def __init__(self, files: OwnFiles, keys: OwnKeys) -> None:
+    def __init__(self, files: OwnFiles, keys: OwnKeys, *, lasting: bool = True) -> None:
         self._files, self._keys = files, keys
         self._limits = files.config.limits
         self._open: OrderedDict[str, Site] = OrderedDict()
         self._records = SiteRecords(files)
         self._signatures = SiteSignatures(files, keys.identity)
         assert keys.identity is not None  # A site without one was refused above.
-        self._company = Company(files, keys.identity)
+        self._company = Company(files, keys.identity, lasting=lasting)
+        self._pending: dict[str, Pending] = {}
         self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
         self._count: Callable[[str], None] | None = None
@@ -154,6 +162,7 @@ class OwnHost(Host):
             self._counted(run)
             _told(lambda: self._bound(run, digest_of_config(run_config)))
             self._open[text] = self._opened(run)
+            _say_masked(run)
             while len(self._open) > _KEPT:
                 self._open.popitem(last=False)
         self._open.move_to_end(text)
@@ -169,9 +178,37 @@ class OwnHost(Host):
         counted = {**done, kind: done.get(kind, 0) + 1}
         write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
 
-    def joining(self, site: Site, examples: int) -> Join | None:
+    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
         """The site's signature that it takes part, with the roster it approved."""
+        if site.run.secagg.on:
+            return self.member(site, context).join(examples)
         return self._company.joining(site.run, examples)
+
+    def member(self, site: Site, context: Context) -> Member:
+        """The site under its own identity and the roster it approved, with a ledger of its own."""
+        try:
+            return self._company.member(site.run, subkey=site.setup.key.subkey("state"))
+        except FormatError:
+            # Of a file of this site's.
+            raise
+        except ConfigError as error:
+            raise ToldError(error) from error
+
+    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+        """In memory alone, one a run: an update is on no disk."""
+        self._pending[site.run.run] = pending
+
+    def taken(self, site: Site, context: Context) -> Pending | None:
+        """What is in memory, once."""
+        return self._pending.pop(site.run.run, None)
+
+    def tells_own(self, site: Site) -> bool:
+        """Where the site's limits say so."""
+        return self._limits.own_measures
+
+    def judged(self, judge: Callable[[], _T]) -> _T:
+        """What a step gives; a refusal of it is made of what the server sent, and told."""
+        return _told(judge, only=FederationError)
 
     def accompany(self, site: Site, message: Message) -> None:
         """Count the sites whose signatures this one can check, and weigh itself among them."""
@@ -196,7 +233,7 @@ class OwnHost(Host):
         """Write down its kind, and the site's limit where it is one."""
         kind = error.kind if isinstance(error, ToldError) else type(error).__name__
         self.why = shown(f"{kind}: {error}", most=_LONGEST_WHY)
-        reason = error.reason if isinstance(error, SignatureError) else None
+        reason = error.reason if isinstance(error, SignatureError | ToldError) else None
         about = getattr(error, "where", None)
         changed = error.parts if isinstance(error, BasisError) else ()
         self._refused = self._records.refused(message, context, kind=kind, about=about, reason=reason, changed=changed)
@@ -276,6 +313,15 @@ class OwnHost(Host):
         return self._files.state / "runs" / run.run
 
 
+def _say_masked(run: RunConfig) -> None:
+    """Say once, in a line, what the server reads of this site in a run."""
+    if run.secagg.on:
+        text = f"updates leave masked, in {run.secagg.bits} bits, and the server reads their sum alone"
+    else:
+        text = "secagg.on is false: the server reads this site's own updates"
+    _log.info("run %s: %s", run.name, text)
+
+
 def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     """The site's images as the run wants them; where the site insists on something else, it is refused."""
     # Where pixels are learned, what a site calls its classes is its own; without labels the source says what is wrong.
@@ -293,11 +339,11 @@ def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     )
 
 
-def _told(judge: Callable[[], _T]) -> _T:
-    """What a judgement gives; its error as one the server may read."""
+def _told(judge: Callable[[], _T], *, only: type[MedVeilError] = MedVeilError) -> _T:
+    """What a judgement gives; its error, or one of a kind, as one the server may read."""
     try:
         return judge()
-    except MedVeilError as error:
+    except only as error:
         raise ToldError(error) from error
 
 

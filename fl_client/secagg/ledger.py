@@ -25,6 +25,7 @@ from medveil.shapes import check_shape
 
 FORMAT = "medveil-aggregation-ledger"
 VERSION = 1
+SUFFIX = ".sealed"
 _ROUND = {"attempt": int, "transcript": str, "agreed": str, "survivors": [str]}
 _SHAPE = {"key": str, "ended": bool, "rounds": {str: _ROUND}}
 _LARGEST = 2**24
@@ -149,8 +150,9 @@ class Ledger:
     def end(self) -> None:
         """Erase the run's key: what was sealed to it in this run opens for nobody any more, this site included."""
         with self._changing() as pages:
-            pages.key, pages.ended = "", True
-            self._write(pages)
+            if not pages.ended:
+                pages.key, pages.ended = "", True
+                self._write(pages)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -181,6 +183,23 @@ class Ledger:
     @property
     def _bound(self) -> bytes:
         return f"aggregation ledger/{self._run}".encode()
+
+
+def end_former(folder: Path, *, subkey: bytes, keep: int) -> None:
+    """Erase the keys of runs that others followed at this site, but for those whose ledgers changed last.
+
+    A run cannot say that it will not be taken up again; that others have begun since says so well enough.
+
+    Parameters
+    ----------
+    folder
+        Of the ledgers, each called after its run.
+    keep
+        How many runs keep theirs.
+    """
+    changed = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in changed[keep:]:
+        Ledger(path, run=path.name.removesuffix(SUFFIX), subkey=subkey).end()
 
 
 def _opened(values: dict[str, Any]) -> Opened:

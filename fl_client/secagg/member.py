@@ -37,12 +37,22 @@ from medveil.signing import SigningKey
 
 
 @dataclass(frozen=True)
-class _Secrets:
-    """Of one attempt, between offer and mask."""
+class Secrets:
+    """Of one attempt, between offer and mask.
+
+    Parameters
+    ----------
+    task
+        What was offered for.
+    own, element
+        Elements of Shamir's field: the self mask, and what the key of pairwise masks follows from.
+    offer
+        What the other sites are shown.
+    """
 
     task: Task
     own: int
-    private: X25519PrivateKey
+    element: int
     offer: Offer
 
 
@@ -63,6 +73,11 @@ class Member:
         As in `medveil.secagg.fixed.FixedPoint`.
     least_sites, most_share
         The site's own limits.
+
+    Attributes
+    ----------
+    secrets : Secrets or None
+        Of the attempt at hand; whoever serves a run with more than one process takes them over.
     """
 
     def __init__(
@@ -82,12 +97,17 @@ class Member:
         self._run, self._ledger = run, ledger
         self._clip, self._bits = clip, bits
         self._fewest, self._most_share = max(least_sites, roster.fewest), most_share
-        self._secrets: _Secrets | None = None
+        self.secrets: Secrets | None = None
 
     def join(self, examples: int) -> Join:
         """Sign that this site takes part, with the key that shares are sealed to in this run."""
         key = masks.public_bytes(self._ledger.seal_key())
         return join(self._identity, run=self._run, roster=self._roster, name=self._name, examples=examples, key=key)
+
+    def check(self, task: Task) -> None:
+        """Before training: refuse what this site would make no offer for; errors as `offer`, of which it is a part."""
+        self._check_joins(task, self._ledger.seal_key())
+        self._check_opened(task)
 
     def offer(self, task: Task) -> Offered:
         """After training: draw the keys of this attempt, and seal shares of them to every site that joined.
@@ -102,9 +122,8 @@ class Member:
             changed; ``twice``: a site or a key is named twice; ``attempt``: it was asked for this before; ``set``: a
             site is missing that the round was opened with.
         """
+        self.check(task)
         private = self._ledger.seal_key()
-        self._check_joins(task, private)
-        self._check_opened(task)
         self._ledger.offering(task.number, task.attempt)
         own, element = shamir.new_secret(), shamir.new_secret()
         mask_key = masks.private_key(element)
@@ -119,7 +138,7 @@ class Member:
             sealed=sealed_digest(sealed),
         )
         offer = unsigned.signed(self._identity, run=self._run, roster=self._roster)
-        self._secrets = _Secrets(task, own, mask_key, offer)
+        self.secrets = Secrets(task, own, element, offer)
         return Offered(offer, sealed)
 
     def mask(
@@ -156,7 +175,7 @@ class Member:
         FederationError
             The update is not finite.
         """
-        found, self._secrets = self._secrets, None
+        found, self.secrets = self.secrets, None
         if found is None or found.task != task:
             raise AggregationError("this site masks once, after its offer", where=self._run, reason="order")
         self._check_offers(task, offers, found.offer)
@@ -324,15 +343,14 @@ class Member:
         key = masks.agreed_key(private, public, "share", context, sender, receiver)
         return key, digest(context, sender, receiver)
 
-    def _keys(
-        self, found: _Secrets, offers: Sequence[Offer], made: bytes, what: str
-    ) -> tuple[list[bytes], list[bytes]]:
+    def _keys(self, found: Secrets, offers: Sequence[Offer], made: bytes, what: str) -> tuple[list[bytes], list[bytes]]:
         """Keys of the masks this site adds, and of those it takes away: of two sites the first by name adds theirs."""
         plus = [masks.self_key(found.own, made, what)]
         minus: list[bytes] = []
+        private = masks.private_key(found.element)
         for each in offers:
             if each.name != self._name:
-                key = masks.pair_key(found.private, each.key, made, (self._name, each.name), what)
+                key = masks.pair_key(private, each.key, made, (self._name, each.name), what)
                 (plus if self._name < each.name else minus).append(key)
         return plus, minus
 

@@ -93,6 +93,12 @@ def load(path: Path) -> Agreed:
         raise IntegrityError("is not whole", where=path, cure=_CURE) from None
 
 
+def remove(path: Path) -> None:
+    """Remove what `save` wrote, where it is there; first the document, which makes the other valid."""
+    for each in (path, _beside(path)):
+        each.unlink(missing_ok=True)
+
+
 def _agreed(document: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Agreed:
     content = bytes.fromhex(document["content"])
     joins = tuple(members_in(_bytes(document["members"])))

@@ -4,13 +4,15 @@
 message        the server sends                            a site answers
 =============  ==========================================  =============================================
 query          the run                                     that it takes part (`medveil.secagg.members`)
-train          what all sites said; the attempt            an offer, and what it sealed to each site
+train          the task: what all sites said, the attempt  an offer, and what it sealed to each site
 train.mask     all offers, and what was sealed to it       its update under masks, packed; summed measures
 query.agree    all offers; who is left                     its signature under that set
 query.unmask   the same, what was sealed, all signatures   a share for every site that offered
 =============  ==========================================  =============================================
 
-Nothing that comes out of here is proven: the types hold, and names stand once. Sites come sorted.
+Each bears the task, for a site that began anew in between remembers none. Where measures alone are summed, `evaluate`
+stands in the place of `train`, and the update is empty. Nothing that comes out of here is proven: the types hold, and
+names stand once. Sites come sorted.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ import numpy.typing as npt
 from medveil.errors import FederationError
 from medveil.secagg.columns import Is, fields_in, is_bytes, is_name, is_number, rows_in, table
 from medveil.secagg.encoding import KEY_BYTES
-from medveil.secagg.rounds import SEALED_BYTES, Offer, Offered
+from medveil.secagg.members import Join
+from medveil.secagg.rounds import SEALED_BYTES, Offer, Offered, Task
 from medveil.secagg.shamir import SHARE_BYTES
 from medveil.signing import SIGNATURE_BYTES
 
-OFFER, SEALED, OFFERS, LEFT, SHARES, SUMS = "offer", "sealed", "offers", "left", "shares", "sums"
+TASK, OFFER, SEALED, OFFERS, LEFT, SHARES, SUMS = "task", "offer", "sealed", "offers", "left", "shares", "sums"
+AGREED = "agreed"
 """Names of the records."""
 _HASH = is_bytes(KEY_BYTES)
 _SIGNATURE = is_bytes(SIGNATURE_BYTES)
@@ -45,7 +49,19 @@ _OFFER: dict[str, Is] = {
 _OFFERS: dict[str, Is] = {"site": is_name, **_OFFER}
 _SEALED: dict[str, Is] = {"site": is_name, "shares": is_bytes(SEALED_BYTES)}
 _LEFT: dict[str, Is] = {"site": is_name, "signature": is_bytes(0, SIGNATURE_BYTES)}
+_TASK: dict[str, Is] = {"number": is_number, "attempt": is_number, "content": _HASH}
 _SHARES: dict[str, Is] = {"site": is_name, "share": is_bytes(SHARE_BYTES)}
+
+
+def task_record(task: Task) -> dict[str, Any]:
+    """A task but for who takes part, which stands in a record of its own (`medveil.secagg.members`)."""
+    return dict(zip(_TASK, (task.number, task.attempt, task.content), strict=True))
+
+
+def task_in(record: Mapping[str, Any], *, run: str, joins: Iterable[Join]) -> Task:
+    """The same as it comes (FederationError)."""
+    number, attempt, content = fields_in(record, _TASK, what=TASK)
+    return Task(run, number, attempt, content, tuple(joins))
 
 
 def offered_records(given: Offered) -> dict[str, dict[str, Any]]:
@@ -91,6 +107,17 @@ def left_in(record: Mapping[str, Any]) -> tuple[list[str], dict[str, bytes]]:
     """Who is left, and the signatures there are (FederationError)."""
     rows = rows_in(record, _LEFT, what=LEFT)
     return [name for name, _ in rows], {name: signed for name, signed in rows if signed}
+
+
+def agreed_record(signed: bytes) -> dict[str, Any]:
+    """A site's signature under the set that is opened."""
+    return {"signature": signed}
+
+
+def agreed_in(record: Mapping[str, Any]) -> bytes:
+    """The same as it comes (FederationError)."""
+    (signed,) = fields_in(record, {"signature": _SIGNATURE}, what=AGREED)
+    return bytes(signed)
 
 
 def shares_record(shares: Mapping[str, bytes]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from crypto.base import PLAIN, Reading
 from crypto.cipher import make_cipher
 from crypto.config import config_of_run
-from fl_client.app import simulated_setup
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart
 from fl_client.leaving import Leaving
+from fl_client.simulated_host import simulated_setup
 from fl_client.site_images import SiteImages, open_images
 from fl_client.site_setup import SiteSetup
 from medveil.errors import DataError

@@ -34,7 +34,7 @@ from crypto.keyfile import load_keyring
 from crypto.keys import Key, SimulatedKey
 from crypto.passphrase import VARIABLE
 from crypto.recipient import load_recipient, load_recipient_key
-from fl_client.app import _simulated_site
+from fl_client.simulated_host import _simulated_site
 from fl_client.stems import StemVault
 from medveil.config import from_mapping, load_config
 from medveil.contract import ARRAYS

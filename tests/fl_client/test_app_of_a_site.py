@@ -11,7 +11,8 @@ import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict, UserConfig
 
-from fl_client.app import _simulated_site, app
+from fl_client.app import app
+from fl_client.simulated_host import _simulated_site
 from medveil.contract import ARRAYS, CONFIG, METRICS, RUN_KEY, SITE, SITES_KEY
 from medveil.flower import ErrorCode, be_task
 from medveil.wire import decode, encode

@@ -134,7 +134,7 @@ def test_a_site_that_shared_something_else_than_it_offered_is_named(world: World
     given = world.members["s4"].offer(going.task)
     liar = resigned(world, given, commitment=bytes([7]) * 32)
     going.aggregator.offer("s4", liar)
-    world.members["s4"]._secrets = replace(world.members["s4"]._secrets, offer=liar.offer)  # type: ignore[type-var]
+    world.members["s4"].secrets = replace(world.members["s4"].secrets, offer=liar.offer)  # type: ignore[type-var]
     shares = helped(going)
     for name in world.names:
         going.aggregator.helped(name, shares[name])

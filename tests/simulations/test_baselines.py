@@ -21,8 +21,8 @@ from sklearn.decomposition import PCA
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_info
 
-from fl_client.app import _simulated_site
 from fl_client.data import contents
+from fl_client.simulated_host import _simulated_site
 from medveil.basis import SPLIT, read_basis
 from medveil.config import load_config
 from medveil.errors import BasisError, ConfigError, DataError

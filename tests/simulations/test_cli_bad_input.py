@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from fl_client import work
-from fl_client.app import _simulated_site
+from fl_client.simulated_host import _simulated_site
 from fl_client.site import Site
 from fl_server import checkpoints
 from medveil.errors import DataError

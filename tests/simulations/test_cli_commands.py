@@ -15,8 +15,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from fl_client import app as client
-from fl_client import work
+from fl_client import simulated_host, work
 from fl_client.site import Site
 from medveil.config import load_config
 from medveil.wire import Tensors
@@ -136,7 +135,7 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     assert main(["report", str(out)]) == 0
     assert "Interrupted. Below" in (out / "report.html").read_text()
 
-    client._simulated_site.cache_clear()
+    simulated_host._simulated_site.cache_clear()
     torch.manual_seed(5)
     assert main(["run", "--resume", str(out)]) == 0
     last = "round-0003" if arm == "a sample of sites" else "round-0002"

@@ -13,8 +13,8 @@ import torch
 from flwr.app import Context, Message
 
 from crypto.keys import SimulatedKey
-from fl_client.app import _simulated_site
 from fl_client.app import app as client_app
+from fl_client.simulated_host import _simulated_site
 from fl_client.stems import StemVault
 from fl_server import checkpoints
 from medveil.contract import ARRAYS

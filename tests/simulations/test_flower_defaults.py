@@ -17,8 +17,8 @@ from flwr.app import Context, RecordDict
 from flwr.common.constant import FAB_MAX_SIZE
 from safetensors.numpy import load_file
 
-from fl_client.app import _simulated_site
 from fl_client.app import app as client_app
+from fl_client.simulated_host import _simulated_site
 from fl_server.app import app as server_app
 from fl_server.config import ServerSettings
 from medveil import app_config, fab

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from fl_client.app import _simulated_site
+from fl_client.simulated_host import _simulated_site
 from fl_server import checkpoints
 from fl_server.initial import initial_model
 from fl_server.metrics import read_lines

@@ -13,8 +13,8 @@ import torch
 from labelled_trees import put
 from safetensors.torch import save_file
 
-from fl_client.app import _simulated_site, simulated_site
 from fl_client.data import contents
+from fl_client.simulated_host import _simulated_site, simulated_site
 from fl_server.manifest import Manifest
 from medveil.config import from_mapping
 from medveil.errors import BasisError

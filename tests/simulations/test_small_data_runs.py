@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fl_client.app import _simulated_site
+from fl_client.simulated_host import _simulated_site
 from fl_server import checkpoints
 from fl_server.manifest import _told
 from medveil.config import load_config

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fl_client.app import simulated_site
 from fl_client.config import TrainConfig
 from fl_client.data.stored import StoredPart
+from fl_client.simulated_host import simulated_site
 from fl_client.site import Site
 from fl_client.site_model import model_after
 from fl_client.training import predict

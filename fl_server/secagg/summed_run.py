@@ -1,0 +1,103 @@
+"""What a run with secure aggregation does with a round: a model, and measures, of sums alone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.app import ArrayRecord, Message
+
+from fl_server.checked import Checked
+from fl_server.manifest import Manifest
+from fl_server.phases import Phases, failed
+from fl_server.recorder import Recorder
+from fl_server.secagg.summing import Opened, Summing
+from medveil.errors import AggregationError
+from medveil.log import logger
+from medveil.measures import RANGES
+from medveil.secagg.sums import TRAIN, Means, means_of
+from medveil.summed_messages import number_of
+
+_log = logger("server")
+
+
+class SummedRun:
+    """The rounds of one run.
+
+    Parameters
+    ----------
+    summing
+        Asks sites for their sums.
+    phases, recorder, manifest
+        The run's.
+    """
+
+    def __init__(self, summing: Summing, phases: Phases, recorder: Recorder, manifest: Manifest) -> None:
+        self._summing, self._phases = summing, phases
+        self._recorder, self._manifest = recorder, manifest
+
+    def trained(self, round_: int, messages: list[Message], strategy: Checked) -> tuple[ArrayRecord | None, Means]:
+        """Have sites train, and let the strategy make a model of the mean of what they did.
+
+        Raises
+        ------
+        AggregationError
+            Too few sites are left to open a sum, or it is none that sites may give.
+        FederationError
+            The strategy made no model of it.
+        """
+        size = sum(each.size for each in strategy.base.values())
+        opened, means = self._opened(TRAIN, round_, messages, size=size, lost=strategy.left_out)
+        summed = opened.sum
+        arrays, _ = strategy.aggregate_mean(
+            round_, summed.mean, sites=len(summed.survivors), examples=summed.examples, like=opened.like
+        )
+        before = [each for each in self._manifest.document.get("sums", []) if each["round"] < round_]
+        sites = list(summed.survivors)
+        self._manifest.update(sums=[*before, {"round": round_, "sites": sites, "clipped": means.clipped}])
+        if means.clipped:
+            _log.warning("round %d: %d of %d updates were scaled to the clip", round_, means.clipped, len(sites))
+        return arrays, means
+
+    def measured(self, kind: str, round_: int, messages: list[Message], lost: dict[str, str]) -> Means:
+        """Have sites measure a model; errors as `trained`."""
+        return self._opened(kind, round_, messages, size=0, lost=lost)[1]
+
+    def settled(self, kind: str, round_: int) -> None:
+        """What a sum came to is on disk."""
+        self._summing.forget(number_of(kind, round_))
+
+    def _opened(
+        self, kind: str, round_: int, messages: list[Message], *, size: int, lost: dict[str, str]
+    ) -> tuple[Opened, Means]:
+        number = number_of(kind, round_)
+        ask = functools.partial(self._phases.ask, recorder=self._recorder, round_=round_)
+        left = self._summing.left_behind(number, messages)
+        try:
+            if left is not None:
+                self._recorder.open()
+                _log.warning("round %d: opening what %s agreed to before", round_, ", ".join(left.survivors))
+                opened = self._summing.finished(left, ask=ask)
+            else:
+                task = self._summing.begin(number, messages)
+                replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=round_)
+                lost |= failed(replies, self._recorder)
+                usable = [reply for reply in replies if reply.site not in lost]
+                opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost)
+        except AggregationError as error:
+            reasons = "".join(f"; {site}: {reason}" for site, reason in sorted(lost.items()))
+            raise AggregationError(error.problem + reasons, where=error.where, reason=error.reason) from error
+        means = means_of(kind, opened.sum.sums)
+        return opened, Means(means.clipped, _possible(means.metrics))
+
+
+def _possible(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Means that can be: what a site put into a sum nobody sees, and a sum that cannot be tells nothing."""
+    made: dict[str, Any] = {}
+    for name, value in metrics.items():
+        fault = None if value is None else RANGES[name].fault(value)
+        if fault is not None:
+            _log.warning("the sum of '%s' %s: it does not count", name, fault)
+        made[name] = value if fault is None else None
+    return made
