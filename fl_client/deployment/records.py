@@ -24,6 +24,7 @@ from medveil.audit_messages import (
 from medveil.bounded import parse_json
 from medveil.contract import PACKED, RUN_KEY
 from medveil.errors import FormatError
+from medveil.secagg import records
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LIMITS = {f"limits.{each.name}" for each in fields(LimitsConfig)}
@@ -78,6 +79,7 @@ class SiteRecords:
             if inside is not None:
                 details[PACKED] = inside.digest
                 layouts.append(inside)
+        details |= _agreed(message, content)
         details["fingerprint"] = site.cipher.fingerprint
         details["basis"] = site.images.basis.keyed(site.setup.key.subkey("state"))
         head = self._append(ANSWERED, details, tensors, *layouts)
@@ -123,6 +125,15 @@ class SiteRecords:
 
 def _about(message: Message, context: Context) -> dict[str, Any]:
     return {"run": run_in(context), "flower_run": str(context.run_id), **subject(message)}
+
+
+def _agreed(message: Message, content: RecordDict) -> dict[str, Any]:
+    """Of a set of sites whose sum is opened: who they are, and this site's signature under it."""
+    signed, left = content.config_records.get(records.AGREED), message.content.config_records.get(records.LEFT)
+    if signed is None or left is None:
+        return {}
+    survivors, _ = records.left_in(dict(left))
+    return {"left": sorted(survivors), "signature": records.agreed_in(dict(signed)).hex()}
 
 
 def run_in(context: Context) -> str | None:
