@@ -28,6 +28,7 @@ from fl_server.recorder import VALIDATE, Recorder, Summed
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
 from fl_server.secagg.joined import joins_of
+from fl_server.secagg.said import said_of
 from fl_server.secagg.summed_run import SummedRun
 from fl_server.secagg.summing import Summing
 from fl_server.site_bases import SiteBases
@@ -309,7 +310,7 @@ class Federation:
             bytes_down=totals["bytes_down"],
             kept=kept,
             summed=self._recorder.summed if self._summed is not None else None,
-            secagg=self._masked_words(),
+            secagg=said_of(self._manifest.document),
         )
         self._leave(summary)
         write_json(self.folder / "summary.json", summary)
@@ -318,15 +319,6 @@ class Federation:
         self._manifest.end(status)
         self._watch.ended(summary)
         return summary
-
-    def _masked_words(self) -> dict[str, Any]:
-        """Whether updates were masked, in how many bits, and how many were scaled to the clip."""
-        secagg = self.config.secagg
-        if not secagg.on:
-            return {"on": False}
-        rounds = self._manifest.document.get("sums", [])
-        clipped, updates = sum(each["clipped"] for each in rounds), sum(len(each["sites"]) for each in rounds)
-        return {"on": True, "bits": secagg.bits, "clip": secagg.clip, "clipped": clipped, "updates": updates}
 
     def _leave(self, summary: dict[str, Any]) -> None:
         """Leave weights for another run, where this one learned pixels."""

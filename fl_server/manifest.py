@@ -67,7 +67,7 @@ _SHAPE = {
         },
         None,
     ),
-    "run_config": {"rounds": int},
+    "run_config": {"rounds": int, "secagg?": {"on": bool, "bits": int, "clip": float, "colluding": int}},
     "basis?": {str: str},
     "site_bases?": {str: str},
     "server": dict,

@@ -37,6 +37,7 @@ _SHAPE = {
     "sites": {str: _MEASURED},
     "thief": dict,
     "kept?": _KEPT,
+    "secagg?": {"on": bool, **dict.fromkeys(("bits?", "clipped?", "updates?"), int), "clip?": float},
 }
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
@@ -88,7 +89,7 @@ def summarise(
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
         **_of_sum(summed, "test"),
         "sites": sites,
-        "rests_on": _rests_on(sites, weights),
+        "rests_on": _rests_on(sites, weights) | _rests_on_sum(sites, summed),
         "held": [asdict(each) for each in weights.held(list(sites))],
         "intervals": None,
         "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
@@ -107,6 +108,15 @@ def _rests_on(sites: Mapping[str, Mapping[str, Any]], weights: Weights) -> dict[
         known = weights.among([site for site, measures in sites.items() if measures[name] is not None], "test")
         n = sum(sites[site]["n"] or 0 for site in known)
         made[name] = {"n": n, "sites": len(known), "of_sites": len(sites)}
+    return made
+
+
+def _rests_on_sum(sites: Mapping[str, Any], summed: Mapping[str, float | None] | None) -> dict[str, Any]:
+    """The same of what was summed: of which sites withheld a measure, a sum tells nothing."""
+    made = {}
+    for name in _of_sum(summed, "test").keys() & {*MEASURES}:
+        n = (summed or {}).get(measure_key("test", "n"))
+        made[name] = {"n": int(n or 0), "sites": len(sites), "of_sites": len(sites)}
     return made
 
 

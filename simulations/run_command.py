@@ -157,6 +157,8 @@ def configured(arguments: argparse.Namespace, *, with_other_recipes: bool = Fals
 
 def print_result(summary: dict[str, Any]) -> None:
     """Say in one line what a run came to."""
+    from fl_server.secagg.said import in_words  # noqa: PLC0415
+
     parts = [f"{summary['name']}: {summary['status']}"]
     if not (summary.get("baseline") or {}).get("deterministic"):
         parts[0] += f" after {summary['rounds']} rounds"
@@ -173,6 +175,8 @@ def print_result(summary: dict[str, Any]) -> None:
         parts.append(f"majority rate {rate:.3f}")
     if not summary.get("n"):
         parts.append("no test images, so no scores")
+    if (summary.get("secagg") or {}).get("on"):
+        parts.append(f"updates {in_words(summary['secagg'])}")
     tell("; ".join(parts))
 
 

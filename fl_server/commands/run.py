@@ -160,9 +160,11 @@ def _tell_left_out(folder: Path) -> bool:
 
 
 def _result(summary: dict[str, Any]) -> str:
+    from fl_server.secagg.said import in_words  # noqa: PLC0415
+
     parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
     measured = [key for key in _MEASURED if isinstance(summary.get(key), float)]
     parts += [f"{key.replace('_', ' ')} {summary[key]:.3f}" for key in measured]
     if not measured:
         parts.append("no site told a measure: each withholds it where it has few images (limits.smallest_count)")
-    return "; ".join(parts)
+    return "; ".join([*parts, f"updates {in_words(summary.get('secagg', {}))}"])

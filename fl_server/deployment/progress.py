@@ -11,6 +11,7 @@ from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.runs import RUNNING, Submission, state_of
 from fl_server.manifest import read_manifest
 from fl_server.metrics import ALL, Line, read_lines
+from fl_server.secagg.said import in_words, said_of
 from fl_server.weights import Held
 from medveil.tables import plain_table
 
@@ -52,6 +53,7 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
             "history": [],
             "held": [],
             "test": None,
+            "secagg": None,
         }
     manifest, lines = read_manifest(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
     rounds = int(manifest["run_config"]["rounds"])
@@ -69,6 +71,7 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
         ],
         "history": history,
         "held": manifest.get("held", []),
+        "secagg": said_of(manifest),
         "test": None if (tested := _last(lines, ALL, "test")) is None else _measures(tested),
     }
 
@@ -147,6 +150,7 @@ def as_text(found: Mapping[str, Any]) -> str:
         parts.append(found["stage"])
     if found["sites"]:
         parts += ["", plain_table([_site_cells(row) for row in found["sites"]])]
+    parts += [] if found.get("secagg") is None else [f"updates {in_words(found['secagg'])}"]
     parts += [f"held: {Held(**each)}" for each in found.get("held", [])]
     if found["history"]:
         parts += ["", plain_table([_round_cells(row) for row in found["history"][-_SHOWN_ROUNDS:]])]

@@ -140,12 +140,21 @@ def listed(names: Sequence[str]) -> str:
 def course(run: RunRecord) -> list[tuple[str, str]]:
     """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = [*_recipe(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
+    made = [*_recipe(run), *_masked(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:
         made.append(("resumed", "once" if len(times) == 1 else f"{len(times)} times"))
     return made
+
+
+def _masked(run: RunRecord) -> list[tuple[str, str]]:
+    """That updates were summed under masks, in how many bits, and how many were scaled down."""
+    said = section(run.run_config, "secagg") | section(run.summary, "secagg")
+    if baseline(run) or said.get("on") is not True:
+        return []
+    bits, clip, clipped, updates = (plain(said.get(name)) for name in ("bits", "clip", "clipped", "updates"))
+    return [("updates", f"masked in {bits} bits, {clipped} of {updates} scaled to the norm {clip}")]
 
 
 def _recipe(run: RunRecord) -> list[tuple[str, str]]:

@@ -98,6 +98,19 @@ def test_the_flower_engine_gives_the_in_process_result(in_process: Path, tmp_pat
 
 
 @pytest.mark.faults
+def test_masked_updates_of_the_flower_engine_are_those_in_process(tmp_path: Path) -> None:
+    """Each message may come to another process there: what waits for its masks is where Flower keeps it."""
+    settings = [*TINY_OVERRIDES, "sites=3", "data.phantoms.sites=3", "kind=delta", "secagg.on=true"]
+    settings += ["secagg.colluding=0", "server.min_updates=3"]
+    runs = [tmp_path / "inprocess", tmp_path / "flower"]
+    assert main(["run", str(CHECKOUT / DEMO), *settings, "--out", str(runs[0])]) == 0
+    done = medveil_sim("run", DEMO, *settings, "--out", str(runs[1]), "--engine", "flower", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "updates masked in 32 bits, 0 of 6 scaled to the norm 4" in done.stdout
+    assert_same_run(*runs)
+
+
+@pytest.mark.faults
 def test_bad_data_under_the_flower_engine_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "b").mkdir()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 from signed_messages_made import SERVER, next_head, through_signatures
 
@@ -40,7 +41,7 @@ from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.worker import Worker
 from medveil import fab
 from medveil.audit import AuditLog
-from medveil.audit_messages import carried, head_in, put_head
+from medveil.audit_messages import carried, digest_of_config, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.config import to_mapping
@@ -50,9 +51,13 @@ from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
 from medveil.pretraining import MASKED, MaskedConfig
+from medveil.secagg import records as secagg_records
+from medveil.secagg.config import SecAggConfig
 from medveil.secagg.members import MEMBER, MEMBERS, Join, check_join, join, join_in, members_record
 from medveil.secagg.roster import Roster
+from medveil.secagg.rounds import Task as Task_
 from medveil.signing import SigningKey, fingerprint
+from medveil.summed_messages import content_of
 from medveil.training import TrainConfig
 from medveil.wire import pack
 from models.config import ModelConfig
@@ -472,7 +477,7 @@ def test_a_message_of_another_kind_is_refused_recorded_and_the_worker_lives(
     asked.metadata.__dict__["_message_type"] = kind
     made, sent = task(bundle, asked)
     serving._serve(made)
-    assert "a site knows query, train and evaluate" in sent[0].error.reason
+    assert "a site knows query, train, evaluate, train.mask, query.agree, query.unmask" in sent[0].error.reason
     assert refusals(files) == [("UnknownMessage", kind)]
     assert verify(files.audit.path).whole
     assert f"refused a '{kind}' message" in caplog.text
@@ -968,3 +973,114 @@ def test_a_site_with_a_roster_counts_the_others_itself(host: OwnHost, files: Own
         *["limits.least_sites"] * 3,
         "limits.most_share",
     ]
+
+
+# -- under masks -------------------------------------------------------------------------------------------------------
+
+
+OTHERS = {name: SigningKey.from_secret(bytes([i]) * 32) for i, name in enumerate(("mercy", "grace", "hope"), 1)}
+
+
+def roster_of(files: OwnFiles) -> Roster:
+    return Roster({"st-anna": own_identity(files), **{name: key.public for name, key in OTHERS.items()}})
+
+
+def masked_run(files: OwnFiles, **changes: Any) -> RunConfig:
+    values = {"kind": "delta", "secagg": SecAggConfig(on=True), "roster": roster_of(files).fingerprint}
+    return run(**{**values, **changes})
+
+
+def approving(files: OwnFiles) -> Roster:
+    roster = roster_of(files)
+    ApprovedRoster(files.roster).approve(roster, roster.fingerprint, site="st-anna", identity=own_identity(files))
+    return roster
+
+
+def summing(host: OwnHost, files: OwnFiles, config: RunConfig) -> Message:
+    """What a server sends in place of `train`, where four sites joined."""
+    asked, roster = train(host, config), roster_of(files)
+    own = join_in(dict(make_app(host)(query(), context(config)).content[MEMBER]), "st-anna")
+    public = {name: X25519PrivateKey.from_private_bytes(key.secret).public_key() for name, key in OTHERS.items()}
+    joins = [
+        join(key, run=config.run, roster=roster, name=name, examples=20, key=public[name].public_bytes_raw())
+        for name, key in OTHERS.items()
+    ]
+    content = content_of(asked.content, digest_of_config(context(config).run_config))
+    asked.content[MEMBERS] = ConfigRecord(members_record([own, *joins]))
+    made = Task_(config.run, 1, 0, content, tuple(sorted([own, *joins], key=lambda each: each.name)))
+    asked.content[secagg_records.TASK] = ConfigRecord(secagg_records.task_record(made))
+    return asked
+
+
+def test_who_approved_no_roster_or_another_takes_part_in_no_sum(files: OwnFiles, host: OwnHost) -> None:
+    said = refusal(host, masked_run(files))
+    assert said.startswith("ConfigError: secagg.on: this site approved no roster; it approves the one that is read out")
+    approving(files)
+    said = refusal(host, masked_run(files, run="another", roster="0" * 64))
+    assert said.startswith("ConfigError: roster: is another than this site approved; every site approves the newest")
+    fresh = OwnHost(files, open_keys(files, read), lasting=False)
+    said = refusal(fresh, masked_run(files))
+    assert said.startswith("ConfigError: secagg.on: this site begins a process for each message (--stock)")
+    assert not make_app(host)(query(), context(masked_run(files))).has_error()
+
+
+def test_an_update_waits_for_its_masks_and_leaves_in_no_other_way(
+    files: OwnFiles, host: OwnHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="medveil")
+    config, _ = masked_run(files), approving(files)
+    asked = summing(host, files, config)
+    reply = make_app(host)(asked, context(config)).content
+    assert not reply.array_records
+    assert set(reply.metric_records[METRICS]) == {"num-examples", "seconds"}
+    assert {secagg_records.OFFER, secagg_records.SEALED} <= set(reply.config_records)
+    assert "updates leave masked, in 32 bits" in caplog.text
+    masking = RecordDict({name: asked.content[name] for name in (MEMBERS, secagg_records.TASK, CONFIG)})
+    masking[secagg_records.OFFERS] = ConfigRecord(secagg_records.offers_record([]))
+    masking[secagg_records.SEALED] = ConfigRecord(secagg_records.sealed_record({}))
+    # As after a restart: what waited was in memory alone.
+    again = OwnHost(files, open_keys(files, read))
+    said = refusal(again, config, message("train.mask", masking))
+    assert said.startswith("AggregationError: this site masks once, after its offer, and not when it began anew")
+    assert records(files, "refused")[-1]["reason"] == "order"
+    said = refusal(again, config, summing(again, files, config))
+    assert said.startswith(f"AggregationError: {config.run}: this site made its offer for attempt 0 of round 1 before")
+
+
+def test_an_update_that_is_not_finite_is_never_offered(
+    files: OwnFiles, host: OwnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = masked_run(files), approving(files)
+    asked, worked = summing(host, files, config), work.train
+
+    def diverging(*given: Any, **more: Any) -> Any:
+        outgoing, metrics = worked(*given, **more)
+        outgoing["head.bias"][0] = np.nan
+        return outgoing, metrics
+
+    monkeypatch.setattr(work, "train", diverging)
+    assert refusal(host, config, asked).startswith("FederationError: the update is not finite")
+
+
+def test_another_model_than_the_task_names_is_not_trained(files: OwnFiles, host: OwnHost) -> None:
+    config, _ = masked_run(files), approving(files)
+    asked = summing(host, files, config)
+    asked.content[CONFIG] = ConfigRecord({"server-round": 1, "proximal-mu": 0.5})
+    said = refusal(host, config, asked)
+    assert said.startswith("AggregationError: the task is about another model or round than came")
+
+
+def test_a_run_without_masks_has_nothing_to_open(host: OwnHost, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="medveil")
+    for kind in ("train.mask", "query.agree", "query.unmask"):
+        asked = message(kind, RecordDict({CONFIG: ConfigRecord({"server-round": 1})}))
+        assert refusal(host, run(), asked) == "FederationError: see the log of the site"
+    assert "the run has no secure aggregation" in caplog.text
+    assert caplog.text.count("secagg.on is false: the server reads this site's own updates") == 1
+
+
+def test_measures_of_its_own_leave_where_its_limits_say_so(tmp_path: Path, images: Path) -> None:
+    files = enrolled(tmp_path, images, "limits.own_measures=true", "limits.smallest_count=1")
+    host, config, _ = OwnHost(files, open_keys(files, read)), masked_run(files), approving(files)
+    reply = make_app(host)(summing(host, files, config), context(config)).content
+    assert {"validation-loss", "validation-auroc", "train-loss"} <= set(reply.metric_records[METRICS])
