@@ -11,6 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from fl_server.audited import AuditedGrid, audit_log
 from fl_server.config import ServerSettings
 from fl_server.federation import Federation
+from fl_server.secagg.summed_run import Told
 from fl_server.signed import ServerSignatures, server_signatures
 from fl_server.watch import LogWatcher
 from medveil.app_config import settings_text
@@ -66,12 +67,12 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _federate(grid: Grid, run: RunConfig, settings: ServerSettings, context: Context) -> None:
-    told, watch = digest_of_config(context.run_config), LogWatcher(reveal=settings.reveal)
+    settings_digest, watch = digest_of_config(context.run_config), LogWatcher(reveal=settings.reveal)
     if isinstance(grid, AuditedGrid):
-        federation = Federation(grid, run, settings, watch=watch, told=told, record=grid.note)
+        federation = Federation(grid, run, settings, watch=watch, told=Told(settings_digest, grid.note))
         grid.packs(lambda: federation.travelling)
     else:
-        federation = Federation(grid, run, settings, watch=watch, told=told)
+        federation = Federation(grid, run, settings, watch=watch, told=Told(settings_digest))
     if not settings.out:
         tell(f"run folder: {federation.folder}")
     federation.run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -27,10 +27,8 @@ from fl_server.pretrained import leave_pretrained
 from fl_server.recorder import VALIDATE, Recorder, Summed
 from fl_server.rows import SiteRow
 from fl_server.runnable import check_run
-from fl_server.secagg.joined import joins_of
 from fl_server.secagg.said import said_of
-from fl_server.secagg.summed_run import SummedRun
-from fl_server.secagg.summing import Summing
+from fl_server.secagg.summed_run import SummedRun, Told
 from fl_server.site_bases import SiteBases
 from fl_server.spent import Spent
 from fl_server.strategies import make_strategy
@@ -65,10 +63,7 @@ class Federation:
     watch
         Hears what happens, as it happens.
     told
-        Digest of what the sites were told, as `medveil.audit_messages.digest_of_config`: of a run with secure
-        aggregation every sum is bound to it.
-    record
-        Takes down what sites agreed to: an event, and its details.
+        What the sums of a run with secure aggregation are bound to.
     """
 
     def __init__(
@@ -78,8 +73,7 @@ class Federation:
         settings: ServerSettings,
         *,
         watch: Watcher | None = None,
-        told: str = "",
-        record: Callable[[str, dict[str, Any]], None] = lambda event, details: None,
+        told: Told | None = None,
     ) -> None:
         self.config, self.settings, self.server = run, settings, settings.server
         self.folder = run_folder(settings.out, name=run.name, run=run.run)
@@ -100,7 +94,7 @@ class Federation:
         self._tensors: Tensors = {}
         self._round = 0
         self._spent = Spent()
-        self._told, self._record = told, record
+        self._told = told or Told()
         self._summed: SummedRun | None = None
 
     @property
@@ -166,31 +160,21 @@ class Federation:
             joins=[row.join for row in self._sites if row.join is not None],
         )
         self._recorder.validated_apart = self._validates_apart
-        self._summed = self._summing(names)
+        self._summed = SummedRun.of(
+            self.config,
+            self.settings,
+            self._sites,
+            self._told,
+            phases=self._phases,
+            recorder=self._recorder,
+            manifest=self._manifest,
+        )
         self._start(initial, strategy)
         if self._validates_apart and not self._round:
             self._validate(strategy)
         while self._round < self.config.rounds and not self._stopping.stops:
             self._train(self._round + 1, strategy)
         return self._finish(strategy)
-
-    def _summing(self, names: Mapping[int, str]) -> SummedRun | None:
-        """How updates are summed under masks; None where the server sees each."""
-        roster = self.settings.summing
-        if not self.config.secagg.on or roster is None:
-            return None
-        summing = Summing(
-            self.config,
-            roster,
-            joins=joins_of(self._sites, most_share=self.server.most_share),
-            nodes={site: node for node, site in names.items()},
-            settings=self._told,
-            folder=self.folder,
-            attempts=self._manifest.document.get("attempts", {}),
-            note=lambda attempts: self._manifest.update(attempts=attempts),
-            record=self._record,
-        )
-        return SummedRun(summing, self._phases, self._recorder, self._manifest)
 
     def _weigh(self, before: list[dict[str, Any]]) -> None:
         """Fix how much each site weighs: by what it declared when the run began, capped by share."""

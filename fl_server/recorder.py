@@ -47,7 +47,7 @@ class Summed:
     def phases(self) -> list[str]:
         """What something was measured on, as `Recorder` writes it down."""
         main, validation = _REPORTED[self.kind]
-        return [each for each in (validation, main) if each is not None and has_phase(self.metrics, each)]
+        return [*([validation] if validation is not None and has_phase(self.metrics, validation) else []), main]
 
     def round_of(self, phase: str) -> int:
         """The round whose model it was."""

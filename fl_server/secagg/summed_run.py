@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ArrayRecord, Message
 
 from fl_server.checked import Checked
+from fl_server.config import ServerSettings
 from fl_server.manifest import Manifest
 from fl_server.phases import Phases, failed
 from fl_server.recorder import Recorder
+from fl_server.rows import SiteRow
+from fl_server.secagg.joined import joins_of
 from fl_server.secagg.summing import Opened, Summing
-from medveil.errors import AggregationError
+from medveil.contract import RunConfig
+from medveil.errors import AggregationError, FederationError
 from medveil.log import logger
 from medveil.measures import RANGES
 from medveil.secagg.sums import TRAIN, Means, means_of
 from medveil.summed_messages import number_of
 
 _log = logger("server")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What binds a run's sums to what server and sites agreed on, and who takes down what sites agreed to open.
+
+    Parameters
+    ----------
+    settings
+        Digest of what the sites were told, as `medveil.audit_messages.digest_of_config`.
+    record
+        Takes down an event, and its details.
+    """
+
+    settings: str = ""
+    record: Callable[[str, dict[str, Any]], None] = lambda event, details: None
 
 
 class SummedRun:
@@ -37,6 +58,41 @@ class SummedRun:
         self._summing, self._phases = summing, phases
         self._recorder, self._manifest = recorder, manifest
 
+    @classmethod
+    def of(
+        cls,
+        run: RunConfig,
+        settings: ServerSettings,
+        sites: Sequence[SiteRow],
+        told: Told,
+        *,
+        phases: Phases,
+        recorder: Recorder,
+        manifest: Manifest,
+    ) -> SummedRun | None:
+        """Of these sites; None where the server sees each update.
+
+        Raises
+        ------
+        FederationError
+            One of them would be more of a sum than `server.most_share`.
+        """
+        roster = settings.summing
+        if not run.secagg.on or roster is None:
+            return None
+        summing = Summing(
+            run,
+            roster,
+            joins=joins_of(sites, most_share=settings.server.most_share),
+            nodes={row.site: row.node for row in sites},
+            settings=told.settings,
+            folder=manifest.path.parent,
+            attempts=manifest.document.get("attempts", {}),
+            note=lambda attempts: manifest.update(attempts=attempts),
+            record=told.record,
+        )
+        return cls(summing, phases, recorder, manifest)
+
     def trained(self, round_: int, messages: list[Message], strategy: Checked) -> tuple[ArrayRecord | None, Means]:
         """Have sites train, and let the strategy make a model of the mean of what they did.
 
@@ -50,9 +106,14 @@ class SummedRun:
         size = sum(each.size for each in strategy.base.values())
         opened, means = self._opened(TRAIN, round_, messages, size=size, lost=strategy.left_out)
         summed = opened.sum
-        arrays, _ = strategy.aggregate_mean(
-            round_, summed.mean, sites=len(summed.survivors), examples=summed.examples, like=opened.like
-        )
+        try:
+            arrays, _ = strategy.aggregate_mean(
+                round_, summed.mean, sites=len(summed.survivors), examples=summed.examples, like=opened.like
+            )
+        except FederationError:
+            # Opened again it would be refused again.
+            self.settled(TRAIN, round_)
+            raise
         before = [each for each in self._manifest.document.get("sums", []) if each["round"] < round_]
         sites = list(summed.survivors)
         self._manifest.update(sums=[*before, {"round": round_, "sites": sites, "clipped": means.clipped}])
@@ -65,7 +126,7 @@ class SummedRun:
         return self._opened(kind, round_, messages, size=0, lost=lost)[1]
 
     def settled(self, kind: str, round_: int) -> None:
-        """What a sum came to is on disk."""
+        """Of a sum nothing is wanted any more: what it came to is on disk, or is refused."""
         self._summing.forget(number_of(kind, round_))
 
     def _opened(
@@ -86,6 +147,8 @@ class SummedRun:
                 usable = [reply for reply in replies if reply.site not in lost]
                 opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost)
         except AggregationError as error:
+            if error.reason == "norm":
+                self.settled(kind, round_)
             reasons = "".join(f"; {site}: {reason}" for site, reason in sorted(lost.items()))
             raise AggregationError(error.problem + reasons, where=error.where, reason=error.reason) from error
         means = means_of(kind, opened.sum.sums)
