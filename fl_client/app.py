@@ -174,8 +174,7 @@ def make_app(host: Host) -> ClientApp:
         """Give what was offered, under masks."""
 
         def reply(site: Site) -> RecordDict:
-            host.allow(site, "mask", round_in(message))
-            return Answers(host, site, message, context).mask()
+            return _step(host, site, message, context, "mask").mask()
 
         return _answer(host, message, context, reply)
 
@@ -184,8 +183,7 @@ def make_app(host: Host) -> ClientApp:
         """Sign the set of sites whose sum is opened, once a round."""
 
         def reply(site: Site) -> RecordDict:
-            host.allow(site, "agree", round_in(message))
-            return Answers(host, site, message, context).agree()
+            return _step(host, site, message, context, "agree").agree()
 
         return _answer(host, message, context, reply)
 
@@ -194,8 +192,7 @@ def make_app(host: Host) -> ClientApp:
         """Help to open the sum over the set that was signed."""
 
         def reply(site: Site) -> RecordDict:
-            host.allow(site, "unmask", round_in(message))
-            return Answers(host, site, message, context).unmask()
+            return _step(host, site, message, context, "unmask").unmask()
 
         return _answer(host, message, context, reply)
 
@@ -227,6 +224,14 @@ class _Summed:
         offer = self.answers.offer(self.task, change, metrics)
         told = metrics if self.host.tells_own(self.site) else {name: metrics[name] for name in (NUM_EXAMPLES, SECONDS)}
         return RecordDict({METRICS: MetricRecord({**known(told)}), SITE: _basis(self.site), **offer})
+
+
+def _step(host: Host, site: Site, message: Message, context: Context, step: str) -> Answers:
+    """The answers of a later step of an attempt, counted like what it began with."""
+    answers = Answers(host, site, message, context)
+    kind, round_ = answers.asked()
+    host.allow(site, f"{step} {kind}", round_)
+    return answers
 
 
 def _basis(site: Site) -> ConfigRecord:

@@ -46,7 +46,7 @@ class Host(ABC):
         site
             The site.
         kind
-            ``"train"`` or ``"evaluate"``.
+            ``"train"``, ``"evaluate"``, or the step of a sum and what it is of.
         round_
             The round it is about.
 

@@ -34,15 +34,13 @@ from medveil.errors import FederationError, FormatError, MedVeilError, StorageEr
 from medveil.files import read_bytes, write_json
 from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, Tasks
 from medveil.installed import installed_hash
+from medveil.kinds import KINDS
 from medveil.log import logger, set_up_logging
 from medveil.pace import Pace
 from medveil.parent import end_with_parent
-from medveil.summed_messages import AGREE, MASK, UNMASK
 
 _AWAY_S = 2.0
 _NAMED = 5
-KINDS = ("query", "train", "evaluate", MASK, AGREE, UNMASK)
-"""The messages a site answers; each stands for one function of the app."""
 _log = logger("worker")
 
 

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from medveil.door_replies import LARGEST_OBJECT, LARGEST_PUSH, MOST_OBJECTS, Delivery, malformed, object_ids
 from medveil.door_sessions import Sessions
 from medveil.doors import CALLER, Noted
+from medveil.kinds import MASK, TRAIN
 
 _MOST_DELIVERIES = 32
 _PATIENCE, _PATIENCE_S = 30, 60.0
@@ -119,7 +120,7 @@ class Fleet:
         """Take a node's answer to a message that it was handed, in its own name, once."""
         delivery = self._answered(request)
         ids = frozenset(object_ids(request.message_object_trees[0]))
-        if len(ids) > MOST_OBJECTS + 2 * len(delivery.objects):
+        if len(ids) > MOST_OBJECTS + 2 * max(len(each.objects) for each in self._measures(delivery)):
             self._refuse("announced more objects than its answer may have")
         response = self._passed(lambda: self._handlers.push_messages(request=request, state=state))
         with self._lock:
@@ -165,6 +166,7 @@ class Fleet:
             self._refuse("confirmed a message that is not its own")
         # A node pulls only what it has not from another message: what it was sent is counted here, not there.
         delivery.size = max(delivery.size, stored_bytes(store, delivery.objects))
+        delivery.size = max(each.size for each in self._measures(delivery))
         return self._handlers.confirm_message_received(request=request, state=state, store=store)
 
     def get_run(self, request: Any, state: Any) -> Any:
@@ -215,6 +217,14 @@ class Fleet:
         if delivery is None:
             self._refuse("answered a message that it was never sent, or had answered")
         return delivery
+
+    def _measures(self, delivery: Delivery) -> list[Delivery]:
+        """The messages that an answer is measured by: an update under masks answers none that has the model's size."""
+        if delivery.kind != MASK:
+            return [delivery]
+        with self._lock:
+            known = list(self._of(CALLER.get().node).values())
+        return [delivery, *(each for each in known if (each.run, each.kind) == (delivery.run, TRAIN))]
 
     def _check_run(self, run: int) -> None:
         if self._found(lambda each: each.run == run) is None:

@@ -1,4 +1,4 @@
-"""The messages of a run with secure aggregation, beside those of any run: their types, and what they are about.
+"""What the messages of a run with secure aggregation are about; their types are in `medveil.kinds`.
 
 What they hold is in `medveil.secagg.records`.
 """
@@ -15,10 +15,8 @@ from medveil.secagg.encoding import digest
 from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE
 from medveil.signed_messages import content_digest
 
-MASK, AGREE, UNMASK = "train.mask", "query.agree", "query.unmask"
-"""Types of message."""
 MASKED = "masked"
-"""Name of the one array in the reply to `MASK`."""
+"""Name of the one array in the reply to `medveil.kinds.MASK`."""
 _FIRST: Mapping[str, int] = {TRAIN: 0, VALIDATE: 2**40, EVALUATE: 2**41}
 
 

@@ -195,8 +195,10 @@ class OwnHost(Host):
             raise ToldError(error) from error
 
     def hold(self, site: Site, context: Context, pending: Pending) -> None:
-        """In memory alone, one a run: an update is on no disk."""
+        """In memory alone, one of each of the newest runs: an update is on no disk."""
         self._pending[site.run.run] = pending
+        while len(self._pending) > _KEPT:
+            self._pending.pop(next(iter(self._pending)))
 
     def taken(self, site: Site, context: Context) -> Pending | None:
         """What is in memory, once."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
+from fl_client.asked import round_in
 from fl_client.host import Host
 from fl_client.secagg.pending import Pending
 from fl_client.site import Site
@@ -54,6 +55,19 @@ class Answers:
             raise FederationError("the run has no secure aggregation, and nothing to mask or open", cure=_SAME)
         self._host, self._site, self._message, self._context = host, site, message, context
         self._member = host.member(site, context)
+
+    def asked(self) -> tuple[str, int]:
+        """What a later message of an attempt is about: its kind, as in `medveil.secagg.sums`, and the round.
+
+        Raises
+        ------
+        FederationError
+            It names another round than its task has.
+        """
+        found = about(self._task().number)
+        if found[1] != round_in(self._message):
+            raise FederationError("the message names another round than its task", cure=_SAME)
+        return found
 
     def begin(self, kind: str, round_: int) -> Task:
         """Before work begins: the task, in company this site takes part in.

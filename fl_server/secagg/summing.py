@@ -22,6 +22,7 @@ from fl_server.secagg import kept
 from fl_server.secagg.aggregator import Aggregator, Agreed, Sum
 from medveil.contract import ARRAYS, CONFIG, ROUND, RunConfig
 from medveil.errors import FederationError, IntegrityError
+from medveil.kinds import AGREE, MASK, UNMASK
 from medveil.log import logger
 from medveil.received import arrays_of
 from medveil.secagg import records
@@ -30,7 +31,7 @@ from medveil.secagg.members import MEMBERS, Join, members_record
 from medveil.secagg.roster import Roster
 from medveil.secagg.rounds import Offered, Task, transcript_of
 from medveil.secagg.sums import count_of
-from medveil.summed_messages import AGREE, MASK, MASKED, UNMASK, about, content_of
+from medveil.summed_messages import MASKED, about, content_of
 
 _FOLDER = "sums"
 _log = logger("server")
@@ -214,8 +215,8 @@ class Summing:
         return Opened(aggregator.open(), helpers[0])
 
     def _content(self, messages: list[Message]) -> bytes:
-        (content,) = {content_of(message.content, self._settings) for message in messages}
-        return content
+        # Strategies send every site the same; one that was sent another would make no offer for it.
+        return content_of(messages[0].content, self._settings)
 
     def _about(self, task: Task) -> RecordDict:
         members = ConfigRecord(members_record(task.joins))

@@ -263,6 +263,28 @@ def test_what_a_site_already_had_counts_as_sent_to_it(link: SuperLinkHere, pair:
     assert mercy.push(answer(pulled.message, source=mercy.node.node_id, content=content(size, seed=1)))
 
 
+def test_an_update_under_masks_is_measured_by_the_model_it_was_trained_from(
+    link: SuperLinkHere, pair: tuple[RawNode, RawNode]
+) -> None:
+    """The message that asks for it holds keys alone."""
+    mercy, _ = pair
+    size = 10**6
+    trained, _ = handed(link, mercy, size=size)
+
+    def asked(run: int, kind: str) -> Any:
+        link.send(run, mercy.node.node_id, content(100, seed=2), kind=kind)
+        pulled = mercy.pull()
+        assert pulled is not None
+        mercy.pull_all(pulled)
+        mercy.confirm(run, pulled.id)
+        return answer(pulled.message, source=mercy.node.node_id, content=content(size, seed=3))
+
+    for run, kind in ((trained, "query.agree"), (link.run(), "train.mask")):
+        reply = asked(run, kind)
+        refused(lambda reply=reply: mercy.push(reply), status=413)
+    assert mercy.push(asked(trained, "train.mask"))
+
+
 def test_many_small_objects_come_to_the_same_bound(link: SuperLinkHere, pair: tuple[RawNode, RawNode]) -> None:
     mercy, _ = pair
     _, pulled = handed(link, mercy)
