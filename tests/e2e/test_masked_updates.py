@@ -12,7 +12,7 @@ from medveil.audit_verify import Verified, verify
 from medveil.errors import ConfigError
 from medveil.secagg.roster import load_roster
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
 SUMMED: dict[str, Any] = {"kind": "delta", "secagg": {"on": True, "bits": 24}}
 
 
@@ -60,7 +60,7 @@ def test_hospitals_train_a_model_whose_updates_nobody_reads(world: World, capsys
         signed = [each for each in details(own, "answered") if "signature" in each]
         assert [each["signature"] for each in signed] == [each["signatures"][site.name] for each in agreed]
         assert [each["left"] for each in signed] == [each["left"] for each in agreed]
-        assert [path.name for path in (site.files.own / "sums").glob("*.sealed")] == [f"{summary['run']}.sealed"]
+        assert (site.files.own / "sums" / f"{summary['run']}.sealed").exists()
 
 
 def details(log: Verified, event: str) -> list[dict[str, Any]]:
