@@ -39,7 +39,7 @@ from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.basis import WEIGHTS
 from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
-from medveil.errors import AggregationError, FederationError, IntegrityError
+from medveil.errors import FederationError, IntegrityError
 from medveil.files import write_json
 from medveil.log import logger
 from medveil.paths import run_folder
@@ -254,7 +254,10 @@ class Federation:
                     arrays, means = self._summed.trained(round_, messages, strategy)
                 summed = Summed("train", round_, means.metrics)
         except FederationError as error:
-            raise _with_cure(error, self.settings.going_on) from error
+            if error.cure is not None:
+                raise
+            cure = f"mend that, then {self.settings.going_on}"
+            raise FederationError(error.problem, where=error.where, cure=cure) from error
         finally:
             self._phases.say_left_out(round_, strategy.left_out)
         self._say_held([self._collector.name(each.metadata.dst_node_id) for each in messages], strategy.left_out)
@@ -339,7 +342,9 @@ class Federation:
             messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
         began = time.monotonic()
         if self._summed is not None:
-            return self._measured_together(kind, messages, began)
+            means = self._summed.measured(kind, self._round, messages)
+            summed = Summed(kind, self._round, means.metrics)
+            return self._recorder.close(seconds=time.monotonic() - began, summed=summed)
         replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=self._round)
         missing = failed(replies, self._recorder)
         self._phases.say_left_out(self._round, missing)
@@ -347,19 +352,6 @@ class Federation:
             reasons = "".join(f"; {site}: {reason}" for site, reason in missing.items())
             raise FederationError(f"no site measured the final model{reasons}", where=kind)
         return self._recorder.close(seconds=time.monotonic() - began)
-
-    def _measured_together(self, kind: str, messages: list[Message], began: float) -> dict[str, Line]:
-        """The same, of which nobody sees what one site measured unless it tells."""
-        assert self._summed is not None  # Asked where there are sums alone.
-        lost: dict[str, str] = {}
-        try:
-            means = self._summed.measured(kind, self._round, messages, lost)
-        except FederationError as error:
-            raise _with_cure(error, self.settings.going_on) from error
-        finally:
-            self._phases.say_left_out(self._round, lost)
-        summed = Summed(kind, self._round, means.metrics)
-        return self._recorder.close(seconds=time.monotonic() - began, summed=summed)
 
     @property
     def _validates_apart(self) -> bool:
@@ -403,11 +395,3 @@ class Federation:
     def _sites_are_here(self) -> bool:
         """Whether this process is its sites' too, so that its processor time is that of the whole run."""
         return (self.settings.experiment or {}).get("engine") == "inprocess"
-
-
-def _with_cure(error: FederationError, going_on: str) -> FederationError:
-    """The same, saying how the run goes on."""
-    cure = error.cure or f"mend that, then {going_on}"
-    if isinstance(error, AggregationError):
-        return AggregationError(error.problem, where=error.where, cure=cure, reason=error.reason)
-    return FederationError(error.problem, where=error.where, cure=cure)

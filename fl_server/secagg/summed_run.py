@@ -52,10 +52,14 @@ class SummedRun:
         Asks sites for their sums.
     phases, recorder, manifest
         The run's.
+    going_on
+        How a run goes on that stops here.
     """
 
-    def __init__(self, summing: Summing, phases: Phases, recorder: Recorder, manifest: Manifest) -> None:
-        self._summing, self._phases = summing, phases
+    def __init__(
+        self, summing: Summing, phases: Phases, recorder: Recorder, manifest: Manifest, *, going_on: str
+    ) -> None:
+        self._summing, self._phases, self._going_on = summing, phases, going_on
         self._recorder, self._manifest = recorder, manifest
 
     @classmethod
@@ -91,7 +95,7 @@ class SummedRun:
             note=lambda attempts: manifest.update(attempts=attempts),
             record=told.record,
         )
-        return cls(summing, phases, recorder, manifest)
+        return cls(summing, phases, recorder, manifest, going_on=settings.going_on)
 
     def trained(self, round_: int, messages: list[Message], strategy: Checked) -> tuple[ArrayRecord | None, Means]:
         """Have sites train, and let the strategy make a model of the mean of what they did.
@@ -121,9 +125,13 @@ class SummedRun:
             _log.warning("round %d: %d of %d updates were scaled to the clip", round_, means.clipped, len(sites))
         return arrays, means
 
-    def measured(self, kind: str, round_: int, messages: list[Message], lost: dict[str, str]) -> Means:
+    def measured(self, kind: str, round_: int, messages: list[Message]) -> Means:
         """Have sites measure a model; errors as `trained`."""
-        return self._opened(kind, round_, messages, size=0, lost=lost)[1]
+        lost: dict[str, str] = {}
+        try:
+            return self._opened(kind, round_, messages, size=0, lost=lost)[1]
+        finally:
+            self._phases.say_left_out(round_, lost)
 
     def settled(self, kind: str, round_: int) -> None:
         """Of a sum nothing is wanted any more: what it came to is on disk, or is refused."""
@@ -150,7 +158,10 @@ class SummedRun:
             if error.reason == "norm":
                 self.settled(kind, round_)
             reasons = "".join(f"; {site}: {reason}" for site, reason in sorted(lost.items()))
-            raise AggregationError(error.problem + reasons, where=error.where, reason=error.reason) from error
+            cure = error.cure or f"mend that, then {self._going_on}"
+            raise AggregationError(
+                error.problem + reasons, where=error.where, cure=cure, reason=error.reason
+            ) from error
         means = means_of(kind, opened.sum.sums)
         return opened, Means(means.clipped, _possible(means.metrics))
 
