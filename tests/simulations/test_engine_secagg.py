@@ -129,12 +129,18 @@ def test_masks_change_nothing_but_what_is_seen(
 
 def test_a_site_lost_at_any_step_costs_the_others_nothing(tiny: Tiny, tmp_path: Path, run: Callable[..., Ran]) -> None:
     lost = [("train.mask", "site-1", 1), ("query.agree", "site-2", 2), ("query.unmask", "site-3", 3)]
-    ran = run(tiny(*SUMMED, "rounds=3"), tmp_path / "run", lost=lost)
+    ran = run(tiny(*SUMMED, "rounds=3", "server.keep=best"), tmp_path / "run", lost=lost)
     assert [(each["round"], each["site"]) for each in ran.manifest()["left_out"]] == [(1, "site-1")]
     assert [each["sites"] for each in ran.manifest()["sums"]] == [SITES[1:], SITES, SITES]
     assert equal(ran.tensors(2), mean_of(ran, 2, SITES, ran.tensors(1)))
     assert equal(ran.tensors(3), mean_of(ran, 3, SITES, ran.tensors(2)))
     assert ran.manifest()["status"] == "finished"
+    validated = [line for line in ran.lines() if (line["site"], line["phase"]) == ("all", "validation")]
+    kept = ran.summary()["kept"]
+    assert kept["by"] == "loss"
+    assert str(2**40 + 3) in ran.manifest()["attempts"], "the last round is validated, in a sum of its own"
+    assert {line["round"] for line in validated} == {0, 1, 2, 3}
+    assert kept["value"] == min(line["loss"] for line in validated if line["round"])
 
 
 def test_too_few_end_the_run_in_words_and_it_goes_on(tiny: Tiny, tmp_path: Path, run: Callable[..., Ran]) -> None:
