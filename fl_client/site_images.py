@@ -85,7 +85,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     kept = setup.folder if setup.sites == 1 else None
     parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed, folder=kept)
     basis = _basis(run, setup, source, parts, weights)
-    where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed, "level": level_of(run)}
+    where: dict[str, Any] = {"key": setup.key, "folder": setup.folder, "seed": run.seed, "level": level_of(run)}
     # Before a store is built anew: who then puts back what was there finds the store as it was.
     basis.check(
         served=setup.served,

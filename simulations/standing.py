@@ -20,7 +20,7 @@ from fl_client.data.config import PartitionConfig, joins_similar
 from fl_client.data.source import open_source
 from fl_client.data.standing import basis_of_source
 from fl_client.data.store import STORES
-from fl_client.data.store_files import read_header
+from fl_client.data.store_files import read_head, read_open_header
 from fl_client.data.store_terms import prepared_otherwise
 from fl_client.site_basis import FOLDER
 from fl_client.site_files import DESCRIPTION
@@ -213,7 +213,7 @@ def _prepared_otherwise(run: Path) -> str:
     """That the stores of a run hold images prepared in another way; empty where they do not, or cannot be read."""
     for store in sorted(run.glob(f"sites/*/{STORES}/[!.]*")):
         try:
-            told = prepared_otherwise(read_header(store))
+            told = prepared_otherwise(read_head(store).preparation)
         except MedVeilError:
             continue
         if told:
@@ -232,7 +232,7 @@ def _older_agrees(run: Path, source: Source) -> bool:
 def _site_agrees(site: Path, named: str, labels: dict[str, str]) -> bool:
     try:
         described = read_document(site / DESCRIPTION, {"source?": str}, name=SITE, newest=SITE_VERSION)
-        headers = [read_header(each) for each in sorted((site / STORES).glob("[!.]*")) if each.is_dir()]
+        headers = [read_open_header(each) for each in sorted((site / STORES).glob("[!.]*")) if each.is_dir()]
     except MedVeilError:
         return False
     stored = (

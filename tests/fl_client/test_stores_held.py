@@ -63,7 +63,7 @@ def built(files: OwnFiles, key: Key | None, *, data: DataConfig | None = None, b
         CipherConfig(scheme="block-pixel" if key else "none", block=block), key, channels=1, height=16, width=16
     )
     parts = site_parts(source, data, sites=1, index=0, seed=0)
-    return open_store(source, parts, cipher, data, folder=files.own, seed=0)
+    return open_store(source, parts, cipher, data, key=current(files), folder=files.own, seed=0)
 
 
 def held(files: OwnFiles) -> dict[str, HeldStore]:
@@ -104,7 +104,10 @@ def test_what_a_store_is_and_why_none_uses_it_again(
     assert command(files) == 0
     said = capsys.readouterr().out
     assert "none: not hidden" in said
-    assert "a run may use it" in said
+    assert "the key that sealed it is not this site's any more" in said
+    built(files, None)
+    assert command(files) == 0
+    assert "a run may use it" in capsys.readouterr().out
 
 
 def test_removing_the_unused_leaves_the_others(files: OwnFiles, capsys: pytest.CaptureFixture[str]) -> None:
