@@ -17,6 +17,7 @@ from typing import Any
 from fl_client.data.alike import said_of_data_set
 from fl_client.data.base import Source
 from fl_client.data.config import PartitionConfig, joins_similar
+from fl_client.data.documents import Documents
 from fl_client.data.source import open_source
 from fl_client.data.standing import basis_of_source
 from fl_client.data.store import STORES
@@ -126,11 +127,11 @@ class Comparable:
 
     def __init__(self, shared: Path | None = None) -> None:
         self._open: dict[str, Source] = {}
-        self._folders = () if shared is None else (shared,)
+        self._kept_in: tuple[Documents, ...] = () if shared is None else (Documents(shared),)
 
     def look(self, experiment: ExperimentConfig, run: Path) -> None:
         """Look for images that look alike, where they are kept together: each run would for itself."""
-        if self._folders and joins_similar(experiment.data):
+        if self._kept_in and joins_similar(experiment.data):
             self._source(resolved(experiment, run))
 
     def check(self, run: Path, experiment: ExperimentConfig) -> str:
@@ -167,7 +168,7 @@ class Comparable:
         data = dataclasses.replace(config.data, partition=PartitionConfig())
         key = json.dumps(to_mapping(data), sort_keys=True)
         if key not in self._open:
-            self._open[key] = open_source(config.data, folders=self._folders)
+            self._open[key] = open_source(config.data, kept_in=self._kept_in)
         return self._open[key]
 
 

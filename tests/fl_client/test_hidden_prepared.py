@@ -20,6 +20,7 @@ from crypto.files.registry import kind_of
 from crypto.imaging import preprocess
 from crypto.keys import SimulatedKey, SiteKey
 from fl_client.data.config import DataConfig
+from fl_client.data.documents import Documents
 from fl_client.data.hidden import prepared_otherwise
 from fl_client.data.partition import site_parts
 from fl_client.data.source import Source, open_source
@@ -115,7 +116,7 @@ def older(tmp_path: Path) -> tuple[DataConfig, Path]:
 def test_an_older_run_of_another_preparation_is_refused_by_its_name(older: tuple[DataConfig, Path]) -> None:
     config, state = older
     basis = basis_of([], classes=["a", "b"], settings={})
-    held = SiteBasis(state, run=RUN, basis=basis, site="site-1")
+    held = SiteBasis(Documents(state), run=RUN, basis=basis, site="site-1")
     with pytest.raises(BasisError, match="site-1: an older MedVeil began this run: its images were prepared") as told:
         held.check(
             served=True, agrees=lambda named: False, otherwise=lambda: prepared_before(config, CIPHER, folder=state)
