@@ -139,6 +139,9 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
+    if not images.store.sealed:
+        told = "lies open with its names and labels, as an older MedVeil built it: 'medveil-site seal' seals it"
+        _log.warning("%s: the store %s", site, told)
     if images.copies_judged:
         told = "have the very contents of training images, and an older MedVeil built the store"
         _log.warning("%s: some validation and test images %s: figures of them say too much", site, told)

@@ -18,9 +18,9 @@ from fl_client.data.alike import said_of_data_set
 from fl_client.data.base import Source
 from fl_client.data.config import PartitionConfig, joins_similar
 from fl_client.data.documents import Documents
+from fl_client.data.left_open import STORES
 from fl_client.data.source import open_source
 from fl_client.data.standing import basis_of_source
-from fl_client.data.store import STORES
 from fl_client.data.store_files import read_head, read_open_header
 from fl_client.data.store_terms import prepared_otherwise
 from fl_client.site_basis import FOLDER

@@ -19,6 +19,7 @@ from crypto.base import ImageCipher
 from crypto.keys import Key
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.left_open import STORES
 from fl_client.data.partition import Parts
 from fl_client.data.prepared import MIB, Prepared
 from fl_client.data.rows import NONCES, HeldRows, Rows
@@ -32,8 +33,6 @@ from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, 
 from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
-STORES = "stores"
-"""Folder of them, in the site's own."""
 
 
 @dataclass(frozen=True)

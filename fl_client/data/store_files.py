@@ -22,6 +22,7 @@ from crypto.base import NONCE_BYTES
 from crypto.keys import Key
 from crypto.sealed_rows import RowWriter, file_key
 from fl_client.data.alike import SHAPE
+from fl_client.data.left_open import CONTENTS, HEADER
 from fl_client.data.rows import NONCES, OpenedRows
 from fl_client.data.splits import PARTS
 from fl_client.data.store_open_files import LIES_OPEN, open_header
@@ -32,7 +33,7 @@ from medveil.shapes import check_shape
 
 FORMAT = "medveil-store"
 VERSION = 2
-HEADER, CONTENTS, SUFFIX = "header.json", "contents.sealed", ".sealed"
+SUFFIX = ".sealed"
 _REMOVE = "remove the store: a run builds it anew"
 _ARRAY = ({"rows": int, "bytes?": int, "sha256?": str}, None)
 _PART = {"views": int, "images": _ARRAY, "nonces": _ARRAY, "indices": [int], "ids": [str], "labels": [int]}
@@ -126,7 +127,8 @@ def write_header(folder: Path, header: Mapping[str, Any], *, seal: StoreSeal, id
     header
         As `read_header` gives it, without what the seal adds.
     """
-    inside = {name: value for name, value in header.items() if name not in _HEAD}
+    known = {name.removesuffix("?") for name in _CONTENTS}
+    inside = {name: value for name, value in header.items() if name in known}
     images = sum(len(part["ids"]) for part in header["parts"].values())
     head = Head(header["key"], header["preparation"], images, seal.fingerprint, identity)
     document = {"format": FORMAT, "version": VERSION, **head._asdict()}

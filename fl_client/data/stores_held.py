@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fl_client.data.config import DataConfig
-from fl_client.data.store import STORES, is_of_source
-from fl_client.data.store_files import HEADER, Head, read_head
+from fl_client.data.left_open import HEADER, STORES
+from fl_client.data.store import is_of_source
+from fl_client.data.store_files import Head, read_head
 from fl_client.data.store_terms import NO_KEY
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import locked, storage_error

@@ -135,7 +135,7 @@ def _data(files: OwnFiles) -> Point:
             "data",
             WARNING,
             found,
-            "when the store is built, the site's log says why, and its site.json names every file left out",
+            "when a store is built, the site's log says why, and 'medveil-site unseal site' names every file left out",
         )
     if alone is not None:
         cure = "the run's file must name the other classes too, as other sites call them"
