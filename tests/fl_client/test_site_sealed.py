@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from enrolled_site import WORD, enrolled
 from older_store import lay_open
+from one_site import SIZE as SIDE
+from one_site import evaluated
+from sweep import files_below, image_forms, key_forms, leaks
 
 from crypto import sealed_file
+from crypto.base import ImageCipher
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from crypto.keyfile import load_keyring, rotate_key
@@ -21,12 +26,15 @@ from crypto.keys import SimulatedKey, SiteKey
 from crypto.resealing import reseal
 from fl_client.cli import main
 from fl_client.data import contents, documents, neighbours
+from fl_client.data.config import PhantomConfig
 from fl_client.data.documents import Documents
 from fl_client.data.left_open import NAMES, left_open
 from fl_client.data.partition import site_parts
-from fl_client.data.source import open_source
+from fl_client.data.phantoms import draw_phantoms
+from fl_client.data.source import open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_site import OwnKeys
 from fl_client.site_basis import FOLDER
 from fl_client.site_files import DESCRIPTION, PREDICTIONS, write_description, write_predictions
 from medveil.audit_verify import verify
@@ -199,3 +207,61 @@ def test_a_rotated_key_builds_the_store_anew(files: OwnFiles) -> None:
     again = built(files)
     assert str(again.rebuilt).startswith("the key that seals it changed (from ")
     assert again.sealed
+
+
+# -- all of a folder ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    draw_phantoms(folder, PhantomConfig(sites=1, images=40, classes=2, size=SIDE))
+    (folder / "hospital-1" / "cut.dcm").write_bytes(b"no image")
+    return folder
+
+
+POLICIES: dict[str, dict[str, Any]] = {
+    "none": {"stem_init": "public", "stem_train": "averaged", "cipher": {"scheme": "none", "block": 8}},
+    "per-site": {"stem_init": "adapted", "stem_train": "local"},
+}
+
+
+@pytest.mark.parametrize("keys", POLICIES)
+def test_a_site_that_trained_leaves_nothing_of_its_images_or_keys(tmp_path: Path, phantoms: Path, keys: str) -> None:
+    """Plain images, hidden ones, their names, patients, paths and labels, keys and permutations; under any policy."""
+    held = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("shared")))
+    site = evaluated(tmp_path / "site", phantoms, held, keys=keys, **POLICIES[keys])
+    source, parts = site.source, site.store.parts.values()
+    shown = read_many(source, range(len(source)))
+    hidden = np.concatenate([part.batch(np.arange(len(part))) for part in parts])
+    wanted = image_forms(shown) | image_forms(hidden)
+    assert len(wanted) >= len(source)
+    wanted |= {item.id.encode() for item in source.items} | {
+        b".dcm",
+        b"hospital-1",
+        b"no image",
+        str(phantoms).encode(),
+    }
+    for path in phantoms.rglob("*.dcm"):
+        if path.name != "cut.dcm":
+            image = pydicom.dcmread(path)
+            wanted |= {str(image[tag].value).encode() for tag in ("PatientID", "PatientName", "SOPInstanceUID")}
+    wanted |= {b'"mass"', b"'mass'", b"mass\n", "mass".encode("utf-32-le")}
+    real = [*held.own, *(held.shared or ())]
+    wanted |= set().union(*(key_forms(each, cipher_for(each)) for each in real))
+    stem = site.vault.load(before=99)
+    for tensor in (stem[1] if stem is not None else {}).values():
+        wanted.add(tensor.numpy().tobytes()[:64])
+    left = files_below(tmp_path / "site")
+    assert leaks(left, wanted) == []
+    assert {name.rpartition("/")[2] for name in left if not name.endswith((".sealed", ".lock"))} == {"header.json"}
+    # Where it lies open, as an older MedVeil left it, the same search finds it.
+    lay_open(site.store)
+    name = f"stores/{site.store.folder.name}"
+    found = leaks(files_below(tmp_path / "site"), wanted)
+    assert {f"{name}/header.json", f"{name}/train.npy", f"{name}/test.npy"} <= set(found)
+
+
+def cipher_for(key: SiteKey) -> ImageCipher:
+    config = CipherConfig(block=8, negate=True)
+    return make_cipher(config, key, channels=1, height=SIDE, width=SIDE)
