@@ -6,6 +6,7 @@ import copy
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from torch import nn
@@ -21,8 +22,15 @@ from simulations.config import Plan
 MAPPED, OPENED, KEPT = "mapped", "opened a batch at a time", "kept in memory"
 
 
-def store_rounds(plan: Plan, folder: Path, *, turns: int) -> dict[str, list[float]]:
-    """Seconds of the same round of one site's training from each form of its store, which take turns.
+class Took(NamedTuple):
+    """Seconds of rounds, by the clock and of the processor: the latter say more where other work goes on beside."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+def store_rounds(plan: Plan, folder: Path, *, turns: int) -> dict[str, Took]:
+    """What the same round of one site's training takes from each form of its store; they take turns.
 
     Parameters
     ----------
@@ -39,11 +47,13 @@ def store_rounds(plan: Plan, folder: Path, *, turns: int) -> dict[str, list[floa
     # What a process does but once is no part of a round.
     for part in parts.values():
         _round(site, copy.deepcopy(model), part)
-    seconds: dict[str, list[float]] = {name: [] for name in parts}
+    took = {name: Took([], []) for name in parts}
     for _ in range(turns):
         for name, part in parts.items():
-            seconds[name].append(_round(site, copy.deepcopy(model), part))
-    return seconds
+            wall, cpu = _round(site, copy.deepcopy(model), part)
+            took[name].wall.append(wall)
+            took[name].cpu.append(cpu)
+    return took
 
 
 def _forms(site: Site, folder: Path) -> dict[str, StoredPart]:
@@ -55,8 +65,8 @@ def _forms(site: Site, folder: Path) -> dict[str, StoredPart]:
     return {MAPPED: replace(kept, images=mapped), OPENED: replace(kept, images=opened), KEPT: kept}
 
 
-def _round(site: Site, model: nn.Module, part: StoredPart) -> float:
+def _round(site: Site, model: nn.Module, part: StoredPart) -> tuple[float, float]:
     plan = RoundPlan(round=1, rounds=1, seed=0, rng=np.random.default_rng(0))
-    started = time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     train_round(model, part, site.train_config, plan, trainable=site.trainable)
-    return time.perf_counter() - started
+    return time.perf_counter() - wall, time.process_time() - cpu

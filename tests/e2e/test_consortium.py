@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,7 @@ def canaries(world: World, sites: list[Hospital]) -> list[str]:
 def check_folder(site: Hospital, images: Path) -> None:
     """What a site that served a run leaves: nothing that shows an image, a patient, a file's name or a key."""
     key = open_keys(site.files, lambda named: PASSPHRASE).own.current
-    source = open_source(site.files.data)
+    source = open_source(replace(site.files.data, image_size=32, channels=1))
     cipher = make_cipher(CipherConfig(block=8, negate=True), key, channels=1, height=32, width=32)
     plain = read_many(source, range(len(source)))
     wanted = image_forms(plain) | image_forms(cipher.encrypt(plain)) | key_forms(key, cipher)
