@@ -15,8 +15,8 @@ version  fields
 
 Derivation 2 is for what hides images (the purposes rho, pi, neg, pad and nonce), with what is hidden as its use, so
 that one permutation no longer serves a training file, an archive and a site's store. Everything else of a key (its
-fingerprint, MACs, sealed state, pseudonyms, secret stems, what training draws) is derived as in 1, whatever hides the
-images.
+fingerprint, MACs, sealed state and stores, pseudonyms, secret stems, what training draws) is derived as in 1, whatever
+hides the images.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ USES = (TRAINING, ARCHIVE, STORE)
 HIDING = ("rho", "pi", "neg", "pad", "nonce")
 """Purposes that hide images, which derivation 2 tells apart by their use."""
 SECRET_BYTES = 32
-PURPOSES = ("rho", "pi", "neg", "pad", "nonce", "state", "mac", "deid", "stem", "fingerprint", "train")
+PURPOSES = ("rho", "pi", "neg", "pad", "nonce", "state", "mac", "deid", "stem", "fingerprint", "train", "store")
 """What a subkey may be for. A subkey serves one purpose, so that none can speak for another."""
 
 _SIDE_BY_SIDE = 32

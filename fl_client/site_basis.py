@@ -14,26 +14,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+from fl_client.data.documents import Documents
 from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
+from medveil.basis import FORMAT as BASIS_FORMAT
 from medveil.basis import (
     IMAGES,
     LABELS,
     SETTINGS,
+    SHAPE,
     SPLIT,
     Basis,
+    basis_document,
+    basis_of_document,
     changed,
     differences,
-    read_basis,
     refuse_change,
-    write_basis,
 )
+from medveil.basis import VERSION as BASIS_VERSION
 from medveil.errors import BasisError
 from medveil.files import locked, make_folder
 from medveil.log import logger
-from medveil.shapes import read_document
 
 FOLDER = "basis"
 OTHER_MEDVEIL = "go on with it by the MedVeil that began it (its manifest names the version), or start a new run"
@@ -46,8 +48,8 @@ class SiteBasis:
 
     Parameters
     ----------
-    folder
-        The site's own.
+    documents
+        What the site keeps beside its store.
     run
         Identity of the run.
     basis
@@ -59,16 +61,16 @@ class SiteBasis:
     """
 
     def __init__(
-        self, folder: Path, *, run: str, basis: Basis, site: str, renew: Callable[[], Basis] | None = None
+        self, documents: Documents, *, run: str, basis: Basis, site: str, renew: Callable[[], Basis] | None = None
     ) -> None:
-        self.basis, self._site, self._run, self._folder = basis, site, run, folder
+        self.basis, self._site, self._run, self._documents = basis, site, run, documents
         self._renew = renew
-        self._path = folder / FOLDER / f"{run}.json"
+        self._name = f"{FOLDER}/{run}.json"
 
     @property
     def older(self) -> bool:
         """Whether an older MedVeil began the run, so that not all of what it began with is known."""
-        return self._path.is_file() and read_basis(self._path).older
+        return self._documents.find(self._name) is not None and self._begun().older
 
     def check(self, *, served: bool, agrees: Callable[[str], bool], otherwise: Callable[[], str] = lambda: "") -> None:
         """Refuse to open a run over something else than it began with.
@@ -89,10 +91,10 @@ class SiteBasis:
         IntegrityError, FormatError, StorageError
             What was written down cannot be read.
         """
-        if self._path.is_file():
-            refuse_change(read_basis(self._path), self.basis, where=self._site, cure=CURE)
+        if self._documents.find(self._name) is not None:
+            refuse_change(self._begun(), self.basis, where=self._site, cure=CURE)
             return
-        trained = served or (self._folder / "stems" / self._run).is_dir()
+        trained = served or (self._documents.folder / "stems" / self._run).is_dir()
         described = self._described()
         if described is not None and "basis" not in described:
             self._take_over(described.get("source", ""), agrees, otherwise)
@@ -115,12 +117,12 @@ class SiteBasis:
         IntegrityError, FormatError, StorageError
             What was written down cannot be read, or cannot be written.
         """
-        make_folder(self._path.parent, mode=0o700)
-        with locked(self._path):
-            if not self._path.is_file():
-                write_basis(self._path, self.basis, run=self._run)
+        make_folder(self._documents.folder / FOLDER, mode=0o700)
+        with locked(self._documents.folder / self._name):
+            if self._documents.find(self._name) is None:
+                self._begin(self.basis)
         now = self.basis if self._renew is None else self._renew()
-        refuse_change(read_basis(self._path), now, where=self._site, cure=CURE)
+        refuse_change(self._begun(), now, where=self._site, cure=CURE)
 
     def keyed(self, key: bytes) -> str:
         """The digest under a key of the site's own, for its audit log: a reader learns whether it changed, no more."""
@@ -128,11 +130,10 @@ class SiteBasis:
 
     def _described(self) -> dict[str, Any] | None:
         """What ``site.json`` says of this run; None where it tells of another, or is not there."""
-        path = self._folder / DESCRIPTION
-        if not path.is_file():
+        if self._documents.find(DESCRIPTION) is None:
             return None
         shape = {"run?": str, "basis?": {str: str}}
-        found = read_document(path, shape, name=FORMAT, newest=VERSION)
+        found = self._documents.read(DESCRIPTION, shape, format_=FORMAT, newest=VERSION)
         return found if found.get("run") == self._run else None
 
     def _take_over(self, source: object, agrees: Callable[[str], bool], otherwise: Callable[[], str]) -> None:
@@ -145,5 +146,11 @@ class SiteBasis:
             raise BasisError(problem, where=self._site, cure=CURE, parts=(IMAGES, LABELS, SPLIT))
         told = "an older MedVeil began this run: contents and groups of its images, and the weights it began with"
         _log.warning("%s: %s, cannot be compared; all else agrees, and from now on all is compared", self._site, told)
-        make_folder(self._path.parent, mode=0o700)
-        write_basis(self._path, replace(self.basis, older=True), run=self._run)
+        self._begin(replace(self.basis, older=True))
+
+    def _begin(self, basis: Basis) -> None:
+        self._documents.write(self._name, basis_document(basis, run=self._run))
+
+    def _begun(self) -> Basis:
+        document = self._documents.read(self._name, SHAPE, format_=BASIS_FORMAT, newest=BASIS_VERSION)
+        return basis_of_document(document, where=self._documents.folder / self._name)

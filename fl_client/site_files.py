@@ -1,28 +1,29 @@
-"""What a site leaves in its own folder beside store, stems and models: ``site.json`` and ``predictions.npz``."""
+"""What a site leaves in its own folder beside store, stems and models: ``site.json`` and ``predictions.npz``.
+
+A real site seals both (`fl_client.data.documents`): they hold names of images, and labels.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medveil.files import make_folder, write_bytes, write_json
+from fl_client.data.documents import Documents
 
 FORMAT = "medveil-site"
 VERSION = 1
-DESCRIPTION, _PREDICTIONS = "site.json", "predictions.npz"
+DESCRIPTION, PREDICTIONS = "site.json", "predictions.npz"
 
 
-def write_description(folder: Path, details: Mapping[str, Any]) -> None:
+def write_description(documents: Documents, details: Mapping[str, Any]) -> None:
     """Write what the site is for a run (StorageError where the disk refuses)."""
-    make_folder(folder, mode=0o700)
-    write_json(folder / DESCRIPTION, {"format": FORMAT, "version": VERSION, **details}, mode=0o600)
+    documents.write(DESCRIPTION, {"format": FORMAT, "version": VERSION, **details})
 
 
-def write_predictions(folder: Path, *, ids: Any, labels: Any, probabilities: Any, groups: Any) -> None:
+def write_predictions(documents: Documents, *, ids: Any, labels: Any, probabilities: Any, groups: Any) -> None:
     """Keep the class probabilities (n, K) of the test images (StorageError where the disk refuses).
 
     Parameters
@@ -39,4 +40,4 @@ def write_predictions(folder: Path, *, ids: Any, labels: Any, probabilities: Any
         probabilities=probabilities,
         split="test",
     )
-    write_bytes(folder / _PREDICTIONS, packed.getvalue(), mode=0o600)
+    documents.write_bytes(PREDICTIONS, packed.getvalue())

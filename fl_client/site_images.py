@@ -6,11 +6,11 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from crypto.base import ImageCipher
 from fl_client.data.alike import in_two_classes, said_of_classes
+from fl_client.data.documents import Documents
 from fl_client.data.hidden import check_hidden
 from fl_client.data.items import by_reason
 from fl_client.data.neighbours import Near, near_training
@@ -77,15 +77,16 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     ConfigError, DataError, StorageError, KeyMaterialError
         The site's images, settings, disk or key cannot serve this run, or the images changed since it began.
     """
-    source = open_source(setup.data, folders=(setup.folder,)) if setup.source is None else setup.source
+    documents = setup.documents
+    source = open_source(setup.data, kept_in=(documents,)) if setup.source is None else setup.source
     _refuse_others(source, run)
     if setup.judge is not None:
         setup.judge(len(source))
     # What several sites share, none of them keeps digests of: each would keep all.
-    kept = setup.folder if setup.sites == 1 else None
-    parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed, folder=kept)
+    kept = documents if setup.sites == 1 else None
+    parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed, kept=kept)
     basis = _basis(run, setup, source, parts, weights)
-    where: dict[str, Any] = {"folder": setup.folder, "seed": run.seed, "level": level_of(run)}
+    where: dict[str, Any] = {"key": setup.key, "folder": setup.folder, "seed": run.seed, "level": level_of(run)}
     # Before a store is built anew: who then puts back what was there finds the store as it was.
     basis.check(
         served=setup.served,
@@ -98,7 +99,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
     copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
     skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
     held = dataclasses.replace(parts, train=store.part("train").indices, test=store.part("test").indices)
-    near = functools.partial(near_training, source, [held], setup.data, folders=(setup.folder,))
+    near = functools.partial(near_training, source, [held], setup.data, kept_in=(documents,))
     images = SiteImages(source, store, basis, skipped, near)
     _tell(images, setup, missing=parts.missing_classes)
     _describe(images, run, setup, cipher)
@@ -111,12 +112,12 @@ def level_of(run: RunConfig) -> str:
 
 
 def _basis(run: RunConfig, setup: SiteSetup, source: Source, parts: Parts, weights: str) -> SiteBasis:
-    def look(folder: Path | None = None) -> Basis:
+    def look(kept: Documents | None = None) -> Basis:
         dealt = {"seed": run.seed, "sites": setup.sites, "index": setup.index}
-        return basis_at_site(source, parts, setup.data, **dealt, weights={WEIGHTS: weights}, folder=folder)
+        return basis_at_site(source, parts, setup.data, **dealt, weights={WEIGHTS: weights}, kept=kept)
 
     renew = None if Views.of(setup.data, level_of(run), run.seed).count else look
-    return SiteBasis(setup.folder, run=run.run, basis=look(setup.folder), site=setup.name, renew=renew)
+    return SiteBasis(setup.documents, run=run.run, basis=look(setup.documents), site=setup.name, renew=renew)
 
 
 def _refuse_others(source: Source, run: RunConfig) -> None:
@@ -138,6 +139,9 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
+    if not images.store.sealed:
+        told = "lies open with its names and labels, as an older MedVeil built it: 'medveil-site seal' seals it"
+        _log.warning("%s: the store %s", site, told)
     if images.copies_judged:
         told = "have the very contents of training images, and an older MedVeil built the store"
         _log.warning("%s: some validation and test images %s: figures of them say too much", site, told)
@@ -171,7 +175,7 @@ def _tell_alike(images: SiteImages, setup: SiteSetup) -> None:
 def _describe(images: SiteImages, run: RunConfig, setup: SiteSetup, cipher: ImageCipher) -> None:
     source, store = images.source, images.store
     write_description(
-        setup.folder,
+        setup.documents,
         {
             "site": setup.name,
             "run": run.run,

@@ -11,6 +11,7 @@ import torch
 from crypto.keys import Key
 from fl_client.data.base import Source
 from fl_client.data.config import DataConfig
+from fl_client.data.documents import Documents
 from fl_client.leaving import Leaving
 
 
@@ -46,6 +47,8 @@ class SiteSetup:
         Whether the run is known to have trained here.
     judge
         Told the number of images before any is hidden; raises where a store of them is too much.
+    former
+        Keys it had before: what was sealed under them beside stores is still read.
     leaving
         What is told of the images; of classes with few, nothing unless told otherwise.
     """
@@ -64,4 +67,10 @@ class SiteSetup:
     served: bool = False
     judge: Callable[[int], None] | None = None
     source: Source | None = None
+    former: tuple[Key, ...] = ()
     leaving: Leaving = field(default_factory=Leaving)
+
+    @property
+    def documents(self) -> Documents:
+        """What the site keeps beside its store."""
+        return Documents.of(self.folder, self.key, self.former)

@@ -138,8 +138,8 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     whole = plain_tensors(model) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
     probabilities = predicted(site, model, "test")
-    groups = site.source.group_names(part.ids)
-    write_predictions(site.setup.folder, ids=part.ids, labels=part.labels, probabilities=probabilities, groups=groups)
+    tested = {"ids": part.ids, "groups": site.source.group_names(part.ids), "labels": part.labels}
+    write_predictions(site.setup.documents, **tested, probabilities=probabilities)
     validated = predicted(site, model, "validation")
     leaving = site.setup.leaving
     metrics = leaving.measured("validation", validation.labels, validated)

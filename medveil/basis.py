@@ -41,7 +41,7 @@ OF_DATA = (CLASSES, IMAGES, LABELS, GROUPS)
 """Parts that are the same in every arm of a comparison."""
 _ROW = np.dtype([("id", "<u8"), ("image", "<u8"), ("label", "<u4"), ("group", "<u4"), ("part", "<u4")])
 _LONGEST = 60
-_SHAPE = {"run": str, "parts": {str: str}, "settings": dict, "classes": [str], "rows": str, "older": bool}
+SHAPE = {"run": str, "parts": {str: str}, "settings": dict, "classes": [str], "rows": str, "older": bool}
 Rows = npt.NDArray[np.void]
 
 
@@ -166,10 +166,14 @@ def changed(
 def write_basis(path: Path, basis: Basis, *, run: str) -> None:
     """Write a basis for its owner alone (StorageError where the disk refuses)."""
     make_folder(path.parent, mode=0o700)
-    document = {"format": FORMAT, "version": VERSION, "run": run, "parts": basis.parts, "settings": basis.settings}
-    document |= {"older": basis.older, "classes": list(basis.classes)}
-    document |= {"rows": base64.b64encode(basis.rows.tobytes()).decode("ascii")}
-    write_json(path, document, mode=0o600)
+    write_json(path, basis_document(basis, run=run), mode=0o600)
+
+
+def basis_document(basis: Basis, *, run: str) -> dict[str, Any]:
+    """A basis as plain data, of which `basis_of_document` makes it again."""
+    head: dict[str, Any] = {"format": FORMAT, "version": VERSION, "run": run}
+    known = {"parts": basis.parts, "settings": basis.settings, "older": basis.older, "classes": list(basis.classes)}
+    return head | known | {"rows": base64.b64encode(basis.rows.tobytes()).decode("ascii")}
 
 
 def read_basis(path: Path) -> Basis:
@@ -180,12 +184,16 @@ def read_basis(path: Path) -> Basis:
     StorageError, FormatError, IntegrityError
         It is missing, of a newer version, cut or changed.
     """
-    document = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
+    return basis_of_document(read_document(path, SHAPE, name=FORMAT, newest=VERSION), where=path)
+
+
+def basis_of_document(document: Mapping[str, Any], *, where: Path) -> Basis:
+    """What `basis_document` was given, of a document of `SHAPE` (IntegrityError where its rows are none)."""
     try:
         packed = base64.b64decode(document["rows"], validate=True)
         rows = np.frombuffer(packed, dtype=_ROW)
     except ValueError:
-        raise IntegrityError("its field 'rows' is not what was written", where=path) from None
+        raise IntegrityError("its field 'rows' is not what was written", where=where) from None
     return Basis(document["parts"], document["settings"], tuple(document["classes"]), rows, document["older"])
 
 

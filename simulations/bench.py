@@ -3,10 +3,12 @@
 - the cipher beside memcpy, AES-256-GCM and a per-block Python loop (`crypto.bench`);
 - a frame of a DICOM file of many frames beside one of a file of few (`crypto.reading.bench`);
 - the `inprocess` engine beside a bare PyTorch FedAvg loop that does the same training;
-- a round on ciphertext beside a round on plaintext, stores already built.
+- a round on ciphertext beside a round on plaintext, stores already built;
+- a round of training from a sealed store beside one from a mapped file that lies open (`simulations.bench_store`).
 
-The sides of a ratio take turns of three rounds. The ratio is of each side's fastest round, the one other work disturbed
-least; beside it stands the ratio of the median rounds, which comes near the first where the machine was calm.
+The sides of a ratio take turns, of three rounds where an engine trains. The ratio is of each side's fastest round, the
+one other work disturbed least; beside it stands the ratio of the median rounds, which comes near the first where the
+machine was calm.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from medveil.config import from_mapping
 from medveil.versions import environment
 from models.config import ModelConfig
 from models.vit import build_vit, normalise
+from simulations.bench_store import KEPT, MAPPED, OPENED, store_rounds
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.engines.inprocess import run_inprocess
 
@@ -70,12 +73,19 @@ def bench(*, device: str = "auto", images: int = 800, turns: int = 6) -> dict[st
             plain += _engine_rounds(_experiment(data, "none", device), folder / f"plain-{turn}")
             bare += _bare_rounds(_plan(data, device, folder / f"bare-{turn}"))
             hidden += _engine_rounds(_experiment(data, "shared", device), folder / f"hidden-{turn}")
+        stored = store_rounds(
+            make_plan(_experiment(data, "shared", device), folder / "stored"), folder, turns=turns * 3
+        )
     figures |= {
         "engine_round_s": min(plain),
         "bare_loop_round_s": min(bare),
         "ciphertext_round_s": min(hidden),
         **_ratio("engine_over_bare_loop", plain, bare),
         **_ratio("ciphertext_over_plaintext", hidden, plain),
+        **_ratio("sealed_store_over_mapped", stored[OPENED].wall, stored[MAPPED].wall),
+        **_ratio("sealed_store_over_mapped_cpu", stored[OPENED].cpu, stored[MAPPED].cpu),
+        **_ratio("sealed_store_in_memory_over_mapped", stored[KEPT].wall, stored[MAPPED].wall),
+        **_ratio("sealed_store_in_memory_over_mapped_cpu", stored[KEPT].cpu, stored[MAPPED].cpu),
     }
     return {**figures, "environment": {**environment(), "threads": torch.get_num_threads()}}
 

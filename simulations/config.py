@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flwr.app import UserConfig
 
     from fl_client.data.base import Source
+    from fl_client.data.documents import Documents
     from medveil.secagg.roster import Roster
 
 _log = logger("experiment")
@@ -126,7 +127,7 @@ class Plan:
     out: Path
     source: Source | None = field(default=None, compare=False, repr=False)
     basis: dict[str, str] = field(default_factory=dict)
-    kept_in: tuple[Path, ...] = field(default=(), compare=False, repr=False)
+    kept_in: tuple[Documents, ...] = field(default=(), compare=False, repr=False)
     roster: dict[str, Any] = field(default_factory=dict)
 
     def run_config(self, *, resume: bool = False) -> UserConfig:
@@ -181,12 +182,13 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     if masked:
         _check_masked(config, contract)
 
+    from fl_client.data.documents import Documents  # noqa: PLC0415
     from fl_client.data.hidden import check_hidden  # noqa: PLC0415 - what reads images takes a while to import
     from fl_client.data.source import open_source  # noqa: PLC0415
     from fl_client.data.task import check_task  # noqa: PLC0415
 
-    kept_in = tuple(each for each in (out, shared) if each is not None and each.is_dir())
-    source = open_source(config.data, folders=kept_in)
+    kept_in = tuple(Documents(each) for each in (out, shared) if each is not None and each.is_dir())
+    source = open_source(config.data, kept_in=kept_in)
     check_hidden(
         source,
         keys=config.keys.policy,

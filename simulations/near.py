@@ -40,7 +40,7 @@ def tell_near(plan: Plan, *, aloud: bool) -> Near | None:
     dealt: dict[str, Any] = {"sites": plan.sites.sites, "seed": plan.run.seed}
     data = plan.sites.data
     parts = [site_parts(source, data, index=i, **dealt) for i in range(plan.sites.sites)]
-    near = near_training(source, parts, data, folders=plan.kept_in)
+    near = near_training(source, parts, data, kept_in=plan.kept_in)
     if near is not None and aloud:
         tell(near, error=True)
     elif near is not None:

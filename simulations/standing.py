@@ -17,10 +17,11 @@ from typing import Any
 from fl_client.data.alike import said_of_data_set
 from fl_client.data.base import Source
 from fl_client.data.config import PartitionConfig, joins_similar
+from fl_client.data.documents import Documents
+from fl_client.data.left_open import STORES
 from fl_client.data.source import open_source
 from fl_client.data.standing import basis_of_source
-from fl_client.data.store import STORES
-from fl_client.data.store_files import read_header
+from fl_client.data.store_files import read_head, read_open_header
 from fl_client.data.store_terms import prepared_otherwise
 from fl_client.site_basis import FOLDER
 from fl_client.site_files import DESCRIPTION
@@ -126,11 +127,11 @@ class Comparable:
 
     def __init__(self, shared: Path | None = None) -> None:
         self._open: dict[str, Source] = {}
-        self._folders = () if shared is None else (shared,)
+        self._kept_in: tuple[Documents, ...] = () if shared is None else (Documents(shared),)
 
     def look(self, experiment: ExperimentConfig, run: Path) -> None:
         """Look for images that look alike, where they are kept together: each run would for itself."""
-        if self._folders and joins_similar(experiment.data):
+        if self._kept_in and joins_similar(experiment.data):
             self._source(resolved(experiment, run))
 
     def check(self, run: Path, experiment: ExperimentConfig) -> str:
@@ -167,7 +168,7 @@ class Comparable:
         data = dataclasses.replace(config.data, partition=PartitionConfig())
         key = json.dumps(to_mapping(data), sort_keys=True)
         if key not in self._open:
-            self._open[key] = open_source(config.data, folders=self._folders)
+            self._open[key] = open_source(config.data, kept_in=self._kept_in)
         return self._open[key]
 
 
@@ -213,7 +214,7 @@ def _prepared_otherwise(run: Path) -> str:
     """That the stores of a run hold images prepared in another way; empty where they do not, or cannot be read."""
     for store in sorted(run.glob(f"sites/*/{STORES}/[!.]*")):
         try:
-            told = prepared_otherwise(read_header(store))
+            told = prepared_otherwise(read_head(store).preparation)
         except MedVeilError:
             continue
         if told:
@@ -232,7 +233,7 @@ def _older_agrees(run: Path, source: Source) -> bool:
 def _site_agrees(site: Path, named: str, labels: dict[str, str]) -> bool:
     try:
         described = read_document(site / DESCRIPTION, {"source?": str}, name=SITE, newest=SITE_VERSION)
-        headers = [read_header(each) for each in sorted((site / STORES).glob("[!.]*")) if each.is_dir()]
+        headers = [read_open_header(each) for each in sorted((site / STORES).glob("[!.]*")) if each.is_dir()]
     except MedVeilError:
         return False
     stored = (

@@ -34,6 +34,15 @@ def site_of(arguments: argparse.Namespace) -> OwnFiles:
     return files
 
 
+def refuse_while_running(files: OwnFiles, *, where: str, doing: str) -> None:
+    """Refuse what a running site must not meet (ConfigError); `doing` says what it may be about."""
+    from fl_client.deployment.supervisor import SUPERVISOR  # noqa: PLC0415
+    from medveil import processes  # noqa: PLC0415
+
+    if processes.running(files.record(SUPERVISOR)) is not None:
+        raise ConfigError(f"this site runs, and {doing}", where=where, cure=f"{PROG} stop")
+
+
 def confirm(question: str, *, where: str) -> None:
     """Let a person say yes before something is removed; without one there must be `--yes` (ConfigError)."""
     if not sys.stdin.isatty():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fl_client.commands.common import PROG, Commands, confirm, site_of
+from fl_client.commands.common import PROG, Commands, confirm, refuse_while_running, site_of
 from medveil.cli import subcommand
-from medveil.errors import EXIT_OK, ConfigError
+from medveil.errors import EXIT_OK
 from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
@@ -64,12 +64,9 @@ def _keys(files: OwnFiles) -> set[str]:
 
 def _remove(files: OwnFiles, stores: list[HeldStore], *, asked: bool) -> int:
     from fl_client.data.stores_held import remove_store  # noqa: PLC0415
-    from fl_client.deployment.supervisor import SUPERVISOR  # noqa: PLC0415
     from fl_client.export.held import megabytes  # noqa: PLC0415
-    from medveil import processes  # noqa: PLC0415
 
-    if processes.running(files.record(SUPERVISOR)) is not None:
-        raise ConfigError("this site runs, and may be reading them", where=_WHERE, cure=f"{PROG} stop")
+    refuse_while_running(files, where=_WHERE, doing="may be reading them")
     if not stores:
         tell("nothing to remove: a run may use every store again")
         return EXIT_OK
@@ -96,6 +93,7 @@ def _table(stores: list[HeldStore]) -> str:
             "made": each.made.isoformat(),
             "images": str(each.images),
             "size": megabytes(each.size),
+            "sealed": "yes" if each.sealed else "NO, older" if each.key else "?",
             "key": {NO_KEY: "none: not hidden", "": "?"}.get(each.key, each.key),
             "use": each.unused or "a run may use it",
         }

@@ -156,7 +156,10 @@ class DataConfig:
     )
     memory: int = field(
         default=512,
-        metadata={"help": "MiB of decoded images a site keeps in memory where views are made on the fly; 0: none."},
+        metadata={
+            "help": "MiB of images a site keeps in memory: decoded, where views are made on the fly, else opened from "
+            "its sealed store, the first that fit; 0: each is read, or opened, whenever a batch wants it."
+        },
     )
     augment: str = field(
         default="none", metadata={"help": "none, light or standard: rotate, shift, scale, brightness."}

@@ -14,10 +14,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fl_client.data.base import Source
+from fl_client.data.documents import Documents
 from medveil.errors import MedVeilError, StorageError
-from medveil.files import make_folder, sha256_file, write_json
+from medveil.files import sha256_file
 from medveil.log import logger
-from medveil.shapes import read_document
 
 FORMAT = "medveil-contents"
 VERSION = 1
@@ -34,7 +34,7 @@ _log = logger("contents")
 
 
 def contents_of(
-    source: Source, indices: Iterable[int], *, folder: Path | None = None, named: bool = True
+    source: Source, indices: Iterable[int], *, kept: Documents | None = None, named: bool = True
 ) -> dict[int, bytes]:
     """SHA-256 of the contents of some images of a source, by index.
 
@@ -44,7 +44,7 @@ def contents_of(
         The images.
     indices
         Which of them.
-    folder
+    kept
         Where to keep what was read, for the next time; None keeps nothing.
     named
         Whether a frame of a file is told from the same frame of a copy of that file, by the name of the file.
@@ -55,24 +55,23 @@ def contents_of(
         The disk refuses what is to be kept. An image that cannot be read has a digest of its own, and no error.
     """
     wanted = list(indices)
-    known = {} if folder is None else _known(folder / FILE)
-    kept: dict[str, list[str]] = {}
+    known = {} if kept is None else _known(kept)
+    digests: dict[str, list[str]] = {}
     made: dict[int, bytes] = {}
     for index in wanted:
         path = source.file_of(index)
         if path is None:
             made[index] = source.contents(index)
             continue
-        digest = _of_file(path, known, kept)
+        digest = _of_file(path, known, digests)
         # The frames of one file are different images.
         page = b""
         if source.shares_file(index):
             name = source.items[index].id
             page = (name if named else name.rpartition("#")[2]).encode("utf-8", "surrogateescape")
         made[index] = hashlib.sha256(digest + page).digest() if page else digest
-    if folder is not None and kept and kept != known:
-        make_folder(folder, mode=0o700)
-        write_json(folder / FILE, {"format": FORMAT, "version": VERSION, "files": kept}, mode=0o600)
+    if kept is not None and digests and digests != known:
+        kept.write(FILE, {"format": FORMAT, "version": VERSION, "files": digests})
     return made
 
 
@@ -119,12 +118,12 @@ def _read(path: Path) -> bytes:
         return UNREADABLE
 
 
-def _known(path: Path) -> dict[str, list[str]]:
+def _known(kept: Documents) -> dict[str, list[str]]:
     """What was read before; nothing where that cannot be told: then all is read again."""
-    if not path.is_file():
+    if kept.find(FILE) is None:
         return {}
     try:
-        found: dict[str, list[str]] = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)["files"]
+        found: dict[str, list[str]] = kept.read(FILE, _SHAPE, format_=FORMAT, newest=VERSION)["files"]
     except MedVeilError as error:
         _log.info("reads all images again: %s", error)
         return {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from fl_client.data.alike import is_blank
 from fl_client.data.base import Source
 from fl_client.data.contents import UNREADABLE, contents_of
+from fl_client.data.documents import Documents
 from fl_client.data.items import Item
 from fl_client.data.splits import Indices
 from medveil.errors import DataError
@@ -62,27 +62,27 @@ class Copies(NamedTuple):
 _kept: WeakKeyDictionary[Source, Copies] = WeakKeyDictionary()
 
 
-def copies_in(source: Source, *, folder: Path | None = None) -> Copies:
+def copies_in(source: Source, *, kept: Documents | None = None) -> Copies:
     """Find the copies in an open source, once.
 
     Parameters
     ----------
     source
         The images.
-    folder
+    kept
         As for `fl_client.data.contents.contents_of`.
     """
     if source not in _kept:
-        alike = _alike(source, folder)
+        alike = _alike(source, kept)
         _kept[source] = Copies(_joined(source.items, alike) if alike else source.items, alike)
     return _kept[source]
 
 
-def _alike(source: Source, folder: Path | None) -> tuple[tuple[int, ...], ...]:
+def _alike(source: Source, kept: Documents | None) -> tuple[tuple[int, ...], ...]:
     found: dict[bytes, list[int]] = defaultdict(list)
     # Where digests are kept, those of all images are: whoever asks next would else find no others.
-    asked = _of_one_size(source) if folder is None else range(len(source))
-    for index, digest in contents_of(source, asked, folder=folder, named=False).items():
+    asked = _of_one_size(source) if kept is None else range(len(source))
+    for index, digest in contents_of(source, asked, kept=kept, named=False).items():
         found[digest].append(index)
     several = (copies for digest, copies in found.items() if len(copies) > 1 and digest != UNREADABLE)
     return tuple(tuple(copies) for copies in several if _shows_something(source, copies[0]))

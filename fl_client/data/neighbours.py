@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +16,11 @@ import numpy.typing as npt
 
 from fl_client.data.base import Source
 from fl_client.data.config import SIMILAR_FILE, DataConfig
+from fl_client.data.documents import Documents
 from fl_client.data.partition import Parts, grouped_by
 from fl_client.data.similar import SIDE, Bytes, components, has_neighbour, small
 from medveil.errors import DataError, MedVeilError
-from medveil.files import make_folder, write_json
 from medveil.log import logger
-from medveil.shapes import read_document
 
 FORMAT = "medveil-similar"
 VERSION = 1
@@ -52,14 +50,14 @@ class Near(NamedTuple):
         return f"{self.near} of {self.test} test images look like a training image ({alike}){cure}"
 
 
-def join_similar(source: Source, config: DataConfig, *, folders: Sequence[Path] = ()) -> None:
+def join_similar(source: Source, config: DataConfig, *, kept_in: Sequence[Documents] = ()) -> None:
     """Join the images of a source that look alike, and those of one patient or group with them; changes the source.
 
     An image that cannot be read joins none.
 
     Parameters
     ----------
-    folders
+    kept_in
         Where to keep what was found, for the next time.
     """
     named = [item.group for item in source.items]
@@ -71,11 +69,11 @@ def join_similar(source: Source, config: DataConfig, *, folders: Sequence[Path] 
         return [int(each) for each in components(images, config.similar, together=named)]
 
     about = ["groups", source.identity(), float(config.similar), _digest(json.dumps(named))]
-    source.take_groups(_kept(about, look, folders, numbers=len(source)), config.similar)
+    source.take_groups(_kept(about, look, kept_in, numbers=len(source)), config.similar)
 
 
 def near_training(
-    source: Source, parts: Sequence[Parts], config: DataConfig, *, folders: Sequence[Path] = ()
+    source: Source, parts: Sequence[Parts], config: DataConfig, *, kept_in: Sequence[Documents] = ()
 ) -> Near | None:
     """Count the test images of some sites that look like an image that any of them trains on.
 
@@ -83,7 +81,7 @@ def near_training(
     ----------
     source, parts
         The images, and how each site splits its share.
-    folders
+    kept_in
         Where to keep what was found, for the next time.
 
     Returns
@@ -103,7 +101,7 @@ def near_training(
         return [int(has_neighbour(images[len(train) :], images[: len(train)], config.similar).sum())]
 
     split = _digest(json.dumps([train.tolist(), test.tolist()]))
-    found = _kept(["near", source.identity(), float(config.similar), split], look, folders, numbers=1)
+    found = _kept(["near", source.identity(), float(config.similar), split], look, kept_in, numbers=1)
     return Near(config.similar, len(test), found[0])
 
 
@@ -130,35 +128,36 @@ def _tell_unread(source: Source, count: int) -> None:
         _log.info("%s: %d images cannot be read and are like none", source.path, count)
 
 
-def _kept(about: Sequence[Any], look: Callable[[], list[int]], folders: Sequence[Path], *, numbers: int) -> list[int]:
+def _kept(
+    about: Sequence[Any], look: Callable[[], list[int]], kept_in: Sequence[Documents], *, numbers: int
+) -> list[int]:
     """What `look` finds, so many numbers, looked for where neither this process nor a folder knows it."""
     key = _digest(json.dumps([VERSION, *about]))
-    known = {folder: _read(folder / FILE) for folder in folders}
-    told = [_found.get(key, []), *(each.get(key, []) for each in known.values())]
+    known = [_read(documents) for documents in kept_in]
+    told = [_found.get(key, []), *(each.get(key, []) for each in known)]
     found = next((each for each in told if len(each) == numbers), None)
     if found is None:
         found = look()
-    for folder, each in known.items():
+    for documents, each in zip(kept_in, known, strict=True):
         if each.get(key) != found:
-            _keep(folder, {**each, key: found})
+            _keep(documents, {**each, key: found})
     if len(_found) >= _MOST_KEPT:
         _found.clear()
     _found[key] = found
     return found
 
 
-def _keep(folder: Path, known: Mapping[str, list[int]]) -> None:
-    make_folder(folder, mode=0o700)
+def _keep(documents: Documents, known: Mapping[str, list[int]]) -> None:
     newest = dict([*known.items()][-_MOST_KEPT:])
-    write_json(folder / FILE, {"format": FORMAT, "version": VERSION, "found": newest}, mode=0o600)
+    documents.write(FILE, {"format": FORMAT, "version": VERSION, "found": newest})
 
 
-def _read(path: Path) -> dict[str, list[int]]:
+def _read(documents: Documents) -> dict[str, list[int]]:
     """What was found before; nothing where that cannot be told: then it is looked for again."""
-    if not path.is_file():
+    if documents.find(FILE) is None:
         return {}
     try:
-        found: dict[str, list[int]] = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)["found"]
+        found: dict[str, list[int]] = documents.read(FILE, _SHAPE, format_=FORMAT, newest=VERSION)["found"]
     except MedVeilError as error:
         _log.info("looks for similar images again: %s", error)
         return {}

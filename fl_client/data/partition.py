@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from fl_client.data.base import Item, Source
 from fl_client.data.config import SIMILAR, DataConfig, PartitionConfig, joins_similar, named_group
 from fl_client.data.copies import Copies, copies_in
+from fl_client.data.documents import Documents
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.config import to_mapping
@@ -45,7 +45,7 @@ class Parts:
 
 
 def site_parts(
-    source: Source, config: DataConfig, *, sites: int, index: int, seed: int, folder: Path | None = None
+    source: Source, config: DataConfig, *, sites: int, index: int, seed: int, kept: Documents | None = None
 ) -> Parts:
     """Deal a source to `sites` sites and split the share of site `index`.
 
@@ -60,7 +60,7 @@ def site_parts(
 
     Parameters
     ----------
-    folder
+    kept
         Where digests of contents are kept from one start to the next.
 
     Raises
@@ -73,8 +73,8 @@ def site_parts(
     if not 0 <= index < sites:
         raise ConfigError(f"site {index} of {sites} does not exist")
     if config.partition.pooled:
-        return _pooled(source, config, sites=sites, seed=seed, folder=folder)
-    copies = copies_in(source, folder=folder)
+        return _pooled(source, config, sites=sites, seed=seed, kept=kept)
+    copies = copies_in(source, kept=kept)
     try:
         return _site_parts(source, copies, config, sites=sites, index=index, seed=seed)
     except DataError as error:
@@ -84,14 +84,14 @@ def site_parts(
         raise DataError(error.problem, where=error.where, cure=f"{told}; else {error.cure}") from error
 
 
-def _pooled(source: Source, config: DataConfig, *, sites: int, seed: int, folder: Path | None) -> Parts:
+def _pooled(source: Source, config: DataConfig, *, sites: int, seed: int, kept: Documents | None) -> Parts:
     """What the sites of a federation hold, part by part, in one place: nothing is split anew."""
     if sites != 1:
         problem, cure = f"puts all images in one place, and there are {sites} sites", "sites=1, or 0"
         raise ConfigError(problem, where="data.partition.pooled", cure=cure)
     count = config.partition.pooled
     apart = replace(config, partition=replace(config.partition, pooled=0))
-    parts = [site_parts(source, apart, sites=count, index=i, seed=seed, folder=folder) for i in range(count)]
+    parts = [site_parts(source, apart, sites=count, index=i, seed=seed, kept=kept) for i in range(count)]
     train, validation, test = (
         np.unique(np.concatenate([getattr(each, name) for each in parts])) for name in ("train", "validation", "test")
     )

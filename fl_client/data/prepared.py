@@ -38,6 +38,11 @@ class Prepared:
         self._images = np.empty((rows, *shape), dtype=np.uint8)
         self._read = np.zeros(rows, dtype=bool)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that are kept in memory once all rows were read."""
+        return int(self._images.nbytes)
+
     def read(self, row: int) -> Bytes:
         """The image of a row, uint8 (C, S, S), read-only where it is kept.
 

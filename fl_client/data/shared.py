@@ -7,6 +7,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from fl_client.data.config import DataConfig
+from fl_client.data.documents import Documents
 from fl_client.data.source import Source, open_source
 from medveil.config import to_mapping
 
@@ -31,5 +32,6 @@ def shared_source(config: DataConfig, *, run: str, folder: Path | None = None) -
     key = json.dumps([run, to_mapping(config)], sort_keys=True)
     found = _open.get(key)
     if found is None:
-        found = _open[key] = open_source(config, folders=(folder,) if folder is not None and folder.is_dir() else ())
+        kept_in = (Documents(folder),) if folder is not None and folder.is_dir() else ()
+        found = _open[key] = open_source(config, kept_in=kept_in)
     return found

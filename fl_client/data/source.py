@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from fl_client.data.base import Bytes, Item, Skipped, Source
 from fl_client.data.config import DataConfig, check_data_config, joins_similar
 from fl_client.data.dicom import DicomSource
+from fl_client.data.documents import Documents
 from fl_client.data.formula import FormulaSource
 from fl_client.data.hidden import HiddenSource
 from fl_client.data.images import ImageSource
@@ -30,14 +30,14 @@ KINDS: dict[str, type[Source]] = {
 """Every source by its name in ``data.source``."""
 
 
-def open_source(config: DataConfig, *, folders: Sequence[Path] = ()) -> Source:
+def open_source(config: DataConfig, *, kept_in: Sequence[Documents] = ()) -> Source:
     """Open the source a configuration names; phantoms are drawn first if they are not there.
 
     Parameters
     ----------
     config
         The images.
-    folders
+    kept_in
         Where to keep which images look alike, for the next time.
 
     Raises
@@ -50,7 +50,7 @@ def open_source(config: DataConfig, *, folders: Sequence[Path] = ()) -> Source:
     check_data_config(config, level=None)
     source = KINDS[config.source](config)
     if joins_similar(config):
-        join_similar(source, config, folders=folders)
+        join_similar(source, config, kept_in=kept_in)
     return source
 
 

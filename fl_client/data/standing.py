@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from crypto.imaging import preprocess
@@ -11,6 +10,7 @@ from fl_client.data.base import Source
 from fl_client.data.config import DataConfig, joins_similar
 from fl_client.data.contents import contents_of
 from fl_client.data.copies import copies_in
+from fl_client.data.documents import Documents
 from fl_client.data.partition import Parts, grouped_by
 from fl_client.data.splits import PARTS
 from medveil.basis import Basis, Image, basis_of
@@ -28,7 +28,7 @@ def basis_at_site(
     sites: int,
     index: int,
     weights: Mapping[str, str],
-    folder: Path | None = None,
+    kept: Documents | None = None,
 ) -> Basis:
     """What a run stands on at one site: its own images, each in its part.
 
@@ -42,25 +42,31 @@ def basis_at_site(
         As for `fl_client.data.partition.site_parts`.
     weights
         Digests of the weights, by their names in `medveil.basis`.
-    folder
+    kept
         Where digests of contents are kept from one start to the next.
     """
     part_of = {int(i): name for name in PARTS for i in getattr(parts, name).tolist()}
-    contents = contents_of(source, sorted(part_of), folder=folder)
+    contents = contents_of(source, sorted(part_of), kept=kept)
     images = (_image(source, i, contents[i], part) for i, part in part_of.items())
     settings = settings_of(source, config, seed=seed) | {"sites": sites, "site": index}
     return basis_of(images, classes=source.classes, settings=settings, weights=weights)
 
 
 def basis_of_source(
-    source: Source, config: DataConfig, *, seed: int, sites: int, weights: Mapping[str, str], folder: Path | None = None
+    source: Source,
+    config: DataConfig,
+    *,
+    seed: int,
+    sites: int,
+    weights: Mapping[str, str],
+    kept: Documents | None = None,
 ) -> Basis:
     """What a simulation stands on: all images, each in the part and at the site that the data set itself names.
 
     How images are dealt from there follows from the settings and the seed, and each site writes down its own.
     """
     every = range(len(source))
-    contents = contents_of(source, every, folder=folder)
+    contents = contents_of(source, every, kept=kept)
     named = [f"{item.split or ''}|{item.site or ''}" for item in source.items]
     images = (_image(source, i, contents[i], named[i]) for i in every)
     settings = settings_of(source, config, seed=seed) | {"sites": sites}

@@ -1,36 +1,38 @@
-"""The encrypted store: a site's images, hidden once, then memory-mapped by every round of training.
+"""The encrypted store: a site's images, hidden once and sealed, then opened in memory by every round of training.
 
 Its place depends on the site, the source, the cipher's name and the image size, not on the key: a changed key is
-noticed, and the store rebuilt with a word on why. No plaintext is written, unless the scheme is `none`. Identifiers
-of images (paths) and labels are kept in the header, so the folder is readable by its owner only.
+noticed, and the store rebuilt with a word on why. Images are hidden by the run's cipher, and lie sealed under the
+site's own key whatever that is, with their names and labels: what is on the disk is of use to nobody without that key.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crypto.base import ImageCipher
+from crypto.keys import Key
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
+from fl_client.data.left_open import STORES
 from fl_client.data.partition import Parts
 from fl_client.data.prepared import MIB, Prepared
+from fl_client.data.rows import NONCES, HeldRows, Rows
 from fl_client.data.splits import PARTS
 from fl_client.data.store_build import build
-from fl_client.data.store_files import check_contents, open_array, read_header
-from fl_client.data.store_terms import as_now, difference, key_name, parameters, prepared_otherwise, said_of, wanted_of
+from fl_client.data.store_files import StoreSeal, open_rows, read_head, read_header
+from fl_client.data.store_open_files import check_contents, map_rows
+from fl_client.data.store_terms import difference, key_name, parameters, prepared_otherwise, said_of, wanted_of
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
-STORES = "stores"
-"""Folder of them, in the site's own."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class EncryptedStore:
     rebuilt: str | None = None
 
     @property
+    def sealed(self) -> bool:
+        """Whether it lies sealed; an older MedVeil left it open."""
+        return bool(self.header["sealed"])
+
+    @property
     def without_copies(self) -> bool:
         """Whether images to judge by that are trained on too were left out; an older MedVeil kept them."""
         return bool(self.header.get("without_copies", False))
@@ -77,10 +84,10 @@ class EncryptedStore:
         return self.parts[name]
 
     def verify(self) -> None:
-        """Read everything and compare it with the checksums.
+        """Read everything, and find what was changed by its seal; of a store that lies open, by its checksums.
 
-        Opening checks the header's checksum and the files' sizes only: hashing all images would make every start as
-        slow as reading the whole store.
+        Opening checks the header and the files' sizes only: reading all images would make every start as slow as
+        reading the whole store.
 
         Raises
         ------
@@ -91,9 +98,11 @@ class EncryptedStore:
             if not isinstance(part, StoredPart):
                 continue
             described = self.header["parts"][name]
-            check_contents(self.folder / f"{name}.npy", part.images, described["images"])
-            if part.nonces is not None:
-                check_contents(self.folder / f"{name}-nonces.npy", part.nonces, described["nonces"])
+            for rows, what, file in ((part.images, "images", name), (part.nonces, "nonces", f"{name}{NONCES}")):
+                if isinstance(rows, HeldRows):
+                    check_contents(self.folder / f"{file}.npy", rows, described[what])
+                elif rows is not None:
+                    rows.read_all()
 
 
 def open_store(
@@ -102,6 +111,7 @@ def open_store(
     cipher: ImageCipher,
     config: DataConfig,
     *,
+    key: Key,
     folder: Path,
     seed: int,
     level: str = "none",
@@ -118,6 +128,8 @@ def open_store(
         The images, and which of them are the site's.
     cipher
         Made for images of ``source.channels`` x ``source.size`` x ``source.size``, 8 bit.
+    key
+        The site's own: it seals the store, whatever key hides the images.
     folder
         The site's state folder; the store becomes ``folder/stores/NAME``. One process builds at a time, others wait.
     seed
@@ -127,7 +139,7 @@ def open_store(
     site
         Name of the site, where several share the folder.
     verify
-        Read all of an existing store and compare it with its checksums, as `EncryptedStore.verify` does.
+        Read all of an existing store and find what was changed, as `EncryptedStore.verify` does.
     contents
         Digest of what is in the images, where it is known: a store of other contents is built anew.
     progress
@@ -148,23 +160,22 @@ def open_store(
     """
     check_data_config(config, level)
     _check_cipher(source, cipher)
-    views = Views.of(config, level, seed)
+    views, seal = Views.of(config, level, seed), StoreSeal.of(key)
     place = store_place(config, cipher, folder=folder, site=site)
     wanted = wanted_of(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
+    opening = _Opening(place, cipher, seal, source, views, memory=config.memory * MIB)
     make_folder(place.parent, mode=0o700)
     with locked(place.parent):
-        why = _disagreement(place, wanted)
-        if why is None and verify:
-            why = _changed(_load(place, cipher, source, views))
-        if why is None:
-            return _load(place, cipher, source, views, memory=config.memory)
+        found, why = _as_it_is(opening, wanted, verify=verify)
+        if found is not None:
+            return found
         sweep_parts(place.parent)
         try:
             with new_folder(place, mode=0o700) as building:
-                build(building, source, parts, cipher, views, header=wanted, progress=progress)
+                build(building, source, parts, cipher, views, header=wanted, seal=seal, progress=progress)
         except DataError as error:
-            raise _source_lost(error, place, cipher) from error
-        return _load(place, cipher, source, views, memory=config.memory, built=True, rebuilt=why or None)
+            raise _source_lost(error, place, cipher, seal) from error
+        return replace(opening.store(), built=True, rebuilt=why or None)
 
 
 def is_of_split(
@@ -173,18 +184,19 @@ def is_of_split(
     cipher: ImageCipher,
     config: DataConfig,
     *,
+    key: Key,
     folder: Path,
     seed: int,
     level: str = "none",
 ) -> bool:
     """Whether a store is there that holds these images with these labels in these parts, prepared alike.
 
-    Parameters as for `open_store`; under which key it was hidden is not asked.
+    Parameters as for `open_store`; under which key it was hidden is not asked. One sealed under another key is none.
     """
     wanted = wanted_of(source, parts, cipher, Views.of(config, level, seed))
     try:
-        header = as_now(read_header(store_place(config, cipher, folder=folder)))
-    except (IntegrityError, FormatError, StorageError):
+        header = read_header(store_place(config, cipher, folder=folder), StoreSeal.of(key))
+    except (IntegrityError, FormatError, StorageError, KeyMaterialError):
         return False
     return all(header[name] == wanted[name] for name in ("source", "classes", "split", "views", "preparation"))
 
@@ -192,12 +204,12 @@ def is_of_split(
 def prepared_before(config: DataConfig, cipher: ImageCipher, *, folder: Path) -> str:
     """That the store that is there holds images prepared in another way; empty where it does not, or none is there."""
     try:
-        return prepared_otherwise(read_header(store_place(config, cipher, folder=folder)))
+        return prepared_otherwise(read_head(store_place(config, cipher, folder=folder)).preparation)
     except (IntegrityError, FormatError, StorageError):
         return ""
 
 
-def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> EncryptedStore:
+def reopen_store(config: DataConfig, cipher: ImageCipher, *, key: Key, folder: Path, site: str = "") -> EncryptedStore:
     """Open a store whose source is out of reach; parameters as for `open_store`.
 
     Raises
@@ -205,7 +217,7 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
     StorageError
         There is no store.
     KeyMaterialError
-        It was made with another key.
+        It was made with another key, or sealed under another.
     ConfigError
         It was made with other parameters of the cipher, or holds no training images (``data.views: 0``).
     IntegrityError, FormatError
@@ -214,7 +226,8 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
     place = store_place(config, cipher, folder=folder, site=site)
     if not place.is_dir():
         raise StorageError("there is no store", where=place, cure="open it with its source once")
-    header = as_now(read_header(place))
+    seal = StoreSeal.of(key)
+    header = read_header(place, seal)
     if header["key"] != key_name(cipher):
         raise _wrong_key(place, header["key"], cipher)
     if header["cipher"] != parameters(cipher):
@@ -223,7 +236,8 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, folder: Path, site:
         )
     if header["views"]["count"] == 0:
         raise ConfigError("holds no training images (data.views is 0), and the source is out of reach", where=place)
-    return _load(place, cipher, None, Views(**{"seed": 0, **header["views"]}))
+    views = Views(**{"seed": 0, **header["views"]})
+    return _Opening(place, cipher, seal, None, views, memory=config.memory * MIB).store()
 
 
 def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> Path:
@@ -256,84 +270,86 @@ def _check_cipher(source: Source, cipher: ImageCipher) -> None:
         )
 
 
-def _disagreement(place: Path, wanted: dict[str, Any]) -> str | None:
-    """Why a store cannot be taken as it is: None when it can, the empty string when there is none."""
-    if not place.exists():
-        return ""
+def _as_it_is(
+    opening: _Opening, wanted: dict[str, Any], *, verify: bool
+) -> tuple[EncryptedStore, str] | tuple[None, str]:
+    """The store that is there where it can be taken; else why not, the empty string where there is none."""
+    if not opening.place.exists():
+        return None, ""
     try:
-        header = as_now(read_header(place))
-        _map_parts(place, header)
-    except (IntegrityError, StorageError, KeyError) as error:
-        return f"it was damaged ({error})"
-    return difference(header, wanted)
+        store = opening.store()
+        why = difference(store.header, wanted)
+        if why is not None:
+            return None, why
+        if verify:
+            store.verify()
+    except (IntegrityError, StorageError) as error:
+        return None, f"it was damaged ({error})"
+    except KeyMaterialError:
+        sealed = read_head(opening.place).sealed
+        return None, f"the key that seals it changed (from {sealed} to {opening.seal.fingerprint})"
+    return store, ""
 
 
-def _changed(store: EncryptedStore) -> str | None:
-    """Why the contents of a store cannot be used: None when they can."""
+def _source_lost(error: DataError, place: Path, cipher: ImageCipher, seal: StoreSeal) -> DataError | KeyMaterialError:
     try:
-        store.verify()
-    except IntegrityError as error:
-        return f"it was damaged ({error})"
-    return None
-
-
-def _source_lost(error: DataError, place: Path, cipher: ImageCipher) -> DataError | KeyMaterialError:
-    try:
-        found = read_header(place)["key"]
+        found = read_head(place)
     except (IntegrityError, StorageError):
         return error
-    return error if found == key_name(cipher) else _wrong_key(place, found, cipher, because=error)
+    if found.key != key_name(cipher):
+        return _wrong_key(place, found.key, cipher, because=error)
+    if found.sealed not in ("", seal.fingerprint):
+        return _unbuilt(
+            f"the store was sealed under the key {found.sealed}, and this is {seal.fingerprint}", place, error
+        )
+    return error
 
 
 def _wrong_key(place: Path, found: str, cipher: ImageCipher, *, because: DataError | None = None) -> KeyMaterialError:
+    return _unbuilt(f"the store was made with the key {found}, and this is {key_name(cipher)}", place, because)
+
+
+def _unbuilt(problem: str, place: Path, because: DataError | None) -> KeyMaterialError:
     unread = "" if because is None else f", and it cannot be rebuilt: {because}"
-    return KeyMaterialError(
-        f"the store was made with the key {found}, and this is {key_name(cipher)}{unread}",
-        where=place,
-        cure="give the key it was made with, or the source to rebuild it from",
-    )
+    cure = "give the key it was made with, or the source to rebuild it from"
+    return KeyMaterialError(f"{problem}{unread}", where=place, cure=cure)
 
 
-def _load(
-    place: Path,
-    cipher: ImageCipher,
-    source: Source | None,
-    views: Views,
-    *,
-    memory: int = 0,
-    built: bool = False,
-    rebuilt: str | None = None,
-) -> EncryptedStore:
-    header = read_header(place)
-    arrays = _map_parts(place, header)
-    parts: dict[str, Part] = {}
-    for name in PARTS:
-        described = header["parts"][name]
-        labels = np.array(described["labels"], dtype=np.int64)
-        ids, indices = tuple(described["ids"]), np.array(described["indices"], dtype=np.int64)
-        described_alike = (name, labels, ids, indices, cipher.reading)
-        if name in arrays:
-            parts[name] = StoredPart(*described_alike, *arrays[name])
-        elif source is not None:
-            prepared = Prepared(source, indices, most=memory * MIB)
-            parts[name] = OnTheFlyPart(*described_alike, source, cipher, views, prepared)
-    passed_over = () if source is None else source.skipped
-    skipped = (*passed_over, *(Skipped(*each) for each in header["skipped"]))
-    return EncryptedStore(place, tuple(header["classes"]), parts, skipped, header, built, rebuilt)
+@dataclass(frozen=True)
+class _Opening:
+    """What opening a store takes; `memory` is the most bytes of images that stay in memory."""
 
+    place: Path
+    cipher: ImageCipher
+    seal: StoreSeal
+    source: Source | None
+    views: Views
+    memory: int
 
-def _map_parts(place: Path, header: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Images and nonces of each stored part."""
-    row, dtype = tuple(header["image"]["shape"]), header["image"]["dtype"]
-    arrays = {}
-    for name in PARTS:
-        described = header["parts"][name]
-        if described["images"] is None:
-            continue
-        count = described["views"]
-        images = open_array(place / f"{name}.npy", described["images"], (count, *row), dtype)
-        nonces = None
-        if described["nonces"] is not None:
-            nonces = open_array(place / f"{name}-nonces.npy", described["nonces"], (count, 16), "|u1")
-        arrays[name] = (images, nonces)
-    return arrays
+    def store(self) -> EncryptedStore:
+        """Open the store that is there; errors as `fl_client.data.store_files.read_header`."""
+        header = read_header(self.place, self.seal)
+        parts: dict[str, Part] = {}
+        left = self.memory
+        for name in PARTS:
+            described = header["parts"][name]
+            labels = np.array(described["labels"], dtype=np.int64)
+            ids, indices = tuple(described["ids"]), np.array(described["indices"], dtype=np.int64)
+            described_alike = (name, labels, ids, indices, self.cipher.reading)
+            if described["images"] is not None:
+                images = self._rows(name, header, most=left)
+                left -= images.kept_bytes
+                nonces = None if described["nonces"] is None else self._rows(f"{name}{NONCES}", header, most=0)
+                parts[name] = StoredPart(*described_alike, images, nonces)
+            elif self.source is not None:
+                prepared = Prepared(self.source, indices, most=left)
+                left -= prepared.kept_bytes
+                parts[name] = OnTheFlyPart(*described_alike, self.source, self.cipher, self.views, prepared)
+        passed_over = () if self.source is None else self.source.skipped
+        skipped = (*passed_over, *(Skipped(*each) for each in header["skipped"]))
+        return EncryptedStore(self.place, tuple(header["classes"]), parts, skipped, header)
+
+    def _rows(self, name: str, header: dict[str, Any], *, most: int) -> Rows:
+        if header["sealed"]:
+            return open_rows(self.place, name, header, self.seal, most=most)
+        return map_rows(self.place, name, header)

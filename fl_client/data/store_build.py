@@ -1,4 +1,4 @@
-"""Building a store: decode, resize, augment, hide and write, a few images at a time."""
+"""Building a store: decode, resize, augment, hide, seal and write, a few images at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from crypto.base import NONCE_BYTES, ImageCipher
+from crypto.sealed_rows import RowWriter, new_identity
 from fl_client.data.alike import Alike
 from fl_client.data.base import Skipped, Source
 from fl_client.data.items import said
 from fl_client.data.partition import Parts
+from fl_client.data.rows import NONCES
 from fl_client.data.splits import PARTS
-from fl_client.data.store_files import ArrayWriter, write_header
+from fl_client.data.store_files import StoreSeal, row_writer, write_header
 from fl_client.data.stored import Views, nonces_for
 from medveil.errors import DataError
 
@@ -37,6 +39,8 @@ class _Builder:
     cipher: ImageCipher
     views: Views
     progress: Callable[[int], None]
+    seal: StoreSeal
+    identity: str
     skipped: list[Skipped] = field(default_factory=list)
     alike: Alike = field(default_factory=Alike)
 
@@ -63,21 +67,24 @@ class _Builder:
     def _written(self, name: str, indices: npt.NDArray[np.int64], count: int, good: list[int]) -> dict[str, Any]:
         row, dtype = ciphertext_row(self.cipher)
         with ExitStack() as files:
-            images = files.enter_context(ArrayWriter(self.folder / f"{name}.npy", (count, *row), dtype))
+            images = files.enter_context(self._writer(name, int(np.prod(row)) * dtype.itemsize))
             nonces = None
             if self.cipher.per_image:
-                path = self.folder / f"{name}-nonces.npy"
-                nonces = files.enter_context(ArrayWriter(path, (count, NONCE_BYTES), np.uint8))
+                nonces = files.enter_context(self._writer(f"{name}{NONCES}", NONCE_BYTES))
             for chunk, plain in self._chunks(name, indices, count):
                 # Numbered by the source, which sites with one simulated key may share: no two ciphertexts share a
                 # nonce.
                 numbers = [index * max(1, self.views.count) + view for index in chunk for view in range(count)]
                 used = nonces_for(self.cipher, numbers)
-                images.append(self.cipher.encrypt(plain, used).reshape(len(chunk), count, *row))
+                images.append(as_rows(self.cipher.encrypt(plain, used), dtype))
                 if nonces is not None and used is not None:
-                    nonces.append(used.reshape(len(chunk), count, NONCE_BYTES))
+                    nonces.append(used)
                 good.extend(chunk)
-        return {"images": images.described(), "nonces": None if nonces is None else nonces.described()}
+        rows = {"rows": len(good)}
+        return {"images": rows, "nonces": None if nonces is None else rows}
+
+    def _writer(self, name: str, size: int) -> RowWriter:
+        return row_writer(self.folder, name, size, seal=self.seal, identity=self.identity)
 
     def _chunks(
         self, name: str, indices: npt.NDArray[np.int64], count: int
@@ -119,6 +126,7 @@ def build(
     views: Views,
     *,
     header: dict[str, Any],
+    seal: StoreSeal,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a whole store into an empty folder; parameters as for `fl_client.data.store.open_store`.
@@ -137,7 +145,8 @@ def build(
         if progress is not None:
             progress(done, total)
 
-    builder = _Builder(folder, source, cipher, views, count)
+    identity = new_identity()
+    builder = _Builder(folder, source, cipher, views, count, seal, identity)
     described = {name: builder.part(name, getattr(parts, name)) for name in PARTS}
     if not described["train"]["indices"]:
         raise _nothing_to_train_on(source, parts, builder.skipped)
@@ -152,12 +161,19 @@ def build(
             "without_copies": True,
             "alike": builder.alike.described(source.classes),
         },
+        seal=seal,
+        identity=identity,
     )
 
 
 def ciphertext_row(cipher: ImageCipher) -> tuple[tuple[int, int, int], np.dtype]:
     """Shape (C, H, W) and dtype of the ciphertext of one 8-bit image."""
     return (cipher.geometry.channels, *cipher.padded), cipher.hidden_dtype(np.uint8)
+
+
+def as_rows(hidden: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[np.uint8]:
+    """Arrays (n, ...) as the bytes of n rows, uint8 (n, size)."""
+    return np.ascontiguousarray(hidden, dtype=dtype).reshape(len(hidden), -1).view(np.uint8)
 
 
 def _nothing_to_train_on(source: Source, parts: Parts, skipped: list[Skipped]) -> DataError:

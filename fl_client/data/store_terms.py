@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from crypto.base import ImageCipher
-from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
 from fl_client.data.base import Source
 from fl_client.data.partition import Parts
@@ -65,18 +64,12 @@ def parameters(cipher: ImageCipher) -> dict[str, Any]:
     return {**asdict(cipher.config), **asdict(cipher.geometry)}
 
 
-def as_now(header: dict[str, Any]) -> dict[str, Any]:
-    """A header with what one of an older MedVeil means by saying nothing."""
-    return {"preparation": 1, **header, "cipher": {"derivation": FIRST_DERIVATION, **header["cipher"]}}
-
-
-def prepared_otherwise(header: dict[str, Any]) -> str:
-    """That a store's images were prepared in another way than they would be now; empty where they were not."""
-    before = as_now(header)["preparation"]
-    if before == preprocess.VERSION:
+def prepared_otherwise(preparation: int) -> str:
+    """That images were prepared in another way than they would be now; empty where they were not."""
+    if preparation == preprocess.VERSION:
         return ""
     now = f"and this one prepares them in way {preprocess.VERSION}"
-    return f"its images were prepared in way {before} of MedVeil's, {now}"
+    return f"its images were prepared in way {preparation} of MedVeil's, {now}"
 
 
 def _split_digest(source: Source, parts: Parts) -> str:

@@ -14,6 +14,7 @@ from fl_client.data.base import Source
 from fl_client.data.config import DataConfig
 from fl_client.data.prepared import Prepared
 from fl_client.data.rng import generator
+from fl_client.data.rows import Rows
 
 Bytes = npt.NDArray[np.uint8]
 Ciphertexts = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -109,22 +110,28 @@ class Part(ABC):
 
 @dataclass(frozen=True)
 class StoredPart(Part):
-    """A part whose ciphertexts lie in a memory-mapped file.
+    """A part whose ciphertexts lie in the store.
 
     Attributes
     ----------
-    images : (n, views, C, H, W), read-only
+    images : Rows (n, views, C, H, W)
         Ciphertexts; view 0 is the image itself, the others are augmented.
-    nonces : uint8 (n, views, 16) or None
+    nonces : Rows (n, views, 16) or None
         What each ciphertext was made with, where the cipher needs one per image.
     """
 
-    images: Ciphertexts
-    nonces: Bytes | None
+    images: Rows
+    nonces: Rows | None
 
     def batch(self, indices: npt.ArrayLike, epoch: int = 0) -> Ciphertexts:
-        """Ciphertexts of view ``epoch`` modulo the number of views; see `Part.batch`."""
-        return np.asarray(self.images[np.asarray(indices, dtype=np.int64), epoch % self.images.shape[1]])
+        """Ciphertexts of view ``epoch`` modulo the number of views; see `Part.batch`.
+
+        Raises
+        ------
+        IntegrityError, StorageError
+            A row of the store was changed, or cannot be read.
+        """
+        return self.images.take(np.asarray(indices, dtype=np.int64), epoch % self.images.shape[1])
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fl_client.data.config import DataConfig
-from fl_client.data.store import STORES, is_of_source
-from fl_client.data.store_files import HEADER, read_header
+from fl_client.data.left_open import HEADER, STORES
+from fl_client.data.store import is_of_source
+from fl_client.data.store_files import Head, read_head
 from fl_client.data.store_terms import NO_KEY
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import locked, storage_error
@@ -38,6 +39,8 @@ class HeldStore(NamedTuple):
         When it was finished.
     unused : str
         Why no run uses it again; empty where one may.
+    sealed : bool
+        Whether it lies sealed; an older MedVeil left it open.
     """
 
     name: str
@@ -46,13 +49,14 @@ class HeldStore(NamedTuple):
     size: int
     made: datetime
     unused: str
+    sealed: bool
     path: Path
 
     def plain(self) -> dict[str, Any]:
         """The same as plain data, without the path."""
         made = self.made.isoformat(timespec="seconds")
         found = {"store": self.name, "key": self.key, "images": self.images, "bytes": self.size}
-        return {**found, "made": made, "unused": self.unused}
+        return {**found, "made": made, "unused": self.unused, "sealed": self.sealed}
 
 
 def held_stores(folder: Path, data: DataConfig, *, keys: Collection[str]) -> list[HeldStore]:
@@ -108,19 +112,20 @@ def remove_store(store: HeldStore) -> None:
 def _held(path: Path, data: DataConfig, keys: Collection[str]) -> HeldStore:
     stats = [each.stat() for each in path.iterdir() if each.is_file()]
     size, made = sum(each.st_size for each in stats), max((each.st_mtime for each in stats), default=0.0)
-    key, images, unused = "", 0, ""
+    key, images, unused, sealed = "", 0, "", False
     try:
-        header = read_header(path)
+        head = read_head(path)
     except MedVeilError:
         unused = f"its {HEADER} cannot be read"
     else:
-        key = header["key"]
-        images = sum(len(part["ids"]) for part in header["parts"].values())
-        unused = _unused(path, key, data, keys)
-    return HeldStore(path.name, key, images, size, datetime.fromtimestamp(made, UTC), unused, path)
+        key, images, sealed = head.key, head.images, bool(head.sealed)
+        unused = _unused(path, head, data, keys)
+    return HeldStore(path.name, key, images, size, datetime.fromtimestamp(made, UTC), unused, sealed, path)
 
 
-def _unused(path: Path, key: str, data: DataConfig, keys: Collection[str]) -> str:
-    if key not in (*keys, NO_KEY):
+def _unused(path: Path, head: Head, data: DataConfig, keys: Collection[str]) -> str:
+    if head.key not in (*keys, NO_KEY):
         return "its key hides no images here any more"
+    if head.sealed and head.sealed not in keys:
+        return "the key that sealed it is not this site's any more"
     return "" if is_of_source(path, data) else "it is of other images than this site's now"

@@ -119,8 +119,7 @@ def _data(files: OwnFiles) -> Point:
     classes = list(source.classes) if alone is None else [alone]
     found = f"{len(source)} images, for the run's file: {setting('data.classes', classes, most=len(classes))}"
     # As a run's own seed will deal them, but for which images: how many there are is the same.
-    kept = files.own if files.own.is_dir() else None
-    parts = site_parts(source, files.data, sites=1, index=0, seed=0, folder=kept)
+    parts = site_parts(source, files.data, sites=1, index=0, seed=0)
     if len(parts.train) < files.config.limits.least_images:
         found += f"; {len(parts.train)} of them to train on"
     try:
@@ -136,7 +135,7 @@ def _data(files: OwnFiles) -> Point:
             "data",
             WARNING,
             found,
-            "when the store is built, the site's log says why, and its site.json names every file left out",
+            "when a store is built, the site's log says why, and 'medveil-site unseal site' names every file left out",
         )
     if alone is not None:
         cure = "the run's file must name the other classes too, as other sites call them"

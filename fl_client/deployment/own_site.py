@@ -295,6 +295,7 @@ class OwnHost(Host):
                 verify=True,
                 served=any(_served(self._folder(run) / "served.json").values()),
                 judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
+                former=self._keys.own.retired,
                 leaving=Leaving(self._limits.smallest_count),
             ),
         )

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from fl_client.data.left_open import left_open
+from fl_client.data.left_open import said as said_of_open
 from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles
@@ -163,6 +165,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "node_says": told_why(files) if apart else node_log.why_it_ended(files.node_log),
         "authority_days_left": int(days_left(load_certificate(authority))) if authority.exists() else None,
         "approvals": sorted(Approvals(files.approvals).all()),
+        "open": left_open(files.own).plain(),
         "models": [each.plain() for each in held(files.own / MODELS)],
         "served": _served(files) if files.served.exists() else None,
     }
@@ -191,6 +194,7 @@ def as_text(found: dict[str, Any]) -> str:
     approvals = ", ".join(digest[:12] for digest in found["approvals"]) or "none: medveil-site approve HASH"
     lines.append(f"approved apps: {approvals}")
     lines.append(said(found["models"]))
+    lines.append(said_of_open(found["open"]))
     if found["served"] is not None:
         last = found["served"]["last"]
         lines.append(f"last message: {last['kind']} at {moment(last['at'])}, {last['seconds']:g} s: {last['outcome']}")

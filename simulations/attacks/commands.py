@@ -102,6 +102,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser], r
     cipher = made.add_argument("--cipher", metavar="SCHEME", help="scheme or preset that hides the images")
     completing(cipher, names_of(known_schemes))
     made.add_argument("--negate", action="store_true", help="also negate pixels at keyed positions (block-pixel)")
+    made.add_argument("--stolen", action="store_true", help="images as a thief of a site's disk finds them: sealed")
     add_measure_options(made, size="as data.image_size")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
     made.add_argument("--json", action="store_true", help="print the results as JSON")
@@ -220,6 +221,7 @@ def configured(arguments: argparse.Namespace) -> AttackConfig:
         settings = _given({"data": data, "cipher": cipher})
     own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
     own |= {"public": arguments.public, "quick": arguments.quick or None}
+    own |= {"stolen": arguments.stolen or None}
     if arguments.quick:
         own |= {name: value for name, value in (("keys", QUICK_KEYS), ("images", QUICK_IMAGES)) if own[name] is None}
     return load_config(AttackConfig, None, arguments.overrides, values={**settings, **_given(own)})

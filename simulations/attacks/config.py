@@ -16,6 +16,7 @@ from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from simulations.attacks.study.material import Material
 from simulations.attacks.study.setting import Setting
+from simulations.attacks.study.stolen import stolen
 
 _SMALLEST = 11
 STANDARD_IMAGES = 100
@@ -42,6 +43,9 @@ class AttackConfig:
         metadata={"help": "A trial in minutes: small images and little effort in what is slow; results say so."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of keys and draws."})
+    stolen: bool = field(
+        default=False, metadata={"help": "Attack images as a thief of a site's disk finds them: in a sealed store."}
+    )
     public: str | None = field(
         default=None,
         metadata={"help": "Folder or .npz file of the attacker's public images; null: half of the data's."},
@@ -98,6 +102,8 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
     material = Material(source, seed=config.seed)
     if not material.grouped:
         notes.append("The data name no groups: images of one patient may be on both sides of a split.")
+    if config.stolen:
+        notes.append("What is attacked lies in a sealed store, as a thief of the disk finds it without a key.")
     setting = Setting(
         material,
         cipher,
@@ -106,6 +112,7 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
         at_most=config.images,
         seed=config.seed,
         run=run,
+        kind=stolen(cipher.scheme) if config.stolen else None,
         elsewhere=None if config.public is None else _elsewhere(Path(config.public), material),
     )
     return Prepared(setting, notes)

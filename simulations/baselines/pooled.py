@@ -95,7 +95,7 @@ def _raw(part: Part, rows: npt.NDArray[np.int64]) -> Bytes:
         return np.stack([part.source.read(int(part.indices[row])) for row in rows.tolist()])
     assert isinstance(part, StoredPart)
     # The first view is the image itself.
-    return np.asarray(part.images[rows, 0], dtype=np.uint8)
+    return part.images.take(rows, 0).astype(np.uint8, copy=False)
 
 
 @dataclass(frozen=True)

@@ -225,10 +225,9 @@ class _Run:
     def _keep_predictions(self, said: Probabilities) -> None:
         dealt = self._pooled.dealt(self._pooled.test, said, "test")
         for site in self._pooled.sites:
-            part, folder = site.images.store.part("test"), site.setup.folder
-            groups = site.images.source.group_names(part.ids)
-            probabilities = dealt[site.setup.name]
-            write_predictions(folder, ids=part.ids, labels=part.labels, probabilities=probabilities, groups=groups)
+            part = site.images.store.part("test")
+            tested = {"ids": part.ids, "groups": site.images.source.group_names(part.ids), "labels": part.labels}
+            write_predictions(site.setup.documents, **tested, probabilities=dealt[site.setup.name])
 
     def _split(self) -> str:
         """Digest of which images were trained on, chosen by and tested on, wherever they were dealt to."""

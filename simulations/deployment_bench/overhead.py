@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_server.metrics import ALL
-from medveil.files import make_folder, read_json
+from medveil.files import make_folder
 from simulations.deployment_bench.plain import run_plain
 from simulations.deployment_bench.trial import Trial, write_images
 from simulations.deployment_bench.work import Work
@@ -86,7 +86,7 @@ def _ours(folder: Path, images: list[Path], work: Work) -> tuple[list[Round], di
         trial.set_up(images)
         trial.start()
         run = trial.run(work.run_file())
-        parts = read_json(trial.sites[0].state / "site" / "site.json")["parts"]
+        parts = trial.parts_of(trial.sites[0])
     finally:
         trial.end()
     rounds, traffic = read_rounds(run)

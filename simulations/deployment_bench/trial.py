@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from fl_client.data.documents import Documents
 from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import CONFIG_FILE as SITE_FILE
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.enroll import enroll
+from fl_client.deployment.own_site import open_keys
+from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
 from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.roster import Roster
 from fl_server.deployment.runs import submissions
@@ -104,6 +107,14 @@ class Trial:
         write_text(file, written_yaml(settings))
         self.server("run", str(file), *self._named)
         return submissions(self.consortium)[-1].folder(self.consortium)
+
+    def parts_of(self, site: OwnFiles) -> dict[str, int]:
+        """How many images a site had in each part of its newest run, as it wrote down and sealed."""
+        keys = open_keys(site, lambda named: self._passphrase, serving=False)
+        described = Documents.of(site.own, keys.own.current).read(
+            DESCRIPTION, {"parts": {str: int}}, format_=FORMAT, newest=VERSION
+        )
+        return dict(described["parts"])
 
     def end(self) -> None:
         """End every process by its recorded id."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,11 @@ import pydicom
 import pytest
 from consortium_world import CLASSES, PASSPHRASE, Hospital, World, app_hash, free_port, wait, with_mark
 from safetensors.numpy import load_file
+from sweep import files_below, image_forms, key_forms, leaks
 
+from crypto.cipher import make_cipher
+from crypto.config import CipherConfig
+from fl_client.data.source import open_source, read_many
 from fl_client.deployment import running
 from fl_client.deployment.own_site import open_keys
 from medveil import processes
@@ -68,6 +73,8 @@ def test_hospitals_check_and_train_a_model_together(
     assert shown.count("online") == 2
     assert "finished after 2 of 2 rounds" in shown
     check_audit(world, sites, capsys)
+    for number, site in enumerate(sites, start=1):
+        check_folder(site, world.images / str(number))
     # Every site keeps the model, and uses it without the server.
     first, out = sites[0], world.folder / "out"
     assert first("export", out / "model") == 0
@@ -188,6 +195,24 @@ def canaries(world: World, sites: list[Hospital]) -> list[str]:
         found += site.file.with_name(f"{site.name}.node").read_text().splitlines()[1:-1]
     assert min(map(len, found)) > 3
     return found
+
+
+def check_folder(site: Hospital, images: Path) -> None:
+    """What a site that served a run leaves: nothing that shows an image, a patient, a file's name or a key."""
+    key = open_keys(site.files, lambda named: PASSPHRASE).own.current
+    source = open_source(replace(site.files.data, image_size=32, channels=1))
+    cipher = make_cipher(CipherConfig(block=8, negate=True), key, channels=1, height=32, width=32)
+    plain = read_many(source, range(len(source)))
+    wanted = image_forms(plain) | image_forms(cipher.encrypt(plain)) | key_forms(key, cipher)
+    assert len(wanted) > 2 * len(source)
+    wanted |= {b"hospital-", b".dcm", PASSPHRASE.encode()}
+    for path in images.rglob("*.dcm"):
+        image = pydicom.dcmread(path)
+        wanted |= {str(value).encode() for value in (image.PatientName, image.PatientID, image.SOPInstanceUID)}
+    left = files_below(site.files.state)
+    assert {"audit.jsonl", "logs/site.log", "logs/supernode.log"} <= set(left)
+    assert leaks(left, wanted) == []
+    assert any(name.startswith("site/stores/") and name.endswith("train.sealed") for name in left)
 
 
 @pytest.mark.faults

@@ -78,7 +78,7 @@ def test_a_full_disk_at_a_site_leaves_it_out(
     assert "answered a query message" in site.log
     assert "StorageError: see the log of the site" in site.log
     assert ("no space left on device" if disk.real else "file too large") in site.log
-    assert not list((site.files.own / "stores").glob("*/*.npy")), "half a store was left"
+    assert not list((site.files.own / "stores").glob("*/*.sealed")), "half a store was left"
     disk.free(site.pid("worker"))
     before = asked(site)
 
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_and_store_are_found_and_the_model_is_as_ever(
     broken_off(consortium)
     damage(consortium.run_folder() / "checkpoints" / "round-0002.safetensors")
     assert site("stop") == 0
-    (store,) = (site.files.state / "site" / "stores").glob("*/train.npy")
+    (store,) = (site.files.state / "site" / "stores").glob("*/train.sealed")
     damage(store)
     site.start()
     site.wait_ready()
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_and_store_are_found_and_the_model_is_as_ever(
     said = capsys.readouterr().err
     assert "resuming after round 1 of 3; skipped as damaged: round-0002 is not what its checksum says" in said
     assert "built the store anew: it was damaged" in site.log
-    assert "contents are not what the checksum says" in site.log
+    assert "does not open: wrong key or changed file" in site.log
     mended, first = tensors(consortium, 3), consortium.run_folder()
     # An unbroken run of the same seeds ends with the same tensors.
     assert consortium("run", consortium.run_file(rounds=3, train=LONG)) == 0

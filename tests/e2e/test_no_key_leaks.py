@@ -23,6 +23,8 @@ from flwr.app import Message
 from PIL import Image
 from pydicom.data import get_testdata_file
 from scipy.optimize import linear_sum_assignment
+from sweep import files_below, forms, leaks
+from sweep import key_forms as all_forms
 
 from crypto import sealed_file
 from crypto.base import StemPermutation
@@ -54,48 +56,9 @@ PASSPHRASE = "seven horses correct the battery"
 pytestmark = [pytest.mark.e2e]
 
 
-# --- what to look for
-
-
-def forms(secret: bytes) -> Iterator[bytes]:
-    """Bytes in the forms they are printed, logged or written in."""
-    yield secret
-    yield secret.hex().encode()
-    yield secret.hex().upper().encode()
-    yield repr(secret)[2:-1].encode()
-    yield ", ".join(map(str, secret)).encode()
-    for lead in range(3):
-        # Base64 depends on what stands before; the middle of each of the three does not.
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            yield encode(bytes(lead) + secret)[4:-4]
-
-
-def array_forms(array: np.ndarray) -> Iterator[bytes]:
-    """A permutation or mask as memory of any width, and as text."""
-    for dtype in ("<i8", "<i4", "<u2", ">i8"):
-        yield array.astype(dtype).tobytes()
-    for separator in (", ", ",", " "):
-        yield separator.join(map(str, array.tolist())).encode()
-
-
 def key_forms(key: Key) -> set[bytes]:
-    """Every form of a key, its subkeys for the cipher, and the permutations they draw."""
-    cipher = make_cipher(CIPHER, key, **SHAPE)
-    params = cipher.geometry.params
-    subkeys = [key.subkey(purpose, CIPHER.scheme, **params) for purpose in ("rho", "pi", "neg", "pad", "nonce")]
-    subkeys += [key.subkey(purpose) for purpose in ("stem", "state", "mac", "deid", "nonce")]
-    found = {form for secret in (key._secret, *subkeys) for form in forms(secret)}
-    rho, pi, mask = cipher.stem_permutation()
-    return found | {form for array in (rho, pi, mask) for form in array_forms(np.asarray(array))}
-
-
-def leaks(where: dict[str, bytes], wanted: set[bytes]) -> list[str]:
-    """Names of texts and files in which one of the forms stands."""
-    return [name for name, data in where.items() if any(form in data for form in wanted)]
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Every form of a key and of what it draws for the cipher of these tests."""
+    return all_forms(key, make_cipher(CIPHER, key, **SHAPE))
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:

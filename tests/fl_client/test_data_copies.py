@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
+from crypto.keys import SimulatedKey
 from fl_client.data.base import Source
 from fl_client.data.config import DataConfig, PartitionConfig
 from fl_client.data.copies import copies_in
@@ -130,7 +131,9 @@ def test_the_same_picture_in_another_file_is_left_out_of_the_store(tmp_path: Pat
         pixels.save(tmp_path / name, pnginfo=comment)
     source = images(tmp_path, **drawn)
     assert not copies_in(source).alike
-    store = open_store(source, dealt, CIPHER, config(source, **drawn), folder=tmp_path / "state", seed=0)
+    store = open_store(
+        source, dealt, CIPHER, config(source, **drawn), key=SimulatedKey(0, "a"), folder=tmp_path / "state", seed=0
+    )
     assert [(each.path, each.reason) for each in store.skipped] == [(validation, COPY), (test, COPY)]
     assert test not in store.part("test").ids
     assert train in store.part("train").ids
@@ -157,7 +160,7 @@ def test_empty_slices_are_no_copies(tmp_path: Path) -> None:
     assert copies_in(source).alike == ()
     assert len({item.group for item in copies_in(source).items}) == 20
     dealt = site_parts(source, made, sites=1, index=0, seed=0)
-    store = open_store(source, dealt, CIPHER, made, folder=tmp_path / "state", seed=0)
+    store = open_store(source, dealt, CIPHER, made, key=SimulatedKey(0, "a"), folder=tmp_path / "state", seed=0)
     assert store.skipped == ()
     assert len(store.part("test").ids) == len(dealt.test) > 0
 

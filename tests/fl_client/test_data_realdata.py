@@ -54,7 +54,7 @@ def test_brain_mri_reaches_the_store_and_back(tmp_path: Path) -> None:
     assert source.classes == ("glioma", "meningioma", "no_tumor", "pituitary")
     cipher = make_cipher(CipherConfig(block=16), SimulatedKey(0, "a"), channels=1, height=64, width=64)
     parts = site_parts(source, config, sites=1, index=0, seed=0)
-    store = open_store(source, parts, cipher, config, folder=tmp_path, seed=0)
+    store = open_store(source, parts, cipher, config, key=SimulatedKey(0, "a"), folder=tmp_path, seed=0)
     assert store.skipped == ()
     test = store.part("test")
     np.testing.assert_array_equal(cipher.decrypt(test.batch(np.arange(len(test)))), read_many(source, test.indices))

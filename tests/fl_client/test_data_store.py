@@ -19,20 +19,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crypto import sealed_rows
 from crypto.base import ImageCipher
 from crypto.cipher import SCHEMES, make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import Key, SimulatedKey, SiteKey
-from fl_client.data import store_build, store_files
+from fl_client.data import store_build
 from fl_client.data.config import DataConfig
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store, reopen_store, store_place
-from fl_client.data.store_files import write_header
+from fl_client.data.store_files import StoreSeal, read_header, write_header
 from fl_client.data.stored import OnTheFlyPart, StoredPart
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 
 SIZE = 24
+OWN = SiteKey(bytes(range(32)), "st-anna")
+SEAL = StoreSeal.of(OWN)
 
 
 @pytest.fixture
@@ -61,7 +64,13 @@ def opened(config: DataConfig, cipher: ImageCipher | None = None, **extra: Any) 
     source = open_source(config)
     parts = extra.pop("parts", None) or site_parts(source, config, sites=1, index=0, seed=0)
     folder = extra.pop("folder", Path(config.path or "").parent / "state")
-    return open_store(source, parts, cipher or cipher_for(), config, folder=folder, **{"seed": 0, **extra})
+    return open_store(source, parts, cipher or cipher_for(), config, folder=folder, **{"seed": 0, "key": OWN, **extra})
+
+
+def nonces_of(store: EncryptedStore) -> np.ndarray:
+    """All nonces of a store, (n, 16)."""
+    parts = [part for part in store.parts.values() if isinstance(part, StoredPart)]
+    return np.concatenate([p.nonces.view(v) for p in parts if p.nonces for v in range(p.nonces.shape[1])])
 
 
 def leftovers(tree: Path) -> list[str]:
@@ -86,11 +95,11 @@ def test_every_image_decrypts_to_what_the_source_reads(tree: Path, scheme: str, 
         assert part.images.dtype == (np.uint16 if scheme == "orthogonal" else np.uint8)
         assert part.reading == cipher.reading
         assert (part.nonces is not None) == SCHEMES[scheme].per_image
-        nonces = None if part.nonces is None else part.nonces[:, 0]
-        np.testing.assert_array_equal(cipher.decrypt(part.images[:, 0], nonces), read_many(source, part.indices))
+        nonces = None if part.nonces is None else part.nonces.view(0)
+        np.testing.assert_array_equal(cipher.decrypt(part.images.view(0), nonces), read_many(source, part.indices))
         assert [source.items[i].label for i in part.indices] == part.labels.tolist()
         assert tuple(source.items[i].id for i in part.indices) == part.ids
-        np.testing.assert_array_equal(part.batch([1, 0], epoch=7), part.images[[1, 0], 0])
+        np.testing.assert_array_equal(part.batch([1, 0], epoch=7), part.images.view(0)[[1, 0]])
         seen += part.indices.tolist()
     assert sorted(seen) == list(range(30))
     store.verify()
@@ -118,14 +127,14 @@ def test_no_plaintext_and_no_readable_image_reaches_the_disk(tree: Path) -> None
 def test_aes_nonces_are_never_used_twice(tree: Path) -> None:
     for key in (SimulatedKey(0, "a"), SiteKey.generate("a")):
         store = opened(settings(tree, views=3, augment="light"), cipher_for(key, "aes-ctr"))
-        nonces = np.concatenate([part.nonces.reshape(-1, 16) for part in store.parts.values()])  # type: ignore[attr-defined]
+        nonces = nonces_of(store)
         assert len(np.unique(nonces, axis=0)) == len(nonces)
 
 
 def test_simulated_stores_repeat_and_real_nonces_do_not(tree: Path) -> None:
     def nonces(key: Key, name: str) -> np.ndarray:
         store = opened(settings(tree), cipher_for(key, "aes-ctr"), folder=tree.parent / name)
-        return np.array(store.part("train").nonces)  # type: ignore[attr-defined]
+        return nonces_of(store)
 
     np.testing.assert_array_equal(nonces(SimulatedKey(3, "a"), "x"), nonces(SimulatedKey(3, "a"), "y"))
     real = SiteKey.generate("a")
@@ -140,11 +149,11 @@ def test_views_are_augmented_before_encryption_and_the_first_is_the_image(tree: 
     source, store = open_source(config), opened(config, cipher)
     train = store.part("train")
     assert isinstance(train, StoredPart)
-    plain = [cipher.decrypt(np.array(train.images[:, view])) for view in range(3)]
+    plain = [cipher.decrypt(train.images.view(view)) for view in range(3)]
     np.testing.assert_array_equal(plain[0], read_many(source, train.indices))
     assert all((plain[a] != plain[b]).any(axis=(1, 2, 3)).all() for a, b in ((0, 1), (0, 2), (1, 2)))
     for epoch in range(6):
-        np.testing.assert_array_equal(train.batch([2, 5], epoch), train.images[[2, 5], epoch % 3])
+        np.testing.assert_array_equal(train.batch([2, 5], epoch), train.images.view(epoch % 3)[[2, 5]])
     validation = store.part("validation")
     assert isinstance(validation, StoredPart)
     assert validation.images.shape[1] == 1
@@ -171,7 +180,7 @@ def test_on_the_fly_views_differ_by_epoch_and_repeat(tree: Path) -> None:
     source, store = open_source(config), opened(config, cipher)
     train = store.part("train")
     assert isinstance(train, OnTheFlyPart)
-    assert not (store.folder / "train.npy").exists()
+    assert not (store.folder / "train.sealed").exists()
     one, two = train.batch([3, 0], 0), train.batch([3, 0], 1)
     assert one.shape == (2, 1, SIZE, SIZE)
     assert (one != two).any()
@@ -197,7 +206,7 @@ def test_what_is_kept_of_views_made_on_the_fly_is_decoded_once(
 
     everything = np.arange(30)
     parts = Parts(everything, everything[:0], everything[:0])
-    store = open_store(source, parts, cipher_for(), config, folder=tree.parent / "state", seed=0)
+    store = open_store(source, parts, cipher_for(), config, key=OWN, folder=tree.parent / "state", seed=0)
     monkeypatch.setattr(source, "read", counted)
     part = store.part("train")
     first = part.batch(everything, 0)
@@ -223,16 +232,16 @@ def test_on_the_fly_aes_repeats_in_simulations_and_never_otherwise(tree: Path) -
 def test_a_turned_bit_is_found_where_it_is_looked_for(tree: Path) -> None:
     config = settings(tree)
     first = opened(config)
-    file = first.folder / "train.npy"
+    file = first.folder / "train.sealed"
     data = bytearray(file.read_bytes())
-    wanted = bytes(data)
+    wanted = first.part("train").batch(np.arange(5))
     data[-1] ^= 1
     file.write_bytes(data)
     assert not opened(config).built, "opening reads no image"
     mended = opened(config, verify=True)
     assert mended.rebuilt is not None
-    assert "contents are not what the checksum says" in mended.rebuilt
-    assert file.read_bytes() == wanted
+    assert "does not open: wrong key or changed file" in mended.rebuilt
+    np.testing.assert_array_equal(mended.part("train").batch(np.arange(5)), wanted)
     assert not opened(config, verify=True).built
 
 
@@ -280,12 +289,12 @@ def test_another_scheme_or_size_has_a_store_of_its_own(tree: Path) -> None:
 def test_damage_is_noticed_and_repaired(tree: Path) -> None:
     config = settings(tree)
     store = opened(config)
-    images, header = store.folder / "train.npy", store.folder / "header.json"
+    images, header = store.folder / "train.sealed", store.folder / "header.json"
     images.write_bytes(images.read_bytes()[:-10])
     assert "damaged" in str(opened(config).rebuilt)
     images.unlink()
     assert "damaged" in str(opened(config).rebuilt)
-    header.write_text(header.read_text().replace('"rows": ', '"rows": 1', 1))
+    header.write_text(header.read_text().replace('"images": ', '"images": 1', 1))
     assert "damaged" in str(opened(config).rebuilt)
     header.write_text(header.read_text()[:100])
     assert "damaged" in str(opened(config).rebuilt)
@@ -297,7 +306,7 @@ def test_damage_is_noticed_and_repaired(tree: Path) -> None:
 def test_verify_finds_a_changed_byte_that_opening_does_not_look_for(tree: Path) -> None:
     config = settings(tree)
     store = opened(config, cipher_for(scheme="aes-ctr"))
-    for name in ("train.npy", "test-nonces.npy"):
+    for name in ("train.sealed", "test-nonces.sealed"):
         path = store.folder / name
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -316,7 +325,7 @@ def test_all_of_a_store_is_its_owners_alone(tree: Path) -> None:
     finally:
         os.umask(before)
     modes = {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()}
-    assert len(modes) == 7
+    assert len(modes) == 8
     assert set(modes.values()) == {0o600}
 
 
@@ -324,13 +333,15 @@ ODD: list[Any] = [None, True, -1, 2**64, 0.5, "", "x", [], [1], [None], {}, {"a"
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_a_header_of_odd_types_is_damage_whatever_its_checksum_says(tree: Path, odd: Any) -> None:
-    """Whoever can write to a disk can make a checksum: opening it rebuilds the store or takes it, and ends."""
+def test_contents_of_odd_types_are_damage_whoever_sealed_them(tree: Path, odd: Any) -> None:
+    """Opening it rebuilds the store or takes it, and ends."""
     config = settings(tree)
     folder = opened(config).folder
-    whole = json.loads((folder / "header.json").read_text())
+    whole = read_header(folder, SEAL)
     part = ("parts", "train")
-    fields: list[tuple[str, ...]] = [(name,) for name in whole if name not in {"format", "version", "checksum"}]
+    fields: list[tuple[str, ...]] = [
+        (name,) for name in whole if name not in {"key", "preparation", "images", "sealed", "identity"}
+    ]
     fields += [(*part, name) for name in whole["parts"]["train"]] + [(*part, "images", "rows"), ("image", "shape")]
     for field in fields:
         document = json.loads(json.dumps(whole))
@@ -338,9 +349,10 @@ def test_a_header_of_odd_types_is_damage_whatever_its_checksum_says(tree: Path, 
         for name in field[:-1]:
             at = at[name]
         at[field[-1]] = odd
-        write_header(folder, {name: value for name, value in document.items() if name != "checksum"})
+        with contextlib.suppress(TypeError, AttributeError):
+            write_header(folder, document, seal=SEAL, identity=whole["identity"])
         with contextlib.suppress(IntegrityError, ConfigError, KeyMaterialError):
-            reopen_store(config, cipher_for(), folder=tree.parent / "state")
+            reopen_store(config, cipher_for(), key=OWN, folder=tree.parent / "state")
     assert opened(config).folder == folder
 
 
@@ -348,10 +360,10 @@ def test_a_newer_store_is_refused_and_left_alone(tree: Path) -> None:
     config = settings(tree)
     header = opened(config).folder / "header.json"
     document = json.loads(header.read_text())
-    header.write_text(json.dumps({**document, "version": 2}))
-    with pytest.raises(FormatError, match="medveil-store version 2"):
+    header.write_text(json.dumps({**document, "version": 3}))
+    with pytest.raises(FormatError, match="medveil-store version 3"):
         opened(config)
-    assert json.loads(header.read_text())["version"] == 2
+    assert json.loads(header.read_text())["version"] == 3
 
 
 def test_wrong_key_without_a_source_is_an_error_and_leaves_the_store(tree: Path) -> None:
@@ -363,11 +375,11 @@ def test_wrong_key_without_a_source_is_an_error_and_leaves_the_store(tree: Path)
         path.unlink()
     wrong = cipher_for(SimulatedKey(9, "a"))
     with pytest.raises(KeyMaterialError, match="made with the key sim-") as raised:
-        open_store(source, parts, wrong, config, folder=tree.parent / "state", seed=0)
+        open_store(source, parts, wrong, config, key=OWN, folder=tree.parent / "state", seed=0)
     assert raised.value.exit_code == 4
     with pytest.raises(KeyMaterialError, match="made with the key sim-"):
-        reopen_store(config, wrong, folder=tree.parent / "state")
-    store = reopen_store(config, cipher_for(), folder=tree.parent / "state")
+        reopen_store(config, wrong, key=OWN, folder=tree.parent / "state")
+    store = reopen_store(config, cipher_for(), key=OWN, folder=tree.parent / "state")
     np.testing.assert_array_equal(store.part("train").batch([0]), first)
     assert leftovers(tree) == []
 
@@ -375,12 +387,12 @@ def test_wrong_key_without_a_source_is_an_error_and_leaves_the_store(tree: Path)
 def test_reopening_without_a_source_refuses_what_it_cannot_serve(tree: Path) -> None:
     state = tree.parent / "state"
     with pytest.raises(StorageError, match="there is no store"):
-        reopen_store(settings(tree), cipher_for(), folder=state)
+        reopen_store(settings(tree), cipher_for(), key=OWN, folder=state)
     opened(settings(tree, views=0))
     with pytest.raises(ConfigError, match=r"data\.views is 0"):
-        reopen_store(settings(tree, views=0), cipher_for(), folder=state)
+        reopen_store(settings(tree, views=0), cipher_for(), key=OWN, folder=state)
     with pytest.raises(ConfigError, match="block=8"):
-        reopen_store(settings(tree, views=0), cipher_for(block=4), folder=state)
+        reopen_store(settings(tree, views=0), cipher_for(block=4), key=OWN, folder=state)
 
 
 # -- bad input -------------------------------------------------------------------------------------------------------
@@ -415,7 +427,7 @@ def test_everything_unreadable_is_an_error_that_leaves_nothing(tree: Path) -> No
     for path in tree.rglob("*.png"):
         path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"none of 2\d training images can be read"):
-        open_store(source, parts, cipher_for(), settings(tree), folder=tree.parent / "state", seed=0)
+        open_store(source, parts, cipher_for(), settings(tree), key=OWN, folder=tree.parent / "state", seed=0)
     assert [path.name for path in (tree.parent / "state" / "stores").iterdir()] == []
 
 
@@ -461,8 +473,12 @@ class _FullDisk(io.FileIO):
 def test_disk_full_leaves_the_old_store_and_no_half_written_one(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(tree)
     first = opened(config).part("train").batch([0])
+
+    def full(path: Path, mode: str, **how: Any) -> Any:
+        return _FullDisk(str(path), mode) if mode == "wb" else open(path, mode, **how)
+
     with monkeypatch.context() as patch:
-        patch.setattr(store_files, "open", lambda path, mode, opener: _FullDisk(str(path), mode), raising=False)
+        patch.setattr(sealed_rows, "open", full, raising=False)
         with pytest.raises(StorageError, match=r"no space left on device; free some space") as raised:
             opened(config, cipher_for(SimulatedKey(1, "a")))
     assert raised.value.exit_code == 3
@@ -502,7 +518,7 @@ def test_kill_leaves_nothing_that_is_taken_for_whole_and_is_swept(tree: Path) ->
     process = _start(tree, slow=True)
     stores = tree.parent / "state" / "stores"
     deadline = time.monotonic() + 60
-    while not list(stores.glob(".*.part/train.npy")):
+    while not list(stores.glob(".*.part/train.sealed")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -553,7 +569,8 @@ _SCRIPT = """
     parts = site_parts(source, config, sites=1, index=0, seed=0)
     wait = (lambda done, total: time.sleep(0.2)) if slow else None
     try:
-        print(open_store(source, parts, cipher, config, folder=tree.parent / "state", seed=0, progress=wait).built)
+        where = {"key": SimulatedKey(0, "a"), "folder": tree.parent / "state"}
+        print(open_store(source, parts, cipher, config, **where, seed=0, progress=wait).built)
     except MedVeilError as error:
         print(type(error).__name__, error)
         raise SystemExit(error.exit_code)
@@ -609,10 +626,10 @@ def test_places_are_plain_names(tree: Path, tmp_path: Path) -> None:
 def test_sites_that_share_a_simulated_key_share_no_nonce(tree: Path) -> None:
     config = settings(tree)
     source, cipher = open_source(config), cipher_for(SimulatedKey(0, "shared"), "aes-ctr")
-    used = []
+    used: list[np.ndarray] = []
     for index in range(2):
         parts = site_parts(source, config, sites=2, index=index, seed=0)
-        store = open_store(source, parts, cipher, config, folder=tree.parent / f"site-{index}", seed=0)
-        used += [part.nonces.reshape(-1, 16) for part in store.parts.values()]  # type: ignore[attr-defined]
+        where = {"key": SimulatedKey(0, f"site-{index}"), "folder": tree.parent / f"site-{index}"}
+        used.append(nonces_of(open_store(source, parts, cipher, config, **where, seed=0)))
     together = np.concatenate(used)
     assert len(np.unique(together, axis=0)) == len(together) == len(source.items)

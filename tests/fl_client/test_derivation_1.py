@@ -80,12 +80,13 @@ def test_its_store_opens_for_a_run_of_derivation_1_alone(tmp_path: Path, kept: K
     old = cipher_of(kept, KEYS)
     place = store_place(config, old, folder=tmp_path)
     shutil.copytree(SITE / "stores" / "store", place)
-    store = reopen_store(config, old, folder=tmp_path)
+    store = reopen_store(config, old, key=KEY, folder=tmp_path)
+    assert not store.sealed
     store.verify()
     assert len(store.part("train").labels) > 0
     newer = make_cipher(replace(old.config, derivation=2), KEY, channels=1, height=16, width=16)
     with pytest.raises(ConfigError, match=r"was hidden with .*derivation=1.*, not .*derivation=2"):
-        reopen_store(config, newer, folder=tmp_path)
+        reopen_store(config, newer, key=KEY, folder=tmp_path)
 
 
 def test_a_run_that_names_no_derivation_is_one_of_the_first() -> None:

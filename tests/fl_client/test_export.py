@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import shutil
@@ -62,6 +63,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def predictions_of(site: Site) -> Any:
+    return np.load(io.BytesIO(site.setup.documents.read_bytes("predictions.npz")))
+
+
 def kept_of(site: Site) -> KeptModel:
     return open_kept(find_kept(site.setup.folder / MODELS, None), KEYS.own)
 
@@ -110,7 +115,7 @@ def test_the_kept_model_is_the_one_that_was_measured(adapted: Site) -> None:
     kept, part = kept_of(adapted), adapted.store.part("test")
     pixels = torch.from_numpy(part.batch(np.arange(len(part))))
     said = softmax(logits_of(model_of(kept), pixels, part.reading).numpy(), axis=1)
-    written = np.load(adapted.setup.folder / "predictions.npz")["probabilities"]
+    written = predictions_of(adapted)["probabilities"]
     np.testing.assert_allclose(said, written, atol=1e-5)
 
 
@@ -223,7 +228,7 @@ def test_the_cards_say_what_was_measured(tmp_path: Path, adapted: Site) -> None:
     kept = kept_of(adapted)
     export_plain(kept, KEYS, tmp_path / "out")
     card, data = ((tmp_path / "out" / name).read_text() for name in ("MODEL_CARD.md", "DATA_CARD.md"))
-    written = np.load(adapted.setup.folder / "predictions.npz")
+    written = predictions_of(adapted)
     right = written["probabilities"].argmax(1) == written["labels"]
     hits, n = right.mean(), len(right)
     assert f"| Accuracy | {hits:.3f} |" in card
@@ -354,7 +359,7 @@ def test_answers_are_the_calibrated_ones_of_the_store(images: Path, adapted: Sit
     kept, part = kept_of(adapted), adapted.store.part("test")
     answers = predict_files(from_kept(kept, lambda: KEYS), images, device=torch.device("cpu"))
     by_id = dict(zip(answers.ids, answers.probabilities, strict=True))
-    written = np.load(adapted.setup.folder / "predictions.npz")
+    written = predictions_of(adapted)
     for each, said in zip(written["ids"], written["probabilities"], strict=True):
         scaled = said.astype(np.float64) ** (1 / kept.temperature)
         np.testing.assert_allclose(by_id[each], scaled / scaled.sum(), atol=1e-4)

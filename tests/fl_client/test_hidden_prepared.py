@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from older_store import lay_open, write_open_header
 from PIL import Image
 
 from crypto.cipher import make_cipher
@@ -16,13 +18,13 @@ from crypto.config import CipherConfig
 from crypto.files.recipe import Recipe
 from crypto.files.registry import kind_of
 from crypto.imaging import preprocess
-from crypto.keys import SiteKey
+from crypto.keys import SimulatedKey, SiteKey
 from fl_client.data.config import DataConfig
+from fl_client.data.documents import Documents
 from fl_client.data.hidden import prepared_otherwise
 from fl_client.data.partition import site_parts
 from fl_client.data.source import Source, open_source
 from fl_client.data.store import open_store, prepared_before
-from fl_client.data.store_files import read_header, write_header
 from fl_client.site_basis import SiteBasis
 from medveil.basis import SETTINGS, basis_of
 from medveil.errors import BasisError
@@ -105,10 +107,8 @@ def older(tmp_path: Path) -> tuple[DataConfig, Path]:
     config, state = plain_tree(tmp_path / "images"), tmp_path / "run" / "sites" / "site-1"
     source = open_source(config)
     parts = site_parts(source, config, sites=1, index=0, seed=0)
-    store = open_store(source, parts, CIPHER, config, folder=state, seed=0).folder
-    header = read_header(store)
-    del header["preparation"]
-    write_header(store, {**header, "source": "0" * 64})
+    store = open_store(source, parts, CIPHER, config, key=SimulatedKey(0, "a"), folder=state, seed=0)
+    lay_open(store, preparation=None, source="0" * 64)
     write_json(state / "site.json", {"format": "medveil-site", "version": 1, "run": RUN, "source": "0" * 64})
     return config, state
 
@@ -116,7 +116,7 @@ def older(tmp_path: Path) -> tuple[DataConfig, Path]:
 def test_an_older_run_of_another_preparation_is_refused_by_its_name(older: tuple[DataConfig, Path]) -> None:
     config, state = older
     basis = basis_of([], classes=["a", "b"], settings={})
-    held = SiteBasis(state, run=RUN, basis=basis, site="site-1")
+    held = SiteBasis(Documents(state), run=RUN, basis=basis, site="site-1")
     with pytest.raises(BasisError, match="site-1: an older MedVeil began this run: its images were prepared") as told:
         held.check(
             served=True, agrees=lambda named: False, otherwise=lambda: prepared_before(config, CIPHER, folder=state)
@@ -129,7 +129,8 @@ def test_an_older_run_of_another_preparation_is_refused_by_its_name(older: tuple
 def test_an_older_run_of_this_preparation_is_refused_for_its_images(older: tuple[DataConfig, Path]) -> None:
     config, state = older
     (place,) = (state / "stores").glob("[!.]*")
-    write_header(place, {**read_header(place), "preparation": preprocess.VERSION})
+    header = json.loads((place / "header.json").read_text())
+    write_open_header(place, {**header, "preparation": preprocess.VERSION})
     assert prepared_before(config, CIPHER, folder=state) == ""
     assert prepared_before(config, CIPHER, folder=state / "nowhere") == ""
 

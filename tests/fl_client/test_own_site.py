@@ -887,7 +887,7 @@ def test_a_restarted_site_tests_on_nothing_that_a_run_trained_on(
         refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
         == "BasisError: see the log of the site"
     )
-    (files.own / "site.json").unlink()
+    (files.own / "site.json.sealed").unlink()
     assert (
         refusal(OwnHost(load_site(files.file), keys), run(), train(host, run()))
         == "BasisError: see the log of the site"
@@ -938,7 +938,7 @@ def test_a_hospital_learns_pixels_of_images_without_labels(tmp_path: Path, image
         assert not [name for name in said if "accuracy" in name or "auroc" in name or name == "train-loss"]
     assert {"validation-loss", "test-loss", "num-examples"} <= set(measured)
     # Nothing of it answers a question.
-    assert not list(site.setup.folder.glob("**/predictions.npz")) + list(site.setup.folder.glob("models/*"))
+    assert not list(site.setup.folder.glob("**/predictions.npz*")) + list(site.setup.folder.glob("models/*"))
     with pytest.raises(ConfigError, match=r"data\.labels: is none, and classes are to be learned"):
         host.site_for({RUN_KEY: run(run="another").to_json()})
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from labelled_trees import put
+from older_store import lay_open
 from PIL import Image
 
 from crypto.cipher import make_cipher
@@ -22,7 +23,6 @@ from fl_client.data.config import DataConfig
 from fl_client.data.items import Item
 from fl_client.data.source import Source, open_source
 from fl_client.data.standing import basis_of_source
-from fl_client.data.store_files import read_header
 from fl_client.export.cards import data_card
 from fl_client.leaving import EVERYTHING, Leaving
 from fl_client.site_images import SiteImages, open_images
@@ -194,11 +194,7 @@ def test_the_data_card_says_how_many_and_no_names(folder: Path) -> None:
 
 def test_a_store_that_says_nothing_of_it_is_opened(folder: Path) -> None:
     images = opened(folder)
-    header = read_header(images.store.folder)
-    del header["alike"]
-    from fl_client.data.store_files import write_header  # noqa: PLC0415
-
-    write_header(images.store.folder, header)
+    lay_open(images.store, alike=None)
     again = opened(folder)
     assert not again.store.built
     assert again.store.alike["classes"] == 0

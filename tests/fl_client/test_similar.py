@@ -19,6 +19,7 @@ from planned_site import MakePlan, setup
 from crypto.imaging import preprocess
 from fl_client.data import neighbours, similar
 from fl_client.data.config import DataConfig, PartitionConfig, PhantomConfig, check_data_config
+from fl_client.data.documents import Documents
 from fl_client.data.neighbours import FILE, Near, near_training
 from fl_client.data.partition import Parts, grouped_by, site_parts
 from fl_client.data.similar import SIDE, alike, components, has_neighbour, small
@@ -303,7 +304,7 @@ def test_what_was_found_is_kept_and_holds_no_picture(
 ) -> None:
     config = npz(tmp_path / "e.npz", copied)
     folder = tmp_path / "site"
-    first = open_source(config, folders=(folder,))
+    first = open_source(config, kept_in=(Documents(folder),))
     kept = json.loads((folder / FILE).read_text())
     assert sorted(kept) == ["format", "found", "version"]
     assert [len(each) for each in kept["found"].values()] == [30]
@@ -311,21 +312,21 @@ def test_what_was_found_is_kept_and_holds_no_picture(
     neighbours._found.clear()
     looked = []
     monkeypatch.setattr(neighbours, "small", lambda pixels: looked.append(1) or small(pixels))
-    assert open_source(config, folders=(folder,)).items == first.items
+    assert open_source(config, kept_in=(Documents(folder),)).items == first.items
     assert not looked
     # Another threshold, and a file that is no record of ours, are looked for anew.
     config.similar = 0.5
-    open_source(config, folders=(folder,))
+    open_source(config, kept_in=(Documents(folder),))
     assert len(looked) == 30
     neighbours._found.clear()
     (folder / FILE).write_text('{"format": "medveil-similar", "version": 1, "found": {"a": ["x"]}}')
-    open_source(config, folders=(folder,))
+    open_source(config, kept_in=(Documents(folder),))
     assert len(looked) == 60
     neighbours._found.clear()
     kept = json.loads((folder / FILE).read_text())
     kept["found"] = {key: numbers[1:] for key, numbers in kept["found"].items()}
     (folder / FILE).write_text(json.dumps(kept))
-    open_source(config, folders=(folder,))
+    open_source(config, kept_in=(Documents(folder),))
     assert len(looked) == 90
 
 

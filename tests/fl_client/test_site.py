@@ -54,7 +54,7 @@ def test_the_wrong_key_for_a_store_that_cannot_be_rebuilt(tiny: Tiny, tmp_path: 
     assert caught.value.exit_code == 4
     with pytest.raises(DataError, match="none of"):
         Site(plan.run, own)
-    assert list((tmp_path / "a" / "stores").glob("*/train.npy")), "the old store stays"
+    assert list((tmp_path / "a" / "stores").glob("*/train.sealed")), "the old store stays"
 
 
 def test_classes_that_are_not_the_runs_are_refused(planned: MakePlan, tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
+from enrolled_site import WORD, enrolled, images
 
 from crypto import sealed_file
 from crypto.cipher import make_cipher
@@ -20,16 +19,9 @@ from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
 from fl_client.data.store import EncryptedStore, open_store
 from fl_client.data.stores_held import HeldStore, held_stores
-from fl_client.deployment.config import OwnFiles, load_site
-from fl_client.deployment.enroll import enroll
+from fl_client.deployment.config import OwnFiles
 from medveil.audit_verify import verify
-from medveil.certificates import make_authority
 from medveil.files import locked
-from medveil.invitation import Invitation
-from medveil.signing import SigningKey
-
-WORD = "seven horses correct the battery"
-AUTHORITY = make_authority("veil").certificate.public_bytes(Encoding.PEM).decode()
 
 
 @pytest.fixture(autouse=True)
@@ -38,18 +30,9 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEDVEIL_PASSPHRASE", WORD)
 
 
-def images(path: Path) -> Path:
-    rng, labels = np.random.default_rng(0), np.arange(20) % 2
-    np.savez(path, images=rng.integers(0, 256, (20, 16, 16), dtype=np.uint8), labels=labels)
-    return path
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> OwnFiles:
-    invitation = Invitation("veil", "127.0.0.1:9092", AUTHORITY, SigningKey.generate().public)
-    settings = ["data.source=npz", f"data.path={images(tmp_path / 'own.npz')}"]
-    enroll("st-anna", tmp_path / "site", invitation=invitation, key=None, passphrase=WORD, overrides=settings)
-    return load_site(tmp_path / "site" / "site.yaml")
+    return enrolled(tmp_path)
 
 
 def current(files: OwnFiles) -> Key:
@@ -63,7 +46,7 @@ def built(files: OwnFiles, key: Key | None, *, data: DataConfig | None = None, b
         CipherConfig(scheme="block-pixel" if key else "none", block=block), key, channels=1, height=16, width=16
     )
     parts = site_parts(source, data, sites=1, index=0, seed=0)
-    return open_store(source, parts, cipher, data, folder=files.own, seed=0)
+    return open_store(source, parts, cipher, data, key=current(files), folder=files.own, seed=0)
 
 
 def held(files: OwnFiles) -> dict[str, HeldStore]:
@@ -104,7 +87,10 @@ def test_what_a_store_is_and_why_none_uses_it_again(
     assert command(files) == 0
     said = capsys.readouterr().out
     assert "none: not hidden" in said
-    assert "a run may use it" in said
+    assert "the key that sealed it is not this site's any more" in said
+    built(files, None)
+    assert command(files) == 0
+    assert "a run may use it" in capsys.readouterr().out
 
 
 def test_removing_the_unused_leaves_the_others(files: OwnFiles, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,8 @@ WANTED = (
     "dicom_frame_of_many_over_few",
     "engine_over_bare_loop",
     "ciphertext_over_plaintext",
+    "sealed_store_over_mapped",
+    "sealed_store_in_memory_over_mapped",
 )
 
 

@@ -399,7 +399,7 @@ def test_a_disk_that_is_full_while_the_store_is_written(sim: Sim, disk: Disk, tm
     large = (f"data.path={tmp_path / 'large.npz'}", "cipher.block=32", "rounds=1")
     refused(sim(*large, out=out), 3, "no space left on device", "free some space")
     left = [path.name for path in (out / "sites").rglob("*") if path.is_file()]
-    assert not [name for name in left if name.endswith(".npy")], "a part of a store was left behind"
+    assert not [name for name in left if name.endswith("train.sealed")], "a part of a store was left behind"
     assert not list(out.glob("sites/*/stores/[!.]*"))
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["status"] in {"failed", "running"}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fl_client.data.contents import _known
+from fl_client.data.documents import Documents
 from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.own_site import _served
@@ -145,7 +146,7 @@ SIMPLE: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
     ),
     "site.json": (
         {"format": "medveil-site", "version": 1, "run": "r", "source": "s"},
-        lambda path: SiteBasis(path.parent, run="r", basis=BASIS, site="anna").check(
+        lambda path: SiteBasis(Documents(path.parent), run="r", basis=BASIS, site="anna").check(
             served=True, agrees=lambda source: source == "s"
         ),
     ),
@@ -182,12 +183,12 @@ def test_what_was_read_of_images_before_is_no_more_than_a_hint(tmp_path: Path) -
     document = {"format": "medveil-contents", "version": 1, "files": {"/x": ["1.2.3", "ab" * 32]}}
     for made in changed(document):
         path.write_text(json.dumps(made))
-        assert isinstance(_known(path), dict)
+        assert isinstance(_known(Documents(tmp_path)), dict)
     for raw in RAW:
         path.write_bytes(raw.encode("latin-1"))
-        assert _known(path) == {}
+        assert _known(Documents(tmp_path)) == {}
     path.write_text(json.dumps(document))
-    assert _known(path) == document["files"]
+    assert _known(Documents(tmp_path)) == document["files"]
 
 
 def test_site_status_with_any_value_of_another_kind(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from flwr.app import Context, Message
 
 from crypto.keys import SimulatedKey
 from fl_client.app import app as client_app
-from fl_client.simulated_host import _simulated_site
+from fl_client.data.stored import StoredPart
+from fl_client.simulated_host import _simulated_site, simulated_site
 from fl_client.stems import StemVault
 from fl_server import checkpoints
 from medveil.contract import ARRAYS
@@ -244,11 +245,11 @@ def test_views_on_the_fly_and_stored(tiny: Tiny, tmp_path: Path) -> None:
     again = run(tiny("data.views=0", "data.augment=light"), tmp_path / "again")
     stored = run(tiny("rounds=1", "data.views=3", "data.augment=light", "train.epochs=3"), tmp_path / "stored")
     assert equal(fly.tensors, again.tensors)
-    assert not list((tmp_path / "fly").glob("sites/site-1/stores/*/train.npy"))
+    assert not list((tmp_path / "fly").glob("sites/site-1/stores/*/train.sealed"))
     one, three = (run(tiny("rounds=1", "train.epochs=3"), tmp_path / "one"), stored)
     assert not equal(one.tensors, three.tensors)
-    sizes = [next(r.plan.out.glob("sites/site-1/stores/*/train.npy")).stat().st_size for r in (one, three)]
-    assert sizes[1] > 2.9 * (sizes[0] - 128)
+    sizes = [next(r.plan.out.glob("sites/site-1/stores/*/train.sealed")).stat().st_size for r in (one, three)]
+    assert sizes[1] == 3 * sizes[0]
 
 
 @pytest.mark.parametrize("views", [0, 1])
@@ -257,8 +258,11 @@ def test_the_control_runs_with_a_nonce_for_each_image(tiny: Tiny, tmp_path: Path
     ran, again = (run(as_experiment(tiny("rounds=1", *settings), ARMS["aes-ctr"], 0), tmp_path / name) for name in "ab")
     assert ran.plan.run.cipher == {"scheme": "aes-ctr", "block": 4, "negate": False, "derivation": 2}
     assert equal(ran.tensors, again.tensors)
-    nonces = np.load(next(tmp_path.glob("a/sites/site-1/stores/*/test-nonces.npy")))
-    assert len(np.unique(nonces.reshape(-1, 16), axis=0)) == nonces.size // 16
+    test = simulated_site(ran.plan.run, ran.plan.sites, 0).store.part("test")
+    assert isinstance(test, StoredPart)
+    assert test.nonces is not None
+    nonces = test.nonces.view(0)
+    assert len(np.unique(nonces, axis=0)) == len(nonces) == len(test)
 
 
 @pytest.mark.parametrize("scheme", ["per-block", "etc", "orthogonal", "pixel-wise", "pixel-wise-fresh"])
@@ -266,7 +270,7 @@ def test_every_scheme_trains_from_its_store(tiny: Tiny, tmp_path: Path, scheme: 
     settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "stem.init=public", "stem.train=averaged")
     ran = run(tiny("rounds=1", *settings), tmp_path)
     assert ran.summary["thief"]["wrong_key"] is not None
-    stored = np.load(next(tmp_path.glob("sites/site-1/stores/*/train.npy")))
+    stored = simulated_site(ran.plan.run, ran.plan.sites, 0).store.part("train").batch([0])
     assert stored.dtype == (np.uint16 if scheme == "orthogonal" else np.uint8)
     assert not equal(ran.tensors, {name: ran.initial[name] for name in ran.tensors})
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.config import TrainConfig
+from fl_client.data.rows import HeldRows
 from fl_client.data.stored import StoredPart
 from fl_client.simulated_host import simulated_site
 from fl_client.site import Site
@@ -51,7 +52,7 @@ class Owned:
     @property
     def hidden(self) -> Pixels:
         """Ciphertexts of the test images, (n, C, H, W)."""
-        return np.array(self.part.images[:, 0])
+        return self.part.images.view(0)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -62,7 +63,7 @@ class Owned:
         """Class probabilities (n, classes) of ciphertexts in the place of the test images."""
         model = model_after(self.site, self.checkpoint.round, self.checkpoint.tensors)
         config = from_mapping(TrainConfig, self.site.run.train, where="train")
-        return predict(model, replace(self.part, images=hidden[:, None]), config).astype(np.float64)
+        return predict(model, replace(self.part, images=HeldRows(hidden[:, None])), config).astype(np.float64)
 
 
 def owned_models(run: Path) -> list[Owned]:
