@@ -12,6 +12,7 @@ from crypto.keys import Key
 from fl_client.data.base import Source
 from fl_client.data.config import DataConfig
 from fl_client.leaving import Leaving
+from fl_client.privacy.budget import EpsilonLimit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class SiteSetup:
         Told the number of images before any is hidden; raises where a store of them is too much.
     leaving
         What is told of the images; of classes with few, nothing unless told otherwise.
+    epsilon_limit
+        What all runs with noise together may cost the images; without one, any.
     """
 
     name: str
@@ -65,3 +68,4 @@ class SiteSetup:
     judge: Callable[[int], None] | None = None
     source: Source | None = None
     leaving: Leaving = field(default_factory=Leaving)
+    epsilon_limit: EpsilonLimit = field(default_factory=EpsilonLimit)
