@@ -282,7 +282,7 @@ def _told(run: dict[str, Any]) -> dict[str, Any]:
         "model": to_mapping(ModelConfig()),
     }
     sections["predict"] = to_mapping(PredictConfig())
-    return {**run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
+    return {"privacy": {}, **run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
 
 
 def _text(error: BaseException) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from fl_server.metrics import MEASURES, Weigh, measures_of, together
 from fl_server.weights import Weights
-from medveil.contract import RunConfig, measure_key
+from medveil.config import to_mapping
+from medveil.contract import EPSILON, RunConfig, measure_key
 from medveil.pretraining import MASKED
 from medveil.shapes import read_document
 
@@ -37,6 +38,11 @@ _SHAPE = {
     "sites": {str: _MEASURED},
     "thief": dict,
     "kept?": _KEPT,
+    "privacy?": {
+        "unit": str,
+        **dict.fromkeys(("epsilon", "delta", "clip"), float),
+        "sites": {str: (float, None)},
+    },
 }
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
@@ -83,6 +89,7 @@ def summarise(
         "intervals": None,
         "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
         "thief": _thief(run, evaluated, weights),
+        **_privacy(run, evaluated),
         **totals,
     }
 
@@ -113,6 +120,14 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 def _of_site(metrics: Mapping[str, float | None]) -> dict[str, Any]:
     return measures_of(metrics, "test") | {"majority_rate": metrics.get(_MAJORITY)}
+
+
+def _privacy(run: RunConfig, evaluated: SiteMetrics) -> dict[str, Any]:
+    """What the run promised a unit of each site's training images, and what each says that it came to."""
+    if run.private is None:
+        return {}
+    said = {site: metrics.get(EPSILON) for site, metrics in sorted(evaluated.items())}
+    return {"privacy": {**to_mapping(run.private), "sites": said}}
 
 
 def _thief(run: RunConfig, evaluated: SiteMetrics, weights: Weights) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, config_of_run, resolve
 from fl_client.deployment.config import TARGETS, LimitsConfig
+from fl_client.deployment.promises import check_promise
 from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
@@ -93,6 +94,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     check_masked(run, asked.train, predict, where=f"{_WHERE}, train")
     _check_sizes(asked)
     _check_limits(run, limits)
+    check_promise(run, limits)
     _check_minutes(asked, limits)
     _check_scheme(run, asked.cipher, limits)
     _check_memory(asked, least_shape(asked.model), limits)
@@ -100,6 +102,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     # From here on a section says what was judged: in full, and each value of its own type.
     run.model, run.train = to_mapping(asked.model), to_mapping(asked.train)
     run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
+    run.privacy = {} if run.private is None else to_mapping(run.private)
     run.pretrain = {} if run.masked is None else to_mapping(run.masked)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
