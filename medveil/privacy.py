@@ -20,6 +20,7 @@ from medveil.pretraining import MASKED
 from medveil.training import TrainConfig
 
 NONE, EXAMPLE, PATIENT = UNITS = ("none", "example", "patient")
+UNIT_WORDS = {EXAMPLE: "training image", PATIENT: "patient"}
 MOST_EPSILON = 1000.0
 """Far beyond what protects anybody."""
 

@@ -180,9 +180,7 @@ def members_of(source: Source, indices: Indices, ids: tuple[str, ...], privacy: 
         _, whose = np.unique(np.array(source.group_names(ids), dtype=str), return_inverse=True)
         members = np.split(np.argsort(whose, kind="stable"), np.cumsum(np.bincount(whose))[:-1])
     if privacy.delta * len(members) >= 1:
-        problem = (
-            f"'delta' is not below one over the number of each {privacy.unit} at this site: it may show one of them"
-        )
+        problem = f"'delta' is not below one over this site's number of units ({privacy.unit}): it may show one whole"
         raise ConfigError(problem, where=_WHERE, cure="a smaller delta")
     return members
 

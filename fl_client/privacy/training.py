@@ -10,6 +10,7 @@ Of a unit with several images, a patient, the gradients of all of them are summe
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +97,9 @@ def train_hidden(
 
     model.train()
     forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with forked, attention_apart(model, config.precision), leaving_out(model) as kept:
+    with forked, attention_apart(model, config.precision), leaving_out(model) as kept, warnings.catch_warnings():
+        # On a CPU vmap takes images through fused attention one by one, which takes no longer than its parts do.
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
         torch.manual_seed(plan.seed)
         step = _Step(model, parameters, part, config, plan, hidden, kept)
         for epoch in course.epochs():
