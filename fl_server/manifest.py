@@ -278,11 +278,12 @@ def _told(run: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration with what one of an older MedVeil means by saying nothing of a setting."""
     sections: dict[str, dict[str, Any]] = {
         "cipher": {"derivation": 1},
+        "privacy": {},
         "train": to_mapping(TrainConfig()),
         "model": to_mapping(ModelConfig()),
     }
     sections["predict"] = to_mapping(PredictConfig())
-    return {"privacy": {}, **run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
+    return {**run, **{name: {**unsaid, **run.get(name, {})} for name, unsaid in sections.items()}}
 
 
 def _text(error: BaseException) -> str:

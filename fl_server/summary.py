@@ -36,13 +36,13 @@ _SHAPE = {
     "rounds": int,
     **_MEASURED,
     "sites": {str: _MEASURED},
-    "thief": dict,
-    "kept?": _KEPT,
     "privacy?": {
         "unit": str,
         **dict.fromkeys(("epsilon", "delta", "clip"), float),
         "sites": {str: (float, None)},
     },
+    "thief": dict,
+    "kept?": _KEPT,
 }
 SiteMetrics = Mapping[str, Mapping[str, float | None]]
 
@@ -80,6 +80,7 @@ def summarise(
         "run": run.run,
         "name": run.name,
         "task": run.task,
+        **_privacy(run, evaluated),
         "status": status,
         "rounds": rounds,
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
@@ -89,7 +90,6 @@ def summarise(
         "intervals": None,
         "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
         "thief": _thief(run, evaluated, weights),
-        **_privacy(run, evaluated),
         **totals,
     }
 

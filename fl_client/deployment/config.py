@@ -56,6 +56,16 @@ class LimitsConfig:
         default=SMALLEST_COUNT,
         metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
     )
+    epsilon: float | None = field(
+        default=None,
+        metadata={
+            "help": "Most that all runs together may cost a unit of this site's images; runs without privacy are "
+            "refused then. null: what each run says."
+        },
+    )
+    delta: float = field(
+        default=1e-5, metadata={"help": "Chance at which epsilon is counted here; a run with a larger one is refused."}
+    )
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     most_minutes: float = field(
         default=1440.0, metadata={"help": "Most minutes that a run by the clock (train.minutes) may train here in all."}
@@ -71,16 +81,6 @@ class LimitsConfig:
         metadata={
             "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
         },
-    )
-    epsilon: float | None = field(
-        default=None,
-        metadata={
-            "help": "Most that all runs together may cost a unit of this site's images; runs without privacy are "
-            "refused then. null: what each run says."
-        },
-    )
-    delta: float = field(
-        default=1e-5, metadata={"help": "Chance at which epsilon is counted here; a run with a larger one is refused."}
     )
     most_megabytes: float = field(
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}

@@ -17,6 +17,7 @@ from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, config_of_run, resolve
 from fl_client.deployment.config import TARGETS, LimitsConfig
 from fl_client.deployment.promises import check_promise
+from fl_client.privacy.training import HELD
 from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
@@ -258,6 +259,9 @@ def _check_memory(asked: _Asked, shape: Shape, limits: LimitsConfig) -> None:
     itemsize = _ITEMSIZE.get(asked.train.precision, 4)
     more = (asked.train.ema > 0) + 4 * (asked.train.state == "kept")
     needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize, more=more)
+    if asked.run.private is not None:
+        # Gradients of single images, once in double precision, as their sum and its noise are.
+        needed += (itemsize + 8) * max(HELD, shape.parameters) + 16 * shape.parameters
     if needed > limits.most_memory * MEGABYTE:
         problem = f"model and training would take {needed / MEGABYTE:.0f} MB of memory, and this site's limit is"
         raise ConfigError(f"{problem} {limits.most_memory:g} MB", where="limits.most_memory")

@@ -33,7 +33,7 @@ from fl_client.training import RoundPlan, attention_apart, only_trainable, rows_
 from medveil.errors import FederationError
 from models.patches import KeptPatches, leaving_out
 
-_NUMBERS = 2**26
+HELD = 2**26
 """Most numbers of single gradients held at once: 256 MiB in single precision."""
 
 Indices = npt.NDArray[np.int64]
@@ -164,7 +164,7 @@ class _Step:
     def _at_once(self) -> int:
         """Images whose gradients are held at once: the same on every machine, as rounding follows from it."""
         numbers = sum(each.numel() for each in self.parameters.values())
-        return max(1, min(self.config.batch_size, _NUMBERS // numbers))
+        return max(1, min(self.config.batch_size, HELD // numbers))
 
 
 def packed(units: list[Indices], most: int) -> Iterator[list[Indices]]:

@@ -12,7 +12,6 @@ from simulations.baselines.names import TEXTS
 from simulations.equivalence import Equivalence
 from simulations.near import near_of
 from simulations.report.measured import Pair
-from simulations.report.promised import promised
 from simulations.report.record import Mapping, RunRecord, number, section
 
 NOTHING = "–"
@@ -141,7 +140,7 @@ def listed(names: Sequence[str]) -> str:
 def course(run: RunRecord) -> list[tuple[str, str]]:
     """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = [*_recipe(run), *promised(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
+    made = [*_recipe(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:

@@ -141,7 +141,7 @@ def hidden_by(
 @pytest.mark.parametrize("numbers_at_once", [2**26, 1])
 def test_a_patients_images_are_summed_and_clipped_once(numbers_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where one patient has more images than are computed at once."""
-    monkeypatch.setattr(training, "_NUMBERS", numbers_at_once)
+    monkeypatch.setattr(training, "HELD", numbers_at_once)
     model, part = vit("head"), held(6)
     names = trainable(model, PLAIN_POLICY, "head")
     patients = [np.array([0, 4, 5]), np.array([1]), np.array([2, 3])]
