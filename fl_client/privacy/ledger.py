@@ -141,7 +141,7 @@ class Ledger:
         """
         with self._changing() as pages:
             if pages.unit not in ("", unit):
-                problem = f"counts a {unit}, and this site's ledger counts a {pages.unit}: they do not add up"
+                problem = f"is {unit}, and this site's ledger counts by {pages.unit}: the two do not add up"
                 raise ConfigError(problem, where="privacy.unit", cure=pages.unit)
             if self._repeats:
                 pages.runs[run] = [each for each in pages.runs.get(run, []) if each["round"] < round_]

@@ -115,7 +115,7 @@ def test_a_ledger_of_images_does_not_count_patients(tmp_path: Path) -> None:
     budget, _ = made(tmp_path)
     charged(budget, 1)
     other, _ = made(tmp_path, run="b", promise=PrivacyConfig(unit="patient", epsilon=3.0, delta=1e-4))
-    with pytest.raises(ConfigError, match="counts a patient, and this site's ledger counts a example"):
+    with pytest.raises(ConfigError, match="is patient, and this site's ledger counts by example"):
         charged(other, 1)
 
 
