@@ -31,14 +31,19 @@ import numpy.typing as npt
 
 from fl_client.config import SMALLEST_COUNT
 from fl_client.measures import Measures, majority_rate, measure
-from medveil.contract import MEASURES, NUM_EXAMPLES, PHASES, SECONDS, measure_key
+from medveil.contract import EPSILON, MEASURES, NUM_EXAMPLES, PHASES, SECONDS, measure_key
 
 EVERYTHING = 1
 """As `smallest`: nothing is withheld or rounded, for sites that are one person's simulation."""
 FEWEST_STEPS = 4
 LEAST_PROBABILITY = 0.01
 MAJORITY = measure_key("test", "majority-rate")
-_KNOWN = {measure_key(phase, name) for phase in PHASES for name in MEASURES} | {MAJORITY, NUM_EXAMPLES, SECONDS}
+_KNOWN = {measure_key(phase, name) for phase in PHASES for name in MEASURES} | {
+    MAJORITY,
+    NUM_EXAMPLES,
+    SECONDS,
+    EPSILON,
+}
 _NAN = float("nan")
 
 Labels = npt.NDArray[np.int64]

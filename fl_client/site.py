@@ -5,6 +5,8 @@ What it does with them when a server asks is `fl_client.work`.
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,6 +18,10 @@ from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.source import Source
 from fl_client.data.store import EncryptedStore
+from fl_client.privacy.budget import make_budget
+from fl_client.privacy.chance import SEED_BYTES
+from fl_client.privacy.gradients import check_apart
+from fl_client.privacy.ledger import FILE, Ledger
 from fl_client.site_images import open_images
 from fl_client.site_setup import SiteSetup
 from fl_client.stems import StemVault
@@ -67,6 +73,10 @@ class Site:
         Where what the optimiser remembers rests, sealed likewise; None where each round begins fresh.
     images : SiteImages
         Source and store.
+    ledger : Ledger
+        What training has cost these images, in all runs.
+    budget : Budget or None
+        What this run may cost them; None where it promises nothing.
 
     Raises
     ------
@@ -94,6 +104,12 @@ class Site:
         kept = self.train_config.state == "kept"
         self.moments = StemVault(setup.folder / MOMENTS, run=run.run, subkey=state, holds="moments") if kept else None
         self.images = open_images(run, setup, self.cipher, weights=self.bench.hash)
+        self.ledger = Ledger(setup.folder / FILE, repeats=self._simulated)
+        part = self.store.part("train")
+        self.budget = make_budget(run, self.train_config, self.source, part, self.ledger, limit=setup.epsilon_limit)
+        if self.budget is not None:
+            check_apart(self.bench.model)
+            self.ledger.begin(run.run, served=setup.served)
 
     @property
     def store(self) -> EncryptedStore:
@@ -128,10 +144,26 @@ class Site:
             What it is for, for example ``"train", round``.
         """
         key, about = self.setup.key, [where[0], self.setup.name, *where[1:]]
-        if isinstance(key, SimulatedKey):
+        if self._simulated:
             return generator(self.run.seed, *about)
         fields = encode_fields(["medveil", "1", self.run.run, *map(str, where)])
         return generator(self.run.seed, *about, hkdf(key.subkey("train"), fields).hex())
+
+    def seed(self, round_: int) -> bytes:
+        """What noise and steps of a private round are drawn from: fresh from the operating system, and never again.
+
+        A simulated key's is the same whenever it is asked for.
+        """
+        return self.drawing("private", round_).bytes(SEED_BYTES) if self._simulated else secrets.token_bytes(SEED_BYTES)
+
+    def note_no_noise(self) -> None:
+        """Write down that the run trains without noise; of a simulation's images nobody is told."""
+        if not self._simulated:
+            self.ledger.without(self.run.run)
+
+    @property
+    def _simulated(self) -> bool:
+        return isinstance(self.setup.key, SimulatedKey)
 
     def _private_names(self) -> list[str]:
         kept = [] if self.policy.train == "averaged" else stem_names(self.bench.model)

@@ -13,6 +13,7 @@ from fl_client.data.base import Source
 from fl_client.data.config import DataConfig
 from fl_client.data.documents import Documents
 from fl_client.leaving import Leaving
+from fl_client.privacy.budget import EpsilonLimit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,8 @@ class SiteSetup:
         Keys it had before: what was sealed under them beside stores is still read.
     leaving
         What is told of the images; of classes with few, nothing unless told otherwise.
+    epsilon_limit
+        What all runs with noise together may cost the images; without one, any.
     """
 
     name: str
@@ -69,6 +72,7 @@ class SiteSetup:
     source: Source | None = None
     former: tuple[Key, ...] = ()
     leaving: Leaving = field(default_factory=Leaving)
+    epsilon_limit: EpsilonLimit = field(default_factory=EpsilonLimit)
 
     @property
     def documents(self) -> Documents:

@@ -90,7 +90,7 @@ def train_round(
     FederationError
         The loss is not finite.
     """
-    parameters = _only_trainable(model, trainable)
+    parameters = only_trainable(model, trainable)
     device, dtype = place_of(model)
     optimizers = make_optimizers(model, parameters, config)
     if moments:
@@ -121,7 +121,7 @@ def train_round(
                 done = course.done
                 x = numbers_of(part, chosen, epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
-                kept.rows = _rows(model, len(chosen), config, plan, device) if done < fewer else None
+                kept.rows = rows_that_stay(model, len(chosen), config, plan, device) if done < fewer else None
                 loss, hit = step.take(x, y, lr=learning_rate(done, course.total, config))
                 average.add()
                 losses += loss * len(chosen)
@@ -201,13 +201,14 @@ class _Step:
             optimizer.step()
 
 
-def _rows(model: Any, images: int, config: TrainConfig, plan: RoundPlan, device: torch.device) -> Tensor:
+def rows_that_stay(model: Any, images: int, config: TrainConfig, plan: RoundPlan, device: torch.device) -> Tensor:
     """The patches that a batch keeps, drawn in the order of the plain image."""
     rows = draw_rows(plan.rng, images, model.patch_embed.num_patches, config.patch_dropout, plan.pi)
     return to_device(rows, device)
 
 
-def _only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+def only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    """Let gradients flow to named parameters alone; returns them, by name in the order of the model."""
     wanted = set(names)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)

@@ -16,13 +16,14 @@ from fl_client.export.kept import KeptModel, keep
 from fl_client.masked import reconstructed
 from fl_client.optimizers import Moments
 from fl_client.predicted import predicted
+from fl_client.privacy.training import train_hidden
 from fl_client.site import Site
 from fl_client.site_files import write_predictions
 from fl_client.site_model import model_after, model_before, patch_order
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
 from fl_client.training import RoundPlan, predict, train_round
-from medveil.contract import NUM_EXAMPLES, SECONDS
-from medveil.errors import DataError, StorageError
+from medveil.contract import EPSILON, NUM_EXAMPLES, SECONDS
+from medveil.errors import DataError, FederationError, StorageError
 from medveil.log import logger
 from medveil.versions import medveil_version
 from medveil.wire import Tensors
@@ -98,7 +99,13 @@ def train(
         metrics |= _measured(site, model, "validation")
     part = site.store.part("train")
     moments, plan = _moments_before(site, round_), _plan(site, round_, proximal_mu)
-    result = train_round(model, part, site.train_config, plan, trainable=site.trainable, moments=moments)
+    if site.budget is None:
+        site.note_no_noise()
+        result = train_round(model, part, site.train_config, plan, trainable=site.trainable, moments=moments)
+    else:
+        hidden = site.budget.hide(round_, lambda: site.seed(round_))
+        train_hidden(model, part, site.train_config, plan, hidden, trainable=site.trainable, moments=moments)
+        result = None
     if site.private:
         site.vault.save(round_, tensors(model, site.private), keep=keep_round)
     if site.moments is not None and moments is not None:
@@ -107,7 +114,7 @@ def train(
     metrics |= {
         NUM_EXAMPLES: leaving.weight(site.labels("train")),
         SECONDS: time.monotonic() - started,
-        **leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n),
+        **({} if result is None else leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n)),
     }
     return _outgoing(site, model), metrics
 
@@ -115,6 +122,9 @@ def train(
 def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     """Measure the model after a round on validation images alone, so that a round can be chosen; errors as `train`."""
     started = time.monotonic()
+    if site.budget is not None:
+        problem = "measures no model but its last: no noise covers what is told of the others"
+        raise FederationError(f"a run with privacy {problem}", where="privacy")
     site.images.basis.hold()
     metrics = _measured(site, model_after(site, round_, incoming), "validation")
     n = site.setup.leaving.size(site.labels("validation"))
@@ -145,6 +155,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     metrics = leaving.measured("validation", validation.labels, validated)
     metrics |= leaving.measured("test", part.labels, probabilities) | leaving.majority(part.labels)
     metrics |= _worth_to_a_thief(site, model)
+    metrics |= {} if site.budget is None else {EPSILON: site.budget.spent}
     if whole:
         _keep(site, round_, whole, metrics, {"validation": validated, "test": probabilities})
     return metrics | {NUM_EXAMPLES: leaving.size(part.labels), SECONDS: time.monotonic() - started}

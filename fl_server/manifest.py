@@ -281,6 +281,7 @@ def _told(run: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration with what one of an older MedVeil means by saying nothing of a setting."""
     sections: dict[str, dict[str, Any]] = {
         "cipher": {"derivation": 1},
+        "privacy": {},
         "train": to_mapping(TrainConfig()),
         "model": to_mapping(ModelConfig()),
     }

@@ -7,7 +7,7 @@ from fl_server.secagg.runnable import check_summed
 from fl_server.strategies import sampled, too_few
 from fl_server.tensorboard import check_installed
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, PolicyError
 from medveil.pretraining import MASKED
 
 
@@ -41,7 +41,18 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
     if run.task == MASKED and server.monitor != "loss" and (server.patience or server.keep == "best"):
         problem = f"is {server.monitor}, and {MASKED} has none"
         raise ConfigError(problem, where="server.monitor", cure="loss")
+    _check_private(run, settings)
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
     if server.keep == "best" and not run.evaluate_first:
         raise ConfigError("keeping the best round needs 'evaluate_first'", where="server.keep", cure="set it true")
+
+
+def _check_private(run: RunConfig, settings: ServerSettings) -> None:
+    """Refuse to let measures, which no noise covers, choose the model that is left."""
+    server = settings.server
+    if run.private is None or (server.patience == 0 and server.keep == "last"):
+        return
+    name, cure = ("patience", "0") if server.patience else ("keep", "last")
+    problem = f"'{name}' chooses the model by what sites measure, and no noise covers that"
+    raise PolicyError(f"{problem}: 'privacy' would promise what does not hold", where=f"server.{name}", cure=cure)

@@ -10,7 +10,8 @@ from typing import Any
 
 from fl_server.metrics import MEASURES, Weigh, measures_of, together
 from fl_server.weights import Weights
-from medveil.contract import RunConfig, measure_key
+from medveil.config import to_mapping
+from medveil.contract import EPSILON, RunConfig, measure_key
 from medveil.pretraining import MASKED
 from medveil.shapes import read_document
 
@@ -35,6 +36,11 @@ _SHAPE = {
     "rounds": int,
     **_MEASURED,
     "sites": {str: _MEASURED},
+    "privacy?": {
+        "unit": str,
+        **dict.fromkeys(("epsilon", "delta", "clip"), float),
+        "sites": {str: (float, None)},
+    },
     "thief": dict,
     "kept?": _KEPT,
     "secagg?": {"on": bool, **dict.fromkeys(("bits?", "clipped?", "updates?"), int), "clip?": float},
@@ -84,6 +90,7 @@ def summarise(
         "run": run.run,
         "name": run.name,
         "task": run.task,
+        **_privacy(run, evaluated),
         "status": status,
         "rounds": rounds,
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
@@ -133,6 +140,14 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 def _of_site(metrics: Mapping[str, float | None]) -> dict[str, Any]:
     return measures_of(metrics, "test") | {"majority_rate": metrics.get(_MAJORITY)}
+
+
+def _privacy(run: RunConfig, evaluated: SiteMetrics) -> dict[str, Any]:
+    """What the run promised a unit of each site's training images, and what each says that it came to."""
+    if run.private is None:
+        return {}
+    said = {site: metrics.get(EPSILON) for site, metrics in sorted(evaluated.items())}
+    return {"privacy": {**to_mapping(run.private), "sites": said}}
 
 
 def _thief(

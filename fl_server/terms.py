@@ -15,6 +15,7 @@ from medveil.config import to_mapping
 from medveil.errors import ConfigError
 from medveil.predicting import PredictConfig
 from medveil.pretraining import MASKED, SINGLE_LABEL, PretrainConfig
+from medveil.privacy import PrivacyConfig
 from medveil.recipes import settings_of
 from medveil.secagg.config import SecAggConfig
 from medveil.training import TrainConfig
@@ -76,6 +77,9 @@ class RunTerms:
     model: ModelConfig = field(default_factory=ModelConfig, metadata={"help": "The Vision Transformer."})
     train: TrainConfig = field(default_factory=TrainConfig, metadata={"help": "Local training."})
     predict: PredictConfig = field(default_factory=PredictConfig, metadata={"help": "How the model is asked."})
+    privacy: PrivacyConfig = field(
+        default_factory=PrivacyConfig, metadata={"help": "What the run may show of an image or a patient, in a number."}
+    )
     pretrain: PretrainConfig = field(
         default_factory=PretrainConfig,
         metadata={"help": "Masked autoencoding, for task masked-autoencoding and 'medveil-sim pretrain'."},
@@ -95,6 +99,7 @@ class RunTerms:
             "model": to_mapping(self.model),
             "train": to_mapping(self.train),
             "predict": to_mapping(self.predict),
+            "privacy": to_mapping(self.privacy) if self.privacy.on else {},
             "cipher": to_mapping(self.cipher),
             "keys": policy.keys,
             "stem_init": policy.init,

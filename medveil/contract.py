@@ -17,7 +17,9 @@ from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from medveil.files import check_format
 from medveil.pretraining import MASKED, SINGLE_LABEL, MaskedConfig
+from medveil.privacy import PrivacyConfig, Terms, check_private
 from medveil.secagg.config import SecAggConfig
+from medveil.training import TrainConfig
 from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
@@ -47,6 +49,8 @@ KEEP_ROUND = "keep-round"
 MEASURE = "measure"
 """What of `PHASES` an evaluation is to measure; without it, all that a run ends with."""
 NUM_EXAMPLES = "num-examples"
+EPSILON = "epsilon"
+"""Of a run with `privacy`: what it has cost a unit of the site's training images, by the site's own ledger."""
 SECONDS = "seconds"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -66,8 +70,8 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, `pretrain` with its task, `secagg` with its `roster`, and what fits small data to `model` and `train`,
-    the light scopes with their `rank` too; a run of version 2 has none of it.
+    `predict`, `pretrain` with its task, `secagg` with its `roster`, `privacy`, and what fits small data to `model` and
+    `train`, the light scopes with their `rank` too; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -88,6 +92,9 @@ class RunConfig:
     train: dict[str, Any] = field(default_factory=dict, metadata={"help": "fl_client.config.TrainConfig as data."})
     predict: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "medveil.predicting.PredictConfig as data; without it, images alone."}
+    )
+    privacy: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "medveil.privacy.PrivacyConfig as data; without it, no noise."}
     )
     cipher: dict[str, Any] = field(default_factory=dict, metadata={"help": "crypto.config.CipherConfig as data."})
     keys: str = field(default="none", metadata={"help": "Key policy: none, shared or per-site."})
@@ -113,6 +120,12 @@ class RunConfig:
     def masked(self) -> MaskedConfig | None:
         """How patches are masked, where that is what the run learns by; else None (ConfigError where it is no such)."""
         return from_mapping(MaskedConfig, self.pretrain, where="pretrain") if self.task == MASKED else None
+
+    @property
+    def private(self) -> PrivacyConfig | None:
+        """What the run promises a unit of each site's images; None for nothing (ConfigError where it is no such)."""
+        made = from_mapping(PrivacyConfig, self.privacy, where="privacy")
+        return made if made.on else None
 
     def to_json(self) -> str:
         """The run as one JSON string with its format and version."""
@@ -152,6 +165,7 @@ class RunConfig:
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
         if self.masked is not None:
             self.masked.check(where=f"{where}, pretrain")
+        self._check_privacy(where)
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
         for name in ("rounds", "least_sites"):
@@ -179,6 +193,13 @@ class RunConfig:
         _check(self.kind == "delta", "kind", problem, "set kind=delta", where)
         right = not self.roster or _DIGEST.fullmatch(self.roster) is not None
         _check(right, "roster", "is no digest of a roster", "64 hex digits", where)
+
+    def _check_privacy(self, where: str) -> None:
+        from_mapping(PrivacyConfig, self.privacy, where="privacy").check(where=f"{where}, privacy")
+        if self.private is not None:
+            train = from_mapping(TrainConfig, self.train, where="train")
+            terms = Terms(self.task, self.stem_train, self.stem_warmup, self.evaluate_first, train)
+            check_private(terms, where=where)
 
     def _check_classes(self, where: str) -> None:
         if self.task == MASKED:

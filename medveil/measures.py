@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from medveil.contract import MEASURES, NUM_EXAMPLES, PHASES, SECONDS, measure_key
+from medveil.contract import EPSILON, MEASURES, NUM_EXAMPLES, PHASES, SECONDS, measure_key
 from medveil.errors import FederationError
+from medveil.privacy import MOST_EPSILON
 from medveil.values import shown_value
 
 SMALLEST_PROBABILITY = 1e-12
@@ -56,6 +57,7 @@ RANGES: Mapping[str, Range] = {
     measure_key("test", "majority-rate"): _SHARE,
     NUM_EXAMPLES: Range(0, MOST_IMAGES, whole=True, undefined=False),
     SECONDS: Range(0, 1e9, undefined=False),
+    EPSILON: Range(0, MOST_EPSILON, undefined=False),
 }
 """Every number a reply may carry."""
 

@@ -179,6 +179,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     if other:
         _log.warning("train.recipe %s, but for %s", config.train.recipe, ", ".join(other))
     masked = contract.masked is not None
+    _check_privacy(config)
     if masked:
         _check_masked(config, contract)
 
@@ -235,6 +236,19 @@ def refuse_pixels(config: ExperimentConfig, command: str) -> None:
     if config.task == MASKED:
         problem = f"is {MASKED}, which has no accuracy to compare"
         raise ConfigError(problem, where=f"{command}, task", cure="compare runs that begin with its weights")
+
+
+def _check_privacy(config: ExperimentConfig) -> None:
+    """Refuse what could not promise anything, before images are looked at (ConfigError)."""
+    if not config.privacy.on:
+        return
+    if config.federation in BASELINES:
+        problem = f"is {config.federation}, which trains without noise, and 'privacy' is set"
+        raise ConfigError(problem, where="federation", cure="privacy.unit=none, or a federation that trains")
+
+    from fl_client.privacy.accountant import check_installed  # noqa: PLC0415
+
+    check_installed(where=config.name)
 
 
 def _check_masked(config: ExperimentConfig, contract: RunConfig) -> None:

@@ -15,6 +15,7 @@ from medveil.environment import CREDENTIALS, flower_environment
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
+from medveil.privacy import MOST_EPSILON
 from medveil.signing import is_public
 from models.policy import KEYS, POLICIES
 
@@ -54,6 +55,16 @@ class LimitsConfig:
     smallest_count: int = field(
         default=SMALLEST_COUNT,
         metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
+    )
+    epsilon: float | None = field(
+        default=None,
+        metadata={
+            "help": "Most that all runs together may cost a unit of this site's images; runs without privacy are "
+            "refused then. null: what each run says."
+        },
+    )
+    delta: float = field(
+        default=1e-5, metadata={"help": "Chance at which epsilon is counted here; a run with a larger one is refused."}
     )
     most_rounds: int = field(default=200, metadata={"help": "Most rounds of a run, repeated ones counted."})
     most_minutes: float = field(
@@ -110,9 +121,12 @@ class LimitsConfig:
             check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
         share = self.most_share
         check_setting(0 < share <= 1, "limits.most_share", share, "above 0, at most 1", where)
+        most = self.epsilon
+        check_setting(most is None or 0 < most <= MOST_EPSILON, "limits.epsilon", most, "above 0, or null", where)
+        check_setting(0 < self.delta < 0.1, "limits.delta", self.delta, "above 0, below 0.1", where)
         for name in ("most_minutes", "most_megabytes", "most_memory", "most_store"):
-            most = getattr(self, name)
-            check_setting(0 < most < float("inf"), f"limits.{name}", most, "a number above 0", where)
+            value = getattr(self, name)
+            check_setting(0 < value < float("inf"), f"limits.{name}", value, "a number above 0", where)
 
 
 @dataclass
@@ -254,6 +268,11 @@ class OwnFiles:
     def node_log(self) -> Path:
         """What the SuperNode says."""
         return self.state / "logs" / "supernode.log"
+
+    @property
+    def ledger(self) -> Path:
+        """What training has cost the site's images."""
+        return self.own / "privacy.json"
 
     @property
     def served(self) -> Path:

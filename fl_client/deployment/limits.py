@@ -16,6 +16,8 @@ from pathlib import Path
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, config_of_run, resolve
 from fl_client.deployment.config import TARGETS, LimitsConfig
+from fl_client.deployment.promises import check_promise
+from fl_client.privacy.training import HELD
 from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
@@ -94,6 +96,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     check_masked(run, asked.train, predict, where=f"{_WHERE}, train")
     _check_sizes(asked)
     _check_limits(run, limits)
+    check_promise(run, limits)
     _check_minutes(asked, limits)
     _check_scheme(run, asked.cipher, limits)
     _check_memory(asked, least_shape(asked.model), limits)
@@ -101,6 +104,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     # From here on a section says what was judged: in full, and each value of its own type.
     run.model, run.train = to_mapping(asked.model), to_mapping(asked.train)
     run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
+    run.privacy = {} if run.private is None else to_mapping(run.private)
     run.pretrain = {} if run.masked is None else to_mapping(run.masked)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
@@ -256,6 +260,9 @@ def _check_memory(asked: _Asked, shape: Shape, limits: LimitsConfig) -> None:
     itemsize = _ITEMSIZE.get(asked.train.precision, 4)
     more = (asked.train.ema > 0) + 4 * (asked.train.state == "kept")
     needed = training_bytes(shape, batch=asked.train.batch_size, image=image, itemsize=itemsize, more=more)
+    if asked.run.private is not None:
+        # Gradients of single images, once in double precision, as their sum and its noise are.
+        needed += (itemsize + 8) * max(HELD, shape.parameters) + 16 * shape.parameters
     if needed > limits.most_memory * MEGABYTE:
         problem = f"model and training would take {needed / MEGABYTE:.0f} MB of memory, and this site's limit is"
         raise ConfigError(f"{problem} {limits.most_memory:g} MB", where="limits.most_memory")

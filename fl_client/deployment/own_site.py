@@ -19,10 +19,12 @@ from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.company import Company
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
+from fl_client.deployment.promises import check_epsilon
 from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
 from fl_client.host import RAISED, Host, kind_of
 from fl_client.leaving import Leaving
+from fl_client.privacy.budget import EpsilonLimit
 from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
 from fl_client.site import Site
@@ -45,7 +47,7 @@ BEGAN = "medveil-begun-run"
 VERSION = 1
 _KEPT = 2
 _LONGEST_WHY = 500
-_FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "server-round")
+_FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "privacy", "server-round")
 _T = TypeVar("_T")
 _log = logger("site")
 
@@ -297,6 +299,9 @@ class OwnHost(Host):
                 judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
                 former=self._keys.own.retired,
                 leaving=Leaving(self._limits.smallest_count),
+                epsilon_limit=EpsilonLimit(
+                    self._limits.delta, lambda spent: _told(lambda: check_epsilon(spent, self._limits))
+                ),
             ),
         )
         _told(lambda: check_images(len(site.store.part("train").labels), self._limits))

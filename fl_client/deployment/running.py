@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ from fl_client.deployment.door import why_not_in
 from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from fl_client.export.held import MODELS, held, said
+from fl_client.privacy.ledger import Ledger
 from medveil import processes
 from medveil.certificates import days_left, load_certificate
 from medveil.errors import ConfigError, FederationError
@@ -167,6 +169,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "approvals": sorted(Approvals(files.approvals).all()),
         "open": left_open(files.own).plain(),
         "models": [each.plain() for each in held(files.own / MODELS)],
+        "privacy": _spent(files),
         "served": _served(files) if files.served.exists() else None,
     }
 
@@ -195,12 +198,27 @@ def as_text(found: dict[str, Any]) -> str:
     lines.append(f"approved apps: {approvals}")
     lines.append(said(found["models"]))
     lines.append(said_of_open(found["open"]))
+    lines += [] if found["privacy"] is None else [said_of_privacy(found["privacy"])]
     if found["served"] is not None:
         last = found["served"]["last"]
         lines.append(f"last message: {last['kind']} at {moment(last['at'])}, {last['seconds']:g} s: {last['outcome']}")
     if found["authority_days_left"] is not None:
         lines.append(f"the authority's certificate is good for {found['authority_days_left']} days")
     return "\n".join(lines)
+
+
+def said_of_privacy(found: dict[str, Any]) -> str:
+    """What training has cost the site's images, in a line."""
+    of = "" if found["limit"] is None else f" of {found['limit']:g}"
+    runs = f"{found['runs']} run{'' if found['runs'] == 1 else 's'}"
+    text = f"privacy: {runs} cost each {found['unit']} epsilon {found['epsilon']:.2f}{of} at delta {found['delta']:g}"
+    return text if not found["without"] else f"{text}; {found['without']} more without noise, which no number covers"
+
+
+def _spent(files: OwnFiles) -> dict[str, Any] | None:
+    """What its ledger tells, beside the site's own limit."""
+    spent = Ledger(files.ledger).spent()
+    return None if spent is None else {**asdict(spent), "limit": files.config.limits.epsilon}
 
 
 def _served(files: OwnFiles) -> dict[str, Any]:

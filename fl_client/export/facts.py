@@ -111,10 +111,20 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
             "copies": site.images.copies_judged,
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
+        "privacy": _privacy(site),
         "test_accuracy_interval": interval,
         "test_accuracy_interval_note": how,
         "calibration": _told(fitted, leaving, labelled) | {"bins": _bins(calibrated, labelled["test"], leaving)},
     }
+
+
+def _privacy(site: Site) -> dict[str, Any] | None:
+    """What the run has cost a unit of this site's training images, and all runs together; None without noise."""
+    spent = None if site.budget is None else site.ledger.spent()
+    if site.budget is None or spent is None:
+        return None
+    told = {"epsilon": site.budget.spent, "delta": site.budget.privacy.delta, "clip": site.budget.privacy.clip}
+    return {"unit": spent.unit, **told, "all_runs": dataclasses.asdict(spent)}
 
 
 def accuracy_interval(

@@ -18,6 +18,7 @@ from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
 from simulations.report import answers, curves, events, pictures, words
 from simulations.report.links import Link, links
+from simulations.report.promised import promised
 from simulations.report.record import Mapping, RunRecord, number, read_run, section
 from simulations.resampling import METRICS
 from simulations.statistics import accuracy, auroc, balanced_accuracy, confusion
@@ -177,6 +178,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         ("sent by sites", words.size(summary.get("bytes_up"))),
         ("sent to sites", words.size(summary.get("bytes_down"))),
         ("device", words.plain(run.manifest.get("device"))),
+        *promised(run),
         *words.course(run),
     ]
 

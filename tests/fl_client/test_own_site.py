@@ -943,6 +943,31 @@ def test_a_hospital_learns_pixels_of_images_without_labels(tmp_path: Path, image
         host.site_for({RUN_KEY: run(run="another").to_json()})
 
 
+# -- privacy with a number ---------------------------------------------------------------------------------------------
+
+
+def test_no_server_can_make_a_site_spend_more_than_its_limit(tmp_path: Path, images: Path) -> None:
+    """Over runs and repeated rounds; the refusal is one line, and the server hears it."""
+    files = enrolled(tmp_path, images, "limits.epsilon=2.5", "limits.delta=1e-3")
+    host = OwnHost(files, open_keys(files, read))
+    asked, privacy = make_app(host), {"unit": "example", "epsilon": 2.0, "delta": 1e-3}
+    first = run(privacy=privacy, stem_train="frozen", evaluate_first=False, rounds=1, train={"batch_size": 8})
+    assert not asked(train(host, first), context(first)).has_error()
+    second = replace(first, run="b" * 36)
+    refused = asked(train(host, second), context(second))
+    said = refused.error.reason
+    assert "limits.epsilon: one more round would cost this site's images more than epsilon 2.5 in all runs" in said
+    assert "\n" not in said
+    status = running.status(files)
+    assert status["privacy"] == {
+        **{"unit": "example", "delta": 1e-3, "runs": 1, "without": 0, "limit": 2.5},
+        "epsilon": pytest.approx(2.0, abs=0.03),
+    }
+    assert "privacy: 1 run cost each example epsilon" in running.as_text(status)
+    bare = run(run="c" * 36)
+    assert "limits.epsilon: this site agrees to epsilon 2.5 in all" in asked(query(), context(bare)).error.reason
+
+
 # -- with whom ---------------------------------------------------------------------------------------------------------
 
 
