@@ -1,4 +1,4 @@
-"""The encrypted store: a site's images, hidden once, then memory-mapped by every round of training.
+"""The hidden store: a site's images, hidden once, then memory-mapped by every round of training.
 
 Its place depends on the site, the source, the cipher's name and the image size, not on the key: a changed key is
 noticed, and the store rebuilt with a word on why. No plaintext is written, unless the scheme is `none`. Identifiers

@@ -1,4 +1,4 @@
-"""The files of an encrypted store: `header.json`, and for each part `PART.npy` and, with nonces, `PART-nonces.npy`.
+"""The files of a hidden store: `header.json`, and for each part `PART.npy` and, with nonces, `PART-nonces.npy`.
 
 All are written front to back with plain writes. A memory map would turn a full disk into SIGBUS, which kills the
 process; a write reports it as an error that can be told.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docsite import commands, links, outside, renderings, results, sentences, settings
+from docsite import commands, links, outside, renderings, results, sentences, settings, widths
 from docsite.__main__ import check
 from docsite.generated import GENERATED
 from docsite.places import ROOT, for_site
@@ -61,6 +61,14 @@ def test_a_sentence_said_twice_is_named_with_both_places(tmp_path: Path) -> None
 
 
 COMPARISON = "practice-comparison.json"
+
+
+def test_code_wider_than_a_page_is_named_with_its_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{'a ' * 60}\n\n```sh\n{'b' * 80}\n{'c' * 81}\n```\n\n    {'d' * 80}\n    {'e' * 82}\n")
+    first, second = widths.too_wide([page])
+    assert first.startswith(f"{page}:5: 81 letters")
+    assert second.startswith(f"{page}:9: 82 letters")
 
 
 def test_a_figure_that_differs_from_its_file_is_found(tmp_path: Path) -> None:
