@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,16 @@ def test_every_command_and_argument_is_on_its_page(door: str) -> None:
         for action in (each for each in command._actions if each.help != argparse.SUPPRESS):
             own = [name for name in action.option_strings if name not in {"-h", "--help", "--log-level", "--log-file"}]
             assert all(f"`{name}" in page for name in own)
+
+
+@pytest.mark.parametrize("door", commands.DOORS)
+def test_examples_fit_a_page_and_are_what_help_says(door: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)\n```", commands.page(door), re.DOTALL)
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= widths.WIDEST
+    printed = [parser.epilog or "" for parser in commands._commands(commands.parser_of(door))]
+    for block in blocks[1:]:
+        whole = re.sub(r" \\\n +", " ", block)
+        assert any(epilog.startswith(f"example: {whole}") for epilog in printed), whole
 
 
 @pytest.mark.parametrize("schema", [ExperimentConfig, RunFile, SiteConfig, ConsortiumConfig])
