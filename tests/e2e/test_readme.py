@@ -63,7 +63,7 @@ def test_plain_pytorch_learns_from_hidden_files_without_a_key(hidden: Path) -> N
 
 
 @pytest.mark.usefixtures("fresh_sites")
-def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
+def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (hidden.parent / "mercy.key").unlink()
     settings = [
         "rounds=1",
@@ -76,6 +76,7 @@ def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
     run = ["run", str(ROOT / "simulations/conf/hidden.yaml"), f"data.path={hidden}", *settings, "--out", "RUN"]
     assert sim_main(run) == 0
     assert Path("RUN/report.html").is_file()
+    assert capsys.readouterr().err.count("hidden files are taken as they stand") == 1
 
 
 @pytest.mark.parametrize(
