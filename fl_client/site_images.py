@@ -1,4 +1,4 @@
-"""The images a site has in a run: its source, and the encrypted store made of it."""
+"""The images a site has in a run: its source, and the hidden store made of it."""
 
 from __future__ import annotations
 
@@ -151,12 +151,13 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
         _log.warning("%s: left out %d %s", site, alike, told)
     for told in by_reason(images.skipped):
         _log.info("%s: left out %s", site, told)
+    # A simulation opens the images for its sites: it has told of them, and counts over all sites.
+    own = setup.source is None
     # Of a data set that several share, its remarks are its own, and said once.
-    for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())):
+    for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())) if own else ():
         _log.warning("%s: %s", site, warning)
     _tell_alike(images, setup)
-    # A simulation opens the images for its sites, and counts over all of them.
-    near = images.near() if setup.source is None else None
+    near = images.near() if own else None
     if near is not None and (near.near or near.skipped):
         _log.warning("%s: %s", site, near)
     if missing:

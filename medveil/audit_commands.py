@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medveil.cli import subcommand
-from medveil.errors import EXIT_OK, ConfigError, IntegrityError
+from medveil.errors import EXIT_OK, ConfigError, IntegrityError, StorageError
 from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _verify(arguments: argparse.Namespace, log_of: LogOf, known_to: KnownTo) -> 
     from medveil.audit_verify import compare, verify  # noqa: PLC0415
 
     log, filed = log_of(arguments)
-    found = [verify(path) for path in (log.path, *arguments.logs)]
+    found = [verify(path) for path in _at_hand(log, arguments.logs)]
     for path in arguments.heads:
         kept = load_heads(path, owner=filed, keys_of=known_to(arguments))
         compare(found, kept.heads, kept_by=kept.kept_by)
@@ -97,11 +97,22 @@ def _verify(arguments: argparse.Namespace, log_of: LogOf, known_to: KnownTo) -> 
         tell_json([each.as_data() for each in found])
     else:
         tell_block("\n".join(each.as_text() for each in found))
+        if not log.path.exists():
+            tell(f"{log.path}: no such file; nothing was written down since")
     broken = next((each for each in found if not each.whole), None)
     if broken is not None:
         cure = "keep the file as it is, and find out who could write it"
         raise IntegrityError(f"is not whole: {broken.problems[0]}", where=broken.path, cure=cure)
     return EXIT_OK
+
+
+def _at_hand(log: AuditLog, moved_away: list[Path]) -> list[Path]:
+    if log.path.exists():
+        return [log.path, *moved_away]
+    if not moved_away:
+        cure = "the first record makes it; if it was moved away, name where to with --log"
+        raise StorageError("there is no log", where=log.path, cure=cure)
+    return moved_away
 
 
 def _head(arguments: argparse.Namespace, log_of: LogOf) -> int:

@@ -18,6 +18,7 @@ from medveil.bounded import SETTINGS, Bounds, parse_json
 from medveil.errors import ConfigError, IntegrityError, MedVeilError
 from medveil.files import check_format
 from models.hashes import tensors_hash
+from models.pretrained_header import EXPORT
 from models.pretrained_header import FORMAT as PRETRAINED
 from models.pretrained_header import VERSION as PRETRAINED_VERSION
 
@@ -26,7 +27,7 @@ VERSION = 4
 """Version 4 names what timm makes the model with as timm does, and says what timm needs to load it. Version 3 says how
 the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how images are prepared and
 who else hid them."""
-CONFIG = "config.json"
+CONFIG = EXPORT
 PLAIN = "plain"
 EXPECTED = 0.5
 """Mean and deviation of pixels from 0 to 1 that bring them to ``(2 v - maxval) / maxval``."""

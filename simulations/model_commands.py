@@ -11,6 +11,7 @@ from medveil.cli import add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError, PolicyError
 from medveil.plain import tell
 from medveil.pretraining import MASKED
+from models.pretrained_header import EXPORT
 
 if TYPE_CHECKING:
     from fl_client.export.ready import Ready
@@ -42,6 +43,9 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def _do_export(arguments: argparse.Namespace) -> int:
+    from simulations.folders import read_manifest  # noqa: PLC0415 - torch loads below
+
+    read_manifest(arguments.run)
     from fl_client.export.asking import warn_of_preparation  # noqa: PLC0415
     from fl_client.export.onnx_file import check_onnx  # noqa: PLC0415 - a door opens fast
     from fl_client.export.write import export_plain, refuse_folder  # noqa: PLC0415
@@ -95,6 +99,10 @@ def _add_site(made: argparse.ArgumentParser) -> None:
 def _do_predict(arguments: argparse.Namespace) -> int:
     if not arguments.images.exists():
         raise ConfigError("no such file or folder", where=arguments.images, cure="name images to ask about")
+    if not (arguments.model / EXPORT).is_file():
+        from simulations.folders import read_manifest  # noqa: PLC0415 - torch loads below
+
+        read_manifest(arguments.model)
 
     from fl_client.export.asking import ask  # noqa: PLC0415
     from fl_client.workbench import pick_device  # noqa: PLC0415
@@ -135,12 +143,11 @@ def _do_convert(arguments: argparse.Namespace) -> int:
 
 def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:
     from fl_client.export.ready import from_folder, from_simulated, no_keys  # noqa: PLC0415
-    from models.exported import CONFIG  # noqa: PLC0415
     from simulations.run import MANIFEST  # noqa: PLC0415
     from simulations.site_models import model_of_run  # noqa: PLC0415
 
     folder = arguments.model
-    if (folder / CONFIG).is_file() and not (folder / MANIFEST).is_file():
+    if (folder / EXPORT).is_file() and not (folder / MANIFEST).is_file():
         if arguments.site is not None:
             raise ConfigError("an export is of one site", where="--site", cure="leave it out, or name a run folder")
         ready = from_folder(folder, no_keys)

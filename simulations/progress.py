@@ -207,7 +207,9 @@ class RunsProgress:
                 at_work = dict(self._at_work)
             rounds = {name: _round_of(folder) for name, folder in at_work.items()}
             left = self._pace.left(int(self._bar.tasks[0].remaining or 0))
-            said = ", ".join(f"{name} round {round_}/{self._rounds}" for name, round_ in rounds.items())
+            # A baseline has no rounds, and of other runs nothing is made before the first.
+            told = (f"{name} round {made}/{self._rounds}" if made else name for name, made in rounds.items())
+            said = ", ".join(told)
             self._bar.update(self._task, description=said or "begins", left=left)
 
 

@@ -22,7 +22,8 @@ LOST = (
 ESCROW = (
     f"So put a copy away: '{_PROG} recipient' makes a key pair for whom you trust with it, '{_PROG} share --key FILE "
     "--to THEIRS.pub' wraps the key to them, under a passphrase of their own; or keep a copy of the file in one safe "
-    "and its passphrase in another. Try the copy once, and put it away anew after 'rotate'."
+    "and its passphrase in another. Try the copy once, and put it away anew after 'rotate', with 'share "
+    "--with-retired': else the copy does not open what the old key hid."
 )
 
 

@@ -95,6 +95,10 @@ def _share(arguments: argparse.Namespace) -> int:
         as_json=arguments.json,
     )
     advise(f"Read {to.name} the key's fingerprint {ring.current.fingerprint} over another channel.")
+    if ring.retired and not arguments.with_retired:
+        advise(
+            "The retired keys stay here: what they hid does not open with what was shared; --with-retired adds them."
+        )
     return 0
 
 

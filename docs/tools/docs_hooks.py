@@ -20,7 +20,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Make links that are right in the repository right on the site."""
+    """Make links that are right in the repository right on the site; the landing page has the whole width."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation", "toc"]
     return for_site(markdown, page.file.src_uri)
 
 

@@ -191,6 +191,7 @@ def test_keygen_says_what_is_lost_with_a_key_and_how_to_put_a_copy_away(capsys: 
         assert "sealed identities included" in said
         assert "'medveil-crypto recipient'" in said
         assert "'medveil-crypto share --key FILE" in said
+        assert "after 'rotate', with 'share --with-retired'" in said
 
 
 def test_rotate_of_what_is_no_key_file_asks_for_no_passphrase(
@@ -257,12 +258,15 @@ def test_a_key_goes_from_one_site_to_another(capsys: pytest.CaptureFixture[str])
 
 def test_retired_keys_go_along_only_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "rotate", "consortium.key")
-    share(capsys)
+    _, err = share(capsys)
+    assert "The retired keys stay here" in err
+    assert "--with-retired" in err
     open_it(capsys)
     assert load_keyring("opened.key", GOOD).retired == ()
     Path("county.shared").unlink()
     Path("opened.key").unlink()
-    share(capsys, "--with-retired")
+    _, err = share(capsys, "--with-retired")
+    assert "stay here" not in err
     open_it(capsys)
     assert [key.secret for key in load_keyring("opened.key", GOOD)] == [
         key.secret for key in load_keyring("consortium.key", GOOD)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
-from docsite import commands, links, outside, renderings, results, sentences, settings
+from docsite import commands, links, outside, renderings, results, sentences, settings, widths
 from docsite.__main__ import check
 from docsite.generated import GENERATED
 from docsite.places import ROOT, for_site
@@ -61,6 +62,14 @@ def test_a_sentence_said_twice_is_named_with_both_places(tmp_path: Path) -> None
 
 
 COMPARISON = "practice-comparison.json"
+
+
+def test_code_wider_than_a_page_is_named_with_its_line(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{'a ' * 60}\n\n```sh\n{'b' * 80}\n{'c' * 81}\n```\n\n    {'d' * 80}\n    {'e' * 82}\n")
+    first, second = widths.too_wide([page])
+    assert first.startswith(f"{page}:5: 81 letters")
+    assert second.startswith(f"{page}:9: 82 letters")
 
 
 def test_a_figure_that_differs_from_its_file_is_found(tmp_path: Path) -> None:
@@ -133,6 +142,16 @@ def test_every_command_and_argument_is_on_its_page(door: str) -> None:
         for action in (each for each in command._actions if each.help != argparse.SUPPRESS):
             own = [name for name in action.option_strings if name not in {"-h", "--help", "--log-level", "--log-file"}]
             assert all(f"`{name}" in page for name in own)
+
+
+@pytest.mark.parametrize("door", commands.DOORS)
+def test_examples_fit_a_page_and_are_what_help_says(door: str) -> None:
+    blocks = re.findall(r"```sh\n(.*?)\n```", commands.page(door), re.DOTALL)
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= widths.WIDEST
+    printed = [parser.epilog or "" for parser in commands._commands(commands.parser_of(door))]
+    for block in blocks[1:]:
+        whole = re.sub(r" \\\n +", " ", block)
+        assert any(epilog.startswith(f"example: {whole}") for epilog in printed), whole
 
 
 @pytest.mark.parametrize("schema", [ExperimentConfig, RunFile, SiteConfig, ConsortiumConfig])

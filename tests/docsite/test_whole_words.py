@@ -26,6 +26,11 @@ def test_words_with_hyphens_are_marked(text: str, marked: list[str]) -> None:
     assert re.sub("</?span[^>]*>", "", made) == html
 
 
+def test_intervals_are_marked_where_they_are_no_code() -> None:
+    made = keep_whole("<td>0.785 [0.756, 0.814]</td><td>[−1.12, +0.19]</td><p>[a, b] <code>[40, 400]</code></p>")
+    assert re.findall('<span class="whole">(.*?)</span>', made) == ["[0.756, 0.814]", "[−1.12, +0.19]"]
+
+
 def test_blocks_of_code_stay_as_they_are() -> None:
     block = "<div><pre><span></span><code>medveil-sim run --out RUN\n</code></pre></div>"
     assert keep_whole(block) == block

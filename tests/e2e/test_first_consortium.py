@@ -36,7 +36,8 @@ SMALL = {
 def printed() -> list[tuple[str, str]]:
     """Who types what, in order."""
     (block,) = [each for each in blocks(COORDINATOR) if re.match(r"coordinator +medveil-server init ", each)]
-    return [(who, line.strip()) for who, line in re.findall(r"^(coordinator|site) +(.*)$", block, re.MULTILINE)]
+    whole = re.sub(r" *\\\n *", " ", block)
+    return [(who, line.strip()) for who, line in re.findall(r"^(coordinator|site) +(.*)$", whole, re.MULTILINE)]
 
 
 class Rehearsal:

@@ -17,9 +17,12 @@ from crypto.cli import main as crypto_main
 from crypto.passphrase import VARIABLE
 from fl_client import cli as site_cli
 from fl_server import cli as server_cli
+from medveil.config import load_config
 from models import torchvision_ops
 from simulations import cli as sim_cli
 from simulations.cli import main as sim_main
+from simulations.config import ExperimentConfig
+from simulations.confs import conf_files, find_conf
 
 pytestmark = [pytest.mark.e2e]
 
@@ -60,7 +63,7 @@ def test_plain_pytorch_learns_from_hidden_files_without_a_key(hidden: Path) -> N
 
 
 @pytest.mark.usefixtures("fresh_sites")
-def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
+def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (hidden.parent / "mercy.key").unlink()
     settings = [
         "rounds=1",
@@ -73,6 +76,7 @@ def test_medveil_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
     run = ["run", str(ROOT / "simulations/conf/hidden.yaml"), f"data.path={hidden}", *settings, "--out", "RUN"]
     assert sim_main(run) == 0
     assert Path("RUN/report.html").is_file()
+    assert capsys.readouterr().err.count("hidden files are taken as they stand") == 1
 
 
 @pytest.mark.parametrize(
@@ -91,3 +95,11 @@ def test_every_command_shown_is_one_the_program_takes(program: str, module: Any)
     for words in shown:
         parser = crypto_cli.make_parser() if module is crypto_cli else module._parser()
         parser.parse_args(words[1:])
+
+
+def test_every_setting_shown_of_an_experiment_is_one_it_takes() -> None:
+    typed = [sim_cli._parser().parse_args(words[1:]) for page in pages() for words in commands(page, "medveil-sim")]
+    shown = [each for each in typed if getattr(each, "overrides", None) and each.config in conf_files()]
+    assert len(shown) > 30
+    for each in shown:
+        load_config(ExperimentConfig, find_conf(each.config), each.overrides)

@@ -14,7 +14,7 @@ from medveil.audit_commands import add_audit
 from medveil.audit_heads import SERVER, kept_in, load_heads, save_heads, site
 from medveil.audit_verify import verify
 from medveil.cli import guarded, parser
-from medveil.errors import ConfigError, FormatError, IntegrityError, SignatureError
+from medveil.errors import ConfigError, FormatError, IntegrityError, SignatureError, StorageError
 from medveil.fingerprints import plain_fingerprint
 from medveil.signing import SigningKey
 
@@ -111,8 +111,14 @@ def test_a_log_moved_away_is_named(
     server, anna = sides
     server("heads", "--out", tmp_path / "kept.json")
     moved = anna.log.path.rename(tmp_path / "old.jsonl")
-    anna.log.append("started")
     given = ["verify", "--countersigned", tmp_path / "kept.json"]
+    assert anna(*given) == StorageError.exit_code
+    assert "there is no log; the first record makes it; if it was moved away, name where to" in capsys.readouterr().err
+    assert anna(*given, "--log", moved) == 0
+    said = capsys.readouterr().out
+    assert f"{moved}: whole, 7 records" in said
+    assert f"{anna.log.path}: no such file; nothing was written down since" in said
+    anna.log.append("started")
     assert anna(*given) == IntegrityError.exit_code
     assert "name the file it was moved to with --log" in capsys.readouterr().err
     assert anna(*given, "--log", moved) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,14 @@ def test_what_cannot_be_used_is_named(
     assert main([each.format(**places) for each in arguments]) == 2
     assert says in capsys.readouterr().err
     assert not places["none"].exists()
+
+
+@pytest.mark.parametrize("words", [["export", "none"], ["predict", "none", ".", "--out", "p.csv"]])
+def test_what_is_no_run_is_refused_before_torch_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for heavy in ("fl_client.export.asking", "fl_client.export.ready", "fl_client.export.write"):
+        monkeypatch.setitem(sys.modules, heavy, None)
+    assert main(words) == 2
+    assert "none: is not a run folder" in capsys.readouterr().err

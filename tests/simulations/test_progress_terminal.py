@@ -238,11 +238,11 @@ def test_a_comparison_shows_which_round_each_run_is_in(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(line(1, "site-1") + line(2, "site-1") + "broken")
     with RunsProgress(3, rounds=5, console=console(text, 80)) as progress:
         progress.kept()
-        with progress.running("plain seed 0", tmp_path):
+        with progress.running("plain seed 0", tmp_path), progress.running("svm seed 0", tmp_path / "none"):
             time.sleep(0.7)
-        assert progress._bar.tasks[0].completed == 2
+        assert progress._bar.tasks[0].completed == 3
     shown = CONTROL.sub("", text.getvalue())
-    assert "plain seed 0 round 2/5" in shown
+    assert "plain seed 0 round 2/5, svm seed 0 " in shown
     assert "1/3" in shown
     assert text.getvalue().endswith("\x1b[2K")
 

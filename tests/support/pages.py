@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COORDINATOR = ROOT / "docs/tutorials/coordinator.md"
-"""Holds the ten commands of a consortium, each after the party that types it."""
+"""Holds the eleven commands of a consortium, each after the party that types it."""
 WITHOUT_A_KEY = ROOT / "docs/how-to/train-without-a-key.md"
 """Holds the lines that hide a folder, and plain PyTorch that learns from it."""
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -33,5 +33,16 @@ def blocks(page: Path, language: str = "sh") -> list[str]:
 def commands(page: Path, program: str) -> Iterator[list[str]]:
     """The words of every line of a page that begins with a program, or with one word and then the program."""
     for block in blocks(page):
-        for line in re.findall(rf"^ *(?:\w+ +)?({program} (?:.*\\\n)*.*)$", block, re.MULTILINE):
-            yield shlex.split(line.replace("\\\n", " "), comments=True)
+        for line in re.findall(rf"^ *(?:\w+ +)?({program} .*)$", _with_values(block), re.MULTILINE):
+            yield shlex.split(line, comments=True)
+
+
+def _with_values(block: str) -> str:
+    """A block with each command on one line, and what it gives to variables in their place."""
+    values: dict[str, str] = {}
+    lines = []
+    for line in block.replace("\\\n", " ").splitlines():
+        lines.append(re.sub(r"\$(\w+)", lambda name: values.get(name[1], name[0]), line))
+        if given := re.fullmatch(r' *(\w+)=(?:"([^"]*)"|(\S*))', lines[-1]):
+            values[given[1]] = given[2] or given[3]
+    return "\n".join(lines)

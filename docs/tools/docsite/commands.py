@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 from collections.abc import Iterator
 
 from docsite.tables import code, safe, table
+from docsite.widths import WIDEST
 
 DOORS = {
     "medveil-crypto": "crypto.cli",
@@ -15,6 +17,8 @@ DOORS = {
     "medveil-server": "fl_server.cli",
     "medveil-site": "fl_client.cli",
 }
+_WORD = re.compile(r"(?:'[^']*'|\"[^\"]*\"|\S)+")
+"""A word of a command, quoted ones whole."""
 _WIDTH = "84"
 """Letters that fit beside contents and list of pages."""
 
@@ -40,7 +44,7 @@ def page(door: str) -> str:
         rows = [_row(each) for each in command._actions if each.help != argparse.SUPPRESS and _shown(each)]
         lines += [table(("argument", "what"), rows)] if rows else []
         example, more = _example(command)
-        lines += ["```sh", example, "```", "", more, ""] if example else []
+        lines += ["```sh", _parted(example), "```", "", more, ""] if example else []
     return "\n".join(lines)
 
 
@@ -78,6 +82,17 @@ def _example(parser: argparse.ArgumentParser) -> tuple[str, str]:
     example, _, more = (parser.epilog or "").removeprefix("example: ").partition("; ")
     text, _, shell = more.partition(": ")
     return example, f"{safe(text[:1].upper() + text[1:])}: {code(shell)}" if shell else safe(more)
+
+
+def _parted(example: str) -> str:
+    """A command on as many lines as fit a page, each but the last with the backslash that goes on."""
+    lines = [""]
+    for word in _WORD.findall(example):
+        if lines[-1] and len(f"{lines[-1]} {word}") > WIDEST - len(" \\"):
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return " \\\n".join(lines)
 
 
 def _usage(command: argparse.ArgumentParser) -> str:

@@ -1,4 +1,4 @@
-"""Options and names in the text are not parted at their hyphens: `--seal` is one word, wherever a line ends."""
+"""Words that no line parts: options and names at their hyphens, as `--seal`, and an interval between its ends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ LONGEST = 28
 _BLOCK = re.compile(r"(<pre.*?</pre>)", re.DOTALL)
 _CODE = re.compile(r"(<code>)([^<]*)(</code>)")
 _HYPHENATED = re.compile(r"[^\s<>&;]*-[^\s<>&;]*")
+_INTERVAL = re.compile(r"\[[-+−]?[\d.]+, [-+−]?[\d.]+\](?![^<]*</code>)")
 
 
 def keep_whole(html: str) -> str:
-    """The same page, its short words with hyphens in inline code marked as ``whole``; blocks of code stay."""
+    """The same page, intervals and short words with hyphens in inline code marked as ``whole``; blocks of code stay."""
     parts = _BLOCK.split(html)
-    return "".join(each if number % 2 else _CODE.sub(_marked, each) for number, each in enumerate(parts))
+    return "".join(
+        each if number % 2 else _INTERVAL.sub(_whole, _CODE.sub(_marked, each)) for number, each in enumerate(parts)
+    )
 
 
 def _marked(found: re.Match[str]) -> str:
