@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from fl_client.config import TrainConfig
 from medveil.errors import IntegrityError
 from models.stem import block_matrices
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 
-declare_missing_ops()
+import_timm()
 
-from timm.optim._param_groups import param_groups_layer_decay  # noqa: E402 - torchvision's operators are declared first
+from timm.optim._param_groups import param_groups_layer_decay  # noqa: E402 - import_timm comes first
 
 Optimizers: TypeAlias = "list[torch.optim.Optimizer]"
 Group: TypeAlias = "dict[str, Any]"

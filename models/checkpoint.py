@@ -23,13 +23,13 @@ from models.exported import EXPECTED, is_export, refuse_changed
 from models.fits import difference, refuse_other_sizes
 from models.published import source_of
 from models.states import Unwrapped, refuse_other_types, without_distillation
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 from models.unpickled import check_suffix
 from models.weight_files import check_readable, read_archive, read_state, short
 
-declare_missing_ops()
+import_timm()
 
-import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
+import timm  # noqa: E402 - import_timm comes first
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer

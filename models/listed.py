@@ -15,11 +15,11 @@ import torch
 from medveil.plain import tell
 from models.checkpoint import create
 from models.suited import MOVED, UNMOVED, why_of_class, why_refused, why_unmoved
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 
-declare_missing_ops()
+import_timm()
 
-import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
+import timm  # noqa: E402 - import_timm comes first
 
 FAMILIES = (
     *("vision_transformer", "deit", "eva", "beit", "vision_transformer_relpos", "vision_transformer_hybrid"),

@@ -11,11 +11,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from medveil.errors import ConfigError
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 
-declare_missing_ops()
+import_timm()
 
-from timm.models import get_pretrained_cfg  # noqa: E402 - torchvision's operators must be declared before
+from timm.models import get_pretrained_cfg  # noqa: E402 - import_timm comes first
 
 _SAFE = "model.safetensors"
 _OPEN_CLIP = {

@@ -15,11 +15,11 @@ from torch import nn
 from medveil.errors import PolicyError
 from models.policy import Policy
 from models.rotary import is_rotary
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 
-declare_missing_ops()
+import_timm()
 
-from timm.layers.patch_embed import PatchEmbed  # noqa: E402 - torchvision's operators must be declared before
+from timm.layers.patch_embed import PatchEmbed  # noqa: E402 - import_timm comes first
 from timm.layers.pos_embed_sincos import (  # noqa: E402
     RotaryEmbeddingCat,
     RotaryEmbeddingDinoV3,

@@ -25,13 +25,13 @@ from models.mimetic import begin_mimetic
 from models.rotary import carry_rows, is_rotary, refuse_heads
 from models.saved import expected_by, weights_in
 from models.suited import why_refused
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 
 __all__ = ["build_vit", "check_beginning", "model_hash", "normalise"]
 
-declare_missing_ops()
+import_timm()
 
-import timm  # noqa: E402 - torchvision's operators must be declared before timm imports it
+import timm  # noqa: E402 - import_timm comes first
 from timm.layers.weight_init import trunc_normal_  # noqa: E402
 from timm.models import split_model_name_tag  # noqa: E402
 from timm.models.vision_transformer import VisionTransformer as Plain  # noqa: E402

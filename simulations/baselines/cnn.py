@@ -21,12 +21,12 @@ from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.training import RoundPlan, TrainResult, predict, train_round
 from medveil.wire import Tensors
-from models.torchvision_ops import declare_missing_ops
+from models.timm_import import import_timm
 from simulations.baselines.pooled import Pooled, PooledPart, Probabilities
 
-declare_missing_ops()
+import_timm()
 
-from timm.models.resnet import BasicBlock, ResNet  # noqa: E402 - torchvision's operators must be declared before
+from timm.models.resnet import BasicBlock, ResNet  # noqa: E402 - import_timm comes first
 
 _SMALL, _LARGEST = 40, 96
 _LAYERS, _CHANNELS = (2, 2, 2, 2), (32, 64, 128, 256)

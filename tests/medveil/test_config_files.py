@@ -205,6 +205,31 @@ def test_what_settings_cannot_hold_is_refused(tmp_path: Path, text: str, says: s
     assert says in refusal(tmp_path, text)
 
 
+def test_the_same_data_again_is_another_configuration_and_like_data_is_not_the_same() -> None:
+    given: dict[str, Any] = {"plain": {"a": [1, 2]}, "inner": {"rate": 1}}
+    first = from_mapping(Outer, given, where="here")
+    first.plain["a"].append(3)
+    first.inner.names.clear()
+    given["plain"]["a"].append(9)
+    assert from_mapping(Outer, {"plain": {"a": [1, 2]}, "inner": {"rate": 1}}, where="there") == Outer(
+        inner=Inner(rate=1.0), plain={"a": [1, 2]}
+    )
+    for value in (1, 1.0, True, "1", None, -0.0, 0.0):
+        made = from_mapping(Outer, {"plain": {"a": value}}, where="here").plain["a"]
+        assert (type(made), repr(made)) == (type(value), repr(value))
+    for where in ("here", "there"):
+        with pytest.raises(ConfigError, match=f"{where}: 'rounds' has a value of the wrong type"):
+            from_mapping(Outer, {"rounds": "many"}, where=where)
+
+
+def test_layers_lie_one_on_another_and_each_answers_for_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, "plain: {a: 1, b: {c: 2, d: 3}}\ninner: {names: [x, y]}\n")
+    made = load_config(Outer, path, ["inner.names=[z]", "rounds=6", "rounds=7"], values={"plain": {"b": {"d": 4}}})
+    assert made == Outer(rounds=7, inner=Inner(names=["z"]), plain={"a": 1, "b": {"c": 2, "d": 4}})
+    with pytest.raises(ConfigError, match="command line 'rounds=many'"):
+        load_config(Outer, path, ["rounds=6", "rounds=many", "rate=1"])
+
+
 PLAIN = st.recursive(
     st.none()
     | st.booleans()

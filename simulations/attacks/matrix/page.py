@@ -201,7 +201,7 @@ def _figure(cell: Cell, folder: Path) -> str | None:
         picture = opened.convert("RGB")
     picture.thumbnail((_WIDTH, 10 * _WIDTH))
     packed = io.BytesIO()
-    picture.save(packed, format="WEBP", quality=_QUALITY, method=6)
+    picture.save(packed, format="WEBP", quality=_QUALITY, method=5)
     return "data:image/webp;base64," + base64.b64encode(packed.getvalue()).decode("ascii")
 
 

@@ -1,0 +1,58 @@
+"""timm comes without torch's compiler, and what needs it still gets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from models import timm_import
+
+BEGUN = """
+import sys
+import fl_server.app
+import torch, timm, torchvision
+from timm.models.naflexvit import NaFlexRopeIterator, NaFlexVit
+assert not {"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys(), "the compiler was imported"
+assert torch.compiler.disable.__module__ == "torch.compiler"
+model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=12, num_heads=2, img_size=32)
+model(torch.zeros(1, 3, 32, 32)).sum().backward()
+assert "torch._dynamo" not in sys.modules
+supported = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
+from torch._dynamo.utils import is_compile_supported
+assert sys.modules["torch._dynamo"] is torch._dynamo and torch._dynamo.__file__
+assert supported is is_compile_supported("cpu")
+"""
+
+
+def test_a_server_begins_without_the_compiler_and_can_have_it() -> None:
+    done = subprocess.run([sys.executable, "-c", BEGUN], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_needs_more_of_the_compiler_is_imported_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking, disable = [True, False], torch.compiler.disable
+    seen: list[Callable] = []
+
+    def importing() -> None:
+        seen.append(torch.compiler.disable)
+        assert (timm_import._COMPILER in sys.modules) is lacking[0]
+        if lacking.pop(0):
+            raise ImportError("cannot import name 'graph_break' from 'torch._dynamo'")
+
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    for name in (timm_import._COMPILER, timm_import._UTILS):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(timm_import, "_import", importing)
+    timm_import.import_timm()
+    assert not lacking
+    assert seen == [timm_import._disable, disable]
+    assert torch.compiler.disable is disable
+
+
+def test_what_is_not_compiled_is_called_as_it_is() -> None:
+    disabled = timm_import._disable(lambda number: number + 1, reason="a test")
+    assert disabled(1) == 2
