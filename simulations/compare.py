@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,14 @@ class Comparison:
         return EXIT_PARTIAL if self.failed else EXIT_OK
 
 
-def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str | None = None) -> Comparison:
+def compare(
+    config: ExperimentConfig,
+    out: Path,
+    *,
+    results: Sequence[Path] = (),
+    jobs: int = 1,
+    command: str | None = None,
+) -> Comparison:
     """Run every arm under every seed, and write the comparison.
 
     Each run is a process of its own below ``out/ARM/seed-N``. A run finished earlier under the same settings is kept,
@@ -55,6 +63,8 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
         The experiment; its ``compare`` section names arms and seeds.
     out
         Folder of the comparison.
+    results
+        Files of results (`simulations.results`), whose finished runs are taken up first.
     jobs
         Runs side by side; with 2 or more set ``threads`` so that they do not fight over cores.
     command
@@ -65,7 +75,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
     BasisError
         A run that would be kept stands on other images, labels, groups, classes or weights than there are now.
     ConfigError
-        There is no such arm, or nothing to compare.
+        There is no such arm, or nothing to compare; or a run to be taken up ran under other settings.
     PartialError
         No run finished.
     StorageError
@@ -77,10 +87,18 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
     out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
     with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _compared(config, arms, out, at_once=jobs, command=command)
+        return _compared(config, arms, out, results=results, at_once=jobs, command=command)
 
 
-def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, at_once: int, command: str | None) -> Comparison:
+def _compared(
+    config: ExperimentConfig,
+    arms: list[Arm],
+    out: Path,
+    *,
+    results: Sequence[Path],
+    at_once: int,
+    command: str | None,
+) -> Comparison:
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     planned = {
@@ -94,10 +112,13 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, at_once: 
     jobs = [own[place] for place in range(len(config.compare.seeds)) for own in planned.values()]
     _check_scopes(config, arms, out)
     console = plain.stderr_console()
-    from simulations.standing import Comparable, common  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.results import take  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.standing import Comparable, common  # noqa: PLC0415
 
     # Before anything runs: a table is of one data set.
     comparable = Comparable(out)
+    for each in take(jobs, results, comparable):
+        plain.say(console, each)
     ways, told = ways_of(jobs, comparable)
     for each in told:
         plain.say(console, each)
