@@ -50,6 +50,8 @@ def _is_length(head: bytes) -> bool:
 
 
 def conversion(path: Path) -> str:
-    """The command that makes of a pickle what is read, in words."""
-    made = path.with_suffix(".safetensors")
-    return f"'medveil-sim convert-checkpoint {word(path, _LONGEST)} --out {word(made.name)}' makes a file that is read"
+    """The command that makes of a pickle what is read, in words; its name has to say what it is first."""
+    made, named = path.with_suffix(".safetensors"), path.suffix.lower() in PICKLED
+    source, renamed = (path, "") if named else (path.with_suffix(PICKLED[0]), f"call it {path.stem}{PICKLED[0]}: ")
+    command = f"medveil-sim convert-checkpoint {word(source, _LONGEST)} --out {word(made.name)}"
+    return f"{word(renamed)}'{command}' makes a file that is read"

@@ -193,10 +193,10 @@ def check_model(plan: Plan) -> None:
     lighten(model, train.scope, train.rank, seed=run.seed)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     check_training(model, policy, train, masked=run.masked)
-    _check_weights(run)
+    check_weights(run)
 
 
-def _check_weights(run: RunConfig) -> None:
+def check_weights(run: RunConfig) -> None:
     """Read the weights a run begins with, where they are a file: what cannot be is refused by what is wrong with it."""
     from models.autoencoder import build_model  # noqa: PLC0415
 

@@ -33,5 +33,8 @@ def test_a_pickle_under_the_name_of_weights_is_refused(tmp_path: Path, protocol:
         with pytest.raises(FormatError, match="is a pickle by its first bytes"):
             check_beginning_of(tmp_path / "weights.safetensors")
     torch.save({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
-    with pytest.raises(FormatError, match="is a pickle by its first bytes"):
+    with pytest.raises(FormatError, match="is a pickle by its first bytes") as refused:
         check_beginning_of(tmp_path / "weights.safetensors")
+    # What converts refuses that name, too.
+    said = f"call it weights.pth: 'medveil-sim convert-checkpoint {tmp_path / 'weights.pth'} --out weights.safetensors'"
+    assert said in str(refused.value)
