@@ -16,7 +16,7 @@ from medveil.plain import tell, tell_block
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.model_commands import add_model_commands
-from simulations.pretrain_command import add_pretrain
+from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.results_command import add_pack, add_results
 from simulations.run_command import add_experiment, add_run, configured
 
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_ablate(commands)
     add_pack(commands)
+    add_pays(commands)
     add_model_commands(commands)
     _add_bench(commands)
     add_attack_commands(commands, report=_report_of)
