@@ -15,6 +15,7 @@ from typing import Any
 
 from fl_client.site_basis import FOLDER
 from fl_server.manifest import ENDED, read_manifest
+from fl_server.metrics import MEASURES
 from fl_server.summary import read_summary
 from medveil.basis import read_basis
 from medveil.bounded import MIB, Bounds, parse_json, word
@@ -22,6 +23,7 @@ from medveil.config import from_mapping, load_config, to_mapping
 from medveil.errors import BasisError, ConfigError, IntegrityError, MedVeilError
 from medveil.files import make_folder, new_folder, read_bytes, sha256_file, write_bytes, write_json, write_text
 from medveil.plain import shown
+from medveil.shapes import check_shape
 from medveil.versions import PACKAGES, environment, medveil_version
 from medveil.yaml_core import written_yaml
 from simulations.config import ExperimentConfig
@@ -35,6 +37,11 @@ from simulations.standing import Comparable
 _SETTINGS = ".yaml"
 _LINE = Bounds(length=MIB, depth=8, values=1000)
 _LARGEST_ARRAYS = 256 * MIB
+_MANIFEST = {"seed": int, "device": str, "experiment": dict, "environment": {str: str}, "commits?": [str]}
+_METRICS = {
+    **{"round": int, "site": str, "phase": str},
+    **{f"{name}?": (float, None) for name in (*MEASURES, "n", "seconds", "cpu_seconds", "bytes_up", "bytes_down")},
+}
 _PLACES = (("data", "path"), ("model", "pretrained"))
 """Settings that say where something lies, which may be another place: what lies there is compared by its contents."""
 _CURE = "pack it again: medveil-sim pack"
@@ -203,7 +210,11 @@ def _taken(job: Job, results: Results, comparable: Comparable) -> dict[str, Any]
             cure = "put back what it ran on, or leave the file out"
             raise BasisError(error.problem, where=where, cure=cure, parts=error.parts) from error
         write_json(building / TAKEN, {"from": results.path.name, "sha256": sha256_file(results.path)})
-        write_report(building)
+        try:
+            write_report(building)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            # Everything of a record is looked at there, and a field may be what no run writes.
+            raise IntegrityError("a field of its records is of another type", where=where, cure=_CURE) from None
     write_text(job.settings, written_yaml(to_mapping(job.experiment), flow=False))
     return manifest
 
@@ -218,11 +229,13 @@ def _wait_for(job: Job) -> None:
 def _checked(run: Path) -> dict[str, Any]:
     """The manifest of a finished run whose records are whole, within bounds and of the types they were written as."""
     manifest = read_manifest(run / MANIFEST)
+    check_shape(manifest, _MANIFEST, where=MANIFEST)
     read_summary(run / "summary.json")
     if manifest["status"] not in ENDED:
         raise IntegrityError("it did not finish")
     for line in read_bytes(run / "metrics.jsonl").splitlines():
-        parse_json(line, where="metrics.jsonl", bounds=_LINE, kind=IntegrityError)
+        found = parse_json(line, where="metrics.jsonl", bounds=_LINE, kind=IntegrityError)
+        check_shape(found, _METRICS, where="metrics.jsonl")
     for path in sorted(run.glob(f"sites/*/{FOLDER}/*.json")):
         read_basis(path)
     for path in sorted(run.glob("sites/*/predictions.npz")):
