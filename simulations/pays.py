@@ -76,7 +76,7 @@ def pays(
     Parameters
     ----------
     config, out
-        The experiment, of which ``train.minutes`` times ``rounds`` are the minutes of each arm; and the folder.
+        The experiment, of which ``train.minutes`` are those of each arm; and the folder.
     trunks
         What is pre-trained.
     share
@@ -96,8 +96,7 @@ def pays(
         Another process works in this folder; which one and since when.
     """
     refuse_pixels(config, "pays")
-    minutes = config.train.minutes * config.rounds
-    if minutes <= 0:
+    if config.train.minutes <= 0:
         raise ConfigError("is 0: time is what is held equal", where="train.minutes", cure="60, for example")
     if not 0 < share < 1:
         raise ConfigError(f"is {share:g}", where="--share", cure="above 0 and below 1")
@@ -107,7 +106,7 @@ def pays(
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _Paying(config, out, tuple(trunks), minutes, share).done(jobs, command)
+        return _Paying(config, out, tuple(trunks), config.train.minutes, share).done(jobs, command)
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class _Paying:
             made.data.image_size, made.data.channels = own.image_size, own.channels
             made.data.views, made.data.augment = own.views, own.augment
         made.pretrain.task, made.model.init = trunk.way, "mimetic"
-        made = self._timed(made, self.minutes * self.share / PIECES)
+        made = self._timed(made, self.minutes * self.share)
         made.rounds, made.name = PIECES, f"{self.config.name} {trunk.name}"
         return as_pretraining(made)
 

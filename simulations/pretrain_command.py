@@ -38,7 +38,7 @@ def add_pays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         commands,
         "pays",
         text="Train for some minutes, and from weights pre-trained for a share of them for the rest: what that gains.",
-        example="medveil-sim pays pneumonia data.path=pneumoniamnist.npz train.minutes=60 rounds=1 --out PAYS",
+        example="medveil-sim pays pneumonia data.path=pneumoniamnist.npz train.minutes=60 --out PAYS",
         device=True,
     )
     add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the seeds")
