@@ -10,17 +10,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fl_server.config import ServerConfig
+from medveil.bounded import word
 from medveil.cipher_choice import CipherChoice
 from medveil.config import to_mapping
 from medveil.errors import ConfigError
 from medveil.predicting import PredictConfig
 from medveil.pretraining import MASKED, SINGLE_LABEL, PretrainConfig
 from medveil.privacy import PrivacyConfig
-from medveil.recipes import settings_of
+from medveil.recipes import NONE, settings_of
 from medveil.secagg.config import SecAggConfig
 from medveil.training import TrainConfig
 from models.config import ModelConfig
 from models.policy import Policy
+
+_RECIPE_SECTIONS = ("data", "model", "train")
 
 
 @dataclass
@@ -86,10 +89,19 @@ class RunTerms:
     )
     secagg: SecAggConfig = field(default_factory=SecAggConfig, metadata={"help": "Secure aggregation."})
     server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
+    without_recipe: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Settings of data, model and train that hold until train.recipe takes their place."},
+    )
 
     def implied(self) -> dict[str, Any]:
-        """What the recipe says (`medveil.recipes`), for what the run leaves unsaid; ConfigError where it is none."""
-        return settings_of(self.train.recipe, pretrained=self.model.pretrained)
+        """What the recipe says (`medveil.recipes`), or where there is none what stands in its place.
+
+        It holds for what the run leaves unsaid; ConfigError where neither can be.
+        """
+        _check_without(self.without_recipe)
+        found = settings_of(self.train.recipe, pretrained=self.model.pretrained)
+        return copy.deepcopy(self.without_recipe) if self.train.recipe == NONE else found
 
     def agreed(self, policy: Policy) -> dict[str, Any]:
         """The fields of a `RunConfig` that these terms decide, under the policy they resolve to."""
@@ -134,3 +146,12 @@ class RunTerms:
                 cure = f"data and cipher make it {value}: leave it unset"
                 raise ConfigError(f"'model.{name}' is {given}", where=where, cure=cure)
             setattr(self.model, name, value)
+
+
+def _check_without(sections: dict[str, Any]) -> None:
+    for section, values in sections.items():
+        if section not in _RECIPE_SECTIONS or not isinstance(values, dict):
+            problem = f"'{word(section)}' is no section that a recipe could take the place of"
+            raise ConfigError(problem, where="without_recipe", cure=f"settings of {', '.join(_RECIPE_SECTIONS)}")
+        if section == "train" and "recipe" in values:
+            raise ConfigError("names a recipe", where="without_recipe.train.recipe", cure="train.recipe")

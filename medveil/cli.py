@@ -145,9 +145,9 @@ def subcommand(
 
 def add_views(to: argparse.ArgumentParser) -> None:
     """Add ``--views`` and their level to a command that asks a model about images."""
-    words = "average over N views of each image, itself and augmented ones (default: the image alone)"
-    to.add_argument("--views", type=int, default=1, metavar="N", help=words)
-    words = "light, medium or strong: of the augmented views (default: as the model's run; of an export light)"
+    words = "average over N views of each image, itself and augmented ones; 1: the image alone (default: as its run)"
+    to.add_argument("--views", type=int, metavar="N", help=words)
+    words = "light, medium or strong: of the augmented views (default: as the model's run)"
     to.add_argument("--view-level", metavar="LEVEL", help=words)
 
 

@@ -23,10 +23,10 @@ from models.pretrained_header import FORMAT as PRETRAINED
 from models.pretrained_header import VERSION as PRETRAINED_VERSION
 
 FORMAT = "medveil-model"
-VERSION = 4
-"""Version 4 names what timm makes the model with as timm does, and says what timm needs to load it. Version 3 says how
-the key became the cipher. Version 2 added a checksum, and to the input the shortest side, how images are prepared and
-who else hid them."""
+VERSION = 5
+"""Version 5 says of how many views answers were means. Version 4 names what timm makes the model with as timm does, and
+says what timm needs to load it. Version 3 says how the key became the cipher. Version 2 added a checksum, and to the
+input the shortest side, how images are prepared and who else hid them."""
 CONFIG = EXPORT
 PLAIN = "plain"
 EXPECTED = 0.5

@@ -16,6 +16,8 @@ READ = (".safetensors", ".npz")
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl", ".pickle")
 _HEADS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How a file of `torch.save` begins: a ZIP archive around a pickle, or before PyTorch 1.6 the pickle itself."""
+_LARGEST_HEADER = 100_000_000
+"""Of safetensors' own format, in bytes."""
 _LONGEST = 256
 
 
@@ -37,12 +39,19 @@ def check_suffix(path: Path) -> None:
 def check_beginning_of(path: Path) -> None:
     """Refuse a pickle under another name (FormatError); errors of the disk pass."""
     with open(path, "rb") as file:
-        head = file.read(4)
-    if path.suffix.lower() != ".npz" and head.startswith(_HEADS):
+        head = file.read(9)
+    if path.suffix.lower() != ".npz" and head.startswith(_HEADS) and not _is_length(head):
         raise FormatError("is a pickle by its first bytes, and nothing is unpickled", where=path, cure=conversion(path))
 
 
+def _is_length(head: bytes) -> bool:
+    """Whether it is the length of a safetensors header and that header's first letter: a length may look like all."""
+    return int.from_bytes(head[:8], "little") <= _LARGEST_HEADER and head[8:] == b"{"
+
+
 def conversion(path: Path) -> str:
-    """The command that makes of a pickle what is read, in words."""
-    made = path.with_suffix(".safetensors")
-    return f"'medveil-sim convert-checkpoint {word(path, _LONGEST)} --out {word(made.name)}' makes a file that is read"
+    """The command that makes of a pickle what is read, in words; its name has to say what it is first."""
+    made, named = path.with_suffix(".safetensors"), path.suffix.lower() in PICKLED
+    source, renamed = (path, "") if named else (path.with_suffix(PICKLED[0]), f"call it {path.stem}{PICKLED[0]}: ")
+    command = f"medveil-sim convert-checkpoint {word(source, _LONGEST)} --out {word(made.name)}"
+    return f"{word(renamed)}'{command}' makes a file that is read"

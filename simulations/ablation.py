@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def ablate(
     *,
     switches: Sequence[str] | None = None,
     recipe: str = "",
+    results: Sequence[Path] = (),
     jobs: int = 1,
     command: str | None = None,
 ) -> Ablation:
@@ -92,6 +93,8 @@ def ablate(
         out, and it is told why.
     recipe
         What the arms are beside instead of the experiment as it is; `switches` are then what it is without.
+    results
+        Files of results (`simulations.results`), whose finished runs are taken up first.
     jobs
         Runs side by side.
     command
@@ -124,7 +127,7 @@ def ablate(
             config.data.path = str(out / "phantoms")
         arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
         about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
-        return _ablated(arms, seeds, out, about, jobs=jobs)
+        return _ablated(arms, seeds, out, about, results=results, jobs=jobs)
 
 
 def _within(recipe: str, switch: str, own: Sequence[str]) -> str:
@@ -176,21 +179,65 @@ def _check(experiment: ExperimentConfig, folder: Path) -> None:
 
 
 def _ablated(
-    arms: dict[str, ExperimentConfig], seeds: Sequence[int], out: Path, about: dict[str, Any], *, jobs: int
+    arms: dict[str, ExperimentConfig],
+    seeds: Sequence[int],
+    out: Path,
+    about: dict[str, Any],
+    *,
+    results: Sequence[Path],
+    jobs: int,
 ) -> Ablation:
-    from simulations.standing import Comparable  # noqa: PLC0415 - what reads images takes a while to import
-
     planned = {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
+    return measured_in(planned, out, about, results=results, jobs=jobs)
+
+
+def measured_in(
+    planned: dict[str, list[Job]],
+    out: Path,
+    about: dict[str, Any],
+    *,
+    jobs: int,
+    results: Sequence[Path] = (),
+    spent: Mapping[str, float] | None = None,
+) -> Ablation:
+    """Run what is to be run, and write the table after each.
+
+    Parameters
+    ----------
+    planned
+        The runs of each arm by its name; what the others are beside first.
+    out, about
+        The folder, and what the document says beside the rows.
+    jobs
+        Runs side by side.
+    results
+        Files of results, whose finished runs are taken up first.
+    spent
+        Seconds of processor time that runs had cost before they began, by their names.
+
+    Raises
+    ------
+    BasisError, ConfigError, PartialError
+        As `ablate`.
+    """
+    from simulations.results import take  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.standing import Comparable  # noqa: PLC0415
+
     table, found = _Table(out, planned, about), {}
     # All arms of a seed before the next seed: a table that is looked at early has pairs.
-    in_order = [own[place] for place in range(len(seeds)) for own in planned.values()]
+    most = max(len(own) for own in planned.values())
+    in_order = [own[place] for place in range(most) for own in planned.values() if place < len(own)]
     console = plain.stderr_console()
-    ways, told = ways_of(in_order, Comparable(out))
-    for each in told:
+    comparable = Comparable(out)
+    told = take(in_order, results, comparable)
+    ways, more = ways_of(in_order, comparable)
+    for each in (*told, *more):
         plain.say(console, each)
 
     def after(job: Job) -> None:
         found[job.name] = _measured(job)
+        if spent and job.name in spent and found[job.name]["cpu_seconds"] is not None:
+            found[job.name]["cpu_seconds"] += spent[job.name]
         about["commits"] = sorted({*about.get("commits", []), *_commits(job)})
         plain.say(console, f"{job.name}: validation accuracy {found[job.name]['accuracy']:.3f}")
         table.write(found)

@@ -16,7 +16,8 @@ from medveil.plain import tell, tell_block
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.model_commands import add_model_commands
-from simulations.pretrain_command import add_pretrain
+from simulations.pretrain_command import add_pays, add_pretrain
+from simulations.results_command import add_pack, add_results
 from simulations.run_command import add_experiment, add_run, configured
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_compare(commands)
     _add_ablate(commands)
+    add_pack(commands)
+    add_pays(commands)
     add_model_commands(commands)
     _add_bench(commands)
     add_attack_commands(commands, report=_report_of)
@@ -140,6 +143,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the arms")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison; finished runs in it are kept")
+    add_results(made)
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     made.add_argument("--list", action="store_true", help="print the arms there are")
     made.add_argument("--json", action="store_true", help="print the table as JSON")
@@ -156,7 +160,8 @@ def _do_compare(arguments: argparse.Namespace) -> int:
     config = _configured_for(arguments, "compare")
     from simulations.compare import compare  # noqa: PLC0415
 
-    done = compare(config, arguments.out, jobs=arguments.jobs, command=_typed(arguments))
+    asked = {"results": arguments.results, "jobs": arguments.jobs}
+    done = compare(config, arguments.out, **asked, command=_typed(arguments))
     if arguments.json:
         tell_block(done.table_json.read_text(), end="")
     else:
@@ -193,6 +198,7 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.add_argument(
         "--from", dest="recipe", metavar="RECIPE", help="begin with a recipe, and leave out one at a time"
     )
+    add_results(made)
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     made.add_argument("--list", action="store_true", help="print the switches there are")
     made.set_defaults(command=_do_ablate)
@@ -211,7 +217,7 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
     from simulations.ablation import ablate  # noqa: PLC0415
 
     asked = {"switches": arguments.switch, "recipe": arguments.recipe or "", "jobs": arguments.jobs}
-    made = ablate(config, arguments.out, **asked, command=_typed(arguments))
+    made = ablate(config, arguments.out, **asked, results=arguments.results, command=_typed(arguments))
     tell_block(made.text.read_text(encoding="utf-8"), end="")
     return made.exit_code
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medveil import plain
 from medveil.claims import claimed
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
 from medveil.files import make_folder, read_json
 from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
-from simulations.config import ExperimentConfig, refuse_pixels
+from simulations.config import ExperimentConfig, Plan, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.side_by_side import Job, Way, run_all, ways_of
@@ -43,7 +44,14 @@ class Comparison:
         return EXIT_PARTIAL if self.failed else EXIT_OK
 
 
-def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str | None = None) -> Comparison:
+def compare(
+    config: ExperimentConfig,
+    out: Path,
+    *,
+    results: Sequence[Path] = (),
+    jobs: int = 1,
+    command: str | None = None,
+) -> Comparison:
     """Run every arm under every seed, and write the comparison.
 
     Each run is a process of its own below ``out/ARM/seed-N``. A run finished earlier under the same settings is kept,
@@ -55,6 +63,8 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
         The experiment; its ``compare`` section names arms and seeds.
     out
         Folder of the comparison.
+    results
+        Files of results (`simulations.results`), whose finished runs are taken up first.
     jobs
         Runs side by side; with 2 or more set ``threads`` so that they do not fight over cores.
     command
@@ -65,7 +75,7 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
     BasisError
         A run that would be kept stands on other images, labels, groups, classes or weights than there are now.
     ConfigError
-        There is no such arm, or nothing to compare.
+        There is no such arm, or nothing to compare; or a run to be taken up ran under other settings.
     PartialError
         No run finished.
     StorageError
@@ -77,10 +87,18 @@ def compare(config: ExperimentConfig, out: Path, *, jobs: int = 1, command: str 
     out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
     with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _compared(config, arms, out, at_once=jobs, command=command)
+        return _compared(config, arms, out, results=results, at_once=jobs, command=command)
 
 
-def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, at_once: int, command: str | None) -> Comparison:
+def _compared(
+    config: ExperimentConfig,
+    arms: list[Arm],
+    out: Path,
+    *,
+    results: Sequence[Path],
+    at_once: int,
+    command: str | None,
+) -> Comparison:
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
     planned = {
@@ -92,12 +110,15 @@ def _compared(config: ExperimentConfig, arms: list[Arm], out: Path, *, at_once: 
     }
     # All arms of a seed before the next seed: a comparison that is looked at early has pairs.
     jobs = [own[place] for place in range(len(config.compare.seeds)) for own in planned.values()]
-    _check_scopes(config, arms, out)
+    _check_models(config, arms, out)
     console = plain.stderr_console()
-    from simulations.standing import Comparable, common  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.results import take  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.standing import Comparable, common  # noqa: PLC0415
 
     # Before anything runs: a table is of one data set.
     comparable = Comparable(out)
+    for each in take(jobs, results, comparable):
+        plain.say(console, each)
     ways, told = ways_of(jobs, comparable)
     for each in told:
         plain.say(console, each)
@@ -125,20 +146,34 @@ def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:
         raise ConfigError(problem, where="train.minutes", cure="train.epochs, or leave one of the arms out")
 
 
-def _check_scopes(config: ExperimentConfig, arms: list[Arm], out: Path) -> None:
-    """Refuse a scope that the model has nothing for before anything is run (ConfigError)."""
-    from simulations.config import make_plan  # noqa: PLC0415 - what reads images takes a while to import
-    from simulations.run import check_model  # noqa: PLC0415 - torch loads here
+def _check_models(config: ExperimentConfig, arms: list[Arm], out: Path) -> None:
+    """Refuse weights, or a scope that the model has nothing for, before anything is run (ConfigError, FormatError)."""
+    from simulations.run import check_model, check_weights  # noqa: PLC0415 - torch loads here
 
-    scoped = [arm for arm in arms if arm.scope is not None]
-    if not scoped:
+    named = config.model.pretrained.strip().lower() not in {"true", "false"}
+    own = [arm for arm in arms if not arm.is_baseline]
+    if not own or not (named or config.compare.scopes):
         return
-    # A scope is refused for its model, which is the same in every arm; so are the images, which are looked at once.
-    plan = make_plan(as_experiment(config, scoped[0], config.compare.seeds[0]), out / scoped[0].name)
+    # The model and its weights are the same in every arm; so are the images, which are looked at once.
+    plan = _first_plan(config, own, out)
+    check_weights(plan.run)
     for scope in config.compare.scopes:
         plan.experiment.train.scope = scope
         plan.experiment.train.check()
         check_model(plan)
+
+
+def _first_plan(config: ExperimentConfig, arms: list[Arm], out: Path) -> Plan:
+    """The plan of the first arm that can be run; where none can, the error of the first."""
+    from simulations.config import make_plan  # noqa: PLC0415 - what reads images takes a while to import
+
+    refused: list[MedVeilError] = []
+    for arm in arms:
+        try:
+            return make_plan(as_experiment(config, arm, config.compare.seeds[0]), out / arm.name)
+        except MedVeilError as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def _row(arm: Arm, jobs: list[Job]) -> ArmResult:

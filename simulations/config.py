@@ -7,7 +7,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
@@ -15,14 +15,13 @@ from fl_client.config import SimulatedSites
 from fl_client.data.config import DataConfig, check_data_config
 from fl_server.config import ServerConfig
 from fl_server.terms import RunOutline, RunTerms
-from medveil.bounded import word
 from medveil.config import again, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, StorageError
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.pretraining import MASKED
-from medveil.recipes import NONE, overridden
+from medveil.recipes import overridden
 from models.policy import Policy, check_policy, resolve_policy
 from models.saved import weights_in
 from models.unpickled import refuse_pickled
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
-_RECIPE_SECTIONS = ("data", "model", "train")
 FEDERATIONS = ("federated", "local-only", "centralised", *BASELINES)
 
 
@@ -89,16 +87,6 @@ class ExperimentConfig(RunTerms, ExperimentOutline):
     cipher: CipherConfig = again(RunTerms, "cipher", make=CipherConfig)
     server: ServerConfig = again(RunTerms, "server", make=_own_sites)
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
-    without_recipe: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "Settings of data, model and train that hold until train.recipe takes their place."},
-    )
-
-    def implied(self) -> dict[str, Any]:
-        """What the recipe says, or where there is none what stands in its place; ConfigError where neither can be."""
-        _check_without(self.without_recipe, where=self.name)
-        found = super().implied()
-        return copy.deepcopy(self.without_recipe) if self.train.recipe == NONE else found
 
 
 @dataclass(frozen=True)
@@ -360,15 +348,6 @@ def _check_cipher(config: ExperimentConfig, source: Source, policy: Policy) -> N
     kind, size = SCHEMES[config.cipher.scheme], source.size
     check_policy(policy, scheme=kind.scheme, stem_rule=kind.stem_rule)
     kind.check(Geometry(channels=source.channels, height=size, width=size, block=config.cipher.block))
-
-
-def _check_without(sections: dict[str, Any], *, where: str) -> None:
-    for section, values in sections.items():
-        if section not in _RECIPE_SECTIONS or not isinstance(values, dict):
-            problem = f"'without_recipe.{word(section)}' is no section that a recipe could take the place of"
-            raise ConfigError(problem, where=where, cure=f"settings of {', '.join(_RECIPE_SECTIONS)}")
-        if section == "train" and "recipe" in values:
-            raise ConfigError("'without_recipe.train.recipe' names a recipe", where=where, cure="train.recipe")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -22,6 +22,8 @@ _LOCK_FILE = f"{_LOCK}.lock"
 _WRITER_FILE = f"{WRITER}.lock"
 LEFT_S = 30.0
 """Seconds to wait for the processes of a command that was killed, which end with it."""
+TAKEN = "taken.json"
+"""In the folder of a run whose records alone lie there, taken from a file of results."""
 _PHANTOMS = "phantoms"
 BASIS = "basis.json"
 _DRAWN = {_PHANTOMS, f"{_PHANTOMS}.lock", _LOCK_FILE, _WRITER_FILE, BASIS, SIMILAR}
@@ -143,6 +145,13 @@ def read_manifest(run: Path) -> dict[str, Any]:
         if isinstance(document.get(section), dict) and isinstance(document[section].get("cipher"), dict):
             document[section]["cipher"].setdefault("derivation", FIRST_DERIVATION)
     return document
+
+
+def refuse_taken(run: Path) -> None:
+    """Refuse to go on with, or to ask the model of, a run of which only records lie here (ConfigError)."""
+    if (run / TAKEN).is_file():
+        problem = "holds the records of a run, taken from a file of results, and no model"
+        raise ConfigError(problem, where=run, cure="its model lies where it ran; or run it anew into another folder")
 
 
 def _is_drawn(path: Path) -> bool:

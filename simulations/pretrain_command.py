@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
-from medveil.plain import tell, tell_json
+from medveil.plain import tell, tell_block, tell_json
 from simulations.run_command import add_experiment, configured
 
 
@@ -29,6 +30,41 @@ def add_pretrain(
     made.add_argument("--licence", default="", metavar="TEXT", help="of the images, in a line for the card")
     made.add_argument("--json", action="store_true", help="print what was left as JSON")
     made.set_defaults(command=lambda arguments: _do_pretrain(arguments, report))
+
+
+def add_pays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `pays`."""
+    made = subcommand(
+        commands,
+        "pays",
+        text="Train for some minutes, and from weights pre-trained for a share of them for the rest: what that gains.",
+        example="medveil-sim pays pneumonia data.path=pneumoniamnist.npz train.minutes=60 --out PAYS",
+        device=True,
+    )
+    add_experiment(made, "YAML file, or a name (init --list); its 'compare' section names the seeds")
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder for it; what finished in it is kept")
+    words = (
+        "masked-autoencoding or supervised; behind it an experiment whose images are pre-trained on (default: its own)"
+    )
+    made.add_argument("--trunk", action="append", metavar="WAY[:CONFIG]", help=words)
+    made.add_argument(
+        "--share", type=float, default=0.5, metavar="S", help="of the minutes, to pre-train (default: 0.5)"
+    )
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
+    made.set_defaults(command=_do_pays)
+
+
+def _do_pays(arguments: argparse.Namespace) -> int:
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where="medveil-sim pays", cure="see --help")
+    config = configured(arguments, with_other_recipes=True)
+    from simulations.pays import pays, trunk_of  # noqa: PLC0415
+
+    trunks = [trunk_of(each) for each in arguments.trunk or ["masked-autoencoding"]]
+    typed = shlex.join(["medveil-sim", *arguments.words])
+    made = pays(config, arguments.out, trunks=trunks, share=arguments.share, jobs=arguments.jobs, command=typed)
+    tell_block(made.text.read_text(encoding="utf-8"), end="")
+    return made.exit_code
 
 
 def _do_pretrain(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> int:

@@ -35,7 +35,8 @@ from simulations.folders import MANIFEST, read_manifest
 from simulations.run import resume_experiment, run_experiment
 
 SUFFIX = ".safetensors"
-_FOLDER = ".run"
+RUN = ".run"
+"""What the folder of the run is called, beside the weights: as they are, with this suffix."""
 _SPENT = "spent.json"
 _LONGEST_LICENCE = 500
 _ELSEWHERE = (
@@ -124,7 +125,7 @@ def pretrain(
         raise ConfigError("is there already", where=out, cure="name another file")
     if is_tested_elsewhere(config):
         _log.warning("%s", _ELSEWHERE.format(sites=config.sites))
-    config, folder = as_pretraining(config), out.with_suffix(_FOLDER)
+    config, folder = as_pretraining(config), out.with_suffix(RUN)
     more: dict[str, Any] = {"progress": progress} | ({} if report is None else {"report": report})
     begun = (folder / MANIFEST).is_file()
     if begun:

@@ -21,7 +21,7 @@ from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from simulations.baselines.names import BASELINES, DETERMINISTIC
 from simulations.config import ExperimentConfig, Plan, make_plan
-from simulations.folders import MANIFEST, begun, held, read_manifest
+from simulations.folders import MANIFEST, begun, held, read_manifest, refuse_taken
 from simulations.left_out import LeftOut, read_left_out
 from simulations.progress import RunProgress
 
@@ -155,6 +155,7 @@ def _resumed(
             raise ConfigError(f"'rounds' is {rounds}, and the run has {config.rounds}", where=out, cure=cure)
         if config.federation in DETERMINISTIC:
             raise ConfigError(f"is a baseline {config.federation}, which has no rounds", where=out)
+        refuse_taken(out)
         config = replace(config, rounds=rounds)
     plan = goes_on(make_plan(config, out, run=manifest["run"], shared=shared), manifest)
     recorded = _recorded(manifest, where=str(out / MANIFEST))
@@ -192,10 +193,10 @@ def check_model(plan: Plan) -> None:
     lighten(model, train.scope, train.rank, seed=run.seed)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     check_training(model, policy, train, masked=run.masked)
-    _check_weights(run)
+    check_weights(run)
 
 
-def _check_weights(run: RunConfig) -> None:
+def check_weights(run: RunConfig) -> None:
     """Read the weights a run begins with, where they are a file: what cannot be is refused by what is wrong with it."""
     from models.autoencoder import build_model  # noqa: PLC0415
 

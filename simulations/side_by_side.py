@@ -60,6 +60,11 @@ class Job:
         """Whether a run lies there that came to its end, under whatever settings."""
         return _status(self.folder) in ENDED and ((self.folder / _PAGE).is_file() or not self.paged)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether it finished under these settings."""
+        return self.has_finished and _was_run_as(self)
+
 
 class Way(Enum):
     """What is done about a run."""
@@ -149,10 +154,10 @@ def run_all(
 
 
 def _way(job: Job) -> Way:
+    if job.is_kept:
+        return Way.KEPT
     if not _was_run_as(job):
         return Way.BEGINS
-    if job.has_finished:
-        return Way.KEPT
     # One that ended without its page has it written.
     begun = _status(job.folder) in ENDED or any((job.folder / "checkpoints").glob("*"))
     return Way.GOES_ON if begun and (job.folder / MANIFEST).is_file() else Way.BEGINS

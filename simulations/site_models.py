@@ -28,7 +28,7 @@ from medveil.wire import Tensors
 from models.light import plain_tensors
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan
-from simulations.run import MANIFEST, read_manifest
+from simulations.folders import MANIFEST, read_manifest, refuse_taken
 
 
 class OneKey:
@@ -97,6 +97,7 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     chosen = names[0] if site is None else site
     if chosen not in names:
         raise ConfigError(f"no site is called {chosen[:80]!a}", where="--site", cure=f"one of {', '.join(names)}")
+    refuse_taken(run)
     checkpoint = checkpoint_of(run, manifest["run"])
     if checkpoint is None:
         raise ConfigError("came through no round yet", where=run, cure=f"medveil-sim run --resume {run}")

@@ -92,10 +92,7 @@ def switched(config: ExperimentConfig, name: str) -> ExperimentConfig:
         There is no such switch, the recipe is for other weights, or nothing comes of it here.
     """
     recipe, without, switch = taken_apart(name)
-    values = to_mapping(as_it_is(config))
-    if recipe:
-        _lay(values, _given_way(config, values))
-        _lay(values, _of_recipe(config, recipe, switch if without else ""))
+    values = _laid(config, recipe, switch if without else "") if recipe else to_mapping(as_it_is(config))
     if switch and not without:
         _lay(values, SWITCHES[switch])
     made = from_mapping(ExperimentConfig, values, where=f"'{name}'")
@@ -107,6 +104,25 @@ def switched(config: ExperimentConfig, name: str) -> ExperimentConfig:
         told = f"changes nothing: {_in_words(SWITCHES[switch] if switch else NAMED[recipe])} holds without it"
         raise ConfigError(told, where=f"'{name}'")
     return made
+
+
+def with_recipe(config: ExperimentConfig, recipe: str) -> ExperimentConfig:
+    """An experiment with all that a recipe sets; `config` is not changed.
+
+    Raises
+    ------
+    ConfigError
+        There is no such recipe, or it is for other weights.
+    """
+    return from_mapping(ExperimentConfig, _laid(config, recipe), where=f"'{recipe}'")
+
+
+def _laid(config: ExperimentConfig, recipe: str, but: str = "") -> dict[str, Any]:
+    """An experiment as plain data with what a recipe sets, but for what a switch does."""
+    values = to_mapping(as_it_is(config))
+    _lay(values, _given_way(config, values))
+    _lay(values, _of_recipe(config, recipe, but))
+    return values
 
 
 def as_it_is(config: ExperimentConfig) -> ExperimentConfig:

@@ -11,10 +11,12 @@ from fl_client.config import SMALLEST_COUNT
 from fl_client.data.config import DataConfig
 from medveil.audit import AuditLog
 from medveil.config import check_setting, load_config
+from medveil.contract import TASKS
 from medveil.environment import CREDENTIALS, flower_environment
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
+from medveil.pretraining import SINGLE_LABEL
 from medveil.privacy import MOST_EPSILON
 from medveil.signing import is_public
 from models.policy import KEYS, POLICIES
@@ -37,6 +39,10 @@ HIDING = tuple(name for name in REAL if SCHEMES[name].needs_key)
 class LimitsConfig:
     """What this site agrees to at most, whatever a server asks for."""
 
+    tasks: list[str] = field(
+        default_factory=lambda: [SINGLE_LABEL],
+        metadata={"help": "What a run may learn of this site's images: single-label, masked-autoencoding (no labels)."},
+    )
     policies: list[str] = field(
         default_factory=lambda: ["per-site", "shared"],
         metadata={"help": "Policies accepted, as 'per-site + adapted + local', or the keys alone."},
@@ -106,6 +112,9 @@ class LimitsConfig:
 
     def check(self, *, where: str | Path) -> None:
         """Refuse limits that make no sense (ConfigError)."""
+        for task in self.tasks:
+            check_setting(task in TASKS, "limits.tasks", task, f"of {', '.join(TASKS)}", where)
+        check_setting(bool(self.tasks), "limits.tasks", self.tasks, "at least one", where)
         known = {*KEYS, *map(str, POLICIES)}
         for policy in self.policies:
             check_setting(policy in known, "limits.policies", policy, f"of {'; '.join(sorted(known))}", where)

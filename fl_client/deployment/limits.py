@@ -188,6 +188,9 @@ def _cipher(run: RunConfig) -> CipherConfig:
 
 
 def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
+    if run.task not in limits.tasks:
+        problem, cure = f"this site does not learn '{run.task}'", f"it accepts {', '.join(limits.tasks)}"
+        raise ConfigError(problem, where="limits.tasks", cure=cure)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     cure = f"it accepts {'; '.join(limits.policies)}"
     if policy not in POLICIES:

@@ -26,7 +26,7 @@ def ask(
     *,
     device: torch.device,
     named: str,
-    views: int = 1,
+    views: int | None = None,
     level: str | None = None,
 ) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
@@ -36,9 +36,9 @@ def ask(
     named
         The model, in words.
     views
-        Views of each image whose probabilities are averaged.
+        Views of each image whose probabilities are averaged; None: as many as the model's run measured it with.
     level
-        Of the augmentation of those after the first; None: that of the model's run, where it is known.
+        Of the augmentation of those after the first; None: that of the model's run.
 
     Returns
     -------
@@ -50,8 +50,9 @@ def ask(
     DataError
         No image could be read.
     """
+    views = ready.described.views if views is None else views
     check_views(views, where="--views")
-    level = ready.level if level is None else level
+    level = ready.described.level if level is None else level
     check_level(level, where="--view-level")
     if views > 1 and ready.described.hidden_source is not None:
         problem = "no view can be made of images another party hid, and the model reads such"
@@ -71,7 +72,8 @@ def ask(
         raise DataError(problem, where=images, cure=f"see {beside}")
     fitted = ready.described.temperature
     how = f"calibrated at temperature {fitted:.4f}" if fitted != 1 else "as the model gives them (temperature 1)"
-    tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}")
+    mean = f", each the mean of {views} views at level {level}" if views > 1 else ""
+    tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}")
     return EXIT_PARTIAL if answers.skipped else EXIT_OK
 
 

@@ -222,8 +222,8 @@ def _views(facts: Mapping[str, Any]) -> list[str]:
     level = _text(asked["augment"])
     return [
         f"Every answer is the mean of {views} views of an image: the image itself and {views - 1} augmented ones, at "
-        f"level {level}; the temperature below was fitted on such. Asked about an image alone, the model was not "
-        f"measured: `predict --views {views} --view-level {level}` asks as it was."
+        f"level {level}; the temperature below was fitted on such, and `predict` asks so. Asked about an image alone "
+        f"(`--views 1`), the model was not measured."
     ]
 
 

@@ -16,17 +16,21 @@ from crypto.config import CipherConfig, config_of_run, resolve
 from crypto.documents import check_checksum, checksum
 from crypto.imaging import preprocess
 from fl_client.data.base import HiddenUnder
-from fl_client.export.fields import FIELDS, FIELDS_1, FIELDS_3, check_fields
+from fl_client.export.fields import FIELDS, FIELDS_1, FIELDS_3, FIELDS_4, Fields, check_fields
 from fl_client.export.kept import KeptModel
 from fl_client.export.sealed_model import LABEL
 from medveil.bounded import parse_json
+from medveil.config import from_mapping
 from medveil.errors import FormatError, IntegrityError
 from medveil.files import check_format
+from medveil.predicting import PredictConfig
 from models.exported import EXPECTED, FORMAT, PLAIN, VERSION
 from models.policy import POLICIES, Policy
 
 TIMM = 4
 """Since this version ``timm.create_model("local-dir:FOLDER", pretrained=True)`` loads a model of plain images."""
+ASKED = 5
+"""Since this version it says of how many views the answers were means that its run measured."""
 CARRIED = 2
 """Since this version the weights carry what ``config.json`` says."""
 HIDDEN = "hidden"
@@ -51,6 +55,9 @@ class Description:
         How a file becomes such an image; `preparation` is the version of `crypto.imaging.preprocess`.
     temperature
         What the logits are divided by.
+    views, level
+        Of an image, that its run averaged over when it measured the model: how many, and how those after the first were
+        augmented. An export of an older MedVeil does not tell, and is asked about the image alone.
     cipher, policy, fingerprint
         Of the run; the fingerprint only where the domain is hidden, and empty without a key.
     hidden_source
@@ -68,6 +75,8 @@ class Description:
     min_side: int
     preparation: int
     temperature: float
+    views: int
+    level: str
     policy: Policy
     cipher: CipherConfig
     fingerprint: str
@@ -127,6 +136,8 @@ def describe(kept: KeptModel, *, domain: str, arguments: dict[str, int]) -> Desc
     """The description of a kept model, in the domain it is to be used in."""
     run, facts, data = kept.run, kept.facts, kept.facts["data"]
     config = resolve(config_of_run(run.cipher))
+    # A run of an older MedVeil says nothing of views, and had one.
+    asked = from_mapping(PredictConfig, run.predict, where="predict")
     source = facts["hidden_source"]
     return Description(
         architecture=run.model["name"],
@@ -140,6 +151,8 @@ def describe(kept: KeptModel, *, domain: str, arguments: dict[str, int]) -> Desc
         min_side=data["min_side"],
         preparation=preparation_of(facts),
         temperature=kept.temperature,
+        views=asked.views,
+        level=asked.augment,
         policy=Policy(run.keys, run.stem_init, run.stem_train),
         cipher=config,
         fingerprint=facts["fingerprint"] if domain == HIDDEN else "",
@@ -176,6 +189,7 @@ def document_of(made: Description) -> dict[str, Any]:
             "numbers": "see medveil-site predict" if hidden else "(2 v - 255) / 255 of 8-bit pixels v",
         },
         "temperature": made.temperature,
+        "predict": {"views": made.views, "augment": made.level},
         "policy": {"keys": made.policy.keys, "stem_init": made.policy.init, "stem_train": made.policy.train},
         "cipher": asdict(made.cipher),
         "run": made.run,
@@ -215,7 +229,7 @@ def parsed(data: bytes, *, where: Path) -> tuple[Description, dict[str, Any]]:
         check_checksum(document, where=where)
         if _text(document) != data:
             raise IntegrityError("is not as it was written", where=where, cure=_WRITTEN)
-    fields = dict(FIELDS_1 if version == 1 else FIELDS_3 if version < TIMM else FIELDS)
+    fields = dict(_fields_of(version))
     if document.get("domain") == HIDDEN:
         fields.pop("pretrained_cfg", None)
     else:
@@ -226,6 +240,12 @@ def parsed(data: bytes, *, where: Path) -> tuple[Description, dict[str, Any]]:
     if document.get("pretrained_cfg", _for_timm(made)) != _for_timm(made):
         raise FormatError("its field 'pretrained_cfg' does not fit its other fields", where=where, cure=_WRITTEN)
     return made, document
+
+
+def _fields_of(version: int) -> Fields:
+    if version == 1:
+        return FIELDS_1
+    return FIELDS_3 if version < TIMM else FIELDS_4 if version < ASKED else FIELDS
 
 
 def identity_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -253,7 +273,7 @@ def _for_timm(made: Description) -> dict[str, Any]:
 
 def _read(document: dict[str, Any]) -> Description:
     given, policy, window = document["input"], document["policy"], document["input"]["window"]
-    source = given.get("hidden_source")
+    source, asked = given.get("hidden_source"), document.get("predict") or asdict(PredictConfig())
     return Description(
         architecture=document["architecture"],
         arguments=dict(document.get("model_args") or document["arguments"]),
@@ -267,6 +287,8 @@ def _read(document: dict[str, Any]) -> Description:
         min_side=given.get("min_side", max(_EARLIEST_SIDE, document["cipher"].get("block", CipherConfig.block))),
         preparation=given.get("preparation", 1),
         temperature=float(document["temperature"]),
+        views=asked["views"],
+        level=asked["augment"],
         policy=Policy(policy["keys"], policy["stem_init"], policy["stem_train"]),
         cipher=resolve(config_of_run(document["cipher"])),
         fingerprint=document.get("fingerprint", ""),
@@ -299,6 +321,8 @@ def _check(made: Description, version: int, where: Path) -> None:
     for name, (found, wanted) in pairs.items():
         if found != wanted:
             raise FormatError(f"its field '{name}' is {found}", where=where, cure=f"{wanted}, by its other fields")
+    if made.hidden_source is not None and made.views > 1:
+        raise FormatError("its field 'predict.views' is above 1, and no view is made of hidden images", where=where)
     if made.domain == PLAIN and made.hidden_source is not None:
         raise FormatError("its field 'input.hidden_source' is set, and its model reads plain images", where=where)
     keyed = made.policy.keys != "none"

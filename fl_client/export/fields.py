@@ -13,6 +13,7 @@ from crypto.config import PRESETS
 from crypto.derivation import VERSIONS
 from fl_client.export.calibration import LARGEST, SMALLEST
 from medveil.errors import FormatError
+from medveil.predicting import LEVELS, MOST_VIEWS
 from models.policy import INITS, KEYS, TRAINS
 
 WEIGHTS, SEALED, ONNX = "model.safetensors", "KEY-BEARING.safetensors.mvseal", "model.onnx"
@@ -189,9 +190,11 @@ FIELDS_3: Fields = {
     "checksum": _matching(_DIGEST, "64 hex digits"),
 }
 """Of versions 2 and 3."""
-FIELDS: Fields = {
+FIELDS_4: Fields = {
     **{name: rule for name, rule in FIELDS_3.items() if name != "arguments"},
     "model_args": FIELDS_1["arguments"],
     "pretrained_cfg": Rule(lambda value: isinstance(value, dict), "a section that its other fields decide"),
 }
 """Of version 4."""
+FIELDS: Fields = {**FIELDS_4, "predict": {"views": _whole(1, MOST_VIEWS), "augment": _one_of(*LEVELS)}}
+"""Of version 5."""

@@ -64,7 +64,7 @@ class Reader:
     """
 
     def __init__(self, ready: Ready, *, views: int = 1, level: str | None = None) -> None:
-        self._views, self._level = views, ready.level if level is None else level
+        self._views, self._level = views, ready.described.level if level is None else level
         self._made, self._cipher, self._keys = ready.described, ready.cipher, ready.keys
         made = self._made
         self._plain = PlainImages(

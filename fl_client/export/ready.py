@@ -15,9 +15,7 @@ from fl_client.export.domain import Keys, key_of, model_of
 from fl_client.export.folder import open_folder
 from fl_client.export.kept import KeptModel
 from fl_client.export.write import arguments_of
-from medveil.config import from_mapping
 from medveil.errors import KeyMaterialError, MedVeilError
-from medveil.predicting import PredictConfig
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
@@ -63,15 +61,12 @@ class Ready:
         Hides plain images for it; None where it reads plain ones.
     keys
         Opens the site's keys.
-    level
-        At which level its run augments the views of an image that is asked about; an export does not tell.
     """
 
     described: Description
     model: VisionTransformer
     cipher: ImageCipher | None
     keys: Callable[[], OwnKeys]
-    level: str = PredictConfig().augment
 
     @property
     def reading(self) -> Reading:
@@ -89,19 +84,14 @@ def from_kept(kept: KeptModel, keys: Callable[[], OwnKeys]) -> Ready:
     """
     model = model_of(kept)
     made = describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model))
-    return Ready(made, model, _cipher(made, keys), keys, level_of(kept))
+    return Ready(made, model, _cipher(made, keys), keys)
 
 
 def from_simulated(kept: KeptModel, held: Keys) -> Ready:
     """A model that a simulated site left, with its keys, which hide in memory and open no file."""
     model = model_of(kept)
     made = describe(kept, domain=HIDDEN, arguments=arguments_of(kept, model))
-    return Ready(made, model, _cipher(made, lambda: held), no_keys, level_of(kept))
-
-
-def level_of(kept: KeptModel) -> str:
-    """The level of a run's views; of one that an older MedVeil made, the default."""
-    return from_mapping(PredictConfig, kept.run.predict, where="predict").augment
+    return Ready(made, model, _cipher(made, lambda: held), no_keys)
 
 
 def no_keys() -> NoReturn:

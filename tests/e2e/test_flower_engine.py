@@ -111,6 +111,19 @@ def test_masked_updates_of_the_flower_engine_are_those_in_process(tmp_path: Path
 
 
 @pytest.mark.faults
+def test_a_light_scope_through_the_flower_engine(tmp_path: Path) -> None:
+    words = ["run", DEMO, *TINY_OVERRIDES, "train.scope=lora-core", "train.rank=4", "train.precision=fp32"]
+    assert main([words[0], str(CHECKOUT / DEMO), *words[2:], "--out", str(tmp_path / "in-process")]) == 0
+    done = medveil_sim(*words, "--out", str(tmp_path / "run"), "--engine", "flower", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "in-process", tmp_path / "run")
+    sizes = [json.loads((tmp_path / name / "manifest.json").read_text())["model"] for name in ("in-process", "run")]
+    assert sizes[0] == sizes[1]
+    # Four blocks of four linear layers, and a head of width 96 for three classes.
+    assert sizes[0]["trained"] < sizes[0]["parameters"] / 100
+
+
+@pytest.mark.faults
 def test_bad_data_under_the_flower_engine_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "b").mkdir()

@@ -19,7 +19,7 @@ from fl_client.export.asking import ask
 from fl_client.export.cards import _views
 from fl_client.export.images import Reader
 from fl_client.export.predicting import mean_of
-from fl_client.export.ready import Ready, level_of
+from fl_client.export.ready import Ready
 from medveil.errors import ConfigError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 1, 16, 16), dtype=np.uint8)
@@ -42,15 +42,12 @@ def test_the_mean_is_of_probabilities_and_of_one_view_its_own() -> None:
 
 def ready(level: str) -> Ready:
     described: Any = SimpleNamespace(channels=1, image_size=16, padded_size=16, reads_plain=True, hidden_source=None)
+    described.views, described.level = 3, level
     model: Any = None
-    return Ready(described, model, None, lambda: pytest.fail("no key is asked for"), level)
+    return Ready(described, model, None, lambda: pytest.fail("no key is asked for"))
 
 
 def test_the_level_of_a_runs_views_is_handed_to_who_asks_its_model(tmp_path: Path) -> None:
-    runs = {"strong": {"views": 4, "augment": "strong"}, "light": {}}
-    for level, predict in runs.items():
-        kept: Any = SimpleNamespace(run=SimpleNamespace(predict=predict))
-        assert level_of(kept) == level
     assert Reader(ready("strong"), views=4)._level == "strong"
     assert Reader(ready("strong"), views=4, level="medium")._level == "medium"
     with pytest.raises(ConfigError, match="--view-level: names no level of augmentation; one of light, medium, strong"):
@@ -63,7 +60,7 @@ def test_a_model_card_says_what_its_figures_are_means_of() -> None:
     assert _views({"run_config": {}}) == []
     (said,) = _views({"run_config": {"predict": {"views": 10, "augment": "medium"}}})
     assert "the mean of 10 views of an image: the image itself and 9 augmented ones, at level medium" in said
-    assert "`predict --views 10 --view-level medium`" in said
+    assert "and `predict` asks so" in said
 
 
 def test_a_step_of_the_average_is_torchs_for_the_decay_of_that_step() -> None:

@@ -228,6 +228,15 @@ def test_version_3_is_read(tmp_path: Path) -> None:
         np.testing.assert_allclose(by_folder(FIXTURES / name, tmp_path, keys).probabilities, V3, atol=1e-5)
 
 
+def test_version_4_says_nothing_of_views(tmp_path: Path, plain: Path) -> None:
+    def older(document: dict[str, Any]) -> None:
+        del document["predict"]
+        document["version"] = 4
+
+    made = from_folder(changed(plain, tmp_path / "older", older), no_keys).described
+    assert (made.views, made.level) == (1, "light")
+
+
 def test_a_sealed_export_opens_for_its_own_site_alone(hidden: Path) -> None:
     stranger = OwnKeys(Keyring(SiteKey.generate("mercy")))
     with pytest.raises(KeyMaterialError, match=r"was sealed under the key .*only the site that exported it"):
@@ -304,7 +313,9 @@ def test_a_remade_copy_is_read(tmp_path: Path, plain: Path) -> None:
         ("domain", "hidden", "lacks the field 'label'"),
         ("sha256", {"../../etc/passwd": "0" * 64}, "'sha256' is "),
         ("name", "${oc.env:HOME}" + "x" * 300, "'name' is "),
-        ("version", 5, "is medveil-model version 5; this MedVeil reads up to 4; upgrade MedVeil"),
+        ("predict.views", 0, "'predict.views' is 0; a whole number, 1 to 64"),
+        ("predict.augment", "huge", "'predict.augment' is 'huge'; one of light, medium, strong"),
+        ("version", 6, "is medveil-model version 6; this MedVeil reads up to 5; upgrade MedVeil"),
         ("version", "2", "has no valid medveil-model version"),
         ("format", "other", "is not a medveil-model file"),
     ],

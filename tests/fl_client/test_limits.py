@@ -404,8 +404,18 @@ def pixels(**changes: Any) -> RunConfig:
 
 
 def test_a_run_that_learns_pixels_is_taken_with_what_it_leaves_unsaid_filled() -> None:
-    assert asked(pixels()) == pixels()
-    assert asked(pixels(pretrain={"mask": 0.5})).pretrain == to_mapping(MaskedConfig(mask=0.5))
+    willing = LimitsConfig(tasks=[MASKED])
+    assert asked(pixels(), willing) == pixels()
+    assert asked(pixels(pretrain={"mask": 0.5}), willing).pretrain == to_mapping(MaskedConfig(mask=0.5))
+
+
+def test_who_agreed_to_classes_is_not_made_to_learn_pixels() -> None:
+    said = refused(pixels())
+    assert said == "limits.tasks: this site does not learn 'masked-autoencoding'; it accepts single-label"
+    assert "limits.tasks: this site does not learn 'single-label'" in refused(run(), LimitsConfig(tasks=[MASKED]))
+    for tasks in ([], ["multi-label"]):
+        with pytest.raises(ConfigError, match=r"limits\.tasks"):
+            LimitsConfig(tasks=tasks).check(where="site.yaml")
 
 
 @pytest.mark.parametrize(
@@ -425,4 +435,4 @@ def test_a_run_that_learns_pixels_is_taken_with_what_it_leaves_unsaid_filled() -
     ],
 )
 def test_pixels_are_learned_within_the_contract_and_the_limits_alone(changes: dict[str, Any], says: str) -> None:
-    assert says in refused(pixels(**changes), LimitsConfig(most_memory=2000))
+    assert says in refused(pixels(**changes), LimitsConfig(most_memory=2000, tasks=[MASKED]))

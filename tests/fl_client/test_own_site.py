@@ -917,7 +917,8 @@ def test_a_site_whose_whole_state_was_lost_says_to_its_server_that_it_stands_on_
 
 
 def test_a_hospital_learns_pixels_of_images_without_labels(tmp_path: Path, images: Path) -> None:
-    files = enrolled(tmp_path, images, "data.labels=none", "data.group_by=none")
+    willing = "limits.tasks=[single-label, masked-autoencoding]"
+    files = enrolled(tmp_path, images, "data.labels=none", "data.group_by=none", willing)
     host, masked = OwnHost(files, open_keys(files, read)), MaskedConfig(decoder_width=16, decoder_heads=2)
     asked = run()
     learns = {"task": MASKED, "classes": [], "pretrain": to_mapping(masked), "model": {**asked.model, "classes": None}}

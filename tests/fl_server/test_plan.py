@@ -24,6 +24,7 @@ from medveil.config import commented_yaml, load_config, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
 from medveil.files import make_folder, write_json
+from medveil.recipes import overridden
 from models.config import ModelConfig
 from models.pretrained import write_pretrained
 from models.vit import build_vit
@@ -65,7 +66,7 @@ def said(kind: type) -> dict[str, tuple[object, object]]:
 def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
     own = set(inspect.get_annotations(kind))
     # A consortium's model is the experiment's but for the words on its weights.
-    assert own <= ({"data", "model"} if kind is RunFile else {"data", "cipher", "server", "compare", "without_recipe"})
+    assert own <= ({"data", "model"} if kind is RunFile else {"data", "cipher", "server", "compare"})
     assert to_mapping(RunFile().model) == to_mapping(ExperimentConfig().model)
     inherited = said(RunTerms).keys() - own
     assert {"wire", "kind", "evaluate_first", "keys", "stem", "train"} <= inherited
@@ -274,3 +275,15 @@ def test_weights_that_are_not_whole_are_refused_before_a_site_hears_of_them(cons
     (consortium.weights / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(MedVeilError, match="cannot be read as weights"):
         made(consortium, "model.pretrained=cut.safetensors")
+
+
+def test_what_a_runs_file_sets_without_a_recipe_gives_way_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("without_recipe: {train: {lr: 0.5, batch_size: 8}}\ntrain: {epochs: 3}\n")
+    plain, adopted = (load_config(RunFile, path, told) for told in ([], ["train.recipe=small-data"]))
+    assert (plain.train.lr, plain.train.batch_size, plain.train.epochs) == (0.5, 8, 3)
+    assert overridden("small-data", to_mapping(adopted)) == []
+    assert adopted.train.epochs == 3
+    path.write_text("without_recipe: {server: {strategy: krum}}\n")
+    with pytest.raises(ConfigError, match="without_recipe: 'server' is no section that a recipe could take"):
+        load_config(RunFile, path)

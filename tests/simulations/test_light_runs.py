@@ -213,6 +213,13 @@ def test_a_scope_that_cannot_be_is_refused_before_any_arm_runs(tmp_path: Path, t
     assert not [each for each in (tmp_path / "out").rglob("*") if each.is_dir()]
 
 
+def test_weights_that_are_not_whole_are_refused_before_any_arm_runs(tmp_path: Path, tiny_settings: list[str]) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(b"{")
+    said = of_scopes(tmp_path / "out", [*tiny_settings, f"model.pretrained={tmp_path / 'cut.safetensors'}"], "[]")
+    assert said.startswith(f"error: {tmp_path / 'cut.safetensors'}: ") and said.count("\n") == 1
+    assert not [each for each in (tmp_path / "out").rglob("*") if each.is_dir()]
+
+
 def test_settings_from_before_scopes_are_still_read(tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text("name: old\ncompare: {arms: [plain], seeds: [0]}\ntrain: {scope: head}\n")
     config = load_config(ExperimentConfig, tmp_path / "old.yaml")

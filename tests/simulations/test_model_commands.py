@@ -21,7 +21,7 @@ from simulations.run import run_experiment
 
 POLICIES = {
     "default": [],
-    "plain": ["keys.policy=none"],
+    "plain": ["keys.policy=none", "predict.views=3", "predict.augment=medium"],
     "alone": ["federation=local-only", "keys.policy=none", "stem.init=public", "stem.train=averaged"],
     "secret": ["keys.policy=per-site", "stem.init=secret", "stem.train=local"],
     "shared": ["keys.policy=shared"],
@@ -78,6 +78,19 @@ def test_an_export_answers_as_the_run_it_came_of(
     card = (out / "MODEL_CARD.md").read_text()
     assert "2, simulated on one machine" in card
     assert "as the server promised" not in card
+
+
+def test_an_export_is_asked_about_as_many_views_as_its_run_was_measured_with(
+    runs: dict[str, Path], asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", str(runs["plain"]), str(tmp_path / "model")]) == 0
+    found = predicted(tmp_path / "model", asked, tmp_path / "as-measured.csv")
+    assert ", each the mean of 3 views at level medium" in capsys.readouterr().out
+    told = ("--views", "3", "--view-level", "medium")
+    np.testing.assert_array_equal(found, predicted(runs["plain"], asked, tmp_path / "told.csv", *told))
+    alone = predicted(tmp_path / "model", asked, tmp_path / "alone.csv", "--views", "1")
+    assert np.abs(alone - found).max() > 1e-5
+    assert "and `predict` asks so" in (tmp_path / "model" / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("policy", ["default", "light"])

@@ -42,7 +42,7 @@ def costs(found: dict[str, Any]) -> str:
                 code(arm["name"]),
                 NOTHING if count is None else f"{count:,.0f}",
                 *(_minutes(spent.get(name)) for name in ("all", "training")),
-                *(_size(moved.get(name)) for name in ("up", "down")),
+                *(size(moved.get(name)) for name in ("up", "down")),
             )
         )
     return table(heads, rows)
@@ -172,5 +172,10 @@ def _minutes(seconds: float | None) -> str:
     return NOTHING if seconds is None else f"{seconds / 60:.1f}"
 
 
-def _size(count: float | None) -> str:
-    return NOTHING if count is None else f"{count / 1e6:,.2f} MB"
+def size(count: float | None) -> str:
+    """A number of bytes: ``50.8 kB``, ``21.36 MB``."""
+    if count is None:
+        return NOTHING
+    if count < 1000:
+        return f"{count:.0f} B"
+    return f"{count / 1e3:,.1f} kB" if count < 1e6 else f"{count / 1e6:,.2f} MB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from docsite.comparisons import NOTHING, number
+from docsite.comparisons import NOTHING, number, size
 from docsite.tables import code, table
 
 
@@ -41,6 +41,17 @@ def deployment(found: dict[str, Any]) -> str:
         flat = [(key, value) for key, value in found["fleet"].items() if not isinstance(value, dict)]
         parts.append(table((f"{found['fleet']['sites']} sites", "value"), [(k, f"{v:,.1f}") for k, v in flat]))
     return "\n".join(parts)
+
+
+def scopes(found: dict[str, Any]) -> str:
+    """``bytes.json``: what a site sends in a round under each scope, and is sent."""
+    rows = found["rows"]
+    columns = [(name, wire) for name in dict.fromkeys(row["model"] for row in rows) for wire in ("fp32", "bf16")]
+    by_scope: dict[str, dict[tuple[str, str], int]] = {}
+    for row in rows:
+        by_scope.setdefault(row["scope"], {}).update({(row["model"], wire): row[wire] for wire in ("fp32", "bf16")})
+    heads = ("train.scope", *(f"{name}, {wire}" for name, wire in columns))
+    return table(heads, [(code(scope), *(size(own[each]) for each in columns)) for scope, own in by_scope.items()])
 
 
 def faults(found: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ _RENDERINGS: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
     (lambda found: found.get("format") == "medveil-comparison", comparisons.comparison),
     (lambda found: found.get("format") == "medveil-ablation", comparisons.ablation),
     (lambda found: found.get("format") == "medveil-faults", renderings.faults),
+    (lambda found: found.get("format") == "medveil-bytes", renderings.scopes),
     (lambda found: "engine_over_bare_loop" in found, renderings.bench),
     (lambda found: "overhead" in found, renderings.deployment),
 )

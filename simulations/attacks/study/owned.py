@@ -21,7 +21,7 @@ from fl_server.checkpoints import Checkpoint, load_newest
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from simulations.config import ExperimentConfig, make_plan
-from simulations.run import MANIFEST, read_manifest
+from simulations.folders import MANIFEST, read_manifest, refuse_taken
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[Any]
@@ -80,6 +80,7 @@ def owned_models(run: Path) -> list[Owned]:
 @lru_cache(maxsize=1)
 def _opened(run: Path) -> list[Owned]:
     manifest = read_manifest(run)
+    refuse_taken(run)
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
     plan = make_plan(config, run, run=manifest["run"])
     checkpoint = load_newest(run / "checkpoints", run=manifest["run"])

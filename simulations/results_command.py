@@ -1,0 +1,47 @@
+"""`medveil-sim pack`: the records of finished runs in one file; and the option that takes them up."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from medveil.cli import subcommand
+from medveil.errors import EXIT_OK
+from medveil.plain import tell
+
+
+def add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `pack`."""
+    made = subcommand(
+        commands,
+        "pack",
+        text="Write what tables need of the finished runs of a comparison or an ablation into one small file.",
+        example="medveil-sim pack COMPARISON --out results.zip",
+    )
+    made.add_argument("folder", type=Path, metavar="DIR", help="folder of a comparison or an ablation")
+    made.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="file of results; an older one is replaced"
+    )
+    made.set_defaults(command=_do_pack)
+
+
+def add_results(made: argparse.ArgumentParser) -> None:
+    """Let a command be told which finished runs it need not run."""
+    made.add_argument(
+        "--results",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="take up the finished runs of this file of results ('medveil-sim pack'); may stand several times",
+    )
+
+
+def _do_pack(arguments: argparse.Namespace) -> int:
+    from simulations.results import pack  # noqa: PLC0415 - a door opens fast
+
+    packed, unfinished = pack(arguments.folder, arguments.out)
+    left = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
+    tell(f"{arguments.out} holds the records of {len(packed)} runs{left}")
+    tell("go on elsewhere with the same command, --results FILE and another --out")
+    return EXIT_OK
