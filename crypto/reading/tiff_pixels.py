@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import io
 import struct
 import warnings
@@ -11,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, _imaging
 
 from crypto.reading.base import Pixels, check_size
 from crypto.reading.tiff import Directory, TiffReader
@@ -256,12 +259,20 @@ def _unpacked_lzw(data: bytes, *, row: int, rows: int) -> bytes:
     }
     entries = b"".join(struct.pack("<HHII", code, 4, 1, value) for code, value in tags.items())
     body = data + bytes(len(data) % 2)
+    _silence_libtiff()
     file = b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(tags)) + entries + bytes(4)
     with warnings.catch_warnings():
         # The size was checked before; this strip is no larger.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(file), formats=["TIFF"]) as image:
             return image.tobytes()
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff's own words on broken data from standard error, where it can be reached: Pillow tells of them."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def palette_of(reader: TiffReader, page: Directory, layout: Layout) -> Pixels | None:

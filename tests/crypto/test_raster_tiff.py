@@ -26,6 +26,7 @@ from crypto.imaging.preprocess import percentiles_to_bytes, to_square
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from crypto.reading import tiff_pixels
+from crypto.reading.look import open_image
 from crypto.reading.tiff import TiffReader
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError, MedVeilError
 
@@ -153,6 +154,20 @@ def test_every_way_to_store_pixels_is_read_as_tifffile_reads_it(
     wanted = tifffile.imread(path)
     wanted = wanted[None] if wanted.ndim == 2 else wanted if planar else wanted.transpose(2, 0, 1)
     assert np.array_equal(page_of(path), wanted.view(wanted.dtype.str.replace("i", "u")))
+
+
+def test_broken_lzw_is_told_in_our_words_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "a.tif"
+    Image.fromarray(drawn(9, 12, 1)[..., 0]).save(source, compression="tiff_lzw")
+    with source.open("rb") as stream:
+        reader = TiffReader(stream, source)
+        page = reader.directory(next(reader.offsets()))
+        start = reader.whole(page[tiff_pixels.STRIPS])[0]
+    data = source.read_bytes()
+    source.write_bytes(data[: start + 2] + b"\xff" * 20 + data[start + 22 :])
+    with pytest.raises(DataError):
+        open_image(source).shown()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate", "tiff_deflate", "raw"])

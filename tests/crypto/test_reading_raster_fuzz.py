@@ -50,6 +50,7 @@ WHOLE: dict[str, bytes] = {
     "tiff": tiff(np.stack([GREY, GREY]), photometric="minisblack"),
     "tiff signed, big-endian": tiff(GREY.astype(np.int16), byteorder=">", photometric="miniswhite"),
     "tiff palette": tiff(GREY, colormap=RNG.integers(0, 256, (3, 256)).astype(np.uint16)),
+    "tiff, LZW": saved("TIFF", GREY, compression="tiff_lzw"),
     "tiff tiles, deflated": tiff(COLOUR, tile=(16, 16), compression="zlib", photometric="rgb"),
 }
 
