@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from fl_client.app import simulated_site
+from fl_client.simulated_host import simulated_site
 from fl_client.data.rows import HeldRows
 from fl_client.data.store_files import StoreSeal, open_rows
 from fl_client.data.stored import StoredPart

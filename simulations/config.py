@@ -7,7 +7,7 @@ import json
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from crypto.cipher import SCHEMES, Geometry, check_scheme
 from crypto.config import CipherConfig, resolve
