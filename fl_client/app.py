@@ -27,7 +27,7 @@ from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
 from fl_client.simulated_host import SimulatedHost
 from fl_client.site import Site
-from medveil.contract import ARRAYS, BASIS, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
+from medveil.contract import ARRAYS, BASIS, EPSILON, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
 from medveil.errors import MedVeilError
 from medveil.log import logger
 from medveil.secagg.members import MEMBER, Join
@@ -36,6 +36,8 @@ from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE
 from medveil.wire import Tensors, delta, encode, pack
 
 _T = TypeVar("_T")
+_ALWAYS = (NUM_EXAMPLES, SECONDS, EPSILON)
+"""What a site tells of itself beside a sum under masks: none of it is a measure of its images."""
 _log = logger("client")
 
 
@@ -222,7 +224,9 @@ class _Summed:
     def offered(self, change: Tensors, metrics: dict[str, float]) -> RecordDict:
         """An offer in place of update and measures; the site's own measures only where it tells them."""
         offer = self.answers.offer(self.task, change, metrics)
-        told = metrics if self.host.tells_own(self.site) else {name: metrics[name] for name in (NUM_EXAMPLES, SECONDS)}
+        told = (
+            metrics if self.host.tells_own(self.site) else {name: metrics[name] for name in _ALWAYS if name in metrics}
+        )
         return RecordDict({METRICS: MetricRecord({**known(told)}), SITE: _basis(self.site), **offer})
 
 

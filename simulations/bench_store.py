@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from fl_client.simulated_host import simulated_site
 from fl_client.data.rows import HeldRows
 from fl_client.data.store_files import StoreSeal, open_rows
 from fl_client.data.stored import StoredPart
+from fl_client.simulated_host import simulated_site
 from fl_client.site import Site
 from fl_client.training import RoundPlan, train_round
 from simulations.config import Plan

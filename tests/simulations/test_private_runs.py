@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from fl_client.simulated_host import SimulatedHost
 from medveil.config import load_config
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
@@ -56,6 +57,19 @@ def test_a_run_keeps_its_promise_and_says_so_and_a_resumed_one_is_the_same(
     assert all(np.array_equal(remade[name], each) for name, each in made.items())
     assert again.summary["privacy"] == told
     assert _without_times(ledger) == charged
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_sites_that_tell_no_measure_of_theirs_tell_what_a_sum_under_masks_cost(
+    tmp_path: Path, tiny_settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(SimulatedHost, "tells_own", lambda self, site: False)
+    masked = ("secagg.on=true", "secagg.colluding=0", "kind=delta", "sites=3", "data.phantoms.sites=3")
+    settings = config(tiny_settings, *masked, "server.min_updates=3", "rounds=1")
+    summary = run_experiment(settings, tmp_path / "run", progress=False).summary
+    assert set(summary["privacy"]["sites"]) == {"site-1", "site-2", "site-3"}
+    assert all(0 < each <= 6.0 for each in summary["privacy"]["sites"].values())
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from labelled_trees import put
+from older_store import write_open_header
 from safetensors.torch import save_file
 
+from crypto.keys import SimulatedKey
 from fl_client.data import contents
+from fl_client.data.store_files import StoreSeal, read_header
 from fl_client.simulated_host import _simulated_site, simulated_site
 from fl_server.manifest import Manifest
 from medveil.config import from_mapping
@@ -185,6 +188,9 @@ def test_comparing_a_run_of_an_older_medveil(
         described = json.loads((site / "site.json").read_text())
         described["source"] = _source(world)
         (site / "site.json").write_text(json.dumps(described))
+        for place in (each for each in site.glob("stores/*") if each.is_dir()):
+            header = read_header(place, StoreSeal.of(SimulatedKey(0, site.name)))
+            write_open_header(place, {"format": "medveil-store", "version": 1, **header})
     command = ["compare", *given(world, tiny_settings), *ARMS, "--out", str(tmp_path / "compared")]
     assert main(command) == 0
     assert "plain seed 0: an older MedVeil ran it" in capsys.readouterr().err
