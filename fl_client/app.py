@@ -224,9 +224,9 @@ class _Summed:
     def offered(self, change: Tensors, metrics: dict[str, float]) -> RecordDict:
         """An offer in place of update and measures; the site's own measures only where it tells them."""
         offer = self.answers.offer(self.task, change, metrics)
-        told = (
-            metrics if self.host.tells_own(self.site) else {name: metrics[name] for name in _ALWAYS if name in metrics}
-        )
+        told = metrics
+        if not self.host.tells_own(self.site):
+            told = {name: metrics[name] for name in _ALWAYS if name in metrics}
         return RecordDict({METRICS: MetricRecord({**known(told)}), SITE: _basis(self.site), **offer})
 
 
