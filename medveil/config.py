@@ -331,8 +331,13 @@ def _commented_lines(schema: type, defaults: Any, *, indent: str) -> Iterator[st
         if text:
             yield f"{indent}# {text}"
         if dataclasses.is_dataclass(hints[each.name]):
-            yield f"{indent}{each.name}:"
+            yield f"{indent}{_inside(each.name)}:"
             yield from _commented_lines(typing.cast("type", hints[each.name]), value, indent=f"{indent}  ")
         else:
             # Within brackets more letters mean something than alone: what reads back there reads back anywhere.
-            yield f"{indent}{each.name}: {written_yaml([value], flow=True).strip()[1:-1]}"
+            yield f"{indent}{_inside(each.name)}: {_inside(value)}"
+
+
+def _inside(value: Any) -> str:
+    """A value, or the name of one, in YAML of either version: ``on`` is a truth value to one of them."""
+    return written_yaml([value], flow=True).strip()[1:-1]

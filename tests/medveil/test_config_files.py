@@ -258,6 +258,8 @@ def test_whatever_comes_is_taken_as_it_is_or_refused_by_us(values: dict[str, Any
 def test_the_commented_defaults_load_back_and_say_every_help(schema: type, tmp_path: Path) -> None:
     text = commented_yaml(schema)
     assert load_config(schema, written(tmp_path, text)) == schema()
+    # Also by whoever reads YAML 1.1, where a bare "on" is a truth value.
+    assert yaml.safe_load(text) == to_mapping(schema())
     for help_ in helps(schema):
         assert f"# {help_}" in text
 
