@@ -247,13 +247,26 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         device=True,
     )
     made.add_argument("--deployment", action="store_true", help="real servers and sites on this machine, on its CPU")
-    made.add_argument("--parts", metavar="LIST", help="of overhead,bytes,fleet, for --deployment (default: all)")
+    made.add_argument("--parts", metavar="LIST", help="of overhead,bytes,fleet,masked, for --deployment (default: all)")
     made.add_argument(
-        "--models", metavar="LIST", help="timm names: all for bytes, the first for overhead (default: ViT-Ti, ViT-B)"
+        "--models", metavar="LIST", help="timm names: all for bytes, the first for the others (default: ViT-Ti, ViT-B)"
     )
-    made.add_argument("--sites", type=int, default=32, metavar="N", help="sites of the part fleet (default: 32)")
-    made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured for overhead (default: 4)")
-    made.add_argument("--images", type=int, default=48, metavar="N", help="images a site for overhead (default: 48)")
+    made.add_argument(
+        "--sites",
+        type=int,
+        default=32,
+        metavar="N",
+        help="sites of fleet, and simulated ones of masked, 0 for none (default: 32)",
+    )
+    made.add_argument(
+        "--masked-sites",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="real sites of each consortium of masked (default: 3 5)",
+    )
+    made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured (default: 4)")
+    made.add_argument("--images", type=int, default=48, metavar="N", help="images a site (default: 48)")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     made.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)
     made.set_defaults(command=_do_bench)
@@ -273,12 +286,14 @@ def _do_bench(arguments: argparse.Namespace) -> int:
         return int(done.returncode)
     if arguments.deployment:
         from simulations.deployment_bench.bench import LARGE, PARTS, SMALL, bench_deployment, print_tables  # noqa: PLC0415
+        from simulations.deployment_bench.masked import SITES  # noqa: PLC0415
         from simulations.deployment_bench.work import Work  # noqa: PLC0415
 
         parts = PARTS if arguments.parts is None else arguments.parts.split(",")
         models = (SMALL, LARGE) if arguments.models is None else arguments.models.split(",")
         work = Work({"name": models[0]}, rounds=arguments.rounds, images=arguments.images)
-        found = bench_deployment(parts, work=work, models=models, sites=arguments.sites)
+        masking = SITES if arguments.masked_sites is None else arguments.masked_sites
+        found = bench_deployment(parts, work=work, models=models, sites=arguments.sites, masking=masking)
         print_tables(found)
         if arguments.json is not None:
             write_json(arguments.json, found)

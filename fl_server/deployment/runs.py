@@ -151,13 +151,16 @@ def state_of(submission: Submission, consortium: Consortium) -> dict[str, Any]:
     path = submission.folder(consortium) / "manifest.json"
     if not path.exists():
         return {"status": "submitted", "stage": "", "error": None, "left_out": [], "resumed": [], "went_on": None}
-    manifest = read_manifest(path)
+    manifest, lost = read_manifest(path), False
+    while manifest["status"] == RUNNING and not lost:
+        process = manifest.get("process") or {}
+        if processes.is_still(process, where=path) is not None:
+            break
+        # It may have ended in words between the two looks, or another process have taken the run up.
+        manifest = read_manifest(path)
+        lost = manifest["status"] == RUNNING and (manifest.get("process") or {}) == process
     state = {name: manifest.get(name) for name in _TOLD}
-    if state["status"] == RUNNING and processes.is_still(manifest.get("process") or {}, where=path) is None:
-        # It may have ended between the two looks.
-        state = {name: read_manifest(path).get(name) for name in state}
-        state["status"] = LOST if state["status"] == RUNNING else state["status"]
-    return state
+    return {**state, "status": LOST} if lost else state
 
 
 def end_left_behind(consortium: Consortium) -> list[str]:

@@ -18,11 +18,12 @@ from medveil.errors import ConfigError
 from medveil.files import make_folder
 from medveil.versions import environment
 from simulations.deployment_bench.fleet import measure_fleet
+from simulations.deployment_bench.masked import AIM_S, SITES, measure_masked, measure_simulated
 from simulations.deployment_bench.overhead import measure_overhead
 from simulations.deployment_bench.traffic import measure_traffic
 from simulations.deployment_bench.work import Work
 
-PARTS = ("overhead", "bytes", "fleet")
+PARTS = ("overhead", "bytes", "fleet", "masked")
 SMALL, LARGE = "vit_tiny_patch16_224", "vit_base_patch16_224"
 
 
@@ -36,20 +37,27 @@ def check_parts(parts: Sequence[str]) -> None:
 
 
 def bench_deployment(
-    parts: Sequence[str] = PARTS, *, work: Work | None = None, models: Sequence[str] = (SMALL, LARGE), sites: int = 32
+    parts: Sequence[str] = PARTS,
+    *,
+    work: Work | None = None,
+    models: Sequence[str] = (SMALL, LARGE),
+    sites: int = 32,
+    masking: Sequence[int] = SITES,
 ) -> dict[str, Any]:
     """Measure the parts that are named.
 
     Parameters
     ----------
     parts
-        Of ``overhead``, ``bytes`` and ``fleet``.
+        Of ``overhead``, ``bytes``, ``fleet`` and ``masked``.
     work
-        What a round of ``overhead`` does; its model is left as it is.
+        What a round of ``overhead`` and ``masked`` does; its model is left as it is.
     models
         timm names, for ``bytes``.
     sites
-        Real sites of ``fleet``.
+        Real sites of ``fleet``, and simulated ones of ``masked``; without any there, none are simulated.
+    masking
+        Real sites of each consortium of ``masked``.
 
     Raises
     ------
@@ -75,6 +83,11 @@ def bench_deployment(
             ]
         if "fleet" in parts:
             figures["fleet"] = measure_fleet(make_folder(Path(scratch) / "fleet"), sites=sites)
+        if "masked" in parts:
+            figures["masked"] = [
+                *(measure_masked(make_folder(Path(scratch) / f"masked-{n}"), work, sites=n) for n in masking),
+                *([measure_simulated(make_folder(Path(scratch) / "simulated"), sites=sites)] if sites else []),
+            ]
     figures["environment"]["load_after"] = os.getloadavg()[0]
     return figures
 
@@ -130,4 +143,27 @@ def _fleet(found: dict[str, Any]) -> Table:
     return table
 
 
-_TABLES: dict[str, Callable[[Any], Table]] = {"overhead": _overhead, "bytes": _bytes, "fleet": _fleet}
+def _masked(rows: list[dict[str, Any]]) -> Table:
+    title = f"secure aggregation, of all sites together (aim: 1.0 times the bytes up, and {AIM_S:g} s a round)"
+    table = Table("a round of", "without, s", "masked, s", "more, s", "MB up", "times", "MB down", "times", title=title)
+    for row in rows:
+        bare, masked = row["bare"], row["masked"]
+        table.add_row(
+            f"{row['sites']} sites, {row['where']}, {row['model']}",
+            f"{bare['wall_s']:.2f}",
+            f"{masked['wall_s']:.2f}",
+            f"{row['seconds_more']:.2f} (medians {row['seconds_more_median']:.2f})",
+            f"{masked['bytes_up'] / 1e6:,.2f}",
+            f"{row['bytes_up_over_bare']:.3f}",
+            f"{masked['bytes_down'] / 1e6:,.2f}",
+            f"{row['bytes_down_over_bare']:.3f}",
+        )
+    return table
+
+
+_TABLES: dict[str, Callable[[Any], Table]] = {
+    "overhead": _overhead,
+    "bytes": _bytes,
+    "fleet": _fleet,
+    "masked": _masked,
+}

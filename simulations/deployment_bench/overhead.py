@@ -63,14 +63,15 @@ def measure_overhead(folder: Path, work: Work) -> dict[str, Any]:
         "model": work.model["name"],
         "rounds": work.rounds,
         "images": parts,
-        "medveil": {**_summary(own), "bytes_down": down, "bytes_up": up},
-        "plain_flower": {**_summary(others), "model_bytes": plain["model_bytes"], "replies": plain["replies"]},
+        "medveil": {**summary_of(own), "bytes_down": down, "bytes_up": up},
+        "plain_flower": {**summary_of(others), "model_bytes": plain["model_bytes"], "replies": plain["replies"]},
         "cost_over_plain_flower": min(cost) / min(other),
         "cost_over_plain_flower_median": statistics.median(cost) / statistics.median(other),
     }
 
 
-def _summary(rounds: list[Round]) -> dict[str, Any]:
+def summary_of(rounds: list[Round]) -> dict[str, Any]:
+    """Seconds of rounds: medians, the least cost, and each."""
     return {
         "wall_s": statistics.median(each.wall for each in rounds),
         "worked_s": statistics.median(each.worked for each in rounds),

@@ -91,7 +91,7 @@ class Trial:
 
     def start(self, *, after_each: Callable[[], None] | None = None) -> None:
         """Start server and sites, calling `after_each` in between, and wait until all are connected."""
-        self.server("start", *self._named)
+        self.server("start", *self.named)
         for site in self.sites:
             running.start(site, {"": self._passphrase}, stock=False)
             if after_each is not None:
@@ -105,7 +105,7 @@ class Trial:
         """Run to the end; returns the run's folder."""
         file = self.folder / "run.yaml"
         write_text(file, written_yaml(settings))
-        self.server("run", str(file), *self._named)
+        self.server("run", str(file), *self.named)
         return submissions(self.consortium)[-1].folder(self.consortium)
 
     def parts_of(self, site: OwnFiles) -> dict[str, int]:
@@ -155,7 +155,8 @@ class Trial:
         return done.stdout
 
     @property
-    def _named(self) -> tuple[str, str]:
+    def named(self) -> tuple[str, str]:
+        """The consortium, as `medveil-server` takes it."""
         return "--consortium", str(self.folder / "server" / "consortium.yaml")
 
 

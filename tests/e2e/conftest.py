@@ -17,7 +17,7 @@ from crypto.passphrase import VARIABLE
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 
-HOSPITALS = 3
+HOSPITALS = 4
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def hospital_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """DICOM phantoms, a folder with a table for each hospital: ``1``, ``2``, ``3``."""
+    """DICOM phantoms, a folder with a table for each hospital: ``1`` to ``4``."""
     folder = tmp_path_factory.mktemp("hospitals")
     draw_phantoms(folder / "drawn", PhantomConfig(sites=HOSPITALS, images=40, classes=2, size=32))
     with (folder / "drawn" / "labels.csv").open() as stream:

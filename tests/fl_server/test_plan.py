@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import inspect
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,6 +202,23 @@ def test_where_a_run_is(submission: Submission, consortium: Consortium) -> None:
     assert state_of(submission, consortium)["status"] == "lost"
     manifest(submission, consortium, process=us, status="finished")
     assert state_of(submission, consortium)["status"] == "finished"
+
+
+@pytest.mark.parametrize("status", ["running", "finished"])
+def test_a_run_that_is_taken_up_while_it_is_looked_at_is_not_lost(
+    submission: Submission, consortium: Consortium, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    us = {"pid": 1, "began": processes.began(1)}
+    manifest(submission, consortium, process={**us, "began": "another time"})
+    looked = processes.is_still
+
+    def taken_up(document: Mapping[str, Any], *, where: Path) -> int | None:
+        found = looked(document, where=where)
+        manifest(submission, consortium, process=us, status=status, resumed=["2026-01-01T00:00:00+00:00"])
+        return found
+
+    monkeypatch.setattr(processes, "is_still", taken_up)
+    assert state_of(submission, consortium)["status"] == status
 
 
 def test_a_run_is_resumed_unless_it_runs_or_ended(submission: Submission, consortium: Consortium) -> None:

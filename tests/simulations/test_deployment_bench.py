@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from medveil.errors import ConfigError
 from simulations import cli
 from simulations.deployment_bench import bench, fleet
 from simulations.deployment_bench.fleet import TINY
+from simulations.deployment_bench.masked import measure_masked, measure_simulated
 from simulations.deployment_bench.overhead import measure_overhead, read_rounds
 from simulations.deployment_bench.traffic import VARIANTS, measure_traffic
 from simulations.deployment_bench.work import Work
@@ -60,11 +63,36 @@ def test_bytes_are_those_of_the_tensors_that_travel(tmp_path: Path) -> None:
         assert rows["bf16, head"][way] < rows["bf16, last-2-blocks"][way] <= rows["bf16"][way]
 
 
+def _assert_masked(found: dict[str, Any], *, sites: int) -> None:
+    """Both runs were made, one of them under masks, which are as large as what they hide."""
+    bare, masked = found["bare"], found["masked"]
+    assert found["sites"] == sites
+    assert len(bare["each"]) == len(masked["each"]) > 0
+    # A few hundred bytes a site of NumPy's header come on top.
+    assert abs(masked["bytes_up"] - bare["bytes_up"]) < 300 * sites
+    assert masked["bytes_down"] == bare["bytes_down"] > bare["bytes_up"] / 2
+    assert found["bytes_up_over_bare"] == pytest.approx(1, rel=0.02)
+    assert found["seconds_more"] == masked["cost_s_least"] - bare["cost_s_least"]
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_masks_are_measured_beside_the_same_run_without(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    _assert_masked(measure_simulated(tmp_path, sites=3, work=replace(TINY, rounds=1)), sites=3)
+    manifests = {
+        name: json.loads((tmp_path / name / "run" / "manifest.json").read_text()) for name in ("bare", "masked")
+    }
+    assert {name: each["run_config"]["secagg"]["on"] for name, each in manifests.items()} == {
+        "bare": False,
+        "masked": True,
+    }
+
+
 def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ConfigError, match="fleets is no part"):
         bench.bench_deployment(["fleets"])
     assert cli.main(["bench", "--deployment", "--parts", "fleets"]) == 2
-    assert "of overhead,bytes,fleet" in capsys.readouterr().err
+    assert "of overhead,bytes,fleet,masked" in capsys.readouterr().err
 
 
 def test_a_fleet_that_would_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +117,14 @@ def test_both_sides_run_their_rounds(tmp_path: Path) -> None:
     )
     # The stem stays with MedVeil's sites; plain Flower sends all.
     assert found["medveil"]["bytes_up"] < found["plain_flower"]["model_bytes"]
+
+
+@pytest.mark.e2e
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+def test_real_sites_run_with_and_without_masks(tmp_path: Path) -> None:
+    work = Work(TINY.model, images=32, size=32, block=8, rounds=1)
+    _assert_masked(measure_masked(tmp_path, work, sites=3), sites=3)
 
 
 @pytest.mark.e2e

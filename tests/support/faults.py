@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,24 @@ def trained(world: World) -> list[tuple[int, str]]:
     return [(line["round"], line["site"]) for line in lines if line["phase"] == "train" and line["site"] != "all"]
 
 
+def answers(world: World) -> list[tuple[str, str, int | None]]:
+    """Every answer that reached the server, in order: its site, the type of message, the round."""
+    found = []
+    for line in world.consortium.audit.path.read_text().splitlines():
+        # The last line may not be whole yet.
+        with contextlib.suppress(json.JSONDecodeError):
+            record = json.loads(line)
+            if record["event"] == "answered":
+                said = record["details"]
+                found.append((said["site"], said.get("kind", ""), said.get("round")))
+    return found
+
+
+def sums(world: World) -> dict[int, list[str]]:
+    """Of each round, the sites in its sum."""
+    return {each["round"]: each["sites"] for each in manifest(world)["sums"]}
+
+
 def tensors(world: World, round_: int) -> Tensors:
     return dict(load_file(world.run_folder() / "checkpoints" / f"round-{round_:04d}.safetensors"))
 
@@ -167,7 +185,18 @@ class OddSite:
         self.be(**how)
 
     def be(self, **how: Any) -> None:
-        self.file.write_text(json.dumps(how))
+        # It is read at any time, and so never half written.
+        made = self.file.with_suffix(".new")
+        made.write_text(json.dumps(how))
+        made.replace(self.file)
+
+    def hold(self, *messages: tuple[str, int]) -> None:
+        """Keep back its answers to these messages, by type and round; to all others it answers."""
+        self.be(hold=messages)
+
+    def holds(self, kind: str, round_: int) -> bool:
+        """Whether it has such an answer, and keeps it back or did so before."""
+        return self.file.with_name(f"held-{kind}-{round_}").exists()
 
     def start(self, *, ready: bool = True) -> None:
         files = self.site.files
@@ -191,11 +220,12 @@ class OddSite:
             return float(kept["_n"]), {name: kept[name] for name in kept.files if name != "_n"}
 
 
-def assert_made_of(world: World, sites: Mapping[str, OddSite], round_: int) -> None:
+def assert_made_of(world: World, sites: Mapping[str, OddSite], round_: int, names: Sequence[str] | None = None) -> None:
     """Compute a round's model slowly, from the updates that were counted, each once, and compare the checkpoint."""
-    names = [site for number, site in trained(world) if number == round_]
-    assert len(names) == len(set(names)), f"counted twice in round {round_}: {names}"
-    names = [name for name in names if (round_, name) not in left_out(world)]
+    if names is None:
+        names = [site for number, site in trained(world) if number == round_]
+        assert len(names) == len(set(names)), f"counted twice in round {round_}: {names}"
+        names = [name for name in names if (round_, name) not in left_out(world)]
     updates = [sites[name].update(manifest(world)["run"], round_) for name in names]
     # Of two sites each has half, whatever it declares: server.most_share is a half.
     weights = [n if len(updates) > 2 else 1.0 for n, _ in updates]

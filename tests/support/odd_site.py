@@ -2,10 +2,11 @@
 
 A script of the tests, started in place of the site's supervisor (`faults.start_odd`). What is odd stands in a JSON
 file that is read anew for every message: ``{"say": {FIELD: VALUE}, "updates": {ROUND: KIND}, "metrics": {ROUND:
-{NAME: VALUE}}, "bytes": {ROUND: CASE}}``; a case is one of `malformed`. Every honest update is
-kept beside it, as the site made it, so that a test can compute what the server should have made of them. ``"clock"``
-moves the clock of the node by that many seconds. ``"stolen"`` makes it somebody who has the site's node key and not its
-identity: what it is asked it answers, and signs with a key of its own.
+{NAME: VALUE}}, "bytes": {ROUND: CASE}, "hold": [[TYPE, ROUND]]}``; a case is one of `malformed`, and what is held is
+the answer to such a message, for as long as that is said: ``held-TYPE-ROUND`` lies then beside it. Every honest
+update is kept there, as the site made it, so that a test can compute what the server should have made of them.
+``"clock"`` moves the clock of the node by that many seconds. ``"stolen"`` makes it somebody who has the site's node
+key and not its identity: what it is asked it answers, and signs with a key of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,9 @@ import numpy as np
 from malformed import malformed
 
 if TYPE_CHECKING:
+    from flwr.app import Context, Message, RecordDict
+
+    from fl_client.host import Host
     from fl_client.site import Site
 
 
@@ -30,8 +36,9 @@ def odd(file: Path) -> dict[str, Any]:
 def be_worker(file: Path, arguments: list[str]) -> int:
     """The real worker, whose site says and sends what the file says."""
     from fl_client import app, work, worker  # noqa: PLC0415
+    from medveil.audit_messages import subject  # noqa: PLC0415
 
-    train, describe, pack, array_of = work.train, work.describe, app.pack, app.Array
+    train, describe, pack, array_of, answer = work.train, work.describe, app.pack, app.Array, app._answer
     kind = case = ""
 
     def odd_describe(site: Site) -> dict[str, Any]:
@@ -52,6 +59,14 @@ def be_worker(file: Path, arguments: list[str]) -> int:
             tensors = {name: rng.normal(0, 0.3, array.shape).astype(np.float32) for name, array in tensors.items()}
         return tensors, {**metrics, **odd(file).get("metrics", {}).get(str(round_), {})}
 
+    def odd_answer(host: Host, message: Message, context: Context, reply: Callable[[Site], RecordDict]) -> Message:
+        made = answer(host, message, context, reply)
+        about = list(subject(message).values())
+        while about in odd(file).get("hold", []):
+            file.with_name("held-{}-{}".format(*about)).touch()
+            time.sleep(0.1)
+        return made
+
     def odd_pack(arrays: Any) -> Any:
         flat = pack(arrays)
         return {"shape": flat[:-1], "dtype": flat.astype("float64")}.get(kind, flat)
@@ -65,6 +80,7 @@ def be_worker(file: Path, arguments: list[str]) -> int:
     if odd(file).get("stolen"):
         be_thief()
     work.train, work.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[assignment]
+    app._answer = odd_answer
     app.Array = odd_array  # type: ignore[misc,assignment]
     return worker.main(arguments)
 
