@@ -19,6 +19,8 @@ from fl_client.cli import main as site_main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_server.cli import main as server_main
+from fl_server.deployment.plan import RunFile
+from medveil.config import load_config, to_mapping
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -100,7 +102,9 @@ class Rehearsal:
             shutil.copy(self.folder / file, self.folder / party)
 
     def _edit(self, template: str, file: Path) -> None:
-        settings = yaml.safe_load(template)
+        file.write_text(template)
+        # Plain YAML takes the name `on` for a truth value.
+        settings = to_mapping(load_config(RunFile, file))
         for name, value in SMALL.items():
             settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
         file.write_text(yaml.safe_dump(settings))
