@@ -87,7 +87,10 @@ class RunTerms:
         default_factory=PretrainConfig,
         metadata={"help": "Masked autoencoding, for task masked-autoencoding and 'medveil-sim pretrain'."},
     )
-    secagg: SecAggConfig = field(default_factory=SecAggConfig, metadata={"help": "Secure aggregation."})
+    secagg: SecAggConfig = field(
+        default_factory=SecAggConfig,
+        metadata={"help": "Secure aggregation: against a server that would read single updates, and nobody else."},
+    )
     server: ServerConfig = field(default_factory=ServerConfig, metadata={"help": "Aggregation."})
     without_recipe: dict[str, Any] = field(
         default_factory=dict,

@@ -17,6 +17,7 @@ from fl_client.deployment.door import greeting_of, refuse_full_disk, refuse_no_i
 from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, clock_in_words, refuse_clock
 from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.promises import check_private
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity
 from fl_client.deployment.signatures import open_identity, refuse_unsigned
 from fl_client.deployment.supervisor import SUPERVISOR
@@ -38,6 +39,7 @@ _TRIED = 3
 _SIDE = 224
 _SPARE = 10**9
 _ANOTHER = "another class"
+_APPROVE = "of three sites or more: medveil-site approve-roster HEX --roster FILE, as the coordinator reads it out"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("policies", lambda: _policies(files)),
         ("approvals", lambda: _approvals(files)),
         ("roster", lambda: _roster(files)),
+        ("masks", lambda: _masks(files)),
+        ("privacy", lambda: _privacy(files)),
     ]
     looked = [_looked_at(what, look) for what, look in points]
     before = next(i for i, point in enumerate(looked) if point.what == "disk")
@@ -306,11 +310,38 @@ def _approvals(files: OwnFiles) -> Point:
 def _roster(files: OwnFiles) -> Point:
     roster, least = ApprovedRoster(files.roster).roster(), files.config.limits.least_sites
     if roster is None:
-        cure = "of three sites or more: medveil-site approve-roster HEX --roster FILE, as the coordinator reads it out"
-        return Point("roster", OK, f"none is approved: {NO_ROSTER}", cure)
+        return Point("roster", OK, f"none is approved: {NO_ROSTER}", _APPROVE)
     name = files.config.name
     if roster.members.get(name) != own_identity(files):
         cure = "the coordinator makes a new roster, and every site approves it: medveil-site approve-roster HEX"
         return Point("roster", FAILED, f"{name} is not on it under its identity", cure, ConfigError.exit_code)
     found = f"{len(roster.members)} sites are approved ({roster.fingerprint[:12]}), {least} of them must sign for a run"
     return Point("roster", OK, found)
+
+
+def _masks(files: OwnFiles) -> Point:
+    """What a server reads of this site's updates, as far as roster and limits decide it."""
+    limits, read = files.config.limits, "of one without it the server reads this site's own updates"
+    if ApprovedRoster(files.roster).roster() is None:
+        if limits.secagg:
+            found = "'limits.secagg' refuses a run without secagg.on, and without a roster one with it is refused too"
+            return Point("masks", FAILED, found, _APPROVE, ConfigError.exit_code)
+        return Point("masks", OK, f"without a roster a run with secagg.on is refused; {read}")
+    found = "in a run with secagg.on updates leave masked; "
+    found += "one without it is refused ('limits.secagg')" if limits.secagg else read
+    if limits.own_measures:
+        found += "; its measures leave one by one ('limits.own_measures')"
+    return Point("masks", OK, found)
+
+
+def _privacy(files: OwnFiles) -> Point:
+    """What runs may cost this site's images, and have."""
+    limits, spent = files.config.limits, running.spent_of(files)
+    so_far = "no run had a number yet" if spent is None else running.said_of_privacy(spent)
+    if limits.epsilon is None:
+        return Point("privacy", OK, f"a run costs what it says, or has no number ('limits.epsilon' is null); {so_far}")
+    check_private(limits)
+    found = f"all runs together may cost epsilon {limits.epsilon:g} at delta {limits.delta:g}; {so_far}"
+    if spent is not None and spent["epsilon"] >= limits.epsilon:
+        return Point("privacy", WARNING, found, "no round fits into 'limits.epsilon' any more: other images, or more")
+    return Point("privacy", OK, found)

@@ -88,6 +88,10 @@ class LimitsConfig:
             "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
         },
     )
+    secagg: bool = field(
+        default=False,
+        metadata={"help": "Refuse a run without secagg.on, whose server would read this site's own updates."},
+    )
     own_measures: bool = field(
         default=False,
         metadata={

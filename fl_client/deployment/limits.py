@@ -205,6 +205,9 @@ def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     if run.least_sites < limits.least_sites:
         problem = f"this site wants {limits.least_sites} sites aggregated, and the run promises fewer"
         raise ConfigError(problem, where="limits.least_sites")
+    if limits.secagg and not run.secagg.on:
+        problem, cure = "this site's updates leave under masks alone, and the run has none", "secagg.on=true"
+        raise PolicyError(problem, where="limits.secagg", cure=cure)
 
 
 def _check_minutes(asked: _Asked, limits: LimitsConfig) -> None:

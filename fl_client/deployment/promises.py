@@ -26,7 +26,7 @@ def check_promise(run: RunConfig, limits: LimitsConfig) -> None:
             problem = f"this site agrees to epsilon {limits.epsilon:g} in all, and the run has no 'privacy'"
             raise PolicyError(problem, where="limits.epsilon", cure="privacy.unit example or patient")
         return
-    check_installed(where="privacy, at this site")
+    check_private(limits)
     for name, asked, most in (
         ("epsilon", privacy.epsilon, limits.epsilon or math.inf),
         ("delta", privacy.delta, limits.delta),
@@ -34,6 +34,11 @@ def check_promise(run: RunConfig, limits: LimitsConfig) -> None:
         if asked > most:
             problem = f"this site agrees to {name} {most:g} in all, and the run asks for more"
             raise PolicyError(problem, where=f"limits.{name}")
+
+
+def check_private(limits: LimitsConfig) -> None:
+    """Refuse what this site could promise nothing with (ConfigError, PolicyError; a server may read the text)."""
+    check_installed(where="privacy, at this site")
     if limits.smallest_count <= EVERYTHING:
         problem = "this site tells measures exactly, and no noise covers them"
         cure = "'limits.smallest_count' 2 or more at the site"

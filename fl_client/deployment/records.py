@@ -24,6 +24,7 @@ from medveil.audit_messages import (
 from medveil.bounded import parse_json
 from medveil.contract import PACKED, RUN_KEY
 from medveil.errors import FormatError
+from medveil.kinds import TRAIN
 from medveil.secagg import records
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -80,6 +81,9 @@ class SiteRecords:
                 details[PACKED] = inside.digest
                 layouts.append(inside)
         details |= _agreed(message, content)
+        if site.budget is not None and message.metadata.message_type == TRAIN:
+            # The ledger's, charged before the round was trained: of this run, at the delta it promises.
+            details |= {"epsilon": site.budget.spent, "delta": site.budget.privacy.delta}
         details["fingerprint"] = site.cipher.fingerprint
         details["basis"] = site.images.basis.keyed(site.setup.key.subkey("state"))
         head = self._append(ANSWERED, details, tensors, *layouts)

@@ -169,7 +169,7 @@ def status(files: OwnFiles) -> dict[str, Any]:
         "approvals": sorted(Approvals(files.approvals).all()),
         "open": left_open(files.own).plain(),
         "models": [each.plain() for each in held(files.own / MODELS)],
-        "privacy": _spent(files),
+        "privacy": spent_of(files),
         "served": _served(files) if files.served.exists() else None,
     }
 
@@ -198,7 +198,7 @@ def as_text(found: dict[str, Any]) -> str:
     lines.append(f"approved apps: {approvals}")
     lines.append(said(found["models"]))
     lines.append(said_of_open(found["open"]))
-    lines += [] if found["privacy"] is None else [said_of_privacy(found["privacy"])]
+    lines += [] if found["privacy"] is None else [f"privacy: {said_of_privacy(found['privacy'])}"]
     if found["served"] is not None:
         last = found["served"]["last"]
         lines.append(f"last message: {last['kind']} at {moment(last['at'])}, {last['seconds']:g} s: {last['outcome']}")
@@ -211,11 +211,11 @@ def said_of_privacy(found: dict[str, Any]) -> str:
     """What training has cost the site's images, in a line."""
     of = "" if found["limit"] is None else f" of {found['limit']:g}"
     runs = f"{found['runs']} run{'' if found['runs'] == 1 else 's'}"
-    text = f"privacy: {runs} cost each {found['unit']} epsilon {found['epsilon']:.2f}{of} at delta {found['delta']:g}"
+    text = f"{runs} cost each {found['unit']} epsilon {found['epsilon']:.2f}{of} at delta {found['delta']:g}"
     return text if not found["without"] else f"{text}; {found['without']} more without noise, which no number covers"
 
 
-def _spent(files: OwnFiles) -> dict[str, Any] | None:
+def spent_of(files: OwnFiles) -> dict[str, Any] | None:
     """What its ledger tells, beside the site's own limit."""
     spent = Ledger(files.ledger).spent()
     return None if spent is None else {**asdict(spent), "limit": files.config.limits.epsilon}

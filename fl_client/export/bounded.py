@@ -1,4 +1,4 @@
-"""What a model card says of the noise a model was trained with."""
+"""What a model card says of who could read a site's updates, and of the noise they were trained with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from medveil.privacy import UNIT_WORDS
+
+
+def read_by_server(run: Mapping[str, Any]) -> str:
+    """What the server of a run read of this site's updates; of a run older than masks, all of them."""
+    if (run.get("secagg") or {}).get("on"):
+        return "The server opened sums of all sites' updates under masks, and read none of this site's own."
+    return "The server read this site's own updates."
 
 
 def bounded_by_noise(found: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fl_client.export.bounded import bounded_by_noise
+from fl_client.export.bounded import bounded_by_noise, read_by_server
 from fl_client.export.calibration import FEWEST, PRIOR
 from fl_client.export.cells import count as _count
 from fl_client.export.cells import names as _names
@@ -303,7 +303,7 @@ def _privacy(facts: Mapping[str, Any], domain: str) -> str:
         if measure_key(phase, "accuracy") in metrics
     ]
     worth = ["What a thief without the key gets of it, on the test images:\n\n" + "\n".join(stolen)] if stolen else []
-    return "\n\n".join([first, second, *bounded, *worth])
+    return "\n\n".join([first, second, read_by_server(facts["run_config"]), *bounded, *worth])
 
 
 def _limits(facts: Mapping[str, Any]) -> str:

@@ -70,7 +70,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
     refuse_stopped(consortium)
     file = load_with_model(RunFile, arguments.config, arguments.overrides)
     run, settings = make_run(file, consortium, admitted=len(Roster(consortium.roster).admitted()))
-    _warn_of_policy(run)
+    _warn(run)
     return _submitted(new_submission(run, settings, _app_hash()), consortium, arguments, resumed=0)
 
 
@@ -135,12 +135,14 @@ def _app_hash() -> str:
     return hash_of(installed_fab())
 
 
-def _warn_of_policy(run: RunConfig) -> None:
+def _warn(run: RunConfig) -> None:
     from models.policy import Policy  # noqa: PLC0415
 
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     if policy.warning is not None:
         tell(f"warning: policy {policy}: {policy.warning}", error=True)
+    if not run.secagg.on:
+        tell("warning: secagg.on is false: the server reads each site's own updates", error=True)
 
 
 def _tell_held(summary: dict[str, Any]) -> None:

@@ -59,6 +59,13 @@ class ConsortiumPolicy:
     )
     most_rounds: int = field(default=1000, metadata={"help": "Most rounds of a run."})
     least_sites: int = field(default=2, metadata={"help": "Fewest sites whose updates a round may be made of."})
+    secagg: bool = field(
+        default=True,
+        metadata={
+            "help": "Sum updates under masks in every run, among three sites or more ('medveil-server roster'); false, "
+            "for two: runs whose single updates the server reads."
+        },
+    )
 
 
 @dataclass

@@ -13,21 +13,19 @@ from pathlib import Path
 
 from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium, ConsortiumPolicy
-from fl_server.deployment.roster import Roster as Admitted
+from fl_server.deployment.masking import ConsortiumSecAgg, ConsortiumServer, kind_of, roster_of, secagg_of
 from fl_server.runnable import check_run
 from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
 from medveil.pretraining import MASKED
-from medveil.secagg.roster import Roster, load_roster
 from medveil.written import setting
 from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
 from models.unpickled import refuse_pickled
 
 _FRESH = "false"
-_ROSTER = "'medveil-server roster --out FILE' writes one, and every site approves it"
 
 
 @dataclass
@@ -57,7 +55,15 @@ class ConsortiumModel(ModelConfig):
 class RunFile(RunTerms, RunOutline):
     """One run of a consortium, as `medveil-server run` reads it."""
 
+    kind: str | None = again(  # type: ignore[assignment]
+        RunTerms,
+        "kind",
+        default=None,
+        words="What sites send: weights or delta; null follows secagg.on, which takes delta.",
+    )
     model: ConsortiumModel = again(RunTerms, "model", make=ConsortiumModel)
+    secagg: ConsortiumSecAgg = again(RunTerms, "secagg", make=ConsortiumSecAgg)
+    server: ConsortiumServer = again(RunTerms, "server", make=ConsortiumServer)
     data: ImagesChoice = field(default_factory=ImagesChoice, metadata={"help": "Images, as all sites bring them."})
 
 
@@ -90,7 +96,8 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     file.train.check()
     file.predict.check()
     file.pretrain.check()
-    roster = _roster(file, consortium)
+    secagg = secagg_of(file.secagg, consortium)
+    roster = roster_of(secagg, consortium)
     run = RunConfig(
         run=str(uuid.uuid4()),
         name=file.name,
@@ -102,10 +109,11 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
         packed=True,
         least_sites=consortium.config.policy.least_sites,
         roster="" if roster is None else roster.fingerprint,
-        **file.agreed(policy),
+        **{**file.agreed(policy), "secagg": secagg, "kind": kind_of(file.kind, secagg)},
     )
     # What the consortium promises its sites holds whether or not a run's file repeats it.
-    file.server.min_updates = max(file.server.min_updates, run.least_sites)
+    asked = file.server.min_updates or (0 if roster is None else roster.fewest)
+    file.server.min_updates = max(asked, run.least_sites)
     settings = ServerSettings(
         server=file.server, sites=file.sites or admitted, roster={} if roster is None else roster.as_data()
     )
@@ -113,29 +121,6 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     check_run(run, settings)
     _check_training(file, policy, run, consortium.weights)
     return run, settings
-
-
-def _roster(file: RunFile, consortium: Consortium) -> Roster | None:
-    """The sites whose updates are summed under masks, as every site approved them; None where they are not.
-
-    Raises
-    ------
-    ConfigError
-        There is no roster, or other sites were admitted than are on it.
-    """
-    if not file.secagg.on:
-        return None
-    if not consortium.shared_roster.exists():
-        raise ConfigError(
-            "there is no roster, and a sum is over sites that approved one", where="secagg.on", cure=_ROSTER
-        )
-    found = load_roster(consortium.shared_roster)
-    admitted = {member.name: member.identity for member in Admitted(consortium.roster).admitted()}
-    other = sorted({name for name, identity in {*found.members.items()} ^ {*admitted.items()}})
-    if other:
-        problem = f"the roster and the sites that are admitted differ in {', '.join(other)}"
-        raise ConfigError(problem, where="secagg.on", cure=_ROSTER)
-    return found
 
 
 def _check_training(file: RunFile, policy: Policy, run: RunConfig, weights: Path) -> None:

@@ -72,7 +72,8 @@ class Trial:
             Let the sites approve the installed app.
         """
         file = make_folder(self.folder / "server") / "consortium.yaml"
-        self.server("init", str(file), "name=bench", f"fleet.port={free_port()}", f"control.port={free_port()}")
+        ports = f"fleet.port={free_port()}", f"control.port={free_port()}"
+        self.server("init", str(file), "name=bench", "policy.secagg=false", *ports)
         digest = self.server("run", "--hash").strip() if approve else ""
         invitation, roster = load_invitation(self.consortium.invitation), Roster(self.consortium.roster)
         own = ["data.source=npz", "limits.least_images=8", "limits.most_megabytes=4096"]

@@ -14,6 +14,7 @@ from docsite.__main__ import check
 from docsite.generated import GENERATED
 from docsite.places import ROOT, for_site
 from fault_table import leave
+from pages import pages
 
 from fl_client.deployment.config import SiteConfig
 from fl_server.deployment.consortium import ConsortiumConfig
@@ -48,6 +49,22 @@ def test_a_link_that_leads_somewhere_is_none(tmp_path: Path, text: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# A\n\n## Two `words`, s\n\n```sh\n[x](gone.md)\n```\n\n{text}\n")
     assert links.broken([page], generated=()) == []
+
+
+def test_nothing_is_called_secure_without_saying_against_whom() -> None:
+    """In the paragraph itself, or on the page that it names; titles of papers are not ours."""
+    against = "secure-aggregation.md"
+    assert "## Against whom not" in (ROOT / "docs/explanation" / against).read_text()
+    own = {against, "cite.md"}
+    told = [
+        text
+        for page in pages()
+        if page.name not in own
+        for text in re.split(r"\n\s*\n", page.read_text())
+        if re.search(r"\bsecure", text, re.IGNORECASE)
+    ]
+    assert told
+    assert [text for text in told if against not in text and 'never says "secure"' not in text] == []
 
 
 def test_a_sentence_said_twice_is_named_with_both_places(tmp_path: Path) -> None:

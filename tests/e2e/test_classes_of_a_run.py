@@ -28,7 +28,7 @@ def test_the_classes_of_a_run_are_what_a_site_prints(
     monkeypatch.setenv(VARIABLE, "seven horses correct the battery")
     monkeypatch.chdir(tmp_path)
     classes(tmp_path / "images", "no", "1", "pleural effusion", images=12)
-    assert server_main(["init", "consortium.yaml", "name=veil", "policy.least_sites=1"]) == 0
+    assert server_main(["init", "consortium.yaml", "name=veil", "policy.least_sites=1", "policy.secagg=false"]) == 0
     invited = ["--invitation", str(next(tmp_path.rglob("*.invitation"))), "--out", "enrol"]
     images = ["data.source=images", f"data.path={tmp_path / 'images'}", "limits.least_images=8"]
     assert site_main(["enroll", "--name", "st-anna", *invited, *images]) == 0

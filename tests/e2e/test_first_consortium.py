@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -18,10 +19,12 @@ from fl_client.cli import main as site_main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_server.cli import main as server_main
+from fl_server.deployment.plan import RunFile
+from medveil.config import load_config, to_mapping
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-NAME, SITES = "st-anna", ("st-anna", "mercy")
+NAME, SITES = "st-anna", ("st-anna", "mercy", "grace")
 CLASSES = {"none": "no_tumor", "mass": "glioma"}
 SMALL = {
     "rounds": 1,
@@ -41,11 +44,11 @@ def printed() -> list[tuple[str, str]]:
 
 
 class Rehearsal:
-    """A coordinator and two sites, each in a folder of its own, and what one hands to another."""
+    """A coordinator and three sites, each in a folder of its own, and what one hands to another."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder, self._monkeypatch, self._capsys = folder, monkeypatch, capsys
-        self.app = ""
+        self.app = self.roster = ""
 
     def set_up(self) -> None:
         (self.folder / "coordinator").mkdir()
@@ -71,6 +74,9 @@ class Rehearsal:
             self._edit(self.type("coordinator", command), self.folder / "coordinator" / file)
         elif " --hash" in line:
             self.app = self.type("coordinator", line).strip()
+        elif " roster " in line:
+            (self.roster,) = re.findall(r"read out to each, .*: (\w+)", self.type("coordinator", line))
+            self._carry("coordinator/roster.json", *SITES)
         else:
             for site in SITES if NAME in line else (NAME,):
                 self.type("coordinator", line.replace(NAME, site))
@@ -78,7 +84,7 @@ class Rehearsal:
     def sites(self, line: str) -> None:
         """Every site does its part."""
         for site in SITES:
-            own = line.replace(NAME, site).replace("HASH", self.app)
+            own = line.replace(NAME, site).replace("HASH", self.app).replace("DIGEST", self.roster)
             self.type(site, own.replace("/dicom", str(self.folder / site / "dicom")))
             if " enroll " in line:
                 self._carry(f"{site}/enrol/{site}.pub", "coordinator")
@@ -96,7 +102,9 @@ class Rehearsal:
             shutil.copy(self.folder / file, self.folder / party)
 
     def _edit(self, template: str, file: Path) -> None:
-        settings = yaml.safe_load(template)
+        file.write_text(template)
+        # Plain YAML takes the name `on` for a truth value.
+        settings = to_mapping(load_config(RunFile, file))
         for name, value in SMALL.items():
             settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
         file.write_text(yaml.safe_dump(settings))
@@ -133,3 +141,7 @@ def test_the_printed_commands_bring_up_a_consortium(rehearsal: Rehearsal) -> Non
         rows = (rehearsal.folder / site / "predictions.csv").read_text().splitlines()
         assert rows[0] == "image,p(glioma),p(no_tumor),class"
         assert len(rows) == 61
+    # What nobody was asked for, and every hospital wants.
+    (summary,) = rehearsal.folder.glob("coordinator/state/runs/*/summary.json")
+    summed = json.loads(summary.read_text())["secagg"]
+    assert (summed["on"], summed["updates"]) == (True, len(SITES))

@@ -13,11 +13,12 @@ from medveil.errors import ConfigError
 from medveil.secagg.roster import load_roster
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
-SUMMED: dict[str, Any] = {"kind": "delta", "secagg": {"on": True, "bits": 24}}
+SUMMED: dict[str, Any] = {"secagg": {"bits": 24}}
+"""All else is a consortium's own default."""
 
 
 def test_hospitals_train_a_model_whose_updates_nobody_reads(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    world.set_up("policy.least_sites=3")
+    world.set_up("policy.least_sites=3", summing=True)
     sites = [world.enroll(name, "limits.least_sites=3") for name in ("grace", "mercy", "st-anna")]
     path = world.folder / "roster.json"
     assert world("start") == 0

@@ -141,6 +141,7 @@ def test_what_is_not_in_the_contract_is_refused_by_name(changes: dict[str, Any],
         ),
         ({"most_rounds": 2}, {}, "limits.most_rounds: this site agrees to at most 2 rounds, and the run has more"),
         ({"least_sites": 3}, {}, "limits.least_sites: this site wants 3 sites aggregated, and the run promises fewer"),
+        ({"secagg": True}, {}, "limits.secagg: this site's updates leave under masks alone, and the run has none"),
     ],
 )
 def test_what_is_beyond_a_limit_is_refused_with_the_limit(
@@ -354,6 +355,8 @@ def test_limits_meet_at_their_edges() -> None:
     opened = LimitsConfig(policies=["shared"], send_stem=True)
     averaged = run(keys="shared", stem_init="public", stem_train="averaged")
     assert asked(averaged, opened) == averaged
+    summed = run(kind="delta", secagg=SecAggConfig(on=True), roster="0" * 64)
+    assert asked(summed, LimitsConfig(secagg=True)) == summed
     check_images(32, LimitsConfig(least_images=32))
     check_bytes(1_500_000, LimitsConfig(most_megabytes=1.5))
     for judge in (

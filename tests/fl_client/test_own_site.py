@@ -33,7 +33,7 @@ from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment import own_site, running
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.check import check
+from fl_client.deployment.check import Point, check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
@@ -954,6 +954,10 @@ def test_no_server_can_make_a_site_spend_more_than_its_limit(tmp_path: Path, ima
     asked, privacy = make_app(host), {"unit": "example", "epsilon": 2.0, "delta": 1e-3}
     first = run(privacy=privacy, stem_train="frozen", evaluate_first=False, rounds=1, train={"batch_size": 8})
     assert not asked(train(host, first), context(first)).has_error()
+    (trained,) = records(files, "answered")
+    assert (trained["kind"], trained["delta"]) == ("train", 1e-3)
+    told = running.status(files)["privacy"]["epsilon"]
+    assert told <= trained["epsilon"] <= told + 0.01
     second = replace(first, run="b" * 36)
     refused = asked(train(host, second), context(second))
     said = refused.error.reason
@@ -965,8 +969,39 @@ def test_no_server_can_make_a_site_spend_more_than_its_limit(tmp_path: Path, ima
         "epsilon": pytest.approx(2.0, abs=0.03),
     }
     assert "privacy: 1 run cost each example epsilon" in running.as_text(status)
+    checked = points(files)["privacy"]
+    assert (checked.state, checked.cure) == ("ok", "")
+    assert checked.found.startswith("all runs together may cost epsilon 2.5 at delta 0.001; 1 run cost each example")
     bare = run(run="c" * 36)
     assert "limits.epsilon: this site agrees to epsilon 2.5 in all" in asked(query(), context(bare)).error.reason
+
+
+def points(files: OwnFiles) -> dict[str, Point]:
+    return {each.what: each for each in check(files, read)}
+
+
+def test_check_says_what_runs_may_cost_and_what_a_server_reads(tmp_path: Path, images: Path) -> None:
+    """As the site's limits and its roster have it."""
+    files = enrolled(tmp_path, images)
+
+    def said(**limits: Any) -> tuple[str, str]:
+        config = replace(files.config, limits=replace(files.config.limits, **limits))
+        looked = points(replace(files, config=config))
+        return tuple(f"{looked[what].state}: {looked[what].found}" for what in ("masks", "privacy"))
+
+    masks, privacy = said()
+    assert masks.startswith("ok: without a roster a run with secagg.on is refused; of one without it the server reads")
+    assert privacy.endswith("('limits.epsilon' is null); no run had a number yet")
+    masks, privacy = said(secagg=True, epsilon=3.0, smallest_count=1)
+    assert masks.startswith("FAILED: 'limits.secagg' refuses a run without secagg.on, and without a roster")
+    assert privacy.startswith("FAILED: privacy: this site tells measures exactly")
+    approving(files)
+    assert said()[0].endswith("leave masked; of one without it the server reads this site's own updates")
+    masks, privacy = said(secagg=True, own_measures=True, epsilon=3.0)
+    assert masks.endswith(
+        "one without it is refused ('limits.secagg'); its measures leave one by one ('limits.own_measures')"
+    )
+    assert privacy == "ok: all runs together may cost epsilon 3 at delta 1e-05; no run had a number yet"
 
 
 # -- with whom ---------------------------------------------------------------------------------------------------------

@@ -104,6 +104,9 @@ def test_a_model_card_says_what_noise_bounds_and_what_it_does_not(images: Path, 
     assert "at delta 0.001, with or without that patient (DP-SGD, norm 1 a patient" in card
     assert "1 more trained without noise, which no number covers." in card
     assert "Images for validation and test are not covered" in card
+    assert "The server read this site's own updates." in card
+    masked = {**facts, "run_config": {**facts["run_config"], "secagg": {"on": True}}}
+    assert "The server opened sums of all sites' updates under masks" in model_card(masked, domain="plain")
     old = {name: value for name, value in facts.items() if name != "privacy"}
     assert "is bounded" not in model_card(old, domain="plain"), "of a model that an older MedVeil kept"
 

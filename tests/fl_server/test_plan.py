@@ -33,13 +33,14 @@ from models.vit import build_vit
 from simulations.config import ExperimentConfig, make_plan
 
 RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
+STRICT = "policy.policies=[per-site + secret + local, shared]"
 FLOWER_RUN = 2**64 - 1
 """The largest id that Flower gives a run."""
 
 
 @pytest.fixture
 def consortium(tmp_path: Path) -> Consortium:
-    return init(tmp_path / "consortium.yaml", ["policy.most_rounds=50"])
+    return init(tmp_path / "consortium.yaml", ["policy.most_rounds=50", "policy.secagg=false"])
 
 
 def made(consortium: Consortium, *settings: str, admitted: int = 3) -> RunConfig:
@@ -67,11 +68,12 @@ def said(kind: type) -> dict[str, tuple[object, object]]:
 @pytest.mark.parametrize("kind", [RunFile, ExperimentConfig])
 def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
     own = set(inspect.get_annotations(kind))
-    # A consortium's model is the experiment's but for the words on its weights.
-    assert own <= ({"data", "model"} if kind is RunFile else {"data", "cipher", "server", "compare"})
+    # A consortium's model is the experiment's but for the words on its weights; it says itself what follows its policy.
+    follows = {"kind", "secagg", "server"}
+    assert own <= ({"data", "model", *follows} if kind is RunFile else {"data", "cipher", "server", "compare"})
     assert to_mapping(RunFile().model) == to_mapping(ExperimentConfig().model)
     inherited = said(RunTerms).keys() - own
-    assert {"wire", "kind", "evaluate_first", "keys", "stem", "train"} <= inherited
+    assert {"wire", "evaluate_first", "keys", "stem", "train"} <= inherited
     assert {name: said(kind)[name] for name in inherited} == {name: said(RunTerms)[name] for name in inherited}
     # Printed in one order, name first.
     assert list(said(kind))[:4] == list(said(RunOutline))
@@ -84,7 +86,9 @@ def test_what_differs_is_what_is_meant_to() -> None:
     assert (file.name, file.rounds, file.sites) == ("run", 10, 0)
     assert (experiment.name, experiment.rounds, experiment.sites) == ("experiment", 5, 4)
     assert file.server.most_share < experiment.server.most_share == 1.0
-    assert dataclasses.replace(experiment.server, most_share=file.server.most_share) == file.server
+    same = {"most_share": file.server.most_share, "min_updates": 0}
+    assert to_mapping(dataclasses.replace(experiment.server, **same)) == to_mapping(file.server)
+    assert {**to_mapping(experiment.secagg), "on": None} == to_mapping(file.secagg)
     assert file.train == experiment.train == TrainConfig()
 
 
@@ -152,7 +156,7 @@ def test_weights_are_a_file_that_everyone_has_under_its_name(consortium: Consort
 
 
 def test_only_policies_of_the_consortium_run(tmp_path: Path) -> None:
-    strict = init(tmp_path / "strict.yaml", ["policy.policies=[per-site + secret + local, shared]"])
+    strict = init(tmp_path / "strict.yaml", [STRICT, "policy.secagg=false"])
     assert made(strict, "stem.init=secret").stem_init == "secret"
     assert made(strict, "keys.policy=shared").keys == "shared"
     with pytest.raises(ConfigError, match=r"'per-site \+ adapted \+ local' is not allowed"):

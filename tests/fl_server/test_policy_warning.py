@@ -51,7 +51,9 @@ def test_a_coordinator_is_told_before_the_run_is_submitted(
     arguments = argparse.Namespace(hash=False, template=False, config=file, overrides=[])
     with pytest.raises(ConfigError, match="not submitted"):
         command._do_run(arguments)
-    assert (SAID in capsys.readouterr().err) == warned
+    said = capsys.readouterr().err
+    assert (SAID in said) == warned
+    assert "warning: secagg.on is false: the server reads each site's own updates" in said.splitlines()
 
 
 @pytest.mark.parametrize("policy", ["shared", "per-site"])

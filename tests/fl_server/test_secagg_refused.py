@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fl_server.config import STRATEGIES, ServerConfig, ServerSettings
-from fl_server.deployment.consortium import Consortium
+from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.plan import RunFile, make_run
 from fl_server.deployment.provision import init, write_roster
 from fl_server.deployment.roster import Roster as Admitted
@@ -16,7 +16,7 @@ from fl_server.runnable import check_run
 from fl_server.secagg.runnable import check_summed
 from medveil.config import load_config
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, PolicyError
 from medveil.node_keys import PublicKey, generate, public_half
 from medveil.secagg.config import SecAggConfig
 from medveil.secagg.roster import Roster
@@ -25,7 +25,6 @@ from medveil.signing import SigningKey
 IDENTITIES = {f"s{i}": SigningKey.from_secret(bytes([i + 1]) * 32).public for i in range(5)}
 ROSTER = Roster(IDENTITIES, 1)
 RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
-SUMMED = ["secagg.on=true", "kind=delta", "server.min_updates=3"]
 
 
 def contract(**changes: Any) -> RunConfig:
@@ -94,22 +93,61 @@ def test_a_contract_says_what_is_summed() -> None:
     assert not RunConfig(run="u", classes=["a", "b"]).secagg.on
 
 
-def test_a_consortium_sums_over_the_roster_it_wrote(tmp_path: Path) -> None:
-    consortium = init(tmp_path / "consortium.yaml", [])
-    with pytest.raises(ConfigError, match=r"secagg.on: there is no roster.*medveil-server roster --out FILE"):
-        made(consortium, admitted=3)
+@pytest.fixture
+def consortium(tmp_path: Path) -> Consortium:
+    return init(tmp_path / "consortium.yaml", [])
+
+
+def test_from_three_sites_a_consortium_sums_over_the_roster_it_wrote(consortium: Consortium, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         admit(consortium, name)
+    with pytest.raises(ConfigError, match=r"secagg.on: there is no roster.*medveil-server roster --out FILE"):
+        made(consortium)
     roster = write_roster(consortium, tmp_path / "roster.json")
-    run, settings = made(consortium, admitted=3)
+    run, settings = made(consortium)
     assert (run.roster, settings.summing) == (roster.fingerprint, roster)
+    assert (run.secagg.on, run.kind, settings.server.min_updates) == (True, "delta", roster.fewest)
+    assert RunConfig.from_json(run.to_json()) == run
     admit(consortium, "d")
     with pytest.raises(ConfigError, match="the roster and the sites that are admitted differ in d"):
-        made(consortium, admitted=4)
+        made(consortium)
 
 
-def made(consortium: Consortium, *, admitted: int) -> tuple[RunConfig, ServerSettings]:
-    return make_run(load_config(RunFile, None, [*RUN, *SUMMED]), consortium, admitted=admitted)
+def test_what_a_run_says_itself_is_not_made_fit(consortium: Consortium, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        admit(consortium, name)
+    write_roster(consortium, tmp_path / "roster.json")
+    with pytest.raises(ConfigError, match=r"server.min_updates: is 2, .* fewer than 3 sites; at least 3"):
+        made(consortium, "server.min_updates=2")
+    with pytest.raises(ConfigError, match="'kind' is not delta"):
+        made(consortium, "kind=weights")
+    with pytest.raises(PolicyError, match=r"secagg.on: is false, and this consortium sums .* leave it null, or write"):
+        made(consortium, "secagg.on=false")
+
+
+def test_two_sites_are_told_what_a_sum_takes_and_how_to_do_without(consortium: Consortium) -> None:
+    for name in ("a", "b"):
+        admit(consortium, name)
+    with pytest.raises(ConfigError) as refused:
+        made(consortium)
+    assert str(refused.value) == (
+        "secagg.on: a sum hides a site among 3 or more, and 2 are admitted; admit more, or write 'secagg: false' under "
+        f"'policy' in {consortium.file}: then the server reads each site's update"
+    )
+    # As it says.
+    text = consortium.file.read_text()
+    assert text.count("  secagg: true\n") == 1
+    consortium.file.write_text(text.replace("  secagg: true\n", "  secagg: false\n"))
+    run, settings = made(load_consortium(consortium.file))
+    assert (run.secagg.on, run.kind, run.roster, settings.server.min_updates) == (False, "weights", "", 2)
+    # What shows the server less is nobody's to forbid.
+    with pytest.raises(ConfigError, match="2 are admitted"):
+        made(load_consortium(consortium.file), "secagg.on=true")
+
+
+def made(consortium: Consortium, *settings: str) -> tuple[RunConfig, ServerSettings]:
+    admitted = len(Admitted(consortium.roster).admitted())
+    return make_run(load_config(RunFile, None, [*RUN, *settings]), consortium, admitted=admitted)
 
 
 def admit(consortium: Consortium, name: str) -> None:

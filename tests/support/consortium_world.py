@@ -142,10 +142,12 @@ class World:
         """A `medveil-server` command."""
         return server_main([*map(str, words), "--consortium", str(self.file)])
 
-    def set_up(self, *settings: str) -> None:
+    def set_up(self, *settings: str, summing: bool = False) -> None:
         self.file.parent.mkdir()
         ports = [f"fleet.port={free_port()}", f"control.port={free_port()}"]
-        assert server_main(["init", str(self.file), "name=veil", *ports, *settings]) == 0
+        # Most worlds have two sites.
+        policy = [] if summing else ["policy.secagg=false"]
+        assert server_main(["init", str(self.file), "name=veil", *ports, *policy, *settings]) == 0
 
     def enroll(self, name: str, *settings: str, admit: bool = True, approve: bool = True) -> Hospital:
         """Enroll the next site, with images of its own."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COORDINATOR = ROOT / "docs/tutorials/coordinator.md"
-"""Holds the eleven commands of a consortium, each after the party that types it."""
+"""Holds the thirteen commands of a consortium, each after the party that types it."""
 WITHOUT_A_KEY = ROOT / "docs/how-to/train-without-a-key.md"
 """Holds the lines that hide a folder, and plain PyTorch that learns from it."""
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
