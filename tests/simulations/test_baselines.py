@@ -21,7 +21,9 @@ from sklearn.decomposition import PCA
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_info
 
+from crypto.keys import SimulatedKey
 from fl_client.data import contents
+from fl_client.data.store_files import StoreSeal, read_header
 from fl_client.simulated_host import _simulated_site
 from medveil.basis import SPLIT, read_basis
 from medveil.config import load_config
@@ -109,8 +111,10 @@ def answers(run: Path) -> dict[str, npt.NDArray[np.float32]]:
 def ids(run: Path, part: str) -> list[int]:
     """Rows of the npz that the stores of a run's sites hold in a part."""
     found = set()
-    for header in run.glob("sites/*/stores/*/*.json"):
-        found |= set(json.loads(header.read_text())["parts"][part]["ids"])
+    for site in run.glob("sites/*"):
+        for store in (each for each in site.glob("stores/*") if each.is_dir()):
+            header = read_header(store, StoreSeal.of(SimulatedKey(0, site.name)))
+            found |= set(header["parts"][part]["ids"])
     assert found
     return sorted(int(each.rpartition("/")[2]) for each in found)
 

@@ -409,7 +409,7 @@ def test_a_disk_that_is_full_while_the_store_is_written(sim: Sim, disk: Disk, tm
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("size", ["130k", "200k"])
+@pytest.mark.parametrize("size", ["150k", "220k"])
 def test_a_disk_that_fills_in_a_round_is_mended_by_space_and_resume(
     sim: Sim, disk: Disk, tmp_path: Path, size: str
 ) -> None:

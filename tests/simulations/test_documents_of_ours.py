@@ -14,6 +14,7 @@ import pytest
 
 from fl_client.data.contents import _known
 from fl_client.data.documents import Documents
+from fl_client.data.left_open import left_open
 from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.own_site import _served
@@ -219,6 +220,8 @@ def test_site_status_with_any_value_of_another_kind(tmp_path: Path) -> None:
         "authority_days_left": None,
         "approvals": [],
         "models": [],
+        "open": left_open(tmp_path).plain(),
+        "privacy": None,
     }
 
     def shown() -> None:
