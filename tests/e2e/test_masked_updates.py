@@ -12,7 +12,7 @@ from medveil.audit_verify import Verified, verify
 from medveil.errors import ConfigError
 from medveil.secagg.roster import load_roster
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(280)]
 SUMMED: dict[str, Any] = {"secagg": {"bits": 24}}
 """All else is a consortium's own default."""
 

@@ -219,9 +219,9 @@ def test_a_site_refuses_the_round_that_would_be_one_too_many() -> None:
 
 def test_status_says_it_in_a_line() -> None:
     found = {"unit": "patient", "epsilon": 2.344, "delta": 1e-5, "runs": 1, "without": 0, "limit": None}
-    assert said_of_privacy(found) == "privacy: 1 run cost each patient epsilon 2.34 at delta 1e-05"
+    assert said_of_privacy(found) == "1 run cost each patient epsilon 2.34 at delta 1e-05"
     more = said_of_privacy({**found, "runs": 2, "limit": 8.0, "without": 3})
-    assert more.startswith("privacy: 2 runs cost each patient epsilon 2.34 of 8 at delta 1e-05; 3 more without noise")
+    assert more.startswith("2 runs cost each patient epsilon 2.34 of 8 at delta 1e-05; 3 more without noise")
 
 
 def test_promises_are_of_the_contract_and_older_ones_have_none() -> None:

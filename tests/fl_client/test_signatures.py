@@ -335,6 +335,7 @@ def test_what_leaves_is_signed_over_all_of_it_and_names_what_it_answers(files: O
         travelling=[],
         bench=None,
         cipher=SimpleNamespace(fingerprint="f" * 32),
+        budget=None,
         images=SimpleNamespace(basis=SimpleNamespace(keyed=lambda _: {})),
         setup=SimpleNamespace(key=key),
     )
