@@ -221,7 +221,7 @@ def configured(arguments: argparse.Namespace) -> AttackConfig:
         settings = _given({"data": data, "cipher": cipher})
     own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
     own |= {"public": arguments.public, "quick": arguments.quick or None}
-    own |= {"stolen": vars(arguments).get("stolen") or None}  # Of one attack; a matrix has none.
+    own |= {"stolen": arguments.stolen or None}
     if arguments.quick:
         own |= {name: value for name, value in (("keys", QUICK_KEYS), ("images", QUICK_IMAGES)) if own[name] is None}
     return load_config(AttackConfig, None, arguments.overrides, values={**settings, **_given(own)})

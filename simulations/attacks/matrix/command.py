@@ -46,7 +46,7 @@ def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     completing(attacks, names_of(known_attacks))
     made.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one for each core)")
     add_measure_options(made, size=f"as data.image_size, at most {_LARGEST}")
-    made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False)
+    made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False, stolen=False)
 
 
 def _do_matrix(arguments: argparse.Namespace) -> int:
