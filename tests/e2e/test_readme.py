@@ -100,6 +100,6 @@ def test_every_command_shown_is_one_the_program_takes(program: str, module: Any)
 def test_every_setting_shown_of_an_experiment_is_one_it_takes() -> None:
     typed = [sim_cli._parser().parse_args(words[1:]) for page in pages() for words in commands(page, "medveil-sim")]
     shown = [each for each in typed if getattr(each, "overrides", None) and each.config in conf_files()]
-    assert len(shown) > 20
+    assert len(shown) > 30
     for each in shown:
         load_config(ExperimentConfig, find_conf(each.config), each.overrides)
