@@ -31,7 +31,7 @@ from fl_client.optimizers import (
 )
 from medveil.errors import FederationError
 from medveil.pretraining import MaskedConfig
-from models.patches import draw_rows, leaving_out
+from models.patches import KeptPatches, draw_rows, leaving_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,48 +90,36 @@ def train_round(
     FederationError
         The loss is not finite.
     """
-    parameters = only_trainable(model, trainable)
     device, dtype = place_of(model)
-    optimizers = make_optimizers(model, parameters, config)
-    if moments:
-        remember(optimizers, parameters, moments)
+    begun = Begun(model, part, config, plan, trainable=trainable, moments=moments)
+    parameters, course = list(begun.parameters.values()), begun.course
     step = _Step(
         model=model,
-        optimizers=optimizers,
-        parameters=list(parameters.values()),
-        anchors=[p.detach().clone() for p in parameters.values()] if plan.proximal_mu > 0 else [],
+        optimizers=begun.optimizers,
+        parameters=parameters,
+        anchors=[p.detach().clone() for p in parameters] if plan.proximal_mu > 0 else [],
         weights=class_weights(part.labels, _classes(model), config, device),
         config=config,
         plan=plan,
     )
-    steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
-    course = Course(config, round_=plan.round, rounds=plan.rounds, steps=steps_an_epoch, device=device)
-    fewer = config.patch_dropout_steps * course.total if config.patch_dropout > 0 else 0
-    average = WeightAverage(step.parameters, config.ema)
     losses, hits, seen = torch.zeros((), device=device), torch.zeros((), device=device), 0
 
-    model.train()
-    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with forked, attention_apart(model, config.precision), leaving_out(model) as kept:
-        torch.manual_seed(plan.seed)
+    with begun.training(plan) as kept:
         for epoch in course.epochs():
             for chosen in shuffled(len(part.labels), config.batch_size, plan.rng):
                 if course.over:
                     break
-                done = course.done
                 x = numbers_of(part, chosen, epoch, device, dtype)
                 y = to_device(part.labels[chosen], device)
-                kept.rows = rows_that_stay(model, len(chosen), config, plan, device) if done < fewer else None
-                loss, hit = step.take(x, y, lr=learning_rate(done, course.total, config))
-                average.add()
+                leaves_out = begun.leaves_patches_out
+                kept.rows = rows_that_stay(model, len(chosen), config, plan, device) if leaves_out else None
+                loss, hit = step.take(x, y, lr=learning_rate(course.done, course.total, config))
+                begun.average.add()
                 losses += loss * len(chosen)
                 hits += hit
                 seen += len(chosen)
                 course.step()
-    if moments is not None:
-        moments.clear()
-        moments.update(moments_of(optimizers, parameters))
-    average.settle()
+    begun.end()
     mean = float(losses) / seen
     if not math.isfinite(mean):
         raise FederationError(
@@ -139,6 +127,67 @@ def train_round(
         )
     accuracy = None if plan.masked is not None else float(hits) / seen
     return TrainResult(loss=mean, accuracy=accuracy, n=seen)
+
+
+class Begun:
+    """What every round of training stands on, with noise or without: optimisers, their rate's course, the average.
+
+    Parameters are those of `train_round`.
+
+    Attributes
+    ----------
+    parameters
+        Those that train, by name.
+    optimizers
+        Of them, with the moments of the round before.
+    course
+        How far the round has come.
+    average
+        Of the weights (`train.ema`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        part: Batches,
+        config: TrainConfig,
+        plan: RoundPlan,
+        *,
+        trainable: Iterable[str],
+        moments: Moments | None,
+    ) -> None:
+        self._model, self._config, self._moments = model, config, moments
+        self.parameters = only_trainable(model, trainable)
+        self._device, _ = place_of(model)
+        self.optimizers = make_optimizers(model, self.parameters, config)
+        if moments:
+            remember(self.optimizers, self.parameters, moments)
+        self.steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
+        steps = self.steps_an_epoch
+        self.course = Course(config, round_=plan.round, rounds=plan.rounds, steps=steps, device=self._device)
+        self.average = WeightAverage(self.parameters.values(), config.ema)
+
+    @contextmanager
+    def training(self, plan: RoundPlan) -> Iterator[KeptPatches]:
+        """Have the model train, and draw from the plan alone; gives the patches that stay."""
+        self._model.train()
+        forked = torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
+        with forked, attention_apart(self._model, self._config.precision), leaving_out(self._model) as kept:
+            torch.manual_seed(plan.seed)
+            yield kept
+
+    @property
+    def leaves_patches_out(self) -> bool:
+        """Whether the step to come does (`train.patch_dropout`)."""
+        config, course = self._config, self.course
+        return config.patch_dropout > 0 and course.done < config.patch_dropout_steps * course.total
+
+    def end(self) -> None:
+        """Leave moments for the next round, and the average in the place of the weights."""
+        if self._moments is not None:
+            self._moments.clear()
+            self._moments.update(moments_of(self.optimizers, self.parameters))
+        self.average.settle()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ Of a unit with several images, a patient, the gradients of all of them are summe
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,18 +19,16 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from fl_client.averaging import WeightAverage
 from fl_client.batches import Batches
 from fl_client.config import TrainConfig
-from fl_client.course import Course
 from fl_client.numbers import numbers_of, place_of, to_device
-from fl_client.optimizers import Moments, learning_rate, make_optimizers, moments_of, remember, set_rate
+from fl_client.optimizers import Moments, learning_rate, set_rate
 from fl_client.privacy.accountant import Charge
 from fl_client.privacy.chance import Chance
 from fl_client.privacy.gradients import ClippedSum, Gradients, Loss, added, by_unit, of_each
-from fl_client.training import RoundPlan, attention_apart, only_trainable, rows_that_stay
+from fl_client.training import Begun, RoundPlan, rows_that_stay
 from medveil.errors import FederationError
-from models.patches import KeptPatches, leaving_out
+from models.patches import KeptPatches
 
 HELD = 2**26
 """Most numbers of single gradients held at once: 256 MiB in single precision."""
@@ -85,38 +82,24 @@ def train_hidden(
     FederationError
         A weight is not finite.
     """
-    parameters = only_trainable(model, trainable)
-    device, _ = place_of(model)
-    optimizers = make_optimizers(model, parameters, config)
-    if moments:
-        remember(optimizers, parameters, moments)
+    begun = Begun(model, part, config, plan, trainable=trainable, moments=moments)
+    parameters, optimizers, course = begun.parameters, begun.optimizers, begun.course
     anchors = {name: each.detach().clone() for name, each in parameters.items()} if plan.proximal_mu > 0 else {}
-    steps = math.ceil(len(part.labels) / config.batch_size)
-    course = Course(config, round_=plan.round, rounds=plan.rounds, steps=steps, device=device)
-    average = WeightAverage(parameters.values(), config.ema)
 
-    model.train()
-    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with forked, attention_apart(model, config.precision), leaving_out(model) as kept, warnings.catch_warnings():
+    with begun.training(plan) as kept, warnings.catch_warnings():
         # On a CPU vmap takes images through fused attention one by one, which takes no longer than its parts do.
         warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
-        torch.manual_seed(plan.seed)
         step = _Step(model, parameters, part, config, plan, hidden, kept)
         for epoch in course.epochs():
-            for _ in range(steps):
-                done = course.done
-                leaves_out = config.patch_dropout > 0 and done < config.patch_dropout_steps * course.total
-                gradients = step.gradients(done, epoch, leaves_out=leaves_out)
+            for _ in range(begun.steps_an_epoch):
+                gradients = step.gradients(course.done, epoch, leaves_out=begun.leaves_patches_out)
                 _put(parameters, gradients, anchors, plan.proximal_mu)
-                set_rate(optimizers, learning_rate(done, course.total, config))
+                set_rate(optimizers, learning_rate(course.done, course.total, config))
                 for optimizer in optimizers:
                     optimizer.step()
-                average.add()
+                begun.average.add()
                 course.step()
-    if moments is not None:
-        moments.clear()
-        moments.update(moments_of(optimizers, parameters))
-    average.settle()
+    begun.end()
     if not all(torch.isfinite(each).all() for each in parameters.values()):
         raise FederationError(f"a weight is not finite after round {plan.round}", cure="lower train.lr")
 
