@@ -123,12 +123,16 @@ def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     """Measure the model after a round on validation images alone, so that a round can be chosen; errors as `train`."""
     started = time.monotonic()
     if site.budget is not None:
-        problem = "measures no model but its last: no noise covers what is told of the others"
-        raise FederationError(f"a run with privacy {problem}", where="privacy")
+        raise _no_other()
     site.images.basis.hold()
     metrics = _measured(site, model_after(site, round_, incoming), "validation")
     n = site.setup.leaving.size(site.labels("validation"))
     return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
+
+
+def _no_other() -> FederationError:
+    problem = "measures no model but its last: no noise covers what is told of the others"
+    return FederationError(f"a run with privacy {problem}", where="privacy")
 
 
 def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
@@ -138,6 +142,8 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     the site keeps it. Of a run that learns no classes there are neither. Errors as `train`.
     """
     started = time.monotonic()
+    if site.budget is not None and round_ != site.run.rounds:
+        raise _no_other()
     site.images.basis.hold()
     model = model_after(site, round_, incoming)
     if site.masked is not None:

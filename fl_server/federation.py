@@ -303,6 +303,7 @@ class Federation:
         write_json(self.folder / "summary.json", summary)
         if self._summed is not None:
             self._summed.settled("evaluate", self._round)
+            self._summed.settled(VALIDATE, rounds)
         self._manifest.end(status)
         self._watch.ended(summary)
         return summary

@@ -5,7 +5,7 @@ Without an approved roster it can count nobody, and says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_client.deployment.config import OwnFiles
@@ -41,13 +41,15 @@ class Company:
         self._files, self._identity, self._lasting = files, identity, lasting
         self._approved = ApprovedRoster(files.roster)
 
-    def member(self, run: RunConfig, *, subkey: bytes) -> Member:
+    def member(self, run: RunConfig, *, subkey: bytes, former: Sequence[bytes] = ()) -> Member:
         """The site's side of secure aggregation in a run.
 
         Parameters
         ----------
         subkey
             What its ledger is sealed under: 32 bytes.
+        former
+            What ledgers were sealed under before the site's key was rotated.
 
         Raises
         ------
@@ -70,13 +72,13 @@ class Company:
         folder, limits = self._files.own / "sums", self._files.config.limits
         path = folder / f"{run.run}{SUFFIX}"
         if not path.exists():
-            end_former(folder, subkey=subkey, keep=_RUNS_WITH_KEYS - 1)
+            end_former(folder, subkey=subkey, former=former, keep=_RUNS_WITH_KEYS - 1)
         return Member(
             name=self._files.config.name,
             identity=self._identity,
             roster=roster,
             run=run.run,
-            ledger=Ledger(path, run=run.run, subkey=subkey),
+            ledger=Ledger(path, run=run.run, subkey=subkey, former=former),
             clip=run.secagg.clip,
             bits=run.secagg.bits,
             least_sites=limits.least_sites,

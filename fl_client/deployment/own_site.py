@@ -189,7 +189,8 @@ class OwnHost(Host):
     def member(self, site: Site, context: Context) -> Member:
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
-            return self._company.member(site.run, subkey=site.setup.key.subkey("state"))
+            subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
+            return self._company.member(site.run, subkey=subkey, former=former)
         except FormatError:
             # Of a file of this site's.
             raise

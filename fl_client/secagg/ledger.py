@@ -8,8 +8,9 @@ all; it also holds the run's key that shares are sealed to, until the run has en
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from crypto.sealed import seal, unseal
 from medveil.bounded import DOCUMENT, parse_json
-from medveil.errors import AggregationError, MedVeilError
+from medveil.errors import AggregationError, FormatError, IntegrityError, MedVeilError
 from medveil.files import check_format, locked, make_folder, read_bytes, write_bytes
+from medveil.log import logger
 from medveil.shapes import check_shape
 
 FORMAT = "medveil-aggregation-ledger"
@@ -29,6 +31,7 @@ SUFFIX = ".sealed"
 _ROUND = {"attempt": int, "transcript": str, "agreed": str, "survivors": [str]}
 _SHAPE = {"key": str, "ended": bool, "rounds": {str: _ROUND}}
 _LARGEST = 2**24
+_log = logger("site")
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,12 @@ class Ledger:
         UUID of the run, bound to the file.
     subkey
         32 bytes, the site key's subkey for purpose ``state``.
+    former
+        Those of keys that the site had before it: what was sealed under them is read.
     """
 
-    def __init__(self, path: Path, *, run: str, subkey: bytes) -> None:
-        self._path, self._run, self._subkey = path, run, subkey
+    def __init__(self, path: Path, *, run: str, subkey: bytes, former: Sequence[bytes] = ()) -> None:
+        self._path, self._run, self._subkey, self._former = path, run, subkey, tuple(former)
 
     def seal_key(self) -> X25519PrivateKey:
         """The run's key that shares are sealed to; drawn when it is first asked for.
@@ -165,15 +170,21 @@ class Ledger:
     def _read(self) -> _Pages:
         if not self._path.exists():
             return _Pages()
-        try:
-            plain = unseal(self._subkey, read_bytes(self._path, most=_LARGEST), associated=self._bound)
-        except MedVeilError as error:
-            raise type(error)(error.problem, where=self._path, cure=error.cure) from None
-        document = parse_json(plain, where=self._path, bounds=DOCUMENT)
+        sealed = read_bytes(self._path, most=_LARGEST)
+        document = parse_json(self._unsealed(sealed), where=self._path, bounds=DOCUMENT)
         check_format(document, name=FORMAT, newest=VERSION, where=self._path)
         check_shape(document, _SHAPE, where=self._path)
         rounds = {int(number): _opened(values) for number, values in document["rounds"].items()}
         return _Pages(document["key"], document["ended"], rounds)
+
+    def _unsealed(self, sealed: bytes) -> bytes:
+        for subkey in self._former:
+            with contextlib.suppress(IntegrityError):
+                return unseal(subkey, sealed, associated=self._bound)
+        try:
+            return unseal(self._subkey, sealed, associated=self._bound)
+        except MedVeilError as error:
+            raise type(error)(error.problem, where=self._path, cure=error.cure) from None
 
     def _write(self, pages: _Pages) -> None:
         rounds = {str(number): asdict(each) for number, each in sorted(pages.rounds.items())}
@@ -185,7 +196,7 @@ class Ledger:
         return f"aggregation ledger/{self._run}".encode()
 
 
-def end_former(folder: Path, *, subkey: bytes, keep: int) -> None:
+def end_former(folder: Path, *, subkey: bytes, former: Sequence[bytes] = (), keep: int) -> None:
     """Erase the keys of runs that others followed at this site, but for those whose ledgers changed last.
 
     A run cannot say that it will not be taken up again; that others have begun since says so well enough.
@@ -194,12 +205,17 @@ def end_former(folder: Path, *, subkey: bytes, keep: int) -> None:
     ----------
     folder
         Of the ledgers, each called after its run.
+    subkey, former
+        As for `Ledger`. One that none of them opens is left, and told: what is in it opens for nobody here.
     keep
         How many runs keep theirs.
     """
     changed = sorted(folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in changed[keep:]:
-        Ledger(path, run=path.name.removesuffix(SUFFIX), subkey=subkey).end()
+        try:
+            Ledger(path, run=path.name.removesuffix(SUFFIX), subkey=subkey, former=former).end()
+        except (IntegrityError, FormatError) as error:
+            _log.warning("the key of a former run is not erased: %s", error)
 
 
 def _opened(values: dict[str, Any]) -> Opened:

@@ -94,6 +94,8 @@ class SummedRun:
             attempts=manifest.document.get("attempts", {}),
             note=lambda attempts: manifest.update(attempts=attempts),
             record=told.record,
+            fewest=settings.server.min_updates,
+            most_share=settings.server.most_share,
         )
         return cls(summing, phases, recorder, manifest, going_on=settings.going_on)
 

@@ -7,7 +7,7 @@ asked for shares, and a run that is taken up opens it before anything else: with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,16 +21,16 @@ from fl_server.faults import reading
 from fl_server.secagg import kept
 from fl_server.secagg.aggregator import Aggregator, Agreed, Sum
 from medveil.contract import ARRAYS, CONFIG, ROUND, RunConfig
-from medveil.errors import FederationError, IntegrityError
+from medveil.errors import AggregationError, FederationError, IntegrityError
 from medveil.kinds import AGREE, MASK, UNMASK
 from medveil.log import logger
 from medveil.received import arrays_of
 from medveil.secagg import records
 from medveil.secagg.fixed import packed_bytes
-from medveil.secagg.members import MEMBERS, Join, members_record
+from medveil.secagg.members import MEMBERS, Join, members_record, share_of
 from medveil.secagg.roster import Roster
 from medveil.secagg.rounds import Offered, Task, transcript_of
-from medveil.secagg.sums import count_of
+from medveil.secagg.sums import TRAIN, count_of
 from medveil.summed_messages import MASKED, about, content_of
 
 _FOLDER = "sums"
@@ -81,6 +81,10 @@ class Summing:
         Hears how often, before sites do.
     record
         Takes down what sites agreed to open: an event, and its details.
+    fewest
+        Fewest updates that a sum is opened of, where the roster asks for no more.
+    most_share
+        Most that one site may be of a sum of updates.
     """
 
     def __init__(
@@ -95,7 +99,10 @@ class Summing:
         attempts: Mapping[str, int],
         note: Callable[[dict[str, int]], None],
         record: Callable[[str, dict[str, Any]], None],
+        fewest: int = 0,
+        most_share: float = 1.0,
     ) -> None:
+        self._fewest, self._most_share = fewest, most_share
         self._run, self._roster, self._joins, self._nodes = run, roster, tuple(joins), dict(nodes)
         self._settings, self._folder = settings, folder / _FOLDER
         self._attempts, self._note, self._record = dict(attempts), note, record
@@ -153,6 +160,7 @@ class Summing:
         ]
         ask(asked, step="masking", on_reply=lambda reply: _taking(reply, lost, masked))
         survivors = aggregator.survivors()
+        self._refuse_unwanted(task, survivors)
         left = records.left_record(survivors)
         asked = [self._message(AGREE, task, name, {records.OFFERS: offers, records.LEFT: left}) for name in survivors]
 
@@ -213,6 +221,21 @@ class Summing:
 
         ask(asked, step="opening", on_reply=took)
         return Opened(aggregator.open(), helpers[0])
+
+    def _refuse_unwanted(self, task: Task, survivors: Sequence[str]) -> None:
+        """Refuse a sum of updates that no model would be made of, before sites agree to it: they do so once a round."""
+        kind, round_ = about(task.number)
+        if kind != TRAIN:
+            return
+        if len(survivors) < self._fewest:
+            problem = f"{len(survivors)} sites are left, and server.min_updates is {self._fewest}: the attempt is lost"
+            raise AggregationError(problem, where=f"round {round_}", reason="few")
+        left = [each for each in task.joins if each.name in survivors]
+        largest = max(survivors, key=lambda name: share_of(name, left))
+        share = share_of(largest, left)
+        if share > self._most_share:
+            problem = f"'{largest}' has {100 * share:.3g} % of the images of the sites that are left"
+            raise AggregationError(f"{problem}: the attempt is lost", where=f"round {round_}", reason="share")
 
     def _content(self, messages: list[Message]) -> bytes:
         # Strategies send every site the same; one that was sent another would make no offer for it.

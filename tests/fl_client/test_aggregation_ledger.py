@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from fl_client.secagg.ledger import Ledger, Opened
+from fl_client.secagg.ledger import SUFFIX, Ledger, Opened, end_former
 from medveil.errors import AggregationError, IntegrityError, MedVeilError, StorageError
 
 RUN, SUBKEY = "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab", bytes(range(32))
@@ -148,3 +148,21 @@ def test_the_key_of_a_run_stays_until_it_ends_and_then_is_gone(path: Path) -> No
     ledger(other).end()
     with pytest.raises(AggregationError, match="has ended"):
         ledger(other).seal_key()
+
+
+def test_a_rotated_key_reads_ledgers_of_before_and_keeps_no_site_out_of_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rotated, runs = bytes(32), [f"{number}{RUN[1:]}" for number in range(3)]
+    for run in runs:
+        raw(ledger(tmp_path / f"{run}{SUFFIX}", run))
+    (tmp_path / f"{runs[0]}{SUFFIX}").write_bytes(b"damaged")
+    end_former(tmp_path, subkey=rotated, former=[SUBKEY], keep=0)
+    assert caplog.text.count("the key of a former run is not erased") == 1
+    for run in runs[1:]:
+        with pytest.raises(AggregationError, match="the run has ended at this site"):
+            Ledger(tmp_path / f"{run}{SUFFIX}", run=run, subkey=rotated).seal_key()
+    path = tmp_path / "other" / f"{RUN}{SUFFIX}"
+    agreed(path)
+    with pytest.raises(AggregationError, match="agreed to another set"):
+        Ledger(path, run=RUN, subkey=rotated, former=[SUBKEY]).agreeing(3, FIRST, THREE[:2])

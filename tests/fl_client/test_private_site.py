@@ -75,6 +75,9 @@ def test_a_site_tells_what_a_run_came_to_and_no_loss_of_a_batch(planned: MakePla
     assert measure_key("test", "auroc") in metrics
     spent = Ledger(tmp_path / FILE).spent()
     assert spent is not None and (spent.unit, spent.runs, spent.without) == ("example", 1, 0)
+    for measure in (work.validate, work.evaluate):
+        with pytest.raises(FederationError, match="measures no model but its last"):
+            measure(site, 1, sent)
     with pytest.raises(FederationError, match="measures no model but its last"):
         work.validate(site, 2, sent)
 

@@ -31,7 +31,7 @@ Spoil = Callable[[str, str, RecordDict], RecordDict]
 class Sites:
     """The sites of a world behind the messages of a server; `spoil` makes of an answer what it likes."""
 
-    def __init__(self, world: World, spoil: Spoil = lambda kind, name, content: content) -> None:
+    def __init__(self, world: World, spoil: Spoil = lambda kind, name, content: content, **limits: float) -> None:
         be_task(run_id=1, node_id=1)
         self.world, self.spoil = world, spoil
         self.nodes = {name: number for number, name in enumerate(world.names, 2)}
@@ -48,6 +48,8 @@ class Sites:
             attempts={},
             note=lambda attempts: None,
             record=lambda event, details: self.agreed.append(details),
+            fewest=int(limits.get("fewest", 0)),
+            most_share=limits.get("most_share", 1.0),
         )
 
     def messages(self) -> list[Message]:
@@ -154,6 +156,28 @@ def test_an_odd_answer_costs_its_site_alone(
     assert (opened.sum.residues == sites.world.plain(sites.world.task(), opened.sum.survivors)).all()
     assert list(lost) == ["s4"]
     assert says in lost["s4"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"), [({"fewest": 6}, "few"), ({"most_share": 0.5}, "share")], ids=["few", "share"]
+)
+def test_a_sum_that_no_model_would_be_made_of_is_agreed_on_by_nobody_and_can_be_had_again(
+    tmp_path: Path, limits: dict[str, float], reason: str
+) -> None:
+    world = World(tmp_path, sites=6, examples=[450, 110, 110, 110, 110, 110])
+    broken = [True]
+
+    def spoil(kind: str, name: str, content: RecordDict) -> RecordDict:
+        return RecordDict() if broken[0] and (kind, name) == (MASK, "s5") else content
+
+    sites = Sites(world, spoil, **limits)
+    with pytest.raises(AggregationError) as refused:
+        sites.open()
+    assert refused.value.reason == reason
+    assert sites.agreed == []
+    broken[0] = False
+    opened, _ = sites.open()
+    assert opened.sum.survivors == tuple(world.names)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(AGREE, records.AGREED), (UNMASK, records.SHARES)])

@@ -135,6 +135,7 @@ def test_a_site_lost_at_any_step_costs_the_others_nothing(tiny: Tiny, tmp_path: 
     assert equal(ran.tensors(2), mean_of(ran, 2, SITES, ran.tensors(1)))
     assert equal(ran.tensors(3), mean_of(ran, 3, SITES, ran.tensors(2)))
     assert ran.manifest()["status"] == "finished"
+    assert not list((tmp_path / "run" / "sums").iterdir())
     validated = [line for line in ran.lines() if (line["site"], line["phase"]) == ("all", "validation")]
     kept = ran.summary()["kept"]
     assert kept["by"] == "loss"
