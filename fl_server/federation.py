@@ -252,7 +252,7 @@ class Federation:
             else:
                 with self._spent.training():
                     arrays, means = self._summed.trained(round_, messages, strategy)
-                summed = Summed("train", round_, means.metrics)
+                summed = Summed("train", round_, means.metrics, means.sites)
         except FederationError as error:
             if error.cure is not None:
                 raise
@@ -297,6 +297,7 @@ class Federation:
             bytes_down=totals["bytes_down"],
             kept=kept,
             summed=self._recorder.summed if self._summed is not None else None,
+            sites_of_sum=self._recorder.sites_of_sum,
             secagg=said_of(self._manifest.document),
         )
         self._leave(summary)
@@ -344,7 +345,7 @@ class Federation:
         began = time.monotonic()
         if self._summed is not None:
             means = self._summed.measured(kind, self._round, messages)
-            summed = Summed(kind, self._round, means.metrics)
+            summed = Summed(kind, self._round, means.metrics, means.sites)
             return self._recorder.close(seconds=time.monotonic() - began, summed=summed)
         replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=self._round)
         missing = failed(replies, self._recorder)

@@ -37,11 +37,14 @@ class Summed:
         The messages, and their round.
     metrics
         By the contract's keys.
+    sites
+        Whose sum it is.
     """
 
     kind: str
     round: int
     metrics: Mapping[str, float | None]
+    sites: tuple[str, ...]
 
     @property
     def phases(self) -> list[str]:
@@ -86,6 +89,8 @@ class Recorder:
         By phase, the lines of the sites that counted when the last was closed; of a sum, the one line of all.
     summed
         What was summed when the last phase was closed, by the contract's keys.
+    sites_of_sum
+        Whose sum that was.
     validated_apart
         Whether every round is validated at all sites, so that what some measured before they trained is not written.
     """
@@ -101,6 +106,7 @@ class Recorder:
         self.metrics: dict[str, dict[str, float | None]] = {}
         self.by_site: dict[str, dict[str, Line]] = {}
         self.summed: Mapping[str, float | None] = {}
+        self.sites_of_sum: tuple[str, ...] = ()
         self.validated_apart = False
 
     @property
@@ -184,6 +190,7 @@ class Recorder:
         """
         made: dict[str, Line] = {}
         self.by_site, self.summed = {}, {} if summed is None else summed.metrics
+        self.sites_of_sum = () if summed is None else summed.sites
         left_out = set(leaving_out)
         for phase in dict.fromkeys([*self._lines, *([] if summed is None else summed.phases)]):
             lines = self._lines.get(phase, [])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ def summarise(
     status: str,
     rounds: int,
     summed: Mapping[str, float | None] | None = None,
+    sites_of_sum: Sequence[str] = (),
     **totals: Any,
 ) -> dict[str, Any]:
     """Make the summary of a run.
@@ -74,6 +75,8 @@ def summarise(
         Rounds that were made.
     summed
         In a run with secure aggregation, what all sites measured together, by the contract's keys.
+    sites_of_sum
+        Whose sum that is.
     **totals
         Further fields: seconds, bytes, the round whose model was kept.
 
@@ -96,7 +99,7 @@ def summarise(
         **together(_named(sites), _on_tests(weights), (*MEASURES, "majority_rate")),
         **_of_sum(summed, "test"),
         "sites": sites,
-        "rests_on": _rests_on(sites, weights) | _rests_on_sum(sites, summed),
+        "rests_on": _rests_on(sites, weights) | _rests_on_sum(sites, summed, sites_of_sum),
         "held": [asdict(each) for each in weights.held(list(sites))],
         "intervals": None,
         "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
@@ -118,12 +121,14 @@ def _rests_on(sites: Mapping[str, Mapping[str, Any]], weights: Weights) -> dict[
     return made
 
 
-def _rests_on_sum(sites: Mapping[str, Any], summed: Mapping[str, float | None] | None) -> dict[str, Any]:
+def _rests_on_sum(
+    asked: Iterable[str], summed: Mapping[str, float | None] | None, sites: Sequence[str]
+) -> dict[str, Any]:
     """The same of what was summed: of which sites withheld a measure, a sum tells nothing."""
     made = {}
     for name in _of_sum(summed, "test").keys() & {*MEASURES}:
         n = (summed or {}).get(measure_key("test", "n"))
-        made[name] = {"n": int(n or 0), "sites": len(sites), "of_sites": len(sites)}
+        made[name] = {"n": int(n or 0), "sites": len(sites), "of_sites": len({*asked, *sites})}
     return made
 
 

@@ -165,7 +165,7 @@ class SummedRun:
                 error.problem + reasons, where=error.where, cure=cure, reason=error.reason
             ) from error
         means = means_of(kind, opened.sum.sums)
-        return opened, Means(means.clipped, _possible(means.metrics))
+        return opened, Means(means.clipped, _possible(means.metrics), opened.sum.survivors)
 
 
 def _possible(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

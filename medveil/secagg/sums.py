@@ -37,10 +37,13 @@ class Means:
     metrics
         By the contract's keys, over all sites of the sum; of a phase that nobody measured there is none. What no site
         has, or cannot be, is None.
+    sites
+        Whose sum it is.
     """
 
     clipped: int
     metrics: dict[str, float | None]
+    sites: tuple[str, ...] = ()
 
 
 def count_of(kind: str) -> int:
