@@ -6,7 +6,7 @@ norms and biases are AdamW's. Its step is scaled to the size AdamW's steps have 
 Training", arXiv 2502.16982), so that one learning rate serves both.
 
 Blocks are the same in a site's model on hidden images and in its twin on plain ones, and so are their gradients but
-for rounding: what Muon makes of them is the same too, but for the rounding to bfloat16 inside it.
+for rounding: what Muon makes of them is the same too (on a GPU, but for the rounding to bfloat16 inside it).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_client.config import TrainConfig
+from fl_client.muon import Muon
 from medveil.errors import IntegrityError
 from models.stem import block_matrices
 from models.timm_import import import_timm
@@ -64,14 +65,7 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
     if not inside:
         # A stem that is warmed up trains with the head alone.
         return [adamw]
-    muon = torch.optim.Muon(
-        inside,
-        lr=config.lr,
-        momentum=MOMENTUM,
-        nesterov=True,
-        ns_steps=NEWTON_SCHULZ_STEPS,
-        adjust_lr_fn="match_rms_adamw",
-    )
+    muon = Muon(inside, lr=config.lr, momentum=MOMENTUM, ns_steps=NEWTON_SCHULZ_STEPS)
     return [muon, adamw]
 
 

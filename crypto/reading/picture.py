@@ -171,16 +171,18 @@ def _open(path: Path, kind: str) -> Image.Image:
 def _whole_jpeg(path: Path, image: Image.Image) -> np.ndarray:
     """The pixels of a JPEG file (DataError where its last scan ends before they do)."""
     longer = lengthened(path.read_bytes())
-    made = _picture(image, pixels=True)
+    image.load()
+    made = np.asarray(image)
     try:
         with Image.open(io.BytesIO(longer), formats=["JPEG"]) as other:
-            whole = np.array_equal(_picture(other, pixels=True), made)
+            other.load()
+            whole = np.array_equal(np.asarray(other), made)
     # Its last byte was half of a marker.
     except OSError:
         whole = False
     if not whole:
         raise DataError("is cut short: its pixels end too early", cure="restore it from a copy")
-    return made
+    return _planes(made)
 
 
 def _picture(image: Image.Image, *, pixels: bool, mode: str | None = None) -> np.ndarray:
@@ -188,7 +190,11 @@ def _picture(image: Image.Image, *, pixels: bool, mode: str | None = None) -> np
     if not pixels:
         return np.zeros((Image.getmodebands(wanted), 1, 1), np.uint8)
     image.load()
-    values = np.asarray(image if image.mode == wanted else image.convert(wanted))
+    return _planes(np.asarray(image if image.mode == wanted else image.convert(wanted)))
+
+
+def _planes(values: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) or (H, W, C) as planes (C, H, W)."""
     return np.ascontiguousarray(values.reshape(*values.shape[:2], -1).transpose(2, 0, 1))
 
 
