@@ -1,1 +1,1 @@
-"""One hospital: data, key, hidden store, local training and the Flower ClientApp."""
+"""One hospital: data, key, sealed store, local training and the Flower ClientApp."""

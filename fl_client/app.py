@@ -123,7 +123,7 @@ def make_app(host: Host) -> ClientApp:
 
     @app.query()
     def query(message: Message, context: Context) -> Message:
-        """Say what the site brings: its row of the preflight table. Builds the hidden store when there is none."""
+        """Say what the site brings: its row of the preflight table. Builds the store when there is none."""
 
         def reply(site: Site) -> RecordDict:
             row = work.describe(site)

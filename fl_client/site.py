@@ -40,7 +40,7 @@ MOMENTS = "moments"
 
 
 class Site:
-    """A hospital ready to work; opening it builds the hidden store when there is none.
+    """A hospital ready to work; opening it builds the sealed store when there is none.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The images a site has in a run: its source, and the hidden store made of it."""
+"""The images a site has in a run: its source, and the sealed store made of it."""
 
 from __future__ import annotations
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medveil.cli import guarded
+from medveil.errors import EXIT_OK
 from medveil.files import write_json
 from medveil.plain import tell
 from medveil.training import TrainConfig
@@ -61,18 +64,23 @@ def _header(count: int, wire: str) -> int:
     return buffer.tell()
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Print the bytes, a model and scope a line, and write them as JSON where a file is named."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Print the bytes, a model and scope a line, and write them as JSON where a file is named; the exit code."""
     made = argparse.ArgumentParser(prog="python -m models.weighed", description="What travels in a round, by scope.")
     made.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help="models of timm's")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write them here")
     given = made.parse_args(words)
-    found = rows(given.names)
-    for row in found:
-        tell(f"{row['model']}, {row['scope']}: " + ", ".join(f"{wire} {row[wire]:,} bytes" for wire in WIRES))
-    if given.json is not None:
-        write_json(given.json, {"format": FORMAT, "version": VERSION, "rank": TrainConfig().rank, "rows": found})
+
+    def body() -> int:
+        found = rows(given.names)
+        for row in found:
+            tell(f"{row['model']}, {row['scope']}: " + ", ".join(f"{wire} {row[wire]:,} bytes" for wire in WIRES))
+        if given.json is not None:
+            write_json(given.json, {"format": FORMAT, "version": VERSION, "rank": TrainConfig().rank, "rows": found})
+        return EXIT_OK
+
+    return guarded(body)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,7 +15,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ _SITE = r"sites/site-[0-9]{1,6}"
 _FILE = re.compile(
     rf"manifest\.json|metrics\.jsonl|summary\.json|{_SITE}/(site\.json|predictions\.npz|basis/[0-9a-f-]{{36}}\.json)"
 )
-_LARGEST, _LARGEST_FILE, _LARGEST_RUN = 256 * MIB, 64 * MIB, 256 * MIB
-_MOST_RUNS, _MOST_FILES = 4096, 4096
+_LARGEST, _LARGEST_FILE, _LARGEST_RUN = 64 * MIB, 64 * MIB, 256 * MIB
+_MOST_RUNS, _MOST_FILES, _MOST_MEMBERS = 4096, 4096, 2**16
 _BOUNDS = Bounds(length=64 * MIB, depth=16, values=2_000_000)
 _SHAPE = {"medveil": str, "runs": {str: {"settings": dict, "files": {str: {"size": int, "sha256": str}}}}}
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -112,7 +112,8 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         with self._open() as archive:
-            index = self._read(archive.infolist(), archive, _INDEX, _BOUNDS.length)
+            members = self._members(archive)
+            index = self._read(members, archive, _INDEX, _BOUNDS.length)
         document = parse_json(index, where=path, bounds=_BOUNDS)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise _no_results(path)
@@ -122,14 +123,17 @@ class Results:
         self._files = {name: each["files"] for name, each in document["runs"].items()}
         self.settings = {name: each["settings"] for name, each in document["runs"].items()}
         self._check_claims()
+        listed = 1 + sum(map(len, self._files.values()))
+        if len(members) != listed:
+            raise IntegrityError(f"holds {len(members)} files, and lists {listed}", where=path, cure=_CURE)
 
     def files(self, run: str) -> dict[str, bytes]:
         """The contents of a run's files, by their paths in its folder; errors as of the class."""
         made = {}
         with self._open() as archive:
-            own = [info for info in archive.infolist() if info.filename.startswith(f"{run}/")]
+            members = self._members(archive)
             for name, claimed in self._files[run].items():
-                data = self._read(own, archive, f"{run}/{name}", claimed["size"])
+                data = self._read(members, archive, f"{run}/{name}", claimed["size"])
                 if len(data) != claimed["size"] or hashlib.sha256(data).hexdigest() != claimed["sha256"]:
                     raise IntegrityError(f"'{run}/{name}' is not what was packed", where=self.path, cure=_CURE)
                 made[name] = data
@@ -146,14 +150,27 @@ class Results:
             if any(not 0 <= size <= _LARGEST_FILE for size in sizes) or sum(sizes) > _LARGEST_RUN:
                 raise IntegrityError(f"claims more of '{run}' than records take", where=self.path)
 
-    def _read(self, among: Sequence[zipfile.ZipInfo], archive: zipfile.ZipFile, name: str, most: int) -> bytes:
-        """A member, which stands once, unpacks to no more than that and is not encrypted."""
-        found = [info for info in among if info.filename == name]
-        if not found and name == _INDEX:
-            raise _no_results(self.path)
-        if len(found) != 1:
-            raise IntegrityError(f"holds '{name}' {len(found)} times", where=self.path, cure=_CURE)
-        (info,) = found
+    def _members(self, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+        """What the archive holds, by name."""
+        infos = archive.infolist()
+        if len(infos) > _MOST_MEMBERS:
+            raise IntegrityError(f"holds {len(infos)} files, more than the {_MOST_MEMBERS} it can", where=self.path)
+        found: dict[str, zipfile.ZipInfo] = {}
+        for info in infos:
+            if info.filename in found:
+                raise IntegrityError(f"holds '{word(info.filename)}' twice", where=self.path, cure=_CURE)
+            found[info.filename] = info
+        return found
+
+    def _read(self, members: Mapping[str, zipfile.ZipInfo], archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+        """A member, which unpacks to no more than that and is not encrypted."""
+        info = members.get(name)
+        if info is None:
+            raise (
+                _no_results(self.path)
+                if name == _INDEX
+                else IntegrityError(f"does not hold '{name}'", where=self.path, cure=_CURE)
+            )
         if info.flag_bits & _ENCRYPTED or info.compress_type not in _PACKED or info.file_size > most:
             raise IntegrityError(f"'{name}' is larger than it may be, or packed in another way", where=self.path)
         with archive.open(info) as stream:

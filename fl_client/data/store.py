@@ -1,4 +1,4 @@
-"""The encrypted store: a site's images, hidden once and sealed, then opened in memory by every round of training.
+"""The sealed store: a site's images, hidden once and sealed, then opened in memory by every round of training.
 
 Its place depends on the site, the source, the cipher's name and the image size, not on the key: a changed key is
 noticed, and the store rebuilt with a word on why. Images are hidden by the run's cipher, and lie sealed under the

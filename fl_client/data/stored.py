@@ -1,4 +1,4 @@
-"""The parts of a hidden store, as training reads them."""
+"""The parts of a sealed store, as training reads them."""
 
 from __future__ import annotations
 

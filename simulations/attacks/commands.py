@@ -229,6 +229,11 @@ def configured(arguments: argparse.Namespace) -> AttackConfig:
 
 def _refuse_beside_run(arguments: argparse.Namespace) -> None:
     given = {"--cipher": arguments.cipher, "--size": arguments.size, "--block": arguments.block}
+    if arguments.stolen:
+        cure = "--images, with the run's --cipher"
+        raise ConfigError(
+            "--run takes no --stolen: its images are there, opened", where="medveil-sim attack", cure=cure
+        )
     for name, value in {**given, "--negate": arguments.negate or None}.items():
         if value is not None:
             raise ConfigError(f"--run takes no {name}", where="medveil-sim attack", cure="the run knows its cipher")

@@ -12,24 +12,26 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from older_store import lay_open, write_open_header
 from PIL import Image
 
-from crypto import sealed_rows
+from crypto import sealed, sealed_rows
 from crypto.base import ImageCipher
 from crypto.cipher import SCHEMES, make_cipher
 from crypto.config import CipherConfig
 from crypto.keys import Key, SimulatedKey, SiteKey
-from fl_client.data import store_build
+from fl_client.data import store_build, store_files
 from fl_client.data.config import DataConfig
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Source, open_source, read_many
 from fl_client.data.store import EncryptedStore, open_store, reopen_store, store_place
-from fl_client.data.store_files import StoreSeal, read_header, write_header
+from fl_client.data.store_files import StoreSeal, read_head, read_header
 from fl_client.data.stored import OnTheFlyPart, StoredPart
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 
@@ -332,27 +334,65 @@ def test_all_of_a_store_is_its_owners_alone(tree: Path) -> None:
 ODD: list[Any] = [None, True, -1, 2**64, 0.5, "", "x", [], [1], [None], {}, {"a": 1}]
 
 
-@pytest.mark.parametrize("odd", ODD)
-def test_contents_of_odd_types_are_damage_whoever_sealed_them(tree: Path, odd: Any) -> None:
-    """Opening it rebuilds the store or takes it, and ends."""
-    config = settings(tree)
-    folder = opened(config).folder
-    whole = read_header(folder, SEAL)
-    part = ("parts", "train")
-    fields: list[tuple[str, ...]] = [
-        (name,) for name in whole if name not in {"key", "preparation", "images", "sealed", "identity"}
-    ]
-    fields += [(*part, name) for name in whole["parts"]["train"]] + [(*part, "images", "rows"), ("image", "shape")]
+HEAD = ("key", "preparation", "images", "sealed", "identity")
+
+
+def odd_ones(whole: dict[str, Any], fields: list[tuple[str, ...]], odd: Any) -> Iterator[dict[str, Any]]:
     for field in fields:
         document = json.loads(json.dumps(whole))
         at = document
         for name in field[:-1]:
             at = at[name]
         at[field[-1]] = odd
-        with contextlib.suppress(TypeError, AttributeError):
-            write_header(folder, document, seal=SEAL, identity=whole["identity"])
-        with contextlib.suppress(IntegrityError, ConfigError, KeyMaterialError):
-            reopen_store(config, cipher_for(), key=OWN, folder=tree.parent / "state")
+        yield document
+
+
+def fields_of(whole: dict[str, Any]) -> list[tuple[str, ...]]:
+    part = ("parts", "train")
+    inside = [(*part, name) for name in whole["parts"]["train"]] + [(*part, "images", "rows"), ("image", "shape")]
+    return [(name,) for name in whole if name not in HEAD] + inside
+
+
+def reopened(config: DataConfig, state: Path) -> None:
+    with contextlib.suppress(IntegrityError, ConfigError, KeyMaterialError, FormatError):
+        reopen_store(config, cipher_for(), key=OWN, folder=state)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_contents_of_odd_types_are_damage_whoever_sealed_them(tree: Path, odd: Any) -> None:
+    """Opening it rebuilds the store or takes it, and ends."""
+    config = settings(tree)
+    folder = opened(config).folder
+    whole, head = read_header(folder, SEAL), read_head(folder)
+    key = sealed_rows.file_key(SEAL.subkey, head.identity, store_files.CONTENTS)
+    for document in odd_ones(whole, fields_of(whole), odd):
+        inside = {name: value for name, value in document.items() if name not in HEAD}
+        packed = sealed.seal(key, json.dumps(inside).encode(), associated=store_files._bound(head))
+        (folder / store_files.CONTENTS).write_bytes(packed)
+        reopened(config, tree.parent / "state")
+    assert opened(config).folder == folder
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_head_of_odd_types_is_damage(tree: Path, odd: Any) -> None:
+    config = settings(tree)
+    header = opened(config).folder / "header.json"
+    whole = json.loads(header.read_text())
+    for document in odd_ones(whole, [(name,) for name in whole], odd):
+        header.write_text(json.dumps(document))
+        reopened(config, tree.parent / "state")
+    header.write_text(json.dumps(whole))
+    assert not opened(config).built
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_open_header_of_odd_types_is_damage_whoever_wrote_it(tree: Path, odd: Any) -> None:
+    config = settings(tree)
+    folder = lay_open(opened(config))
+    whole = json.loads((folder / "header.json").read_text())
+    for document in odd_ones(whole, [*fields_of(whole), ("key",)], odd):
+        write_open_header(folder, document)
+        reopened(config, tree.parent / "state")
     assert opened(config).folder == folder
 
 
@@ -555,7 +595,7 @@ _SCRIPT = """
     from crypto.cipher import SCHEMES, make_cipher
     from crypto.config import CipherConfig
     from crypto.keys import SimulatedKey
-    from fl_client.data import store_build
+    from fl_client.data import store_build, store_files
     from fl_client.data.config import DataConfig
     from fl_client.data.partition import site_parts
     from fl_client.data.source import open_source

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medveil.errors import ConfigError
 from medveil.training import TrainConfig
 from medveil.wire import WIRES, encode, pack
 from models.config import ModelConfig
@@ -37,5 +38,13 @@ def test_the_documentation_has_what_the_program_counts(tmp_path: Path) -> None:
     found = json.loads(DOCUMENT.read_text())
     assert found["rows"] == rows()
     assert found["rank"] == TrainConfig().rank
-    main(["vit_tiny_patch16_224", "--json", str(tmp_path / "bytes.json")])
+    assert main(["vit_tiny_patch16_224", "--json", str(tmp_path / "bytes.json")]) == 0
     assert json.loads((tmp_path / "bytes.json").read_text())["rows"] == found["rows"][: len(SCOPES)]
+
+
+def test_a_model_that_timm_does_not_have_is_refused_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vit_of_nobody"]) == ConfigError.exit_code
+    said = capsys.readouterr()
+    assert not said.out
+    assert "vit_of_nobody" in said.err
+    assert "Traceback" not in said.err

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -257,6 +258,16 @@ def swollen(path: Path) -> Path:
     return path
 
 
+def with_more(path: Path, names: list[str]) -> Path:
+    """A file with members that its index does not list."""
+    packed(path, {"summary.json": b"{}"})
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")
+        for name in names:
+            archive.writestr(name, b"")
+    return path
+
+
 @pytest.mark.parametrize(
     ("made", "kind", "why"),
     [
@@ -274,6 +285,9 @@ def swollen(path: Path) -> Path:
         (lambda path: packed(path, {"summary.json": b"{}"}, size=-1), IntegrityError, "claims more"),
         (lambda path: packed(path, {"summary.json": b"{}"}, size=1), IntegrityError, "larger than it may be"),
         (lambda path: packed(path, {"summary.json": b"{}"}, sha256="0"), IntegrityError, "not what was packed"),
+        (lambda path: with_more(path, ["notes.txt"]), IntegrityError, "holds 3 files, and lists 2"),
+        (lambda path: with_more(path, [f"{RUN}/summary.json"]), IntegrityError, "'plain/seed-0/summary.json' twice"),
+        (lambda path: with_more(path, [str(i) for i in range(2**16)]), IntegrityError, "more than the 65536"),
         (swollen, IntegrityError, "not what was packed|damaged"),
         (cut, IntegrityError, "damaged"),
     ],
