@@ -14,6 +14,8 @@ OUT    ?= demo-run
 REPORT ?= build/test-report.xml
 TYPES  := build/types.txt
 JOBS   ?= 4
+# On Linux one process collects and its children run; elsewhere each worker of pytest-xdist collects for itself.
+SPREAD := $(if $(filter Linux,$(shell uname)),--forks $(JOBS),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 # Ends a run when make ends, also when make is killed.
 TIED   := $(BIN)/python -IS medveil/leash.py --parent --
@@ -89,7 +91,7 @@ tests test-faults: export OMP_NUM_THREADS = 1
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))
-	@$(BIN)/pytest -m "not faults" -n $(JOBS) --dist loadfile --no-loadscope-reorder --junitxml=$(REPORT)
+	@$(BIN)/pytest -m "not faults" $(SPREAD) --junitxml=$(REPORT)
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from budget import Budget
@@ -37,6 +38,11 @@ _MEMORY_DISK = Path("/dev/shm")
 _MEMORY_BYTES = 8 * 2**30
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the number of processes to run the tests in."""
+    forked.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Heed Ctrl-C, and keep what tests write in memory where there is plenty of it.
 
@@ -50,6 +56,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"] = str(_MEMORY_DISK)
         tempfile.tempdir = None
     config.pluginmanager.register(Budget(), "budget")
+    if config.getoption("forks"):
+        config.pluginmanager.register(forked.Forked(config), "forked")
 
 
 @pytest.hookimpl(wrapper=True)
