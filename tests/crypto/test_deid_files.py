@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as fields
@@ -73,9 +72,11 @@ def written_and_read(dataset: Dataset) -> Dataset:
     return dcmread(target, force=True)
 
 
-def deidentified(path: str, **options: Any) -> Dataset:
+@cache
+def deidentified(path: str) -> Dataset:
+    """A file without identity, made once for all tests that look at it."""
     dataset = dcmread(path, force=True)
-    Deidentifier(KEY, **options).apply(dataset)
+    Deidentifier(KEY).apply(dataset)
     return written_and_read(dataset)
 
 

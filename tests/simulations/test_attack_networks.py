@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from crypto.base import Geometry
 from simulations.attacks.ciphertext.gan import Gan
 from simulations.attacks.ciphertext.inverse_network import InverseNetwork
+from simulations.attacks.networks import training
 from simulations.attacks.networks.nets import BlockNet, Critic, Scale, as_numbers, as_pixels
 from simulations.attacks.networks.training import Budget, Budgets
 from simulations.attacks.registry import ATTACKS, chosen
@@ -24,6 +25,22 @@ Make = Callable[..., Any]
 SMALL: dict[str, Any] = {"keys": 2, "images": 20, "n": 400, "size": 16, "block": 4}
 INVERSE = Budget(steps=400, batch_size=32, width=48)
 UNPAIRED = Budget(steps=350, batch_size=16, width=48)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained_once() -> Iterator[None]:
+    """The control is one and the same for every cipher: what is trained on the same images is trained once."""
+    invert, made = training.inverted, {}
+
+    def once(*images: np.ndarray, rng: np.random.Generator, **how: Any) -> np.ndarray:
+        asked = (*(each.tobytes() for each in images), repr(rng.bit_generator.state), repr(how))
+        if asked not in made:
+            made[asked] = invert(*images, rng=rng, **how)
+        return made[asked].copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "inverted", once)
+        yield
 
 
 def test_pairs_under_the_key_open_it_and_pairs_under_another_do_not(attack_setting: Make) -> None:
