@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from models.timm_import import import_timm
+from models.timm_import import OPTIMIZERS, import_timm
 
-import_timm()
+import_timm(OPTIMIZERS)
 
 from timm.optim.muon import zeropower_via_newtonschulz  # noqa: E402 - import_timm comes first
 

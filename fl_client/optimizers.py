@@ -22,9 +22,9 @@ from fl_client.config import TrainConfig
 from fl_client.muon import Muon
 from medveil.errors import IntegrityError
 from models.stem import block_matrices
-from models.timm_import import import_timm
+from models.timm_import import OPTIMIZERS, import_timm
 
-import_timm()
+import_timm(OPTIMIZERS)
 
 from timm.optim._param_groups import param_groups_layer_decay  # noqa: E402 - import_timm comes first
 

@@ -2,7 +2,8 @@
 
 torchvision's detection operators import ``torch._dynamo`` to ask it one question later, and timm has it decorate a few
 methods of one model. It brings sympy and torch's distributed training with it, and takes a third of the time that a
-command needs until it starts. Both are given what asks the real one when they are called.
+command needs until it starts. Both are given what asks the real one when they are called. Of timm's optimisers one sets
+a limit of the compiler and one knows tensors that are spread over machines: both do without, where these are not there.
 """
 
 from __future__ import annotations
@@ -19,23 +20,38 @@ import torch
 from models.torchvision_ops import declare_missing_ops
 
 _COMPILER, _UTILS = "torch._dynamo", "torch._dynamo.utils"
+_SPREAD = "torch.distributed.tensor"
+OPTIMIZERS = "timm.optim"
 
 
-def import_timm() -> None:
-    """Call it before the first import of timm: also declares what its torchvision lacks."""
-    if "timm" in sys.modules:
+def import_timm(module: str = "timm") -> None:
+    """Call it before the first import of timm, or of this module of it: also declares what its torchvision lacks."""
+    if module in sys.modules:
         return
     try:
-        with _compiler_when_called():
-            _import()
+        with _compiler_when_called(), _not_there(_SPREAD if module == OPTIMIZERS else None):
+            _import(module)
     except ImportError:
         # Another torchvision may need more of the compiler than the two questions.
-        _import()
+        _import(module)
 
 
-def _import() -> None:
+def _import(module: str) -> None:
     declare_missing_ops()
-    importlib.import_module("timm")
+    importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _not_there(module: str | None) -> Iterator[None]:
+    """Who tries to import this module meanwhile is told that there is none."""
+    if module is None or module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 @contextlib.contextmanager

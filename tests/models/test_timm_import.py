@@ -14,9 +14,11 @@ from models import timm_import
 BEGUN = """
 import sys
 import fl_server.app
+import fl_client.optimizers
 import torch, timm, torchvision
 from timm.models.naflexvit import NaFlexRopeIterator, NaFlexVit
-assert not {"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys(), "the compiler was imported"
+heavy = {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "sympy"}
+assert not heavy & sys.modules.keys(), "the compiler was imported"
 assert torch.compiler.disable.__module__ == "torch.compiler"
 model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=12, num_heads=2, img_size=32)
 model(torch.zeros(1, 3, 32, 32)).sum().backward()
@@ -25,10 +27,16 @@ supported = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
 from torch._dynamo.utils import is_compile_supported
 assert sys.modules["torch._dynamo"] is torch._dynamo and torch._dynamo.__file__
 assert supported is is_compile_supported("cpu")
+from torch.distributed.tensor import DTensor
+weight = torch.nn.Parameter(torch.eye(4))
+weight.grad = torch.ones(4, 4)
+timm.optim.create_optimizer_v2([weight], opt="kron", lr=0.1).step()
+timm.optim.create_optimizer_v2([weight], opt="muon", lr=0.1).step()
+assert not torch.equal(weight, torch.eye(4))
 """
 
 
-def test_a_server_begins_without_the_compiler_and_can_have_it() -> None:
+def test_a_server_and_a_site_begin_without_the_compiler_and_can_have_it() -> None:
     done = subprocess.run([sys.executable, "-c", BEGUN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -37,7 +45,8 @@ def test_what_needs_more_of_the_compiler_is_imported_with_it(monkeypatch: pytest
     lacking, disable = [True, False], torch.compiler.disable
     seen: list[Callable] = []
 
-    def importing() -> None:
+    def importing(module: str) -> None:
+        assert module == "timm"
         seen.append(torch.compiler.disable)
         assert (timm_import._COMPILER in sys.modules) is lacking[0]
         if lacking.pop(0):
