@@ -32,6 +32,7 @@ from models.mimetic import STEP, sines_of
 from models.patches import how_many_stay, leaving_out
 from models.sizes import skeleton
 from models.vit import build_vit
+from models.without_storage import without_storage
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
@@ -136,7 +137,7 @@ def outline(config: ModelConfig, masked: MaskedConfig | None) -> VisionTransform
     if masked is None:
         return skeleton(config)
     model = skeleton(replace(config, classes=_SOME_CLASSES))
-    with torch.device("meta"):
+    with without_storage():
         return _with_decoder(model, masked, seed=0)
 
 

@@ -26,6 +26,7 @@ from models.states import Unwrapped, refuse_other_types, without_distillation
 from models.timm_import import import_timm
 from models.unpickled import check_suffix
 from models.weight_files import check_readable, read_archive, read_state, short
+from models.without_storage import without_storage
 
 import_timm()
 
@@ -93,7 +94,7 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     archive = path.suffix.lower() == ".npz"
     given, found = (Unwrapped({}), read_archive(path)) if archive else read_state(path)
     sizes = arguments | {key: found[key] for key in ("num_classes", "in_chans") if key in found}
-    with torch.device("meta"):
+    with without_storage():
         outline = create(name, pretrained=False, **sizes)
     refuse_other_sizes(found, outline, name, where=path)
     refuse_changed(path, given.state, heads_in(outline))

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from medveil.plain import tell
 from models.checkpoint import create
 from models.suited import MOVED, UNMOVED, why_of_class, why_refused, why_unmoved
 from models.timm_import import import_timm
+from models.without_storage import without_storage
 
 import_timm()
 
@@ -71,7 +70,7 @@ def _declared(name: str) -> str | None:
 
 def _outline(name: str) -> Any:
     """The named model without storage, one block deep where timm lets it be."""
-    with torch.device("meta"):
+    with without_storage():
         try:
             return create(name, depth=1)
         except (AssertionError, TypeError):

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
 from models.config import ModelConfig
 from models.vit import build_vit, check_beginning
+from models.without_storage import without_storage
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
@@ -69,7 +68,7 @@ def skeleton(config: ModelConfig) -> VisionTransformer:
         As `models.vit.build_vit` does.
     """
     check_beginning(config.init, config.pretrained.strip())
-    with torch.device("meta"):
+    with without_storage():
         return build_vit(replace(config, pretrained="false", mean=None, std=None), seed=0)
 
 

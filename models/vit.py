@@ -26,6 +26,7 @@ from models.rotary import carry_rows, is_rotary, refuse_heads
 from models.saved import expected_by, weights_in
 from models.suited import why_refused
 from models.timm_import import import_timm
+from models.without_storage import without_storage
 
 __all__ = ["build_vit", "check_beginning", "model_hash", "normalise"]
 
@@ -34,7 +35,6 @@ import_timm()
 import timm  # noqa: E402 - import_timm comes first
 from timm.layers.weight_init import trunc_normal_  # noqa: E402
 from timm.models import split_model_name_tag  # noqa: E402
-from timm.models.vision_transformer import VisionTransformer as Plain  # noqa: E402
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
@@ -168,7 +168,7 @@ def _probe(name: str) -> Any:
         cure = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models('*vit*')"
         raise ConfigError(f"timm has no model '{name}'", where="model.name", cure=cure)
     try:
-        with torch.device("meta"):
+        with without_storage():
             return create(name)
     except Exception as error:  # an unknown tag, or a model that cannot be built from its name alone
         raise ConfigError(f"timm cannot build '{name}': {error}", where="model.name") from error
@@ -246,9 +246,6 @@ def _fresh(config: ModelConfig, arguments: dict[str, Any]) -> VisionTransformer:
             cure="leave them unset",
         )
     given: dict[str, Any] = {"in_chans": config.channels, "num_classes": config.classes}
-    if torch.get_default_device().type == "meta" and type(_probe(config.name)) is Plain:
-        # Weights without storage are not worth drawing, and torch takes long to draw none; `Eva` draws them always.
-        given["weight_init"] = "skip"
     chosen = {key: value for key, value in given.items() if value is not None}
     try:
         model: VisionTransformer = create(config.name, pretrained=False, **arguments, **chosen)

@@ -29,6 +29,7 @@ from models.exported import CONFIG, HEADER, LARGEST_HEADER
 from models.rotary import ROWS, give_table_back, unfit_rows
 from models.sizes import least_shape
 from models.vit import build_vit
+from models.without_storage import without_storage
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
@@ -115,7 +116,7 @@ def _config_of(made: Description) -> ModelConfig:
 def _laid_out(made: Description, where: Path) -> VisionTransformer:
     """The model without weights or memory for them."""
     try:
-        with torch.device("meta"):
+        with without_storage():
             return _built(made)
     except MedVeilError as error:
         raise FormatError(f"describes no model: {error}", where=where) from None

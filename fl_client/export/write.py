@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from safetensors.torch import save
 
 from fl_client.export.cards import data_card, model_card
@@ -24,6 +23,7 @@ from models.exported import CONFIG, PLAIN
 from models.rotary import give_table_back
 from models.sizes import heads_of
 from models.stem import absorb_bias
+from models.without_storage import without_storage
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
@@ -90,7 +90,7 @@ def _write_papers(
 def _as_timm_has_it(model: VisionTransformer, kept: KeptModel) -> VisionTransformer:
     """The same with timm's own rotary table, and without the bias of a patch embedding that folding a mean made."""
     give_table_back(model)
-    with torch.device("meta"):
+    with without_storage():
         theirs = create(kept.run.model["name"], **arguments_of(kept, model))
     if theirs.patch_embed.proj.bias is None:
         absorb_bias(model)

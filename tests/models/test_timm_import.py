@@ -20,6 +20,11 @@ from timm.models.naflexvit import NaFlexRopeIterator, NaFlexVit
 heavy = {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "sympy"}
 assert not heavy & sys.modules.keys(), "the compiler was imported"
 assert torch.compiler.disable.__module__ == "torch.compiler"
+from models.config import ModelConfig
+from models.sizes import shape_of, skeleton
+looked_at = skeleton(ModelConfig(name="vit_tiny_patch16_224", classes=2, depth=1))
+assert all(each.is_meta for each in looked_at.parameters()) and shape_of(looked_at).width == 192
+assert "torch._dynamo" not in sys.modules, "the compiler was imported to look at a model"
 model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=12, num_heads=2, img_size=32)
 model(torch.zeros(1, 3, 32, 32)).sum().backward()
 assert "torch._dynamo" not in sys.modules
