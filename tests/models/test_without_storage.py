@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import timm
 import torch
 from torch import nn
 
+from models.checkpoint import create
 from models.without_storage import without_storage
 
 
 def test_what_is_built_has_the_shapes_of_the_real_one_and_no_numbers() -> None:
     sizes = {"depth": 2, "embed_dim": 24, "num_heads": 2, "img_size": 32}
     with without_storage():
-        outline = timm.create_model("vit_tiny_patch16_224", **sizes)
-    real = timm.create_model("vit_tiny_patch16_224", **sizes)
+        outline = create("vit_tiny_patch16_224", **sizes)
+    real = create("vit_tiny_patch16_224", **sizes)
     assert all(each.is_meta for each in outline.state_dict().values())
     assert {name: (each.shape, each.dtype) for name, each in outline.state_dict().items()} == {
         name: (each.shape, each.dtype) for name, each in real.state_dict().items()
