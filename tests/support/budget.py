@@ -23,7 +23,7 @@ BUDGET_S = {
 }
 """Seconds a package: aims, on two cores that do nothing else, for `make test` to end within eight minutes.
 
-Four workers have 1920 s in eight minutes, two of them waiting at any time; collecting takes some 10 of each.
+Four workers have 1920 s in eight minutes, two of them waiting at any time; collecting, once for all, comes first.
 """
 
 
