@@ -9,7 +9,6 @@ environment, so ``${`` is refused by the name of its field (`medveil.bounded.che
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import difflib
@@ -40,6 +39,7 @@ class Implies(typing.Protocol):
 
 
 _GUESSES = 3
+_PLAIN = {type(None), bool, int, float, str}
 
 
 def again(
@@ -105,16 +105,16 @@ def load_config(
         layers.append(("command line", values))
     layers += [(f"command line '{word(each)}'", _parsed_override(each)) for each in overrides]
     where = str(path or "defaults")
-    made = _to_object(schema, _stacked(schema, layers), where=where)
+    made = _made(schema, layers, where=where)
     below = made.implied() if isinstance(made, Implies) else {}
-    return _to_object(schema, _stacked(schema, [("recipe", below), *layers]), where=where) if below else made
+    return _made(schema, [("recipe", below), *layers], where=where) if below else made
 
 
 def from_mapping(schema: type[T], values: dict[str, Any], *, where: str) -> T:
     """Fill a configuration dataclass from plain data, with the same checks as `load_config`."""
     check_settings(values, where=where)
     given = _Given(schema, _identity(values), values, where)
-    return copy.deepcopy(typing.cast("T", _filled(given)))
+    return typing.cast("T", _laid_over(_filled(given), {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,8 +139,7 @@ def _identity(value: Any) -> Hashable:
 @functools.lru_cache(maxsize=32)
 def _filled(given: _Given) -> object:
     """What `from_mapping` copies: the same settings come with every message of a run."""
-    config = _stacked(given.schema, [(given.where, given.values)])
-    return _to_object(given.schema, config, where=given.where)
+    return _made(given.schema, [(given.where, given.values)], where=given.where)
 
 
 def assigned_keys(overrides: Sequence[str]) -> set[str]:
@@ -185,13 +184,40 @@ def check_setting(right: bool, name: str, value: object, cure: str, where: str |
         raise ConfigError(f"'{name}' is {word(repr(value))}", where=where, cure=cure)
 
 
-def _stacked(schema: type, layers: Sequence[tuple[str, dict[str, Any]]]) -> DictConfig:
+def _made(schema: type[T], layers: Sequence[tuple[str, dict[str, Any]]], *, where: str) -> T:
     """The defaults under layers of values, the last one on top; each with where it is from."""
-    taken = [(where, _taken(schema, values, where=where)) for where, values in layers]
-    # All at once: each merge looks through all settings.
+    taken = [(at, _taken(schema, values, where=at)) for at, values in layers]
     at_once: dict[str, Any] = functools.reduce(_over, (values for _, values in taken), {})
-    with contextlib.suppress(OmegaConfBaseException):
-        return _merged(_defaults(schema), at_once)
+    if _is_plain(at_once):
+        # What is of the kind of its field already: OmegaConf would look through all settings for each layer.
+        return typing.cast("T", _laid_over(_default(typing.cast("type", schema)), at_once))
+    return _to_object(schema, _stacked(schema, taken), where=where)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN
+
+
+def _laid_over(below: Any, values: dict[str, Any]) -> Any:
+    """A copy of a configuration with values in place of some of its own."""
+    fields = {}
+    for each in dataclasses.fields(below):
+        own, given = getattr(below, each.name), values.get(each.name, {})
+        if dataclasses.is_dataclass(own):
+            fields[each.name] = _laid_over(own, given)
+        elif isinstance(own, dict) and isinstance(given, dict):
+            fields[each.name] = copy.deepcopy(_over(own, given))
+        else:
+            fields[each.name] = copy.deepcopy(values.get(each.name, own))
+    return type(below)(**fields)
+
+
+def _stacked(schema: type, taken: Sequence[tuple[str, dict[str, Any]]]) -> DictConfig:
+    """What OmegaConf makes of layers of values, or the error of the first that it cannot take."""
     config = _defaults(schema)
     for where, values in taken:
         try:
@@ -227,6 +253,12 @@ def _hints(schema: type) -> dict[str, Any]:
 def _structured(schema: type) -> DictConfig:
     """What `_defaults` copies: a copy takes a quarter of the time that reading a schema does."""
     return typing.cast("DictConfig", OmegaConf.structured(schema))
+
+
+@functools.cache
+def _default(schema: type) -> object:
+    """What `_laid_over` copies: a schema's defaults, each of the kind of its field."""
+    return _to_object(schema, _structured(schema), where="defaults")
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
