@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from crypto.config import CipherConfig
 from fl_client.config import SimulatedSites, TrainConfig
@@ -228,6 +229,28 @@ def test_layers_lie_one_on_another_and_each_answers_for_its_own(tmp_path: Path) 
     assert made == Outer(rounds=7, inner=Inner(names=["z"]), plain={"a": 1, "b": {"c": 2, "d": 4}})
     with pytest.raises(ConfigError, match="command line 'rounds=many'"):
         load_config(Outer, path, ["rounds=6", "rounds=many", "rate=1"])
+
+
+@dataclass
+class Kinds:
+    share: float = 1
+    rates: list[float] = field(default_factory=lambda: [1])
+    table: dict[str, float] = field(default_factory=lambda: {"b": 2})
+    plain: dict[str, Any] = field(default_factory=lambda: {"a": 1, "b": {"c": [2]}})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"share": 2}, {"rates": [3, 0.5]}, {"table": {"c": 1}}, {"plain": {"b": {"c": None, "d": []}}}, {"plain": {}}],
+)
+def test_settings_are_what_omegaconf_makes_of_them_and_everyones_own(values: dict[str, Any]) -> None:
+    expected = repr(OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Kinds), values)))
+    made = from_mapping(Kinds, values, where="here")
+    assert repr(made) == expected
+    made.plain["b"]["c"] = "changed"
+    made.rates.append(9.0)
+    assert repr(from_mapping(Kinds, values, where="here")) == expected
+    assert repr(load_config(Kinds, values=values)) == expected
 
 
 PLAIN = st.recursive(
