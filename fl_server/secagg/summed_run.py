@@ -16,6 +16,7 @@ from fl_server.phases import Phases, failed
 from fl_server.recorder import Recorder
 from fl_server.rows import SiteRow
 from fl_server.secagg.joined import joins_of
+from fl_server.secagg.kept import Kept
 from fl_server.secagg.summing import Opened, Summing
 from medveil.contract import RunConfig
 from medveil.errors import AggregationError, FederationError
@@ -147,15 +148,18 @@ class SummedRun:
         left = self._summing.left_behind(number, messages)
         try:
             if left is not None:
-                self._recorder.open()
-                _log.warning("round %d: opening what %s agreed to before", round_, ", ".join(left.survivors))
-                opened = self._summing.finished(left, ask=ask)
+                self._go_on(left)
+                lost |= left.lost
+                agreed = left.agreed
+                _log.warning("round %d: opening what %s agreed to before", round_, ", ".join(agreed.survivors))
+                opened = self._summing.finished(agreed, ask=ask)
             else:
                 task = self._summing.begin(number, messages)
                 replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=round_)
                 lost |= failed(replies, self._recorder)
                 usable = [reply for reply in replies if reply.site not in lost]
-                opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost)
+                heard = lambda: self._recorder.heard  # noqa: E731
+                opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost, heard=heard)
         except AggregationError as error:
             if error.reason == "norm":
                 self.settled(kind, round_)
@@ -166,6 +170,13 @@ class SummedRun:
             ) from error
         means = means_of(kind, opened.sum.sums)
         return opened, Means(means.clipped, _possible(means.metrics), opened.sum.survivors)
+
+    def _go_on(self, left: Kept) -> None:
+        """Begin the phase where the process before stopped; of an older MedVeil nothing that replies said is known."""
+        if left.heard is None:
+            self._recorder.open()
+        else:
+            self._recorder.goes_on(left.heard)
 
 
 def _possible(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -13,6 +13,13 @@ from fl_server.secagg.aggregator import Aggregator
 from fl_server.secagg.kept import load, save
 from medveil.errors import AggregationError, FederationError, FormatError, IntegrityError, StorageError
 
+_LINE = {"round": 1, "site": "s0", "phase": "train", "loss": 0.5, "accuracy": None, "balanced_accuracy": None}
+HEARD = {
+    "metrics": {"s0": {"train-loss": 0.5, "train-auroc": None}},
+    "lines": [{**_LINE, "auroc": None, "n": 8, "seconds": 1.5, "bytes_up": 0, "bytes_down": 4}],
+    **{"moved_up": 8, "bytes_up": 12, "bytes_down": 16, "seconds": 2.5},
+}
+
 
 @pytest.fixture
 def going(tmp_path: Path) -> Going:
@@ -22,13 +29,14 @@ def going(tmp_path: Path) -> Going:
 
 
 def finishing(path: Path, world: World) -> Aggregator:
-    return Aggregator.finishing(load(path), world.roster, clip=CLIP, bits=world.bits)
+    return Aggregator.finishing(load(path).agreed, world.roster, clip=CLIP, bits=world.bits)
 
 
 def test_what_was_agreed_is_opened_after_a_restart(going: Going, tmp_path: Path) -> None:
     path, world = tmp_path / "kept" / "round-0001.json", going.world
-    save(path, going.aggregator.kept())
+    save(path, going.aggregator.kept(), heard=HEARD, lost={"s4": "no reply"})
     assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
+    assert load(path)[1:] == (HEARD, {"s4": "no reply"})
     for name in world.names:
         world.restart(name)
     going.aggregator = finishing(path, world)
@@ -48,7 +56,7 @@ def test_nothing_is_kept_before_enough_agreed(tmp_path: Path) -> None:
 
 def test_files_that_were_changed_or_cut_are_refused(going: Going, tmp_path: Path) -> None:
     path, beside = tmp_path / "kept.json", tmp_path / "kept.safetensors"
-    save(path, going.aggregator.kept())
+    save(path, going.aggregator.kept(), heard=HEARD, lost={"s4": "no reply"})
     whole, numbers = json.loads(path.read_text()), beside.read_bytes()
     beside.write_bytes(numbers[:-1] + bytes([numbers[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=r"kept\.safetensors: is not the sum that was agreed to"):
@@ -65,6 +73,8 @@ def test_files_that_were_changed_or_cut_are_refused(going: Going, tmp_path: Path
         ({"sealed": {}}, IntegrityError),
         ({"members": {**whole["members"], "key": ["00"] * 5}}, IntegrityError),
         ({"left": {**left, "site": left["site"][:2]}}, IntegrityError),
+        ({"heard": {**HEARD, "metrics": {"s0": {"test-loss": "low"}}}}, IntegrityError),
+        ({"lost": {"s4": 1}}, IntegrityError),
     ):
         path.write_text(json.dumps({**whole, **changes}))
         with pytest.raises(kind):

@@ -98,7 +98,7 @@ class Sites:
                 on_reply(reply)
 
         size = self.world.size
-        return self.summing.opened(task, self.replies(messages), size=size, ask=ask, lost=lost), lost
+        return self.summing.opened(task, self.replies(messages), size=size, ask=ask, lost=lost, heard=dict), lost
 
 
 def test_a_sum_is_opened_and_taken_down(tmp_path: Path) -> None:
