@@ -143,7 +143,7 @@ def broken_off(world: World) -> None:
 
 
 @pytest.mark.fault("a bit of the newest checkpoint is turned", "found by checksum; the one before is used, and said so")
-@pytest.mark.fault("a bit of a site's store is turned", "found by checksum; built anew, and said so; tensors as ever")
+@pytest.mark.fault("a bit of a site's store is turned", "found by its seal; built anew, and said so; tensors as ever")
 def test_a_damaged_checkpoint_and_store_are_found_and_the_model_is_as_ever(
     consortium: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
