@@ -190,7 +190,8 @@ class OwnHost(Host):
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
             subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
-            return self._company.member(site.run, subkey=subkey, former=former)
+            served = any(_served(self._folder(site.run) / "served.json").values())
+            return self._company.member(site.run, subkey=subkey, former=former, served=served)
         except FormatError:
             # Of a file of this site's.
             raise

@@ -1106,6 +1106,9 @@ def test_an_update_waits_for_its_masks_and_leaves_in_no_other_way(
     assert records(files, "refused")[-1]["reason"] == "order"
     said = refusal(again, config, summing(again, files, config))
     assert said.startswith(f"AggregationError: {config.run}: this site made its offer for attempt 0 of round 1 before")
+    (files.own / "sums" / f"{config.run}.sealed").unlink()
+    assert refusal(again, config) == "IntegrityError: see the log of the site"
+    assert "the ledger of this run's sums is gone, and with it which sets of sites were agreed to" in caplog.text
 
 
 def test_an_update_that_is_not_finite_is_never_offered(
