@@ -208,6 +208,12 @@ class OwnHost(Host):
         """What is in memory, once."""
         return self._pending.pop(site.run.run, None)
 
+    def over(self, site: Site, context: Context) -> None:
+        """Erase the run's key, and an update that waits for masks."""
+        if site.run.secagg.on:
+            self._pending.pop(site.run.run, None)
+            self.member(site, context).end()
+
     def tells_own(self, site: Site) -> bool:
         """Where the site's limits say so."""
         return self._limits.own_measures

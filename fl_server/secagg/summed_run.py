@@ -10,6 +10,7 @@ from typing import Any
 from flwr.app import ArrayRecord, Message
 
 from fl_server.checked import Checked
+from fl_server.collect import Collector, said
 from fl_server.config import ServerSettings
 from fl_server.manifest import Manifest
 from fl_server.phases import Phases, failed
@@ -19,12 +20,13 @@ from fl_server.secagg.joined import joins_of
 from fl_server.secagg.kept import Kept
 from fl_server.secagg.summing import Opened, Summing
 from medveil.contract import RunConfig
-from medveil.errors import AggregationError, FederationError
+from medveil.errors import AggregationError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.measures import RANGES
-from medveil.secagg.sums import TRAIN, Means, means_of
+from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE, Means, means_of
 from medveil.summed_messages import number_of
 
+_LEAVE_SECONDS = 60.0
 _log = logger("server")
 
 
@@ -139,6 +141,22 @@ class SummedRun:
     def settled(self, kind: str, round_: int) -> None:
         """Of a sum nothing is wanted any more: what it came to is on disk, or is refused."""
         self._summing.forget(number_of(kind, round_))
+
+    def settled_last(self, round_: int, rounds: int) -> None:
+        """The same of a run's last sums, over the model that is left and that of the last round."""
+        self.settled(EVALUATE, round_)
+        self.settled(VALIDATE, rounds)
+
+    def take_leave(self, collector: Collector, rounds: int) -> None:
+        """Tell sites that the run has ended for good; one that does not hear it keeps its key for longer, no more."""
+        try:
+            replies = collector.collect(self._summing.leave(rounds, collector.online()), seconds=_LEAVE_SECONDS)
+        except MedVeilError as error:
+            _log.warning("the sites were not told that the run has ended: %s", error)
+            return
+        for reply in replies:
+            if reply.problem is not None:
+                _log.info("%s was not told that the run has ended: %s", reply.site, said(reply.problem))
 
     def _opened(
         self, kind: str, round_: int, messages: list[Message], *, size: int, lost: dict[str, str]

@@ -23,7 +23,7 @@ from fl_server.secagg.aggregator import Aggregator, Agreed, Sum
 from fl_server.secagg.kept import Kept
 from medveil.contract import ARRAYS, CONFIG, ROUND, RunConfig
 from medveil.errors import AggregationError, FederationError, IntegrityError
-from medveil.kinds import AGREE, MASK, UNMASK
+from medveil.kinds import AGREE, END, MASK, UNMASK
 from medveil.log import logger
 from medveil.received import arrays_of
 from medveil.secagg import records
@@ -206,6 +206,15 @@ class Summing:
     def forget(self, number: int) -> None:
         """Remove what was kept of a sum whose mean is safe elsewhere."""
         kept.remove(self._path(number))
+
+    def leave(self, round_: int, online: Iterable[int]) -> list[Message]:
+        """What tells sites that no sum follows those of this round; they erase the key that opens their shares."""
+        content = {CONFIG: ConfigRecord({ROUND: round_})}
+        return [
+            Message(RecordDict({**content}), message_type=END, dst_node_id=node, group_id=str(round_))
+            for node in online
+            if node in self._nodes.values()
+        ]
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

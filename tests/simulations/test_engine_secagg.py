@@ -136,6 +136,7 @@ def test_a_site_lost_at_any_step_costs_the_others_nothing(tiny: Tiny, tmp_path: 
     assert equal(ran.tensors(3), mean_of(ran, 3, SITES, ran.tensors(2)))
     assert ran.manifest()["status"] == "finished"
     assert not list((tmp_path / "run" / "sums").iterdir())
+    assert ran.asked[-4:] == [("query.end", site, 3) for site in SITES], "last of all"
     validated = [line for line in ran.lines() if (line["site"], line["phase"]) == ("all", "validation")]
     kept = ran.summary()["kept"]
     assert kept["by"] == "loss"
@@ -159,6 +160,7 @@ def test_too_few_end_the_run_in_words_and_it_goes_on(tiny: Tiny, tmp_path: Path,
     assert again.manifest()["attempts"] == {"1": 1, "2": 0, str(2**41 + 2): 0}
     assert not list((out / "sums").iterdir())
     assert [line["round"] for line in again.lines() if (line["phase"], line["site"]) == ("train", "all")] == [1, 2]
+    assert again.manifest()["left_out"] == [], "of an attempt that was made anew nothing counts"
     whole = run(config, tmp_path / "whole")
     assert equal(again.tensors(2), whole.tensors(2))
 
