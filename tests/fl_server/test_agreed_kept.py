@@ -7,18 +7,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from secagg_made import CLIP, Going, World
+from secagg_made import CLIP, HEARD, Going, World
 
 from fl_server.secagg.aggregator import Aggregator
 from fl_server.secagg.kept import load, save
 from medveil.errors import AggregationError, FederationError, FormatError, IntegrityError, StorageError
-
-_LINE = {"round": 1, "site": "s0", "phase": "train", "loss": 0.5, "accuracy": None, "balanced_accuracy": None}
-HEARD = {
-    "metrics": {"s0": {"train-loss": 0.5, "train-auroc": None}},
-    "lines": [{**_LINE, "auroc": None, "n": 8, "seconds": 1.5, "bytes_up": 0, "bytes_down": 4}],
-    **{"moved_up": 8, "bytes_up": 12, "bytes_down": 16, "seconds": 2.5},
-}
 
 
 @pytest.fixture
