@@ -72,6 +72,10 @@ class ChosenHost(Host):
         """As the host that serves here."""
         return self._host.taken(site, context)
 
+    def over(self, site: Site, context: Context) -> None:
+        """As the host that serves here."""
+        self._host.over(site, context)
+
     def tells_own(self, site: Site) -> bool:
         """As the host that serves here."""
         return self._host.tells_own(site)
@@ -195,6 +199,16 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             return _step(host, site, message, context, "unmask").unmask()
+
+        return _answer(host, message, context, reply)
+
+    @app.query("end")
+    def end(message: Message, context: Context) -> Message:
+        """Hear that no sum of the run follows."""
+
+        def reply(site: Site) -> RecordDict:
+            host.over(site, context)
+            return RecordDict()
 
         return _answer(host, message, context, reply)
 

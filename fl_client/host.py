@@ -102,6 +102,16 @@ class Host(ABC):
         """What waits for its masks, once; None where nothing does."""
 
     @abstractmethod
+    def over(self, site: Site, context: Context) -> None:
+        """Take a run to have ended for good: what would open its sums once more is erased.
+
+        Raises
+        ------
+        MedVeilError
+            As `member`, or it cannot be written down.
+        """
+
+    @abstractmethod
     def tells_own(self, site: Site) -> bool:
         """Whether the site's own measures leave it in a run that sums them."""
 

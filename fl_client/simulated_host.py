@@ -59,6 +59,9 @@ class SimulatedHost(Host):
         """What Flower kept."""
         return taken(context.state)
 
+    def over(self, site: Site, context: Context) -> None:
+        """Nothing: a simulation can be given more rounds, and its keys protect nobody."""
+
     def tells_own(self, site: Site) -> bool:
         """Always: they are one person's."""
         return True

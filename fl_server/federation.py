@@ -213,11 +213,10 @@ class Federation:
             found = checkpoints.load_newest(self._checkpoints, run=self.config.run, skipped=damaged)
         if found is None:
             self._recorder.go_back(None)
+            self._manifest.update(left_out=[])
             self._watch.goes_on(0)
             return
-        if {name: each.shape for name, each in found.tensors.items()} != {
-            name: each.shape for name, each in initial.tensors.items()
-        }:
+        if _shapes(found.tensors) != _shapes(initial.tensors):
             raise IntegrityError("the checkpoint holds other tensors than the model", where=self._checkpoints)
         self._tensors, self._round, strategy.state = found.tensors, found.round, found.state
         self._stopping.state = found.scalars["early_stopping"]
@@ -303,9 +302,10 @@ class Federation:
         self._leave(summary)
         write_json(self.folder / "summary.json", summary)
         if self._summed is not None:
-            self._summed.settled("evaluate", self._round)
-            self._summed.settled(VALIDATE, rounds)
+            self._summed.settled_last(self._round, rounds)
         self._manifest.end(status)
+        if self._summed is not None:
+            self._summed.take_leave(self._collector, rounds)
         self._watch.ended(summary)
         return summary
 
@@ -397,3 +397,7 @@ class Federation:
     def _sites_are_here(self) -> bool:
         """Whether this process is its sites' too, so that its processor time is that of the whole run."""
         return (self.settings.experiment or {}).get("engine") == "inprocess"
+
+
+def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: each.shape for name, each in tensors.items()}

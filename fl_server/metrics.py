@@ -23,13 +23,14 @@ MEASURES = ("loss", "accuracy", "balanced_accuracy", "auroc")
 Line = dict[str, Any]
 Weigh = Callable[[Iterable[str]], Mapping[str, float]]
 """Gives the weight of each of some sites that are averaged; none to those that do not count."""
-_SHAPE = {
+LINE = {
     "round": int,
     "site": str,
     "phase": str,
     **dict.fromkeys((*MEASURES, "seconds"), (float, None)),
     **dict.fromkeys(("n", "bytes_up", "bytes_down"), (int, None)),
 }
+"""Shape of a line, as `medveil.shapes.check_shape` takes it."""
 
 
 class MetricsLog:
@@ -74,7 +75,7 @@ def _line(text: bytes, where: str) -> Line:
         made: Line = json.loads(text)
     except (ValueError, RecursionError):
         raise IntegrityError("is not whole JSON", where=where) from None
-    check_shape(made, _SHAPE, where=where)
+    check_shape(made, LINE, where=where)
     return made
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fl_server.arrays import payload
 from fl_server.collect import Reply, said
-from fl_server.metrics import ALL, Line, MetricsLog, has_phase, line, measures_of, metrics_of, together, total
+from fl_server.metrics import ALL, LINE, Line, MetricsLog, has_phase, line, measures_of, metrics_of, together, total
 from fl_server.same_sites import Measured
 from fl_server.site_bases import SiteBases
 from fl_server.watch import Watcher
@@ -19,6 +20,13 @@ from medveil.errors import FederationError
 
 VALIDATE = "validate"
 """An evaluation on validation images alone."""
+HEARD = {
+    "metrics": {str: {str: (float, None)}},
+    "lines": [LINE],
+    **dict.fromkeys(("moved_up", "bytes_up", "bytes_down"), int),
+    "seconds": float,
+}
+"""Shape of what `Recorder.heard` gives."""
 _WITHOUT_SUM = ("auroc",)
 _REPORTED: dict[str, tuple[str, str | None]] = {
     "train": ("train", "validation"),
@@ -100,9 +108,11 @@ class Recorder:
     ) -> None:
         self._log, self._watch, self._weights, self._bases = log, watch, weights, bases
         self._summed, self._moved_up = summed, 0
+        self._opened, self._before = time.monotonic(), 0.0
         self.refused: dict[str, str] = {}
         self.bytes_up = self.bytes_down = 0
         self._lines: dict[str, list[Line]] = {}
+        self._written: list[Line] = []
         self.metrics: dict[str, dict[str, float | None]] = {}
         self.by_site: dict[str, dict[str, Line]] = {}
         self.summed: Mapping[str, float | None] = {}
@@ -123,6 +133,29 @@ class Recorder:
     def open(self) -> None:
         """Begin a phase."""
         self._lines, self.metrics, self.refused, self._moved_up = {}, {}, {}, 0
+        self._written = []
+        self._opened, self._before = time.monotonic(), 0.0
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """What the replies of this phase said, as plain data: a run that stops in it goes on from there."""
+        return {
+            "metrics": self.metrics,
+            "lines": self._written,
+            "moved_up": self._moved_up,
+            "bytes_up": self.bytes_up,
+            "bytes_down": self.bytes_down,
+            "seconds": self._before + time.monotonic() - self._opened,
+        }
+
+    def goes_on(self, heard: Mapping[str, Any]) -> None:
+        """Begin a phase with what its replies said to the process before, which is written down again."""
+        self.open()
+        self.metrics = {site: dict(metrics) for site, metrics in heard["metrics"].items()}
+        for each in heard["lines"]:
+            self._write(dict(each))
+        self._moved_up, self._before = heard["moved_up"], heard["seconds"]
+        self.bytes_up, self.bytes_down = heard["bytes_up"], heard["bytes_down"]
 
     def sent(self, count: int) -> None:
         """Count bytes sent to a site."""
@@ -177,7 +210,7 @@ class Recorder:
         Parameters
         ----------
         seconds
-            Wall time of the phase.
+            Wall time of the phase, in this process.
         leaving_out
             Sites whose update was left out: their measures do not count.
         summed
@@ -197,7 +230,7 @@ class Recorder:
             counted = [each for each in lines if each["site"] not in left_out]
             self.by_site[phase] = {each["site"]: each for each in counted}
             traffic = {name: total(lines, name) for name in ("bytes_up", "bytes_down")}
-            wall = None if traffic["bytes_down"] is None else seconds
+            wall = None if traffic["bytes_down"] is None else self._before + seconds
             if traffic["bytes_up"] is not None:
                 traffic["bytes_up"] += self._moved_up
             measures = together(counted, functools.partial(self._weights.among, phase=phase))
@@ -223,6 +256,7 @@ class Recorder:
     def _write(self, made: Line) -> None:
         self._log.append(made)
         self._lines.setdefault(made["phase"], []).append(made)
+        self._written.append(made)
         self._watch.line(made)
 
 

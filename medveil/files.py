@@ -10,9 +10,9 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from medveil.bounded import DOCUMENT, Bounds, parse_json
 from medveil.disks import sync_file, sync_folder
@@ -28,6 +28,7 @@ _CURES = {
 }
 
 _LONGEST_NAME = 40
+T = TypeVar("T")
 
 
 def storage_error(error: OSError, path: str | Path, doing: str) -> StorageError:
@@ -251,6 +252,27 @@ def locked(path: str | Path, *, wait: bool = True) -> Iterator[None]:
         except OSError as error:
             raise storage_error(error, lock, "lock the file") from error
         yield
+
+
+@contextlib.contextmanager
+def changing(path: str | Path, read: Callable[[], T]) -> Iterator[T]:
+    """What a file holds, read while no other process changes it; its folder is made, for its owner alone.
+
+    Parameters
+    ----------
+    path
+        The file; it need not exist.
+    read
+        Reads it, or gives what is meant where there is none.
+
+    Raises
+    ------
+    StorageError
+        As `make_folder` and `locked`.
+    """
+    make_folder(Path(path).parent, mode=0o700)
+    with locked(path):
+        yield read()
 
 
 def private(path: str, flags: int) -> int:

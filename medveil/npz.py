@@ -57,7 +57,7 @@ Arrays = dict[str, npt.NDArray]
 _CURE = "write it anew with numpy.savez"
 
 
-def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> Arrays:
+def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True, *, most: int | None = None) -> Arrays:
     """Read the arrays of a file, and of these the wanted ones alone.
 
     Parameters
@@ -66,12 +66,14 @@ def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True) -
         The file.
     wanted
         Whether an array of this name is read; what else the file holds is not looked at.
+    most
+        Bytes that these arrays may take; None: as many as this machine has memory for.
 
     Raises
     ------
     DataError
         There is no such file, it is none of arrays, is encrypted, names an array twice, holds objects instead of
-        numbers and texts, claims more than it holds, or more than this machine has memory for.
+        numbers and texts, claims more than it holds, or more than there is memory for, or than `most`.
     """
     with _own_errors(path):
         if not stat.S_ISREG(path.stat().st_mode):
@@ -81,7 +83,7 @@ def load_arrays(path: Path, wanted: Callable[[str], bool] = lambda name: True) -
             raise DataError("cannot be read as npz: it is no zip archive", where=path)
         with zipfile.ZipFile(path) as archive:
             members = {name: info for name, info in _members(archive, path).items() if wanted(name)}
-            _check_claims(archive, members, path)
+            _check_claims(archive, members, path, most=most)
             return {name: _array(archive, info, path) for name, info in members.items()}
 
 
@@ -125,8 +127,12 @@ def _members(
     return found
 
 
-def _check_claims(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path) -> None:
+def _check_claims(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], path: Path, *, most: int | None = None
+) -> None:
     claimed = sum(_claimed(archive, info, path) for info in members.values())
+    if most is not None and claimed > most:
+        raise DataError(f"holds {claimed / 1e9:.1f} GB of arrays, and at most {most / 1e9:.1f} GB may be", where=path)
     if claimed > memory():
         problem = f"holds {claimed / 1e9:.1f} GB of arrays, and this machine has {memory() / 1e9:.1f} GB of memory"
         raise DataError(problem, where=path)

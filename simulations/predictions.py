@@ -87,8 +87,15 @@ Runs = Sequence[Sites]
 """The predictions of several runs that differ in their seed."""
 
 
-def load_predictions(run: str | Path) -> dict[str, Predictions]:
+def load_predictions(run: str | Path, *, most: int | None = None) -> dict[str, Predictions]:
     """Read ``RUN/sites/*/predictions.npz``.
+
+    Parameters
+    ----------
+    run
+        The run's folder.
+    most
+        Bytes that those of one site may take in memory; None: whatever this machine has.
 
     Returns
     -------
@@ -98,15 +105,15 @@ def load_predictions(run: str | Path) -> dict[str, Predictions]:
     Raises
     ------
     IntegrityError
-        A file is cut, or does not hold what a site writes.
+        A file is cut, does not hold what a site writes, or holds more than `most`.
     """
     files = sorted(Path(run).glob("sites/*/predictions.npz"))
-    return {file.parent.name: _read(file) for file in files}
+    return {file.parent.name: _read(file, most) for file in files}
 
 
-def _read(file: Path) -> Predictions:
+def _read(file: Path, most: int | None) -> Predictions:
     try:
-        stored = load_arrays(file)
+        stored = load_arrays(file, most=most)
         made = Predictions(
             ids=stored["ids"].astype(np.str_),
             labels=stored["labels"].astype(np.int64),

@@ -8,10 +8,9 @@ no more.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fl_client.site_basis import FOLDER
 from fl_server.manifest import ENDED, read_manifest
@@ -29,6 +28,7 @@ from medveil.yaml_core import written_yaml
 from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST, TAKEN, held
 from simulations.made import COMMITS, commit
+from simulations.predictions import load_predictions
 from simulations.report.record import read_run, section
 from simulations.results_file import Record, Results, is_record, is_run, write_results
 from simulations.side_by_side import Job
@@ -47,7 +47,25 @@ _PLACES = (("data", "path"), ("model", "pretrained"))
 _CURE = "pack it again: medveil-sim pack"
 
 
-def pack(folder: Path, out: Path) -> tuple[list[str], list[str]]:
+class Packed(NamedTuple):
+    """What became of the runs of a folder, by their paths there.
+
+    Attributes
+    ----------
+    packed : list of str
+        In the file now.
+    unfinished : list of str
+        Not in it, as they did not finish.
+    unnamed : list of str
+        Not in it, as a file of results cannot name them.
+    """
+
+    packed: list[str]
+    unfinished: list[str]
+    unnamed: list[str]
+
+
+def pack(folder: Path, out: Path) -> Packed:
     """Write the records of the finished runs of a comparison or an ablation into one file.
 
     Parameters
@@ -57,21 +75,19 @@ def pack(folder: Path, out: Path) -> tuple[list[str], list[str]]:
     out
         The file; an older one of results is replaced.
 
-    Returns
-    -------
-    tuple of list of str
-        The runs that were packed, by their paths in the folder; and those that were not, as they did not finish.
-
     Raises
     ------
     ConfigError
-        Nothing finished there, or `out` is something else.
+        Nothing that can be packed finished there, or `out` is something else.
     MedVeilError
         A run cannot be read, or `out` not be written.
     """
     records: dict[str, Record] = {}
-    unfinished = []
+    unfinished, unnamed = [], []
     for name, settings in _runs_in(folder):
+        if not is_run(name):
+            unnamed.append(name)
+            continue
         job = Job(name, load_config(ExperimentConfig, settings), settings.with_suffix(""), paged=False)
         if job.has_finished:
             records[name] = Record(to_mapping(job.experiment), dict(_records_of(job.folder)))
@@ -81,7 +97,7 @@ def pack(folder: Path, out: Path) -> tuple[list[str], list[str]]:
         cure = "name the folder that 'compare' or 'ablate' was given as --out"
         raise ConfigError("holds no finished run of a comparison or an ablation", where=folder, cure=cure)
     write_results(out, records)
-    return list(records), unfinished
+    return Packed(list(records), unfinished, unnamed)
 
 
 def take(jobs: Sequence[Job], files: Iterable[Path], comparable: Comparable) -> list[str]:
@@ -127,9 +143,7 @@ def take(jobs: Sequence[Job], files: Iterable[Path], comparable: Comparable) -> 
 def _runs_in(folder: Path) -> Iterator[tuple[str, Path]]:
     """The runs below a folder, by their paths there, and the file of settings of each."""
     for settings in sorted(folder.glob(f"*/seed-*{_SETTINGS}")):
-        name = f"{settings.parent.name}/{settings.stem}"
-        if is_run(name):
-            yield name, settings
+        yield f"{settings.parent.name}/{settings.stem}", settings
 
 
 def _records_of(run: Path) -> Iterator[tuple[str, bytes]]:
@@ -238,23 +252,12 @@ def _checked(run: Path) -> dict[str, Any]:
         check_shape(found, _METRICS, where="metrics.jsonl")
     for path in sorted(run.glob(f"sites/*/{FOLDER}/*.json")):
         read_basis(path)
-    for path in sorted(run.glob("sites/*/predictions.npz")):
-        _refuse_swollen(path)
+    # A site writes them unpacked, and a small archive may hold much.
+    load_predictions(run, most=_LARGEST_ARRAYS)
     record = read_run(run)
     if record.problems or not record.predictions:
         raise IntegrityError(next(iter(record.problems), "it has no predictions"))
     return manifest
-
-
-def _refuse_swollen(path: Path) -> None:
-    """Refuse a small archive that unpacks to much: what a site writes is not packed at all."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(info.file_size for info in archive.infolist())
-    except (zipfile.BadZipFile, ValueError):
-        raise IntegrityError("its predictions are damaged") from None
-    if claimed > _LARGEST_ARRAYS:
-        raise IntegrityError("its predictions claim more than test images take")
 
 
 def _other_programs(path: Path, manifests: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell
+from medveil.plain import shown, tell
 
 
 def add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,8 +40,11 @@ def add_results(made: argparse.ArgumentParser) -> None:
 def _do_pack(arguments: argparse.Namespace) -> int:
     from simulations.results import pack  # noqa: PLC0415 - a door opens fast
 
-    packed, unfinished = pack(arguments.folder, arguments.out)
-    left = f"; not finished: {', '.join(unfinished)}" if unfinished else ""
-    tell(f"{arguments.out} holds the records of {len(packed)} runs{left}")
+    made = pack(arguments.folder, arguments.out)
+    left = f"; not finished: {', '.join(made.unfinished)}" if made.unfinished else ""
+    tell(f"{arguments.out} holds the records of {len(made.packed)} runs{left}")
+    if made.unnamed:
+        names = shown(", ".join(made.unnamed), most=400)
+        tell(f"left out, as a file of results names runs ARM/seed-NUMBER, in letters, digits and hyphens: {names}")
     tell("go on elsewhere with the same command, --results FILE and another --out")
     return EXIT_OK

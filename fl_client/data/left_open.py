@@ -49,6 +49,15 @@ def left_open(folder: Path) -> LeftOpen:
     return LeftOpen(stores, tuple(files), len(places) - len(stores))
 
 
+def has_sealed(folder: Path) -> bool:
+    """Whether a store, or a file beside it, lies sealed in a site's own folder (StorageError as `left_open`)."""
+    names = (f"{STORES}/[!.]*/{CONTENTS}", *(f"{each}.sealed" for each in NAMES))
+    try:
+        return any(any(folder.glob(name)) for name in names)
+    except OSError as error:
+        raise storage_error(error, folder, "read the folder") from error
+
+
 def said(found: dict[str, int]) -> str:
     """One line about what `LeftOpen.plain` tells."""
     if found["stores"] or found["files"]:

@@ -19,7 +19,7 @@ from crypto.base import ImageCipher
 from crypto.keys import Key
 from fl_client.data.base import Skipped, Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
-from fl_client.data.left_open import STORES
+from fl_client.data.left_open import STORES, has_sealed
 from fl_client.data.partition import Parts
 from fl_client.data.prepared import MIB, Prepared
 from fl_client.data.rows import NONCES, HeldRows, Rows
@@ -195,7 +195,7 @@ def is_of_split(
     """
     wanted = wanted_of(source, parts, cipher, Views.of(config, level, seed))
     try:
-        header = read_header(store_place(config, cipher, folder=folder), StoreSeal.of(key))
+        header = _own_header(store_place(config, cipher, folder=folder), StoreSeal.of(key))
     except (IntegrityError, FormatError, StorageError, KeyMaterialError):
         return False
     return all(header[name] == wanted[name] for name in ("source", "classes", "split", "views", "preparation"))
@@ -221,13 +221,13 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, key: Key, folder: P
     ConfigError
         It was made with other parameters of the cipher, or holds no training images (``data.views: 0``).
     IntegrityError, FormatError
-        It is damaged, or of a newer version.
+        It is damaged, lies open where this site seals, or is of a newer version.
     """
     place = store_place(config, cipher, folder=folder, site=site)
     if not place.is_dir():
         raise StorageError("there is no store", where=place, cure="open it with its source once")
     seal = StoreSeal.of(key)
-    header = read_header(place, seal)
+    header = _own_header(place, seal)
     if header["key"] != key_name(cipher):
         raise _wrong_key(place, header["key"], cipher)
     if header["cipher"] != parameters(cipher):
@@ -249,6 +249,26 @@ def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: 
 def is_of_source(place: Path, config: DataConfig) -> bool:
     """Whether a store at this place is of the images that a configuration names, whatever hid them."""
     return place.name.startswith(f"{_joined(source_name(config))}-")
+
+
+class _LiesOpenError(IntegrityError):
+    """A store lies open at a site that seals: an older MedVeil's, or anybody's who put it there."""
+
+    def __init__(self, place: Path, because: str = "") -> None:
+        cure = "where it is this site's own, of an older MedVeil: medveil-site seal; else remove it"
+        super().__init__(f"lies open, and what this site keeps is sealed{because}", where=place, cure=cure)
+
+
+def _own_header(place: Path, seal: StoreSeal) -> dict[str, Any]:
+    """As `fl_client.data.store_files.read_header`; an open one is `_LiesOpenError` where the site sealed anything."""
+    header = read_header(place, seal)
+    if _lies_open(place, header["sealed"]):
+        raise _LiesOpenError(place)
+    return header
+
+
+def _lies_open(place: Path, sealed: str) -> bool:
+    return not sealed and has_sealed(place.parent.parent)
 
 
 def _joined(*words: str) -> str:
@@ -283,6 +303,8 @@ def _as_it_is(
             return None, why
         if verify:
             store.verify()
+    except _LiesOpenError as error:
+        return None, f"it {error.problem}"
     except (IntegrityError, StorageError) as error:
         return None, f"it was damaged ({error})"
     except KeyMaterialError:
@@ -291,13 +313,17 @@ def _as_it_is(
     return store, ""
 
 
-def _source_lost(error: DataError, place: Path, cipher: ImageCipher, seal: StoreSeal) -> DataError | KeyMaterialError:
+def _source_lost(
+    error: DataError, place: Path, cipher: ImageCipher, seal: StoreSeal
+) -> DataError | KeyMaterialError | IntegrityError:
     try:
         found = read_head(place)
     except (IntegrityError, StorageError):
         return error
     if found.key != key_name(cipher):
         return _wrong_key(place, found.key, cipher, because=error)
+    if _lies_open(place, found.sealed):
+        return _LiesOpenError(place, f", and it cannot be rebuilt: {error}")
     if found.sealed not in ("", seal.fingerprint):
         return _unbuilt(
             f"the store was sealed under the key {found.sealed}, and this is {seal.fingerprint}", place, error
@@ -327,8 +353,8 @@ class _Opening:
     memory: int
 
     def store(self) -> EncryptedStore:
-        """Open the store that is there; errors as `fl_client.data.store_files.read_header`."""
-        header = read_header(self.place, self.seal)
+        """Open the store that is there; errors as `_own_header`."""
+        header = _own_header(self.place, self.seal)
         parts: dict[str, Part] = {}
         left = self.memory
         for name in PARTS:

@@ -8,8 +8,7 @@ resumed keeps it and counts once. Version 2 added the runs; an approval of versi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError
-from medveil.files import locked, make_folder, write_json
+from medveil.files import changing, write_json
 from medveil.shapes import read_document
 
 FORMAT = "medveil-approvals"
@@ -115,12 +114,9 @@ class Approvals:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, Approval]]:
+    def _changing(self) -> AbstractContextManager[dict[str, Approval]]:
         """What is approved, for one process at a time."""
-        make_folder(self._path.parent, mode=0o700)
-        with locked(self._path):
-            yield self.all()
+        return changing(self._path, self.all)
 
     def _parsed(self, value: Any) -> Approval:
         if isinstance(value, str):

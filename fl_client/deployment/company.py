@@ -13,7 +13,7 @@ from fl_client.deployment.roster import ApprovedRoster
 from fl_client.secagg.ledger import SUFFIX, Ledger, end_former
 from fl_client.secagg.member import Member
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError, SignatureError
+from medveil.errors import ConfigError, IntegrityError, SignatureError
 from medveil.log import logger
 from medveil.secagg.members import Join, check_join, join, members_in, share_of
 from medveil.secagg.roster import Roster
@@ -41,7 +41,7 @@ class Company:
         self._files, self._identity, self._lasting = files, identity, lasting
         self._approved = ApprovedRoster(files.roster)
 
-    def member(self, run: RunConfig, *, subkey: bytes, former: Sequence[bytes] = ()) -> Member:
+    def member(self, run: RunConfig, *, subkey: bytes, former: Sequence[bytes] = (), served: bool = False) -> Member:
         """The site's side of secure aggregation in a run.
 
         Parameters
@@ -50,6 +50,8 @@ class Company:
             What its ledger is sealed under: 32 bytes.
         former
             What ledgers were sealed under before the site's key was rotated.
+        served
+            Whether rounds of the run were served here before.
 
         Raises
         ------
@@ -57,7 +59,7 @@ class Company:
             It cannot take part, with a text that a server may read: it approved no roster, or another; or it runs the
             server's code, a process for each message.
         IntegrityError, FormatError, StorageError
-            The approved roster or a ledger is not whole, or the disk refuses.
+            The approved roster or a ledger is not whole or, of a run that was served, gone; or the disk refuses.
         """
         if not self._lasting:
             problem = "this site begins a process for each message (--stock), and none could mask what was offered"
@@ -72,6 +74,9 @@ class Company:
         folder, limits = self._files.own / "sums", self._files.config.limits
         path = folder / f"{run.run}{SUFFIX}"
         if not path.exists():
+            if served:
+                problem = "the ledger of this run's sums is gone, and with it which sets of sites were agreed to"
+                raise IntegrityError(problem, where=path, cure="put the newest ledger back, or start a new run")
             end_former(folder, subkey=subkey, former=former, keep=_RUNS_WITH_KEYS - 1)
         return Member(
             name=self._files.config.name,

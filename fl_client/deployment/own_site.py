@@ -190,7 +190,8 @@ class OwnHost(Host):
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
             subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
-            return self._company.member(site.run, subkey=subkey, former=former)
+            served = any(_served(self._folder(site.run) / "served.json").values())
+            return self._company.member(site.run, subkey=subkey, former=former, served=served)
         except FormatError:
             # Of a file of this site's.
             raise
@@ -206,6 +207,12 @@ class OwnHost(Host):
     def taken(self, site: Site, context: Context) -> Pending | None:
         """What is in memory, once."""
         return self._pending.pop(site.run.run, None)
+
+    def over(self, site: Site, context: Context) -> None:
+        """Erase the run's key, and an update that waits for masks."""
+        if site.run.secagg.on:
+            self._pending.pop(site.run.run, None)
+            self.member(site, context).end()
 
     def tells_own(self, site: Site) -> bool:
         """Where the site's limits say so."""

@@ -10,8 +10,8 @@ it, or to put an older one back, is to forget what they have cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from fl_client.privacy.accountant import Charge, epsilon
 from medveil.errors import ConfigError, IntegrityError
-from medveil.files import locked, make_folder, write_json
+from medveil.files import changing, write_json
 from medveil.shapes import read_document
 
 FILE = "privacy.json"
@@ -181,11 +181,8 @@ class Ledger:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _changing(self) -> Iterator[_Pages]:
-        make_folder(self._path.parent, mode=0o700)
-        with locked(self._path):
-            yield self._read()
+    def _changing(self) -> AbstractContextManager[_Pages]:
+        return changing(self._path, self._read)
 
     def _read(self) -> _Pages:
         if not self._path.exists():

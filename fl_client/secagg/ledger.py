@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from crypto.sealed import seal, unseal
 from medveil.bounded import DOCUMENT, parse_json
 from medveil.errors import AggregationError, FormatError, IntegrityError, MedVeilError
-from medveil.files import check_format, locked, make_folder, read_bytes, write_bytes
+from medveil.files import changing, check_format, read_bytes, write_bytes
 from medveil.log import logger
 from medveil.shapes import check_shape
 
@@ -161,11 +161,8 @@ class Ledger:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _changing(self) -> Iterator[_Pages]:
-        make_folder(self._path.parent, mode=0o700)
-        with locked(self._path):
-            yield self._read()
+    def _changing(self) -> AbstractContextManager[_Pages]:
+        return changing(self._path, self._read)
 
     def _read(self) -> _Pages:
         if not self._path.exists():

@@ -244,6 +244,10 @@ class Member:
         shares = self._shares(task, [each.name for each in offers], sealed)
         return {name: both[0] if name in wanted else both[1] for name, both in shares.items()}
 
+    def end(self) -> None:
+        """Erase the run's key: of what was sealed to it nothing opens here any more, and no sum of the run follows."""
+        self._ledger.end()
+
     # -- what is refused -----------------------------------------------------------------------------------------------
 
     def _check_joins(self, task: Task, private: X25519PrivateKey) -> None:

@@ -1,6 +1,7 @@
 """An attempt that sites agreed to, on the server's disk: a server that dies before it opens it finishes it afterwards.
 
-Two files: the sum under its masks, and beside it, written last, the document that makes it valid.
+Two files: the sum under its masks, and beside it, written last, the document that makes it valid. The document also
+holds what the sites' replies said besides, for nobody asks them again.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
+from fl_server.recorder import HEARD
 from fl_server.secagg.aggregator import Agreed
 from medveil.errors import FederationError, IntegrityError
 from medveil.files import make_folder, read_bytes, write_bytes, write_json
@@ -36,17 +38,39 @@ _SHAPE = {
     "sealed": {str: _TABLE},
     "left": _TABLE,
     "digest": str,
+    "heard?": HEARD,
+    "lost?": {str: str},
 }
 _CURE = "resume from the checkpoint before it: the round is repeated with the same sites"
 
 
-def save(path: Path, agreed: Agreed) -> None:
+class Kept(NamedTuple):
+    """What lies on the disk.
+
+    Attributes
+    ----------
+    agreed : Agreed
+        The attempt.
+    heard : dict or None
+        What replies said besides, as `fl_server.recorder.Recorder.heard`; None where an older MedVeil kept none of it.
+    lost : dict of str to str
+        The reason for each site that was asked and is not in the sum.
+    """
+
+    agreed: Agreed
+    heard: dict[str, Any] | None
+    lost: dict[str, str]
+
+
+def save(path: Path, agreed: Agreed, *, heard: Mapping[str, Any], lost: Mapping[str, str]) -> None:
     """Write an attempt down, readable by its owner alone.
 
     Parameters
     ----------
     path
         Of the document; the sum lies beside it.
+    agreed, heard, lost
+        As in `Kept`.
 
     Raises
     ------
@@ -69,11 +93,13 @@ def save(path: Path, agreed: Agreed) -> None:
         "sealed": {name: _plain(records.sealed_record(each.sealed)) for name, each in sorted(agreed.offers.items())},
         "left": _plain(records.left_record(agreed.survivors, agreed.signatures)),
         "digest": hashlib.sha256(data).hexdigest(),
+        "heard": dict(heard),
+        "lost": dict(lost),
     }
     write_json(path, document, mode=0o600)
 
 
-def load(path: Path) -> Agreed:
+def load(path: Path) -> Kept:
     """Read what `save` wrote; whether its signatures hold, `Aggregator.finishing` sees.
 
     Raises
@@ -88,9 +114,10 @@ def load(path: Path) -> Agreed:
     if hashlib.sha256(data).hexdigest() != document["digest"]:
         raise IntegrityError("is not the sum that was agreed to", where=_beside(path), cure=_CURE)
     try:
-        return _agreed(document, safetensors.numpy.load(data))
+        agreed = _agreed(document, safetensors.numpy.load(data))
     except (FederationError, SafetensorError, ValueError, KeyError):
         raise IntegrityError("is not whole", where=path, cure=_CURE) from None
+    return Kept(agreed, document.get("heard"), document.get("lost", {}))
 
 
 def remove(path: Path) -> None:

@@ -10,20 +10,23 @@ from typing import Any
 from flwr.app import ArrayRecord, Message
 
 from fl_server.checked import Checked
+from fl_server.collect import Collector, said
 from fl_server.config import ServerSettings
 from fl_server.manifest import Manifest
 from fl_server.phases import Phases, failed
 from fl_server.recorder import Recorder
 from fl_server.rows import SiteRow
 from fl_server.secagg.joined import joins_of
+from fl_server.secagg.kept import Kept
 from fl_server.secagg.summing import Opened, Summing
 from medveil.contract import RunConfig
-from medveil.errors import AggregationError, FederationError
+from medveil.errors import AggregationError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.measures import RANGES
-from medveil.secagg.sums import TRAIN, Means, means_of
+from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE, Means, means_of
 from medveil.summed_messages import number_of
 
+_LEAVE_SECONDS = 60.0
 _log = logger("server")
 
 
@@ -139,6 +142,22 @@ class SummedRun:
         """Of a sum nothing is wanted any more: what it came to is on disk, or is refused."""
         self._summing.forget(number_of(kind, round_))
 
+    def settled_last(self, round_: int, rounds: int) -> None:
+        """The same of a run's last sums, over the model that is left and that of the last round."""
+        self.settled(EVALUATE, round_)
+        self.settled(VALIDATE, rounds)
+
+    def take_leave(self, collector: Collector, rounds: int) -> None:
+        """Tell sites that the run has ended for good; one that does not hear it keeps its key for longer, no more."""
+        try:
+            replies = collector.collect(self._summing.leave(rounds, collector.online()), seconds=_LEAVE_SECONDS)
+        except MedVeilError as error:
+            _log.warning("the sites were not told that the run has ended: %s", error)
+            return
+        for reply in replies:
+            if reply.problem is not None:
+                _log.info("%s was not told that the run has ended: %s", reply.site, said(reply.problem))
+
     def _opened(
         self, kind: str, round_: int, messages: list[Message], *, size: int, lost: dict[str, str]
     ) -> tuple[Opened, Means]:
@@ -147,15 +166,18 @@ class SummedRun:
         left = self._summing.left_behind(number, messages)
         try:
             if left is not None:
-                self._recorder.open()
-                _log.warning("round %d: opening what %s agreed to before", round_, ", ".join(left.survivors))
-                opened = self._summing.finished(left, ask=ask)
+                self._go_on(left)
+                lost |= left.lost
+                agreed = left.agreed
+                _log.warning("round %d: opening what %s agreed to before", round_, ", ".join(agreed.survivors))
+                opened = self._summing.finished(agreed, ask=ask)
             else:
                 task = self._summing.begin(number, messages)
                 replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=round_)
                 lost |= failed(replies, self._recorder)
                 usable = [reply for reply in replies if reply.site not in lost]
-                opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost)
+                heard = lambda: self._recorder.heard  # noqa: E731
+                opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost, heard=heard)
         except AggregationError as error:
             if error.reason == "norm":
                 self.settled(kind, round_)
@@ -166,6 +188,13 @@ class SummedRun:
             ) from error
         means = means_of(kind, opened.sum.sums)
         return opened, Means(means.clipped, _possible(means.metrics), opened.sum.survivors)
+
+    def _go_on(self, left: Kept) -> None:
+        """Begin the phase where the process before stopped; of an older MedVeil nothing that replies said is known."""
+        if left.heard is None:
+            self._recorder.open()
+        else:
+            self._recorder.goes_on(left.heard)
 
 
 def _possible(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -20,9 +20,10 @@ from fl_server.collect import Reply, said
 from fl_server.faults import reading
 from fl_server.secagg import kept
 from fl_server.secagg.aggregator import Aggregator, Agreed, Sum
+from fl_server.secagg.kept import Kept
 from medveil.contract import ARRAYS, CONFIG, ROUND, RunConfig
 from medveil.errors import AggregationError, FederationError, IntegrityError
-from medveil.kinds import AGREE, MASK, UNMASK
+from medveil.kinds import AGREE, END, MASK, UNMASK
 from medveil.log import logger
 from medveil.received import arrays_of
 from medveil.secagg import records
@@ -118,7 +119,16 @@ class Summing:
                 message.content[name] = record
         return task
 
-    def opened(self, task: Task, replies: Iterable[Reply], *, size: int, ask: Ask, lost: dict[str, str]) -> Opened:
+    def opened(
+        self,
+        task: Task,
+        replies: Iterable[Reply],
+        *,
+        size: int,
+        ask: Ask,
+        lost: dict[str, str],
+        heard: Callable[[], Mapping[str, Any]],
+    ) -> Opened:
         """From the offers in these replies to the sum.
 
         Parameters
@@ -133,6 +143,8 @@ class Summing:
             Asks sites.
         lost
             The reason is added to it for each site that was asked and is not in the sum.
+        heard
+            Gives what replies said besides, which is kept with what is agreed.
 
         Raises
         ------
@@ -170,10 +182,10 @@ class Summing:
         ask(asked, step="agreeing", on_reply=lambda reply: _taking(reply, None, agreed))
         agreement = aggregator.kept()
         self._record("sum-agreed", self._said(task, aggregator))
-        kept.save(self._path(task.number), agreement)
+        kept.save(self._path(task.number), agreement, heard=heard(), lost=lost)
         return self._unmasked(task, aggregator, ask)
 
-    def left_behind(self, number: int, messages: list[Message]) -> Agreed | None:
+    def left_behind(self, number: int, messages: list[Message]) -> Kept | None:
         """What sites agreed to open for these messages, and was not opened; None where there is nothing of the kind."""
         path = self._path(number)
         if not path.exists():
@@ -183,7 +195,7 @@ class Summing:
         except IntegrityError as error:
             _log.warning("the sum is begun anew, with the sites that agreed to it alone: %s", error)
             return None
-        return found if found.task.content == self._content(messages) else None
+        return found if found.agreed.task.content == self._content(messages) else None
 
     def finished(self, agreed: Agreed, *, ask: Ask) -> Opened:
         """Open what was left behind; errors as `opened`."""
@@ -194,6 +206,15 @@ class Summing:
     def forget(self, number: int) -> None:
         """Remove what was kept of a sum whose mean is safe elsewhere."""
         kept.remove(self._path(number))
+
+    def leave(self, round_: int, online: Iterable[int]) -> list[Message]:
+        """What tells sites that no sum follows those of this round; they erase the key that opens their shares."""
+        content = {CONFIG: ConfigRecord({ROUND: round_})}
+        return [
+            Message(RecordDict({**content}), message_type=END, dst_node_id=node, group_id=str(round_))
+            for node in online
+            if node in self._nodes.values()
+        ]
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

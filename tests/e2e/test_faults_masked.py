@@ -6,12 +6,17 @@ steps while something is done to the others.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 import pytest
 from consortium_world import World, wait
 from faults import (
     OddSite,
+    Proxy,
     answers,
     assert_made_of,
+    begun,
+    hold,
     left_out,
     manifest,
     meanwhile,
@@ -34,7 +39,14 @@ HOLDER = "st-anna"
 def sites(world: World) -> Sites:
     """Four sites that approved one roster and are connected."""
     world.set_up("policy.least_sites=3")
+    return connected(world)
+
+
+def connected(world: World, *, proxied: Collection[str] = (), port: int = 0) -> Sites:
+    """The same, some of which reach their server through a proxy's port."""
     made = {name: OddSite(world.enroll(name, "limits.least_sites=3")) for name in NAMES}
+    for name in proxied:
+        made[name].site.change(server=f"127.0.0.1:{port}")
     path = world.folder / "roster.json"
     assert world("roster", "--out", path) == 0
     digest = load_roster(path).fingerprint
@@ -191,6 +203,59 @@ def test_a_late_masked_update_is_in_no_sum(world: World, sites: Sites) -> None:
     assert found[1] == [name for name in NAMES if name != HOLDER]
     assert found[4] == NAMES
     for round_, names in found.items():
+        assert_made_of(world, sites, round_, names)
+
+
+@pytest.fixture
+def cut(world: World) -> Iterator[Proxy]:
+    world.set_up("policy.least_sites=3")
+    proxy = Proxy(world.consortium.config.fleet.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.mark.fault(
+    "the connections of {n} of four sites are cut for 60 s, between offer and mask",
+    "one: the sum of the other three is opened, and it is in a later one. Two, below the threshold: the run ends and "
+    "names both, nothing is opened; 'resume' makes the round of all. Each reconnects by itself",
+)
+@pytest.mark.parametrize("n", [1, 2])
+def test_cut_connections_come_back_and_their_masked_updates_are_in_no_sum(
+    world: World, cut: Proxy, capsys: pytest.CaptureFixture[str], n: int
+) -> None:
+    away = NAMES[:n]
+    sites, rounds = connected(world, proxied=away, port=cut.port), 8
+    holder, first = sites[HOLDER], sites[away[0]].site
+    holder.hold(("train", 1))
+
+    def cut_them() -> None:
+        await_held(world, sites, "train", 1)
+        with meanwhile(lambda: cut.cut(60)):
+            holder.hold()
+        if n == 1:
+            hold(holder.site, until=lambda: begun(first) >= 2, seconds=12, rounds=range(3, rounds))
+
+    with meanwhile(cut_them):
+        code = world("run", masked_run(world, rounds=rounds, deadline=45))
+    assert cut.refused, "no node tried while it was cut off"
+    said = capsys.readouterr().err
+    if n == 1:
+        assert code == EXIT_PARTIAL
+        lost = left_out(world)
+        assert lost[0] == (1, away[0])
+        assert {site for _, site in lost} == set(away)
+    else:
+        assert code == FederationError.exit_code
+        assert "round 1: 2 sites are left, and 3 must: the attempt is lost" in said
+        assert all(f"{name}: " in said for name in away)
+        assert not (world.run_folder() / "sums" / "train-0001.json").exists()
+        for name in away:
+            wait(f"{name} is back", lambda odd=sites[name]: running.is_connected(odd.site.files), seconds=150)  # type: ignore[misc]
+        assert world("resume") == 0
+        assert sums(world)[1] == NAMES
+    assert sums(world)[rounds] == NAMES
+    for round_, names in sums(world).items():
+        assert names == [name for name in NAMES if (round_, name) not in left_out(world)]
         assert_made_of(world, sites, round_, names)
 
 

@@ -46,7 +46,7 @@ from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.config import to_mapping
 from medveil.contract import ARRAYS, BASIS, CONFIG, METRICS, PACKED, RUN_KEY, SITE, SITES_KEY, RunConfig
-from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
+from medveil.errors import AggregationError, ConfigError, DataError, IntegrityError, KeyMaterialError, StorageError
 from medveil.flower import FLOWERS_ENDS, ErrorCode, Task, be_task
 from medveil.invitation import Invitation
 from medveil.node_keys import load_private, load_public
@@ -1106,6 +1106,29 @@ def test_an_update_waits_for_its_masks_and_leaves_in_no_other_way(
     assert records(files, "refused")[-1]["reason"] == "order"
     said = refusal(again, config, summing(again, files, config))
     assert said.startswith(f"AggregationError: {config.run}: this site made its offer for attempt 0 of round 1 before")
+    (files.own / "sums" / f"{config.run}.sealed").unlink()
+    assert refusal(again, config) == "IntegrityError: see the log of the site"
+    assert "the ledger of this run's sums is gone, and with it which sets of sites were agreed to" in caplog.text
+
+
+def test_a_run_that_ended_leaves_no_key_that_opens_its_shares(files: OwnFiles, host: OwnHost) -> None:
+    config, _ = masked_run(files), approving(files)
+    asked = summing(host, files, config)
+    assert not make_app(host)(asked, context(config)).has_error()
+    (site,) = host._open.values()
+    member = host.member(site, context(config))
+    assert member._ledger.seal_key()
+    ended = make_app(host)(
+        message("query.end", RecordDict({CONFIG: ConfigRecord({"server-round": 1})})), context(config)
+    )
+    assert not ended.has_error()
+    with pytest.raises(AggregationError, match="the run has ended at this site"):
+        member._ledger.seal_key()
+    assert host.taken(site, context(config)) is None
+    assert member._ledger.of(1) is not None, "which sets it agreed to is kept"
+    assert refusal(host, config).startswith("AggregationError")
+    plain = run(run="another")
+    assert not make_app(host)(message("query.end", RecordDict({CONFIG: ConfigRecord({})})), context(plain)).has_error()
 
 
 def test_an_update_that_is_not_finite_is_never_offered(

@@ -291,6 +291,32 @@ def test_an_older_store_that_no_longer_agrees_is_built_anew_and_sealed(tree: Pat
     assert again.sealed
 
 
+def test_a_store_that_lies_open_is_not_taken_where_a_site_seals(tree: Path) -> None:
+    store = opened(tree)
+    wanted, own = everything(store), tree.parent / "state"
+    lay_open(store)
+    (own / "predictions.npz.sealed").write_bytes(b"")
+    again = opened(tree)
+    assert again.rebuilt == "it lies open, and what this site keeps is sealed"
+    assert again.sealed
+    np.testing.assert_array_equal(everything(again), wanted)
+    (own / "predictions.npz.sealed").unlink()
+    opened(tree, scheme="none")
+    place = lay_open(again)
+    config = DataConfig(source="images", path=str(tree), image_size=SIZE, channels=1)
+    cured = "this site's own, of an older MedVeil: medveil-site seal; else remove it"
+    with pytest.raises(IntegrityError, match=f"lies open, and what this site keeps is sealed; .*{cured}"):
+        reopen_store(config, cipher("block-pixel"), key=OWN, folder=own)
+    source = open_source(config)
+    parts = site_parts(source, config, sites=1, index=0, seed=0)
+    for path in tree.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(IntegrityError, match=f"cannot be rebuilt: .*none of.*{cured}"):
+        open_store(source, parts, cipher("block-pixel"), config, key=OWN, folder=own, seed=0)
+    seal_store(place, StoreSeal.of(OWN))
+    assert everything(reopen_store(config, cipher("block-pixel"), key=OWN, folder=own)).shape == wanted.shape
+
+
 def test_a_disk_that_gives_nothing_is_our_error(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tree)
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from secagg_made import CLIP, Going, World
+from secagg_made import CLIP, HEARD, Going, World
 
 from fl_server.secagg.aggregator import Aggregator
 from fl_server.secagg.kept import load, save
@@ -22,13 +22,14 @@ def going(tmp_path: Path) -> Going:
 
 
 def finishing(path: Path, world: World) -> Aggregator:
-    return Aggregator.finishing(load(path), world.roster, clip=CLIP, bits=world.bits)
+    return Aggregator.finishing(load(path).agreed, world.roster, clip=CLIP, bits=world.bits)
 
 
 def test_what_was_agreed_is_opened_after_a_restart(going: Going, tmp_path: Path) -> None:
     path, world = tmp_path / "kept" / "round-0001.json", going.world
-    save(path, going.aggregator.kept())
+    save(path, going.aggregator.kept(), heard=HEARD, lost={"s4": "no reply"})
     assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
+    assert load(path)[1:] == (HEARD, {"s4": "no reply"})
     for name in world.names:
         world.restart(name)
     going.aggregator = finishing(path, world)
@@ -48,7 +49,7 @@ def test_nothing_is_kept_before_enough_agreed(tmp_path: Path) -> None:
 
 def test_files_that_were_changed_or_cut_are_refused(going: Going, tmp_path: Path) -> None:
     path, beside = tmp_path / "kept.json", tmp_path / "kept.safetensors"
-    save(path, going.aggregator.kept())
+    save(path, going.aggregator.kept(), heard=HEARD, lost={"s4": "no reply"})
     whole, numbers = json.loads(path.read_text()), beside.read_bytes()
     beside.write_bytes(numbers[:-1] + bytes([numbers[-1] ^ 1]))
     with pytest.raises(IntegrityError, match=r"kept\.safetensors: is not the sum that was agreed to"):
@@ -65,6 +66,8 @@ def test_files_that_were_changed_or_cut_are_refused(going: Going, tmp_path: Path
         ({"sealed": {}}, IntegrityError),
         ({"members": {**whole["members"], "key": ["00"] * 5}}, IntegrityError),
         ({"left": {**left, "site": left["site"][:2]}}, IntegrityError),
+        ({"heard": {**HEARD, "metrics": {"s0": {"test-loss": "low"}}}}, IntegrityError),
+        ({"lost": {"s4": 1}}, IntegrityError),
     ):
         path.write_text(json.dumps({**whole, **changes}))
         with pytest.raises(kind):

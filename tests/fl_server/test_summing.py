@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from secagg_made import CLIP, World
+from secagg_made import CLIP, HEARD, World
 
 from fl_server.collect import Reply
 from fl_server.secagg.summing import Summing
@@ -98,7 +98,9 @@ class Sites:
                 on_reply(reply)
 
         size = self.world.size
-        return self.summing.opened(task, self.replies(messages), size=size, ask=ask, lost=lost), lost
+        return self.summing.opened(
+            task, self.replies(messages), size=size, ask=ask, lost=lost, heard=lambda: HEARD
+        ), lost
 
 
 def test_a_sum_is_opened_and_taken_down(tmp_path: Path) -> None:
@@ -197,7 +199,8 @@ def test_what_is_left_behind_is_of_the_same_model_alone(tmp_path: Path) -> None:
         sites.open()
     left = sites.summing.left_behind(1, sites.messages())
     assert left is not None
-    assert left.survivors == tuple(sites.world.names)
+    assert left.agreed.survivors == tuple(sites.world.names)
+    assert (left.heard, left.lost) == (HEARD, {})
     other = sites.messages()
     other[0].content[CONFIG] = ConfigRecord({"server-round": 2})
     assert sites.summing.left_behind(1, other) is None

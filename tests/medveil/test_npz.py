@@ -184,6 +184,10 @@ def test_what_numpy_writes_is_read(tmp_path: Path, saved: Callable[..., None]) -
     assert set(found) == set(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
+    size = sum(each.nbytes for each in arrays.values())
+    assert set(load_arrays(tmp_path / "a.npz", most=size)) == set(arrays)
+    with pytest.raises(DataError, match="of arrays, and at most"):
+        load_arrays(tmp_path / "a.npz", most=size - 1)
 
 
 def test_pixels_that_are_not_finite_are_no_image(tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_a_site_lost_at_any_step_costs_the_others_nothing(tiny: Tiny, tmp_path: 
     assert equal(ran.tensors(3), mean_of(ran, 3, SITES, ran.tensors(2)))
     assert ran.manifest()["status"] == "finished"
     assert not list((tmp_path / "run" / "sums").iterdir())
+    assert ran.asked[-4:] == [("query.end", site, 3) for site in SITES], "last of all"
     validated = [line for line in ran.lines() if (line["site"], line["phase"]) == ("all", "validation")]
     kept = ran.summary()["kept"]
     assert kept["by"] == "loss"
@@ -159,8 +160,32 @@ def test_too_few_end_the_run_in_words_and_it_goes_on(tiny: Tiny, tmp_path: Path,
     assert again.manifest()["attempts"] == {"1": 1, "2": 0, str(2**41 + 2): 0}
     assert not list((out / "sums").iterdir())
     assert [line["round"] for line in again.lines() if (line["phase"], line["site"]) == ("train", "all")] == [1, 2]
+    assert again.manifest()["left_out"] == [], "of an attempt that was made anew nothing counts"
     whole = run(config, tmp_path / "whole")
     assert equal(again.tensors(2), whole.tensors(2))
+
+
+def test_what_sites_told_is_not_lost_with_the_server_that_heard_it(
+    tiny: Tiny, tmp_path: Path, run: Callable[..., Ran]
+) -> None:
+    """The server stops between agreement and opening: of a round, and of the last evaluation."""
+    out, config = tmp_path / "run", tiny(*SUMMED, "rounds=1")
+    lost = [("train.mask", "site-2", 1)]
+    away = [*lost, *(("query.unmask", site, 1) for site in ("site-3", "site-4"))]
+    with pytest.raises(AggregationError, match="1 sites helped"):
+        run(config, out, lost=away)
+    # Round 1 is opened, and nobody measures its model.
+    with pytest.raises(AggregationError, match="0 sites made an offer"):
+        run(config, out, lost=[("evaluate", site, 1) for site in SITES])
+    with pytest.raises(AggregationError, match="1 sites helped"):
+        run(config, out, lost=away)
+    went_on, whole = run(config, out), run(config, tmp_path / "whole", lost=lost)
+    assert not [kind for kind, *_ in went_on.asked if kind in {"train", "evaluate"}]
+    assert went_on.lines() == whole.lines()
+    assert went_on.manifest()["left_out"] == whole.manifest()["left_out"]
+    assert set(went_on.summary()["sites"]) == set(SITES)
+    for field_ in ("sites", "rests_on", "thief", "loss", "bytes_up", "bytes_down"):
+        assert went_on.summary()[field_] == whole.summary()[field_], field_
 
 
 def test_a_round_that_was_agreed_on_is_repeated_with_the_same_sites_alone(

@@ -187,8 +187,8 @@ def test_an_ablation_goes_on_as_well(
     monkeypatch.setattr("simulations.report.page.write_report", lambda run: run)
     config = tiny("rounds=1", "model.depth=1")
     rows = ablate(config, tmp_path / "here", switches=["ema"]).rows
-    packed, _ = pack(tmp_path / "here", tmp_path / "results.zip")
-    assert packed == ["as-it-is/seed-0", "ema/seed-0"]
+    packed = pack(tmp_path / "here", tmp_path / "results.zip")
+    assert packed == (["as-it-is/seed-0", "ema/seed-0"], [], [])
     monkeypatch.setattr(side_by_side, "run_tied", lambda *_, **__: pytest.fail("a run was made again"))
     made = ablate(config, tmp_path / "there", switches=["ema"], results=[tmp_path / "results.zip"])
     assert made.rows == rows
@@ -307,7 +307,7 @@ def test_a_file_that_others_made_is_refused_in_a_line(
         ("manifest.json", b"{}", "is not a medveil-manifest file"),
         ("metrics.jsonl", b'{"a": ' + b"[" * 100 + b"]" * 100 + b"}", "nested deeper"),
         ("summary.json", b"[]", "summary"),
-        ("sites/site-1/predictions.npz", b"no archive", "predictions are damaged"),
+        ("sites/site-1/predictions.npz", b"no archive", "is not a whole file of predictions"),
     ],
 )
 def test_records_that_no_run_wrote_are_refused(world: Path, tmp_path: Path, name: str, data: bytes, why: str) -> None:
@@ -317,3 +317,28 @@ def test_records_that_no_run_wrote_are_refused(world: Path, tmp_path: Path, name
     with pytest.raises(IntegrityError, match=f"is no whole record of a run: .*{why}"):
         take([job], [tmp_path / "r.zip"], Comparable())
     assert not job.folder.exists()
+
+
+def test_predictions_that_unpack_to_much_are_refused(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulations.results._LARGEST_ARRAYS", 10)
+    job = Job("fedper seed 0", ExperimentConfig(), tmp_path / "fedper" / "seed-0")
+    records = {
+        "fedper/seed-0": Record(to_mapping(job.experiment), Results(world / "results.zip").files("fedper/seed-0"))
+    }
+    write_results(tmp_path / "r.zip", records)
+    with pytest.raises(IntegrityError, match="is not a whole file of predictions"):
+        take([job], [tmp_path / "r.zip"], Comparable())
+
+
+def test_a_run_that_no_file_of_results_can_name_is_told(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "here"
+    shutil.copytree(world / "here" / "fedper", folder / "fedper")
+    shutil.copytree(world / "here" / "fedper", folder / "my_arm")
+    assert main(["pack", str(folder), "--out", str(tmp_path / "r.zip")]) == 0
+    said = capsys.readouterr()
+    assert "my_arm/seed-0" in (said.out + said.err).splitlines()[1]
+    assert list(Results(tmp_path / "r.zip").settings) == ["fedper/seed-0"]

@@ -26,6 +26,13 @@ from medveil.signing import SigningKey
 
 CLIP = 2.0
 MODEL = bytes(range(32))
+_LINE = {"round": 1, "site": "s0", "phase": "train", "loss": 0.5, "accuracy": None, "balanced_accuracy": None}
+HEARD = {
+    "metrics": {"s0": {"train-loss": 0.5, "train-auroc": None}},
+    "lines": [{**_LINE, "auroc": None, "n": 8, "seconds": 1.5, "bytes_up": 0, "bytes_down": 4}],
+    **{"moved_up": 8, "bytes_up": 12, "bytes_down": 16, "seconds": 2.5},
+}
+"""What replies said besides, as `fl_server.recorder.Recorder.heard`."""
 
 
 def sent(record: dict[str, Any]) -> dict[str, Any]:
