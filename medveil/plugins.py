@@ -212,7 +212,8 @@ class Registry(dict[str, T]):
         if not (isinstance(made, type) and issubclass(made, self._base)):
             return f"is no subclass of {base}"
         if isabstract(made):
-            return f"lacks {', '.join(sorted(made.__abstractmethods__))} of {base}"
+            abstract: frozenset[str] = vars(made)["__abstractmethods__"]
+            return f"lacks {', '.join(sorted(abstract))} of {base}"
         said = name if self._named is None else getattr(made, self._named, None)
         return None if said == name else f"calls itself {str(said)[:_LONGEST_NAME]!a} in '{self._named}'"
 

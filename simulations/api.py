@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fl_server.checkpoints import Checkpoint
 from medveil import plain, plugins
 from medveil.errors import ConfigError
-from medveil.log import unheard
+from medveil.log import logger, unheard
 from simulations.ablation import Ablation
 from simulations.ablation import ablate as _ablate
 from simulations.compare import Comparison
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from models.vits import VisionTransformer
-    from simulations.asked_models import Exported
     from simulations.attacks.study.result import Result
 
 __all__ = [
@@ -70,6 +69,7 @@ __all__ = [
     "resume",
     "run",
 ]
+_log = logger("api")
 unheard()
 plugins.simulating()
 
@@ -506,8 +506,10 @@ def load_model(folder: str | Path, *, site: str | None = None, domain: str = "pl
     return timm_model(Path(folder), site=site, domain=domain)
 
 
-def export(run: str | Path, out: str | Path, *, site: str | None = None, onnx: bool = False) -> Exported:
+def export(run: str | Path, out: str | Path, *, site: str | None = None, onnx: bool = False) -> Path:
     """Write a site's model of a run into a folder, for plain images, with its cards; timm and `load_model` read it.
+
+    Of a run that learned pixels it is stem and trunk, which another run begins with.
 
     Parameters
     ----------
@@ -525,7 +527,10 @@ def export(run: str | Path, out: str | Path, *, site: str | None = None, onnx: b
     """
     from simulations.asked_models import export as exported  # noqa: PLC0415 - scipy and more load here
 
-    return exported(Path(run), Path(out), site=site, onnx=onnx)
+    made = exported(Path(run), Path(out), site=site, onnx=onnx)
+    if made.otherwise:
+        _log.warning("%s: %s", made.folder, made.otherwise)
+    return made.folder
 
 
 def predict(

@@ -56,8 +56,8 @@ def _do_attacks(arguments: argparse.Namespace) -> int:
 
     found, wrong = ATTACKS.usable()
     attacks = [attack() for attack in found.values()]
-    for each in wrong:
-        tell(each, error=True)
+    for problem in wrong:
+        tell(problem, error=True)
     if arguments.json:
         tell_json([_described(each) for each in attacks])
         return EXIT_OK
