@@ -32,7 +32,6 @@ from medveil import plugins
 from medveil.errors import ConfigError, FederationError
 from medveil.wire import Tensors
 
-
 _ADAPTIVE = (FedAdam, FedYogi, FedAdagrad)
 
 

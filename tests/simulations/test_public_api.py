@@ -277,3 +277,21 @@ def test_files_are_hidden_shown_and_verified(tmp_path: Path, monkeypatch: pytest
         crypto_api.describe(scans / "a.png")
     with pytest.raises(ConfigError, match="is no purpose"):
         crypto_api.hide(scans, tmp_path / "x", keys=keys, purpose="fun")
+
+
+def test_a_stem_follows_a_key(tmp_path: Path) -> None:
+    config = models_api.ModelConfig(image_size=16, patch=8, channels=1, classes=2, width=16, depth=1, heads=2)
+    plain, moved = (models_api.build(config, seed=3).eval() for _ in range(2))
+    assert models_api.describe(plain, config)["width"] == 16
+    geometry = {"channels": 1, "height": 16, "width": 16}
+    made = crypto_api.CipherConfig(block=8, negate=True)
+    cipher = crypto_api.make_cipher(made, crypto_api.SimulatedKey(0, "site-1"), **geometry)
+    moves = cipher.stem_permutation()._asdict()
+    models_api.adapt(moved, **moves)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 1, 16, 16), dtype=np.uint8)
+    with torch.no_grad():
+        wanted = plain(models_api.normalise(torch.from_numpy(pixels)))
+        hidden = models_api.normalise(torch.from_numpy(cipher.encrypt(pixels)))
+        assert torch.allclose(moved(hidden), wanted, atol=1e-5)
+        models_api.restore(moved, **moves)
+        assert torch.equal(moved(models_api.normalise(torch.from_numpy(pixels))), wanted)
