@@ -104,6 +104,11 @@ def installed() -> list[Plugin]:
     return [each for group in GROUPS for each in _offered(group, tuple(sys.path))]
 
 
+def takes(package: str) -> bool:
+    """Whether this process takes what a package adds."""
+    return _trust.packages is None or _canonical(package) in _trust.packages
+
+
 def find(group: str, name: str) -> Plugin | None:
     """What other packages offer under a name; None where none does.
 
@@ -121,7 +126,7 @@ def find(group: str, name: str) -> Plugin | None:
     if len(found) > 1:
         problem = f"is offered by {' and by '.join(packages)}" if len(packages) > 1 else "is offered twice"
         raise ConfigError(problem, where=found[0].where, cure="uninstall all but one")
-    if _trust.packages is not None and found[0].package not in _trust.packages:
+    if not takes(found[0].package):
         raise ConfigError("is not taken here", where=found[0].where, cure=_how_to_take(found[0].package))
     return found[0]
 

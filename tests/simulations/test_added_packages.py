@@ -16,6 +16,7 @@ import torch
 from crypto import api as crypto_api
 from fl_client.data.config import DataConfig
 from fl_client.data.source import open_source
+from fl_client.deployment.added import added
 from fl_client.deployment.config import LimitsConfig, SiteConfig
 from fl_client.deployment.limits import _cipher
 from fl_client.simulated_host import _simulated_site
@@ -134,6 +135,8 @@ def test_a_real_site_takes_it_by_its_own_file_alone(module: str, arrays: Path, t
     assert module not in sys.modules
     own = site(arrays, taken=["my_package"], schemes=["block-pixel", "mirror"])
     own.check(where="site.yaml")
+    told = added(own)
+    assert told.found.startswith("runs the code of others: medveil.schemes 'mirror' of my-package 1.2; ")
     source = open_source(own.data)
     assert source.classes == ("bright", "dark")
     assert source.read(0).shape == (1, 16, 16)
