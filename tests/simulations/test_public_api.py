@@ -209,7 +209,9 @@ def test_settings_of_a_program_are_those_of_a_command_line() -> None:
 
 
 @pytest.fixture
-def compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[api.Comparison]:
+def compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[api.Comparison]:
     monkeypatch.setattr(side_by_side, "run_tied", at_once.run_tied)
     monkeypatch.setattr(statistics, "add_intervals", lambda _: None)
     monkeypatch.setattr("simulations.cli.report_of", lambda page: (page / "report.html").write_text("") or page)
@@ -237,7 +239,8 @@ def test_a_comparison_is_a_table_and_says_nothing(compared: api.Comparison, capf
     (folder,) = compared.runs("fedper")
     assert api.load_run(folder).summary["accuracy"] == pytest.approx(second["accuracy"])
     assert compared.failed == ()
-    assert capfd.readouterr().err == ""
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
     with pytest.raises(ConfigError, match="has no arm 'best'; one of plain, fedper"):
         compared.runs("best")
 
