@@ -1,6 +1,7 @@
 """Image ciphers by name.
 
-A new scheme is one file in `crypto.schemes` with one subclass of `ImageCipher`, and one line in `SCHEMES`.
+A new scheme is one file in `crypto.schemes` with one subclass of `ImageCipher`, and one line in `SCHEMES`; or, of
+another package, one subclass and an entry point.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from crypto.schemes.none import NoCipher
 from crypto.schemes.orthogonal import Orthogonal
 from crypto.schemes.per_block import PerBlock
 from crypto.schemes.pixel_wise import PixelWise, PixelWiseFresh
+from medveil import plugins
 from medveil.errors import ConfigError
 
 __all__ = ["SCHEMES", "Geometry", "ImageCipher", "StemPermutation", "check_scheme", "make_cipher"]
 
-SCHEMES: dict[str, type[ImageCipher]] = {
-    cipher.scheme: cipher
-    for cipher in (
-        BlockPixel,
-        PerBlock,
-        EncryptionThenCompression,
-        Orthogonal,
-        AesCtr,
-        NoCipher,
-        PixelWise,
-        PixelWiseFresh,
-    )
-}
-"""Every cipher by its name."""
+_OWN: tuple[type[ImageCipher], ...] = (
+    BlockPixel,
+    PerBlock,
+    EncryptionThenCompression,
+    Orthogonal,
+    AesCtr,
+    NoCipher,
+    PixelWise,
+    PixelWiseFresh,
+)
+SCHEMES: plugins.Registry[type[ImageCipher]] = plugins.Registry(
+    plugins.SCHEMES, {cipher.scheme: cipher for cipher in _OWN}, ImageCipher, named="scheme"
+)
+"""Every cipher by its name; those of other packages too, where they are asked for (`medveil.plugins`)."""
 
 
 def make_cipher(
@@ -87,9 +89,23 @@ def check_scheme(name: str) -> str:
     ConfigError
         No scheme or preset has this name.
     """
-    known = [*SCHEMES, *PRESETS]
-    if name in known:
+    if name in PRESETS or SCHEMES.offers(name):
         return name
+    known = [*SCHEMES.names(), *PRESETS]
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     raise ConfigError(f"'{name}' is no cipher", where="cipher.scheme", cure=f"{guess}known: {', '.join(known)}")
+
+
+def own_scheme(name: str) -> type[ImageCipher]:
+    """A scheme of MedVeil's own: files outlive the packages that are installed beside it.
+
+    Raises
+    ------
+    ConfigError
+        It is another package's, or there is none.
+    """
+    if check_scheme(name) not in SCHEMES:
+        problem = f"'{name}' is another package's, and files outlive packages"
+        raise ConfigError(problem, where="cipher.scheme", cure=f"one of {', '.join(SCHEMES)}")
+    return SCHEMES[name]

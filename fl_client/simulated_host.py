@@ -22,6 +22,7 @@ from fl_client.secagg.simulated import simulated_identity, simulated_roster
 from fl_client.site import Site
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
+from medveil import plugins
 from medveil.app_config import settings_text
 from medveil.contract import RUN_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError
@@ -110,6 +111,8 @@ def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: i
 
 
 def _simulated_setup(run: RunConfig, settings: SimulatedSites, index: int, flower_run_id: int) -> SiteSetup:
+    # Flower's simulation opens sites in processes of its own.
+    plugins.simulating()
     if not 0 <= index < settings.sites:
         raise ConfigError(
             f"partition {index} of {settings.sites}", where="partition-id", cure="start as many as 'sites'"

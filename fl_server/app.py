@@ -14,6 +14,7 @@ from fl_server.federation import Federation
 from fl_server.secagg.summed_run import Told
 from fl_server.signed import ServerSignatures, server_signatures
 from fl_server.watch import LogWatcher
+from medveil import plugins
 from medveil.app_config import settings_text
 from medveil.audit import FILE_VARIABLE, AuditLog
 from medveil.audit_messages import digest_of_config
@@ -47,6 +48,8 @@ def main(grid: Grid, context: Context) -> None:
         if not is_simulated(grid):
             # Flower raises a signal in another thread then, which wakes no thread that waits for a dead SuperLink.
             end_with_parent()
+    if not _under_flower(grid) or is_simulated(grid):
+        plugins.simulating()
     try:
         run = RunConfig.from_json(settings_text(context.run_config, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)

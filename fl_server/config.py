@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medveil import plugins
 from medveil.bounded import parse_json
 from medveil.config import check_setting, from_mapping, to_mapping
 from medveil.errors import ConfigError
@@ -87,7 +88,8 @@ class ServerConfig:
         ConfigError
             A value is out of its range or not one of the names offered.
         """
-        _one_of(self.strategy, STRATEGIES, "strategy", where)
+        if self.strategy not in STRATEGIES and plugins.find(plugins.STRATEGIES, self.strategy) is None:
+            _one_of(self.strategy, STRATEGIES, "strategy", where)
         _one_of(self.monitor, MONITORS, "monitor", where)
         _one_of(self.keep, KEPT, "keep", where)
         for name, low in (

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from flwr.serverapp.strategy import (
     Bulyan,
+    FedAdagrad,
     FedAdam,
     FedAvg,
     FedMedian,
     FedProx,
     FedTrimmedAvg,
+    FedYogi,
     Krum,
     MultiKrum,
     Strategy,
@@ -26,8 +28,22 @@ from flwr.serverapp.strategy import (
 from fl_server.arrays import to_record
 from fl_server.config import ServerConfig
 from fl_server.local_only import LocalOnly
+from medveil import plugins
 from medveil.errors import ConfigError, FederationError
 from medveil.wire import Tensors
+
+_ADAPTIVE = (FedAdam, FedYogi, FedAdagrad)
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A strategy of another package that keeps something between rounds; without this a resumed run would lose it."""
+
+    def medveil_state(self) -> Tensors:
+        """All of it as float32 arrays, under names of its own."""
+
+    def set_medveil_state(self, state: Tensors) -> None:
+        """Take back what `medveil_state` gave."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +97,7 @@ def _trims(n: int, config: ServerConfig) -> str | None:
     return f"needs {formula}, so that it {'has something left' if cut else 'trims anything'}"
 
 
-RULES: dict[str, Rule] = {
+_OWN: dict[str, Rule] = {
     "fedavg": Rule(
         lambda config, sites, common: FedAvg(**common), _at_least(1, "an average of something"), from_a_sum=True
     ),
@@ -119,6 +135,8 @@ RULES: dict[str, Rule] = {
     ),
     "local-only": Rule(lambda config, sites, common: LocalOnly(sites), _at_least(1, "a site"), merges=False),
 }
+RULES: plugins.Registry[Rule] = plugins.Registry(plugins.STRATEGIES, _OWN, Rule)
+"""Every rule by its name in ``server.strategy``; in simulations those of other packages too (`medveil.plugins`)."""
 
 
 def make_strategy(config: ServerConfig, sites: Mapping[int, str]) -> Strategy:
@@ -178,7 +196,9 @@ def fit_to(strategy: Strategy, n: int) -> None:
 
 def state_of(strategy: Strategy) -> Tensors:
     """What a strategy remembers between rounds, as tensors under names of its own."""
-    if isinstance(strategy, FedAdam):
+    if isinstance(strategy, Remembers):
+        return dict(strategy.medveil_state())
+    if isinstance(strategy, _ADAPTIVE):
         moments = {"m": strategy.m_t or {}, "v": strategy.v_t or {}}
         return {f"{moment}/{name}": array for moment, arrays in moments.items() for name, array in arrays.items()}
     if isinstance(strategy, LocalOnly):
@@ -195,11 +215,14 @@ def set_state(strategy: Strategy, state: Tensors) -> None:
     FederationError
         The state is of another strategy.
     """
+    if isinstance(strategy, Remembers):
+        strategy.set_medveil_state(dict(state))
+        return
     grouped: dict[str, dict[str, np.ndarray[Any, np.dtype[np.float32]]]] = {}
     for key, array in state.items():
         owner, _, name = key.partition("/")
         grouped.setdefault(owner, {})[name] = array
-    if isinstance(strategy, FedAdam) and set(grouped) <= {"m", "v"}:
+    if isinstance(strategy, _ADAPTIVE) and set(grouped) <= {"m", "v"}:
         strategy.m_t, strategy.v_t = grouped.get("m"), grouped.get("v")
     elif isinstance(strategy, LocalOnly):
         strategy.kept = {site: to_record(arrays) for site, arrays in grouped.items()}

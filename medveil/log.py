@@ -32,6 +32,16 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(f"medveil.{name}")
 
 
+def unheard() -> None:
+    """Let MedVeil's log go nowhere in a program that asked for none; whoever sets up logging hears all of it.
+
+    Without a handler Python prints warnings on stderr.
+    """
+    root = logging.getLogger("medveil")
+    if not root.handlers:
+        root.addHandler(logging.NullHandler())
+
+
 class PlainFormatter(logging.Formatter):
     """Makes one line of a record, and marked lines of its traceback."""
 

@@ -122,6 +122,12 @@ def stderr_console() -> Console:
     return console(stderr=True)
 
 
+@functools.cache
+def nobody() -> Console:
+    """A console on which nothing shows: for whoever calls from a program, and asked for no words."""
+    return console(stderr=True, quiet=True, force_terminal=False)
+
+
 @contextlib.contextmanager
 def working(text: str) -> Iterator[None]:
     """Show on a terminal that something goes on, for what would else be seconds of silence; nothing of it stays.

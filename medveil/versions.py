@@ -6,6 +6,8 @@ import functools
 import platform
 from importlib import metadata
 
+from medveil import plugins
+
 PACKAGES = ("flwr", "torch", "timm", "numpy", "pydicom", "omegaconf", "cryptography")
 
 
@@ -23,11 +25,12 @@ def _version(package: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Versions of MedVeil, Python, the platform and the packages results depend on."""
+    """Versions of MedVeil, Python, the platform, the packages results depend on and those that added to MedVeil."""
     return {
         "medveil": medveil_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),
         **{package: _version(package) for package in PACKAGES},
+        **{f"plugin {package}": version for package, version in plugins.used().items()},
     }

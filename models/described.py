@@ -31,11 +31,19 @@ class HasModel(Protocol):
 T = TypeVar("T", bound=HasModel)
 
 
-def load_with_model(schema: type[T], file: Path, overrides: Sequence[str]) -> T:
+def load_with_model(
+    schema: type[T], file: Path, overrides: Sequence[str], *, values: dict[str, Any] | None = None
+) -> T:
     """`medveil.config.load_config` of a file, refusing also what `refuse_foreign_sizes` does."""
-    config = load_config(schema, file, overrides)
-    refuse_foreign_sizes(load_config(schema, file).model, config.model, overrides, file=file.name)
+    config = load_config(schema, file, overrides, values=values)
+    named = [f"model.{name}" for name in _section(values, "model")]
+    refuse_foreign_sizes(load_config(schema, file).model, config.model, [*overrides, *named], file=file.name)
     return config
+
+
+def _section(values: dict[str, Any] | None, name: str) -> Mapping[str, Any]:
+    found = (values or {}).get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def refuse_foreign_sizes(before: ModelConfig, after: ModelConfig, overrides: Sequence[str], *, file: str) -> None:

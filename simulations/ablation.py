@@ -13,9 +13,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
 
 from medveil import plain
 from medveil.claims import claimed
@@ -25,8 +26,12 @@ from medveil.versions import medveil_version
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan, refuse_pixels
 from simulations.folders import LEFT_S
+from simulations.frames import frame
 from simulations.side_by_side import Job, run_all, ways_of
 from simulations.switches import AS_IT_IS, all_names, as_it_is, switched
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FORMAT, VERSION = "medveil-ablation", 1
 _MEASURES = ("accuracy", "auroc")
@@ -50,6 +55,10 @@ class Ablation:
     def exit_code(self) -> int:
         """0, or 6 where some runs failed."""
         return EXIT_PARTIAL if self.failed else EXIT_OK
+
+    def table(self) -> DataFrame:
+        """`rows` as a pandas DataFrame (ConfigError where pandas is not installed)."""
+        return frame(self.rows, cure="take 'rows'")
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ def ablate(
     results: Sequence[Path] = (),
     jobs: int = 1,
     command: str | None = None,
+    console: Console | None = None,
 ) -> Ablation:
     """Run the experiment as it is and with each switch, under every seed of its ``compare`` section.
 
@@ -99,6 +109,8 @@ def ablate(
         Runs side by side.
     command
         What was typed for it, for the documents it leaves.
+    console
+        Where it is told how it gets on; None is the terminal.
 
     Raises
     ------
@@ -126,8 +138,10 @@ def ablate(
         if config.data.source == "phantoms" and config.data.path is None:
             config.data.path = str(out / "phantoms")
         arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+        for each in told:
+            plain.tell(each, error=True) if console is None else plain.say(console, each)
         about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
-        return _ablated(arms, seeds, out, about, results=results, jobs=jobs)
+        return _ablated(arms, seeds, out, about, results=results, jobs=jobs, console=console)
 
 
 def _within(recipe: str, switch: str, own: Sequence[str]) -> str:
@@ -156,7 +170,6 @@ def _arms(
             if not lenient:
                 raise
             told.append(f"'{name}' is left out: {error}.")
-            plain.tell(told[-1], error=True)
     return arms, told
 
 
@@ -186,9 +199,10 @@ def _ablated(
     *,
     results: Sequence[Path],
     jobs: int,
+    console: Console | None,
 ) -> Ablation:
     planned = {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
-    return measured_in(planned, out, about, results=results, jobs=jobs)
+    return measured_in(planned, out, about, results=results, jobs=jobs, console=console)
 
 
 def measured_in(
@@ -199,6 +213,7 @@ def measured_in(
     jobs: int,
     results: Sequence[Path] = (),
     spent: Mapping[str, float] | None = None,
+    console: Console | None = None,
 ) -> Ablation:
     """Run what is to be run, and write the table after each.
 
@@ -214,6 +229,8 @@ def measured_in(
         Files of results, whose finished runs are taken up first.
     spent
         Seconds of processor time that runs had cost before they began, by their names.
+    console
+        Where it is told how they get on; None is stderr.
 
     Raises
     ------
@@ -227,7 +244,7 @@ def measured_in(
     # All arms of a seed before the next seed: a table that is looked at early has pairs.
     most = max(len(own) for own in planned.values())
     in_order = [own[place] for place in range(most) for own in planned.values() if place < len(own)]
-    console = plain.stderr_console()
+    console = console or plain.stderr_console()
     comparable = Comparable(out)
     told = take(in_order, results, comparable)
     ways, more = ways_of(in_order, comparable)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from medveil import plugins
 from medveil.cli import ending_in_order, parser, run_command, subcommand
 from medveil.completing import completing
 from medveil.errors import EXIT_OK, ConfigError
@@ -17,6 +18,7 @@ from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.model_commands import add_model_commands
 from simulations.pretrain_command import add_pays, add_pretrain
+from simulations.reported import report_of
 from simulations.results_command import add_pack, add_results
 from simulations.run_command import add_experiment, add_run, configured
 
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 federation, 6 finished in part, 128 and the signal
         where one ended it (130 Ctrl-C, 143 SIGTERM).
     """
+    plugins.simulating()
     with ending_in_order():
         return run_command(_parser, argv)
 
@@ -45,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         "medveil-sim run demo --out demo-run",
     )
     commands = made.add_subparsers(required=True, metavar="COMMAND")
-    add_run(commands, report=_report_of)
-    add_pretrain(commands, report=_report_of)
+    add_run(commands, report=report_of)
+    add_pretrain(commands, report=report_of)
     _add_init(commands)
     _add_report(commands)
     _add_compare(commands)
@@ -55,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pays(commands)
     add_model_commands(commands)
     _add_bench(commands)
-    add_attack_commands(commands, report=_report_of)
+    add_attack_commands(commands, report=report_of)
     add_matrix_command(commands)
     return made
 
@@ -117,20 +120,8 @@ def _do_report(arguments: argparse.Namespace) -> int:
     from simulations.run import read_manifest  # noqa: PLC0415
 
     read_manifest(arguments.run)
-    tell(f"report: {_report_of(arguments.run)}")
+    tell(f"report: {report_of(arguments.run)}")
     return 0
-
-
-def _report_of(run: Path) -> Path:
-    """Write a run's page, with the attacks on it where there were any."""
-    if not any((run / "attacks").glob("*.json")):
-        from simulations.report.page import write_report  # noqa: PLC0415
-
-        return write_report(run)
-    # scipy and scikit-image are slow to import, and most runs were never attacked.
-    from simulations.attacks.matrix.part import report_of  # noqa: PLC0415
-
-    return report_of(run)
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
 
 from medveil import plain
 from medveil.claims import claimed
@@ -13,8 +16,12 @@ from medveil.files import make_folder, read_json
 from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
 from simulations.config import ExperimentConfig, Plan, refuse_pixels
 from simulations.folders import LEFT_S
+from simulations.frames import frame
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.side_by_side import Job, Way, run_all, ways_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["ARMS", "Comparison", "compare"]
 _LOCK = ".compare"
@@ -43,6 +50,38 @@ class Comparison:
         """0, or 6 where some runs failed."""
         return EXIT_PARTIAL if self.failed else EXIT_OK
 
+    def records(self) -> list[dict[str, Any]]:
+        """A row an arm as plain data: its name, policy and seeds, and of each score mean and 95 % interval.
+
+        Returns
+        -------
+        list of dict
+            ``accuracy`` and so on are means over seeds; ``accuracy_low`` and ``accuracy_high`` bound them, None where
+            there are too few images for an interval.
+        """
+        return [_flat(each) for each in read_json(self.table_json)["arms"]]
+
+    def table(self) -> DataFrame:
+        """`records` as a pandas DataFrame (ConfigError where pandas is not installed)."""
+        return frame(self.records(), cure="take 'records()'")
+
+    def runs(self, arm: str) -> list[Path]:
+        """The run folders of an arm, one a seed (ConfigError where there is no such arm)."""
+        arms = read_json(self.table_json)["arms"]
+        found = [each["runs"] for each in arms if each["name"] == arm]
+        if not found:
+            cure = f"one of {', '.join(each['name'] for each in arms)}"
+            raise ConfigError(f"has no arm {arm[:80]!a}", where=self.folder, cure=cure)
+        return [Path(each) for each in found[0]]
+
+
+def _flat(arm: dict[str, Any]) -> dict[str, Any]:
+    made = {"arm": arm["name"], "policy": arm["policy"], "seeds": len(arm["seeds"])}
+    for name, score in arm["scores"].items():
+        low, high = score["interval"] or (None, None)
+        made |= {name: score["mean"], f"{name}_low": low, f"{name}_high": high}
+    return {**made, "majority_rate": arm["majority_rate"], "seconds": arm["seconds"]}
+
 
 def compare(
     config: ExperimentConfig,
@@ -51,6 +90,7 @@ def compare(
     results: Sequence[Path] = (),
     jobs: int = 1,
     command: str | None = None,
+    console: Console | None = None,
 ) -> Comparison:
     """Run every arm under every seed, and write the comparison.
 
@@ -69,6 +109,8 @@ def compare(
         Runs side by side; with 2 or more set ``threads`` so that they do not fight over cores.
     command
         What was typed for it, for the documents it leaves.
+    console
+        Where it is told how it gets on; None is stderr.
 
     Raises
     ------
@@ -87,7 +129,7 @@ def compare(
     out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
     with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _compared(config, arms, out, results=results, at_once=jobs, command=command)
+        return _compared(config, arms, out, results=results, at_once=jobs, command=command, console=console)
 
 
 def _compared(
@@ -98,6 +140,7 @@ def _compared(
     results: Sequence[Path],
     at_once: int,
     command: str | None,
+    console: Console | None,
 ) -> Comparison:
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
@@ -111,7 +154,7 @@ def _compared(
     # All arms of a seed before the next seed: a comparison that is looked at early has pairs.
     jobs = [own[place] for place in range(len(config.compare.seeds)) for own in planned.values()]
     _check_models(config, arms, out)
-    console = plain.stderr_console()
+    console = console or plain.stderr_console()
     from simulations.results import take  # noqa: PLC0415 - what reads images takes a while to import
     from simulations.standing import Comparable, common  # noqa: PLC0415
 

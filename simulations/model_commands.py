@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medveil.bounded import word
 from medveil.cli import add_views, subcommand
-from medveil.errors import EXIT_OK, ConfigError, PolicyError
+from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell
-from medveil.pretraining import MASKED
 from models.pretrained_header import EXPORT
-
-if TYPE_CHECKING:
-    from fl_client.export.ready import Ready
 
 PROG = "medveil-sim"
 
@@ -46,32 +41,18 @@ def _do_export(arguments: argparse.Namespace) -> int:
     from simulations.folders import read_manifest  # noqa: PLC0415 - torch loads below
 
     read_manifest(arguments.run)
-    from fl_client.export.asking import warn_of_preparation  # noqa: PLC0415
-    from fl_client.export.onnx_file import check_onnx  # noqa: PLC0415 - a door opens fast
-    from fl_client.export.write import export_plain, refuse_folder  # noqa: PLC0415
-    from simulations.site_models import model_of_run  # noqa: PLC0415
-    from simulations.site_pixels import export_pixels, learned_pixels  # noqa: PLC0415
+    from simulations.asked_models import export  # noqa: PLC0415 - a door opens fast
 
     out = arguments.run / "model" if arguments.out is None else arguments.out
-    refuse_folder(out)
-    if arguments.onnx:
-        check_onnx()
-    if learned_pixels(arguments.run):
-        if arguments.onnx:
-            raise ConfigError("answers no question", where="--onnx", cure=f"a run of {MASKED} leaves weights alone")
-        left = export_pixels(arguments.run, arguments.site, out)
-        tell(f"{out} holds stem and trunk of {left}, for plain images: begin another run with model.pretrained={out}")
+    made = export(arguments.run, out, site=arguments.site, onnx=arguments.onnx)
+    if made.pixels:
+        tell(
+            f"{out} holds stem and trunk of {made.of}, for plain images: begin another run with model.pretrained={out}"
+        )
         return EXIT_OK
-    found = model_of_run(arguments.run, arguments.site)
-    try:
-        export_plain(found.kept, found.keys, out, onnx=arguments.onnx)
-    except PolicyError as error:
-        # A simulation has no key worth sealing under; its own `predict` asks the model as it is.
-        cure = f"'{PROG} predict {arguments.run} IMAGES --out FILE' asks it here"
-        raise PolicyError(error.problem, where=error.where, cure=cure) from None
-    warn_of_preparation(found.kept)
-    run, round_ = found.kept.run, found.kept.facts["round"]
-    tell(f"{out} holds the model of {found.site} after round {round_} of {run.name}, for plain images")
+    if made.otherwise:
+        tell(f"warning: {made.otherwise}", error=True)
+    tell(f"{out} holds the model of {made.of}, for plain images")
     tell("MODEL_CARD.md has the lines that load it in timm, what it is worth and what it is not: no medical device")
     return EXIT_OK
 
@@ -106,9 +87,10 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
     from fl_client.export.asking import ask  # noqa: PLC0415
     from fl_client.workbench import pick_device  # noqa: PLC0415
+    from simulations.asked_models import ready_of  # noqa: PLC0415
 
     device = pick_device(arguments.device or "auto")
-    ready, named = _ready(arguments)
+    ready, named = ready_of(arguments.model, arguments.site)
     asked = {"views": arguments.views, "level": arguments.view_level}
     return ask(ready, arguments.images, arguments.out, device=device, named=named, **asked)
 
@@ -139,18 +121,3 @@ def _do_convert(arguments: argparse.Namespace) -> int:
     tell(f"{arguments.out} holds {made.tensors} tensors{of}, {made.numbers:,} numbers{left}")
     tell(f"model.pretrained={arguments.out} takes them; its card names the file they came from by its SHA-256")
     return EXIT_OK
-
-
-def _ready(arguments: argparse.Namespace) -> tuple[Ready, str]:
-    from fl_client.export.ready import from_folder, from_simulated, no_keys  # noqa: PLC0415
-    from simulations.run import MANIFEST  # noqa: PLC0415
-    from simulations.site_models import model_of_run  # noqa: PLC0415
-
-    folder = arguments.model
-    if (folder / EXPORT).is_file() and not (folder / MANIFEST).is_file():
-        if arguments.site is not None:
-            raise ConfigError("an export is of one site", where="--site", cure="leave it out, or name a run folder")
-        ready = from_folder(folder, no_keys)
-        return ready, f"the model of {ready.described.site} after round {ready.described.round} in {folder}"
-    found = model_of_run(folder, arguments.site)
-    return from_simulated(found.kept, found.keys), f"the model of {found.site} after round {found.kept.facts['round']}"

@@ -32,6 +32,7 @@ from medveil.shapes import check_shape
 from models.trains import CLASSES_ALONE
 from simulations.config import ExperimentConfig, make_plan
 from simulations.folders import MANIFEST, read_manifest
+from simulations.heard import Heard
 from simulations.run import resume_experiment, run_experiment
 
 SUFFIX = ".safetensors"
@@ -93,7 +94,7 @@ def pretrain(
     out: Path,
     *,
     licence: str = "",
-    progress: bool = True,
+    progress: bool | Heard = True,
     report: Callable[[Path], Path] | None = None,
 ) -> Pretrained:
     """Pre-train, or go on where it was cut off.
@@ -106,6 +107,8 @@ def pretrain(
         The weights, a new ``.safetensors``; the run lies beside them in ``NAME.run``.
     licence
         Of the images, in the user's words, for the card.
+    progress
+        As for `simulations.run.run_experiment`.
     report
         Writes the run's page.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from fl_server.manifest import read_manifest
 from medveil import plain
 from medveil.errors import MedVeilError
 from models.described import in_words
+from simulations.heard import Tail, lines_of
 
 _INTERVAL_S = 0.25
 _WIDE = 100
@@ -55,12 +55,12 @@ class RunProgress:
         self._console = console or plain.stderr_console()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
-        self._offset, self._inode = 0, 0
+        self._tail = Tail(self._path)
         self._shown: set[bytes] = set()
         self._trained: set[tuple[int, str]] = set()
         self._model_told = False
         # What stands there was trained before: a resumed run is not as fast as reading it.
-        self._before = _lines(self._path)
+        self._before = lines_of(self._path)
         self._pace = Pace()
         self._bar = live_bar(self._console, most=rounds * sites)
         self._task = self._bar.add_task("sites prepare their stores", total=rounds * sites, left="")
@@ -100,20 +100,11 @@ class RunProgress:
             plain.say(self._console, f"model: {in_words(found)}")
 
     def _read(self) -> None:
-        try:
-            with self._path.open("rb") as stream:
-                inode = os.fstat(stream.fileno()).st_ino
-                if inode != self._inode:
-                    # A resumed run puts a file in its place that holds what its checkpoint had seen.
-                    self._offset, self._inode = 0, inode
-                    self._trained.clear()
-                stream.seek(self._offset)
-                text = stream.read()
-        except OSError:
-            return
-        whole = text[: text.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
+        anew, lines = self._tail.read()
+        if anew:
+            # A resumed run puts a file in its place that holds what its checkpoint had seen.
+            self._trained.clear()
+        for line in lines:
             measured = json.loads(line)
             self._count(measured)
             if line not in self._shown:
@@ -216,7 +207,7 @@ class RunsProgress:
 def _round_of(run: Path) -> int:
     """The newest round of which a run has written anything."""
     newest = 0
-    for line in _lines(run / "metrics.jsonl"):
+    for line in lines_of(run / "metrics.jsonl"):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             newest = max(newest, int(json.loads(line)["round"]))
     return newest
@@ -301,13 +292,6 @@ def live_bar(console: Console, *, most: int, left: int = _LEFT) -> Progress:
 def _trained(line: dict[str, Any]) -> bool:
     """Whether a line says that a site trained."""
     return bool(line["phase"] == "train" and line["site"] != "all")
-
-
-def _lines(path: Path) -> set[bytes]:
-    try:
-        return set(path.read_bytes().splitlines())
-    except OSError:
-        return set()
 
 
 def _number(value: float | None) -> str:

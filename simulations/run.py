@@ -6,7 +6,7 @@ What takes long to import comes in where it is needed: an experiment that cannot
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from medveil.training import TrainConfig
 from simulations.baselines.names import BASELINES, DETERMINISTIC
 from simulations.config import ExperimentConfig, Plan, make_plan
 from simulations.folders import MANIFEST, begun, held, read_manifest, refuse_taken
+from simulations.heard import Heard, RunHeard
 from simulations.left_out import LeftOut, read_left_out
 from simulations.progress import RunProgress
 
@@ -67,7 +68,7 @@ def run_experiment(
     out: Path,
     *,
     replace: bool = False,
-    progress: bool = True,
+    progress: bool | Heard = True,
     report: Report = _plain_report,
     shared: Path | None = None,
 ) -> Finished:
@@ -81,6 +82,8 @@ def run_experiment(
         The run folder: new or empty, unless `replace`.
     replace
         Remove an earlier run at `out` first. Nothing but a run folder is ever removed.
+    progress
+        Whether a terminal is told how it gets on; or who hears its measures instead, as they come.
     report
         Writes its page.
     shared
@@ -94,7 +97,7 @@ def run_experiment(
     from simulations.standing import begins  # noqa: PLC0415
 
     with begun(out, replace=replace) as folder:
-        with working("looking at the images and the model") if progress else nullcontext():
+        with working("looking at the images and the model") if progress is True else nullcontext():
             plan = make_plan(config, out, shared=shared)
             check_model(plan)
         if replace:
@@ -107,7 +110,7 @@ def resume_experiment(
     out: Path,
     *,
     rounds: int | None = None,
-    progress: bool = True,
+    progress: bool | Heard = True,
     report: Report = _plain_report,
     shared: Path | None = None,
 ) -> Finished:
@@ -120,6 +123,8 @@ def resume_experiment(
     rounds
         Rounds that the run is to have in all, if more than it had; it may have ended then. Learning rates follow a
         schedule over all rounds: those that were made stay as they were scheduled.
+    progress
+        As for `run_experiment`.
     report
         Writes its page: with the attacks on it, where they are to stay there.
     shared
@@ -142,7 +147,7 @@ def _resumed(
     out: Path,
     *,
     rounds: int | None,
-    progress: bool,
+    progress: bool | Heard,
     report: Report,
     shared: Path | None,
 ) -> Finished:
@@ -205,21 +210,16 @@ def check_weights(run: RunConfig) -> None:
         build_model(replace(run, model={**run.model, "pretrained": weights_file(named)}))
 
 
-def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) -> Finished:
+def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Report) -> Finished:
     from simulations.made import commit, note_commit  # noqa: PLC0415
     from simulations.near import note_near, tell_near  # noqa: PLC0415
 
     # Now: hours later the checkout may be another.
     made_by = commit()
     engine = _engine(plan.experiment)
-    near = tell_near(plan, aloud=progress)
+    near = tell_near(plan, aloud=progress is True)
     try:
-        if progress:
-            with RunProgress(
-                plan.out, rounds=plan.run.rounds, sites=_trained_at(plan), pixels=plan.run.masked is not None
-            ):
-                engine(plan, resume)
-        else:
+        with _followed(plan, progress) as follower:
             engine(plan, resume)
     except (MedVeilError, KeyboardInterrupt):
         _report_what_there_is(plan.out, report)
@@ -235,9 +235,20 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool, report: Report) ->
     add_intervals(plan.out)
     note_near(plan.out, near)
     page = report(plan.out)
+    if isinstance(follower, RunHeard):
+        follower.check()
     summary = read_summary(plan.out / "summary.json")
     partial = bool(read_manifest(plan.out).get("left_out"))
     return Finished(folder=plan.out, summary=summary, report=page, left_out=read_left_out(plan.out), partial=partial)
+
+
+def _followed(plan: Plan, progress: bool | Heard) -> AbstractContextManager[object]:
+    """What follows a run's measures while it goes on."""
+    if callable(progress):
+        return RunHeard(plan.out, progress)
+    if not progress:
+        return nullcontext()
+    return RunProgress(plan.out, rounds=plan.run.rounds, sites=_trained_at(plan), pixels=plan.run.masked is not None)
 
 
 def _trained_at(plan: Plan) -> int:

@@ -137,18 +137,14 @@ def configured(arguments: argparse.Namespace, *, with_other_recipes: bool = Fals
     with_other_recipes
         Whether it is to remember what holds ``without_recipe``.
     """
-    from simulations.confs import find_conf  # noqa: PLC0415
-
-    file = find_conf(arguments.config)
-    from models.described import load_with_model  # noqa: PLC0415
-    from simulations.config import ExperimentConfig  # noqa: PLC0415
+    from simulations.experiments import load_experiment  # noqa: PLC0415
 
     overrides = list(arguments.overrides)
     if getattr(arguments, "engine", None):
         overrides.append(f"engine={arguments.engine}")
     if getattr(arguments, "device", None):
         overrides.append(f"device={arguments.device}")
-    found = load_with_model(ExperimentConfig, file, overrides)
+    found = load_experiment(arguments.config, overrides)
     if not with_other_recipes:
         # It has had its say: what is written down of a run says everything in its own place.
         found.without_recipe = {}

@@ -11,12 +11,11 @@ from crypto.commands.common import Commands, add_passphrase
 from crypto.config import CipherConfig
 from crypto.files.recipe import IDENTITIES, PURPOSES, REMOVED, Recipe
 from medveil.cli import subcommand
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError, FormatError, KeyMaterialError, StorageError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.files import make_folder
 from medveil.plain import tell
 
 if TYPE_CHECKING:
-    from crypto.files.kinds import FileKind
     from crypto.keyring import Keyring
     from crypto.tree.plan import Plan
     from crypto.tree.run import Result
@@ -168,13 +167,14 @@ def _decrypt(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, recipe: Recipe | None) -> int:
-    from crypto.tree.plan import Plan  # noqa: PLC0415 - pulls in every kind of file
+    from crypto.tree.either import check_jobs, is_folder  # noqa: PLC0415 - pulls in every kind of file
+    from crypto.tree.plan import Plan  # noqa: PLC0415
 
-    _check_jobs(arguments.jobs)
+    check_jobs(arguments.jobs)
     source, target = Path(arguments.source), Path(arguments.target)
     asked = {"force": arguments.force, "jobs": arguments.jobs, "renamed": getattr(arguments, "renamed", False)}
     plan = Plan(source=source, target=target, recipe=recipe, **asked)
-    is_tree = _is_folder(source)
+    is_tree = is_folder(source)
     if not is_tree and arguments.target.endswith(os.sep):
         make_folder(target, plan.folder_mode)
     keys = open_keyring(arguments)
@@ -196,10 +196,10 @@ def _tree(plan: Plan, keys: Keyring, *, as_json: bool) -> int:
 
 def _code(source: Path, result: Result) -> int:
     """The exit code of a run; where the key alone stood in the way of everything, that is the error."""
-    summary = result.summary
-    if summary.failed and not summary.done + summary.already and set(summary.codes) == {KeyMaterialError.exit_code}:
-        raise KeyMaterialError(f"none of {summary.failed} files was hidden under this key", where=source)
-    return EXIT_PARTIAL if summary.failed else EXIT_OK
+    from crypto.tree.either import refuse_other_key  # noqa: PLC0415
+
+    refuse_other_key(source, result)
+    return EXIT_PARTIAL if result.summary.failed else EXIT_OK
 
 
 def _forecast(plan: Plan, keys: Keyring, *, is_tree: bool, as_json: bool) -> int:
@@ -214,7 +214,8 @@ def _forecast(plan: Plan, keys: Keyring, *, is_tree: bool, as_json: bool) -> int
 
 
 def _file(plan: Plan, keys: Keyring, *, as_json: bool) -> int:
-    from crypto.commands.tell import ADVICE, RECODED, print_json  # noqa: PLC0415
+    from crypto.commands.tell import RECODED, print_json  # noqa: PLC0415
+    from crypto.tree.said import ADVICE  # noqa: PLC0415
     from crypto.tree.single import run_file  # noqa: PLC0415
     from medveil.plain import shown  # noqa: PLC0415
 
@@ -237,21 +238,20 @@ def _file(plan: Plan, keys: Keyring, *, as_json: bool) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from crypto.commands.tell import print_json, tell_check  # noqa: PLC0415
     from crypto.files.header import ELSEWHERE  # noqa: PLC0415
-    from crypto.tree.paths import folders_above  # noqa: PLC0415
+    from crypto.tree.either import check_jobs, is_folder  # noqa: PLC0415
     from crypto.tree.tasks import MOVED  # noqa: PLC0415
-    from crypto.tree.verify import verify_tree  # noqa: PLC0415
+    from crypto.tree.verify import verify_file, verify_tree  # noqa: PLC0415
     from medveil.plain import shown  # noqa: PLC0415
 
-    _check_jobs(arguments.jobs)
+    check_jobs(arguments.jobs)
     source = Path(arguments.source)
-    is_tree = _is_folder(source)
+    is_tree = is_folder(source)
     keys = open_keyring(arguments)
     if is_tree:
         result = verify_tree(source, keys, jobs=arguments.jobs)
         tell_check(source, result, as_json=arguments.json)
         return _code(source, result)
-    names = [source.name, *(f"{folder}/{source.name}" for folder in folders_above(source.parent))]
-    place = _hidden_kind(source).verify(source, keys, names=names)
+    place = verify_file(source, keys)
     if arguments.json:
         print_json({"action": "verify", "file": arguments.source, "whole": True, "place": place})
         return EXIT_OK
@@ -263,59 +263,16 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from crypto.commands.tell import tell_header, tell_sealed  # noqa: PLC0415
-    from crypto.files.sealed_kind import SealedFile  # noqa: PLC0415
     from crypto.files.sealing import sealed_fingerprint  # noqa: PLC0415
+    from crypto.tree.said import header_of, identity_in  # noqa: PLC0415
 
     path = Path(arguments.file)
-    if _is_folder(path):
-        raise FormatError("is a folder", where=path, cure="name one of its files")
-    kind = _hidden_kind(path)
-    if kind.name == SealedFile.name:
+    header = header_of(path)
+    if header is None:
         tell_sealed(arguments.file, sealed_fingerprint(path), as_json=arguments.json)
     else:
-        header = kind.header(path)
-        tell_header(arguments.file, header, _identity_of(path, header.kind), as_json=arguments.json)
+        tell_header(arguments.file, header, identity_in(path, header), as_json=arguments.json)
     return EXIT_OK
-
-
-def _identity_of(path: Path, kind: str) -> tuple[str, str] | None:
-    """What became of the identity in a hidden file; None where there is no attribute to hold one."""
-    if kind != "dicom":
-        return None
-    from crypto.deid.identity import identity_of  # noqa: PLC0415
-
-    return identity_of(path)
-
-
-def _hidden_kind(path: Path) -> FileKind:
-    from crypto.files.registry import kind_of  # noqa: PLC0415
-
-    kind = kind_of(path)
-    if kind is None:
-        raise FormatError("is not a hidden file", where=path)
-    return kind
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder or a plain file.
-
-    Raises
-    ------
-    StorageError, DataError
-        There is nothing, or something else.
-    """
-    if path.is_dir():
-        return True
-    if path.is_file():
-        return False
-    if os.path.lexists(path):
-        raise DataError("is neither a file nor a folder", where=path)
-    raise StorageError("no such file or folder", where=path)
-
-
-def _check_jobs(jobs: int) -> None:
-    if jobs < 1:
-        raise ConfigError(f"'{jobs}' processes", where="--jobs", cure="1 or more")
 
 
 def open_keyring(arguments: argparse.Namespace) -> Keyring:

@@ -14,9 +14,9 @@ from crypto.tree.index import FAILED, SKIPPED, WARNED, Reason
 from crypto.tree.paths import REPORT
 from crypto.tree.plan import Plan
 from crypto.tree.run import Result
+from crypto.tree.said import ADVICE, said_of_header, said_of_sealed
 from medveil.plain import shown, tell, tell_json
 
-ADVICE = {TRAINING: "train on it as it is, stays hidden", ARCHIVE: "decrypt before training"}
 RECODED = (
     "{} JPEG or BMP files were decoded and hidden as PNG (NAME.jpg.png): a cipher does not survive JPEG, "
     "and a hidden PNG that is saved as JPEG cannot be shown again"
@@ -93,25 +93,7 @@ def tell_check(root: Path, result: Result, *, as_json: bool) -> None:
 
 def tell_header(file: str, header: HiddenHeader, identity: tuple[str, str] | None, *, as_json: bool) -> None:
     """Print what a hidden file says of itself, and where it is DICOM what became of the identity in it."""
-    values = {
-        "file": file,
-        "kind": header.kind,
-        "purpose": header.purpose,
-        "scheme": header.scheme,
-        "block": header.block,
-        "negate": header.negate,
-        "frames": header.frames,
-        "channels": header.channels,
-        "height": header.height,
-        "width": header.width,
-        "bits": header.bits,
-        "signed": header.signed,
-        "preparation": header.preparation or None,
-        "sealed_bytes": len(header.sealed),
-        "identity": None if identity is None else identity[0],
-        "fingerprint": header.fingerprint,
-        "advice": ADVICE[header.purpose],
-    }
+    values = said_of_header(file, header, identity)
     if as_json:
         print_json(values)
         return
@@ -138,10 +120,8 @@ def _prepared(header: HiddenHeader) -> str:
 
 def tell_sealed(file: str, fingerprint: str, *, as_json: bool) -> None:
     """Print what a sealed file says of itself: only whose it is."""
-    said = {"file": file, "kind": "sealed", "purpose": ARCHIVE, "identity": "sealed", "fingerprint": fingerprint}
-    said |= {"advice": ADVICE[ARCHIVE]}
     if as_json:
-        print_json(said)
+        print_json(said_of_sealed(file, fingerprint))
         return
     purpose = f"{ARCHIVE}: {ADVICE[ARCHIVE]}; what it holds is sealed"
     identity = "sealed, with everything else in it"

@@ -76,9 +76,9 @@ class Recipe:
         return VERSION if self.purpose == TRAINING else 0
 
     def _check_scheme(self) -> None:
-        from crypto.cipher import SCHEMES, check_scheme  # noqa: PLC0415 - the commands read this file and open fast
+        from crypto.cipher import own_scheme  # noqa: PLC0415 - the commands read this file and open fast
 
-        scheme = SCHEMES[check_scheme(self.cipher.scheme)]
+        scheme = own_scheme(self.cipher.scheme)
         if not scheme.needs_key:
             cure = "choose a cipher, or copy the files"
             raise ConfigError(f"'{scheme.scheme}' hides nothing", where="--scheme", cure=cure)

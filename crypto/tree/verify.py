@@ -8,12 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from crypto.files.registry import recognise
+from crypto.files.kinds import FileKind
+from crypto.files.registry import kind_of, recognise
 from crypto.keyring import Keyring
 from crypto.reading.look import HEAD_BYTES, read_head
 from crypto.tree.index import FAILED, Index
 from crypto.tree.manifest import read_manifest
-from crypto.tree.paths import MANIFEST
+from crypto.tree.paths import MANIFEST, folders_above
 from crypto.tree.progress import TreeProgress
 from crypto.tree.records import HIDE, Marks, read_heading
 from crypto.tree.report import TABLE_ROWS, Summary
@@ -21,7 +22,7 @@ from crypto.tree.run import BATCH_SECONDS, MakeCrew, Result
 from crypto.tree.tasks import DIGEST, VERIFY, Outcome, Task, setup_of
 from crypto.tree.walk import FILE, Found, walk
 from crypto.tree.workers import Workers
-from medveil.errors import IntegrityError, MedVeilError
+from medveil.errors import FormatError, IntegrityError, MedVeilError
 from medveil.plain import shown
 
 _EXTRA = "extra"
@@ -150,3 +151,25 @@ class _Check:
         self.summary.failed += 1
         self.summary.codes[code] += 1
         self._index.say(FAILED, name, why)
+
+
+def verify_file(path: Path, keys: Keyring) -> str:
+    """Check one hidden file; whether it was hidden under the name it has (`crypto.files.header.place_of`).
+
+    Raises
+    ------
+    FormatError
+        It is no hidden file.
+    KeyMaterialError, IntegrityError
+        It was hidden under another key, or was changed.
+    """
+    names = [path.name, *(f"{folder}/{path.name}" for folder in folders_above(path.parent))]
+    return hidden_kind(path).verify(path, keys, names=names)
+
+
+def hidden_kind(path: Path) -> FileKind:
+    """The kind of a hidden file (FormatError where it is none)."""
+    kind = kind_of(path)
+    if kind is None:
+        raise FormatError("is not a hidden file", where=path)
+    return kind

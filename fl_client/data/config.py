@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from medveil import plugins
 from medveil.errors import ConfigError
 
 SOURCES = ("phantoms", "dicom", "images", "npz", "hidden", "formula")
@@ -185,7 +186,8 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     ConfigError
         A name is unknown, a number is out of range, or settings contradict each other.
     """
-    _one_of("data.source", config.source, SOURCES)
+    if config.source not in SOURCES and plugins.find(plugins.SOURCES, config.source) is None:
+        _one_of("data.source", config.source, SOURCES)
     _one_of("data.augment", config.augment, AUGMENTS)
     _one_of("data.partition.kind", config.partition.kind, PARTITIONS)
     _one_of("data.partition.test", config.partition.test, TESTS)

@@ -16,10 +16,11 @@ from fl_client.data.images import ImageSource
 from fl_client.data.neighbours import join_similar
 from fl_client.data.npz import NpzSource
 from fl_client.data.phantoms import PhantomSource
+from medveil import plugins
 
 __all__ = ["KINDS", "Item", "Skipped", "Source", "open_source", "read_many"]
 
-KINDS: dict[str, type[Source]] = {
+_OWN: dict[str, type[Source]] = {
     "phantoms": PhantomSource,
     "dicom": DicomSource,
     "images": ImageSource,
@@ -27,7 +28,8 @@ KINDS: dict[str, type[Source]] = {
     "hidden": HiddenSource,
     "formula": FormulaSource,
 }
-"""Every source by its name in ``data.source``."""
+KINDS: plugins.Registry[type[Source]] = plugins.Registry(plugins.SOURCES, _OWN, Source)
+"""Every source by its name in ``data.source``; those of other packages too, where they are asked for."""
 
 
 def open_source(config: DataConfig, *, kept_in: Sequence[Documents] = ()) -> Source:

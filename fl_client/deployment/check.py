@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fl_client.data.items import OneClassError
 from fl_client.deployment import running
+from fl_client.deployment.added import added
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.door import greeting_of, refuse_full_disk, refuse_no_images
@@ -74,6 +75,7 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("disk", lambda: _disk(files)),
         ("state folder", lambda: _state(files)),
         ("versions", _versions),
+        *([("plugins", lambda: Point("plugins", WARNING, *added(files.config)))] if files.config.plugins else []),
         ("policies", lambda: _policies(files)),
         ("approvals", lambda: _approvals(files)),
         ("roster", lambda: _roster(files)),

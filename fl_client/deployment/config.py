@@ -9,6 +9,7 @@ from pathlib import Path
 from crypto.cipher import SCHEMES
 from fl_client.config import SMALLEST_COUNT
 from fl_client.data.config import DataConfig
+from medveil import plugins
 from medveil.audit import AuditLog
 from medveil.config import check_setting, load_config
 from medveil.contract import TASKS
@@ -128,7 +129,9 @@ class LimitsConfig:
             check_setting(
                 scheme not in TARGETS, "limits.schemes", scheme, f"{cure}: that one is made to be broken", where
             )
-            check_setting(scheme in REAL, "limits.schemes", scheme, cure, where)
+            check_setting(SCHEMES.offers(scheme), "limits.schemes", scheme, cure, where)
+            # Of another package, which this site's file names.
+            check_setting(not SCHEMES[scheme].target, "limits.schemes", scheme, cure, where)
         check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
         for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
             check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
@@ -185,15 +188,23 @@ class SiteConfig:
         default=60.0, metadata={"help": "Seconds before a node that was refused tries again; below 60 is too soon."}
     )
     log_days: int = field(default=30, metadata={"help": "Days the site's log is kept."})
+    plugins: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Packages, as 'pip list' names them, whose ciphers and sources of images this site takes: their "
+            "code runs with its images and its key."
+        },
+    )
 
     def check(self, *, where: str | Path) -> None:
-        """Refuse what could not be run.
+        """Refuse what could not be run; from here on this process takes the packages it names, and no other.
 
         Raises
         ------
         ConfigError
             A value is missing or out of its range.
         """
+        plugins.restrict(self.plugins)
         check_name(self.name)
         host, colon, port = self.server.rpartition(":")
         right = bool(host and colon) and port.isdigit() and 1 <= int(port) <= 65535 and "/" not in host

@@ -10,7 +10,7 @@ import torch
 from fl_client.data.base import Skipped
 from fl_client.export.described import otherwise_of
 from fl_client.export.kept import KeptModel
-from fl_client.export.predicting import predict_files, write_answers
+from fl_client.export.predicting import Answers, predict_files, write_answers
 from fl_client.export.ready import Ready
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell
@@ -51,30 +51,59 @@ def ask(
         No image could be read.
     """
     views = ready.described.views if views is None else views
-    check_views(views, where="--views")
     level = ready.described.level if level is None else level
-    check_level(level, where="--view-level")
-    if views > 1 and ready.described.hidden_source is not None:
-        problem = "no view can be made of images another party hid, and the model reads such"
-        raise ConfigError(problem, where="--views", cure="leave it out")
+    _check(ready, views, level)
     if ready.described.otherwise:
         tell(f"warning: {named}: {ready.described.otherwise}", error=True)
-    with warnings.catch_warnings():
-        # What pydicom warns of in files it reads all the same; it would stand between our own lines.
-        warnings.simplefilter("ignore")
-        answers = predict_files(ready, images, device=device, views=views, level=level)
+    answers = _answers(ready, images, device=device, views=views, level=level)
     beside = write_answers(answers, ready.described.classes, out)
     _tell(answers.skipped, "could not be read", beside)
     _tell(answers.no_images, "files are no images" if len(answers.no_images) > 1 else "file is no image", beside)
     if not answers.ids:
-        missed = len(answers.skipped)
-        problem = f"none of {missed} images could be read" if missed else "holds no image"
-        raise DataError(problem, where=images, cure=f"see {beside}")
+        raise DataError(_none_of(answers), where=images, cure=f"see {beside}")
     fitted = ready.described.temperature
     how = f"calibrated at temperature {fitted:.4f}" if fitted != 1 else "as the model gives them (temperature 1)"
     mean = f", each the mean of {views} views at level {level}" if views > 1 else ""
     tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}")
     return EXIT_PARTIAL if answers.skipped else EXIT_OK
+
+
+def asked(ready: Ready, images: Path, *, device: torch.device, views: int | None = None) -> Answers:
+    """A model's answers about a file or all files below a folder; nothing is written or said.
+
+    Raises
+    ------
+    ConfigError
+        Several views are asked for, and none can be made.
+    DataError
+        There is nothing there, or no image could be read.
+    """
+    views = ready.described.views if views is None else views
+    _check(ready, views, ready.described.level)
+    found = _answers(ready, images, device=device, views=views, level=ready.described.level)
+    if not found.ids:
+        raise DataError(_none_of(found), where=images, cure="name images to ask about")
+    return found
+
+
+def _check(ready: Ready, views: int, level: str) -> None:
+    check_views(views, where="--views")
+    check_level(level, where="--view-level")
+    if views > 1 and ready.described.hidden_source is not None:
+        problem = "no view can be made of images another party hid, and the model reads such"
+        raise ConfigError(problem, where="--views", cure="leave it out")
+
+
+def _answers(ready: Ready, images: Path, *, device: torch.device, views: int, level: str) -> Answers:
+    with warnings.catch_warnings():
+        # What pydicom warns of in files it reads all the same; it would stand between our own lines.
+        warnings.simplefilter("ignore")
+        return predict_files(ready, images, device=device, views=views, level=level)
+
+
+def _none_of(answers: Answers) -> str:
+    missed = len(answers.skipped)
+    return f"none of {missed} images could be read" if missed else "holds no image"
 
 
 def warn_of_preparation(kept: KeptModel) -> None:

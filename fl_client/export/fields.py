@@ -124,7 +124,7 @@ def _is_source(value: Any) -> bool:
 def _is_cipher(value: Any) -> bool:
     if not isinstance(value, dict) or not {"scheme"} <= set(value) <= {"scheme", "block", "negate", "derivation"}:
         return False
-    known = isinstance(value["scheme"], str) and value["scheme"] in {*SCHEMES, *PRESETS}
+    known = isinstance(value["scheme"], str) and (value["scheme"] in PRESETS or SCHEMES.offers(value["scheme"]))
     negates = type(value.get("negate", False)) is bool
     return known and negates and _BLOCK.is_good(value.get("block", 1)) and _is_derivation(value)
 

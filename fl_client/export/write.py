@@ -47,7 +47,7 @@ def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = Fals
     refuse_folder(folder)
     if onnx:
         check_onnx()
-    model = _as_timm_has_it(restored(kept, cipher_of(kept, keys)), kept)
+    model = plain_model(kept, keys)
     described = describe(kept, domain=PLAIN, arguments=arguments_of(kept, model))
     files = {WEIGHTS: _weights(model, described)}
     if onnx:
@@ -57,6 +57,17 @@ def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = Fals
             write_bytes(made / name, data)
         side = described.padded_size
         _write_papers(made, kept, described, files, (described.channels, side, side))
+
+
+def plain_model(kept: KeptModel, keys: Keys) -> VisionTransformer:
+    """The model moved to plain images, as timm has it: float32, on the CPU, in evaluation mode.
+
+    Raises
+    ------
+    PolicyError
+        As `export_plain`.
+    """
+    return _as_timm_has_it(restored(kept, cipher_of(kept, keys)), kept)
 
 
 def export_hidden(kept: KeptModel, keys: OwnKeys, folder: Path) -> None:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medveil import plain
 from medveil.cli import subcommand
 from medveil.completing import completing, names_of, settings_of
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL
 from medveil.plain import tell, tell_json
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-    from simulations.attacks.config import AttackConfig, Prepared
+    from simulations.attacks.config import AttackConfig
     from simulations.attacks.study.attack import Attack
-    from simulations.attacks.study.measure import Outcome
     from simulations.attacks.study.result import Measured, Result
-    from simulations.attacks.study.time_left import TimeLeft
 
+_ASKED = (
+    *("run", "images", "cipher", "block", "negate", "size", "keys", "images_per_key", "seed", "public", "quick"),
+    *("stolen", "overrides"),
+)
+"""The options of `attack` that say what is measured."""
 _SHOWN = ("target", "control", "chance", "wrong_key")
 
 
@@ -55,7 +54,10 @@ def _add_attacks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _do_attacks(arguments: argparse.Namespace) -> int:
     from simulations.attacks.registry import ATTACKS  # noqa: PLC0415 - scipy and scikit-image are slow to import
 
-    attacks = [attack() for attack in ATTACKS.values()]
+    found, wrong = ATTACKS.usable()
+    attacks = [attack() for attack in found.values()]
+    for problem in wrong:
+        tell(problem, error=True)
     if arguments.json:
         tell_json([_described(each) for each in attacks])
         return EXIT_OK
@@ -149,7 +151,7 @@ def known_attacks() -> list[str]:
     """The names that a command line may give attacks by."""
     from simulations.attacks.registry import ALL, ATTACKS  # noqa: PLC0415
 
-    return [*ATTACKS, ALL]
+    return [*ATTACKS.names(), ALL]
 
 
 def known_schemes() -> list[str]:
@@ -157,7 +159,7 @@ def known_schemes() -> list[str]:
     from crypto.cipher import SCHEMES  # noqa: PLC0415
     from crypto.config import PRESETS  # noqa: PLC0415
 
-    return [*SCHEMES, *PRESETS]
+    return [*SCHEMES.names(), *PRESETS]
 
 
 def _schema() -> type:
@@ -167,15 +169,14 @@ def _schema() -> type:
 
 
 def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path]) -> int:
-    from simulations.attacks.config import prepare  # noqa: PLC0415
+    from simulations.attacks.asked import attacked, folders_of  # noqa: PLC0415
     from simulations.attacks.registry import chosen  # noqa: PLC0415
 
     attacks = chosen(arguments.name)
-    folders = _folders(arguments)
+    folders = folders_of(arguments.run, arguments.out, images=arguments.images, cipher=arguments.cipher)
     config = configured(arguments)
-    attacks = [_fitted(each, config, device=arguments.device or "auto") for each in attacks]
-    prepared = prepare(config, run=arguments.run)
-    results, failed = _measure_all(attacks, prepared, folders)
+    device = arguments.device or "auto"
+    results, failed = attacked(attacks, config, folders, run=arguments.run, device=device)
     if arguments.json:
         tell_json([each.to_document() for each in results])
     else:
@@ -190,122 +191,18 @@ def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path])
     return EXIT_PARTIAL if failed else EXIT_OK
 
 
-def _fitted(attack: Attack, config: AttackConfig, *, device: str) -> Attack:
-    """An attack as these settings let it work."""
-    made = attack if config.images is None else attack.within(config.images)
-    made = made.quick() if config.quick else made
-    made.device = device
-    return made
-
-
-def _folders(arguments: argparse.Namespace) -> list[Path]:
-    if arguments.run is None and arguments.out is None:
-        raise ConfigError("needs --out", where="medveil-sim attack", cure="name a folder for the results")
-    if arguments.images is not None and arguments.cipher is None:
-        raise ConfigError("needs --cipher", where="medveil-sim attack", cure="for example --cipher block-pixel")
-    found = [arguments.out] if arguments.out is not None else []
-    return found if arguments.run is None else [*found, arguments.run / "attacks"]
-
-
 def configured(arguments: argparse.Namespace) -> AttackConfig:
     """What the options of `attack` ask for."""
-    from medveil.config import load_config, to_mapping  # noqa: PLC0415
-    from simulations.attacks.config import QUICK_IMAGES, QUICK_KEYS, AttackConfig, of_folder, of_run  # noqa: PLC0415
+    from simulations.attacks.asked import asked_for  # noqa: PLC0415
 
-    if arguments.run is not None:
-        _refuse_beside_run(arguments)
-        settings = to_mapping(of_run(arguments.run))
-    else:
-        cipher = {"scheme": arguments.cipher, "block": arguments.block, "negate": arguments.negate or None}
-        data = {**of_folder(arguments.images), "image_size": arguments.size}
-        settings = _given({"data": data, "cipher": cipher})
-    own = {"keys": arguments.keys, "images": arguments.images_per_key, "seed": arguments.seed}
-    own |= {"public": arguments.public, "quick": arguments.quick or None}
-    own |= {"stolen": arguments.stolen or None}
-    if arguments.quick:
-        own |= {name: value for name, value in (("keys", QUICK_KEYS), ("images", QUICK_IMAGES)) if own[name] is None}
-    return load_config(AttackConfig, None, arguments.overrides, values={**settings, **_given(own)})
-
-
-def _refuse_beside_run(arguments: argparse.Namespace) -> None:
-    given = {"--cipher": arguments.cipher, "--size": arguments.size, "--block": arguments.block}
-    if arguments.stolen:
-        cure = "--images, with the run's --cipher"
-        raise ConfigError(
-            "--run takes no --stolen: its images are there, opened", where="medveil-sim attack", cure=cure
-        )
-    for name, value in {**given, "--negate": arguments.negate or None}.items():
-        if value is not None:
-            raise ConfigError(f"--run takes no {name}", where="medveil-sim attack", cure="the run knows its cipher")
-
-
-def _given(options: dict[str, Any]) -> dict[str, Any]:
-    """Only what was given: the configuration's own defaults stand for the rest."""
-    inner = {name: _given(value) if isinstance(value, dict) else value for name, value in options.items()}
-    return {name: value for name, value in inner.items() if value is not None}
-
-
-def _measure_all(attacks: list[Attack], prepared: Prepared, folders: list[Path]) -> tuple[list[Result], list[str]]:
-    """Measure attacks one after the other and write each as it is done; one that fails does not stop the others."""
-    from medveil.files import make_folder  # noqa: PLC0415
-    from simulations.attacks.study.measure import measure  # noqa: PLC0415
-    from simulations.attacks.study.time_left import LONGEST, TimeLeft  # noqa: PLC0415
-    from simulations.progress import live_bar  # noqa: PLC0415
-
-    for folder in folders:
-        make_folder(folder)
-    console = plain.stderr_console()
-    left = TimeLeft(attacks, keys=prepared.setting.keys)
-    results, failed = [], []
-    with live_bar(console, most=prepared.setting.keys, left=LONGEST) as bar:
-        for attack in attacks:
-            task = bar.add_task(f"{attack.name}, keys", total=prepared.setting.keys, left=left.about)
-            try:
-                advance = partial(_advance, bar, task, left, attack)
-                done = measure(attack, prepared.setting, notes=prepared.notes, progress=advance)
-            except MedVeilError as error:
-                if len(attacks) == 1:
-                    raise
-                failed.append(f"{attack.name}: {error}")
-                continue
-            finally:
-                left.ended(attack)
-                bar.remove_task(task)
-            results.append(_written(done, folders))
-            # Of one alone, the result says the same a moment later.
-            if len(attacks) > 1:
-                plain.say(console, f"{_line(results[-1])}; {left.text}")
-    return results, failed
-
-
-def _advance(bar: Progress, task: TaskID, left: TimeLeft, attack: Attack) -> None:
-    left.key_done(attack)
-    bar.update(task, advance=1, left=left.about)
-
-
-def _written(done: Outcome, folders: list[Path]) -> Result:
-    from simulations.attacks.study.figures import draw  # noqa: PLC0415
-
-    result = done.result
-    if result.applicable:
-        result = dataclasses.replace(result, figure=f"{result.attack}.png")
-    for folder in folders:
-        figure = folder / f"{result.attack}.png"
-        if result.applicable:
-            draw(result, done.pictures, figure)
-        else:
-            figure.unlink(missing_ok=True)
-        result.write(folder)
-    return result
-
-
-def _line(result: Result) -> str:
-    return f"{result.attack}: {result.verdict}{f' ({result.reason})' if result.reason else f', {result.seconds:.1f} s'}"
+    return asked_for(**{name: getattr(arguments, name) for name in _ASKED})
 
 
 def _print_table(results: list[Result]) -> None:
+    from simulations.attacks.asked import line_of  # noqa: PLC0415
+
     for result in results:
-        tell(_line(result))
+        tell(line_of(result))
         for name, each in result.metrics.items():
             parts = [f"{arm.replace('_', ' ')} {_value(each, arm)}" for arm in _SHOWN if getattr(each, arm) is not None]
             tell(f"  {name:<28}{'; '.join(parts) or 'not defined here'}")

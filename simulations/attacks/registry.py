@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from medveil import plugins
 from medveil.errors import ConfigError
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
@@ -22,7 +23,7 @@ from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
 
-ATTACKS: dict[str, type[Attack]] = {
+_OWN: dict[str, type[Attack]] = {
     attack.name: attack
     for attack in (
         LeadingBit,
@@ -44,6 +45,9 @@ ATTACKS: dict[str, type[Attack]] = {
 }
 """In the order they are listed and run."""
 
+ATTACKS: plugins.Registry[type[Attack]] = plugins.Registry(plugins.ATTACKS, _OWN, Attack, named="name")
+"""The same, and where they are asked for those of other packages (`medveil.plugins`)."""
+
 ALL = "all"
 
 
@@ -64,9 +68,9 @@ def chosen(names: str) -> list[Attack]:
 def _named(name: str) -> list[Attack]:
     if name == ALL:
         return [attack() for attack in ATTACKS.values() if attack.in_all]
-    if name not in ATTACKS:
-        near = difflib.get_close_matches(name, [*ATTACKS, ALL], n=2, cutoff=0.5)
+    if not ATTACKS.offers(name):
+        near = difflib.get_close_matches(name, [*ATTACKS.names(), ALL], n=2, cutoff=0.5)
         guess = f"did you mean {' or '.join(near)}? " if near else ""
-        cure = f"{guess}known: {', '.join([*ATTACKS, ALL])}"
+        cure = f"{guess}known: {', '.join([*ATTACKS.names(), ALL])}"
         raise ConfigError(f"'{name}' is no attack", where="medveil-sim attack", cure=cure)
     return [ATTACKS[name]()]

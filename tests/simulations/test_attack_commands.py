@@ -213,7 +213,8 @@ def test_an_attack_that_is_made_for_more_says_so_and_is_judged_on_what_it_had(
 def test_options_become_limits(tmp_path: Path, smooth_npz: Callable[..., Path]) -> None:
     import argparse  # noqa: PLC0415
 
-    from simulations.attacks.commands import _fitted, add_attack_commands, configured  # noqa: PLC0415
+    from simulations.attacks.asked import _fitted  # noqa: PLC0415
+    from simulations.attacks.commands import add_attack_commands, configured  # noqa: PLC0415
     from simulations.attacks.config import prepare  # noqa: PLC0415
 
     parser = argparse.ArgumentParser()

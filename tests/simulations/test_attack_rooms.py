@@ -21,7 +21,8 @@ STEPS = {
     "networks/nets.py": "simulations.attacks.study.scores",
     "diagnostics/statistics.py": "simulations.attacks.ciphertext.leading_bit",
     "ciphertext/gan.py": "simulations.attacks.registry",
-    "registry.py": "simulations.attacks.commands",
+    "registry.py": "simulations.attacks.asked",
+    "asked.py": "simulations.attacks.commands",
     "commands.py": "simulations.attacks.matrix.run",
     # By a way round through what is no attack at all.
     "solvers/pairs.py": "simulations.bench",

@@ -30,7 +30,7 @@ def at_once_and_without_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (side_by_side, paying):
         monkeypatch.setattr(module, "run_tied", at_once.run_tied)
     monkeypatch.setattr("simulations.statistics.add_intervals", lambda _: None)
-    monkeypatch.setattr("simulations.cli._report_of", lambda run: run)
+    monkeypatch.setattr("simulations.cli.report_of", lambda run: run)
 
 
 def test_what_is_trained_from_a_trunk_beside_what_is_not(

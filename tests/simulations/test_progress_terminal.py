@@ -20,7 +20,7 @@ from fl_server.watch import LogWatcher
 from medveil import plain
 from medveil.errors import ConfigError
 from medveil.log import logger, set_up_logging
-from simulations.attacks.commands import _measure_all
+from simulations.attacks.asked import _measure_all
 from simulations.progress import Pace, RunProgress, RunsProgress, fitted, live_bar
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -146,7 +146,7 @@ def test_attacks_show_their_line_on_the_one_console(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("simulations.attacks.study.measure.measure", measured)
     attacks = [SimpleNamespace(name=name, weight=1.0) for name in ("known-plaintext", "jigsaw")]
-    assert len(_measure_all(attacks, prepared, [tmp_path])[1]) == 2  # type: ignore[arg-type]
+    assert len(_measure_all(attacks, prepared, [tmp_path], plain.stderr_console())[1]) == 2  # type: ignore[arg-type]
     shown = CONTROL.sub("", text.getvalue())
     assert "known-plaintext, keys" in shown
     assert "1/2 less than a minute left" in shown

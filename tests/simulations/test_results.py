@@ -64,7 +64,7 @@ def cheap(patch: pytest.MonkeyPatch) -> None:
     """Runs in this process; the intervals and pages of so small a run take longer than itself."""
     patch.setattr(side_by_side, "run_tied", at_once.run_tied)
     patch.setattr("simulations.statistics.add_intervals", lambda _: None)
-    patch.setattr("simulations.cli._report_of", lambda run: write_text(run / "report.html", "") or run)
+    patch.setattr("simulations.cli.report_of", lambda run: write_text(run / "report.html", "") or run)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ def at_once_and_without_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr(side_by_side, "run_tied", at_once.run_tied)
     monkeypatch.setattr(statistics, "add_intervals", lambda _: None)
-    monkeypatch.setattr("simulations.cli._report_of", lambda run: write_text(run / "report.html", "") or run)
+    monkeypatch.setattr("simulations.cli.report_of", lambda run: write_text(run / "report.html", "") or run)
 
 
 def experiment(path: Path, *more: str) -> ExperimentConfig:

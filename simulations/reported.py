@@ -1,0 +1,23 @@
+"""The page of a run, with the attacks on it where there were any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def report_of(run: Path) -> Path:
+    """Write ``RUN/report.html``.
+
+    Raises
+    ------
+    StorageError, IntegrityError, FormatError
+        See `simulations.report.page.write_report`.
+    """
+    if not any((run / "attacks").glob("*.json")):
+        from simulations.report.page import write_report  # noqa: PLC0415
+
+        return write_report(run)
+    # scipy and scikit-image are slow to import, and most runs were never attacked.
+    from simulations.attacks.matrix.part import report_of as attacked  # noqa: PLC0415
+
+    return attacked(run)
