@@ -172,13 +172,6 @@ def test_a_stem_that_travels_gives_the_whole_key_away() -> None:
     assert len(other.pi) == 0
 
 
-def test_a_stem_turned_by_an_orthogonal_key_gives_it_away() -> None:
-    rng = np.random.default_rng(10)
-    turn = np.linalg.qr(rng.normal(size=(16, 16)))[0]
-    weight = rng.normal(size=(40, 16))
-    assert np.allclose(stems.match_turned(weight @ turn.T, weight), turn)
-
-
 def test_what_a_stem_learned_from_smooth_images_shows_the_layout_of_their_pixels() -> None:
     from scipy.ndimage import gaussian_filter  # noqa: PLC0415
 
@@ -187,9 +180,6 @@ def test_what_a_stem_learned_from_smooth_images_shows_the_layout_of_their_pixels
     rho = rng.permutation(64)
     learned = rng.normal(size=(192, 4000)) @ blocks[:, rho]
     layout = recover_layout(stems.moments_of(learned, 255), 1, negate=False, rng=rng)
-    wanted = np.stack(np.divmod(rho, 8))
-    found = np.stack(np.divmod(layout.place, 8))
-    turned = [found, found[::-1]]
-    turned += [np.stack([7 - each[0], each[1]]) for each in turned]
-    turned += [np.stack([each[0], 7 - each[1]]) for each in turned]
-    assert max((np.abs(each - wanted).max(axis=0) <= 1).mean() for each in turned) > 0.9
+    assert stems.near(layout.place, rho, 8) > 0.9
+    drawn = [stems.near(rng.permutation(64), rho, 8) for _ in range(5)]
+    assert np.mean(drawn) < 0.4

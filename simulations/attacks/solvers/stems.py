@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from simulations.attacks.solvers import symmetries
 from simulations.attacks.solvers.layout import Moments
 
 Floats = npt.NDArray[np.float64]
@@ -56,16 +57,6 @@ def match_stem(weight: Floats, public: Floats, rows: Floats | None, public_rows:
     return Matched(rho.astype(np.int64), chosen < 0, pi, np.abs(chosen), sure)
 
 
-def match_turned(weight: Floats, public: Floats) -> Floats:
-    """The orthogonal matrix Q (L, L) with ``weight`` nearest to ``public @ Q.T``: Procrustes (Schönemann 1966).
-
-    With fewer rows than columns (D < L) it is known only on what the rows span.
-    """
-    left, _, right = np.linalg.svd(public.T @ weight, full_matrices=False)
-    made: Floats = (left @ right).T
-    return made
-
-
 def moments_of(learned: Floats, largest: int) -> Moments:
     """What a stem learned, (D, L), as moments of positions: its rows stand for blocks.
 
@@ -86,6 +77,28 @@ def moments_of(learned: Floats, largest: int) -> Moments:
     cells = (tone + steps * np.arange(learned.shape[1])).ravel()
     made.tones = np.bincount(cells, minlength=made.tones.size).reshape(made.tones.shape).astype(np.float64)
     return made
+
+
+def near(found: Indices, true: Indices, edge: int, *, within: int = 1) -> float:
+    """Share of places of a square put no more than `within` off in either direction, in the best of its orientations.
+
+    Parameters
+    ----------
+    found, true
+        Places 0 to ``edge**2 - 1``, (L,).
+    """
+    wanted = np.stack(np.divmod(true, edge))
+    shares = []
+    for turn in symmetries.places(edge):
+        off = np.abs(np.stack(np.divmod(turn[found], edge)) - wanted).max(axis=0)
+        shares.append(float((off <= within).mean()))
+    return max(shares)
+
+
+def likeness(rows: Floats) -> Floats:
+    """Cosines (N, N) of rows (N, D), without what all of them have in common."""
+    centred = rows - rows.mean(axis=0)
+    return _cosines(centred, centred)
 
 
 def _cosines(first: Floats, second: Floats) -> Floats:
