@@ -21,6 +21,9 @@ from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
+from simulations.attacks.updates.key_from_weights import KeyFromWeights
+from simulations.attacks.updates.label_counts import LabelCounts
+from simulations.attacks.updates.membership import Membership, MembershipWithKey
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -42,6 +45,10 @@ ATTACKS: dict[str, type[Attack]] = {
         Statistics,
         Perturbation,
         StemClosedForm,
+        LabelCounts,
+        Membership,
+        MembershipWithKey,
+        KeyFromWeights,
     )
 }
 """In the order they are listed and run."""

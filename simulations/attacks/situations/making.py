@@ -173,7 +173,7 @@ class Federation:
         model = self.bench.reset()
         given = self.base if base is None else base
         load_tensors(model, {name: torch.from_numpy(each) for name, each in given.items()})
-        begin_stem(model, self.situation.policy, hospital.cipher, hospital.key)
+        self._begin(model, hospital)
         train, part = self.situation.train, hospital.part
         place = hospital.key.fingerprint
         plan = RoundPlan(
@@ -207,6 +207,10 @@ class Federation:
         changes = [self.sent(each, round_=round_, base=base) for each in hospitals]
         change = changes[0] if self.situation.sites == 1 else summed(changes)
         return Update(before, change, len(hospitals), sum(len(each.images.labels) for each in hospitals))
+
+    def _begin(self, model: VisionTransformer, hospital: Hospital) -> None:
+        """Give a model with public tensors the stem that a site's round begins with."""
+        begin_stem(model, self.situation.policy, hospital.cipher, hospital.key)
 
     # -- inside --------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from simulations.attacks.study.setting import Setting
 if TYPE_CHECKING:
     from simulations.attacks.situations.making import Federation, Hospital
 
-_GUESS = 2**31
+GUESS = 2**31
 """What an attacker without the public initial weights draws its own from lies so far from any run's seed."""
 
 
@@ -108,7 +108,7 @@ def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updat
     def make(place: int) -> Update:
         return federation.update(hospitals[place])
 
-    exchange = Exchange(federation, updates, make, guessed=setting.seed + key + _GUESS)
+    exchange = Exchange(federation, updates, make, guessed=setting.seed + key + GUESS)
     told = {name.name: getattr(case, name.name) for name in fields(Case)}
     told["extra"] = {Knowledge.UPDATES: exchange, Knowledge.WEIGHTS: exchange}
     return UpdateCase(**told, situation=situation, federation=federation, hospitals=hospitals)

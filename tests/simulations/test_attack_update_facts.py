@@ -1,0 +1,100 @@
+"""What updates tell that is no image: labels, members, sites and keys. Each attack succeeds where nothing protects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.config import ModelConfig
+from simulations.attacks.situations.setting import UpdateSetting
+from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
+from simulations.attacks.study.measure import measure
+from simulations.attacks.updates.key_from_weights import KeyFromWeights
+from simulations.attacks.updates.label_counts import LabelCounts
+from simulations.attacks.updates.membership import Membership, MembershipWithKey
+
+Make = Callable[..., UpdateSetting]
+
+
+@pytest.fixture(scope="module")
+def setting(attack_setting: Callable[..., Any]) -> Make:
+    """A tiny setting whose images train a tiny model."""
+
+    def make(
+        scheme: str = "none",
+        *,
+        under: int = 2,
+        attacked: int = 4,
+        trained: int | None = None,
+        n: int = 240,
+        **told: Any,
+    ) -> UpdateSetting:
+        plain = attack_setting(scheme, keys=under, images=attacked, n=n)
+        config = UpdateConfig(model=ModelConfig(width=48, depth=1, heads=2), images=trained, **told)
+        return UpdateSetting(plain.material, plain.config, keys=under, images=attacked, update=config)
+
+    return make
+
+
+def test_labels_are_read_from_one_image_and_counted_in_more(setting: Make) -> None:
+    one = measure(LabelCounts(played=8), setting("block-pixel", under=2, attacked=8)).result
+    assert (one.verdict, one.metrics["share"].target, one.metrics["share"].control) == ("succeeds", 1.0, 1.0)
+    many = measure(LabelCounts(played=12), setting("block-pixel", mode=DEPLOYMENT, under=1, scope="head")).result
+    assert many.metrics["share"].target > 0.85
+    assert many.metrics["classes"].target == 1.0
+
+
+def test_counts_of_a_sum_are_those_of_all_its_sites(setting: Make) -> None:
+    result = measure(LabelCounts(played=4), setting("block-pixel", under=1, attacked=12, sites=3)).result
+    assert result.reason is None
+    assert np.isfinite(result.metrics["share"].target)
+    assert "sums of 3 sites" in " ".join(result.notes)
+
+
+def test_a_stem_that_follows_a_key_gives_it_away_where_it_is_sent(setting: Make) -> None:
+    shared = {"mode": DEPLOYMENT, "keys": "shared", "stem_init": "public", "stem_train": "averaged"}
+    here = setting("block-pixel", under=2, trained=16, rounds=2, **shared)
+    result = measure(KeyFromWeights(), here).result
+    assert result.reason is None
+    assert result.metrics["key"].control == result.metrics["within_1"].control == 1.0
+    assert result.metrics["within_1"].chance < 0.4
+    assert result.verdict != "broken attack"
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"keys": "per-site", "stem_init": "adapted", "stem_train": "local"}, "the stem stays at the site"),
+        ({"keys": "shared", "stem_init": "secret", "stem_train": "frozen"}, "the stem stays at the site"),
+        ({"keys": "shared", "stem_init": "public", "stem_train": "averaged", "scope": "head"}, "scope head"),
+    ],
+)
+def test_where_no_stem_is_sent_there_is_no_key_to_match(setting: Make, told: dict[str, Any], words: str) -> None:
+    result = measure(KeyFromWeights(), setting("block-pixel", **told)).result
+    assert (result.verdict, words in str(result.reason)) == ("not applicable", True)
+
+
+ADAPTED = {"keys": "per-site", "stem_init": "adapted", "stem_train": "local"}
+
+
+def test_members_are_told_where_a_run_remembers_and_by_cosines_where_an_update_is_one_image(setting: Make) -> None:
+    result = measure(Membership(sites=3, references=2, others=40), setting("block-pixel", under=1, **ADAPTED)).result
+    # One image, one step, no key: the update of a stem that followed the key is that of the plain image.
+    assert result.metrics["auroc"].target > 0.9
+    assert result.metrics["auroc"].control > 0.7
+    assert result.verdict == "succeeds"
+    assert result.metrics["tpr_1_rmia"].target is None
+
+
+def test_a_key_tells_members_where_no_plain_image_is_read(setting: Make) -> None:
+    shared = {"keys": "shared", "stem_init": "public", "stem_train": "averaged"}
+    result = measure(
+        MembershipWithKey(sites=3, references=2, others=40), setting("block-pixel", under=1, **shared)
+    ).result
+    auroc = result.metrics["auroc"]
+    assert auroc.target > 0.9 > auroc.wrong_key
+    plain = measure(MembershipWithKey(), setting("none")).result
+    assert plain.reason == "no key hides the images"
