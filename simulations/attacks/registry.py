@@ -21,9 +21,11 @@ from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
+from simulations.attacks.theft.stolen_model import StolenModel
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
+from simulations.attacks.updates.site_inference import SiteInference
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -48,7 +50,9 @@ ATTACKS: dict[str, type[Attack]] = {
         LabelCounts,
         Membership,
         MembershipWithKey,
+        SiteInference,
         KeyFromWeights,
+        StolenModel,
     )
 }
 """In the order they are listed and run."""

@@ -15,6 +15,7 @@ from simulations.attacks.study.measure import measure
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
+from simulations.attacks.updates.site_inference import SiteInference
 
 Make = Callable[..., UpdateSetting]
 
@@ -56,12 +57,13 @@ def test_counts_of_a_sum_are_those_of_all_its_sites(setting: Make) -> None:
 
 def test_a_stem_that_follows_a_key_gives_it_away_where_it_is_sent(setting: Make) -> None:
     shared = {"mode": DEPLOYMENT, "keys": "shared", "stem_init": "public", "stem_train": "averaged"}
-    here = setting("block-pixel", under=2, trained=16, rounds=2, **shared)
+    here = setting("block-pixel", under=1, trained=48, rounds=4, **shared)
     result = measure(KeyFromWeights(), here).result
     assert result.reason is None
     assert result.metrics["key"].control == result.metrics["within_1"].control == 1.0
     assert result.metrics["within_1"].chance < 0.4
-    assert result.verdict != "broken attack"
+    # Of what a public stem learned in the domain of the key; pixels are placed, not named.
+    assert result.metrics["within_1"].target > result.metrics["within_1"].chance + 0.2
 
 
 @pytest.mark.parametrize(
@@ -84,17 +86,30 @@ def test_members_are_told_where_a_run_remembers_and_by_cosines_where_an_update_i
     result = measure(Membership(sites=3, references=2, others=40), setting("block-pixel", under=1, **ADAPTED)).result
     # One image, one step, no key: the update of a stem that followed the key is that of the plain image.
     assert result.metrics["auroc"].target > 0.9
-    assert result.metrics["auroc"].control > 0.7
+    assert result.metrics["auroc"].control > 0.6
     assert result.verdict == "succeeds"
     assert result.metrics["tpr_1_rmia"].target is None
 
 
 def test_a_key_tells_members_where_no_plain_image_is_read(setting: Make) -> None:
     shared = {"keys": "shared", "stem_init": "public", "stem_train": "averaged"}
-    result = measure(
-        MembershipWithKey(sites=3, references=2, others=40), setting("block-pixel", under=1, **shared)
-    ).result
-    auroc = result.metrics["auroc"]
-    assert auroc.target > 0.9 > auroc.wrong_key
+    attack, here = MembershipWithKey(sites=3, references=2, others=40), setting("block-pixel", under=1, **shared)
+    assert attack.no_wrong_key is None
+    case, rng = attack.case(here, 0), np.random.default_rng(0)
+    right, wrong = (attack.run(case, rng, wrong_key=each)["auroc"] for each in (False, True))
+    # Tones of an image, which no permutation changes, tell something under any key.
+    assert right > 0.9
+    assert right >= wrong
     plain = measure(MembershipWithKey(), setting("none")).result
     assert plain.reason == "no key hides the images"
+
+
+def test_a_sum_tells_which_of_two_updates_is_in_it(setting: Make) -> None:
+    result = measure(SiteInference(played=4, trials=4), setting("block-pixel", under=1, sites=4)).result
+    found = result.metrics
+    assert result.verdict == "succeeds"
+    assert found["right_2"].target == found["right_4"].target == found["right_2"].control == 1.0
+    assert found["right_8"].target is None
+    assert found["difference"].target > 0.5 > found["difference"].chance
+    alone = measure(SiteInference(), setting("block-pixel")).result
+    assert alone.reason is not None and "one site sends one update" in alone.reason

@@ -6,12 +6,13 @@ learned ask for a run: its rounds, with the stems that never leave a site as the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,6 +33,9 @@ from simulations.attacks.study.cases import Images, Knowledge, hide
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
+
+
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,15 @@ class Watched(Exchange):
         return Update(found.before, change, len(sites), sum(len(each.images.labels) for each in sites))
 
 
-def watched_case(setting: UpdateSetting, key: int, situation: Situation, *, sites: int, device: str) -> UpdateCase:
+def watched_case(
+    setting: UpdateSetting,
+    key: int,
+    situation: Situation,
+    *,
+    sites: int,
+    device: str,
+    relabel: Callable[[Labels], Labels] = np.array,
+) -> UpdateCase:
     """Deal images to sites that train together for all rounds of a situation, watched by their server.
 
     Parameters
@@ -142,17 +154,21 @@ def watched_case(setting: UpdateSetting, key: int, situation: Situation, *, site
         How many take part; as many as are summed, where sums are all that is read.
     device
         Where they train.
+    relabel
+        Gives the labels (n,) of a site others, for controls.
     """
     here = replace(situation, rounds=situation.rounds if situation.mode == DEPLOYMENT else 1)
     count = sites if here.sites == 1 else here.sites
     here = replace(here, images=max(1, setting.capped(count * here.images) // count))
     dealt = update_case(setting, key, replace(here, sites=count), updates=1)
-    (hospitals,) = dealt.hospitals
+    hospitals = [
+        replace(each, images=Images(each.images.pixels, relabel(each.images.labels))) for each in dealt.hospitals[0]
+    ]
     seed, classes = setting.seed + key, dealt.federation.classes
     federation = Rounds(here, dealt.geometry, classes, hospitals, seed=seed, device=device)
     watched = Watched(federation, guessed=seed + GUESS)
     told = {name.name: getattr(dealt, name.name) for name in fields(UpdateCase)}
-    told |= {"situation": here, "federation": federation}
+    told |= {"situation": here, "federation": federation, "hospitals": [hospitals]}
     return UpdateCase(**told | {"extra": {Knowledge.UPDATES: watched, Knowledge.WEIGHTS: watched}})
 
 
@@ -206,6 +222,11 @@ class Playing:
         self._start = tensors(self._model, self._model.state_dict())
         here = exchange.situation
         self._trainable = trainable(self._model, here.policy, here.train.scope)
+
+    @property
+    def start(self) -> Tensors:
+        """The travelling tensors as sites were first sent them."""
+        return {name: self._start[name].float().numpy() for name in self._exchange.travelling}
 
     def own(self, number: int) -> Held:
         """A key of the attacker's, and a cipher under it."""

@@ -18,6 +18,7 @@ Flags = npt.NDArray[np.bool_]
 
 _SMALL = 1e-12
 _LEAST_VARIANCE = 1e-8
+_FEW = 8
 _STEPS_OF_A = np.linspace(0, 1, 11)
 
 
@@ -117,8 +118,10 @@ def bavaria(target: Floats, references: Floats, *, student: bool) -> Floats:
 def fedmia(measures: Floats, target: int) -> Floats:
     """FedMIA (Zhu et al., arXiv 2402.06289): how unlike the others one site's updates are about an image.
 
-    No site but one holds the image, so that the others tell how an update looks that was made without it. The score is
-    the one-tailed probability under a normal of the others, summed over rounds.
+    No site but one holds the image, so that the others tell how an update looks that was made without it: how far a
+    measure lies above theirs, in deviations, is a one-tailed test of each round. The paper adds up the probabilities;
+    here it is the normal quantiles (Stouffer), since probabilities next to 1 are all the same number. A deviation of
+    fewer than `_FEW` sites is no estimate: it is then one for all images of a round, as LiRA's is of few models.
 
     Parameters
     ----------
@@ -128,8 +131,11 @@ def fedmia(measures: Floats, target: int) -> Floats:
         Which site.
     """
     others = np.delete(measures, target, axis=1)
-    deviation = np.sqrt(others.var(axis=1) + _LEAST_VARIANCE)
-    made: Floats = stats.norm.cdf(measures[:, target], loc=others.mean(axis=1), scale=deviation).sum(axis=0)
+    variance = others.var(axis=1)
+    if others.shape[1] < _FEW:
+        variance = variance.mean(axis=1, keepdims=True)
+    deviation = np.sqrt(variance + _LEAST_VARIANCE)
+    made: Floats = ((measures[:, target] - others.mean(axis=1)) / deviation).sum(axis=0)
     return made
 
 

@@ -38,6 +38,7 @@ class Chance(StrEnum):
     IDEAL = "what independent uniform values give"
     MAJORITY = "always answering the most frequent class"
     SHUFFLED = "the same learners, taught shuffled labels"
+    WITHOUT = "the same effort without what was stolen"
     NONE = "none: the metric is a count, a size or a time"
 
 
