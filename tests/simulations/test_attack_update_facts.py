@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crypto.base import Geometry
 from models.config import ModelConfig
+from models.rotary import ROWS
 from simulations.attacks.situations.setting import UpdateSetting
 from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
 from simulations.attacks.study.measure import measure
-from simulations.attacks.updates.key_from_weights import KeyFromWeights
+from simulations.attacks.updates.key_from_weights import WEIGHT, KeyFromWeights, matched
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
 from simulations.attacks.updates.site_inference import SiteInference
@@ -64,6 +66,18 @@ def test_a_stem_that_follows_a_key_gives_it_away_where_it_is_sent(setting: Make)
     assert result.metrics["within_1"].chance < 0.4
     # Of what a public stem learned in the domain of the key; pixels are placed, not named.
     assert result.metrics["within_1"].target > result.metrics["within_1"].chance + 0.2
+
+
+def test_rows_of_a_rotary_table_are_the_order_of_blocks_as_it_stands() -> None:
+    rng = np.random.default_rng(0)
+    shape = Geometry(channels=1, height=32, width=32, block=8)
+    weight, rho, pi = rng.normal(size=(48, 1, 8, 8)), rng.permutation(64), rng.permutation(16)
+    moved = weight.reshape(48, 64)[:, rho].reshape(weight.shape)
+    found = matched({WEIGHT: moved, ROWS: pi}, {WEIGHT: weight, ROWS: np.arange(16)}, shape)
+    assert found.rho.tolist() == rho.tolist()
+    assert found.pi is not None and found.pi.tolist() == pi.tolist()
+    without = matched({WEIGHT: moved}, {WEIGHT: weight}, shape)
+    assert without.pi is None
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class LabelCounts(UpdateAttack):
         "attacker trains as sites do, on public images in proportions of its own, and fits by least squares what the "
         "change of the bias tells of them; which of the two is used is fixed by the contract, not by what comes out. "
         "The figure is the share of images whose class the counts name, of an update or of a sum over sites. The head "
-        "travels under every policy and scope, and no key of an image changes its label."
+        "travels under every policy and scope."
     )
     papers = (
         "Zhao et al. 2020, arXiv:2001.02610 (iDLG: the label of one image)",
