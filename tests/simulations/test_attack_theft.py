@@ -61,8 +61,8 @@ def test_a_stem_that_follows_a_key_and_trains_no_more_is_the_public_one_to_a_thi
     attack, rng = thief(), np.random.default_rng(0)
     case = attack.case(setting(mode=DEPLOYMENT, **frozen), 0)
     found = attack.recover(case.seen(attack.knowledge), rng)
-    assert np.allclose(found["public_stem"], case.owner, atol=1e-4)
-    assert not np.allclose(found["wrong_key"], case.owner, atol=1e-2)
+    off = {way: np.abs(each - case.owner).max() for way, each in found.items()}
+    assert off["public_stem"] < 1e-5 < off["wrong_key"] / 10
 
 
 def test_there_is_nothing_to_steal_after_one_step(setting: Make) -> None:

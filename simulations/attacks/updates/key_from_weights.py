@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,10 +83,6 @@ class KeyFromWeights(UpdateAttack):
 
     def __init__(self, *, sites: int = 1) -> None:
         self.sites = sites
-
-    def quick(self) -> Self:
-        """The same: it costs a run's training, and no more."""
-        return copy.copy(self)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
