@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from medveil.errors import ConfigError
+from simulations.attacks.chained.chain import Chain
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
@@ -21,6 +22,10 @@ from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
+from simulations.attacks.updates.april import April
+from simulations.attacks.updates.gradient_matching import GradientMatching
+from simulations.attacks.updates.head_features import HeadFeatures
+from simulations.attacks.updates.span import Span, SpanInversion
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -42,6 +47,12 @@ ATTACKS: dict[str, type[Attack]] = {
         Statistics,
         Perturbation,
         StemClosedForm,
+        April,
+        Span,
+        SpanInversion,
+        GradientMatching,
+        HeadFeatures,
+        Chain,
     )
 }
 """In the order they are listed and run."""
