@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from medveil.errors import ConfigError
+from simulations.attacks.chained.chain import Chain
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
@@ -22,10 +23,14 @@ from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
 from simulations.attacks.theft.stolen_model import StolenModel
+from simulations.attacks.updates.april import April
+from simulations.attacks.updates.gradient_matching import GradientMatching
+from simulations.attacks.updates.head_features import HeadFeatures
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
 from simulations.attacks.updates.site_inference import SiteInference
+from simulations.attacks.updates.span import Span, SpanInversion
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -47,6 +52,12 @@ ATTACKS: dict[str, type[Attack]] = {
         Statistics,
         Perturbation,
         StemClosedForm,
+        April,
+        Span,
+        SpanInversion,
+        GradientMatching,
+        HeadFeatures,
+        Chain,
         LabelCounts,
         Membership,
         MembershipWithKey,

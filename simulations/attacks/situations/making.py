@@ -149,13 +149,22 @@ class Federation:
         Of weights and of what training draws.
     device
         Where sites train.
+    remodel
+        Changes the model in place, for a control of an attack's own.
     """
 
     def __init__(
-        self, situation: Situation, geometry: Geometry, classes: int, *, seed: int, device: str = "cpu"
+        self,
+        situation: Situation,
+        geometry: Geometry,
+        classes: int,
+        *,
+        seed: int,
+        device: str = "cpu",
+        remodel: Callable[[VisionTransformer], None] | None = None,
     ) -> None:
         self.situation, self.geometry, self.classes = situation, geometry, classes
-        self._seed, self._device = seed, torch.device(device)
+        self._seed, self._device, self._remodel = seed, torch.device(device), remodel
         self.bench = self._built(seed)
         model, scope = self.bench.model, situation.train.scope
         self.travelling = tuple(travelling(model, situation.policy, scope))
@@ -218,7 +227,12 @@ class Federation:
         model = replace(sized(self.situation.model, self.geometry), classes=self.classes)
         train = dataclasses.asdict(self.situation.train)
         run = RunConfig(seed=seed, model=dataclasses.asdict(model), train=train)
-        return workbench(run, self._device)
+        bench = workbench(run, self._device)
+        if self._remodel is None:
+            return bench
+        model = copy.deepcopy(bench.reset())
+        self._remodel(model)
+        return replace(bench, model=model)
 
     def _over_the_wire(self, given: Tensors) -> Tensors:
         wire = self.situation.wire

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -9,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crypto.base import ImageCipher
-from crypto.cipher import make_cipher
 from crypto.keys import SimulatedKey
 from simulations.attacks.situations.situation import Situation, UpdateConfig, situation_of
 from simulations.attacks.study.cases import Case, Hidden, Images, Knowledge
 from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
+    from models.vits import VisionTransformer
     from simulations.attacks.situations.making import Federation, Hospital
 
 GUESS = 2**31
@@ -73,7 +74,14 @@ class UpdateCase(Case):
         return Hidden(np.concatenate([each.part.images for sites in self.hospitals for each in sites]), None)
 
 
-def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updates: int) -> UpdateCase:
+def update_case(
+    setting: UpdateSetting,
+    key: int,
+    situation: Situation,
+    *,
+    updates: int,
+    remodel: Callable[[VisionTransformer], None] | None = None,
+) -> UpdateCase:
     """Deal images to hospitals and have them make updates, each of a round of its own from the same weights.
 
     Parameters
@@ -86,13 +94,15 @@ def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updat
         How they train: the setting's, or the control's.
     updates
         How many.
+    remodel
+        Changes the model in place, for a control of an attack's own.
     """
     from simulations.attacks.situations.making import Exchange, Federation, Hospital, Update  # noqa: PLC0415 - torch
 
     each = situation.images * situation.sites
     case = setting.case(key, images=updates * each)
     classes = max(2, len(setting.material.source.classes))
-    federation = Federation(situation, case.geometry, classes, seed=setting.seed + key)
+    federation = Federation(situation, case.geometry, classes, seed=setting.seed + key, remodel=remodel)
     sites = [_site(setting, key, situation, number) for number in range(situation.sites)]
 
     def dealt(update: int, site: int) -> Images:
@@ -117,6 +127,4 @@ def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updat
 def _site(setting: UpdateSetting, key: int, situation: Situation, number: int) -> tuple[ImageCipher, SimulatedKey]:
     """A site's cipher and key: the first one's is the measurement's, the others' the same or their own."""
     name = "attacked" if number == 0 or situation.policy.keys != "per-site" else f"site {number}"
-    held = SimulatedKey(setting.seed + key, name)
-    shape = setting.geometry
-    return make_cipher(setting.config, held, channels=shape.channels, height=shape.height, width=shape.width), held
+    return setting.cipher(key, site=name), SimulatedKey(setting.seed + key, name)

@@ -96,11 +96,13 @@ class UpdateAttack(Attack):
         """As many updates as the images of a key make, or as the attack takes."""
         assert isinstance(setting, UpdateSetting)
         here = self.control_situation(setting.situation) if setting.unprotected else setting.situation
-        images = setting.capped(setting.images)
-        # The control attacks as many updates as the target does, however many images those hold.
+        return update_case(setting, key, here, updates=self.count(setting))
+
+    def count(self, setting: UpdateSetting) -> int:
+        """Updates under a key; the control attacks as many as the target does, however many images those hold."""
         target = setting.situation
-        count = min(self.updates, max(1, images // (target.images * target.sites)))
-        return update_case(setting, key, here, updates=count)
+        each = target.images * target.sites
+        return min(self.updates, max(1, setting.capped(setting.images) // each))
 
     @property
     def no_wrong_key(self) -> str | None:

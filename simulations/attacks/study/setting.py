@@ -165,7 +165,7 @@ class Setting:
             targets=targets,
             known=extra.images,
             public=lambda: self.public,
-            guess_images=lambda: self._guesses(targets, key),
+            guess_images=lambda: self.guesses(targets, key),
             number=key,
         )
         if linkable:
@@ -211,7 +211,8 @@ class Setting:
         made: Pixels = np.rint(self._few.pixels.mean(axis=0)).astype(np.uint8)
         return made
 
-    def _guesses(self, targets: Images, key: int) -> list[Pixels]:
+    def guesses(self, targets: Images, key: int) -> list[Pixels]:
+        """What is guessed of targets without anything of them: the mean image, and other images of their classes."""
         rng = generator(self.seed + key, "guesses")
         return [np.broadcast_to(self._mean, targets.pixels.shape), self._others(targets, rng)]
 
