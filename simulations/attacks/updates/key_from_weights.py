@@ -168,7 +168,7 @@ class _Open:
 def matched(stem: Tensors, public: Tensors, geometry: Geometry) -> Found:
     """A key from a stem that followed it, and the public one."""
     first, second = (_flat(each[WEIGHT]) for each in (stem, public))
-    rows = [_patch_rows(each, geometry) for each in (stem, public)]
+    rows = [_patch_rows(each, geometry) if POSITIONS in each else None for each in (stem, public)]
     found: Matched = match_stem(first, second, *rows)
     pi = found.pi if len(found.pi) else None
     if ROWS in stem:
@@ -177,15 +177,15 @@ def matched(stem: Tensors, public: Tensors, geometry: Geometry) -> Found:
 
 
 def learned(exchange: Watched, seen: Seen, rng: np.random.Generator) -> Found:
-    """A layout from what a stem learned over all rounds."""
-    first, last, shape = exchange.rounds[0].before, exchange.rounds[-1].after, seen.geometry
-    change = _flat(last[WEIGHT]) - _flat(first[WEIGHT])
+    """A layout from what a stem learned, round by round: each weighs the same images anew."""
+    rounds, shape = exchange.rounds, seen.geometry
+    change = np.concatenate([_flat(each.after[WEIGHT]) - _flat(each.before[WEIGHT]) for each in rounds])
     negate = may_negate(seen.config)
     layout = recover_layout(moments_of(change, shape.largest), shape.channels, negate=negate, rng=rng)
-    rows = [_patch_rows(each, shape) for each in (first, last)]
     pi = None
-    if rows[0] is not None and rows[1] is not None and math.isqrt(shape.blocks) ** 2 == shape.blocks:
-        pi = place_on_grid(likeness(rows[1] - rows[0])).astype(np.int64)
+    if POSITIONS in rounds[0].before and math.isqrt(shape.blocks) ** 2 == shape.blocks:
+        rows = [_patch_rows(each.after, shape) - _patch_rows(each.before, shape) for each in rounds]
+        pi = place_on_grid(likeness(np.concatenate(rows, axis=1))).astype(np.int64)
     return Found(layout.rho(shape.block).astype(np.int64), pi, layout.mask)
 
 
@@ -211,8 +211,6 @@ def _flat(weight: npt.NDArray[np.float32]) -> Floats:
     return weight.reshape(len(weight), -1).astype(np.float64)
 
 
-def _patch_rows(stem: Tensors, geometry: Geometry) -> Floats | None:
+def _patch_rows(stem: Tensors, geometry: Geometry) -> Floats:
     """Rows of patches (N, D) of a table of positions, without those of class and register tokens."""
-    if POSITIONS not in stem:
-        return None
     return stem[POSITIONS][0, -geometry.blocks :].astype(np.float64)
