@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from medveil.errors import ConfigError
-from models.config import ModelConfig
 from models.policy import POLICIES
 from simulations.attacks.situations.capabilities import MODELS, Capability, model_of
 from simulations.attacks.situations.making import summed
@@ -85,26 +84,14 @@ def test_what_cannot_be_is_refused_by_name(told: dict[str, Any]) -> None:
         here(**told)
 
 
-@pytest.fixture(scope="session")
-def update_setting(attack_setting: Callable[..., Any]) -> Make:
-    """A tiny setting whose images train a tiny model."""
-
-    def make(scheme: str = "none", *, keys: int = 2, images: int = 4, **told: Any) -> UpdateSetting:
-        plain = attack_setting(scheme, keys=keys, images=images)
-        config = UpdateConfig(model=ModelConfig(width=48, depth=2, heads=2), **told)
-        return UpdateSetting(plain.material, plain.config, keys=keys, images=images, update=config)
-
-    return make
-
-
 def made(setting: UpdateSetting, *, updates: int = 1) -> UpdateCase:
     return update_case(setting, 0, setting.situation, updates=updates)
 
 
 def test_an_adapted_stem_at_home_sends_what_the_plain_twin_sends(update_setting: Make) -> None:
     told = {"stem_train": "local", "kind": "delta"}
-    plain = made(update_setting(keys=1, **told)).extra[Knowledge.WEIGHTS][0].change
-    hidden = made(update_setting("block-pixel", keys=1, **told)).extra[Knowledge.WEIGHTS][0].change
+    plain = made(update_setting(**told)).extra[Knowledge.WEIGHTS][0].change
+    hidden = made(update_setting("block-pixel", **told)).extra[Knowledge.WEIGHTS][0].change
     assert plain.keys() == hidden.keys()
     assert "pos_embed" not in plain
     largest = max(np.abs(each).max() for each in plain.values())

@@ -33,21 +33,24 @@ class UpdateSetting(Setting):
         How sites train and what is read.
     unprotected : bool
         Whether this is the control: nothing hidden, nothing held back.
+    attacked : str
+        The scheme of the setting that this is a control of; empty where it is none.
     """
 
     update: UpdateConfig = field(default_factory=UpdateConfig)
     unprotected: bool = False
+    attacked: str = ""
 
     @cached_property
     def situation(self) -> Situation:
-        """The situation that is attacked (ConfigError, PolicyError where there can be none)."""
-        return situation_of(self.update, scheme=self.config.scheme)
+        """The situation that is attacked, also a control's (ConfigError, PolicyError where there can be none)."""
+        return situation_of(self.update, scheme=self.attacked or self.config.scheme)
 
     def under(self, scheme: str | type[ImageCipher]) -> UpdateSetting:
         """As `Setting.under`; without a cipher, the control."""
         made = super().under(scheme)
         assert isinstance(made, UpdateSetting)
-        return replace(made, unprotected=scheme == "none")
+        return replace(made, unprotected=scheme == "none", attacked=self.attacked or self.config.scheme)
 
 
 @dataclass

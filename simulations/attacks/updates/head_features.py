@@ -1,4 +1,4 @@
-"""head-features: the classifier's gradient alone is made of the features of images; whose are they?"""
+"""Attack `head-features`: the classifier's gradient alone is made of the features of images; whose, candidates tell."""
 
 from __future__ import annotations
 
