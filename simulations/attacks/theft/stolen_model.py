@@ -152,7 +152,8 @@ class StolenModel(UpdateAttack):
         loot: Loot = exchange_of(seen)
         playing = Playing(loot.watched, seen.config, seed=int(rng.integers(2**31)))
         public, last = seen.public, loot.watched.rounds[-1].after
-        tried = Images(public.pixels[self.public :][:_TRIED], public.labels[self.public :][:_TRIED])
+        rest = slice(self._spent(public), self._spent(public) + _TRIED)
+        tried = Images(public.pixels[rest], public.labels[rest])
         cipher = playing.own(0).cipher
 
         def ways(images: Images) -> dict[str, Floats]:
@@ -184,10 +185,15 @@ class StolenModel(UpdateAttack):
         assert isinstance(case, TheftCase)
         yield self.score(dict.fromkeys(["", *_WAYS], case.without), replace(case, owner=case.without))
 
+    def _spent(self, public: Images) -> int:
+        """Public images that are trained on: no more than leave as many to choose a way by."""
+        return min(self.public, max(1, len(public.labels) // 2))
+
     def _trained(self, model: VisionTransformer, public: Images, rng: np.random.Generator) -> VisionTransformer:
         """A model trained on within the budget, in place."""
         config = TrainConfig(epochs=self.epochs, precision="fp32")
-        part = _plain(Images(public.pixels[: self.public], public.labels[: self.public]))
+        spent = self._spent(public)
+        part = _plain(Images(public.pixels[:spent], public.labels[:spent]))
         seed = int(rng.integers(2**31))
         plan = RoundPlan(round=1, rounds=1, seed=seed, rng=generator(seed, "thief"))
         train_round(model, part, config, plan, trainable=[name for name, _ in model.named_parameters()])

@@ -55,6 +55,21 @@ _FEWEST_OTHERS = 2
 _ALIKE: float = DataConfig().similar
 
 
+_TEXT = (
+    "The attacker has images with their labels, some of which a site trained on, and watches a whole run. Of the "
+    "site's model after its last round, or of the sum's where updates are summed, it asks what probability it "
+    "gives each image's class (loss); how that compares with references of its own, trained alike on public "
+    "images, and with what public images get (RMIA, gamma 1, a tuned on one reference; BaVarIA, whose prior is "
+    "ours). Of each round's updates it asks how the site's fits an image, by the loss behind it or by its cosine "
+    "with the image's gradient, beside what other sites' do (FedMIA). `auroc` is FedMIA's by cosines where single "
+    "updates of three sites are read, and RMIA's where sums are; all are shown. What was not sent is {shown}. "
+    "Images that look alike count once, and none that looks "
+    "like a training image is among the others. True-positive rates stand beside bounds of Clopper and Pearson, "
+    "and are not told where there are too few others. The control is a run in plain whose labels are dealt at "
+    "random: nothing but remembering fits them."
+)
+
+
 @dataclass
 class MembershipCase(UpdateCase):
     """A case with candidates: `members` says of each whether the attacked site trained on it, bool (n,)."""
@@ -79,19 +94,7 @@ class Membership(UpdateAttack):
     recovers = "facts"
     knowledge = frozenset({Knowledge.WEIGHTS, Knowledge.PUBLIC, Knowledge.CANDIDATES})
     needs = frozenset({Capability.UPDATES, Capability.TRAINING, Capability.SURROGATE})
-    text = (
-        "The attacker has images with their labels, some of which a site trained on, and watches a whole run. Of the "
-        "site's model after its last round, or of the sum's where updates are summed, it asks what probability it "
-        "gives each image's class (loss); how that compares with references of its own, trained alike on public "
-        "images, and with what public images get (RMIA, gamma 1, a tuned on one reference; BaVarIA, whose prior is "
-        "ours). Of each round's updates it asks how the site's fits an image, by the loss behind it or by its cosine "
-        "with the image's gradient, beside what other sites' do (FedMIA). `auroc` is FedMIA's by cosines where single "
-        "updates of three sites are read, and RMIA's where sums are; all are shown. What was not sent is the public "
-        "start, and images are shown to it in plain: {held}. Images that look alike count once, and none that looks "
-        "like a training image is among the others. True-positive rates stand beside bounds of Clopper and Pearson, "
-        "and are not told where there are too few others. The control is a run in plain whose labels are dealt at "
-        "random: nothing but remembering fits them."
-    )
+    text = _TEXT.format(shown="the public start, and images are shown to it in plain: the attacker has no key")
     papers = (
         "Yeom et al. 2018, arXiv:1709.01604 (loss)",
         "Zarifzadeh et al. 2024, arXiv:2312.03262 (RMIA)",
@@ -125,6 +128,12 @@ class Membership(UpdateAttack):
                     for bound, word in (("low", "lower"), ("high", "upper"))
                 ]
         return tuple(made)
+
+    def notes(self, setting: Setting) -> list[str]:
+        """Who takes part, and what the attacker trains."""
+        assert isinstance(setting, UpdateSetting)
+        sites = self.sites if setting.situation.sites == 1 else setting.situation.sites
+        return [*super().notes(setting), f"{sites} sites train together; {self.references} references are trained."]
 
     def control_situation(self, situation: Situation) -> Situation:
         """A run in plain that can but remember: many epochs over few images, every update read."""
@@ -181,17 +190,13 @@ class Membership(UpdateAttack):
         yield {"auroc": 0.5, **{f"auroc_{name}": 0.5 for name in _METHODS}, **coin}
 
 
-Membership.text = Membership.text.format(held="the attacker has no key")
-
-
 class MembershipWithKey(Membership):
     """The same by an attacker who has the site's key: it hides the images as the site did, and moves the stem."""
 
     name = "membership-with-key"
     knowledge = Membership.knowledge | {Knowledge.KEY}
-    text = Membership.text.replace(
-        "and images are shown to it in plain: the attacker has no key",
-        "moved or drawn by the site's key, which the attacker has, and images are shown to it hidden",
+    text = _TEXT.format(
+        shown="moved or drawn by the site's key, which the attacker has, and images are shown to it hidden"
     )
 
     def unfit(self, situation: Situation, geometry: Geometry) -> str | None:
