@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -53,8 +54,8 @@ class LabelCounts(UpdateAttack):
         "which is taken of public images. That is exact for one step of plain SGD. Of many steps and of AdamW the "
         "attacker trains as sites do, on public images in proportions of its own, and fits by least squares what the "
         "change of the bias tells of them; which of the two is used is fixed by the contract, not by what comes out. "
-        "The figure is the share of images whose class the counts name, of an update or of a sum over sites. The head "
-        "travels under every policy and scope."
+        "Sites have classes in proportions of their own, drawn at random. The figure is the share of images whose "
+        "class the counts name, of an update or of a sum. The head travels under every policy and scope."
     )
     papers = (
         "Zhao et al. 2020, arXiv:2001.02610 (iDLG: the label of one image)",
@@ -83,6 +84,16 @@ class LabelCounts(UpdateAttack):
     def notes(self, setting: Setting) -> list[str]:
         """Which way the attacker chooses."""
         return [*super().notes(setting), f"The attacker plays {self.played} rounds of its own where it has to learn."]
+
+    def case(self, setting: Setting, key: int) -> UpdateCase:
+        """Updates of sites that have classes in proportions of their own: alike ones, the public prior would tell."""
+        made = super().case(setting, key)
+        rng, classes = np.random.default_rng(setting.seed + key), made.federation.classes
+        for sites in made.hospitals:
+            sites[:] = [
+                replace(each, images=mixed(each.images, len(each.images.labels), classes, rng)) for each in sites
+            ]
+        return made
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> dict[str, list[Indices]]:
         """Counts of each update, by each way."""
@@ -159,15 +170,15 @@ def mean_answer(exchange: Exchange, public: Images) -> Floats:
     return made
 
 
-def mixed(public: Images, n: int, classes: int, rng: np.random.Generator) -> Images:
-    """Public images in proportions drawn at random, n of them, with replacement: `public` may have few of a class."""
+def mixed(images: Images, n: int, classes: int, rng: np.random.Generator) -> Images:
+    """So many images in proportions of classes drawn at random (flat Dirichlet), repeated where a class has few."""
     shares = rng.dirichlet(np.ones(classes))
-    present = np.bincount(public.labels, minlength=classes) > 0
+    present = np.bincount(images.labels, minlength=classes) > 0
     counts = whole(np.where(present, shares, 0.0), n)
     counts[~present] = 0
-    rows = [rng.choice(np.flatnonzero(public.labels == label), count) for label, count in enumerate(counts) if count]
+    rows = [rng.choice(np.flatnonzero(images.labels == label), count) for label, count in enumerate(counts) if count]
     chosen = rng.permutation(np.concatenate(rows))
-    return Images(public.pixels[chosen], public.labels[chosen])
+    return Images(images.pixels[chosen], images.labels[chosen])
 
 
 def true_counts(case: UpdateCase) -> list[Indices]:
