@@ -181,7 +181,7 @@ class Federation:
         """A site's model after its round of training: the bench's own, good until the next is trained."""
         model = self.bench.reset()
         given = self.base if base is None else base
-        load_tensors(model, {name: torch.from_numpy(each) for name, each in given.items()})
+        load_tensors(model, {name: torch.from_numpy(each).to(self.bench.dtype) for name, each in given.items()})
         self._begin(model, hospital)
         train, part = self.situation.train, hospital.part
         place = hospital.key.fingerprint
@@ -230,9 +230,9 @@ class Federation:
         bench = workbench(run, self._device)
         if self._remodel is None:
             return bench
-        model = copy.deepcopy(bench.reset())
-        self._remodel(model)
-        return replace(bench, model=model)
+        changed = copy.deepcopy(bench.reset())
+        self._remodel(changed)
+        return replace(bench, model=changed)
 
     def _over_the_wire(self, given: Tensors) -> Tensors:
         wire = self.situation.wire

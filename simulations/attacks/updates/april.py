@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ QKV, POSITIONS, WEIGHT, BIAS = (
     "patch_embed.proj.bias",
 )
 
+_LONG = 1000.0
+
 
 class Published(nn.Module):
     """A block as APRIL wants the first one: attention meets the tokens themselves, with no norm and no way around it.
@@ -39,14 +42,15 @@ class Published(nn.Module):
         timm's.
     """
 
-    def __init__(self, block: nn.Module) -> None:
+    def __init__(self, block: Any) -> None:
         super().__init__()
         self.attn, self.norm2, self.mlp = block.attn, block.norm2, block.mlp
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (n, T, D) to tokens."""
-        x = self.attn(x)
-        made: Tensor = x + self.mlp(self.norm2(x))
+        parts: Any = self
+        x = parts.attn(x)
+        made: Tensor = x + parts.mlp(parts.norm2(x))
         return made
 
 
@@ -75,6 +79,15 @@ class April(UpdateImageAttack):
         if model.embed_dim < geometry.block_length:
             return f"a patch has {geometry.block_length} numbers, and the model is {model.embed_dim} wide"
         return None
+
+    def control_situation(self, situation: Situation) -> Situation:
+        """As published: a gradient, which weights after so long a step round no more than single precision does.
+
+        It is computed in double precision: while attention is nearly even, as it is at the start, the tokens' gradients
+        are nearly alike, and the equations as good as singular.
+        """
+        plain = situation.unprotected()
+        return replace(plain, train=replace(plain.train, lr=_LONG, min_lr=_LONG, precision="fp64"))
 
     def case(self, setting: Setting, key: int) -> UpdateCase:
         """The control's model has the published first block."""
