@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from models.rotary import ROWS
 from simulations.attacks.situations.setting import UpdateSetting
 from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
 from simulations.attacks.study.measure import measure
+from simulations.attacks.theft.stolen_model import StolenModel
 from simulations.attacks.updates.key_from_weights import WEIGHT, KeyFromWeights, matched
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
@@ -127,3 +129,9 @@ def test_a_sum_tells_which_of_two_updates_is_in_it(setting: Make) -> None:
     assert found["difference"].target > 0.5 > found["difference"].chance
     alone = measure(SiteInference(), setting("block-pixel")).result
     assert alone.reason is not None and "one site sends one update" in alone.reason
+
+
+@pytest.mark.parametrize("attack", [Membership(), SiteInference(), StolenModel()], ids=lambda each: each.name)
+def test_too_few_images_for_the_sites_are_said(setting: Make, attack: Any) -> None:
+    few = replace(setting("block-pixel", under=1, mode=DEPLOYMENT, sites=2), images=2, at_most=2)
+    assert "may have 2" in str(measure(attack, few).result.reason)

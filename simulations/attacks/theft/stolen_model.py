@@ -92,6 +92,7 @@ class StolenModel(UpdateAttack):
     main = "auroc"
     margin = 0.02
     weight = 40.0
+    fewest = 3
 
     def __init__(self, *, sites: int = 3, tested: int = 200, public: int = 100, epochs: int = 5) -> None:
         self.sites, self.tested, self.public, self.epochs = sites, tested, public, epochs

@@ -104,6 +104,7 @@ class Membership(UpdateAttack):
     main = "auroc"
     margin = 0.05
     weight = 40.0
+    fewest = 4
 
     def __init__(self, *, sites: int = 4, references: int = 3, others: int = 1000) -> None:
         self.sites, self.references, self.others = sites, references, others

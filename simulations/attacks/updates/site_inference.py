@@ -106,6 +106,7 @@ class SiteInference(UpdateAttack):
     main = f"right_{SITES[0]}"
     margin = 0.1
     weight = 30.0
+    fewest = 4
 
     def __init__(self, *, played: int = 8, trials: int = 8) -> None:
         self.played, self.trials = played, trials
