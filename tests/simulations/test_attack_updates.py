@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,15 @@ def test_every_cell_applies_or_says_why_not(update_setting: Make, name: str) -> 
     assert all(reason is None or reason.partition(":")[0] for reason in reasons)
     assert None in reasons
     assert any("MedVeil refuses such a run" in str(each) for each in reasons)
+
+
+@pytest.mark.parametrize("name", ON_UPDATES)
+def test_no_attack_has_more_images_than_it_may(update_setting: Make, name: str) -> None:
+    attack = ATTACKS[name]().within(5)
+    setting = replace(update_setting(images=5, batch=2, width=96, of_a_site=2), at_most=5)
+    assert len(attack.case(setting, 0).targets.labels) == 4
+    few = replace(setting, at_most=1)
+    assert attack.refusal(few) is not None
 
 
 def test_noise_keeps_the_stem_from_giving_an_image_away(update_setting: Make) -> None:

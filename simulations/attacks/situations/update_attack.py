@@ -62,6 +62,9 @@ class UpdateAttack(Attack):
         missing = next((each for each in Capability if each in self.needs and each in lacks), None)
         if missing is not None:
             return f"needs {missing}: {lacks[missing]}"
+        each = here.images * here.sites
+        if setting.capped(each) < each:
+            return f"an update is made of {each} images, and {setting.at_most} may be had under each key"
         return self.unfit(here, setting.geometry)
 
     def unfit(self, situation: Situation, geometry: Geometry) -> str | None:
