@@ -178,8 +178,6 @@ def test_no_attack_hides_more_images_than_it_may(attack_setting: Callable[..., A
         if issubclass(kind, UpdateAttack):
             continue
         attack: Attack = kind().within(5)
-        if attack.refusal(setting) == "there are no updates where nothing trains":
-            continue
         case = attack.case(setting, 0)
         assert 1 <= len(case.targets.labels) <= 5, attack.name
         assert case.labelled is None or len(case.labelled.labels) <= 5, attack.name
