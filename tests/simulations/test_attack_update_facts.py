@@ -133,5 +133,6 @@ def test_a_sum_tells_which_of_two_updates_is_in_it(setting: Make) -> None:
 
 @pytest.mark.parametrize("attack", [Membership(), SiteInference(), StolenModel()], ids=lambda each: each.name)
 def test_too_few_images_for_the_sites_are_said(setting: Make, attack: Any) -> None:
-    few = replace(setting("block-pixel", under=1, mode=DEPLOYMENT, sites=2), images=2, at_most=2)
+    few = setting("block-pixel", under=1, mode=DEPLOYMENT, trained=1, sites=2)
+    few = replace(few, images=2, at_most=2)
     assert "may have 2" in str(measure(attack, few).result.reason)
