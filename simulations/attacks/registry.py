@@ -6,6 +6,7 @@ import difflib
 
 from medveil import plugins
 from medveil.errors import ConfigError
+from simulations.attacks.chained.chain import Chain
 from simulations.attacks.ciphertext.aux_statistics import AuxStatistics
 from simulations.attacks.ciphertext.brute_force import BruteForce
 from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
@@ -22,6 +23,16 @@ from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
+from simulations.attacks.theft.stolen_model import StolenModel
+from simulations.attacks.updates.april import April
+from simulations.attacks.updates.gradient_matching import GradientMatching
+from simulations.attacks.updates.head_features import HeadFeatures
+from simulations.attacks.updates.key_from_weights import KeyFromWeights
+from simulations.attacks.updates.label_counts import LabelCounts
+from simulations.attacks.updates.membership import Membership, MembershipWithKey
+from simulations.attacks.updates.site_inference import SiteInference
+from simulations.attacks.updates.span import Span, SpanInversion
+from simulations.attacks.updates.stem_closed_form import StemClosedForm
 
 _OWN: dict[str, type[Attack]] = {
     attack.name: attack
@@ -41,6 +52,19 @@ _OWN: dict[str, type[Attack]] = {
         Gan,
         Statistics,
         Perturbation,
+        StemClosedForm,
+        April,
+        Span,
+        SpanInversion,
+        GradientMatching,
+        HeadFeatures,
+        Chain,
+        LabelCounts,
+        Membership,
+        MembershipWithKey,
+        SiteInference,
+        KeyFromWeights,
+        StolenModel,
     )
 }
 """In the order they are listed and run."""

@@ -338,3 +338,30 @@ def attack_setting(smooth_npz: Callable[..., Path]) -> Callable[..., Any]:
         return setting if isinstance(scheme, str) else setting.under(scheme)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def update_setting(attack_setting: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a tiny setting whose images train a tiny model; what is not named here is its situation's."""
+    from models.config import ModelConfig  # noqa: PLC0415
+    from simulations.attacks.situations.setting import UpdateSetting  # noqa: PLC0415
+    from simulations.attacks.situations.situation import UpdateConfig  # noqa: PLC0415
+
+    def make(
+        scheme: str = "none",
+        *,
+        count: int = 2,
+        images: int = 2,
+        size: int = 32,
+        block: int = 8,
+        width: int = 48,
+        depth: int = 2,
+        init: str = "default",
+        **told: Any,
+    ) -> Any:
+        plain = attack_setting(scheme, keys=count, images=images, size=size, block=block)
+        told["images"] = told.pop("of_a_site", None)
+        config = UpdateConfig(model=ModelConfig(width=width, depth=depth, heads=2, init=init), **told)
+        return UpdateSetting(plain.material, plain.config, keys=count, images=images, update=config)
+
+    return make

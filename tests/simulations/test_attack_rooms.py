@@ -21,6 +21,7 @@ STEPS = {
     "networks/nets.py": "simulations.attacks.study.scores",
     "diagnostics/statistics.py": "simulations.attacks.ciphertext.leading_bit",
     "ciphertext/gan.py": "simulations.attacks.registry",
+    "theft/stolen_model.py": "simulations.attacks.updates.label_counts",
     "registry.py": "simulations.attacks.asked",
     "asked.py": "simulations.attacks.commands",
     "commands.py": "simulations.attacks.matrix.run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,20 @@ class Setting:
     def seeds(self) -> list[int]:
         """The seed of each key."""
         return [self.seed + key for key in range(self.keys)]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What is attacked, as plain data for a result."""
+        shape = self.geometry
+        return {
+            "scheme": self.config.scheme,
+            "block": self.config.block,
+            "negate": self.config.negate,
+            "channels": shape.channels,
+            "height": shape.height,
+            "width": shape.width,
+            "bits": shape.bits,
+        }
 
     def capped(self, images: int) -> int:
         """A number of images, or as many of them as may be hidden under one key."""
@@ -150,7 +165,7 @@ class Setting:
             targets=targets,
             known=extra.images,
             public=lambda: self.public,
-            guess_images=lambda: self._guesses(targets, key),
+            guess_images=lambda: self.guesses(targets, key),
             number=key,
         )
         if linkable:
@@ -196,7 +211,8 @@ class Setting:
         made: Pixels = np.rint(self._few.pixels.mean(axis=0)).astype(np.uint8)
         return made
 
-    def _guesses(self, targets: Images, key: int) -> list[Pixels]:
+    def guesses(self, targets: Images, key: int) -> list[Pixels]:
+        """What is guessed of targets without anything of them: the mean image, and other images of their classes."""
         rng = generator(self.seed + key, "guesses")
         return [np.broadcast_to(self._mean, targets.pixels.shape), self._others(targets, rng)]
 

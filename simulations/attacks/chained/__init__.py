@@ -1,0 +1,1 @@
+"""Attacks that hand what one attack recovers to another."""
