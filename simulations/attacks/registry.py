@@ -11,6 +11,7 @@ from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
 from simulations.attacks.ciphertext.covariance import Covariance
 from simulations.attacks.ciphertext.gan import Gan
 from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
+from simulations.attacks.ciphertext.insider import Insider
 from simulations.attacks.ciphertext.inverse_network import InverseNetwork
 from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
@@ -36,6 +37,7 @@ ATTACKS: dict[str, type[Attack]] = {
         BruteForce,
         UtilityLeak,
         ViewLinkage,
+        Insider,
         InverseNetwork,
         Gan,
         Statistics,
