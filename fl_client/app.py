@@ -27,6 +27,7 @@ from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
 from fl_client.simulated_host import SimulatedHost
 from fl_client.site import Site
+from fl_client.start import check_start
 from medveil.contract import ARRAYS, BASIS, EPSILON, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
 from medveil.errors import MedVeilError
 from medveil.log import logger
@@ -139,6 +140,7 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = incoming_in(message, site), round_in(message)
+            check_start(site, round_ - 1, incoming)
             host.accompany(site, message)
             host.allow(site, "train", round_)
             summed = _Summed.begun(host, site, message, context, TRAIN)
@@ -161,6 +163,7 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = incoming_in(message, site), round_in(message)
+            check_start(site, round_, incoming)
             host.allow(site, "evaluate", round_)
             validates = only_validates(message)
             summed = _Summed.begun(host, site, message, context, VALIDATE if validates else EVALUATE)

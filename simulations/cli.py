@@ -15,6 +15,7 @@ from medveil.files import read_json
 from medveil.plain import tell, tell_block
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
+from simulations.attacks.poisoning.command import add_poison
 from simulations.model_commands import add_model_commands
 from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.results_command import add_pack, add_results
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     add_attack_commands(commands, report=_report_of)
     add_matrix_command(commands)
+    add_poison(commands)
     return made
 
 

@@ -24,6 +24,7 @@ class Insider(ImageAttack):
     )
     margin = 0.2
     control = "none"
+    in_all = False
     weight = 0.5
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Pixels:

@@ -43,7 +43,7 @@ def between_neighbours(rows: Floats) -> Floats:
 def patches_of(tokens: Floats, embedding: Floats, offsets: Floats) -> Patches:
     """The patches behind normalised tokens, each known up to a factor.
 
-    A token x is (E p + o - m 1) / s of a patch p at a place with offset o. E p - s x - m 1 = -o is linear in p, s and m,
+    A token x is (E p + o - m 1) / s of a patch p at a place with offset o. E p - s x - m 1 = -o is linear in p, s, m
     and solved at the right place alone, where the model is wider than a patch by more than two.
 
     Parameters
