@@ -10,10 +10,11 @@ import torch
 
 from crypto.cipher import ImageCipher
 from crypto.derivation import normals
+from crypto.keys import Key
 from fl_client.site import Site
 from fl_client.warmup import warm_up
 from medveil.wire import Tensors
-from models.policy import ORTHOGONAL
+from models.policy import ORTHOGONAL, Policy
 from models.stem import adapt, rotate, secret_size, set_secret
 from models.travel import load_tensors, tensors
 
@@ -77,13 +78,27 @@ def patch_order(cipher: ImageCipher) -> npt.NDArray[np.int64] | None:
     return np.asarray(pi, dtype=np.int64)
 
 
+def begin_stem(model: VisionTransformer, policy: Policy, cipher: ImageCipher, key: Key) -> None:
+    """Make of a public stem, in place, the one that a policy begins with at a site.
+
+    Parameters
+    ----------
+    model
+        With its public tensors.
+    policy
+        Of the run.
+    cipher, key
+        The site's; a secret stem is drawn from the key.
+    """
+    if policy.init == "adapted":
+        follow(model, cipher)
+    elif policy.init == "secret":
+        set_secret(model, normals(key.subkey("stem"), secret_size(model)))
+
+
 def _make_stem(site: Site, model: VisionTransformer) -> None:
     run = site.run
-    if site.policy.init == "adapted":
-        follow(model, site.cipher)
-    elif site.policy.init == "secret":
-        key = site.setup.cipher_key or site.setup.key
-        set_secret(model, normals(key.subkey("stem"), secret_size(model)))
+    begin_stem(model, site.policy, site.cipher, site.setup.cipher_key or site.setup.key)
     if run.stem_warmup:
         rng = site.drawing("warmup")
         part = site.store.part("train")

@@ -73,6 +73,7 @@ def _described(attack: Attack) -> dict[str, Any]:
         "attack": attack.name,
         "kind": attack.kind,
         "knowledge": sorted(map(str, attack.knowledge)),
+        "needs": sorted(map(str, attack.needs)),
         "text": attack.text,
         "papers": list(attack.papers),
         "control": control_name(attack.control),

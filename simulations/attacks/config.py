@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, resolve
@@ -14,9 +14,13 @@ from fl_client.data.source import open_source
 from fl_client.data.table import read_table
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
+from simulations.attacks.situations.setting import UpdateSetting
+from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
 from simulations.attacks.study.material import Material
-from simulations.attacks.study.setting import Setting
 from simulations.attacks.study.stolen import stolen
+
+if TYPE_CHECKING:
+    from simulations.config import ExperimentConfig
 
 _SMALLEST = 11
 STANDARD_IMAGES = 100
@@ -46,6 +50,9 @@ class AttackConfig:
     stolen: bool = field(
         default=False, metadata={"help": "Attack images as a thief of a site's disk finds them: in a sealed store."}
     )
+    update: UpdateConfig = field(
+        default_factory=UpdateConfig, metadata={"help": "Of attacks on updates: how sites train, what is read."}
+    )
     public: str | None = field(
         default=None,
         metadata={"help": "Folder or .npz file of the attacker's public images; null: half of the data's."},
@@ -55,7 +62,7 @@ class AttackConfig:
 class Prepared(NamedTuple):
     """A setting, and what a reader of its results must know."""
 
-    setting: Setting
+    setting: UpdateSetting
     notes: list[str]
 
 
@@ -104,7 +111,7 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
         notes.append("The data name no groups: images of one patient may be on both sides of a split.")
     if config.stolen:
         notes.append("What is attacked lies in a sealed store, as a thief of the disk finds it without a key.")
-    setting = Setting(
+    setting = UpdateSetting(
         material,
         cipher,
         keys=config.keys,
@@ -113,6 +120,7 @@ def prepare(config: AttackConfig, *, run: Path | None = None) -> Prepared:
         seed=config.seed,
         run=run,
         kind=stolen(cipher.scheme) if config.stolen else None,
+        update=config.update,
         elsewhere=None if config.public is None else _elsewhere(Path(config.public), material),
     )
     return Prepared(setting, notes)
@@ -157,4 +165,30 @@ def of_run(run: Path) -> AttackConfig:
     if manifest.get("experiment") is None:
         raise ConfigError("was not made by medveil-sim", where=run, cure="use --images and --cipher")
     experiment = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
-    return AttackConfig(data=experiment.data, cipher=experiment.cipher, seed=experiment.seed)
+    return AttackConfig(
+        data=experiment.data, cipher=experiment.cipher, seed=experiment.seed, update=_update_of(experiment)
+    )
+
+
+def _update_of(experiment: ExperimentConfig) -> UpdateConfig:
+    """How a run trains and what is read of it, in its first round and with its own model."""
+    train = experiment.train
+    return UpdateConfig(
+        mode=DEPLOYMENT,
+        keys=experiment.keys.policy,
+        stem_init=experiment.stem.init,
+        stem_train=experiment.stem.train,
+        scope=train.scope,
+        rank=train.rank,
+        batch=train.batch_size,
+        epochs=train.epochs,
+        optimizer=train.optimizer,
+        lr=train.lr,
+        wire=experiment.wire,
+        kind=experiment.kind,
+        sites=experiment.sites if experiment.secagg.on else 1,
+        rounds=experiment.rounds,
+        epsilon=experiment.privacy.epsilon if experiment.privacy.on else 0.0,
+        task=experiment.task,
+        model=experiment.model,
+    )

@@ -112,6 +112,8 @@ class Attack(ABC):
         As typed: lower case, hyphens.
     knowledge : frozenset of Knowledge
         What it assumes the attacker has.
+    needs : frozenset of str
+        Capabilities an attack on updates declares (`situations.capabilities`).
     kind : str
         ``"attack"``, or ``"diagnostic"`` for a measurement that recovers nothing.
     recovers : str
@@ -145,6 +147,7 @@ class Attack(ABC):
 
     name: ClassVar[str]
     knowledge: ClassVar[frozenset[Knowledge]]
+    needs: ClassVar[frozenset[str]] = frozenset()
     kind: ClassVar[Literal["attack", "diagnostic"]] = "attack"
     recovers: ClassVar[Literal["images", "facts"]] = "images"
     text: ClassVar[str]
@@ -174,6 +177,18 @@ class Attack(ABC):
     def applies_to(self, target: Target) -> str | None:
         """Say why the attack does not apply to a target; None where it does."""
         return None
+
+    def refusal(self, setting: Setting) -> str | None:
+        """Say why it does not apply to a setting; None where it does."""
+        return self.applies_to(Target(setting.config, setting.geometry))
+
+    def known_in(self, setting: Setting) -> frozenset[Knowledge]:
+        """What of `knowledge` the attacker has in a setting: all of it, where no setting takes any away."""
+        return self.knowledge
+
+    def described(self, setting: Setting) -> dict[str, Any]:
+        """What is attacked, as plain data for a result."""
+        return setting.described
 
     def notes(self, setting: Setting) -> list[str]:
         """Say what a reader of a result on this setting must know."""

@@ -11,7 +11,7 @@ import numpy as np
 from crypto.base import ImageCipher
 from fl_client.data.rng import generator
 from medveil.versions import medveil_version
-from simulations.attacks.study.attack import Attack, Chance, Metric, Picture, Scores, Target, best
+from simulations.attacks.study.attack import Attack, Chance, Metric, Picture, Scores, best
 from simulations.attacks.study.bootstrap import cluster_interval
 from simulations.attacks.study.result import ARMS, FEWEST_IMAGES, FEWEST_KEYS, Measured, Result, bounds, verdict_of
 from simulations.attacks.study.setting import Setting
@@ -43,7 +43,7 @@ def measure(
         Called when a key is done.
     """
     began = time.perf_counter()
-    reason = attack.applies_to(Target(setting.config, setting.geometry)) or _lacking(attack, setting)
+    reason = attack.refusal(setting) or _lacking(attack, setting)
     if reason is not None:
         return Outcome(_result(attack, setting, reason=reason, notes=notes), [])
     arms = _Arms(attack, setting)
@@ -87,7 +87,7 @@ class _Arms:
         attack = self.attack
         case = attack.case(self.setting, key)
         began = time.perf_counter()
-        found = attack.recover(case.seen(attack.knowledge), self._rng("target", key))
+        found = attack.recover(case.seen(attack.known_in(self.setting)), self._rng("target", key))
         self.seconds.append(time.perf_counter() - began)
         self.scores["target"].append(attack.score(found, case))
         self.scores["chance"].append(best(attack.metrics, attack.guesses(case, self._rng("chance", key))))
@@ -163,12 +163,12 @@ def _result(
         attack=attack.name,
         kind=attack.kind,
         text=attack.text,
-        knowledge=sorted(map(str, attack.knowledge)),
+        knowledge=sorted(map(str, attack.known_in(setting))),
         papers=list(attack.papers),
         applicable=reason is None,
         reason=reason,
         verdict=verdict_of(kind=attack.kind, reason=reason, main=made.get(attack.main), margin=attack.margin),
-        target=_described(setting),
+        target=attack.described(setting),
         control=control_name(attack.control),
         # Where the scheme is why it does not apply, more images would change nothing.
         data=_data(setting) | (_short_of(attack, setting) if reason in {None, _lacking(attack, setting)} else {}),
@@ -202,19 +202,6 @@ def _notes(attack: Attack, setting: Setting, *, n: int) -> list[str]:
             "with more it may recover more."
         )
     return made
-
-
-def _described(setting: Setting) -> dict[str, object]:
-    shape = setting.geometry
-    return {
-        "scheme": setting.config.scheme,
-        "block": setting.config.block,
-        "negate": setting.config.negate,
-        "channels": shape.channels,
-        "height": shape.height,
-        "width": shape.width,
-        "bits": shape.bits,
-    }
 
 
 def _data(setting: Setting) -> dict[str, object]:

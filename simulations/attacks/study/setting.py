@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,20 @@ class Setting:
     def seeds(self) -> list[int]:
         """The seed of each key."""
         return [self.seed + key for key in range(self.keys)]
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What is attacked, as plain data for a result."""
+        shape = self.geometry
+        return {
+            "scheme": self.config.scheme,
+            "block": self.config.block,
+            "negate": self.config.negate,
+            "channels": shape.channels,
+            "height": shape.height,
+            "width": shape.width,
+            "bits": shape.bits,
+        }
 
     def capped(self, images: int) -> int:
         """A number of images, or as many of them as may be hidden under one key."""

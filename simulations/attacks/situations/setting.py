@@ -1,0 +1,122 @@
+"""Where attacks on updates are measured: images, a cipher and keys as for hidden images, and a situation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crypto.base import ImageCipher
+from crypto.cipher import make_cipher
+from crypto.keys import SimulatedKey
+from simulations.attacks.situations.situation import Situation, UpdateConfig, situation_of
+from simulations.attacks.study.cases import Case, Hidden, Images, Knowledge
+from simulations.attacks.study.setting import Setting
+
+if TYPE_CHECKING:
+    from simulations.attacks.situations.making import Federation, Hospital
+
+_GUESS = 2**31
+"""What an attacker without the public initial weights draws its own from lies so far from any run's seed."""
+
+
+@dataclass(frozen=True)
+class UpdateSetting(Setting):
+    """A setting whose images train a model.
+
+    Attributes
+    ----------
+    update : UpdateConfig
+        How sites train and what is read.
+    unprotected : bool
+        Whether this is the control: nothing hidden, nothing held back.
+    """
+
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    unprotected: bool = False
+
+    @cached_property
+    def situation(self) -> Situation:
+        """The situation that is attacked (ConfigError, PolicyError where there can be none)."""
+        return situation_of(self.update, scheme=self.config.scheme)
+
+    def under(self, scheme: str | type[ImageCipher]) -> UpdateSetting:
+        """As `Setting.under`; without a cipher, the control."""
+        made = super().under(scheme)
+        assert isinstance(made, UpdateSetting)
+        return replace(made, unprotected=scheme == "none")
+
+
+@dataclass
+class UpdateCase(Case):
+    """A case whose images are dealt to the rounds of hospitals.
+
+    Attributes
+    ----------
+    situation : Situation
+        What is attacked.
+    federation : Federation
+        The model and its training.
+    hospitals : list of list of Hospital
+        For each update the sites in it.
+    """
+
+    situation: Situation = field(kw_only=True)
+    federation: Federation = field(kw_only=True)
+    hospitals: list[list[Hospital]] = field(kw_only=True)
+
+    @cached_property
+    def hidden(self) -> Hidden:
+        """What the models read, in the order of the targets."""
+        return Hidden(np.concatenate([each.part.images for sites in self.hospitals for each in sites]), None)
+
+
+def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updates: int) -> UpdateCase:
+    """Deal images to hospitals and have them make updates, each of a round of its own from the same weights.
+
+    Parameters
+    ----------
+    setting
+        Images, cipher, keys.
+    key
+        From 0 to ``keys - 1``; also the seed of the weights.
+    situation
+        How they train: the setting's, or the control's.
+    updates
+        How many.
+    """
+    from simulations.attacks.situations.making import Exchange, Federation, Hospital, Update  # noqa: PLC0415 - torch
+
+    each = situation.images * situation.sites
+    case = setting.case(key, images=updates * each)
+    classes = max(2, len(setting.material.source.classes))
+    federation = Federation(situation, case.geometry, classes, seed=setting.seed + key)
+    sites = [_site(setting, key, situation, number) for number in range(situation.sites)]
+
+    def dealt(update: int, site: int) -> Images:
+        start = update * each + site * situation.images
+        chosen = slice(start, start + situation.images)
+        return Images(case.targets.pixels[chosen], case.targets.labels[chosen])
+
+    hospitals = [
+        [Hospital(dealt(update, number), cipher, held) for number, (cipher, held) in enumerate(sites)]
+        for update in range(updates)
+    ]
+
+    def make(place: int) -> Update:
+        return federation.update(hospitals[place])
+
+    exchange = Exchange(federation, updates, make, guessed=setting.seed + key + _GUESS)
+    told = {name.name: getattr(case, name.name) for name in fields(Case)}
+    told["extra"] = {Knowledge.UPDATES: exchange, Knowledge.WEIGHTS: exchange}
+    return UpdateCase(**told, situation=situation, federation=federation, hospitals=hospitals)
+
+
+def _site(setting: UpdateSetting, key: int, situation: Situation, number: int) -> tuple[ImageCipher, SimulatedKey]:
+    """A site's cipher and key: the first one's is the measurement's, the others' the same or their own."""
+    name = "attacked" if number == 0 or situation.policy.keys != "per-site" else f"site {number}"
+    held = SimulatedKey(setting.seed + key, name)
+    shape = setting.geometry
+    return make_cipher(setting.config, held, channels=shape.channels, height=shape.height, width=shape.width), held

@@ -1,0 +1,1 @@
+"""Attacks on updates: what whoever reads what sites send makes of it."""
