@@ -22,6 +22,7 @@ from simulations.attacks.ciphertext.view_linkage import ViewLinkage
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
+from simulations.attacks.updates.planted_layer import PlantedLayer
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -44,6 +45,7 @@ ATTACKS: dict[str, type[Attack]] = {
         Statistics,
         Perturbation,
         StemClosedForm,
+        PlantedLayer,
     )
 }
 """In the order they are listed and run."""

@@ -49,15 +49,16 @@ class Known:
         Updates of honest training that it may begin from.
     bad, sites : int
         Hospitals that poison together, and all.
-    near : bool
-        Whether the rule goes by distance, or else averages what it is sent.
+    reach : float or None
+        The longest update that the rule lets through, beside the median one; None where it looks for what is odd, and
+        an update has to be like the others.
     """
 
     own: Floats
     honest: Floats
     bad: int
     sites: int
-    near: bool
+    reach: float | None
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,19 @@ class Poisoning:
 
 
 _FLIP = 4.0
-"""How long a turned update is beside what it turns: below the six medians at which a server leaves one out."""
+"""How long a turned update is beside what it turns."""
 
 
 def _replacing(known: Known) -> Floats:
-    return known.own * (known.sites / known.bad)
+    return craft.within(known.own * (known.sites / known.bad), known.honest, known.reach)
 
 
 def _turned(known: Known) -> Floats:
-    return -_FLIP * known.own
+    return craft.within(-_FLIP * known.own, known.honest, known.reach)
+
+
+def _as_far_as_it_goes(known: Known) -> Floats:
+    return known.own if known.reach is None else _replacing(known)
 
 
 ATTACKS: dict[str, Poisoning] = {
@@ -113,9 +118,11 @@ ATTACKS: dict[str, Poisoning] = {
     for attack in (
         Poisoning(
             "label-flip",
-            "Trains on its images under the wrong labels, the last class for the first, and sends what comes of it.",
+            "Trains on its images under the wrong labels, the last class for the first, and sends what comes of it: as "
+            "long as 'replacement' does where a rule averages whatever comes.",
             Goal.ACCURACY,
             trains=Trains.FLIPPED,
+            sends=_as_far_as_it_goes,
             papers=("Tolpegin et al., arXiv 2007.08432",),
         ),
         Poisoning(
@@ -127,26 +134,28 @@ ATTACKS: dict[str, Poisoning] = {
         ),
         Poisoning(
             "ipm",
-            "Sends the mean of honest updates turned round: half as long against rules that go by distance, else so "
-            "long that the mean of all points backwards.",
+            "Sends the mean of honest updates turned round: half as long against rules that look for what is odd, else "
+            "so long that the mean of all points backwards.",
             Goal.ACCURACY,
-            sends=lambda known: craft.reversed_mean(known.honest, bad=known.bad, sites=known.sites, small=known.near),
+            sends=lambda known: craft.reversed_mean(known.honest, bad=known.bad, sites=known.sites, reach=known.reach),
             fewest=1,
             papers=("Xie et al., arXiv 1903.03936",),
         ),
         Poisoning(
             "alie",
-            "Sends the mean of honest updates less as many deviations as hide it among them.",
+            "Sends the mean of honest updates less as many deviations as hide it among them, or as go through.",
             Goal.ACCURACY,
-            sends=lambda known: craft.within_the_spread(known.honest, bad=known.bad, sites=known.sites),
+            sends=lambda known: craft.within_the_spread(
+                known.honest, bad=known.bad, sites=known.sites, reach=known.reach
+            ),
             fewest=2,
             papers=("Baruch et al., arXiv 1902.06156",),
         ),
         Poisoning(
             "min-max",
-            "Sends what is as far from the mean of honest updates as two of them are from each other.",
+            "Sends what is as far from the mean of honest updates as two of them are from each other, or goes through.",
             Goal.ACCURACY,
-            sends=lambda known: craft.no_further_than_others(known.honest),
+            sends=lambda known: craft.no_further_than_others(known.honest, reach=known.reach),
             fewest=2,
             papers=("Shejwalkar and Houmansadr, NDSS 2021",),
         ),

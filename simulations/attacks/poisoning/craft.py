@@ -6,7 +6,6 @@ them, which no hospital of a real run is handed and which bounds what it could d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -20,7 +19,7 @@ _MOST_Z = 3.0
 """Where the bad are a majority nothing bounds z."""
 
 
-def reversed_mean(known: Floats, *, bad: int, sites: int, small: bool) -> Floats:
+def reversed_mean(known: Floats, *, bad: int, sites: int, reach: float | None) -> Floats:
     """Inner-product manipulation (Xie et al., "Fall of Empires", UAI 2020, arXiv 1903.03936).
 
     Parameters
@@ -29,47 +28,57 @@ def reversed_mean(known: Floats, *, bad: int, sites: int, small: bool) -> Floats
         (m, d), updates of honest training.
     bad, sites
         Sites that send this, and all.
-    small
-        Stay near the others, at half the mean turned round, as against rules that go by distance; else long enough
-        that the mean of all points backwards, at half its length.
+    reach
+        The longest update that goes through, beside the median one: long enough then that the mean of all points
+        backwards, at half its length. None where a rule looks for what is odd: half the mean, turned round.
     """
-    share = 0.5 if small else 1.5 * (sites - bad) / bad
-    made: Floats = -share * known.mean(axis=0)
-    return made
+    mean = known.mean(axis=0)
+    share = 0.5 if reach is None else 1.5 * (sites - bad) / bad
+    return within(-share * mean, known, reach)
 
 
-def within_the_spread(known: Floats, *, bad: int, sites: int) -> Floats:
+def within_the_spread(known: Floats, *, bad: int, sites: int, reach: float | None) -> Floats:
     """The mean less z deviations, coordinate by coordinate (Baruch et al., "A Little Is Enough", arXiv 1902.06156).
 
-    z is the most that leaves enough honest sites further out than it for a majority, as the paper has it.
+    Deviations are turned against the sign of the mean: all to one side, as in the paper, they shift tokens as a whole,
+    which a LayerNorm takes off again. z is the most that leaves enough honest sites further out than it for a majority, as the paper has it; or as far as
+    goes through, where nothing looks for what is odd.
 
     Parameters
     ----------
     known
         (m, d), updates of honest training; at least two, for a deviation.
-    bad, sites
-        Sites that send this, and all.
+    bad, sites, reach
+        As for `reversed_mean`.
     """
-    supporters = sites // 2 + 1 - bad
-    honest = sites - bad
-    z = float(stats.norm.ppf((honest - supporters) / honest)) if supporters > 0 else math.inf
-    made: Floats = known.mean(axis=0) - min(max(z, 0.0), _MOST_Z) * known.std(axis=0)
+    mean, deviation = known.mean(axis=0), _deviation(known)
+    if reach is not None:
+        longest = reach * median_norm(known)
+        far: Floats = mean - _largest(lambda z: float(np.linalg.norm(mean - z * deviation)) <= longest) * deviation
+        return far
+    supporters, honest = sites // 2 + 1 - bad, sites - bad
+    z = float(stats.norm.ppf((honest - supporters) / honest)) if supporters > 0 else _MOST_Z
+    made: Floats = mean - min(max(z, 0.0), _MOST_Z) * deviation
     return made
 
 
-def no_further_than_others(known: Floats) -> Floats:
+def no_further_than_others(known: Floats, *, reach: float | None) -> Floats:
     """As far from the mean as keeps within the largest distance between two honest updates.
 
-    "Min-Max" of Shejwalkar and Houmansadr, "Manipulating the Byzantine", NDSS 2021, along the deviation turned round.
+    "Min-Max" of Shejwalkar and Houmansadr, "Manipulating the Byzantine", NDSS 2021, along the deviation turned round;
+    or as far as goes through, as `within_the_spread`.
 
     Parameters
     ----------
     known
         (m, d), updates of honest training; at least two.
+    reach
+        As for `reversed_mean`.
     """
-    mean, direction = known.mean(axis=0), -known.std(axis=0)
-    between = _squared_distances(known)
-    most = float(between.max())
+    if reach is not None:
+        return within_the_spread(known, bad=1, sites=1, reach=reach)
+    mean, direction = known.mean(axis=0), -_deviation(known)
+    most = float(_squared_distances(known).max())
     off = known - mean
     squares, along, length = (off**2).sum(axis=1), off @ direction, float(direction @ direction)
 
@@ -78,6 +87,25 @@ def no_further_than_others(known: Floats) -> Floats:
 
     made: Floats = mean + _largest(fits) * direction
     return made
+
+
+def within(update: Floats, known: Floats, reach: float | None) -> Floats:
+    """An update no longer than goes through."""
+    if reach is None:
+        return update
+    norm, longest = float(np.linalg.norm(update)), reach * median_norm(known)
+    made: Floats = update * min(1.0, longest / norm) if norm else update
+    return made
+
+
+def _deviation(known: Floats) -> Floats:
+    made: Floats = known.std(axis=0) * np.sign(known.mean(axis=0))
+    return made
+
+
+def median_norm(known: Floats) -> float:
+    """Median length of updates (m, d)."""
+    return float(np.median(np.linalg.norm(known, axis=1)))
 
 
 def _largest(fits: Callable[[float], bool]) -> float:

@@ -44,16 +44,22 @@ class Hospitals(SimulatedHost):
         Names of all sites.
     bad
         How many are bad: the last by name, whom the server hears last.
-    near
-        Whether the rule of the server goes by distance.
+    reach
+        As in `Known`.
     keeps_clip
         Whether bad sites scale what they add to a sum under masks down to the clip, as the software of a good one does.
     """
 
     def __init__(
-        self, attack: Poisoning | None, names: Sequence[str], *, bad: int, near: bool = False, keeps_clip: bool = True
+        self,
+        attack: Poisoning | None,
+        names: Sequence[str],
+        *,
+        bad: int,
+        reach: float | None = None,
+        keeps_clip: bool = True,
     ) -> None:
-        self.attack, self.near, self.keeps_clip = attack, near, keeps_clip
+        self.attack, self.reach, self.keeps_clip = attack, reach, keeps_clip
         self.bad = frozenset(sorted(names)[len(names) - bad :])
         self.sites = len(names)
         self._made: dict[str, Site] = {}
@@ -114,7 +120,7 @@ class Hospitals(SimulatedHost):
     def _crafted(self, own: Floats, honest: list[Floats]) -> Floats:
         assert self._sends is not None
         rows = np.stack(honest) if honest else own[None]
-        return self._sends(Known(own, rows, bad=len(self.bad), sites=self.sites, near=self.near))
+        return self._sends(Known(own, rows, bad=len(self.bad), sites=self.sites, reach=self.reach))
 
     @property
     def _sends(self) -> Callable[[Known], Floats] | None:

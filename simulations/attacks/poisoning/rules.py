@@ -17,6 +17,10 @@ ALL = "all"
 CONTROL = "fedavg"
 """The rule that protects nothing: what an attack must succeed against before its failure elsewhere means anything."""
 _CLIP = 1.0
+_FAR = 10.0
+"""How long an update of an attacker is beside the median one, where nothing bounds it."""
+_WITHIN = 0.9
+"""How near to a bound attackers go that know it."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,9 @@ class Rule:
         What it does.
     server : callable
         Its settings of the server, for so many bad sites of so many.
-    near : bool
-        Whether it goes by distance.
+    reach : float or None
+        The longest update that it lets through, beside the median one, as far as attackers go; None where it looks for
+        what is odd.
     masked : bool
         Whether updates are summed under masks.
     keeps_clip : bool
@@ -42,7 +47,7 @@ class Rule:
     name: str
     text: str
     server: Callable[[int, int], dict[str, Any]]
-    near: bool = False
+    reach: float | None = None
     masked: bool = False
     keeps_clip: bool = True
 
@@ -73,16 +78,18 @@ def _strategy(name: str) -> Callable[[int, int], dict[str, Any]]:
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
-        Rule(CONTROL, "the weighted mean, of whatever comes", _strategy("fedavg")),
+        Rule(CONTROL, "the weighted mean, of whatever comes", _strategy("fedavg"), reach=_FAR),
         Rule(
             "checked",
             "the mean as MedVeil makes it: updates far longer than most, or than the model, are left out",
             lambda bad, sites: {"strategy": "fedavg", **_as_shipped("max_norm", "max_change")},
+            reach=_WITHIN * ServerConfig().max_norm,
         ),
         Rule(
             "norm-clip",
             "the mean, of updates scaled down to the median length",
             lambda bad, sites: {"strategy": "fedavg", "clip_norm": _CLIP},
+            reach=_FAR,
         ),
         Rule("median", "the median of each number", _strategy("fedmedian")),
         Rule(
@@ -90,19 +97,21 @@ RULES: dict[str, Rule] = {
             "the mean of each number without as many at either end as are bad",
             lambda bad, sites: {"strategy": "fedtrimmedavg", "trim": (bad + 0.5) / sites},
         ),
-        Rule("krum", "the one update nearest to most others", _strategy("krum"), near=True),
-        Rule("multikrum", "the mean of those nearest to most others", _strategy("multikrum"), near=True),
-        Rule("bulyan", "a trimmed mean of those nearest to most others", _strategy("bulyan"), near=True),
+        Rule("krum", "the one update nearest to most others", _strategy("krum")),
+        Rule("multikrum", "the mean of those nearest to most others", _strategy("multikrum")),
+        Rule("bulyan", "a trimmed mean of those nearest to most others", _strategy("bulyan")),
         Rule(
             "secagg",
             "the mean of a sum under masks, whose sites clip their own updates",
             lambda bad, sites: {"strategy": "fedavg", **_as_shipped("max_change")},
+            reach=_FAR,
             masked=True,
         ),
         Rule(
             "secagg-unclipped",
             "the same, where bad hospitals took the clip out of their software",
             lambda bad, sites: {"strategy": "fedavg", **_as_shipped("max_change")},
+            reach=_FAR,
             masked=True,
             keeps_clip=False,
         ),

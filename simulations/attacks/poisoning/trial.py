@@ -163,7 +163,7 @@ def tried(
     try:
         plan = make_plan(applied, running)
         names = [site_name(index) for index in range(plan.sites.sites)]
-        host = Hospitals(attack, names, bad=bad, near=rule.near, keeps_clip=rule.keeps_clip)
+        host = Hospitals(attack, names, bad=bad, reach=rule.reach, keeps_clip=rule.keeps_clip)
         try:
             run_inprocess(plan, app=make_app(host))
         except (FederationError, AggregationError) as error:

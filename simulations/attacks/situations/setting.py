@@ -16,6 +16,9 @@ from simulations.attacks.study.cases import Case, Hidden, Images, Knowledge
 from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medveil.wire import Tensors
     from simulations.attacks.situations.making import Federation, Hospital
 
 _GUESS = 2**31
@@ -73,7 +76,14 @@ class UpdateCase(Case):
         return Hidden(np.concatenate([each.part.images for sites in self.hospitals for each in sites]), None)
 
 
-def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updates: int) -> UpdateCase:
+def update_case(
+    setting: UpdateSetting,
+    key: int,
+    situation: Situation,
+    *,
+    updates: int,
+    send: Callable[[Federation, Case], Tensors] | None = None,
+) -> UpdateCase:
     """Deal images to hospitals and have them make updates, each of a round of its own from the same weights.
 
     Parameters
@@ -86,6 +96,8 @@ def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updat
         How they train: the setting's, or the control's.
     updates
         How many.
+    send
+        Makes the travelling tensors that a server out of hand sends in the place of the public ones.
     """
     from simulations.attacks.situations.making import Exchange, Federation, Hospital, Update  # noqa: PLC0415 - torch
 
@@ -93,6 +105,8 @@ def update_case(setting: UpdateSetting, key: int, situation: Situation, *, updat
     case = setting.case(key, images=updates * each)
     classes = max(2, len(setting.material.source.classes))
     federation = Federation(situation, case.geometry, classes, seed=setting.seed + key)
+    if send is not None:
+        federation.send(send(federation, case))
     sites = [_site(setting, key, situation, number) for number in range(situation.sites)]
 
     def dealt(update: int, site: int) -> Images:
