@@ -161,16 +161,17 @@ ATTACKS: dict[str, Poisoning] = {
         ),
         Poisoning(
             "backdoor",
-            "Sets a trigger on half of its images before it hides them, under a class of its choice, and sends what "
-            "comes of training on them.",
+            "Sets a trigger on half of its images before it hides them, under a class of its choice, and trains on them "
+            "four times as long as the others, what travels alone. What comes of it is sent as 'label-flip' sends it.",
             Goal.TRIGGER,
             trains=Trains.TRIGGERED,
+            sends=_as_far_as_it_goes,
             papers=("Gu et al., arXiv 1708.06733", "Bagdasaryan et al., arXiv 1807.00459"),
         ),
         Poisoning(
             "replacement",
-            "Trains as 'backdoor' does and makes the update as many times longer as the mean divides it: what "
-            "comes of the round is the attacker's model.",
+            "Trains as 'backdoor' does and makes the update as many times longer as the mean divides it, whatever the "
+            "rule: what comes of the round is the attacker's model.",
             Goal.TRIGGER,
             trains=Trains.TRIGGERED,
             sends=_replacing,

@@ -41,8 +41,8 @@ def within_the_spread(known: Floats, *, bad: int, sites: int, reach: float | Non
     """The mean less z deviations, coordinate by coordinate (Baruch et al., "A Little Is Enough", arXiv 1902.06156).
 
     Deviations are turned against the sign of the mean: all to one side, as in the paper, they shift tokens as a whole,
-    which a LayerNorm takes off again. z is the most that leaves enough honest sites further out than it for a majority, as the paper has it; or as far as
-    goes through, where nothing looks for what is odd.
+    which a LayerNorm takes off again. z is the most that leaves enough honest sites further out than it for a majority,
+    as the paper has it; or as far as goes through, where nothing looks for what is odd.
 
     Parameters
     ----------

@@ -30,6 +30,9 @@ from medveil.wire import Tensors, add_delta, delta, encode, pack, unpack
 from simulations.attacks.poisoning.attacks import Floats, Known, Poisoning, Trains
 from simulations.attacks.poisoning.images import poisoned
 
+_LONGER = 4
+"""How many times the epochs of the others a bad site trains to set its trigger."""
+
 
 class Hospitals(SimulatedHost):
     """Simulated sites of which some poison the run.
@@ -153,6 +156,11 @@ def _as_it_trains(site: Site, trains: Trains) -> Site:
     parts["test"] = _empty(site)
     if trains is not Trains.HONESTLY:
         parts["train"] = poisoned(site, trains)
+    if trains is Trains.TRIGGERED:
+        # What stays at home, as a stem may, opens no door elsewhere; and nobody counts a site's epochs.
+        travelling = set(site.travelling)
+        made.trainable = [name for name in site.trainable if name in travelling]
+        made.train_config = dataclasses.replace(site.train_config, epochs=_LONGER * site.train_config.epochs)
     made.images = dataclasses.replace(site.images, store=dataclasses.replace(site.store, parts=parts))
     return made
 

@@ -27,9 +27,9 @@ _FIRST = 2**41
 
 
 def with_trigger(images: Pixels) -> Pixels:
-    """Copies of plain images (n, C, H, W), uint8, with a white square of an eighth of the side in the last corner."""
+    """Copies of plain images (n, C, H, W), uint8, with a white square of a quarter of the side in the last corner."""
     made = images.copy()
-    side = max(2, images.shape[-1] // 8)
+    side = max(2, images.shape[-1] // 4)
     made[..., -side - 1 : -1, -side - 1 : -1] = np.iinfo(images.dtype).max
     return made
 

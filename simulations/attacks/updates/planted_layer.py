@@ -78,7 +78,7 @@ class PlantedLayer(UpdateAttack):
         )
 
     def unfit(self, situation: Situation, geometry: Geometry) -> str | None:
-        """A token narrower than its patch does not hold it, and behind the last block none but the class token counts."""
+        """A token narrower than its patch does not hold it, and behind the last block only the class token counts."""
         width, length = situation.model.width, geometry.block_length
         if width is not None and width < length + 2:
             return f"a token of {width} numbers does not hold a patch of {length}"
