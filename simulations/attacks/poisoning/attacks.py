@@ -161,8 +161,8 @@ ATTACKS: dict[str, Poisoning] = {
         ),
         Poisoning(
             "backdoor",
-            "Sets a trigger on half of its images before it hides them, under a class of its choice, and trains on them "
-            "four times as long as the others, what travels alone. What comes of it is sent as 'label-flip' sends it.",
+            "Sets a trigger on half of its images before it hides them, under a class of its choice, and trains what "
+            "travels on them, four times as long as the others. The update is sent as 'label-flip' sends it.",
             Goal.TRIGGER,
             trains=Trains.TRIGGERED,
             sends=_as_far_as_it_goes,
