@@ -1,8 +1,9 @@
 """Pretrained weights: timm's own loading, then normalisation and channels folded into the patch embedding.
 
-Order matters. timm loads a checkpoint with its own number of channels and classes, and resamples patch and position
-embeddings to the run's size; then the checkpoint's mean and deviation go into weight and bias, channel by channel;
-only then are channels summed or repeated. So a grey image gives what its RGB copy gives the original.
+Order matters. timm loads a checkpoint with its own number of channels and classes, its patch and position embeddings
+resampled to the run's size (`models.resampled`); then the checkpoint's mean and deviation go into weight and bias,
+channel by channel; only then are channels summed or repeated. So a grey image gives what its RGB copy gives the
+original.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from medveil.log import logger
 from models.exported import EXPECTED, is_export, refuse_changed
 from models.fits import difference, refuse_other_sizes
 from models.published import source_of
+from models.resampled import resampled
 from models.states import Unwrapped, refuse_other_types, without_distillation
 from models.timm_import import import_timm
 from models.unpickled import check_suffix
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from models.vits import VisionTransformer
 
 _BIAS = "patch_embed.proj.bias"
+_SIZES = ("img_size", "patch_size")
 # Fixed, so that a tensor no checkpoint replaced can be told by its still having this seed's values.
 _LOADING_SEED = 0x6D656476
 _log = logger("model")
@@ -54,16 +57,20 @@ def load_hub(name: str, arguments: dict[str, Any]) -> VisionTransformer:
         The weights cannot be fetched, do not fit the arguments, or are published as a pickle alone.
     """
     source = source_of(name)
+    native = {key: value for key, value in arguments.items() if key not in _SIZES}
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
-        model: VisionTransformer = create(name, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+        model: VisionTransformer = create(name, pretrained=True, pretrained_cfg_overlay=source, **native)
     except Exception as error:  # timm, the hub client and torch each raise types of their own
         raise ConfigError(
             f"timm's weights of '{name}' cannot be loaded: {short(error)}",
             where="model.pretrained",
             cure="give the path of a downloaded .safetensors or .npz file, or 'false' for fresh weights",
         ) from error
-    return model
+    sized: VisionTransformer = create(name, pretrained=False, **arguments)
+    sized.load_state_dict(resampled(model.state_dict(), sized))
+    sized.pretrained_cfg = model.pretrained_cfg
+    return sized
 
 
 def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransformer:
@@ -100,6 +107,7 @@ def load_file(name: str, path: Path, arguments: dict[str, Any]) -> VisionTransfo
     given = without_distillation(given, outline)
     refuse_other_types(given.state, outline, where=path)
     _absorb_made_bias(given.state, outline)
+    given.state.update(resampled(given.state, outline))
     source: dict[str, Any] = {"file": str(path), "custom_load": True} if archive else {"state_dict": given.state}
     model = _loaded(name, sizes, source, found, outline, where=path)
     _refuse_unloaded(model, name, sizes, where=path)
@@ -126,8 +134,9 @@ def _loaded(
         overlay |= {"num_classes": found["num_classes"], "input_size": (found["in_chans"], size, size)}
     torch.default_generator.manual_seed(_LOADING_SEED)
     try:
-        # Its converter of DINOv3 prints what it meets.
-        with contextlib.redirect_stdout(io.StringIO()):
+        # Its converter of DINOv3 prints what it meets; what it resamples itself (Google's archives) would end on other
+        # bits with other threads.
+        with contextlib.redirect_stdout(io.StringIO()), _one_thread():
             model = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **sizes)
     except Exception as error:  # timm raises what its converters meet: KeyError, RuntimeError, AttributeError
         # Its own words are a page of tensors.
@@ -139,6 +148,16 @@ def _loaded(
         model.pretrained_cfg.pop(key, None)
     loaded: VisionTransformer = model
     return loaded
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def heads_in(model: VisionTransformer) -> int:

@@ -271,6 +271,13 @@ def test_another_dtype_is_left_out_by_name(make_world):
     assert left_out["site"] == "site-3" and "float64" in left_out["reason"]
 
 
+def test_a_site_that_is_alone_may_train_far_in_one_round(make_world):
+    world = make_world(1, rounds=1)
+    world.site("site-1").spoil = huge
+    world.federate()
+    assert world.manifest()["left_out"] == []
+
+
 def test_the_norm_check_can_be_switched_off(make_world):
     world = make_world(3, rounds=1)
     world.site("site-2").spoil = huge

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from medveil.errors import ConfigError, FormatError, StorageError
 from models import checkpoint
 from models.checkpoint import adapt_channels, create, fold_normalisation
+from models.resampled import resized_patches
 from models.vit import build_vit, model_hash, normalise
 
 CLIP = "vit_xsmall_patch16_clip_224"
@@ -170,6 +172,31 @@ def test_sizes_are_resampled_as_timm_does(suffix, size, tmp_path, tiny, draw_ima
     compare(ours, theirs, draw_images(ours))
     assert not torch.equal(ours.pos_embed[:, 1:5], small.pos_embed[:, 1:5])
     assert torch.equal(ours.pos_embed[:, :1], small.pos_embed[:, :1])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_another_size_ends_on_the_same_bits_whatever_the_number_of_threads(suffix, tmp_path, tiny):
+    torch.manual_seed(3)
+    wide = {**SMALL, "embed_dim": 96, "num_heads": 3, "img_size": 64, "patch_size": 8}
+    path = save(create("vit_tiny_patch16_224", **wide), tmp_path / f"weights{suffix}")
+    config = tiny(pretrained=path, width=96, heads=3, image_size=28, patch=4)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(model_hash(build_vit(config, seed=0)))
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(found)) == 1
+
+
+def test_resampled_weights_lie_on_a_grid_far_coarser_than_what_machines_differ_by():
+    torch.manual_seed(4)
+    moved = resized_patches(torch.randn(12, 3, 8, 8), (4, 4)).double()
+    steps = moved / 2.0 ** (math.frexp(float(moved.abs().max()))[1] - 16)
+    assert moved.shape == (12, 3, 4, 4)
+    assert torch.equal(steps, steps.round())
+    assert len(steps.unique()) > 500
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", CLIP])
