@@ -98,7 +98,7 @@ def _line(cell: Cell) -> dict[str, object]:
         return made
     made |= {"figure": cell.measured.text, "left_out": cell.left_out}
     for arm in _ARMS:
-        within = cell.measured.ci95.get(arm) or [None, None]
+        within: Sequence[float | None] = cell.measured.ci95.get(arm) or (None, None)
         made |= {arm: getattr(cell.measured, arm), f"{arm}_low": within[0], f"{arm}_high": within[1]}
     if cell.accuracy is not None:
         made |= {"accuracy_attacked": cell.accuracy[0], "accuracy_honest": cell.accuracy[1]}

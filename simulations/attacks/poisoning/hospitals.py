@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from unittest.mock import patch
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
@@ -137,17 +138,13 @@ class _Unclipped(Member):
         self,
         task: Task,
         offers: Sequence[Offer],
-        sealed: dict[str, bytes],  # type: ignore[override]
+        sealed: Mapping[str, bytes],
         update: Update,
         sums: Sequence[float] = (),
     ) -> Masked:
         """As the member it is, without the clip."""
-        kept = members.clipped
-        members.clipped = lambda vector, clip: (vector, False)
-        try:
+        with patch.object(members, "clipped", lambda vector, clip: (vector, False)):
             return super().mask(task, offers, sealed, update, sums)
-        finally:
-            members.clipped = kept
 
 
 def _as_it_trains(site: Site, trains: Trains) -> Site:

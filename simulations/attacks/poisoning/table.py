@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from simulations.attacks.poisoning.attacks import ATTACKS, Goal, Poisoning
 from simulations.attacks.poisoning.rules import CONTROL, RULES, Rule
@@ -20,8 +20,6 @@ from simulations.config import ExperimentConfig
 MARGIN = 0.1
 """How much of accuracy, or of images with the trigger, an attack has to move beyond chance; fixed beforehand."""
 REFUSED, STOPPED, NOT_APPLICABLE, NOT_MEASURED = "refused", "stops the run", "not applicable", "not measured"
-FOUND = {"succeeds", STOPPED}
-"""States in which a rule did not hold."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +111,21 @@ Found = dict[tuple[str, str, int, int], Trial]
 
 
 def _cell(attack: Poisoning, rule: Rule, config: ExperimentConfig, bad: int, found: Found) -> Cell:
-    cell = {"attack": attack.name, "rule": rule.name, "bad": bad, "sites": config.sites}
+    cell = Cell(attack.name, rule.name, bad, config.sites, NOT_MEASURED, reason="was not run")
     without = not_applicable(attack, rule, config, bad)
     if without is not None:
-        return Cell(**cell, state=without[0], reason=without[1])
+        return replace(cell, state=without[0], reason=without[1])
     pairs = _pairs(attack, rule, config, bad, found)
     stopped = [trial for trial, _ in pairs if trial.ended]
     if stopped:
-        return Cell(**cell, state=STOPPED, reason=stopped[0].ended, seeds=len(pairs))
+        return replace(cell, state=STOPPED, reason=stopped[0].ended, seeds=len(pairs))
     if not pairs:
-        return Cell(**cell, state=NOT_MEASURED, reason="was not run")
+        return cell
     control = _pairs(attack, RULES[CONTROL], config, bad, found)
     measured = _measured(attack, bad, pairs, [trial for trial, _ in control])
-    return Cell(
-        **cell,
+    return replace(
+        cell,
+        reason="",
         state=verdict_of(kind="attack", reason=None, main=measured, margin=MARGIN),
         measured=measured,
         accuracy=(_mean([t.accuracy(bad) for t, _ in pairs]), _mean([twin.accuracy(bad) for _, twin in pairs])),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def tried(
     applied.evaluate_first = bool(applied.server.patience) or applied.server.keep == "best"
     running = folder / _RUNNING
     shutil.rmtree(running, ignore_errors=True)
-    named = {"attack": HONEST if attack is None else attack.name, "rule": rule.name, "bad": bad, "seed": seed}
+    made = Trial(HONEST if attack is None else attack.name, rule.name, bad, seed)
     try:
         plan = make_plan(applied, running)
         names = [site_name(index) for index in range(plan.sites.sites)]
@@ -170,16 +170,16 @@ def tried(
             # That bad sites can stop a run is a finding.
             if attack is None:
                 raise
-            return Trial(**named, ended=str(error), seconds=time.perf_counter() - began)
+            return replace(made, ended=str(error), seconds=time.perf_counter() - began)
         checkpoint = load_newest(running / "checkpoints", run=plan.run.run)
         assert checkpoint is not None
         sites = []
         for index in range(len(names)):
-            node = {"partition-id": index, "num-partitions": len(names)}
+            node: dict[str, bool | float | int | str] = {"partition-id": index, "num-partitions": len(names)}
             context = Context(RUN_ID, index + 2, node, RecordDict(), plan.run_config())
             sites.append(_at(SimulatedHost().site(context), checkpoint.round, checkpoint.tensors))
         left_out = len(read_manifest(running / "manifest.json").get("left_out") or [])
-        return Trial(**named, sites=sites, left_out=left_out, seconds=time.perf_counter() - began)
+        return replace(made, sites=sites, left_out=left_out, seconds=time.perf_counter() - began)
     finally:
         shutil.rmtree(running, ignore_errors=True)
 

@@ -20,7 +20,10 @@ from simulations.attacks.study.cases import Case, Pixels, Seen
 from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from medveil.wire import Tensors
+    from models.vits import VisionTransformer
 
 Floats = npt.NDArray[np.float64]
 
@@ -139,18 +142,16 @@ def planted(federation: Federation, public: Pixels, *, quiet: bool) -> Tensors:
     made = {name: each.copy() for name, each in federation.base.items()}
     rows, width = made[f"{FIRST}.weight"].shape
     rng = np.random.default_rng(0)
-    direction = rng.standard_normal(width)
-    direction /= np.linalg.norm(direction)
+    direction = _unit(rng, width)
     along = _tokens(federation, public) @ direction
     thresholds = np.quantile(along, (np.arange(rows) + 0.5) / rows)
     # Beyond every token: what changes there all rows have from elsewhere, as from the decay of weights.
     thresholds[-1] = thresholds[-2] + 2 * float(np.ptp(thresholds))
     gain = _SHARP / max(float(np.median(np.diff(thresholds))), 1e-6)
-    out = rng.standard_normal(width)
     # Neighbours push in opposite directions, so that the model behind the layer still reads something.
     signs = _signs(rows)
     reach = gain * float(np.ptp(thresholds[:-1]))
-    out *= (_UNDER_ADAM if quiet else 1.0) / (np.linalg.norm(out) * reach)
+    out = _unit(rng, width) * ((_UNDER_ADAM if quiet else 1.0) / reach)
     for name in _SILENT:
         if name in made:
             made[name][:] = 0.0
@@ -170,11 +171,10 @@ def read(update: Update, exchange: Exchange) -> Patches:
     model = exchange.model()
     embedding = model.patch_embed.proj.weight.detach().double().numpy().reshape(change.shape[1], -1)
     bias = 0.0 if model.patch_embed.proj.bias is None else model.patch_embed.proj.bias.detach().double().numpy()
-    places = exchange.geometry.blocks
-    offsets = model.pos_embed.detach().double().numpy()[0, -places:] + bias
+    offsets = _positions(model, exchange.geometry).detach().double().numpy()[0] + bias
     found = patches_of(tokens, embedding, offsets)
     possible = found.residuals < _POSSIBLE
-    return Patches(*(each[possible] for each in found))
+    return Patches(found.values[possible], found.places[possible], found.residuals[possible])
 
 
 def matched(found: Patches, truth: Floats) -> float:
@@ -191,6 +191,12 @@ def _planted(federation: Federation, case: Case) -> Tensors:
     return planted(federation, case.public().pixels, quiet=quiet)
 
 
+def _unit(rng: np.random.Generator, width: int) -> Floats:
+    drawn = rng.standard_normal(width)
+    made: Floats = drawn / np.linalg.norm(drawn)
+    return made
+
+
 def _signs(rows: int) -> Floats:
     return np.where(np.arange(rows) % 2, -1.0, 1.0)
 
@@ -202,10 +208,16 @@ def _tokens(federation: Federation, images: Pixels) -> Floats:
     model, geometry = federation.public(), federation.geometry
     numbers = torch.from_numpy(as_numbers(images, Reading(geometry.bits))).float()
     with torch.no_grad():
-        embedded = model.patch_embed(numbers) + model.pos_embed[:, -geometry.blocks :]
+        embedded = model.patch_embed(numbers) + _positions(model, geometry)
         normal = torch.nn.functional.layer_norm(embedded, embedded.shape[-1:])
     made: Floats = normal.double().numpy().reshape(-1, embedded.shape[-1])
     return made
+
+
+def _positions(model: VisionTransformer, geometry: Geometry) -> Tensor:
+    """Those of patches, (1, N, D)."""
+    assert model.pos_embed is not None
+    return model.pos_embed[:, -geometry.blocks :]
 
 
 def _as_patches(images: Pixels, geometry: Geometry) -> Patches:
