@@ -31,10 +31,12 @@ FIRST, SECOND = "blocks.0.mlp.fc1", "blocks.0.mlp.fc2"
 _SILENT = ("blocks.0.attn.proj.weight", "blocks.0.attn.proj.bias", f"{SECOND}.bias")
 _SHARP = 40.0
 """How many widths of GELU's bend lie between two thresholds of the middle."""
-_SMALL, _UNDER_ADAM = 1e-3, 1e-6
-"""Under Adam: how small the planted rows are, that what is added is not lost in their rounding; and how much smaller
-their gradients, that its epsilon divides them all alike.
+_SMALL = 1e-3
+"""Entries of the planted rows where an update is scaled, by Adam or to the clip of a sum: what is added to them is then
+neither lost in their rounding nor small beside the rest of the update.
 """
+_UNDER_ADAM = 1e-6
+"""How much smaller gradients are made under Adam, so that its epsilon divides them all alike."""
 _POSSIBLE = 0.02
 """Beyond it what lay between two thresholds was not one token."""
 _RIGHT_DB = 30.0
@@ -127,7 +129,7 @@ class PlantedLayer(UpdateAttack):
             yield self.score(found, case)
 
 
-def planted(federation: Federation, public: Pixels, *, quiet: bool) -> Tensors:
+def planted(federation: Federation, public: Pixels) -> Tensors:
     """The travelling tensors with the layer in them.
 
     Parameters
@@ -136,10 +138,9 @@ def planted(federation: Federation, public: Pixels, *, quiet: bool) -> Tensors:
         What is agreed on, and what of it travels.
     public
         (n, C, H, W), to set thresholds by.
-    quiet
-        Make gradients so small that Adam scales them alike.
     """
-    made = {name: each.copy() for name, each in federation.base.items()}
+    situation, made = federation.situation, {name: each.copy() for name, each in federation.base.items()}
+    quiet = situation.train.optimizer != "sgd"
     rows, width = made[f"{FIRST}.weight"].shape
     rng = np.random.default_rng(0)
     direction = _unit(rng, width)
@@ -155,7 +156,7 @@ def planted(federation: Federation, public: Pixels, *, quiet: bool) -> Tensors:
     for name in _SILENT:
         if name in made:
             made[name][:] = 0.0
-    small = _SMALL if quiet else 1.0
+    small = _SMALL if quiet or situation.sites > 1 else 1.0
     made["blocks.0.norm2.weight"][:] = gain / small
     made["blocks.0.norm2.bias"][:] = 0.0
     made[f"{FIRST}.weight"][:] = small * direction
@@ -187,8 +188,7 @@ def matched(found: Patches, truth: Floats) -> float:
 
 
 def _planted(federation: Federation, case: Case) -> Tensors:
-    quiet = federation.situation.train.optimizer != "sgd"
-    return planted(federation, case.public().pixels, quiet=quiet)
+    return planted(federation, case.public().pixels)
 
 
 def _unit(rng: np.random.Generator, width: int) -> Floats:
