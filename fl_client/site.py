@@ -24,6 +24,7 @@ from fl_client.privacy.gradients import check_apart
 from fl_client.privacy.ledger import FILE, Ledger
 from fl_client.site_images import open_images
 from fl_client.site_setup import SiteSetup
+from fl_client.start import Last
 from fl_client.stems import StemVault
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
@@ -86,6 +87,7 @@ class Site:
 
     def __init__(self, run: RunConfig, setup: SiteSetup) -> None:
         self.run, self.setup = run, setup
+        self.last: Last | None = None
         self.train_config = from_mapping(TrainConfig, run.train, where="train")
         self.train_config.check()
         self.masked = run.masked
