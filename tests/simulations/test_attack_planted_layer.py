@@ -65,11 +65,13 @@ def test_patches_of_a_batch_are_read_through_a_cipher_whose_stem_follows_the_pub
     assert read.target is not None and read.target < 0.2, "it is the plain patches, and not what was hidden"
 
 
-def test_adam_and_clipping_do_not_keep_it_off_and_sixteen_bits_do(attacked: Callable[..., Result]) -> None:
+def test_adam_and_clipping_do_not_keep_it_off_and_sixteen_bits_leave_less(attacked: Callable[..., Result]) -> None:
     told = {"mode": DEPLOYMENT, "images": 8, "batch": 8}
     fine, coarse = attacked(**told, wire="fp32"), attacked(**told, wire="bf16")
-    assert fine.verdict == "succeeds"
-    assert coarse.verdict == "at chance"
+    shares = [result.metrics["patches"].target for result in (fine, coarse)]
+    assert shares[0] is not None and shares[1] is not None
+    assert shares[0] > 0.2
+    assert shares[1] < shares[0] / 2
 
 
 def test_a_sum_of_sites_leaves_less(attacked: Callable[..., Result]) -> None:
