@@ -173,7 +173,8 @@ def test_no_attack_hides_more_images_than_it_may(attack_setting: Callable[..., A
     setting = dataclasses.replace(attack_setting(keys=1, images=5), at_most=5)
     free = attack_setting(keys=1, images=5)
     more = []
-    for kind in ATTACKS.values():
+    # Those on updates are of situations, not of hidden images.
+    for kind in (each for each in ATTACKS.values() if not each.needs):
         attack: Attack = kind().within(5)
         case = attack.case(setting, 0)
         assert 1 <= len(case.targets.labels) <= 5, attack.name
