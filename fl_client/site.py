@@ -18,13 +18,13 @@ from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.source import Source
 from fl_client.data.store import EncryptedStore
+from fl_client.last import Last
 from fl_client.privacy.budget import make_budget
 from fl_client.privacy.chance import SEED_BYTES
 from fl_client.privacy.gradients import check_apart
 from fl_client.privacy.ledger import FILE, Ledger
 from fl_client.site_images import open_images
 from fl_client.site_setup import SiteSetup
-from fl_client.start import Last
 from fl_client.stems import StemVault
 from fl_client.workbench import workbench
 from medveil.config import from_mapping

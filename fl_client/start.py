@@ -10,41 +10,18 @@ site that began anew, or was not asked before, has nothing to compare with.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from fl_client.last import Last
+from fl_client.site import Site
 from medveil.errors import FederationError
 from medveil.log import logger
 from medveil.secagg.fixed import norm_of
 from medveil.wire import Tensors, decode, delta, encode, pack
 
-if TYPE_CHECKING:
-    from fl_client.site import Site
-
 _FAR = 100.0
 """How many times this site's own update a model moves a round without a word."""
 _log = logger("site")
-
-
-@dataclass(frozen=True)
-class Last:
-    """What a site last trained.
-
-    Attributes
-    ----------
-    round : int
-        The round.
-    incoming : Tensors
-        What came.
-    norm : float
-        L2 norm of what training changed.
-    """
-
-    round: int
-    incoming: Tensors
-    norm: float
 
 
 def check_start(site: Site, trained: int, incoming: Tensors) -> None:
