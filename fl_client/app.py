@@ -27,6 +27,7 @@ from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
 from fl_client.simulated_host import SimulatedHost
 from fl_client.site import Site
+from fl_client.start import check_start, note_step, tell_step
 from medveil.contract import ARRAYS, BASIS, EPSILON, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
 from medveil.errors import MedVeilError
 from medveil.log import logger
@@ -143,11 +144,14 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = incoming_in(message, site), round_in(message)
+            check_start(site, round_ - 1, incoming)
+            tell_step(site, round_, incoming)
             host.accompany(site, message)
             host.allow(site, "train", round_)
             summed = _Summed.begun(host, site, message, context, TRAIN)
             mu, keep_round = number_in(message, "proximal-mu", 0.0), keep_round_in(message)
             outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
+            note_step(site, round_, incoming, outgoing)
             if summed is not None:
                 return summed.offered(delta(outgoing, incoming), metrics)
             if site.run.kind == "delta":
@@ -165,6 +169,7 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = incoming_in(message, site), round_in(message)
+            check_start(site, round_, incoming)
             host.allow(site, "evaluate", round_)
             validates = only_validates(message)
             summed = _Summed.begun(host, site, message, context, VALIDATE if validates else EVALUATE)

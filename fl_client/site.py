@@ -18,6 +18,7 @@ from fl_client.batches import generator
 from fl_client.config import TrainConfig
 from fl_client.data.source import Source
 from fl_client.data.store import EncryptedStore
+from fl_client.last import Last
 from fl_client.privacy.budget import make_budget
 from fl_client.privacy.chance import SEED_BYTES
 from fl_client.privacy.gradients import check_apart
@@ -86,6 +87,7 @@ class Site:
 
     def __init__(self, run: RunConfig, setup: SiteSetup) -> None:
         self.run, self.setup = run, setup
+        self.last: Last | None = None
         self.train_config = from_mapping(TrainConfig, run.train, where="train")
         self.train_config.check()
         self.masked = run.masked

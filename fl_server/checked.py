@@ -6,9 +6,7 @@ import contextlib
 import copy
 import logging
 import math
-import statistics
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +18,7 @@ from fl_server.arrays import to_record, to_tensors, to_wire
 from fl_server.collect import said
 from fl_server.config import ServerConfig
 from fl_server.faults import reading
+from fl_server.norms import FEWEST_FOR_A_MEDIAN, Update, larger_than_most, limit_of, scaled_down
 from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
 from fl_server.weights import Weights
 from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
@@ -33,15 +32,6 @@ from medveil.wire import Tensors, add_delta, decode, delta, encode, pack, unpack
 _SMALLEST_NORM = 1.0
 _LARGEST_NORM = 1e18
 """Beyond it the squares that rules compute leave fp32."""
-_FEWEST_FOR_A_MEDIAN = 3
-
-
-@dataclass(frozen=True)
-class _Update:
-    site: str
-    message: Message
-    tensors: Tensors
-    norm: float
 
 
 class Checked(Strategy):
@@ -221,7 +211,7 @@ class Checked(Strategy):
 
     # -- on the way in -----------------------------------------------------------------------------------------------
 
-    def _checked(self, reply: Message) -> _Update | None:
+    def _checked(self, reply: Message) -> Update | None:
         site = self._site_of_reply(reply)
         try:
             with reading(site):
@@ -230,7 +220,7 @@ class Checked(Strategy):
             self.left_out[site] = said(error.problem)
             return None
 
-    def _update(self, site: str, reply: Message) -> _Update:
+    def _update(self, site: str, reply: Message) -> Update:
         base = self._received[reply.metadata.src_node_id]
         records = reply.content.array_records
         if list(records) != [ARRAYS]:
@@ -245,30 +235,25 @@ class Checked(Strategy):
             _refuse_not_finite(change)
             raise FederationError(f"the update's norm is above {_LARGEST_NORM:g}, and no rule can compute with it")
         self._check_change(norm, base)
-        return _Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, norm)
+        return Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, norm)
 
-    def _alike(self, updates: list[_Update]) -> list[_Update]:
-        """Leave out updates far larger than most.
-
-        One site among three or more cannot move the median far. Of two it could be either that is not as it should be.
-        """
-        most = self.config.max_norm
-        if not most or len(updates) < _FEWEST_FOR_A_MEDIAN or not RULES[self.config.strategy].merges:
+    def _alike(self, updates: list[Update]) -> list[Update]:
+        """Leave out updates far larger than most, and scale down the longer ones where the run says so."""
+        if len(updates) < FEWEST_FOR_A_MEDIAN or not RULES[self.config.strategy].merges:
             return updates
-        median = statistics.median(update.norm for update in updates)
-        # Where most sent no change at all there is nothing to compare with.
-        limit = most * median if median else math.inf
-        for update in updates:
-            if update.norm > limit:
-                of = f"{most:g} times the round's median ({limit:.3g}; server.max_norm)"
-                self.left_out[update.site] = f"the update's norm is {update.norm:.3g}, above {of}"
-        return [update for update in updates if update.norm <= limit]
+        if self.config.max_norm:
+            self.left_out |= larger_than_most(updates, self.config.max_norm)
+            updates = [update for update in updates if update.site not in self.left_out]
+        if not self.config.clip_norm:
+            return updates
+        limit = limit_of(updates, self.config.clip_norm)
+        return [scaled_down(update, self._base_of(update), limit) for update in updates]
 
-    def _handed(self, update: _Update, weight: float) -> Message:
+    def _handed(self, update: Update, weight: float) -> Message:
         """The reply as the strategy sees it: fp32 tensors and the weight, for sites measure different things."""
         tensors = update.tensors
         if self._centred:
-            tensors = delta(tensors, self._received[update.message.metadata.src_node_id])
+            tensors = delta(tensors, self._base_of(update))
         metrics = MetricRecord({NUM_EXAMPLES: 1.0 if self._centred else weight})
         content = RecordDict({ARRAYS: to_record(tensors), METRICS: metrics})
         handed = copy.copy(update.message)
@@ -305,6 +290,10 @@ class Checked(Strategy):
         if norm > limit:
             of = f"{most:g} times the model's ({limit:.3g}; server.max_change)"
             raise FederationError(f"the update's norm is {norm:.3g}, above {of}")
+
+    def _base_of(self, update: Update) -> Tensors:
+        """What the site of an update really received."""
+        return self._received[update.message.metadata.src_node_id]
 
     @property
     def _centred(self) -> bool:

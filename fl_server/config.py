@@ -60,6 +60,13 @@ class ServerConfig:
         default=6.0,
         metadata={"help": "Largest L2 norm of an update, relative to the median of 3 or more in the round; 0: any."},
     )
+    clip_norm: float = field(
+        default=0.0,
+        metadata={
+            "help": "Largest L2 norm an update counts with, relative to the median of 3 or more in the round: a longer "
+            "one is scaled down to it; 0: none is."
+        },
+    )
     max_change: float = field(
         default=0.5,
         metadata={"help": "Largest L2 norm of an update, relative to the model it started from; 0: any."},
@@ -100,7 +107,7 @@ class ServerConfig:
             ("patience", 0),
         ):
             check_setting(getattr(self, name) >= low, name, getattr(self, name), f"at least {low}", where)
-        for name in ("proximal_mu", "max_norm", "max_change", "min_delta", "wait_for_sites"):
+        for name in ("proximal_mu", "max_norm", "clip_norm", "max_change", "min_delta", "wait_for_sites"):
             check_setting(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more", where)
         for name in ("server_lr", "tau", "prepare_deadline", "round_deadline"):
             check_setting(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0", where)

@@ -28,6 +28,7 @@ from flwr.serverapp.strategy import (
 from fl_server.arrays import to_record
 from fl_server.config import ServerConfig
 from fl_server.local_only import LocalOnly
+from fl_server.norms import FEWEST_FOR_A_MEDIAN
 from medveil import plugins
 from medveil.errors import ConfigError, FederationError
 from medveil.wire import Tensors
@@ -181,7 +182,10 @@ def too_few(config: ServerConfig, n: int) -> str | None:
         # A consortium's promise to its sites raises the number above what a run's file says (`deployment.plan`).
         why = "the larger of server.min_updates and the consortium's policy.least_sites"
         return f"needs the updates of at least {config.min_updates} sites a round ({why}); here n = {n}"
-    return RULES[config.strategy].lacks(n, config)
+    rule = RULES[config.strategy]
+    if config.clip_norm and rule.merges and n < FEWEST_FOR_A_MEDIAN:
+        return f"with server.clip_norm needs n >= {FEWEST_FOR_A_MEDIAN} (of two, either moves the median); here n = {n}"
+    return rule.lacks(n, config)
 
 
 def fit_to(strategy: Strategy, n: int) -> None:

@@ -43,6 +43,9 @@ def check_summed(run: RunConfig, server: ServerConfig, roster: Roster | None) ->
     if not RULES[server.strategy].from_a_sum:
         problem = f"is {server.strategy}, which needs every single update, and secagg.on shows the server none"
         raise ConfigError(problem, where="server.strategy", cure=f"one of {_FROM_A_SUM}, or secagg.on=false")
+    if server.clip_norm:
+        problem = f"is {server.clip_norm:g}: it compares single updates, and secagg.on shows the server none"
+        raise ConfigError(problem, where="server.clip_norm", cure="0, and secagg.clip, which sites keep to themselves")
     if server.fraction < 1:
         problem = f"is {server.fraction:g}: sums over different sites that a server chooses differ by single updates"
         raise ConfigError(problem, where="server.fraction", cure="1 with secagg.on")

@@ -13,6 +13,7 @@ from simulations.attacks.ciphertext.chosen_plaintext import ChosenPlaintext
 from simulations.attacks.ciphertext.covariance import Covariance
 from simulations.attacks.ciphertext.gan import Gan
 from simulations.attacks.ciphertext.histogram_linkage import HistogramLinkage
+from simulations.attacks.ciphertext.insider import Insider
 from simulations.attacks.ciphertext.inverse_network import InverseNetwork
 from simulations.attacks.ciphertext.jigsaw import Jigsaw
 from simulations.attacks.ciphertext.known_plaintext import KnownPlaintext
@@ -30,6 +31,7 @@ from simulations.attacks.updates.head_features import HeadFeatures
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
+from simulations.attacks.updates.planted_layer import PlantedLayer
 from simulations.attacks.updates.site_inference import SiteInference
 from simulations.attacks.updates.span import Span, SpanInversion
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
@@ -48,6 +50,7 @@ _OWN: dict[str, type[Attack]] = {
         BruteForce,
         UtilityLeak,
         ViewLinkage,
+        Insider,
         InverseNetwork,
         Gan,
         Statistics,
@@ -65,6 +68,7 @@ _OWN: dict[str, type[Attack]] = {
         SiteInference,
         KeyFromWeights,
         StolenModel,
+        PlantedLayer,
     )
 }
 """In the order they are listed and run."""

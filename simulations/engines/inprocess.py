@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
 
 from fl_client.app import app as client_app
 from fl_client.config import site_name
@@ -13,8 +14,17 @@ from simulations.engines.grid import SERVER_NODE, InProcessGrid
 RUN_ID = 1
 
 
-def run_inprocess(plan: Plan, *, resume: bool = False) -> None:
+def run_inprocess(plan: Plan, *, resume: bool = False, app: ClientApp | None = None) -> None:
     """Run an experiment in this process.
+
+    Parameters
+    ----------
+    plan
+        The experiment.
+    resume
+        Go on with it.
+    app
+        What the sites run, where some of them are to be other than they should (`simulations.attacks.poisoning`).
 
     Raises
     ------
@@ -25,6 +35,6 @@ def run_inprocess(plan: Plan, *, resume: bool = False) -> None:
     sites = plan.sites.sites
     nodes = [{"partition-id": index, "num-partitions": sites} for index in range(sites)]
     names = [site_name(index) for index in range(sites)]
-    grid = InProcessGrid(client_app, nodes, run_config, names=names, run_id=RUN_ID)
+    grid = InProcessGrid(client_app if app is None else app, nodes, run_config, names=names, run_id=RUN_ID)
     context = Context(run_id=RUN_ID, node_id=SERVER_NODE, node_config={}, state=RecordDict(), run_config=run_config)
     server_app(grid, context)

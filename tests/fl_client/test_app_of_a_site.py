@@ -88,6 +88,38 @@ def refused(kind: str, content: RecordDict, config: UserConfig, *, partition: in
     return reason
 
 
+@pytest.mark.parametrize("wire", ["fp32", "bf16"])
+def test_a_run_begins_with_its_own_model_and_no_other(tiny: Tiny, tmp_path: Path, wire: str) -> None:
+    plan = make_plan(tiny(f"wire={wire}"), tmp_path / "run")
+
+    def planted(round_: int) -> RecordDict:
+        sent = tensors(plan)
+        given = {name: array.numpy() for name, array in sent.array_records[ARRAYS].items()}
+        moved = decode({"head.bias": given["head.bias"]}, wire)["head.bias"]
+        moved[0] += np.float32(0.25)
+        given["head.bias"] = encode({"head.bias": moved}, wire)["head.bias"]
+        arrays = ArrayRecord({name: Array(array) for name, array in given.items()})
+        return RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord({"server-round": round_})})
+
+    for kind, round_ in ((MessageType.TRAIN, 1), (MessageType.EVALUATE, 0)):
+        reason = refused(kind, planted(round_), plan.run_config())
+        assert "is not the model of the run's settings: 'head.bias' differs" in reason
+    # Whose updates a later one is made of, a site cannot tell.
+    for kind, round_ in ((MessageType.TRAIN, 2), (MessageType.EVALUATE, 1)):
+        assert not app(message(kind, planted(round_)), context(plan.run_config())).has_error()
+
+
+def test_a_model_that_no_training_made_is_a_line_in_the_log(plan: Plan, caplog: pytest.LogCaptureFixture) -> None:
+    reply = app(message(MessageType.TRAIN, tensors(plan)), context(plan.run_config()))
+    made = {name: array.numpy() for name, array in reply.content.array_records[ARRAYS].items()}
+    for factor, said in ((1, False), (1000, True)):
+        name = "blocks.0.mlp.fc1.weight"
+        arrays = ArrayRecord({key: Array(array * factor if key == name else array) for key, array in made.items()})
+        sent = RecordDict({ARRAYS: arrays, CONFIG: ConfigRecord({"server-round": 2})})
+        assert not app(message(MessageType.TRAIN, sent), context(plan.run_config())).has_error()
+        assert ("or weights that no training made" in caplog.text) == said
+
+
 def test_messages_without_what_they_need(plan: Plan) -> None:
     config = plan.run_config()
     assert refused(MessageType.TRAIN, RecordDict(), config).startswith("FederationError: the message has no 'arrays'")

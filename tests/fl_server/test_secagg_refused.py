@@ -54,6 +54,7 @@ def test_a_rule_that_needs_every_update_is_refused_by_name(strategy: str) -> Non
 @pytest.mark.parametrize(
     ("run", "settings", "says"),
     [
+        ({}, {"clip_norm": 1.0}, "server.clip_norm: is 1: it compares single updates"),
         ({}, {"fraction": 0.8}, "server.fraction: is 0.8: .*; 1 with secagg.on"),
         ({}, {"min_updates": 3}, "server.min_updates: is 3, .* fewer than 4 sites; at least 4"),
         ({}, {"monitor": "auroc", "patience": 2}, "server.monitor: is auroc, .*; loss or accuracy"),

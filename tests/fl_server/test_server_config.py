@@ -42,6 +42,7 @@ def test_defaults_are_valid():
         ("prepare_deadline", float("nan")),
         ("wait_for_sites", -1.0),
         ("max_norm", -1.0),
+        ("clip_norm", -1.0),
         ("max_norm", float("nan")),
         ("max_change", -1.0),
         ("max_change", float("inf")),

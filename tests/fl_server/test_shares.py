@@ -93,6 +93,33 @@ def test_the_cap_holds_among_those_who_replied(make_world, caplog) -> None:
     assert "site-4 declares 80 % of the training images and weighs 50 %" in caplog.text
 
 
+@pytest.mark.parametrize("kind", ["weights", "delta"])
+def test_a_long_update_counts_with_the_length_of_most_and_its_own_direction(make_world, kind) -> None:
+    def spoiled(_: int, made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: base[name] + 5 * (array - base[name]) for name, array in made.items()}
+
+    world = make_world(4, rounds=1, kind=kind)
+    base, updates = initial_model(world.run).tensors, updates_of(world)
+    changes = {site: {name: each[name] - base[name] for name in each} for site, each in updates.items()}
+    norms = {
+        site: np.sqrt(sum(float((a.astype(np.float64) ** 2).sum()) for a in c.values())) for site, c in changes.items()
+    }
+    world.site("site-3").spoil = spoiled
+    world.federate(max_change=0, clip_norm=1.0)
+    limit = float(np.median([5 * norms["site-3"] if site == "site-3" else norm for site, norm in norms.items()]))
+    made, weights = after(world), {"site-1": 10, "site-2": 20, "site-3": 30, "site-4": 40}
+    for name in made:
+        mean = sum(w * min(1, limit / norms[s]) * changes[s][name] for s, w in weights.items() if s != "site-3")
+        mean = mean + 30 * (limit / norms["site-3"]) * changes["site-3"][name]
+        np.testing.assert_allclose(made[name], base[name] + mean / 100, rtol=1e-4, atol=1e-6)
+    assert world.manifest()["left_out"] == []
+
+
+def test_lengths_are_compared_from_three_sites_on(make_world) -> None:
+    with pytest.raises(ConfigError, match=r"with server.clip_norm needs n >= 3 .*; here n = 2"):
+        make_world(2, rounds=1).federate(clip_norm=1.0)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_rule_is_handed_more_than_the_cap_nor_a_sites_own_word(make_world, monkeypatch, strategy) -> None:
     world = make_world(7, rounds=2)

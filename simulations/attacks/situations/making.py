@@ -172,6 +172,10 @@ class Federation:
         public = {name: self.bench.public[name].cpu().numpy().astype(np.float32) for name in self.travelling}
         self.base = self._over_the_wire(public)
 
+    def send(self, planted: Tensors) -> None:
+        """Begin with tensors of the server's own making; sites decode them as any others."""
+        self.base = self._over_the_wire(planted)
+
     def public(self, seed: int | None = None) -> VisionTransformer:
         """The model as everybody builds it from the contract; of another seed, what somebody without it may guess."""
         bench = self.bench if seed is None else self._built(seed)

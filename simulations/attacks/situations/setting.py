@@ -16,6 +16,9 @@ from simulations.attacks.study.cases import Case, Hidden, Images, Knowledge
 from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from medveil.wire import Tensors
     from models.vits import VisionTransformer
     from simulations.attacks.situations.making import Federation, Hospital
 
@@ -84,6 +87,7 @@ def update_case(
     *,
     updates: int,
     remodel: Callable[[VisionTransformer], None] | None = None,
+    send: Callable[[Federation, Case], Tensors] | None = None,
 ) -> UpdateCase:
     """Deal images to hospitals and have them make updates, each of a round of its own from the same weights.
 
@@ -99,6 +103,8 @@ def update_case(
         How many.
     remodel
         Changes the model in place, for a control of an attack's own.
+    send
+        Makes the travelling tensors that a server out of hand sends in the place of the public ones.
     """
     from simulations.attacks.situations.making import Exchange, Federation, Hospital, Update  # noqa: PLC0415 - torch
 
@@ -106,6 +112,8 @@ def update_case(
     case = setting.case(key, images=updates * each)
     classes = max(2, len(setting.material.source.classes))
     federation = Federation(situation, case.geometry, classes, seed=setting.seed + key, remodel=remodel)
+    if send is not None:
+        federation.send(send(federation, case))
     sites = [_site(setting, key, situation, number) for number in range(situation.sites)]
 
     def dealt(update: int, site: int) -> Images:

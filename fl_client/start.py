@@ -1,0 +1,68 @@
+"""Whether a model that comes can be what training made.
+
+The one a run begins with is known at every site before it comes, to the last bit: server and sites build it from the
+same settings. Weights of the server's own making, that print single images into an update, wait until round 2 at least.
+Of a later model a site cannot say which updates it was made of. A mean of updates is no longer than the longest of
+them, though, so that one far beyond this site's own is worth a line in the log. It is no reason to refuse: a hospital
+with few images makes few steps where another makes thousands. A server can stay below it and go there in steps, and a
+site that began anew, or was not asked before, has nothing to compare with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fl_client.last import Last
+from fl_client.site import Site
+from medveil.errors import FederationError
+from medveil.log import logger
+from medveil.secagg.fixed import norm_of
+from medveil.wire import Tensors, decode, delta, encode, pack
+
+_FAR = 100.0
+"""How many times this site's own update a model moves a round without a word."""
+_log = logger("site")
+
+
+def check_start(site: Site, trained: int, incoming: Tensors) -> None:
+    """Refuse another model than the run's before anything was trained (FederationError).
+
+    Parameters
+    ----------
+    site
+        The site.
+    trained
+        Rounds of training that the model is said to have behind it.
+    incoming
+        The travelling tensors that came, as this site decoded them.
+    """
+    if trained > 0:
+        return
+    public = {name: site.bench.public[name].float().cpu().numpy() for name in incoming}
+    expected = decode(encode(public, site.run.wire), site.run.wire)
+    other = [name for name in sorted(incoming) if not np.array_equal(incoming[name], expected[name])]
+    if other:
+        problem = f"what came before any training is not the model of the run's settings: '{other[0]}' differs"
+        more = f", and {len(other) - 1} more" if len(other) > 1 else ""
+        raise FederationError(f"{problem}{more}", cure="the server sends the model that it and all sites built")
+
+
+def tell_step(site: Site, round_: int, incoming: Tensors) -> None:
+    """Log that a model is far beyond where updates like this site's own would have moved it."""
+    last = site.last
+    if last is None or not last.norm:
+        return
+    moved, rounds = _norm(delta(incoming, last.incoming)), max(1, abs(round_ - last.round))
+    if not moved <= _FAR * rounds * last.norm:
+        told = "much larger sites, or weights that no training made"
+        times = f"{moved / last.norm:.3g} times as far as this site's own update"
+        _log.warning("%s: round %d: the model moved %s: %s", site.setup.name, round_, times, told)
+
+
+def note_step(site: Site, round_: int, incoming: Tensors, outgoing: Tensors) -> None:
+    """Remember what came and how far training went, while this process lasts."""
+    site.last = Last(round_, incoming, _norm(delta(outgoing, incoming)))
+
+
+def _norm(change: Tensors) -> float:
+    return norm_of(pack(encode(change, "fp32")).astype(np.float32, copy=False))
