@@ -29,7 +29,7 @@ def shared(tmp_path_factory):
 """
 
 FIRST = """
-import os, warnings
+import os, time, warnings
 import pytest
 
 def test_passes(shared):
@@ -48,6 +48,10 @@ def test_after(number):
 
 def test_skipped():
     pytest.skip("no such thing")
+
+@pytest.mark.timeout(0.5)
+def test_hangs():
+    time.sleep(60)
 """
 
 SECOND = "def test_passes_too(shared): assert shared.is_dir()\n"
@@ -63,7 +67,19 @@ def outcome(tmp_path: Path) -> tuple[int, str, Path]:
     (tmp_path / "test_second.py").write_text(SECOND)
     support = Path(__file__).parents[1] / "support"
     ours = {"PYTHONPATH": str(support), "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [sys.executable, "-m", "pytest", "-ra", "--forks", "3", "--junitxml=report.xml", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-ra",
+        "--forks",
+        "3",
+        "--junitxml=report.xml",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "pytest_timeout",
+    ]
     done = subprocess.run(
         [*command, f"--rootdir={tmp_path}", f"--basetemp={tmp_path / 'base'}"],
         cwd=tmp_path,
@@ -79,10 +95,11 @@ def outcome(tmp_path: Path) -> tuple[int, str, Path]:
 def test_the_parent_tells_all_that_happened(outcome: tuple[int, str, Path]) -> None:
     code, told, folder = outcome
     assert code == 1
-    assert re.search(r"3 failed, 4 passed, 1 skipped, 1 warning ", told)
+    assert re.search(r"4 failed, 4 passed, 1 skipped, 1 warning ", told)
     assert "to the terminal" in told and "assert 'test_fails0' == 'other'" in told
     assert "FAILED test_first.py::test_dies - the process ended with -9 while this test ran" in told
     assert "FAILED test_first.py::test_after[1]" in told
-    assert (folder / "report.xml").read_text().count("<testcase") == 8
+    assert "FAILED test_first.py::test_hangs - Failed: Timeout" in told
+    assert (folder / "report.xml").read_text().count("<testcase") == 9
     # The child that was killed tidies nothing up.
     assert len(list((folder / "left").iterdir())) == 1

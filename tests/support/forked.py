@@ -174,10 +174,19 @@ class _Teller:
         self.tell("warning", {"when": when, "nodeid": nodeid, "location": location, **about, **place})
 
 
+class _Screen:
+    """What pytest-timeout writes the stacks of threads to, in place of what reports tests."""
+
+    def __init__(self, writer: Any) -> None:
+        self._tw = writer
+
+
 def _work(session: pytest.Session, files: list[list[int]], queue: int, first: list[int], told: Connection) -> None:
     """Be a child: run what was left by another, then one file after the other until none is left."""
     config = session.config
+    screen = _Screen(config.get_terminal_writer())
     config.pluginmanager.unregister(name="terminalreporter")
+    config.pluginmanager.register(screen, "terminalreporter")
     config.pluginmanager.unregister(name="forked")
     base = config._tmp_path_factory.getbasetemp() / str(os.getpid())  # type: ignore[attr-defined]
     base.mkdir(mode=0o700)
