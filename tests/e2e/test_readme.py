@@ -20,6 +20,7 @@ from fl_server import cli as server_cli
 from medveil.config import load_config
 from models import torchvision_ops
 from simulations import cli as sim_cli
+from simulations.attacks.config import AttackConfig
 from simulations.cli import main as sim_main
 from simulations.config import ExperimentConfig
 from simulations.confs import conf_files, find_conf
@@ -97,9 +98,13 @@ def test_every_command_shown_is_one_the_program_takes(program: str, module: Any)
         parser.parse_args(words[1:])
 
 
-def test_every_setting_shown_of_an_experiment_is_one_it_takes() -> None:
+def test_every_setting_shown_of_an_experiment_or_an_attack_is_one_it_takes() -> None:
     typed = [sim_cli._parser().parse_args(words[1:]) for page in pages() for words in commands(page, "medveil-sim")]
-    shown = [each for each in typed if getattr(each, "overrides", None) and each.config in conf_files()]
-    assert len(shown) > 30
-    for each in shown:
+    shown = [each for each in typed if getattr(each, "overrides", None)]
+    of_runs = [each for each in shown if getattr(each, "config", None) in conf_files()]
+    of_attacks = [each for each in shown if hasattr(each, "images_per_key")]
+    assert len(of_runs) > 30 and len(of_attacks) > 2
+    for each in of_runs:
         load_config(ExperimentConfig, find_conf(each.config), each.overrides)
+    for each in of_attacks:
+        load_config(AttackConfig, None, each.overrides)

@@ -12,6 +12,7 @@ import pytest
 from crypto import cipher as registry
 from crypto.base import Geometry, ImageCipher, Nonces, Pixels
 from crypto.config import CipherConfig
+from medveil.plugins import SCHEMES, Registry
 from simulations.attacks.ciphertext.leading_bit import LeadingBit, leading_bit
 from simulations.attacks.ciphertext.min_difference import MinDifference, minimum_difference
 from simulations.attacks.study.attack import Target
@@ -42,7 +43,8 @@ class _PixelWise(ImageCipher):
 @pytest.fixture(autouse=True)
 def target_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in where the scheme is not in the registry."""
-    monkeypatch.setattr(registry, "SCHEMES", {"pixel-wise": _PixelWise, **registry.SCHEMES})
+    own = {"pixel-wise": _PixelWise, **registry.SCHEMES}
+    monkeypatch.setattr(registry, "SCHEMES", Registry(SCHEMES, own, ImageCipher, named="scheme"))
 
 
 @BOTH
