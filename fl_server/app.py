@@ -23,7 +23,7 @@ from medveil.errors import ConfigError, MedVeilError
 from medveil.flower import pull_soon
 from medveil.flower_grids import is_simulated
 from medveil.flower_replies import take_replies_one_by_one
-from medveil.log import logger, set_up_logging
+from medveil.log import is_heard, logger, set_up_logging
 from medveil.parent import end_with_parent
 from medveil.paths import run_uuid, weights_file
 from medveil.plain import tell
@@ -116,7 +116,7 @@ def _federate_audited(
 
 def _log_under_flower(grid: Grid) -> None:
     """In a process of Flower's own nobody has set up our log; its output is what ``flwr log`` shows."""
-    if _under_flower(grid) and not logging.getLogger("medveil").handlers:
+    if _under_flower(grid) and not is_heard():
         set_up_logging("info")
 
 

@@ -42,6 +42,11 @@ def unheard() -> None:
         root.addHandler(logging.NullHandler())
 
 
+def is_heard() -> bool:
+    """Whether this process has set up MedVeil's log."""
+    return any(not isinstance(each, logging.NullHandler) for each in logging.getLogger("medveil").handlers)
+
+
 class PlainFormatter(logging.Formatter):
     """Makes one line of a record, and marked lines of its traceback."""
 

@@ -13,7 +13,7 @@ from raw_node import SERVER, Pulled, answer
 from medveil.audit_verify import verify
 from medveil.errors import EXIT_PARTIAL, FederationError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(900)]
 ROUNDS = 5
 
 
