@@ -128,6 +128,11 @@ def nobody() -> Console:
     return console(stderr=True, quiet=True, force_terminal=False)
 
 
+def console_unless(quiet: bool) -> Console | None:
+    """`nobody` for a call that is to be quiet; None leaves the choice to whoever prints."""
+    return nobody() if quiet else None
+
+
 @contextlib.contextmanager
 def working(text: str) -> Iterator[None]:
     """Show on a terminal that something goes on, for what would else be seconds of silence; nothing of it stays.

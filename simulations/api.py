@@ -12,36 +12,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from fl_server.checkpoints import Checkpoint
 from medveil import plain, plugins
 from medveil.errors import ConfigError
-from medveil.log import logger, unheard
+from medveil.log import unheard
 from simulations.ablation import Ablation
 from simulations.ablation import ablate as _ablate
+from simulations.attack_calls import Attacked, attack, attacks
 from simulations.compare import Comparison
 from simulations.compare import compare as _compare
 from simulations.config import ExperimentConfig
 from simulations.experiments import load_experiment
-from simulations.frames import frame
 from simulations.heard import Heard
 from simulations.loaded import Run, load_run
+from simulations.model_calls import Answers, export, load_model, predict
 from simulations.predictions import Predictions
 from simulations.pretraining import Pretrained
 from simulations.pretraining import pretrain as _pretrain
 from simulations.reported import report_of
 from simulations.run import resume_experiment, run_experiment
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-    from rich.console import Console
-
-    from models.vits import VisionTransformer
-    from simulations.attacks.study.result import Result
 
 __all__ = [
     "Ablation",
@@ -69,68 +60,8 @@ __all__ = [
     "resume",
     "run",
 ]
-_log = logger("api")
 unheard()
 plugins.simulating()
-
-
-class Attacked(NamedTuple):
-    """What attacks gave.
-
-    Attributes
-    ----------
-    results : list of Result
-        One an attack: verdict, and for each metric the value on the target, the control, chance and the wrong key.
-    failed : list of str
-        A line for each of several attacks that could not be measured.
-    folders : list of Path
-        Where ``NAME.json`` and the figures lie.
-    """
-
-    results: list[Result]
-    failed: list[str]
-    folders: list[Path]
-
-    def records(self) -> list[dict[str, Any]]:
-        """A row a metric as plain data: attack, verdict, metric, and the mean over keys of each arm with its bounds."""
-        return [
-            {"attack": each.attack, "verdict": each.verdict, "metric": name, "unit": found.unit}
-            | {arm: getattr(found, arm) for arm in _ARMS}
-            | {"keys": each.keys, "n": each.n}
-            for each in self.results
-            for name, found in each.metrics.items()
-        ]
-
-    def table(self) -> DataFrame:
-        """`records` as a pandas DataFrame (ConfigError where pandas is not installed)."""
-        return frame(self.records(), cure="take 'records()'")
-
-
-_ARMS = ("target", "control", "chance", "wrong_key")
-
-
-class Answers(NamedTuple):
-    """What a model said of images. It is research software, and no medical device.
-
-    Attributes
-    ----------
-    ids : list of str
-        The images, as their paths below what was asked about.
-    classes : tuple of str
-        Class names, in the order of the columns.
-    probabilities : ndarray
-        float64 (n, K), calibrated, rows summing to 1.
-    unread : dict
-        Why a file could not be read, by its path.
-    warning : str
-        That images are prepared in another way now than when the model learned; empty where they are not.
-    """
-
-    ids: list[str]
-    classes: tuple[str, ...]
-    probabilities: npt.NDArray[np.float64]
-    unread: dict[str, str]
-    warning: str = ""
 
 
 def experiment(named: str | Path | None = None, /, **settings: Any) -> ExperimentConfig:
@@ -264,7 +195,7 @@ def compare(
     if seeds is not None:
         config.compare.seeds = list(seeds)
     taken = [Path(each) for each in results]
-    return _compare(config, Path(out), results=taken, jobs=jobs, console=_console(quiet))
+    return _compare(config, Path(out), results=taken, jobs=jobs, console=plain.console_unless(quiet))
 
 
 def arms() -> dict[str, str]:
@@ -311,7 +242,9 @@ def ablate(
     if seeds is not None:
         config.compare.seeds = list(seeds)
     asked: dict[str, Any] = {"switches": switches, "recipe": recipe, "jobs": jobs}
-    return _ablate(config, Path(out), **asked, results=[Path(each) for each in results], console=_console(quiet))
+    return _ablate(
+        config, Path(out), **asked, results=[Path(each) for each in results], console=plain.console_unless(quiet)
+    )
 
 
 def pretrain(
@@ -346,103 +279,6 @@ def pretrain(
     return _pretrain(_as_run(config), Path(out), licence=licence, progress=told, report=report_of)
 
 
-def attack(
-    names: str | Sequence[str],
-    *,
-    run: str | Path | None = None,
-    images: str | Path | None = None,
-    out: str | Path | None = None,
-    cipher: str | None = None,
-    block: int | None = None,
-    negate: bool = False,
-    size: int | None = None,
-    keys: int | None = None,
-    images_per_key: int | None = None,
-    seed: int | None = None,
-    public: str | Path | None = None,
-    quick: bool = False,
-    stolen: bool = False,
-    settings: Sequence[str] = (),
-    device: str = "auto",
-    quiet: bool = True,
-) -> Attacked:
-    """Attack hidden images: what is recovered, beside an unprotected control, chance and a wrong key.
-
-    Parameters
-    ----------
-    names
-        Of `attacks`; ``"all"`` stands for most.
-    run
-        A run folder, whose images and cipher are attacked; results go into it, and onto its page.
-    images
-        Or a folder of images, or an ``.npz`` file; then with `cipher` and `out`.
-    out
-        A folder for results; with `run` also there.
-    cipher, block, negate
-        Scheme or preset, edge of a block in pixels, and whether pixels are negated.
-    size
-        Side in pixels that images are resized to.
-    keys, images_per_key
-        Keys, and images under each; fewer than 10 and 100 are a trial, and the result says so.
-    seed
-        Of keys and draws.
-    public
-        The attacker's public images; None for half of those attacked.
-    quick
-        A trial in minutes, and no finding.
-    stolen
-        Images as a thief of a site's disk finds them.
-    settings
-        Further settings as a command line has them: ``"data.group_by=group"``.
-    device
-        ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
-    quiet
-        As for `run`.
-
-    Raises
-    ------
-    ConfigError
-        There is no such attack or cipher, or arguments contradict each other.
-    DataError
-        The images cannot be used, or are too few. One attack alone raises its own error; of several, `Attacked.failed`
-        names those that could not be measured.
-    """
-    from simulations.attacks.asked import asked_for, attacked, folders_of  # noqa: PLC0415 - scipy loads here
-    from simulations.attacks.registry import chosen  # noqa: PLC0415
-
-    wanted = chosen(names if isinstance(names, str) else ",".join(names))
-    at, of = _path(run), _path(images)
-    if at is not None and of is not None:
-        raise ConfigError("attacks images or a run", where="attack", cure="give one of 'images' and 'run'")
-    folders = folders_of(at, _path(out), images=of, cipher=cipher)
-    config = asked_for(
-        run=at,
-        images=of,
-        cipher=cipher,
-        block=block,
-        negate=negate,
-        size=size,
-        keys=keys,
-        images_per_key=images_per_key,
-        seed=seed,
-        public=None if public is None else str(public),
-        quick=quick,
-        stolen=stolen,
-        overrides=list(settings),
-    )
-    results, failed = attacked(wanted, config, folders, run=at, device=device, console=_console(quiet))
-    if at is not None:
-        report_of(at)
-    return Attacked(results, failed, folders)
-
-
-def attacks() -> dict[str, str]:
-    """What can be measured: the names of attacks, and what each does and its figures mean."""
-    from simulations.attacks.registry import ATTACKS  # noqa: PLC0415 - scipy and scikit-image are slow to import
-
-    return {name: attack.text for name, attack in ATTACKS.usable()[0].items()}
-
-
 def others() -> list[dict[str, str]]:
     """What other installed packages add to MedVeil, whether or not it can be taken; nothing of it is imported.
 
@@ -471,106 +307,6 @@ def report(folder: str | Path) -> Path:
     return report_of(load_run(folder).folder)
 
 
-def load_model(folder: str | Path, *, site: str | None = None, domain: str = "plain") -> VisionTransformer:
-    """The model of a run folder or of an export, as a plain timm model.
-
-    Parameters
-    ----------
-    folder
-        A run folder, whose images must be where they were, or a folder that an export left, from anyone: nothing in it
-        is run or unpickled.
-    site
-        Whose model of a run; None is the first site's.
-    domain
-        ``"plain"``: moved to plain images. ``"hidden"``: as the run had it, which reads images hidden under its key.
-
-    Returns
-    -------
-    VisionTransformer
-        timm's own class, float32, on the CPU, in evaluation mode. It takes (n, C, H, W) pixels from -1 to 1, which are
-        ``(2 v - 255) / 255`` of 8-bit pixels v, as `models.api.normalise` makes them.
-
-    Raises
-    ------
-    ConfigError
-        It is neither, came through no round, has no such site, or learned pixels and no classes.
-    PolicyError
-        Moved to plain images, the model would give away more than a model.
-    KeyMaterialError
-        It is an export that is sealed under a site's key.
-    StorageError, DataError, IntegrityError, FormatError
-        A file is missing, damaged or changed.
-    """
-    from simulations.asked_models import timm_model  # noqa: PLC0415 - scipy and more load here
-
-    return timm_model(Path(folder), site=site, domain=domain)
-
-
-def export(run: str | Path, out: str | Path, *, site: str | None = None, onnx: bool = False) -> Path:
-    """Write a site's model of a run into a folder, for plain images, with its cards; timm and `load_model` read it.
-
-    Of a run that learned pixels it is stem and trunk, which another run begins with.
-
-    Parameters
-    ----------
-    run, out
-        The run folder, and a folder that is new or empty.
-    site
-        Whose model; None is the first site's.
-    onnx
-        Whether to write ONNX as well (the extra ``medveil[onnx]``).
-
-    Raises
-    ------
-    ConfigError, PolicyError, StorageError, DataError
-        As for `load_model`; or the folder is not empty.
-    """
-    from simulations.asked_models import export as exported  # noqa: PLC0415 - scipy and more load here
-
-    made = exported(Path(run), Path(out), site=site, onnx=onnx)
-    if made.otherwise:
-        _log.warning("%s: %s", made.folder, made.otherwise)
-    return made.folder
-
-
-def predict(
-    folder: str | Path,
-    images: str | Path,
-    *,
-    site: str | None = None,
-    views: int | None = None,
-    device: str = "auto",
-) -> Answers:
-    """Ask the model of a run, or of an export, about a file of images or all below a folder.
-
-    Parameters
-    ----------
-    folder, site
-        As for `load_model`. Plain images are hidden in memory on the way to a model that reads hidden ones.
-    images
-        The images.
-    views
-        Views of each image whose probabilities are averaged; None: as many as the run measured the model with.
-    device
-        ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"auto"``.
-
-    Raises
-    ------
-    ConfigError, KeyMaterialError, StorageError, IntegrityError, FormatError
-        As for `load_model`.
-    DataError
-        There is nothing there.
-    """
-    from fl_client.export.asking import asked  # noqa: PLC0415 - scipy and more load here
-    from fl_client.workbench import pick_device  # noqa: PLC0415
-    from simulations.asked_models import ready_of  # noqa: PLC0415
-
-    ready, _ = ready_of(Path(folder), site)
-    found = asked(ready, Path(images), device=pick_device(device), views=views)
-    unread = {each.path: each.reason for each in [*found.skipped, *found.no_images]}
-    return Answers(found.ids, ready.described.classes, found.probabilities, unread, ready.described.otherwise)
-
-
 def _as_run(config: ExperimentConfig) -> ExperimentConfig:
     """A copy that has taken its recipe: what is written down of a run says everything in its own place."""
     made = copy.deepcopy(config)
@@ -582,14 +318,6 @@ def _told(quiet: bool, progress: Heard | None) -> bool | Heard:
     if progress is not None and not quiet:
         raise ConfigError("cannot both be told", where="quiet=False, progress", cure="leave one out")
     return not quiet if progress is None else progress
-
-
-def _console(quiet: bool) -> Console | None:
-    return plain.nobody() if quiet else None
-
-
-def _path(named: str | Path | None) -> Path | None:
-    return None if named is None else Path(named)
 
 
 def _plain(value: Any) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
-_INTERVAL_S = 0.25
+INTERVAL_S = 0.25
+"""Between two looks at a run."""
 
 Heard = Callable[[dict[str, Any]], None]
 """Is called with each line of ``metrics.jsonl``, in a thread of its own, as the run writes it."""
@@ -54,8 +56,35 @@ def lines_of(path: Path) -> set[bytes]:
         return set()
 
 
-class RunHeard:
-    """Follows ``RUN/metrics.jsonl`` in a thread and hands on every line that is new; prints nothing.
+class Following(ABC):
+    """Looks after a run in a thread of its own, and once more when it is over."""
+
+    def __init__(self, name: str) -> None:
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self._look()
+
+    def _follow(self) -> None:
+        while not self._done.wait(INTERVAL_S):
+            self._look()
+
+    @abstractmethod
+    def _look(self) -> None:
+        """See what came since."""
+
+
+class RunHeard(Following):
+    """Follows ``RUN/metrics.jsonl`` and hands on every line that is new; prints nothing.
 
     An error of whoever listens ends the listening and not the run; `check` raises it.
 
@@ -68,31 +97,15 @@ class RunHeard:
     """
 
     def __init__(self, run: Path, heard: Heard) -> None:
+        super().__init__("heard")
         path = run / "metrics.jsonl"
         self._tail, self._told, self._heard = Tail(path), lines_of(path), heard
         self._error: Exception | None = None
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="heard", daemon=True)
-
-    def __enter__(self) -> RunHeard:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._done.set()
-        self._thread.join()
-        self._look()
 
     def check(self) -> None:
         """Raise the error of whoever listened, if there was one."""
         if self._error is not None:
             raise self._error
-
-    def _follow(self) -> None:
-        while not self._done.wait(_INTERVAL_S):
-            self._look()
 
     def _look(self) -> None:
         _, lines = self._tail.read()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, Task, TextColumn
@@ -20,16 +20,15 @@ from fl_server.manifest import read_manifest
 from medveil import plain
 from medveil.errors import MedVeilError
 from models.described import in_words
-from simulations.heard import Tail, lines_of
+from simulations.heard import INTERVAL_S, Following, Tail, lines_of
 
-_INTERVAL_S = 0.25
 _WIDE = 100
 _BAR = 12
 _LEFT = len("left 10:00:00")
 
 
-class RunProgress:
-    """Follows ``RUN/metrics.jsonl`` in a thread and shows site, round, loss, accuracy and time left.
+class RunProgress(Following):
+    """Follows ``RUN/metrics.jsonl`` and shows site, round, loss, accuracy and time left.
 
     On a terminal it is one live line; elsewhere every finished round prints one plain line. What the model really is
     comes first, from the manifest.
@@ -49,12 +48,11 @@ class RunProgress:
     def __init__(
         self, run: Path, *, rounds: int, sites: int, pixels: bool = False, console: Console | None = None
     ) -> None:
+        super().__init__("progress")
         self._pixels = pixels
         self._path, self._manifest = run / "metrics.jsonl", run / "manifest.json"
         self._rounds, self._sites = rounds, sites
         self._console = console or plain.stderr_console()
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
         self._tail = Tail(self._path)
         self._shown: set[bytes] = set()
         self._trained: set[tuple[int, str]] = set()
@@ -65,24 +63,17 @@ class RunProgress:
         self._bar = live_bar(self._console, most=rounds * sites)
         self._task = self._bar.add_task("sites prepare their stores", total=rounds * sites, left="")
 
-    def __enter__(self) -> RunProgress:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._bar.start()
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._done.set()
-        self._thread.join()
-        self._look()
+        super().__exit__(kind, error, traceback)
         if self._console.is_terminal:
             self._bar.stop()
-
-    def _follow(self) -> None:
-        while not self._done.wait(_INTERVAL_S):
-            self._look()
 
     def _look(self) -> None:
         if not self._model_told:
@@ -193,7 +184,7 @@ class RunsProgress:
         self._bar.advance(self._task)
 
     def _follow(self) -> None:
-        while not self._done.wait(_INTERVAL_S):
+        while not self._done.wait(INTERVAL_S):
             with self._lock:
                 at_work = dict(self._at_work)
             rounds = {name: _round_of(folder) for name, folder in at_work.items()}

@@ -101,6 +101,13 @@ class UpdateAttack(Attack):
         here = self.control_situation(setting.situation) if setting.unprotected else setting.situation
         return update_case(setting, key, here, updates=self.count(setting))
 
+    def among_others(self, setting: Setting, key: int) -> UpdateCase:
+        """A case whose candidates are all images attacked, and others of their classes with them."""
+        assert isinstance(setting, UpdateSetting)
+        case = UpdateAttack.case(self, setting, key)
+        case.candidates = np.concatenate([case.targets.pixels, setting.guesses(case.targets, key)[1]])
+        return case
+
     def count(self, setting: UpdateSetting) -> int:
         """Updates under a key; the control attacks as many as the target does, however many images those hold."""
         target = setting.situation

@@ -12,7 +12,7 @@ from crypto.base import Reading
 from fl_client.measures import auroc
 from simulations.attacks.situations.capabilities import Capability
 from simulations.attacks.situations.making import Exchange, Update
-from simulations.attacks.situations.setting import UpdateCase, UpdateSetting
+from simulations.attacks.situations.setting import UpdateCase
 from simulations.attacks.situations.update_attack import UpdateAttack, as_numbers, exchange_of
 from simulations.attacks.study.attack import Knowledge, Metric, Scores
 from simulations.attacks.study.cases import Case, Seen
@@ -57,11 +57,7 @@ class HeadFeatures(UpdateAttack):
 
     def case(self, setting: Setting, key: int) -> UpdateCase:
         """All images attacked are candidates, and others of their classes with them."""
-        case = super().case(setting, key)
-        assert isinstance(setting, UpdateSetting)
-        others = setting.guesses(case.targets, key)[1]
-        case.candidates = np.concatenate([case.targets.pixels, others])
-        return case
+        return self.among_others(setting, key)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Floats:
         """Nearness (updates, candidates), the larger the nearer."""

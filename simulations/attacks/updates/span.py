@@ -14,7 +14,7 @@ from fl_client.measures import auroc
 from models.sizes import skeleton
 from simulations.attacks.situations.capabilities import Capability
 from simulations.attacks.situations.making import Exchange, Update, sized
-from simulations.attacks.situations.setting import UpdateCase, UpdateSetting
+from simulations.attacks.situations.setting import UpdateCase
 from simulations.attacks.situations.situation import Situation
 from simulations.attacks.situations.update_attack import UpdateAttack, UpdateImageAttack, as_numbers, exchange_of
 from simulations.attacks.study.attack import Knowledge, Metric, Scores
@@ -84,11 +84,7 @@ class Span(UpdateAttack):
 
     def case(self, setting: Setting, key: int) -> UpdateCase:
         """All images attacked are candidates: for each update those of the others are the outsiders."""
-        case = super().case(setting, key)
-        assert isinstance(setting, UpdateSetting)
-        others = setting.guesses(case.targets, key)[1]
-        case.candidates = np.concatenate([case.targets.pixels, others])
-        return case
+        return self.among_others(setting, key)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> Floats:
         """Distances (updates, candidates)."""
