@@ -8,6 +8,7 @@ import io
 import json
 import marshal
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from medveil import fab
+from medveil import fab, installed
 from medveil.contract import SITES_KEY
 from medveil.environment import flower_environment
 from medveil.errors import FormatError, IntegrityError
-from medveil.installed import installed_hash, load_all
+from medveil.installed import believe, compared, installed_hash, load_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,6 +184,36 @@ def test_compiled_code_that_is_not_its_sources_is_refused(copied: Path, bundle: 
         # Python itself leaves what is older than its source alone.
         os.utime(source, (1, 1))
         assert installed_hash() == fab.hash_of(bundle)
+
+
+def test_what_was_compared_is_believed_where_it_did_not_change(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(installed, "_SETTLED_NS", -(10**12))
+    monkeypatch.setattr(installed, "_found_right", {})
+    source = copied / "medveil" / "pace.py"
+    compiled = Path(py_compile.compile(str(source), doraise=True))
+    assert compared() == ""
+    installed_hash()
+    said = compared()
+
+    def another_process() -> list[Path]:
+        looked: list[Path] = []
+        monkeypatch.setattr(installed, "_found_right", {})
+        monkeypatch.setattr(installed, "_is_same", lambda data, source: not looked.append(source))
+        return looked
+
+    looked = another_process()
+    believe("0" * 64)
+    installed_hash()
+    assert looked == [source]
+    looked = another_process()
+    believe(said)
+    installed_hash()
+    assert not looked
+    looked = another_process()
+    compiled.write_bytes(compiled.read_bytes() + b"\0")
+    believe(said)
+    installed_hash()
+    assert looked == [source]
 
 
 def test_all_modules_are_loaded_and_a_missing_extra_is_passed_by(
