@@ -26,7 +26,7 @@ SETTINGS = [
     "sites=2",
     "threads=1",
     "data.phantoms.sites=2",
-    "data.phantoms.images=160",
+    "data.phantoms.images=80",
     "train.epochs=1",
     "train.mixup=0.2",
 ]
