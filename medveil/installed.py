@@ -12,18 +12,16 @@ import importlib
 import importlib.util
 import marshal
 import pkgutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from medveil import fab
 from medveil.errors import IntegrityError
+from medveil.stamps import Stamp, are_settled, stamp
 
 _HEAD = 16
 """Bytes of a compiled file before its code: magic number, flags, time and size of the source."""
-_SETTLED_NS = 2 * 10**9
-_Stamp = tuple[int, ...]
-_found_right: dict[Path, tuple[_Stamp, _Stamp]] = {}
+_found_right: dict[Path, tuple[Stamp, Stamp]] = {}
 """Compiled files that would not run as something else, and how they and their sources were when that was seen."""
 
 
@@ -77,7 +75,7 @@ def load_all(packages: Sequence[str]) -> None:
 def _check_compiled(source: Path) -> None:
     compiled = _compiled_of(source)
     try:
-        stamps = _stamp(source), _stamp(compiled)
+        stamps = stamp(source), stamp(compiled)
         if _found_right.get(compiled) == stamps:
             return
         data = compiled.read_bytes()
@@ -88,8 +86,7 @@ def _check_compiled(source: Path) -> None:
     # What is not fresh Python compiles anew.
     if data[:4] == importlib.util.MAGIC_NUMBER and _fresh(data, source) and not _is_same(data, source):
         raise IntegrityError("is not what its source compiles to", where=compiled, cure="remove it")
-    # What changes again within one tick of a disk's clock bears the same time.
-    if all(time.time_ns() - stamp[-1] > _SETTLED_NS for stamp in stamps):
+    if are_settled(stamps):
         _found_right[compiled] = stamps
 
 
@@ -100,7 +97,7 @@ def _is_same(data: bytes, source: Path) -> bool:
         return False
 
 
-def _now() -> dict[Path, tuple[_Stamp, _Stamp]]:
+def _now() -> dict[Path, tuple[Stamp, Stamp]]:
     """The compiled files there are, and how they and their sources are."""
     found = {}
     for name in fab.installed():
@@ -108,23 +105,17 @@ def _now() -> dict[Path, tuple[_Stamp, _Stamp]]:
             source = fab.ROOT / name
             compiled = _compiled_of(source)
             with contextlib.suppress(OSError):
-                found[compiled] = (_stamp(source), _stamp(compiled))
+                found[compiled] = (stamp(source), stamp(compiled))
     return found
 
 
-def _digest(stamps: dict[Path, tuple[_Stamp, _Stamp]]) -> str:
+def _digest(stamps: dict[Path, tuple[Stamp, Stamp]]) -> str:
     said = "\n".join(f"{path} {both}" for path, both in sorted(stamps.items()))
     return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()
 
 
 def _compiled_of(source: Path) -> Path:
     return Path(importlib.util.cache_from_source(str(source)))
-
-
-def _stamp(path: Path) -> _Stamp:
-    """What no writer of a file can leave as it was: the system alone sets the time of a file's last change."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _fresh(data: bytes, source: Path) -> bool:

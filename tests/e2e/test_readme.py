@@ -16,6 +16,8 @@ from crypto import cli as crypto_cli
 from crypto import sealed_file
 from crypto.cli import main as crypto_main
 from crypto.passphrase import VARIABLE
+from crypto.tree.run import run_tree
+from crypto.tree.workers import Alone
 from fl_client import cli as site_cli
 from fl_server import cli as server_cli
 from medveil.config import load_config
@@ -39,6 +41,7 @@ pytestmark = [pytest.mark.e2e]
 def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two classes of drawn PNG files, hidden by the page's own line."""
     monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
+    monkeypatch.setitem(run_tree.__kwdefaults__, "crew", Alone)
     monkeypatch.setenv(VARIABLE, "seven horses correct the battery")
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
