@@ -183,7 +183,8 @@ def check_audit(world: World, sites: list[Hospital], capsys: pytest.CaptureFixtu
     """Both sides wrote down the same, hold each other's heads, and nothing that is nobody else's business."""
     server, run = verify(world.consortium.audit.path), world.newest()
     assert server.whole, server.problems
-    events = [each["event"] for each in server.records]
+    of_run = [each for each in server.records if each["details"].get("run", run.run) == run.run]
+    events = [each["event"] for each in of_run]
     assert events.index("site-admitted") < events.index("run-submitted") < events.index("run-began")
     (submitted,) = (each["details"] for each in server.records if _is(each, "run-submitted", run.run))
     assert submitted["app"] == app_hash()
