@@ -50,7 +50,7 @@ $(VENV)/.installed-flower: $(VENV)/.installed
 # All at once, and compiled when it is imported: of 18,000 files the tests import a quarter.
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing MedVeil and what its tests need into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[test]'
+	@$(BIN)/python tests/support/installing.py test
 	@touch $(VENV)/.installed $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 LEVEL = 0.95
 FEWEST_GROUPS = 5
@@ -44,7 +44,7 @@ def wilson(value: float, size: float, df: float, *, level: float = LEVEL) -> Int
     level
         Coverage aimed at.
     """
-    square = float(stats.t.ppf((1 + level) / 2, df)) ** 2 / size
+    square = float(stdtrit(df, (1 + level) / 2)) ** 2 / size
     middle = (value + square / 2) / (1 + square)
     half = math.sqrt(square * (value * (1 - value) + square / 4)) / (1 + square)
     return Interval(max(0.0, middle - half), min(1.0, middle + half))

@@ -8,11 +8,10 @@ site's approvals and thrown away. Passphrases come in by stdin, never by argumen
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from fl_client.app import make_app
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.code import load_approved
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles, load_site
+from fl_client.deployment.handing import read_handed
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import outcome, refusal
@@ -216,9 +216,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def passphrases(stream: Any) -> Callable[[Path | None], str]:
-    """A reader of passphrases that were sent as one JSON line: of a named file's, or of none's."""
-    sent: dict[str, str] = json.loads(stream.readline() or "{}")
+def passphrases(sent: Mapping[str, str]) -> Callable[[Path | None], str]:
+    """A reader of passphrases that were handed over: of a named file's, or of none's."""
 
     def read(named: Path | None) -> str:
         return sent.get("" if named is None else str(named), "")
@@ -239,9 +238,10 @@ def main(argv: list[str] | None = None) -> int:
     def body() -> int:
         files = load_site(given.site)
         set_up_logging("info", files.log, stderr=False, keep_days=files.config.log_days)
+        sent = read_handed(sys.stdin)
         # Before any key is opened.
         own = load_approved(files)
-        keys = open_keys(files, passphrases(sys.stdin))
+        keys = open_keys(files, passphrases(sent))
         tasks = Tasks(given.address, read_bytes(files.secret))
         worker = Worker(files, OwnHost(files, keys), tasks, own)
         _log.info("%s is ready, with the key %s", files.config.name, keys.own.current.fingerprint)

@@ -26,6 +26,7 @@ from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.errors import FormatError, IntegrityError
 from medveil.files import json_text, sha256_file, storage_error
 from medveil.flower_build import build_fab
+from medveil.stamps import Stamp, are_settled, stamp
 from medveil.versions import medveil_version
 
 PACKAGES = ("medveil", "crypto", "models", "fl_client", "fl_server")
@@ -39,6 +40,7 @@ _CACHE = "__pycache__"
 # What Python compiled, also half written; without the tag of an interpreter it could be imported by its name.
 _COMPILED = re.compile(r".+\.[a-z]+-[0-9]+(\.opt-[a-z0-9]+)?\.pyc(\.[0-9]+)?")
 _LARGEST = 64 * 2**20
+_built: dict[tuple[tuple[str, Stamp], ...], bytes] = {}
 
 
 def stage(folder: Path) -> Path:
@@ -86,9 +88,16 @@ def is_bundled(name: str) -> bool:
 
 
 def installed_fab() -> bytes:
-    """The bundle of the installed MedVeil, as Flower builds it."""
+    """The bundle of the installed MedVeil, as Flower builds it; it is built again once a file changed."""
+    stamps = tuple((name, stamp(ROOT / name)) for name in installed())
+    if stamps in _built:
+        return _built[stamps]
     with tempfile.TemporaryDirectory(prefix="medveil-fab-") as scratch:
-        return build_fab(stage(Path(scratch) / "medveil"))
+        made = build_fab(stage(Path(scratch) / "medveil"))
+    _built.clear()
+    if are_settled(each for _, each in stamps):
+        _built[stamps] = made
+    return made
 
 
 def hash_of(fab: bytes) -> str:

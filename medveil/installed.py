@@ -6,23 +6,23 @@ sources (`medveil.fab`) says what runs only where each compiled file is what its
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import importlib.util
 import marshal
 import pkgutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from medveil import fab
 from medveil.errors import IntegrityError
+from medveil.stamps import Stamp, are_settled, stamp
 
 _HEAD = 16
 """Bytes of a compiled file before its code: magic number, flags, time and size of the source."""
-_SETTLED_NS = 2 * 10**9
-_Stamp = tuple[int, ...]
-_found_same: dict[Path, tuple[_Stamp, _Stamp]] = {}
-"""Compiled files that this process compared, and how they and their sources were then."""
+_found_right: dict[Path, tuple[Stamp, Stamp]] = {}
+"""Compiled files that would not run as something else, and how they and their sources were when that was seen."""
 
 
 def installed_hash() -> str:
@@ -37,6 +37,25 @@ def installed_hash() -> str:
         if name.endswith(".py"):
             _check_compiled(fab.ROOT / name)
     return fab.hash_of(fab.installed_fab())
+
+
+def compared() -> str:
+    """What this process compared, for one that it starts: a digest of how all files were then; empty if any changed."""
+    now = _now()
+    return _digest(now) if all(_found_right.get(path) == stamps for path, stamps in now.items()) else ""
+
+
+def believe(digest: str) -> None:
+    """Take the word of the process that started this one, and compare nothing again that is as it was there.
+
+    Parameters
+    ----------
+    digest
+        Its `compared`, over a way that is for the two alone.
+    """
+    now = _now()
+    if digest == _digest(now):
+        _found_right.update(now)
 
 
 def load_all(packages: Sequence[str]) -> None:
@@ -54,34 +73,49 @@ def load_all(packages: Sequence[str]) -> None:
 
 
 def _check_compiled(source: Path) -> None:
-    compiled = Path(importlib.util.cache_from_source(str(source)))
+    compiled = _compiled_of(source)
     try:
-        stamps = _stamp(source), _stamp(compiled)
-        if _found_same.get(compiled) == stamps:
+        stamps = stamp(source), stamp(compiled)
+        if _found_right.get(compiled) == stamps:
             return
         data = compiled.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
         raise IntegrityError(f"cannot be read: {error.strerror}", where=compiled, cure="remove it") from None
-    if data[:4] != importlib.util.MAGIC_NUMBER or not _fresh(data, source):
-        # Python compiles the source anew.
-        return
-    try:
-        same = marshal.loads(data[_HEAD:]) == compile(source.read_bytes(), str(source), "exec", dont_inherit=True)
-    except (ValueError, EOFError, TypeError, SyntaxError):
-        same = False
-    if not same:
+    # What is not fresh Python compiles anew.
+    if data[:4] == importlib.util.MAGIC_NUMBER and _fresh(data, source) and not _is_same(data, source):
         raise IntegrityError("is not what its source compiles to", where=compiled, cure="remove it")
-    # What changes again within one tick of a disk's clock bears the same time.
-    if all(time.time_ns() - stamp[-1] > _SETTLED_NS for stamp in stamps):
-        _found_same[compiled] = stamps
+    if are_settled(stamps):
+        _found_right[compiled] = stamps
 
 
-def _stamp(path: Path) -> _Stamp:
-    """What no writer of a file can leave as it was: the system alone sets the time of a file's last change."""
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+def _is_same(data: bytes, source: Path) -> bool:
+    try:
+        return bool(marshal.loads(data[_HEAD:]) == compile(source.read_bytes(), str(source), "exec", dont_inherit=True))
+    except (ValueError, EOFError, TypeError, SyntaxError):
+        return False
+
+
+def _now() -> dict[Path, tuple[Stamp, Stamp]]:
+    """The compiled files there are, and how they and their sources are."""
+    found = {}
+    for name in fab.installed():
+        if name.endswith(".py"):
+            source = fab.ROOT / name
+            compiled = _compiled_of(source)
+            with contextlib.suppress(OSError):
+                found[compiled] = (stamp(source), stamp(compiled))
+    return found
+
+
+def _digest(stamps: dict[Path, tuple[Stamp, Stamp]]) -> str:
+    said = "\n".join(f"{path} {both}" for path, both in sorted(stamps.items()))
+    return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()
+
+
+def _compiled_of(source: Path) -> Path:
+    return Path(importlib.util.cache_from_source(str(source)))
 
 
 def _fresh(data: bytes, source: Path) -> bool:

@@ -11,12 +11,12 @@ from medveil import plugins
 PACKAGES = ("flwr", "torch", "timm", "numpy", "pydicom", "omegaconf", "cryptography")
 
 
-@functools.cache
 def medveil_version() -> str:
     """The installed MedVeil version, or ``"unknown"`` where only its source is on the path."""
     return _version("medveil")
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -6,6 +6,7 @@ says; so whoever shows a model shows these numbers.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -15,6 +16,7 @@ from medveil.errors import ConfigError
 from models.config import ModelConfig
 
 if TYPE_CHECKING:
+    from models.sizes import Shape
     from models.vits import VisionTransformer
 
 SIZES = ("width", "depth", "heads")
@@ -80,9 +82,9 @@ def refuse_foreign_sizes(before: ModelConfig, after: ModelConfig, overrides: Seq
 
 def described(model: VisionTransformer, config: ModelConfig) -> dict[str, Any]:
     """A model's name, sizes and number of parameters as plain data, with timm's own sizes of that name."""
-    from models.sizes import shape_of, skeleton  # noqa: PLC0415 - torch and timm, which the check above does without
+    from models.sizes import shape_of  # noqa: PLC0415 - torch and timm, which the check above does without
 
-    shape, named = shape_of(model), shape_of(skeleton(ModelConfig(name=config.name)))
+    shape, named = shape_of(model), _shape_named(config.name)
     return {
         "name": config.name,
         **{name: getattr(shape, name) for name in SIZES},
@@ -90,6 +92,14 @@ def described(model: VisionTransformer, config: ModelConfig) -> dict[str, Any]:
         "parameters": shape.parameters,
         "named": {name: getattr(named, name) for name in SIZES},
     }
+
+
+@functools.lru_cache(maxsize=64)
+def _shape_named(name: str) -> Shape:
+    """The sizes that timm has for a name: of a whole model, which is built once a process."""
+    from models.sizes import shape_of, skeleton  # noqa: PLC0415
+
+    return shape_of(skeleton(ModelConfig(name=name)))
 
 
 def in_words(found: Mapping[str, Any]) -> str:

@@ -109,9 +109,10 @@ def _encoded(tag: tuple[int, int], vr: str, text: str) -> Elements:
 
 
 def _block(dataset: Dataset) -> int | None:
-    for block in range(_FIRST_BLOCK, _LAST_BLOCK + 1):
-        if (GROUP, block) not in dataset:
-            continue
+    # Asking for each of the 240 there may be took a quarter of the time in which a file is opened.
+    tags = dataset.keys()
+    found = (tag & 0xFFFF for tag in tags if tag >> 16 == GROUP)
+    for block in sorted(each for each in found if _FIRST_BLOCK <= each <= _LAST_BLOCK):
         value = dataset.get_item((GROUP, block)).value
         text = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
         if text.strip(b" \0") == CREATOR.encode("ascii"):

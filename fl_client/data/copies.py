@@ -12,8 +12,6 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from fl_client.data.alike import is_blank
 from fl_client.data.base import Source
@@ -114,6 +112,9 @@ def _size(source: Source, index: int) -> int | None:
 
 def _joined(items: Sequence[Item], alike: Sequence[Sequence[int]]) -> tuple[Item, ...]:
     """Give groups that share a picture, within one official part, one name: that of the first."""
+    from scipy.sparse import coo_matrix  # noqa: PLC0415 - most images have no copy
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     number: dict[_Name, int] = {}
     pairs: list[tuple[int, int]] = []
     for copies in alike:

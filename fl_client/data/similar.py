@@ -17,8 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from crypto.imaging import preprocess
 
@@ -131,6 +129,9 @@ def _joined(group: Ints, rows: Ints, columns: Ints) -> Ints:
     apart = a != b
     if not apart.any():
         return group
+    from scipy.sparse import coo_matrix  # noqa: PLC0415 - slow to import
+    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
     n = len(group)
     touches = coo_matrix((np.ones(int(apart.sum()), dtype=np.int8), (a[apart], b[apart])), shape=(n, n))
     made: Ints = connected_components(touches, directed=False)[1].astype(np.int64)[group]

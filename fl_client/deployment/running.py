@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles
 from fl_client.deployment.door import why_not_in
+from fl_client.deployment.handing import handed
 from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from fl_client.export.held import MODELS, held, said
@@ -71,7 +71,7 @@ def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool, atten
         log=files.log.with_name("supervisor.out"),
         folder=make_folder(files.state / "work", mode=0o700),
         environment=files.environment(**(files.stock_environment() if stock else {})),
-        stdin=json.dumps(dict(passphrases)).encode() + b"\n",
+        stdin=handed(passphrases),
     )
     end = time.monotonic() + _CONNECT_S
     while processes.running(files.record(NODE)) is None and time.monotonic() < end:

@@ -8,7 +8,6 @@ heartbeat has expired, which takes up to a minute.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import secrets
 import signal
@@ -25,6 +24,7 @@ from typing import Any
 from fl_client.deployment.code import approved_code
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.door import why_not_in
+from fl_client.deployment.handing import handed, read_handed
 from fl_client.deployment.node_log import Follower, last_words, of_others
 from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
@@ -197,7 +197,7 @@ class Supervisor:
             log=self._files.log.with_name("worker.out"),
             folder=self._files.state / "work",
             environment=self._files.environment(),
-            stdin=json.dumps(self._passphrases).encode() + b"\n",
+            stdin=handed(self._passphrases),
         )
 
     def _tell(self) -> None:
@@ -280,7 +280,7 @@ def main(argv: list[str] | None = None) -> int:
         files = load_site(given.site)
         log = files.log.with_name("supervisor.log")
         set_up_logging("info", log, stderr=False, keep_days=files.config.log_days)
-        supervisor = Supervisor(files, json.loads(sys.stdin.readline() or "{}"), stock=given.stock)
+        supervisor = Supervisor(files, read_handed(sys.stdin), stock=given.stock)
         _log.info("%s begins%s", files.config.name, ", running the server's code (--stock)" if given.stock else "")
         try:
             supervisor.run()

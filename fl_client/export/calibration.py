@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from scipy.stats import chi2
 
 from fl_client.intervals import even_size
 
@@ -31,8 +30,8 @@ FEWEST = 20
 """Fewer validation images (or groups of them) than this fit nothing: the temperature stays 1."""
 PRIOR = 0.5
 """Standard deviation of log T before an image was seen: 95 in 100 temperatures lie between .38 and 2.7."""
-EVIDENCE = float(chi2.ppf(0.99, 1))
-"""Twice the log-likelihood that a temperature must gain over 1."""
+EVIDENCE = NormalDist().inv_cdf(1 - 0.01 / 2) ** 2
+"""Twice the log-likelihood that a temperature must gain over 1: chi-squared of one degree of freedom, at 1 %."""
 _TINY = 1e-38
 
 Logits = npt.NDArray[np.float64]
@@ -79,6 +78,8 @@ def fit_temperature(logits: Logits, labels: Labels, groups: Groups | None = None
     independent = n if groups is None else even_size(np.unique(groups, return_counts=True)[1])
     if independent < FEWEST:
         return 1.0
+    from scipy.optimize import minimize_scalar  # noqa: PLC0415 - slow to import, and few ask
+
     weight = independent / n
 
     def loss(log_temperature: float) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from changed_apps import unapproved_code_runs_nowhere, what_no_site_knows_is_refused
 from consortium_world import CLASSES, PASSPHRASE, Hospital, World, app_hash, free_port, wait, with_mark
 from safetensors.numpy import load_file
 from sweep import files_below, image_forms, key_forms, leaks
@@ -33,10 +34,15 @@ from medveil.certificates import make_authority
 from medveil.environment import flower_environment
 from medveil.errors import ConfigError, FederationError, IntegrityError, KeyMaterialError
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-def test_hospitals_check_and_train_a_model_together(
+@pytest.mark.fault(
+    "a server sends messages of unknown actions, and settings that read a site's environment",
+    "each refused and recorded; the worker lives and no word of its environment comes back",
+    kind="adversary",
+)
+def test_hospitals_refuse_what_they_did_not_approve_and_train_a_model_together(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.set_up()
@@ -45,9 +51,16 @@ def test_hospitals_check_and_train_a_model_together(
     check_outside(world)
     for site in sites:
         site.start()
+        site.wait_ready()
+    unapproved_code_runs_nowhere(world)
+    check_what_was_withdrawn(world, sites[1], capsys)
+    workers = [site.pid("worker") for site in sites]
+    what_no_site_knows_is_refused(world)
+    before = [answered(site) for site in sites]
     capsys.readouterr()
     assert world("run", world.run_file()) == 0
     said = capsys.readouterr()
+    assert [site.pid("worker") for site in sites] == workers, "a worker was ended by a message"
     assert "trial: finished after 2 rounds" in said.out
     assert f"app {app_hash()}" in said.err
     assert "round 2 of 2: at mercy, st-anna" in said.err
@@ -58,8 +71,8 @@ def test_hospitals_check_and_train_a_model_together(
         keys = open_keys(site.files, lambda named: PASSPHRASE)
         assert prints[site.name] == keys.own.current.fingerprint
         # One process served the query, both rounds and the evaluation, and opened the store once.
-        served = json.loads(site.files.served.read_text())
-        assert (served["answered"], served["last"]["kind"]) == (4, "evaluate")
+        assert answered(site) == before.pop(0) + 4
+        assert json.loads(site.files.served.read_text())["last"]["kind"] == "evaluate"
         stems = site.files.state / "site" / "stems" / manifest["run"]
         assert sorted(path.name for path in stems.iterdir()) == [f"round-000{r}.sealed" for r in range(3)]
     tensors = load_file(world.run_folder() / "checkpoints" / "round-0002.safetensors")
@@ -96,6 +109,23 @@ def test_hospitals_check_and_train_a_model_together(
     assert "not running" in capsys.readouterr().out
 
 
+def answered(site: Hospital) -> int:
+    """How many messages its worker has answered."""
+    return int(json.loads(site.files.served.read_text())["answered"])
+
+
+def check_what_was_withdrawn(world: World, site: Hospital, capsys: pytest.CaptureFixture[str]) -> None:
+    """The very app that is installed, but a site withdrew it: the coordinator is told which, and why."""
+    assert site("approve", app_hash(), "--withdraw") == 0
+    capsys.readouterr()
+    assert world("run", world.run_file()) == FederationError.exit_code
+    said = capsys.readouterr().err
+    assert f"{site.name}: no answer: its node says that the app is not approved at this site" in said
+    assert "its files are those of the MedVeil installed here" in site.log
+    # Its approval counts at once, without a restart.
+    assert site("approve", app_hash()) == 0
+
+
 def check_names_what_is_wrong_and_its_cure(
     world: World, site: Hospital, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +146,9 @@ def check_names_what_is_wrong_and_its_cure(
     states = {what: point["state"] for what, point in points.items()}
     assert states.pop("approvals") == "FAILED"
     assert f"medveil-site approve {app_hash()}" in points["approvals"]["cure"]
+    # What is installed is not approved: it is not even started.
+    assert site("start") == ConfigError.exit_code
+    assert f"({app_hash()}) is not approved at this site" in capsys.readouterr().err
     assert set(states.values()) == {"ok"}, points
     assert site("approve", app_hash()) == 0
     code, points = checked()
@@ -135,33 +168,38 @@ def check_names_what_is_wrong_and_its_cure(
     node_key.chmod(0o600)
 
 
-def passed(records: list[Record], event: str, site: str | None = None) -> list[tuple[object, ...]]:
-    """What was sent or came, as one side's audit log has it."""
-    found = [each["details"] for each in records if each["event"] == event]
+def passed(records: list[Record], event: str, run: str, site: str | None = None) -> list[tuple[object, ...]]:
+    """What was sent or came in a run, as one side's audit log has it."""
+    found = [each["details"] for each in records if _is(each, event, run)]
     fields = ("run", "kind", "round", "digest", "bytes", "layout")
     return [tuple(each.get(name) for name in fields) for each in found if not site or each["site"] == site]
+
+
+def _is(record: Record, event: str, run: str) -> bool:
+    return bool(record["event"] == event and record["details"].get("run") == run)
 
 
 def check_audit(world: World, sites: list[Hospital], capsys: pytest.CaptureFixture[str]) -> None:
     """Both sides wrote down the same, hold each other's heads, and nothing that is nobody else's business."""
     server, run = verify(world.consortium.audit.path), world.newest()
     assert server.whole, server.problems
-    events = [each["event"] for each in server.records]
+    of_run = [each for each in server.records if each["details"].get("run", run.run) == run.run]
+    events = [each["event"] for each in of_run]
     assert events.index("site-admitted") < events.index("run-submitted") < events.index("run-began")
-    submitted = next(each["details"] for each in server.records if each["event"] == "run-submitted")
-    assert (submitted["run"], submitted["app"]) == (run.run, app_hash())
+    (submitted,) = (each["details"] for each in server.records if _is(each, "run-submitted", run.run))
+    assert submitted["app"] == app_hash()
     by_server = world.folder / "by-server.json"
     assert world("audit", "heads", "--out", by_server) == 0
     order = [("query", None), ("train", 1), ("train", 2), ("evaluate", 2)]
     for site in sites:
         own = verify(site.files.audit.path)
         assert own.whole, own.problems
-        assert [each[1:3] for each in passed(own.records, "asked")] == order
+        assert [each[1:3] for each in passed(own.records, "asked", run.run)] == order
         for event in ("asked", "answered"):
-            ours = passed(own.records, event)
-            assert ours == passed(server.records, event, site.name), f"{site.name}: {event}"
+            ours = passed(own.records, event, run.run)
+            assert ours == passed(server.records, event, run.run, site.name), f"{site.name}: {event}"
             assert all(each[3] for each in ours if each[1] == "train"), "tensors without a digest"
-        submitted_as = {each["details"].get("config") for each in own.records if each["event"] == "asked"}
+        submitted_as = {each["details"].get("config") for each in own.records if _is(each, "asked", run.run)}
         assert submitted_as == {submitted["config"]}
         by_site = world.folder / f"by-{site.name}.json"
         assert site("audit", "heads", "--out", by_site) == 0

@@ -30,7 +30,7 @@ SMALL = {
     "rounds": 1,
     "data": {"image_size": 32},
     "cipher": {"block": 8},
-    "model": {"width": 24, "depth": 2, "heads": 2},
+    "model": {"width": 24, "depth": 1, "heads": 2},
     "train": {"batch_size": 8},
 }
 """What a reader who has an afternoon would leave as the template has it."""

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_command import Command
 from safetensors.numpy import load_file
 
 from simulations.cli import main
 
-PROGRAM = str(Path(sys.executable).parent / "medveil-sim")
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROUNDS = 4
 SETTINGS = [
@@ -26,7 +23,7 @@ SETTINGS = [
     "sites=2",
     "threads=1",
     "data.phantoms.sites=2",
-    "data.phantoms.images=160",
+    "data.phantoms.images=80",
     "train.epochs=1",
     "train.mixup=0.2",
 ]
@@ -38,24 +35,15 @@ ARMS = {
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(200)]
 
 
-def start(*words: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [PROGRAM, "run", *words],
-        cwd=CHECKOUT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def start(folder: Path, *words: str) -> Command:
+    return Command(lambda: main(["run", *words]), folder)
 
 
 def experiment(out: Path, arm: str) -> list[str]:
     return [str(CHECKOUT / "simulations/conf/demo.yaml"), *SETTINGS, *ARMS[arm], "--out", str(out)]
 
 
-def wait_for_round(out: Path, round_: int, process: subprocess.Popen[str]) -> None:
+def wait_for_round(out: Path, round_: int, process: Command) -> None:
     """Until the first site has sent its update of a round, and the second is at work."""
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
@@ -98,7 +86,7 @@ def test_resume_ends_as_if_nothing_had_happened(
     uninterrupted: Callable[[str], Path], tmp_path: Path, arm: str, blow: signal.Signals, code: int
 ) -> None:
     out = tmp_path / "run"
-    process = start(*experiment(out, arm))
+    process = start(tmp_path, *experiment(out, arm))
     wait_for_round(out, 2, process)
     process.send_signal(blow)
     _, errors = process.communicate(timeout=60)
@@ -109,8 +97,8 @@ def test_resume_ends_as_if_nothing_had_happened(
     if blow is signal.SIGINT:
         assert f"--resume {out}" in errors
 
-    resumed = start("--resume", str(out))
-    _, errors = resumed.communicate()
+    resumed = start(tmp_path, "--resume", str(out))
+    _, errors = resumed.communicate(timeout=150)
     assert resumed.returncode == 0, errors
 
     whole, mended = tensors(uninterrupted(arm)), tensors(out)

@@ -8,6 +8,7 @@ import io
 import json
 import marshal
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -17,11 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from medveil import fab
+from medveil import fab, installed, stamps
 from medveil.contract import SITES_KEY
 from medveil.environment import flower_environment
 from medveil.errors import FormatError, IntegrityError
-from medveil.installed import installed_hash, load_all
+from medveil.installed import believe, compared, installed_hash, load_all
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,6 +145,29 @@ def test_whatever_can_run_or_steer_is_in_the_hash(name: str, copied: Path, bundl
     assert fab.differing(changed) == []
 
 
+def test_it_is_built_once_until_a_file_changes(copied: Path, bundle: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fab, "_built", {})
+    builds, build = [0], fab.build_fab
+
+    def counted(folder: Path) -> bytes:
+        builds[0] += 1
+        return build(folder)
+
+    monkeypatch.setattr(fab, "build_fab", counted)
+    monkeypatch.setattr(stamps, "SETTLED_NS", 10**18)
+    assert [fab.installed_fab() for _ in range(2)] == [bundle] * 2
+    assert builds == [2], "it was kept, though a change in the same tick would not show"
+    monkeypatch.setattr(stamps, "SETTLED_NS", -(10**12))
+    assert [fab.installed_fab() for _ in range(2)] == [bundle] * 2
+    assert builds == [3]
+    path = copied / "medveil" / "pace.py"
+    before = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"_EAGER_S = 120.0", b"_EAGER_S = 121.0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert fab.installed_fab() != bundle
+    assert builds == [4]
+
+
 def test_code_behind_a_link_is_refused_by_name(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     (copied / "crypto" / "sly").symlink_to(tmp_path_factory.mktemp("elsewhere"), target_is_directory=True)
     with pytest.raises(IntegrityError, match=r"crypto/sly: is a link"):
@@ -183,6 +207,36 @@ def test_compiled_code_that_is_not_its_sources_is_refused(copied: Path, bundle: 
         # Python itself leaves what is older than its source alone.
         os.utime(source, (1, 1))
         assert installed_hash() == fab.hash_of(bundle)
+
+
+def test_what_was_compared_is_believed_where_it_did_not_change(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stamps, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(installed, "_found_right", {})
+    source = copied / "medveil" / "pace.py"
+    compiled = Path(py_compile.compile(str(source), doraise=True))
+    assert compared() == ""
+    installed_hash()
+    said = compared()
+
+    def another_process() -> list[Path]:
+        looked: list[Path] = []
+        monkeypatch.setattr(installed, "_found_right", {})
+        monkeypatch.setattr(installed, "_is_same", lambda data, source: not looked.append(source))
+        return looked
+
+    looked = another_process()
+    believe("0" * 64)
+    installed_hash()
+    assert looked == [source]
+    looked = another_process()
+    believe(said)
+    installed_hash()
+    assert not looked
+    looked = another_process()
+    compiled.write_bytes(compiled.read_bytes() + b"\0")
+    believe(said)
+    installed_hash()
+    assert looked == [source]
 
 
 def test_all_modules_are_loaded_and_a_missing_extra_is_passed_by(

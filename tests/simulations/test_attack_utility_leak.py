@@ -20,12 +20,13 @@ from simulations.attacks.study.measure import measure
 from simulations.attacks.study.setting import Setting
 
 Make = Callable[..., Any]
+FEW: dict[str, Any] = {"labelled": 60, "trees": 40}
 
 
 def test_classes_are_learnt_through_a_permutation(attack_setting: Make) -> None:
     """The kernel does not even notice. Classes differ in brightness, below the middle lest negation fold it away."""
     setting = attack_setting(negate=True, level=70, keys=3, images=30)
-    result = measure(UtilityLeak(labelled=60, vit_keys=0), setting).result
+    result = measure(UtilityLeak(**FEW, vit_keys=0), setting).result
     metrics = result.metrics
     assert result.verdict == "succeeds"
     values, trees = metrics["class_auroc_values"], metrics["class_auroc_tones"]
@@ -42,7 +43,7 @@ def test_classes_are_learnt_through_a_permutation(attack_setting: Make) -> None:
 
 
 def test_random_ciphertexts_teach_nothing(attack_setting: Make) -> None:
-    result = measure(UtilityLeak(labelled=60, vit_keys=1), attack_setting("aes-ctr", keys=4, images=30)).result
+    result = measure(UtilityLeak(**FEW, vit_keys=1), attack_setting("aes-ctr", keys=4, images=30)).result
     assert result.verdict == "at chance"
     for learner in ("tones", "values"):
         assert abs(result.metrics[f"class_auroc_{learner}"].target - 0.5) < 0.12
@@ -51,7 +52,7 @@ def test_random_ciphertexts_teach_nothing(attack_setting: Make) -> None:
 
 def test_the_vit_answers_under_the_first_keys(attack_setting: Make) -> None:
     setting = attack_setting(keys=2, images=30)
-    result = measure(UtilityLeak(labelled=60, vit_keys=1), setting).result
+    result = measure(UtilityLeak(**FEW, vit_keys=1), setting).result
     first, second = result.metrics["class_auroc_vit"].values["target"]
     assert first is not None and first > 0.7
     assert second is None
@@ -68,7 +69,7 @@ def test_sites_are_told_apart_by_their_scanners(tmp_path: Path) -> None:
     pixels = {material.images([i]).pixels.tobytes(): item.site for i, item in enumerate(material.items)}
     for image, site in zip(case.targets.pixels, case.sites, strict=True):
         assert material.sites[site] == pixels[image.tobytes()]
-    metrics = measure(UtilityLeak(labelled=60, vit_keys=0), setting).result.metrics
+    metrics = measure(UtilityLeak(**FEW, vit_keys=0), setting).result.metrics
     assert metrics["site_auroc_tones"].target > 0.9
     assert metrics["site_accuracy_tones"].target > metrics["site_accuracy_tones"].chance
 
@@ -130,5 +131,5 @@ def test_one_class_alone_is_answered_as_it_is() -> None:
 
 
 def test_a_cipher_that_leaves_blocks_in_place_is_read_too(attack_setting: Make) -> None:
-    result = measure(UtilityLeak(labelled=60, vit_keys=0), attack_setting(PixelShuffle, keys=2, images=30)).result
+    result = measure(UtilityLeak(**FEW, vit_keys=0), attack_setting(PixelShuffle, keys=2, images=30)).result
     assert result.metrics["class_auroc_values"].target > 0.85

@@ -88,7 +88,9 @@ def test_a_failed_arm_leaves_the_others_and_exit_code_6(compare: Compare) -> Non
     assert "fedper seed 0: kept" in progress
     assert "shared-secret seed 0: failed: tiny shared-secret: 'stem.warmup' is below 0" in progress
     assert "fedper" in said
-    code, _, progress = compare("shared-secret", "stem.warmup=-1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulations.side_by_side.run_tied", at_once.run_tied)
+        code, _, progress = compare("shared-secret", "stem.warmup=-1")
     assert code == 6
     (line,) = [line for line in progress.splitlines() if line.startswith("error:")]
     assert "none of 1 runs finished: tiny shared-secret: 'stem.warmup' is below 0" in line

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from families import Family
+from forked_command import Command
+
+from simulations.cli import main
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-COMMAND = """
-import importlib, sys
-from types import SimpleNamespace
-from simulations.cli import main
-module = importlib.import_module(sys.argv[1])
-module.sys = SimpleNamespace(executable=sys.argv[2], stdout=sys.stdout)
-sys.exit(main(sys.argv[3:]))
-"""
-"""A command of ours whose children are a script, in the place of runs that train."""
 COMMANDS = {
     "compare": ("simulations.side_by_side", ["compare", "demo", "--jobs", "2", "--out", "OUT"]),
     "attack-matrix": (
@@ -55,16 +51,18 @@ def test_it_takes_what_it_started_along(name: str, blow: signal.Signals, tmp_pat
     np.savez(images, images=rng.integers(0, 256, (12, 16, 16), dtype=np.uint8), labels=np.arange(12) % 2)
     module, given = COMMANDS[name]
     words = [{"OUT": str(tmp_path / "out"), "IMAGES": str(images)}.get(word, word) for word in given]
-    command = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, module, str(tmp_path / "bin" / "python"), *words],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+
+    def with_scripts() -> int:
+        """A command of ours whose children are a script, in the place of runs that train."""
+        python = str(tmp_path / "bin" / "python")
+        importlib.import_module(module).sys = SimpleNamespace(executable=python, stdout=sys.stdout)  # type: ignore[attr-defined]
+        return main(words)
+
+    command = Command(with_scripts, tmp_path)
     family = Family(command.pid)
     wanted, until, asleep = (1 if name == "bench" else 2), time.monotonic() + 60, list[str]()
     while len(asleep) < wanted and time.monotonic() < until:
-        assert command.poll() is None, command.communicate()
+        assert command.poll() is None, command.communicate(0)
         time.sleep(0.05)
         asleep = [line for line in family.look() if " 600" in line]
     assert len(asleep) == wanted, family.look()

@@ -271,6 +271,7 @@ def test_a_matrix_of_many_figures_stays_small_and_links_the_rest(
         for name in names:
             dataclasses.replace(attacked(name), figure=f"{name}.png").write(tmp_path / scheme)
             (tmp_path / scheme / f"{name}.png").write_bytes(b"png")
+    monkeypatch.setattr(matrix_page, "draw", lambda table, path: path.write_bytes(b"a picture"))
     # As large as a figure of real images is.
     monkeypatch.setattr(matrix_page, "_figure", lambda cell, folder: "data:image/webp;base64," + "A" * 100_000)
     page = matrix_page.write_page(tmp_path, read_table(tmp_path))

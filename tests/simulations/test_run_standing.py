@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import at_once
 import pytest
 import torch
 from labelled_trees import put
@@ -51,7 +52,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_settings: list[str]) ->
     (root / "empty.yaml").write_text("")
     stopped = ["rounds=2", "server.max_change=1e-9", f"model.pretrained={root / 'w.safetensors'}"]
     assert main(["run", *given(root, tiny_settings), *stopped, "--out", str(root / "out")]) == 5
-    assert main(["compare", *given(root, tiny_settings), *ARMS, "--out", str(root / "compared")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulations.side_by_side.run_tied", at_once.run_tied)
+        assert main(["compare", *given(root, tiny_settings), *ARMS, "--out", str(root / "compared")]) == 0
     return root
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
+from fl_client.measures import measure
 from medveil.errors import DataError, IntegrityError, StorageError
 from simulations.equivalence import equivalence_test, prediction_agreement
 from simulations.predictions import Predictions, load_predictions
@@ -66,6 +67,9 @@ def test_metrics_equal_scikit_learn(seed: int, n: int, classes: int, ties: bool)
     else:
         each = [roc_auc_score(made.labels == c, p[:, c]) for c in present]
         assert auroc(made.labels, p) == pytest.approx(np.mean(each))
+    at_its_site = measure(made.labels, p)
+    assert at_its_site.balanced_accuracy == pytest.approx(np.mean(recalls))
+    assert at_its_site.auroc == pytest.approx(auroc(made.labels, p), nan_ok=True)
 
 
 def test_balanced_accuracy_equals_scikit_learn_when_all_classes_are_present() -> None:

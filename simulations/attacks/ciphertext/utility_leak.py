@@ -28,6 +28,7 @@ _LEARNERS = {
     "values": "a support vector machine on the values",
     "vit": "a small ViT",
 }
+TREES = 200
 _ASKED = {"class": tuple(_LEARNERS), "site": ("tones", "values")}
 _MEASURES = {"auroc": "AUROC", "accuracy": "accuracy"}
 
@@ -41,6 +42,8 @@ class UtilityLeak(Attack):
         Ciphertexts with labels, at most.
     vit_keys
         Keys, the first, under which the ViT is trained too.
+    trees
+        Trees of each forest.
     """
 
     name = "utility-leak"
@@ -65,8 +68,8 @@ class UtilityLeak(Attack):
     weight = 30.0
     control = "none"
 
-    def __init__(self, *, labelled: int = 500, vit_keys: int = 3) -> None:
-        self.labelled, self.vit_keys = labelled, vit_keys
+    def __init__(self, *, labelled: int = 500, vit_keys: int = 3, trees: int = TREES) -> None:
+        self.labelled, self.vit_keys, self.trees = labelled, vit_keys, trees
         self.wanted = labelled
 
     def quick(self) -> Self:
@@ -136,18 +139,18 @@ class UtilityLeak(Attack):
         for asked, labels in (("class", told.labels), ("site", told.sites)):
             if labels is None:
                 continue
-            made[asked, "tones"] = by_trees(features[0], labels, features[1], seed=seed)
+            made[asked, "tones"] = by_trees(features[0], labels, features[1], seed=seed, trees=self.trees)
             made[asked, "values"] = by_kernel(flat[0], labels, flat[1])
         if seen.number < self.vit_keys:
             made["class", "vit"] = _by_vit(images, told.labels, hidden, block=seen.geometry.block, rng=rng)
         return made
 
 
-def by_trees(features: Floats, labels: Indices, asked: Floats, *, seed: int) -> Floats:
+def by_trees(features: Floats, labels: Indices, asked: Floats, *, seed: int, trees: int = TREES) -> Floats:
     """Class probabilities (asked, classes) of extremely randomised trees (Geurts et al. 2006)."""
     from sklearn.ensemble import ExtraTreesClassifier  # noqa: PLC0415 - slow to import
 
-    model = ExtraTreesClassifier(200, min_samples_leaf=2, random_state=seed).fit(features, labels)
+    model = ExtraTreesClassifier(trees, min_samples_leaf=2, random_state=seed).fit(features, labels)
     return _in_columns(model.predict_proba(asked), model.classes_)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -51,12 +52,21 @@ def cluster_interval(
     scores = scores[np.isfinite(scores)]
     if len(scores) < 2 or np.ptp(scores) <= _ALIKE * np.abs(scores).max():
         return Interval(math.nan, math.nan)
-    drawn = np.random.default_rng(seed).integers(len(scores), size=(resamples, len(scores)))
+    drawn = _drawn(len(scores), resamples, seed)
     tail = expanded_tail(len(scores), level=level)
     low, high = np.quantile(scores[drawn].mean(axis=1), [tail, 1 - tail])
     return Interval(float(low), float(high))
 
 
+@functools.lru_cache(maxsize=2)
+def _drawn(n: int, resamples: int, seed: int) -> npt.NDArray[np.int64]:
+    """Which keys each resample has: the same for every metric and arm of a measurement."""
+    drawn = np.random.default_rng(seed).integers(n, size=(resamples, n))
+    drawn.flags.writeable = False
+    return drawn
+
+
+@functools.cache
 def expanded_tail(n: int, *, level: float = 0.95) -> float:
     """Tail probability whose normal quantile is as far out as Student's t for `n` units: for 10, .0086 not .025."""
     quantile = math.sqrt(n / (n - 1)) * float(stats.t.ppf((1 - level) / 2, n - 1))
