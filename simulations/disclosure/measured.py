@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +137,8 @@ def _prepared(asked: Request) -> Prepared:
         data=asked.data, cipher=config_of_run(asked.run.cipher), keys=asked.keys, update=update_of(asked.run)
     )
     made = prepare(config)
-    setting, pool = made.setting, len(made.setting.material.attacked)
-    # What no site trains on is as much: membership has to tell the two apart.
-    most = max(1, pool // 2)
-    images = max(1, min(_IMAGES, most // config.update.sites))
-    setting = replace(setting, at_most=most, update=replace(config.update, images=images))
+    setting = made.setting.fitted(_IMAGES)
+    images = setting.situation.images
     told = f"Sites of these measurements train on {images} images each; this site may have more, which hide each other."
     return Prepared(setting, [*made.notes, told])
 
