@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from medveil.files import write_bytes
 from simulations.report.figures import INK, MARKERS, MUTED, PAPER, RULE, SERIES, canvas, page_svg, shortened
 
-_WIDTH, _HEIGHT = 620, 400
+_WIDTH, _PLOT, _LINE, _FOOT = 420, 270, 17, 56
 _FONT = 11.5
 _PRINTED: Mapping[str, str] = {
     INK: "#1b1d20",
@@ -63,14 +63,14 @@ def scatter(spots: Sequence[Spot], titles: Titles, *, name: str, label: str, aim
     aim
         The most that would be taken on both axes: the corner below it is marked.
     """
-    figure, axes = canvas(width=_WIDTH, height=_HEIGHT, name=name)
+    figure, axes = canvas(width=_WIDTH, height=_height(spots), name=name)
     _draw(axes, spots, titles, aim=aim, colours={})
     return page_svg(figure, name=name, label=label)
 
 
 def print_scatter(path: Path, spots: Sequence[Spot], titles: Titles, *, aim: tuple[float, float]) -> None:
     """The same as a PNG on paper of its own (StorageError where the disk refuses)."""
-    figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=_DPI, facecolor=_PRINTED[PAPER])
+    figure = Figure(figsize=(_WIDTH / 72, _height(spots) / 72), dpi=_DPI, facecolor=_PRINTED[PAPER])
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor(_PRINTED[PAPER])
@@ -80,6 +80,11 @@ def print_scatter(path: Path, spots: Sequence[Spot], titles: Titles, *, aim: tup
     write_bytes(path, packed.getvalue())
 
 
+def _height(spots: Sequence[Spot]) -> int:
+    """Of the whole drawing: the plot, its title, and a line for each group and for what dots and rings are."""
+    return 10 + _PLOT + _FOOT + _LINE * (len({each.group for each in spots}) + 2) + 14
+
+
 def _draw(
     axes: Axes, spots: Sequence[Spot], titles: Titles, *, aim: tuple[float, float], colours: Mapping[str, str]
 ) -> None:
@@ -87,7 +92,8 @@ def _draw(
         return colours.get(colour, colour)
 
     groups = list(dict.fromkeys(each.group for each in spots))
-    axes.set_position((0.1, 0.15, 0.56, 0.81))
+    height = _height(spots)
+    axes.set_position((0.13, 1 - (_PLOT + 10) / height, 0.84, _PLOT / height))
     axes.grid(visible=True, color=of(RULE), linewidth=1)
     axes.set_axisbelow(True)
     for at, line in ((aim[0], axes.axvline), (aim[1], axes.axhline)):
@@ -109,14 +115,15 @@ def _draw(
                 markersize=7,
                 zorder=3,
             )
-        handles.append(Line2D([], [], linestyle="", marker=marker, color=colour, label=shortened(group, 30)))
+        handles.append(Line2D([], [], linestyle="", marker=marker, color=colour, label=shortened(group, 44)))
     for filled, text in ((True, titles.filled), (False, titles.ring)):
         face = of(INK) if filled else "none"
         handles.append(
-            Line2D([], [], linestyle="", marker="o", color=of(INK), markerfacecolor=face, label=shortened(text, 30))
+            Line2D([], [], linestyle="", marker="o", color=of(INK), markerfacecolor=face, label=shortened(text, 44))
         )
+    below = -_FOOT / _PLOT
     legend = axes.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1.02), frameon=False, fontsize=_FONT - 1.5
+        handles=handles, loc="upper left", bbox_to_anchor=(-0.02, below), frameon=False, fontsize=_FONT
     )
     for text in legend.get_texts():
         text.set_color(of(INK))
