@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, IntegrityError
-from medveil.plain import tell, tell_json, working
+from medveil.plain import tell, tell_json
 from medveil.times import moment
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def _do_disclose(arguments: argparse.Namespace) -> int:
     identity = open_identity(files, passphrases)
     subject = _subject(files, arguments, passphrases)
     effort = Effort(minutes=arguments.minutes, keys=arguments.keys)
-    with working(f"trying attacks for {arguments.minutes:g} minutes at most"):
-        made = disclose(files, identity, subject, arguments.out, effort=effort)
+    tell(f"trying attacks for {arguments.minutes:g} minutes at most", error=True)
+    made = disclose(files, identity, subject, arguments.out, effort=effort)
     _tell(made, arguments)
     return EXIT_PARTIAL if made.unfinished or not made.tried else EXIT_OK
 

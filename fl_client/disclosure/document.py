@@ -50,7 +50,31 @@ TRIED = {
 """What was measured: the figures beside their chance and control, and what the attacker was given."""
 UNTRIED = {"attack": str, "text": str, "has": [str], "kind": str, "reason": str}
 """What was not, and why."""
-INAPPLICABLE, UNFINISHED, FAILED = "does not apply", "not finished", "failed"
+INAPPLICABLE, UNFINISHED, FAILED, UNBUILT = "does not apply", "not finished", "failed", "not built"
+OUTSIDE = (
+    {
+        "attack": "attacks on hidden images",
+        "text": "They begin from images as they rest, hidden under a key.",
+        "has": ["ciphertexts"],
+        "kind": INAPPLICABLE,
+        "reason": "hidden images do not leave this site in a run",
+    },
+    {
+        "attack": "this very model",
+        "text": "Attacks train models of their own, under the same settings and on images of this site.",
+        "has": ["the model that leaves"],
+        "kind": UNBUILT,
+        "reason": "no attack here begins from the numbers of the model at hand",
+    },
+    {
+        "attack": "what nobody built here",
+        "text": "Attacks that are published, and those that are not.",
+        "has": [],
+        "kind": UNBUILT,
+        "reason": "how many there are is not known",
+    },
+)
+"""What no disclosure tries, said in each."""
 _SHAPE = {
     "site": str,
     "made": str,
@@ -112,7 +136,7 @@ class Disclosure:
     @property
     def unfinished(self) -> list[str]:
         """The attacks that apply and gave no figure."""
-        return [each["attack"] for each in self.document["untried"] if each["kind"] != INAPPLICABLE]
+        return [each["attack"] for each in self.document["untried"] if each["kind"] in (UNFINISHED, FAILED)]
 
     @property
     def said(self) -> str:

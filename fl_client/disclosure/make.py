@@ -12,10 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.own_site import data_for
@@ -23,6 +24,7 @@ from fl_client.disclosure.document import (
     FAILED,
     JSON,
     MOST,
+    OUTSIDE,
     TRIED,
     UNFINISHED,
     UNTRIED,
@@ -40,6 +42,7 @@ from medveil.contract import RunConfig
 from medveil.environment import needed_environment
 from medveil.errors import DataError, MedVeilError
 from medveil.files import make_folder, read_bytes, read_head, write_bytes, write_json
+from medveil.plain import shown, tell
 from medveil.shapes import check_shape
 from medveil.signing import SigningKey
 from medveil.tied import tied
@@ -53,6 +56,7 @@ DISCLOSED = "disclosed"
 SHORT_MINUTES = 60.0
 """Below it attacks are run with the effort of a trial."""
 _GRACE_S = 30.0
+_LONGEST_LINE = 400
 _PLANNED = {"situation": str, "attacks": [{"attack": str, "text": str, "has": [str]}]}
 _SHAPES = (TRIED, UNTRIED)
 
@@ -117,7 +121,7 @@ def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path,
             "limits": to_mapping(files.config.limits),
             "effort": {**dataclasses.asdict(effort), "seconds": time.monotonic() - began, "short": effort.short},
             "tried": [each for each in entries if "figures" in each],
-            "untried": [each for each in entries if "figures" not in each],
+            "untried": [*(each for each in entries if "figures" not in each), *OUTSIDE],
         }
         # What is signed is what a file holds, to the last digit.
         document = json.loads(json.dumps(document, allow_nan=False))
@@ -164,18 +168,31 @@ def _started(files: OwnFiles, verb: str, folder: Path, *, seconds: float) -> str
     command = [sys.executable, "-m", "simulations.disclosure", verb, str(folder)]
     # No passphrase, no credential: what is not needed by name is not handed on.
     environment = {**needed_environment(), "PATH": os.environ.get("PATH", os.defpath)}
-    with tied(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    last: list[str] = []
+    with tied(command, env=environment, removes=folder, **streams) as process:
+        following = threading.Thread(target=_follow, args=(process.stderr, last), daemon=True)
+        following.start()
         try:
-            _, said = process.communicate(timeout=seconds)
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             return f"the budget of {seconds / 60:.0f} minutes was spent"
+        following.join()
     if process.returncode == 0:
         return ""
-    lines = said.strip().splitlines()
-    why = lines[-1].removeprefix("error: ") if lines else f"exit code {process.returncode}"
+    why = last[-1].removeprefix("error: ") if last else f"exit code {process.returncode}"
     if not (folder / PLANNED).is_file():
         raise DataError(f"no attack could begin: {why}", where=files.config.name, cure="see the line itself")
     return f"the process ended: {why}"
+
+
+def _follow(stream: IO[str], last: list[str]) -> None:
+    """Tell the person who waits what the process says, and keep its last line."""
+    for line in stream:
+        text = shown(line.strip(), most=_LONGEST_LINE)
+        if text:
+            tell(text, error=True)
+            last[:] = [text]
 
 
 def _entry(folder: Path, planned: dict[str, Any], ended: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fl_client.disclosure.document import INAPPLICABLE
+from fl_client.disclosure.document import FAILED, INAPPLICABLE, UNFINISHED
 from fl_client.disclosure.make import DOCUMENT, PAGE
 from medveil.files import read_json, write_text
 from medveil.times import moment
@@ -46,7 +46,7 @@ def rendered(document: dict[str, Any], digest: str) -> str:
     tried = sorted(map(_tried, document["tried"]), key=lambda each: (_ORDER.get(each.state.name, 9), each.attack))
     untried = sorted(document["untried"], key=lambda each: each["kind"] == INAPPLICABLE)
     won = sum(each.state.name == "succeeds" for each in tried)
-    missing = sum(each["kind"] != INAPPLICABLE for each in untried)
+    missing = sum(each["kind"] in (UNFINISHED, FAILED) for each in untried)
     return page.render(
         "disclosure.html",
         title=f"What {document['site']} discloses of {document['about']['name']}",

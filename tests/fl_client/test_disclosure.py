@@ -19,6 +19,7 @@ from signed_messages_made import SERVER
 from crypto import sealed_file
 from crypto.passphrase import read_passphrase
 from fl_client.cli import main
+from fl_client.commands.model import _refuse_undisclosed
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.disclosure import make
@@ -218,16 +219,20 @@ def test_no_model_is_exported_before_it_was_disclosed(
     asked(files, run())
     early = disclosed(files, tmp_path / "early.html")
     assert early.model is None
-    config = run()
-    kept = KeptModel({"head.weight": torch.ones(2, 3)}, {"run_config": json.loads(config.to_json()), "round": 1})
+    # As a site keeps it: the run as it was judged.
+    facts = {"run_config": json.loads(open_settings(files).to_json()), "round": 1}
+    kept = KeptModel({"head.weight": torch.ones(2, 3)}, facts)
     keep(files.own / MODELS, open_keys(files, read_passphrase).own.current, kept)
     assert main(["export", str(tmp_path / "model"), "--site", str(files.file)]) == PolicyError.exit_code
     assert "discloses what this model gives away" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
     late = disclosed(files, tmp_path / "late.html")
     assert late.model == model_digest(kept)
-    judged = settings_digest(open_settings(files))
+    judged = settings_digest(kept.run)
     assert require(files, public(files), settings=judged, run=RUN, model=late.model) is not None
+    capsys.readouterr()
+    _refuse_undisclosed(files, kept)
+    assert "attacks that were tried succeed" in capsys.readouterr().out
     other = model_digest(replace(kept, tensors={"head.weight": torch.zeros(2, 3)}))
     with pytest.raises(PolicyError, match="this model"):
         require(files, public(files), settings=judged, run=RUN, model=other)

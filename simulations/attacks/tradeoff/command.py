@@ -101,6 +101,11 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
     console = plain.stderr_console()
     from simulations.attacks.tradeoff.study import missing, refuse_other, work  # noqa: PLC0415
 
+    if arguments.jobs > 1:
+        import torch  # noqa: PLC0415
+
+        # Processes that each take all cores would fight over them.
+        torch.set_num_threads(_threads(arguments.jobs))
     seconds = 60 * arguments.minutes
     if arguments.helps:
         # Of another process's table, which holds the folder and writes the page.
@@ -190,8 +195,7 @@ def _helped(arguments: argparse.Namespace) -> Iterator[None]:
     from medveil.tied import tied  # noqa: PLC0415
 
     command = [sys.executable, "-m", "simulations.cli", *arguments.words, "--helps"]
-    threads = str(max(1, (os.cpu_count() or 1) // arguments.jobs))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
+    environment = {"OMP_NUM_THREADS": str(_threads(arguments.jobs)), **os.environ}
     with contextlib.ExitStack() as stack:
         others = [
             stack.enter_context(tied(command, env=environment, stdout=subprocess.DEVNULL))
@@ -200,6 +204,10 @@ def _helped(arguments: argparse.Namespace) -> Iterator[None]:
         yield
         for each in others:
             each.wait()
+
+
+def _threads(jobs: int) -> int:
+    return max(1, (os.cpu_count() or 1) // jobs)
 
 
 def _written(study: Study, folder: Path, arguments: argparse.Namespace) -> int:
