@@ -14,7 +14,7 @@ from pathlib import Path
 
 from docsite.places import ROOT, named
 
-_NAMED = re.compile(r"`(tests/[\w./-]+\.py)(?:::(\w+))?`")
+_NAMED = re.compile(r"`(tests/[\w/-]*test_\w+\.py)(?:::(\w+))?`")
 _TABLE = re.compile(r"^<!-- proofs -->\n(.*?)^<!-- /proofs -->", re.DOTALL | re.MULTILINE)
 _MARK = re.compile(r"^<!-- /?proofs -->", re.MULTILINE)
 _HEADS = 2
