@@ -125,9 +125,9 @@ def _draw(
     legend = axes.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(-0.02, below), frameon=False, fontsize=_FONT
     )
-    for text in legend.get_texts():
-        text.set_color(of(INK))
-        text.set_parse_math(False)
+    for each in legend.get_texts():
+        each.set_color(of(INK))
+        each.set_parse_math(False)
     axes.set_ylim(-0.04, 1.04)
     axes.margins(x=0.06)
     axes.set_xlabel(titles.x, color=of(MUTED), fontsize=_FONT, labelpad=4)

@@ -13,7 +13,8 @@ from simulations.attacks.matrix import words as figures
 from simulations.attacks.tradeoff import words
 from simulations.attacks.tradeoff.export import CSV, JSON, MARKDOWN
 from simulations.attacks.tradeoff.places import LAYERS
-from simulations.attacks.tradeoff.table import MEASURED, MOST_BELOW, Cell, Row, Table, findings
+from simulations.attacks.tradeoff.table import MOST_BELOW, Cell, Row, Table, findings
+from simulations.attacks.tradeoff.utility import MEASURED
 from simulations.report import page
 from simulations.report.links import links
 from simulations.report.scatter import Spot, Titles, print_scatter, scatter

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from simulations.attacks.matrix import words
 from simulations.attacks.study.result import FEWEST_IMAGES, FEWEST_KEYS
 from simulations.attacks.tradeoff.table import (
-    FAILED,
-    MEASURED,
     MOST_BELOW,
     NOT_MEASURED,
     Cell,
@@ -19,6 +17,7 @@ from simulations.attacks.tradeoff.table import (
     findings,
     held_nowhere,
 )
+from simulations.attacks.tradeoff.utility import FAILED, MEASURED
 
 _MOST_NAMED = 6
 STATES = {**words.STATES, NOT_MEASURED: words.STATES["not measured"], FAILED: words.STATES["failed"]}
