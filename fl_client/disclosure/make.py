@@ -6,6 +6,7 @@ no passphrase and no identity: attacks on updates take keys of their own. It end
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -188,11 +189,13 @@ def _started(files: OwnFiles, verb: str, folder: Path, *, seconds: float) -> str
 
 def _follow(stream: IO[str], last: list[str]) -> None:
     """Tell the person who waits what the process says, and keep its last line."""
-    for line in stream:
-        text = shown(line.strip(), most=_LONGEST_LINE)
-        if text:
-            tell(text, error=True)
-            last[:] = [text]
+    # Where its time is up the stream is closed while it is read.
+    with contextlib.suppress(ValueError):
+        for line in stream:
+            text = shown(line.strip(), most=_LONGEST_LINE)
+            if text:
+                tell(text, error=True)
+                last[:] = [text]
 
 
 def _entry(folder: Path, planned: dict[str, Any], ended: str) -> dict[str, Any]:
