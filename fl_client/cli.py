@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands import join, model, sealing, serve, stores
+from fl_client.commands import disclosing, join, model, sealing, serve, stores
 from fl_client.commands.common import DEFAULT, PROG, site_of
 from medveil.audit_commands import add_audit
 from medveil.cli import parser, run_command
@@ -30,6 +30,7 @@ _ADD = (
     model.add_predict,
     model.add_export,
     model.add_models,
+    disclosing.add_disclose,
     stores.add_stores,
     sealing.add_seal,
     sealing.add_unseal,

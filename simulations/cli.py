@@ -17,6 +17,7 @@ from medveil.plain import tell, tell_block
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.attacks.poisoning.command import add_poison
+from simulations.attacks.tradeoff.command import add_matrix
 from simulations.model_commands import add_model_commands
 from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.reported import report_of
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     add_attack_commands(commands, report=report_of)
     add_matrix_command(commands)
+    add_matrix(commands)
     add_poison(commands)
     return made
 

@@ -165,6 +165,7 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
 def _do_approve(arguments: argparse.Namespace) -> int:
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
     from fl_client.deployment.check import policy_warnings  # noqa: PLC0415
+    from fl_client.disclosure.required import in_words, is_required  # noqa: PLC0415
     from medveil.installed import installed_hash  # noqa: PLC0415
 
     files = site_of(arguments)
@@ -187,6 +188,8 @@ def _do_approve(arguments: argparse.Namespace) -> int:
     tell(f"approved: {digest}, for {files.config.limits.most_runs} runs")
     for warning in policy_warnings(files):
         tell(f"warning: this site's limits allow policy {warning}", error=True)
+    if is_required(files.config.limits):
+        tell(f"limits.disclosure is required: {in_words(files.config.limits)}")
     if digest == own:
         tell("it is the MedVeil installed here")
     else:

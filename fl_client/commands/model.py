@@ -46,7 +46,9 @@ def _do_export(arguments: argparse.Namespace) -> int:
 
     if arguments.hidden and arguments.onnx:
         raise ConfigError("--onnx with --hidden", where=f"{PROG} export", cure="a key-bearing model is only sealed")
-    kept, keys = _opened(site_of(arguments), Passphrases(read_passphrase), arguments.run)
+    files = site_of(arguments)
+    kept, keys = _opened(files, Passphrases(read_passphrase), arguments.run)
+    _refuse_undisclosed(files, kept)
     if arguments.hidden:
         export_hidden(kept, keys, arguments.out)
         tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, sealed; KEY-BEARING")
@@ -56,6 +58,21 @@ def _do_export(arguments: argparse.Namespace) -> int:
     warn_of_preparation(kept)
     tell("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
     return EXIT_OK
+
+
+def _refuse_undisclosed(files: OwnFiles, kept: KeptModel) -> None:
+    """Refuse to export a model that this site has not disclosed, where its limits say so; what it disclosed is told."""
+    from fl_client.disclosure.required import is_required, require  # noqa: PLC0415
+
+    if not is_required(files.config.limits):
+        return
+    from fl_client.deployment.roster import own_identity  # noqa: PLC0415
+    from fl_client.disclosure.subject import model_digest, settings_digest  # noqa: PLC0415
+
+    settings, model = settings_digest(kept.run), model_digest(kept)
+    found = require(files, own_identity(files), settings=settings, run=kept.run.run, model=model)
+    if found is not None:
+        tell(f"disclosed {moment(found.made)}: {found.said}")
 
 
 def add_predict(commands: Commands) -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from fl_client.deployment.promises import check_private
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity
 from fl_client.deployment.signatures import open_identity, refuse_unsigned
 from fl_client.deployment.supervisor import SUPERVISOR
+from fl_client.disclosure.required import in_words, is_required
 from medveil import node_keys, processes
 from medveil.certificates import WARN_DAYS, days_left, expiry_warning, load_certificate
 from medveil.errors import ConfigError, DataError, FederationError, MedVeilError, StorageError
@@ -81,6 +82,7 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("roster", lambda: _roster(files)),
         ("masks", lambda: _masks(files)),
         ("privacy", lambda: _privacy(files)),
+        ("disclosure", lambda: _disclosure(files)),
     ]
     looked = [_looked_at(what, look) for what, look in points]
     before = next(i for i, point in enumerate(looked) if point.what == "disk")
@@ -334,6 +336,14 @@ def _masks(files: OwnFiles) -> Point:
     if limits.own_measures:
         found += "; its measures leave one by one ('limits.own_measures')"
     return Point("masks", OK, found)
+
+
+def _disclosure(files: OwnFiles) -> Point:
+    """Whether anything leaves without being disclosed."""
+    limits = files.config.limits
+    if not is_required(limits):
+        return Point("disclosure", OK, "updates and models leave without one ('limits.disclosure' is optional)")
+    return Point("disclosure", OK, f"required: {in_words(limits)}")
 
 
 def _privacy(files: OwnFiles) -> Point:

@@ -36,6 +36,10 @@ HIDING = tuple(name for name in REAL if SCHEMES[name].needs_key)
 """Those that hide anything: what a site takes unless it says otherwise."""
 
 
+OPTIONAL, REQUIRED = DISCLOSURES = ("optional", "required")
+"""Whether updates and models leave without a disclosure (`fl_client.disclosure`)."""
+
+
 @dataclass
 class LimitsConfig:
     """What this site agrees to at most, whatever a server asks for."""
@@ -100,10 +104,19 @@ class LimitsConfig:
             "and AUROC, which has no sum, stays."
         },
     )
+    disclosure: str = field(
+        default=OPTIONAL,
+        metadata={
+            "help": "required: no update of a run and no model leaves before 'medveil-site disclose' tried attacks on "
+            "this site's own images under its settings; optional: they do."
+        },
+    )
+    disclosure_days: float = field(
+        default=90.0, metadata={"help": "Days a disclosure counts for; then one is made anew, on the images of then."}
+    )
     most_megabytes: float = field(
         default=1024.0, metadata={"help": "Most megabytes of tensors a round, what comes and what goes together."}
     )
-
     most_memory: float = field(
         default=16384.0,
         metadata={"help": "Most megabytes a run's model and training may take, estimated before anything is built."},
@@ -140,7 +153,9 @@ class LimitsConfig:
         most = self.epsilon
         check_setting(most is None or 0 < most <= MOST_EPSILON, "limits.epsilon", most, "above 0, or null", where)
         check_setting(0 < self.delta < 0.1, "limits.delta", self.delta, "above 0, below 0.1", where)
-        for name in ("most_minutes", "most_megabytes", "most_memory", "most_store"):
+        said = self.disclosure
+        check_setting(said in DISCLOSURES, "limits.disclosure", said, f"of {', '.join(DISCLOSURES)}", where)
+        for name in ("most_minutes", "most_megabytes", "most_memory", "most_store", "disclosure_days"):
             value = getattr(self, name)
             check_setting(0 < value < float("inf"), f"limits.{name}", value, "a number above 0", where)
 

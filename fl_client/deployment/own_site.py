@@ -22,6 +22,8 @@ from fl_client.deployment.limits import check_images, check_round, check_store, 
 from fl_client.deployment.promises import check_epsilon
 from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
+from fl_client.disclosure.required import require
+from fl_client.disclosure.subject import remember, settings_digest
 from fl_client.host import RAISED, Host, kind_of
 from fl_client.leaving import Leaving
 from fl_client.privacy.budget import EpsilonLimit
@@ -35,6 +37,7 @@ from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import BasisError, ConfigError, FederationError, FormatError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
+from medveil.kinds import TRAIN
 from medveil.log import logger
 from medveil.plain import shown
 from medveil.secagg.members import MEMBERS, Join
@@ -163,6 +166,8 @@ class OwnHost(Host):
             run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
             self._counted(run)
             _told(lambda: self._bound(run, digest_of_config(run_config)))
+            remember(self._files, run)
+            self._disclosed(run)
             self._open[text] = self._opened(run)
             _say_masked(run)
             while len(self._open) > _KEPT:
@@ -174,6 +179,8 @@ class OwnHost(Host):
 
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """Count what is asked for, and refuse one too many."""
+        if kind == TRAIN:
+            self._disclosed(site.run)
         path = self._folder(site.run) / "served.json"
         done = _served(path)
         _told(lambda: check_round(round_, site.run, done=done.get(kind, 0), limits=self._limits))
@@ -274,6 +281,12 @@ class OwnHost(Host):
         except ConfigError as error:
             raise ToldError(error) from error
 
+    def _disclosed(self, run: RunConfig) -> None:
+        """Refuse a run whose settings this site has not disclosed, where its limits say so."""
+        assert self._keys.identity is not None
+        public = self._keys.identity.public
+        _told(lambda: require(self._files, public, settings=settings_digest(run), run=run.run))
+
     def _bound(self, run: RunConfig, digest: str) -> None:
         """Refuse other settings under the identity of a run that began: they would be runs that nobody counts."""
         folder = make_folder(self._folder(run), mode=0o700)
@@ -287,7 +300,7 @@ class OwnHost(Host):
 
     def _opened(self, run: RunConfig) -> Site:
         cipher_key = self._cipher_key(run.keys)
-        data = _told(lambda: _data_for(run, self._files.data))
+        data = _told(lambda: data_for(run, self._files.data))
         site = Site(
             run,
             SiteSetup(
@@ -338,8 +351,8 @@ def _say_masked(run: RunConfig) -> None:
     _log.info("run %s: %s", run.name, text)
 
 
-def _data_for(run: RunConfig, data: DataConfig) -> DataConfig:
-    """The site's images as the run wants them; where the site insists on something else, it is refused."""
+def data_for(run: RunConfig, data: DataConfig) -> DataConfig:
+    """The site's images as the run wants them (ConfigError where the site insists on something else)."""
     # Where pixels are learned, what a site calls its classes is its own; without labels the source says what is wrong.
     classes = data.classes if run.masked is not None or data.labels == NO_LABELS else list(run.classes)
     for name, wanted in (("classes", classes), ("channels", run.channels), ("image_size", run.image_size)):

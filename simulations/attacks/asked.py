@@ -172,11 +172,10 @@ def _written(done: Outcome, folders: list[Path]) -> Result:
     from simulations.attacks.study.figures import draw  # noqa: PLC0415
 
     result = done.result
-    if result.applicable:
-        result = dataclasses.replace(result, figure=f"{result.attack}.png")
     for folder in folders:
-        figure = folder / f"{result.attack}.png"
+        figure = folder / f"{result.stem_in(folder)}.png"
         if result.applicable:
+            result = dataclasses.replace(result, figure=figure.name)
             draw(result, done.pictures, figure)
         else:
             figure.unlink(missing_ok=True)

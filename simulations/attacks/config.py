@@ -166,11 +166,11 @@ def of_run(run: Path) -> AttackConfig:
         raise ConfigError("was not made by medveil-sim", where=run, cure="use --images and --cipher")
     experiment = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
     return AttackConfig(
-        data=experiment.data, cipher=experiment.cipher, seed=experiment.seed, update=_update_of(experiment)
+        data=experiment.data, cipher=experiment.cipher, seed=experiment.seed, update=update_of(experiment)
     )
 
 
-def _update_of(experiment: ExperimentConfig) -> UpdateConfig:
+def update_of(experiment: ExperimentConfig) -> UpdateConfig:
     """How a run trains and what is read of it, in its first round and with its own model."""
     train = experiment.train
     return UpdateConfig(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docsite import commands, links, outside, renderings, results, sentences, settings, widths
+from docsite import commands, links, outside, proofs, renderings, results, sentences, settings, widths
 from docsite.__main__ import check
 from docsite.generated import GENERATED
 from docsite.places import ROOT, for_site
@@ -49,6 +49,27 @@ def test_a_link_that_leads_somewhere_is_none(tmp_path: Path, text: str) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"# A\n\n## Two `words`, s\n\n```sh\n[x](gone.md)\n```\n\n{text}\n")
     assert links.broken([page], generated=()) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("| a | b | `tests/docsite/test_docsite.py::test_gone` |", "test_docsite.py::test_gone: no such test"),
+        ("| a | b | `tests/docsite/test_gone.py` |", "tests/docsite/test_gone.py: no such file of tests"),
+        ("| a | b | `tests/docsite/test_docsite.py::check` |", "no such test"),
+        ("| a | b | it is so |", "names no test: | a | b | it is so |"),
+        ("| a | b | `tests/docsite/test_docsite.py` |\n<!-- proofs -->", "has no end"),
+    ],
+)
+def test_a_requirement_names_a_test_that_is_there(tmp_path: Path, row: str, why: str) -> None:
+    page = tmp_path / "page.md"
+    own = f"tests/docsite/test_docsite.py::{test_a_requirement_names_a_test_that_is_there.__name__}"
+    head = "<!-- proofs -->\n| asked | done | test |\n|---|---|---|\n"
+    page.write_text(f"{head}| a | b | `{own}` |\n<!-- /proofs -->\n")
+    assert proofs.wrong([page]) == []
+    page.write_text(f"{head}{row}\n<!-- /proofs -->\n")
+    (found,) = proofs.wrong([page])
+    assert why in found
 
 
 def test_nothing_is_called_secure_without_saying_against_whom() -> None:

@@ -18,6 +18,7 @@ from medveil.errors import ConfigError
 from simulations.attacks.poisoning import attacks, craft, export, rules
 from simulations.attacks.poisoning.attacks import ATTACKS, Known
 from simulations.attacks.poisoning.images import with_trigger
+from simulations.attacks.poisoning.page import write_page
 from simulations.attacks.poisoning.rules import RULES
 from simulations.attacks.poisoning.study import Study, carried_out
 from simulations.attacks.poisoning.table import Cell, cells, not_applicable, survived
@@ -190,7 +191,7 @@ def trial(attack: str, rule: str, bad: int, right: int, *, seed: int = 0, ended:
     return Trial(attack, rule, bad, seed, sites, ended=ended)
 
 
-def test_cells_compare_a_trial_with_its_honest_twin_and_the_control(tiny: Tiny) -> None:
+def test_cells_compare_a_trial_with_its_honest_twin_and_the_control(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny("sites=6")
     found = [trial("honest", rule, 0, 9) for rule in ("fedavg", "median")]
     found += [trial("sign-flip", "fedavg", bad, 1) for bad in (1, 2)]
@@ -215,6 +216,12 @@ def test_cells_compare_a_trial_with_its_honest_twin_and_the_control(tiny: Tiny) 
     assert "**0.50 (0.90)**" in text
     assert "refused" in text
     assert len(export.as_csv(list(made.values())).splitlines()) == 1 + len(made)
+    export.write(tmp_path, list(made.values()), missing=3)
+    page = write_page(tmp_path, list(made.values()), name="<made>", missing=3).read_text()
+    assert "Bad hospitals: &lt;made&gt;" in page and "3 runs are missing" in page
+    # Of fedavg's cells one is of an attack that fails on its control, and counts for neither.
+    assert "Poisoned or stopped: fedavg in 3 of 3, median in 1 of 2." in page
+    assert "honest twin 0.90" in page and 'title="it stopped"' in page and "./poisoning.csv" in page
 
 
 @pytest.mark.parametrize(

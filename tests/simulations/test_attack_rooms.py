@@ -25,6 +25,7 @@ STEPS = {
     "registry.py": "simulations.attacks.asked",
     "asked.py": "simulations.attacks.commands",
     "commands.py": "simulations.attacks.matrix.run",
+    "matrix/run.py": "simulations.attacks.tradeoff.study",
     # By a way round through what is no attack at all.
     "solvers/pairs.py": "simulations.bench",
 }

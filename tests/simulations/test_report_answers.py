@@ -254,6 +254,17 @@ def test_one_folder_of_results_is_one_table_with_a_column_a_scheme(tmp_path: Pat
     table = read_attacks(tmp_path)
     assert table.columns == ("block-pixel+negate",)
     assert [row.attack for row in table.rows] == ["jigsaw"]
+    # Another target has a file and a column of its own, and the same one again takes its own place.
+    other = dataclasses.replace(attacked("jigsaw"), target={**attacked("jigsaw").target, "block": 32})
+    for _ in range(2):
+        other.write(tmp_path)
+        attacked("jigsaw").write(tmp_path)
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    table = read_attacks(tmp_path)
+    block = attacked("jigsaw").target["block"]
+    assert set(table.columns) == {f"block-pixel+negate: block {block}", "block-pixel+negate: block 32"}
+    stems = {each.stem for each in table.rows[0].cells}
+    assert "jigsaw" in stems and {f"{each}.json" for each in stems} == {each.name for each in tmp_path.glob("*.json")}
 
 
 @pytest.mark.parametrize("wanted", ["many", None, True, [], 1.5])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docsite import links, outside, results, sentences, widths
+from docsite import links, outside, proofs, results, sentences, widths
 from docsite.generated import GENERATED
 from docsite.places import DOCS, ROOT, named, written
 from docsite.taken import take
@@ -23,7 +23,7 @@ def check() -> list[str]:
         [f"README.md: {lines} lines; at most {_README_LINES}: the rest is for docs/"] if lines > _README_LINES else []
     )
     wrong = [*links.broken(pages, generated=GENERATED), *sentences.repeated(prose), *results.wrong(pages)]
-    return [*long, *wrong, *widths.too_wide(pages)]
+    return [*long, *wrong, *proofs.wrong(pages), *widths.too_wide(pages)]
 
 
 def main(words: list[str]) -> int:

@@ -33,12 +33,10 @@ def content(run: Path) -> dict[str, Any] | None:
         "words": words,
         "trial": words.trial(table),
         "verdicts": [(scheme, words.verdict(table, scheme)) for scheme in table.columns],
-        "files": {row.attack: _files(run, row.attack) for row in table.rows},
+        "files": {(row.attack, each.scheme): _files(run, each.stem) for row in table.rows for each in row.cells},
         "notes": list(dict.fromkeys(note for each in table.results for note in each.notes)),
     }
 
 
-def _files(run: Path, attack: str) -> list[Link]:
-    if Path(attack).name != attack:
-        return []
-    return links(run, [f"attacks/{attack}.json", f"attacks/{attack}.png"])
+def _files(run: Path, stem: str) -> list[Link]:
+    return links(run, [f"attacks/{stem}.json", f"attacks/{stem}.png"]) if stem else []

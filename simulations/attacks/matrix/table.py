@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,15 @@ class Cell:
         None where there is none.
     failure : str or None
         Why the attack could not be measured, where it was tried.
+    stem : str
+        What its files are called, without their endings; empty where there are none.
     """
 
     scheme: str
     attack: str
     result: Result | None = None
     failure: str | None = None
+    stem: str = ""
 
     @property
     def state(self) -> str:
@@ -156,17 +159,20 @@ def read_table(
 
 
 def read_attacks(folder: Path) -> Table:
-    """Read every ``NAME.json`` of one folder, as `medveil-sim attack` leaves them: a column for each scheme in it.
+    """Read every ``NAME.json`` of one folder, as `medveil-sim attack` leaves them: a column for each target in it.
 
-    Attacks that are not there have no row.
+    A target is called by its scheme, and where there are several of one by what they differ in. Attacks that are not
+    there have no row.
     """
     problems: list[str] = []
-    read = [_read(path, problems) for path in sorted(folder.glob("*.json"))]
-    found = {(label_of(each), each.attack): each for each in read if each is not None}
-    labels = in_order({scheme for scheme, _ in found})
+    read = [(path.stem, each) for path in sorted(folder.glob("*.json")) if (each := _read(path, problems)) is not None]
+    columns = labels_of([each for _, each in read])
+    found = {(label, each.attack): each for label, (_, each) in zip(columns, read, strict=True)}
+    stems = {(label, each.attack): stem for label, (stem, each) in zip(columns, read, strict=True)}
+    labels = in_order(set(columns))
     named = {name for _, name in found}
     names = [*(name for name in ATTACKS if name in named), *sorted(named - ATTACKS.keys())]
-    rows = [_row(name, labels, found, {}) for name in names]
+    rows = [_row(name, labels, found, {}, stems) for name in names]
     rows.sort(key=lambda row: _rank(row.knowledge))
     return Table(tuple(labels), tuple(rows), tuple(problems))
 
@@ -175,6 +181,35 @@ def label_of(result: Result) -> str:
     """The column a result belongs to: its scheme, ``+negate`` where that negates."""
     scheme, negate = str(result.target.get("scheme", "")), result.target.get("negate") is True
     return Column(scheme, negate and scheme != "none").label
+
+
+def labels_of(results: Sequence[Result]) -> list[str]:
+    """The column of each of several results; targets of one scheme are told apart by what they differ in."""
+    families: dict[tuple[str, bool], list[Result]] = {}
+    for each in results:
+        families.setdefault(_family(each), []).append(each)
+    return [_told_apart(each, families[_family(each)]) for each in results]
+
+
+def _family(result: Result) -> tuple[str, bool]:
+    return label_of(result), "situation" in result.target
+
+
+def _told_apart(result: Result, family: Sequence[Result]) -> str:
+    own, others = _flat(result), [_flat(each) for each in family]
+    differing = [name for name in own if any(each.get(name) != own[name] for each in others)]
+    label = label_of(result)
+    return f"{label}: {', '.join(f'{name} {own[name]}' for name in differing)}" if differing else label
+
+
+def _flat(result: Result) -> dict[str, Any]:
+    """A target's settings by name, those of its situation and model among them, and where its images are from."""
+    made: dict[str, Any] = {}
+    for name, value in {**result.target, "images": result.data.get("path")}.items():
+        inner = value if isinstance(value, dict) else {name: value}
+        for key, each in inner.items():
+            made |= {f"model {k}": v for k, v in each.items()} if isinstance(each, dict) else {key: each}
+    return made
 
 
 def _read(path: Path, problems: list[str]) -> Result | None:
@@ -202,9 +237,18 @@ def _row(
     labels: list[str],
     found: Mapping[tuple[str, str], Result],
     failed: Mapping[str, Mapping[str, str]],
+    stems: Mapping[tuple[str, str], str] | None = None,
 ) -> Row:
+    called = stems or {}
     cells = tuple(
-        Cell(label, name, result=found.get((label, name)), failure=failed.get(label, {}).get(name)) for label in labels
+        Cell(
+            label,
+            name,
+            result=found.get((label, name)),
+            failure=failed.get(label, {}).get(name),
+            stem=called.get((label, name), ""),
+        )
+        for label in labels
     )
     of_file = next((each.result for each in cells if each.result is not None and each.result.applicable), None)
     listed = ATTACKS[name]() if name in ATTACKS else None

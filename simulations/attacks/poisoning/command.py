@@ -78,11 +78,14 @@ def _do_poison(arguments: argparse.Namespace) -> int:
         seconds = None if arguments.minutes is None else 60 * arguments.minutes
         cells, missing = carried_out(study, folder, seconds=seconds, said=lambda line: plain.say(console, line))
         export.write(folder, cells, missing=missing)
+        from simulations.attacks.poisoning.page import write_page  # noqa: PLC0415
+
+        page = write_page(folder, cells, name=config.name, missing=missing)
     if arguments.json:
         tell_json(export.document(cells, missing=missing))
     else:
         tell_block(export.as_markdown(cells), end="")
-        tell(f"table: {folder / export.MARKDOWN}")
+        tell(f"page: {page}")
     if missing:
         tell(f"{missing} runs are missing: the same command goes on", error=True)
     return EXIT_PARTIAL if missing else EXIT_OK

@@ -55,6 +55,12 @@ class UpdateSetting(Setting):
         assert isinstance(made, UpdateSetting)
         return replace(made, unprotected=scheme == "none", attacked=self.attacked or self.config.scheme)
 
+    def fitted(self, most: int) -> UpdateSetting:
+        """The same setting with sites of as many images as there are, at most so many, and as many that none has."""
+        half = max(1, len(self.material.attacked) // 2)
+        images = max(1, min(most, half // self.update.sites))
+        return replace(self, at_most=half, update=replace(self.update, images=images))
+
 
 @dataclass
 class UpdateCase(Case):

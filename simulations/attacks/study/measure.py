@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +28,12 @@ class Outcome(NamedTuple):
 
 
 def measure(
-    attack: Attack, setting: Setting, *, notes: Iterable[str] = (), progress: Progress | None = None
+    attack: Attack,
+    setting: Setting,
+    *,
+    notes: Iterable[str] = (),
+    progress: Progress | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Run an attack under every key of a setting, with its control, chance and the wrong key.
 
@@ -41,6 +47,8 @@ def measure(
         Sentences for the result.
     progress
         Called when a key is done.
+    enough
+        Asked when a key is done; where it says so, the keys that are left are left out, and the result says that.
     """
     began = time.perf_counter()
     reason = attack.refusal(setting) or _lacking(attack, setting)
@@ -51,6 +59,10 @@ def measure(
         arms.measure(key)
         if progress is not None:
             progress()
+        if enough is not None and key + 1 < setting.keys and enough():
+            notes = [*notes, f"Stopped by its budget after {key + 1} of {setting.keys} keys."]
+            setting = replace(setting, keys=key + 1)
+            break
     result = _result(
         attack,
         setting,

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fl_client.intervals import Interval
-from medveil.errors import IntegrityError
+from medveil.errors import IntegrityError, MedVeilError
 from medveil.files import check_format, read_json, write_json
 
 FORMAT, VERSION = "medveil-attack", 1
 ARMS = ("target", "control", "chance", "wrong_key")
 VERDICTS = ("not applicable", "diagnostic", "broken attack", "succeeds", "above chance", "at chance")
 FEWEST_KEYS, FEWEST_IMAGES = 10, 100
+_DIGITS = 8
 
 Bounds = list[float] | None
 
@@ -122,17 +125,46 @@ class Result:
         """The result as plain data, with format and version."""
         return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
 
+    def stem_in(self, folder: Path) -> str:
+        """What its files in a folder are called: by the attack, and where another target's lie there by its own too.
+
+        The same measurement again has the same name, and takes the place of the earlier one.
+        """
+        other = folder / f"{self.attack}.json"
+        if not other.is_file() or _attacked_in(other) in (None, self._attacked):
+            return self.attack
+        return f"{self.attack}.{hashlib.sha256(self._attacked.encode()).hexdigest()[:_DIGITS]}"
+
     def write(self, folder: Path) -> Path:
-        """Write ``folder/NAME.json`` atomically.
+        """Write ``folder/NAME.json`` atomically; see `stem_in`.
 
         Raises
         ------
         StorageError
             The disk refuses it.
         """
-        path = folder / f"{self.attack}.json"
+        path = folder / f"{self.stem_in(folder)}.json"
         write_json(path, self.to_document())
         return path
+
+    @property
+    def _attacked(self) -> str:
+        return _attacked(self.target, self.data)
+
+
+def _attacked(target: Any, data: Any) -> str:
+    """What is attacked, as text: the target with its situation, and where its images are from."""
+    path = data.get("path") if isinstance(data, dict) else None
+    return json.dumps([target, path], sort_keys=True)
+
+
+def _attacked_in(path: Path) -> str | None:
+    """What the result in a file attacked; None where it cannot be read."""
+    try:
+        document = read_json(path)
+    except MedVeilError:
+        return None
+    return _attacked(document.get("target"), document.get("data")) if isinstance(document, dict) else None
 
 
 def verdict_of(*, kind: str, reason: str | None, main: Measured | None, margin: float) -> str:

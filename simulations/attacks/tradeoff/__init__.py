@@ -1,0 +1,1 @@
+"""Utility against leakage: policies, scopes and layers of protection, with accuracy and what attacks recover."""
