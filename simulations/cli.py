@@ -22,6 +22,7 @@ from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.reported import report_of
 from simulations.results_command import add_pack, add_results
 from simulations.run_command import add_experiment, add_run, configured
+from simulations.sweep_command import add_sweep
 
 if TYPE_CHECKING:
     from simulations.compare import Comparison
@@ -55,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_compare(commands)
     _add_ablate(commands)
+    add_sweep(commands)
     add_pack(commands)
     add_pays(commands)
     add_model_commands(commands)

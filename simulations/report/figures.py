@@ -84,7 +84,7 @@ def curves(
     title
         Of the upright axis: what it measures, and in which unit.
     """
-    figure, axes = _canvas(width=_WIDTH, height=_HEIGHT, name=name)
+    figure, axes = canvas(width=_WIDTH, height=_HEIGHT, name=name)
     sites = [line for line in lines if not line.main and not line.dashed]
     crowd = len(sites) > len(SERIES)
     labels: list[tuple[float, str, str]] = []
@@ -104,7 +104,7 @@ def curves(
         axes.axhline(reference[1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
         labels.append((reference[1], reference[0], MUTED))
     _finish_curves(figure, axes, labels, title=title)
-    return _page_svg(figure, name=name, label=label)
+    return page_svg(figure, name=name, label=label)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def square(
     points: Sequence[Point] = (),
 ) -> Markup:
     """Shares over shares, from 0 to 1 both, with the diagonal dotted."""
-    figure, axes = _canvas(width=_WIDTH, height=_WIDTH - 30, name=name)
+    figure, axes = canvas(width=_WIDTH, height=_WIDTH - 30, name=name)
     figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.16)
     axes.grid(visible=True, color=RULE, linewidth=1)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
@@ -154,7 +154,7 @@ def square(
     axes.set_xlabel(titles[0], color=MUTED, fontsize=_FONT, labelpad=3)
     axes.set_ylabel(titles[1], color=MUTED, fontsize=_FONT, labelpad=3)
     axes.spines["left"].set_visible(False)
-    return _page_svg(figure, name=name, label=label)
+    return page_svg(figure, name=name, label=label)
 
 
 def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None = None, title: str = "") -> Markup:
@@ -162,7 +162,7 @@ def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None 
     step = 38
     foot = 52 if title else 36
     height = step * len(rows) + foot + 8
-    figure, axes = _canvas(width=_WIDTH, height=height, name=name)
+    figure, axes = canvas(width=_WIDTH, height=height, name=name)
     figure.subplots_adjust(left=0.03, right=0.97, top=1 - 8 / height, bottom=foot / height)
     axes.set_ylim(len(rows) - 0.3, -0.6)
     axes.set_yticks([])
@@ -188,7 +188,7 @@ def dots(rows: Sequence[Dot], *, name: str, label: str, reference: float | None 
     axes.set_xlabel(title, color=MUTED, fontsize=_FONT, labelpad=3)
     axes.margins(x=0.06)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    return _page_svg(figure, name=name, label=label)
+    return page_svg(figure, name=name, label=label)
 
 
 def shortened(name: str, longest: int = _LONGEST) -> str:
@@ -197,7 +197,8 @@ def shortened(name: str, longest: int = _LONGEST) -> str:
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
-def _canvas(*, width: int, height: int, name: str) -> tuple[Figure, Axes]:
+def canvas(*, width: int, height: int, name: str) -> tuple[Figure, Axes]:
+    """A figure of this size in CSS pixels, with one set of axes in the page's manner."""
     # 72 points to the inch makes one unit of the drawing one CSS pixel at natural size.
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     FigureCanvasSVG(figure)
@@ -284,7 +285,8 @@ def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> l
     return made
 
 
-def _page_svg(figure: Figure, *, name: str, label: str) -> Markup:
+def page_svg(figure: Figure, *, name: str, label: str) -> Markup:
+    """A figure as SVG for a page; `label` is what a screen reader says."""
     raw = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})

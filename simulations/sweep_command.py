@@ -1,0 +1,110 @@
+"""`medveil-sim sweep`: what is typed, and what a terminal is told."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medveil.cli import subcommand
+from medveil.errors import ConfigError
+from medveil.plain import tell, tell_block
+from simulations.results_command import add_results
+from simulations.run_command import add_experiment
+
+if TYPE_CHECKING:
+    from simulations.config import ExperimentConfig
+
+
+def add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `sweep`."""
+    made = subcommand(
+        commands,
+        "sweep",
+        text="Run an experiment under many settings, all combinations or some drawn, and put the points side by side.",
+        example="medveil-sim sweep pneumonia data.path=pneumoniamnist.npz train.lr=1e-3,3e-3 "
+        "keys.policy=none,per-site compare.seeds='[0, 1, 2]' --out SWEEP",
+        device=True,
+    )
+    add_experiment(
+        made,
+        "YAML file, or a name (init --list); its 'compare' section names the seeds. KEY=A,B runs both; with --random "
+        "also KEY=uniform(A,B), log(A,B), int(A,B)",
+    )
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder for it; finished runs in it are kept")
+    made.add_argument("--random", type=int, metavar="N", help="draw N points instead of running all combinations")
+    made.add_argument("--leave-out", action="store_true", help="leave out combinations that cannot be, and say why")
+    add_results(made)
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    made.add_argument("--json", action="store_true", help="print the points and runs as JSON")
+    made.set_defaults(command=_do_sweep)
+
+
+def _do_sweep(arguments: argparse.Namespace) -> int:
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where="medveil-sim sweep", cure="see --help")
+    from simulations.points import axes_in  # noqa: PLC0415 - a door opens fast
+
+    axes, fixed = axes_in(arguments.overrides)
+    over = Over(arguments.config, fixed, arguments.device)
+    from simulations.sweep import sweep  # noqa: PLC0415
+
+    made = sweep(
+        over.made,
+        axes,
+        arguments.out,
+        random=arguments.random,
+        leave_out=arguments.leave_out,
+        results=arguments.results,
+        jobs=arguments.jobs,
+        command=shlex.join(["medveil-sim", *arguments.words]),
+        again=over.again,
+    )
+    if arguments.json:
+        tell_block((made.folder / "sweep.json").read_text(encoding="utf-8"), end="")
+    else:
+        tell_block(made.text.read_text(encoding="utf-8"), end="")
+        tell(f"report: {made.report}")
+    return made.exit_code
+
+
+class Over:
+    """Points as a command line sets them: each is what `medveil-sim run` makes of the same words.
+
+    Parameters
+    ----------
+    named
+        The experiment.
+    fixed
+        Settings that all points share.
+    device
+        As ``--device``, or None.
+    """
+
+    def __init__(self, named: str, fixed: Sequence[str], device: str | None) -> None:
+        self._named = named
+        self._fixed = [*fixed, *([f"device={device}"] if device else [])]
+
+    def made(self, values: Mapping[str, Any]) -> ExperimentConfig:
+        """The experiment of a point (ConfigError where there is none)."""
+        from simulations.experiments import load_experiment  # noqa: PLC0415 - a door opens fast
+
+        found = load_experiment(self._named, [*self._fixed, *_typed(values)])
+        # It has had its say: what is written down of a run says everything in its own place.
+        found.without_recipe = {}
+        return found
+
+    def again(self, values: Mapping[str, Any], experiment: ExperimentConfig) -> list[str]:
+        """The words that ask for a run of it again."""
+        words = [self._named, *self._fixed, *_typed(values), f"seed={experiment.seed}"]
+        drawn = experiment.data.path if experiment.data.source == "phantoms" else None
+        return words if drawn is None or self._says("data.path") else [*words, f"data.path={drawn}"]
+
+    def _says(self, key: str) -> bool:
+        return any(each.partition("=")[0] == key for each in self._fixed)
+
+
+def _typed(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in values.items()]
