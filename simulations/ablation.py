@@ -122,6 +122,20 @@ def ablate(
     StorageError
         Another process works in this folder; which one and since when.
     """
+    names = _named(config, switches, recipe)
+    out = make_folder(out).resolve()
+    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+        arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+        for each in told:
+            plain.tell(each, error=True) if console is None else plain.say(console, each)
+        about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
+        return measured_in(
+            _planned(arms, config.compare.seeds, out), out, about, results=results, jobs=jobs, console=console
+        )
+
+
+def _named(config: ExperimentConfig, switches: Sequence[str] | None, recipe: str) -> list[str]:
+    """The names of the arms (ConfigError where this experiment cannot be ablated)."""
     refuse_pixels(config, "ablate")
     seeds = config.compare.seeds
     if not seeds or len(set(seeds)) < len(seeds):
@@ -129,17 +143,9 @@ def ablate(
     if config.federation in BASELINES:
         raise ConfigError("is a baseline, which has none of the switches", where=f"federation {config.federation}")
     names = all_names(recipe)
-    if switches is not None:
-        names = list(dict.fromkeys(each if not recipe else _within(recipe, each, names) for each in switches))
-    out = make_folder(out).resolve()
-    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        if config.data.source == "phantoms" and config.data.path is None:
-            config.data.path = str(out / "phantoms")
-        arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
-        for each in told:
-            plain.tell(each, error=True) if console is None else plain.say(console, each)
-        about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
-        return _ablated(arms, seeds, out, about, results=results, jobs=jobs, console=console)
+    if switches is None:
+        return names
+    return list(dict.fromkeys(each if not recipe else _within(recipe, each, names) for each in switches))
 
 
 def _within(recipe: str, switch: str, own: Sequence[str]) -> str:
@@ -155,6 +161,8 @@ def _arms(
 
     What cannot be is refused here: hours later it would be too.
     """
+    if config.data.source == "phantoms" and config.data.path is None:
+        config.data.path = str(out / "phantoms")
     if recipe:
         arms = {recipe: _one(config, out, recipe)}
     else:
@@ -189,18 +197,17 @@ def _check(experiment: ExperimentConfig, folder: Path) -> None:
     check_model(make_plan(experiment, folder, shared=folder.parent))
 
 
-def _ablated(
-    arms: dict[str, ExperimentConfig],
-    seeds: Sequence[int],
-    out: Path,
-    about: dict[str, Any],
-    *,
-    results: Sequence[Path],
-    jobs: int,
-    console: Console | None,
-) -> Ablation:
-    planned = {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
-    return measured_in(planned, out, about, results=results, jobs=jobs, console=console)
+def planned(
+    config: ExperimentConfig, out: Path, *, switches: Sequence[str] | None = None, recipe: str = ""
+) -> tuple[dict[str, list[Job]], list[str]]:
+    """The runs of an ablation below a folder, and what is left out and why; errors as `ablate`, before it runs."""
+    names = _named(config, switches, recipe)
+    arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+    return _planned(arms, config.compare.seeds, out), told
+
+
+def _planned(arms: dict[str, ExperimentConfig], seeds: Sequence[int], out: Path) -> dict[str, list[Job]]:
+    return {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
 
 
 def measured_in(

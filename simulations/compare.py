@@ -143,15 +143,7 @@ def _compared(
     command: str | None,
     console: Console | None,
 ) -> Comparison:
-    if config.data.source == "phantoms" and config.data.path is None:
-        config.data.path = str(out / "phantoms")
-    planned = {
-        arm.name: [
-            Job(f"{arm.name} seed {seed}", as_experiment(config, arm, seed), out / arm.name / f"seed-{seed}")
-            for seed in config.compare.seeds
-        ]
-        for arm in arms
-    }
+    planned = _planned(config, arms, out)
     _check_models(config, arms, out)
     console = console or plain.stderr_console()
     from simulations.standing import common  # noqa: PLC0415 - what reads images takes a while to import
@@ -168,6 +160,28 @@ def _compared(
     for each in read_json(out / "compare.json")["near"]:
         plain.say(console, each)
     return Comparison(folder=out, report=page, failed=tuple(failed))
+
+
+def planned(config: ExperimentConfig, out: Path) -> dict[str, list[Job]]:
+    """The runs of a comparison below a folder, which is not made; what `compare` refuses before it runs is refused."""
+    refuse_pixels(config, "compare")
+    arms = chosen_arms(config.compare)
+    _refuse_minutes(config, arms)
+    found = _planned(config, arms, out)
+    _check_models(config, arms, out)
+    return found
+
+
+def _planned(config: ExperimentConfig, arms: list[Arm], out: Path) -> dict[str, list[Job]]:
+    if config.data.source == "phantoms" and config.data.path is None:
+        config.data.path = str(out / "phantoms")
+    return {
+        arm.name: [
+            Job(f"{arm.name} seed {seed}", as_experiment(config, arm, seed), out / arm.name / f"seed-{seed}")
+            for seed in config.compare.seeds
+        ]
+        for arm in arms
+    }
 
 
 def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:

@@ -180,6 +180,15 @@ def sweep(
         return _swept(planned, documents, results=results, at_once=jobs, console=console)
 
 
+def planned(
+    made: Made, axes: Mapping[str, Axis], out: Path, *, random: int | None, leave_out: bool
+) -> tuple[dict[str, list[Job]], list[str]]:
+    """The runs of a sweep below a folder, and what is left out and why; errors as `sweep`, before it runs."""
+    base = made({})
+    points, left = points_of(made, asked_points(base, axes, random=random), out, leave_out=leave_out)
+    return {point.name: point.jobs for point in _with_jobs(points, base.compare.seeds, out)}, left
+
+
 def asked_points(base: ExperimentConfig, axes: Mapping[str, Axis], *, random: int | None) -> list[dict[str, Any]]:
     """The settings of each point, before any is looked at (ConfigError)."""
     seeds = base.compare.seeds

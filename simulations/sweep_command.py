@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medveil.cli import subcommand
 from medveil.errors import ConfigError
 from medveil.plain import tell, tell_block
+from simulations.dry_run import add_dry_run, tell_planned
 from simulations.results_command import add_results
 from simulations.run_command import add_experiment
 
@@ -38,6 +39,7 @@ def add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     made.add_argument("--leave-out", action="store_true", help="leave out combinations that cannot be, and say why")
     add_results(made)
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the points and runs as JSON")
     made.set_defaults(command=_do_sweep)
 
@@ -49,8 +51,13 @@ def _do_sweep(arguments: argparse.Namespace) -> int:
 
     axes, fixed = axes_in(arguments.overrides)
     over = Over(arguments.config, fixed, arguments.device)
-    from simulations.sweep import sweep  # noqa: PLC0415
+    from simulations.sweep import planned, sweep  # noqa: PLC0415
 
+    if arguments.dry_run:
+        named = {"random": arguments.random, "leave_out": arguments.leave_out}
+        return tell_planned(
+            lambda folder: planned(over.made, axes, folder, **named), arguments.out, jobs=arguments.jobs
+        )
     made = sweep(
         over.made,
         axes,
