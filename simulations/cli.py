@@ -23,7 +23,7 @@ from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.reported import report_of
 from simulations.results_command import add_pack, add_results
 from simulations.run_command import add_experiment, add_run, configured
-from simulations.sweep_command import add_sweep
+from simulations.sweep_command import add_search, add_sweep
 
 if TYPE_CHECKING:
     from simulations.compare import Comparison
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_ablate(commands)
     add_sweep(commands)
+    add_search(commands)
     add_pack(commands)
     add_pays(commands)
     add_model_commands(commands)

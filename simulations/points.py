@@ -72,7 +72,11 @@ class Range:
             found = self.low * (self.high / self.low) ** share
         else:
             found = self.low + share * (self.high - self.low)
-        return min(max(float(f"{found:.{_FIGURES}g}"), self.low), self.high)
+        return self.rounded(found)
+
+    def rounded(self, value: float) -> float:
+        """A number of four figures, within the range."""
+        return min(max(float(f"{value:.{_FIGURES}g}"), self.low), self.high)
 
     def __str__(self) -> str:
         ends = (int(each) if self.kind == "int" else each for each in (self.low, self.high))

@@ -168,7 +168,7 @@ def sweep(
         points, left = points_of(made, values, out, leave_out=leave_out)
         for each in left:
             plain.say(console, each)
-        planned = {point.name: point.jobs for point in _with_jobs(points, base.compare.seeds, out)}
+        planned = jobs_of(points, base.compare.seeds, out)
         about = {
             "name": base.name,
             "over": {key: str(axis) if isinstance(axis, Range) else list(axis) for key, axis in axes.items()},
@@ -176,7 +176,7 @@ def sweep(
             "left_out": left,
             "command": command,
         }
-        documents = Documents(out, points, about, _commands(points, planned, again, out))
+        documents = Documents(out, points, about, commands_of(points, planned, again))
         return _swept(planned, documents, results=results, at_once=jobs, console=console)
 
 
@@ -186,7 +186,7 @@ def planned(
     """The runs of a sweep below a folder, and what is left out and why; errors as `sweep`, before it runs."""
     base = made({})
     points, left = points_of(made, asked_points(base, axes, random=random), out, leave_out=leave_out)
-    return {point.name: point.jobs for point in _with_jobs(points, base.compare.seeds, out)}, left
+    return jobs_of(points, base.compare.seeds, out), left
 
 
 def asked_points(base: ExperimentConfig, axes: Mapping[str, Axis], *, random: int | None) -> list[dict[str, Any]]:
@@ -208,7 +208,7 @@ def points_of(
     left = []
     for each in values:
         try:
-            point = _point(made, each, out)
+            point = point_of(made, each, out)
         except ConfigError as error:
             if not leave_out:
                 raise
@@ -235,7 +235,8 @@ def laid_over(config: ExperimentConfig) -> Made:
     return made
 
 
-def _point(made: Made, values: Mapping[str, Any], out: Path) -> Point:
+def point_of(made: Made, values: Mapping[str, Any], out: Path) -> Point:
+    """A point, looked at as a run would be before it begins (ConfigError where it cannot be had)."""
     said = label_of(values)
     try:
         experiment = made(values)
@@ -266,18 +267,17 @@ def _check(experiment: ExperimentConfig, folder: Path) -> None:
     check_model(make_plan(experiment, folder, shared=folder.parent))
 
 
-def _with_jobs(points: Sequence[Point], seeds: Sequence[int], out: Path) -> Sequence[Point]:
+def jobs_of(points: Sequence[Point], seeds: Sequence[int], out: Path) -> dict[str, list[Job]]:
+    """The runs of points below a folder, by the points' names; each point is told of its own."""
     for point in points:
         for seed in seeds:
             seeded = copy.deepcopy(point.experiment)
             seeded.seed = seed
             point.jobs.append(Job(f"{point.label} seed {seed}", seeded, out / point.name / f"seed-{seed}"))
-    return points
+    return {point.name: point.jobs for point in points}
 
 
-def _commands(
-    points: Sequence[Point], planned: Mapping[str, Sequence[Job]], again: Again | None, out: Path
-) -> dict[str, str]:
+def commands_of(points: Sequence[Point], planned: Mapping[str, Sequence[Job]], again: Again | None) -> dict[str, str]:
     """How each run is made again, by its name."""
     made = {}
     for point in points:

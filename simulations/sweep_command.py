@@ -1,4 +1,4 @@
-"""`medveil-sim sweep`: what is typed, and what a terminal is told."""
+"""`medveil-sim sweep` and `medveil-sim search`: what is typed, and what a terminal is told."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medveil.cli import subcommand
 from medveil.errors import ConfigError
 from medveil.plain import tell, tell_block
-from simulations.dry_run import add_dry_run, tell_planned
+from simulations.dry_run import add_dry_run, scratch, tell_planned, tell_runs
 from simulations.results_command import add_results
 from simulations.run_command import add_experiment
 
@@ -42,6 +42,71 @@ def add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the points and runs as JSON")
     made.set_defaults(command=_do_sweep)
+
+
+def add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `search`."""
+    made = subcommand(
+        commands,
+        "search",
+        text="Look for settings that do best on validation images, trial after trial; test images choose nothing.",
+        example="medveil-sim search pneumonia data.path=pneumoniamnist.npz 'train.lr=log(1e-4,1e-2)' "
+        "train.optimizer=adamw,muon --trials 30 --out SEARCH",
+        device=True,
+    )
+    add_experiment(
+        made,
+        "YAML file, or a name (init --list); its 'compare' section names the seeds. KEY=A,B are values, "
+        "KEY=uniform(A,B), log(A,B), int(A,B) ranges",
+    )
+    made.add_argument("--out", type=Path, metavar="DIR", help="folder for it; trials in it are kept")
+    made.add_argument("--trials", type=int, default=20, metavar="N", help="trials in all (default: 20)")
+    made.add_argument(
+        "--measure", default="accuracy", metavar="NAME", help="of validation: accuracy, auroc, loss (default: accuracy)"
+    )
+    made.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds of a trial side by side (default: 1)")
+    add_dry_run(made)
+    made.add_argument("--json", action="store_true", help="print the trials as JSON")
+    made.set_defaults(command=_do_search)
+
+
+def _do_search(arguments: argparse.Namespace) -> int:
+    if arguments.config is None or arguments.out is None:
+        raise ConfigError("needs CONFIG and --out", where="medveil-sim search", cure="see --help")
+    from simulations.points import axes_in, label_of, said  # noqa: PLC0415 - a door opens fast
+
+    axes, fixed = axes_in(arguments.overrides)
+    over = Over(arguments.config, fixed, arguments.device)
+    from simulations.search import first_point, search  # noqa: PLC0415
+
+    if arguments.dry_run:
+        with scratch() as folder:
+            point = first_point(over.made, axes, folder)
+            runs = arguments.trials * len(point.experiment.compare.seeds)
+            tell(f"would try {arguments.trials} points; each is taken to cost what {point.label} does")
+            return tell_runs([(point.label, point.experiment)] * runs, jobs=arguments.jobs, named=False)
+    made = search(
+        over.made,
+        axes,
+        arguments.out,
+        trials=arguments.trials,
+        measure=arguments.measure,
+        jobs=arguments.jobs,
+        command=shlex.join(["medveil-sim", *arguments.words]),
+        again=over.again,
+    )
+    if arguments.json:
+        tell_block((made.folder / "search.json").read_text(encoding="utf-8"), end="")
+        return made.exit_code
+    best = made.best
+    settings = label_of({key: best[key] for key in axes})
+    tell(
+        f"best of {len(made.trials())} trials: {settings}: "
+        f"validation {arguments.measure} {said(best[arguments.measure])}"
+    )
+    tell(f"test it, once: {best['command']}")
+    tell(f"report: {made.report}")
+    return made.exit_code
 
 
 def _do_sweep(arguments: argparse.Namespace) -> int:
