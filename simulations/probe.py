@@ -26,7 +26,10 @@ from fl_client.masked import reconstructed
 from fl_client.site_model import patch_order
 from fl_client.training import RoundPlan, predict, train_round
 from fl_client.workbench import pick_device, workbench
+from fl_server.arrays import to_wire
 from fl_server.initial import initial_model
+from medveil.contract import PACKED
+from medveil.wire import encode, pack
 from models.policy import Policy
 from models.travel import trainable
 from simulations.config import Plan
@@ -152,6 +155,8 @@ def probe(plan: Plan) -> Probe:
     part = _OneBatch(hidden[order], labels[order], cipher.reading)
     train, answer = _steps(plan, part, patch_order(cipher), watch)
     initial = initial_model(run)
+    encoded = encode(initial.tensors, run.wire)
+    travels = to_wire({PACKED: pack(encoded)} if run.packed else encoded)
     return Probe(
         batch=len(chosen),
         read=read / len(pixels),
@@ -162,7 +167,7 @@ def probe(plan: Plan) -> Probe:
         stretch=watch.stretch,
         memory=_memory(experiment.device),
         row=as_rows(np.zeros((1, *shape), dtype), dtype).nbytes,
-        sent=int(initial.described["bytes_a_round"]),
+        sent=sum(len(each.data) for each in travels.values()),
         held=sum(each.nbytes for each in initial.tensors.values()),
         parts=parts,
     )

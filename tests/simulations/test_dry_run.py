@@ -72,7 +72,7 @@ def test_every_long_command_says_what_it_would_run_and_leaves_nothing(
         (["sweep", *words, "train.lr=1e-3,1e-2", "compare.seeds=[0, 1]", "--out", out], "would run 4 of 4 runs", 4),
         (["ablate", *words, "--switch", "ema", "--out", out], "would run 2 of 2 runs", 2),
         (["pretrain", *words, "--out", f"{out}.safetensors"], "would run 1 run: tiny pre-training", 1),
-        (["pays", *words, "train.minutes=2", "--out", out], "would run 3 runs: alone seed 0", 3),
+        (["pays", *words, "train.minutes=2", "--out", out], "would run 3 runs: no pre-training seed 0", 3),
         (["poison", *words, "keys.policy=none", "--seeds", "0", "--rules", "mean", "--out", out], "would run", None),
         (["bench"], "would run 12 runs: none 1, shared 1", 12),
     ):
@@ -131,7 +131,18 @@ def test_the_fastest_turn_counts_and_what_others_take_stretches_it(monkeypatch: 
 def test_attacks_say_which_apply_and_what_they_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32)).astype(np.uint8)
     np.savez(tmp_path / "d.npz", images=images, labels=np.arange(24) % 2)
-    asked = ["--images", str(tmp_path / "d.npz"), "--keys", "3", "--block", "8", "--out", str(tmp_path / "A")]
+    asked = [
+        "--images",
+        str(tmp_path / "d.npz"),
+        "--keys",
+        "3",
+        "--images-per-key",
+        "6",
+        "--block",
+        "8",
+        "--out",
+        str(tmp_path / "A"),
+    ]
     assert main(["attack", "known-plaintext,brute-force", *asked, "--cipher", "block-pixel", "--dry-run"]) == 0
     told = capsys.readouterr().out
     assert "would measure 2 of 2 attacks under 3 keys" in told
