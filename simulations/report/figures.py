@@ -131,12 +131,14 @@ def square(
     label: str,
     titles: tuple[str, str],
     points: Sequence[Point] = (),
+    diagonal: bool = True,
 ) -> Markup:
-    """Shares over shares, from 0 to 1 both, with the diagonal dotted."""
+    """Shares over shares, from 0 to 1 both, with the diagonal dotted where it means something."""
     figure, axes = canvas(width=_WIDTH, height=_WIDTH - 30, name=name)
     figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.16)
     axes.grid(visible=True, color=RULE, linewidth=1)
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
     for each in paths:
         x, y = zip(*each.points, strict=True)
         dash = _DASHES[(each.place - 1) % len(_DASHES)]
