@@ -327,7 +327,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if config.federation == "centralised":
         config.sites = 1
         if not config.data.partition.pooled:
-            config.data.partition.kind = "iid"
+            config.data.partition.kind, config.data.partition.by = "iid", None
     if config.federation in BASELINES and config.keys.policy != "none":
         problem = f"is {config.keys.policy}, and the baseline {config.federation} reads plain images"
         raise ConfigError(problem, where="keys.policy", cure="none")

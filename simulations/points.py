@@ -28,7 +28,7 @@ _NUMBER = r"[-+]?(?:\.[0-9]{1,20}|[0-9]{1,20}(?:\.[0-9]{0,20})?)(?:[eE][-+]?[0-9
 _RANGE = re.compile(rf"(\w{{1,20}})\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
 _OPENS, _CLOSES = "([{", ")]}"
 _FIGURES = 4
-_LONGEST = 60
+_LONGEST, _MOST_SHOWN = 60, 200
 _TRIES = 100
 _NOT_SWEPT = {
     "seed": "seeds are compare.seeds",
@@ -190,10 +190,10 @@ def folder_of(settings: Mapping[str, Any]) -> str:
 def said(value: Any) -> str:
     """A value as a command line would have it."""
     if isinstance(value, str):
-        return word(value)
+        return word(value, _MOST_SHOWN)
     if isinstance(value, float):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return "null" if value is None else word(json.dumps(value))
+    return "null" if value is None else word(json.dumps(value), _MOST_SHOWN)
 
 
 def _axis(key: str, text: str) -> Axis | None:

@@ -214,7 +214,7 @@ def points_of(
                 raise
             left.append(f"left out: {error}")
             continue
-        if point.name in found:
+        if point.name in found or any(point.label == other.label for other in found.values()):
             raise ConfigError("stands there twice", where=point.label, cure="each value once")
         found[point.name] = point
     if not found:

@@ -42,7 +42,9 @@ def dealt(classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Markup |
         colour, faint = SERIES[place % len(SERIES)], 1.0 if place < len(SERIES) else 0.5
         axes.barh(range(len(rows)), own, left=left, height=0.66, color=colour, alpha=faint, label=shortened(name))
         left = [before + each for before, each in zip(left, own, strict=True)]
-    axes.set_yticks(range(len(rows)), [shortened(str(row["site"])) for row in rows], color=INK, parse_math=False)
+    axes.set_yticks(
+        range(len(rows)), [shortened(str(row.get("site", ""))) for row in rows], color=INK, parse_math=False
+    )
     axes.set_xlabel("training images", color=MUTED, fontsize=_FONT, labelpad=3)
     legend = axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1), ncols=6, frameon=False, fontsize=_FONT, borderpad=0, handlelength=1
