@@ -107,12 +107,13 @@ def _site_parts(source: Source, copies: Copies, config: DataConfig, *, sites: in
     items, fold = copies.items, seed
     seed = _split_seed(config, seed)
     dealt = _dealt_once(source, items, config, sites=sites, seed=seed)
-    common, validation = dealt.common, dealt.validation
+    common, validation, share = dealt.common, dealt.validation, dealt.shares[index]
     if config.folds:
-        common = _fold(items, dealt.shares[index], config, index=index, seed=seed, fold=fold % config.folds)
+        common = _fold(items, share, config, index=index, seed=seed, fold=fold % config.folds)
+        share = np.setdiff1d(share, common)
     made = split_items(
         items,
-        dealt.shares[index] if not config.folds else np.setdiff1d(dealt.shares[index], common),
+        share,
         # The common test was taken off first: what is left owes the validation part its fraction of the whole.
         validation=validation if common is None else validation / max(1e-9, 1 - _taken(common, dealt, items, index)),
         test=dealt.test,
