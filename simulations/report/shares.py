@@ -14,6 +14,7 @@ _WIDTH = 680
 _ROW, _FOOT, _HEAD = 22, 46, 26
 _FONT = 11.5
 _MOST_SITES, _MOST_CLASSES = 60, 12
+_LONGEST = 80
 
 
 def dealt(classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -52,9 +53,10 @@ def dealt(classes: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Markup |
     for text in legend.get_texts():
         text.set_color(INK)
         text.set_parse_math(False)
+    names = [shortened(name, _LONGEST) for name in classes]
     said = "; ".join(
-        f"{row['site']} {sum(map(float, filter(None, own))):.0f} ("
-        + ", ".join(f"{name} {float(each or 0):.0f}" for name, each in zip(classes, own, strict=True))
+        f"{shortened(str(row.get('site', '')), _LONGEST)} {sum(map(float, filter(None, own))):.0f} ("
+        + ", ".join(f"{name} {float(each or 0):.0f}" for name, each in zip(names, own, strict=True))
         + ")"
         for row, own in zip(rows, counts, strict=True)
     )

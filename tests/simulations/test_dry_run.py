@@ -73,7 +73,7 @@ def test_every_long_command_says_what_it_would_run_and_leaves_nothing(
         (["ablate", *words, "--switch", "ema", "--out", out], "would run 2 of 2 runs", 2),
         (["pretrain", *words, "--out", f"{out}.safetensors"], "would run 1 run: tiny pre-training", 1),
         (["pays", *words, "train.minutes=2", "--out", out], "would run 3 runs: no pre-training seed 0", 3),
-        (["poison", *words, "keys.policy=none", "--seeds", "0", "--rules", "mean", "--out", out], "would run", None),
+        (["poison", *words, "keys.policy=none", "--seeds", "0", "--rules", "fedavg", "--out", out], "would run", None),
         (["bench"], "would run 12 runs: none 1, shared 1", 12),
     ):
         seen.clear()
@@ -129,8 +129,8 @@ def test_the_fastest_turn_counts_and_what_others_take_stretches_it(monkeypatch: 
 
 
 def test_attacks_say_which_apply_and_what_they_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = np.random.default_rng(0).integers(0, 256, (24, 32, 32)).astype(np.uint8)
-    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(24) % 2)
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32)).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(60) % 2)
     asked = [
         "--images",
         str(tmp_path / "d.npz"),
