@@ -19,9 +19,9 @@ from fl_server.collect import said
 from fl_server.config import ServerConfig
 from fl_server.faults import reading
 from fl_server.norms import FEWEST_FOR_A_MEDIAN, Update, larger_than_most, limit_of, scaled_down
-from fl_server.strategies import RULES, fit_to, set_state, state_of, too_few
+from fl_server.strategies import RULES, TRAIN_LOSS, fit_to, set_state, state_of, too_few
 from fl_server.weights import Weights
-from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED
+from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED, measure_key
 from medveil.errors import FederationError
 from medveil.flower import AppExitException
 from medveil.received import tensors_of
@@ -235,6 +235,8 @@ class Checked(Strategy):
             _refuse_not_finite(change)
             raise FederationError(f"the update's norm is above {_LARGEST_NORM:g}, and no rule can compute with it")
         self._check_change(norm, base)
+        if RULES[self.config.strategy].by_loss:
+            _loss_of(reply)
         return Update(site, reply, add_delta(base, tensors) if self.kind == "delta" else tensors, norm)
 
     def _alike(self, updates: list[Update]) -> list[Update]:
@@ -255,6 +257,8 @@ class Checked(Strategy):
         if self._centred:
             tensors = delta(tensors, self._base_of(update))
         metrics = MetricRecord({NUM_EXAMPLES: 1.0 if self._centred else weight})
+        if RULES[self.config.strategy].by_loss:
+            metrics[TRAIN_LOSS] = _loss_of(update.message)
         content = RecordDict({ARRAYS: to_record(tensors), METRICS: metrics})
         handed = copy.copy(update.message)
         handed.content = content
@@ -304,6 +308,14 @@ class Checked(Strategy):
 
     def _site_of_reply(self, reply: Message) -> str:
         return self.sites[reply.metadata.src_node_id]
+
+
+def _loss_of(reply: Message) -> float:
+    """The training loss that a site tells (FederationError where it tells none that can be one)."""
+    loss = reply.content.metric_records[METRICS].get(measure_key("train", "loss"))
+    if not isinstance(loss, int | float) or not 0 <= loss < _LARGEST_NORM:
+        raise FederationError("it tells no training loss, by which the strategy weighs it")
+    return float(loss)
 
 
 def _encoded(record: ArrayRecord, wire: str, *, packed: bool) -> tuple[ArrayRecord, Tensors]:

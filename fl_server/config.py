@@ -17,7 +17,11 @@ from medveil.secagg.roster import Roster, parse_roster
 STRATEGIES = (
     "fedavg",
     "fedprox",
+    "fedavgm",
     "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "qfedavg",
     "fedmedian",
     "fedtrimmedavg",
     "krum",
@@ -36,10 +40,20 @@ class ServerConfig:
 
     strategy: str = field(default="fedavg", metadata={"help": f"How updates become a model: {', '.join(STRATEGIES)}."})
     proximal_mu: float = field(default=0.01, metadata={"help": "fedprox: weight of the proximal term at the sites."})
-    server_lr: float = field(default=0.01, metadata={"help": "fedadam: the server's learning rate."})
-    beta_1: float = field(default=0.9, metadata={"help": "fedadam: decay of the first moment."})
-    beta_2: float = field(default=0.99, metadata={"help": "fedadam: decay of the second moment."})
-    tau: float = field(default=1e-3, metadata={"help": "fedadam: degree of adaptivity (Adam's epsilon)."})
+    server_lr: float = field(
+        default=0.01, metadata={"help": "fedadam, fedyogi, fedadagrad: the server's learning rate."}
+    )
+    beta_1: float = field(default=0.9, metadata={"help": "fedadam, fedyogi: decay of the first moment."})
+    beta_2: float = field(default=0.99, metadata={"help": "fedadam, fedyogi: decay of the second moment."})
+    tau: float = field(
+        default=1e-3, metadata={"help": "fedadam, fedyogi, fedadagrad: degree of adaptivity (Adam's epsilon)."}
+    )
+    momentum: float = field(default=0.9, metadata={"help": "fedavgm: momentum of the server."})
+    momentum_lr: float = field(default=1.0, metadata={"help": "fedavgm: the server's learning rate."})
+    q: float = field(default=0.1, metadata={"help": "qfedavg: how much a site counts by its loss; 0: all alike."})
+    client_lr: float = field(
+        default=1e-3, metadata={"help": "qfedavg: the sites' learning rate, whose inverse bounds the curvature."}
+    )
     trim: float = field(default=0.2, metadata={"help": "fedtrimmedavg: share of updates cut off at either end."})
     malicious: int = field(default=1, metadata={"help": "krum, multikrum, bulyan: malicious sites to withstand."})
     fraction: float = field(default=1.0, metadata={"help": "Share of the sites that train in a round."})
@@ -107,15 +121,18 @@ class ServerConfig:
             ("patience", 0),
         ):
             check_setting(getattr(self, name) >= low, name, getattr(self, name), f"at least {low}", where)
-        for name in ("proximal_mu", "max_norm", "clip_norm", "max_change", "min_delta", "wait_for_sites"):
+        for name in ("q", "proximal_mu", "max_norm", "clip_norm", "max_change", "min_delta", "wait_for_sites"):
             check_setting(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more", where)
-        for name in ("server_lr", "tau", "prepare_deadline", "round_deadline"):
+        for name in ("server_lr", "momentum_lr", "client_lr", "tau", "prepare_deadline", "round_deadline"):
             check_setting(0 < getattr(self, name) < math.inf, name, getattr(self, name), "above 0", where)
-        for name in ("beta_1", "beta_2"):
+        for name in ("beta_1", "beta_2", "momentum"):
             check_setting(0 <= getattr(self, name) < 1, name, getattr(self, name), "at least 0 and below 1", where)
         check_setting(0 < self.trim < 0.5, "trim", self.trim, "above 0 and below 0.5", where)
         for name in ("fraction", "most_share"):
             check_setting(0 < getattr(self, name) <= 1, name, getattr(self, name), "above 0 and at most 1", where)
+        if self.strategy == "qfedavg" and self.most_share < 1:
+            problem = "'most_share' bounds no site under qfedavg, which weighs by the loss that a site declares"
+            raise ConfigError(problem, where=where, cure="most_share=1 among sites that trust each other")
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fl_server.config import ServerSettings
 from fl_server.secagg.runnable import check_summed
-from fl_server.strategies import sampled, too_few
+from fl_server.strategies import RULES, sampled, too_few
 from fl_server.tensorboard import check_installed
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
@@ -51,6 +51,9 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
 def _check_private(run: RunConfig, settings: ServerSettings) -> None:
     """Refuse to let measures, which no noise covers, choose the model that is left."""
     server = settings.server
+    if run.private is not None and RULES[server.strategy].by_loss:
+        problem = f"is {server.strategy}, which weighs sites by their training loss, and no noise covers that"
+        raise PolicyError(problem, where="server.strategy", cure="fedavg")
     if run.private is None or (server.patience == 0 and server.keep == "last"):
         return
     name, cure = ("patience", "0") if server.patience else ("keep", "last")

@@ -16,12 +16,14 @@ from flwr.serverapp.strategy import (
     FedAdagrad,
     FedAdam,
     FedAvg,
+    FedAvgM,
     FedMedian,
     FedProx,
     FedTrimmedAvg,
     FedYogi,
     Krum,
     MultiKrum,
+    QFedAvg,
     Strategy,
 )
 
@@ -34,6 +36,8 @@ from medveil.errors import ConfigError, FederationError
 from medveil.wire import Tensors
 
 _ADAPTIVE = (FedAdam, FedYogi, FedAdagrad)
+TRAIN_LOSS = "train_loss"
+"""What `QFedAvg` reads of a reply."""
 
 
 @runtime_checkable
@@ -65,6 +69,8 @@ class Rule:
         Updates become one model. Where each site goes on alone, they need not be alike.
     from_a_sum
         Their weighted mean is all it needs, so that no single one has to be seen.
+    by_loss
+        It weighs updates by the training loss that each site tells, not by images.
     """
 
     build: Callable[[ServerConfig, Mapping[int, str], dict[str, Any]], Strategy]
@@ -72,6 +78,7 @@ class Rule:
     centred: bool = False
     merges: bool = True
     from_a_sum: bool = False
+    by_loss: bool = False
 
 
 def _at_least(fewest: int, why: str) -> Callable[[int, ServerConfig], str | None]:
@@ -107,12 +114,41 @@ _OWN: dict[str, Rule] = {
         _at_least(1, "an average of something"),
         from_a_sum=True,
     ),
+    # Hsu, Qi and Brown 2019 (arXiv 1909.06335).
+    "fedavgm": Rule(
+        lambda config, sites, common: FedAvgM(
+            **common, server_learning_rate=config.momentum_lr, server_momentum=config.momentum
+        ),
+        _at_least(1, "an average of something"),
+        from_a_sum=True,
+    ),
+    # Reddi et al. 2021 (arXiv 2003.00295), as the two after it.
     "fedadam": Rule(
         lambda config, sites, common: FedAdam(
             **common, eta=config.server_lr, beta_1=config.beta_1, beta_2=config.beta_2, tau=config.tau
         ),
         _at_least(1, "an average of something"),
         from_a_sum=True,
+    ),
+    "fedyogi": Rule(
+        lambda config, sites, common: FedYogi(
+            **common, eta=config.server_lr, beta_1=config.beta_1, beta_2=config.beta_2, tau=config.tau
+        ),
+        _at_least(1, "an average of something"),
+        from_a_sum=True,
+    ),
+    "fedadagrad": Rule(
+        lambda config, sites, common: FedAdagrad(**common, eta=config.server_lr, tau=config.tau),
+        _at_least(1, "an average of something"),
+        from_a_sum=True,
+    ),
+    # Li et al. 2020 (arXiv 1905.10497).
+    "qfedavg": Rule(
+        lambda config, sites, common: QFedAvg(
+            **common, client_learning_rate=config.client_lr, q=config.q, train_loss_key=TRAIN_LOSS
+        ),
+        _at_least(1, "an average of something"),
+        by_loss=True,
     ),
     "fedmedian": Rule(
         lambda config, sites, common: FedMedian(**common),
@@ -205,6 +241,9 @@ def state_of(strategy: Strategy) -> Tensors:
     if isinstance(strategy, _ADAPTIVE):
         moments = {"m": strategy.m_t or {}, "v": strategy.v_t or {}}
         return {f"{moment}/{name}": array for moment, arrays in moments.items() for name, array in arrays.items()}
+    if isinstance(strategy, FedAvgM):
+        names = [] if strategy.current_arrays is None else list(strategy.current_arrays)
+        return {f"momentum/{name}": array for name, array in zip(names, strategy.momentum_vector or [], strict=False)}
     if isinstance(strategy, LocalOnly):
         kept = strategy.kept.items()
         return {f"{site}/{name}": array.numpy() for site, record in kept for name, array in record.items()}
@@ -228,6 +267,9 @@ def set_state(strategy: Strategy, state: Tensors) -> None:
         grouped.setdefault(owner, {})[name] = array
     if isinstance(strategy, _ADAPTIVE) and set(grouped) <= {"m", "v"}:
         strategy.m_t, strategy.v_t = grouped.get("m"), grouped.get("v")
+    elif isinstance(strategy, FedAvgM) and set(grouped) <= {"momentum"}:
+        # In the order of the tensors it is given, which are sorted by name.
+        strategy.momentum_vector = [grouped["momentum"][name] for name in sorted(grouped.get("momentum", ()))] or None
     elif isinstance(strategy, LocalOnly):
         strategy.kept = {site: to_record(arrays) for site, arrays in grouped.items()}
     elif state:

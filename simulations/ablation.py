@@ -9,13 +9,11 @@ may still be tested.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rich.console import Console
 
 from medveil import plain
@@ -27,14 +25,14 @@ from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, make_plan, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.frames import frame
-from simulations.side_by_side import Job, run_all, ways_of
+from simulations.paired import carry_out, commits, measured, rows_of
+from simulations.side_by_side import Job
 from simulations.switches import AS_IT_IS, all_names, as_it_is, switched
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMAT, VERSION = "medveil-ablation", 1
-_MEASURES = ("accuracy", "auroc")
 LOCK = ".ablation"
 
 
@@ -72,7 +70,7 @@ class _Table:
     def write(self, found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         """Of what was measured, by the names of the runs; the rows."""
         done = {name: [found[job.name] for job in own if job.name in found] for name, own in self.jobs.items()}
-        rows = _rows(done)
+        rows = rows_of(done)
         write_json(self.out / "ablation.json", {"format": FORMAT, "version": VERSION, **self.about, "rows": rows})
         write_text(self.out / "ablation.md", as_markdown(rows))
         return rows
@@ -124,6 +122,20 @@ def ablate(
     StorageError
         Another process works in this folder; which one and since when.
     """
+    names = _named(config, switches, recipe)
+    out = make_folder(out).resolve()
+    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+        arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+        for each in told:
+            plain.tell(each, error=True) if console is None else plain.say(console, each)
+        about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
+        return measured_in(
+            _planned(arms, config.compare.seeds, out), out, about, results=results, jobs=jobs, console=console
+        )
+
+
+def _named(config: ExperimentConfig, switches: Sequence[str] | None, recipe: str) -> list[str]:
+    """The names of the arms (ConfigError where this experiment cannot be ablated)."""
     refuse_pixels(config, "ablate")
     seeds = config.compare.seeds
     if not seeds or len(set(seeds)) < len(seeds):
@@ -131,17 +143,9 @@ def ablate(
     if config.federation in BASELINES:
         raise ConfigError("is a baseline, which has none of the switches", where=f"federation {config.federation}")
     names = all_names(recipe)
-    if switches is not None:
-        names = list(dict.fromkeys(each if not recipe else _within(recipe, each, names) for each in switches))
-    out = make_folder(out).resolve()
-    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        if config.data.source == "phantoms" and config.data.path is None:
-            config.data.path = str(out / "phantoms")
-        arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
-        for each in told:
-            plain.tell(each, error=True) if console is None else plain.say(console, each)
-        about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
-        return _ablated(arms, seeds, out, about, results=results, jobs=jobs, console=console)
+    if switches is None:
+        return names
+    return list(dict.fromkeys(each if not recipe else _within(recipe, each, names) for each in switches))
 
 
 def _within(recipe: str, switch: str, own: Sequence[str]) -> str:
@@ -157,6 +161,8 @@ def _arms(
 
     What cannot be is refused here: hours later it would be too.
     """
+    if config.data.source == "phantoms" and config.data.path is None:
+        config.data.path = str(out / "phantoms")
     if recipe:
         arms = {recipe: _one(config, out, recipe)}
     else:
@@ -191,18 +197,17 @@ def _check(experiment: ExperimentConfig, folder: Path) -> None:
     check_model(make_plan(experiment, folder, shared=folder.parent))
 
 
-def _ablated(
-    arms: dict[str, ExperimentConfig],
-    seeds: Sequence[int],
-    out: Path,
-    about: dict[str, Any],
-    *,
-    results: Sequence[Path],
-    jobs: int,
-    console: Console | None,
-) -> Ablation:
-    planned = {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
-    return measured_in(planned, out, about, results=results, jobs=jobs, console=console)
+def planned(
+    config: ExperimentConfig, out: Path, *, switches: Sequence[str] | None = None, recipe: str = ""
+) -> tuple[dict[str, list[Job]], list[str]]:
+    """The runs of an ablation below a folder, and what is left out and why; errors as `ablate`, before it runs."""
+    names = _named(config, switches, recipe)
+    arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+    return _planned(arms, config.compare.seeds, out), told
+
+
+def _planned(arms: dict[str, ExperimentConfig], seeds: Sequence[int], out: Path) -> dict[str, list[Job]]:
+    return {name: [_job(experiment, name, seed, out) for seed in seeds] for name, experiment in arms.items()}
 
 
 def measured_in(
@@ -237,29 +242,18 @@ def measured_in(
     BasisError, ConfigError, PartialError
         As `ablate`.
     """
-    from simulations.results import take  # noqa: PLC0415 - what reads images takes a while to import
-    from simulations.standing import Comparable  # noqa: PLC0415
-
     table, found = _Table(out, planned, about), {}
-    # All arms of a seed before the next seed: a table that is looked at early has pairs.
-    most = max(len(own) for own in planned.values())
-    in_order = [own[place] for place in range(most) for own in planned.values() if place < len(own)]
     console = console or plain.stderr_console()
-    comparable = Comparable(out)
-    told = take(in_order, results, comparable)
-    ways, more = ways_of(in_order, comparable)
-    for each in (*told, *more):
-        plain.say(console, each)
 
     def after(job: Job) -> None:
-        found[job.name] = _measured(job)
+        found[job.name] = measured(job)
         if spent and job.name in spent and found[job.name]["cpu_seconds"] is not None:
             found[job.name]["cpu_seconds"] += spent[job.name]
-        about["commits"] = sorted({*about.get("commits", []), *_commits(job)})
+        about["commits"] = sorted({*about.get("commits", []), *commits(job)})
         plain.say(console, f"{job.name}: validation accuracy {found[job.name]['accuracy']:.3f}")
         table.write(found)
 
-    failed = run_all(in_order, ways, at_once=jobs, console=console, shared=out, after=after)
+    failed = carry_out(planned, out, at_once=jobs, console=console, results=results, after=after)
     first = next(iter(planned.values()))
     if not any(job.name in found for job in first):
         problem = f"none of the runs that the others are beside finished: {failed.get(first[0].name)}"
@@ -276,66 +270,6 @@ def _job(experiment: ExperimentConfig, name: str, seed: int, out: Path) -> Job:
 
 def _folder(name: str) -> str:
     return name.replace(" ", "-")
-
-
-def _measured(job: Job) -> dict[str, Any]:
-    from fl_server.metrics import read_lines  # noqa: PLC0415 - a door opens fast
-    from fl_server.summary import read_summary  # noqa: PLC0415
-
-    lines = [line for line in read_lines(job.folder / "metrics.jsonl") if line["site"] == "all"]
-    judged = [line for line in lines if line["phase"] == "validation" and line["accuracy"] is not None]
-    if not judged:
-        raise ConfigError("measured nothing on validation images", where=job.folder, cure="data.validation above 0")
-    last = judged[-1]
-    spent = sum(line["seconds"] or 0.0 for line in lines if line["phase"] == "train")
-    cpu = (read_summary(job.folder / "summary.json").get("cpu_seconds") or {}).get("all")
-    measures = {name: last[name] for name in _MEASURES}
-    return {"seed": job.experiment.seed, "seconds": spent, "cpu_seconds": cpu, **measures}
-
-
-def _commits(job: Job) -> list[str]:
-    from simulations.folders import read_manifest  # noqa: PLC0415
-
-    return [str(each) for each in read_manifest(job.folder).get("commits") or []]
-
-
-def _rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """A row of each arm that was measured; gains are over the first one's runs of the same seeds."""
-    first = next(iter(found))
-    base = {each["seed"]: each for each in found[first]}
-    return [_row(name, runs, {} if name == first else base) for name, runs in found.items() if runs]
-
-
-def _row(name: str, runs: list[dict[str, Any]], base: dict[int, dict[str, Any]]) -> dict[str, Any]:
-    """Of one arm; without `base` it is what the others are beside."""
-    row: dict[str, Any] = {"switch": name, "seeds": sorted(each["seed"] for each in runs)}
-    for measure in _MEASURES:
-        row[measure] = _mean([each[measure] for each in runs])
-        gained = [_less(each[measure], base[each["seed"]][measure]) for each in runs if each["seed"] in base]
-        row[f"{measure}_gained"] = _mean(gained) if gained else None
-        row[f"{measure}_interval"] = _interval(gained) if gained else None
-    return row | {name: _mean([each.get(name) for each in runs]) for name in ("seconds", "cpu_seconds")}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None
-
-
-def _less(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
-
-
-def _interval(gained: list[float | None]) -> list[float] | None:
-    """Of the mean paired difference, 95 %, Student's t over seeds; None of fewer than three."""
-    from scipy import stats  # noqa: PLC0415
-
-    known = [value for value in gained if value is not None]
-    if len(known) < 3 or len(known) < len(gained):
-        return None
-    half = float(stats.t.ppf(0.975, len(known) - 1)) * float(np.std(known, ddof=1)) / math.sqrt(len(known))
-    middle = float(np.mean(known))
-    return [middle - half, middle + half]
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:

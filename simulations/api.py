@@ -28,11 +28,16 @@ from simulations.experiments import load_experiment
 from simulations.heard import Heard
 from simulations.loaded import Run, load_run
 from simulations.model_calls import Answers, export, load_model, predict
+from simulations.points import Range
 from simulations.predictions import Predictions
 from simulations.pretraining import Pretrained
 from simulations.pretraining import pretrain as _pretrain
 from simulations.reported import report_of
 from simulations.run import resume_experiment, run_experiment
+from simulations.search import Search
+from simulations.search import search as _search
+from simulations.sweep import Sweep, laid_over
+from simulations.sweep import sweep as _sweep
 
 __all__ = [
     "Ablation",
@@ -43,7 +48,10 @@ __all__ = [
     "ExperimentConfig",
     "Predictions",
     "Pretrained",
+    "Range",
     "Run",
+    "Search",
+    "Sweep",
     "ablate",
     "arms",
     "attack",
@@ -59,6 +67,8 @@ __all__ = [
     "report",
     "resume",
     "run",
+    "search",
+    "sweep",
 ]
 unheard()
 plugins.simulating()
@@ -247,6 +257,101 @@ def ablate(
     )
 
 
+def sweep(
+    config: ExperimentConfig,
+    out: str | Path,
+    *,
+    over: Mapping[str, Sequence[Any] | Range],
+    random: int | None = None,
+    leave_out: bool = False,
+    seeds: Sequence[int] | None = None,
+    jobs: int = 1,
+    results: Sequence[str | Path] = (),
+    quiet: bool = True,
+) -> Sweep:
+    """Run an experiment under many settings, every point under each seed, and put the points side by side.
+
+    Finished runs are kept, and an interrupted sweep goes on where it was.
+
+    Parameters
+    ----------
+    config
+        The experiment; it is not changed.
+    out
+        Folder for it.
+    over
+        Values of settings by their dotted names: ``{"train.lr": [1e-3, 3e-3], "keys.policy": ["none", "per-site"]}``.
+        A `Range` is drawn from, where `random` says how often. A ``train.recipe`` replaces what it sets of `config`.
+    random
+        How many points are drawn; None runs all combinations.
+    leave_out
+        Leave out combinations that cannot be had (`Sweep.left_out`); else the first of them is refused.
+    seeds, jobs, results, quiet
+        As for `compare`.
+
+    Raises
+    ------
+    ConfigError
+        A point cannot be had, or there is nothing to sweep; before anything is run.
+    BasisError
+        A run that would be kept stands on other images than there are now.
+    PartialError
+        No run finished; where some did, `Sweep.failed` names the others.
+    """
+    config = copy.deepcopy(config)
+    if seeds is not None:
+        config.compare.seeds = list(seeds)
+    axes = _axes(over)
+    asked: dict[str, Any] = {"random": random, "leave_out": leave_out, "jobs": jobs}
+    taken = [Path(each) for each in results]
+    return _sweep(laid_over(config), axes, Path(out), **asked, results=taken, console=plain.console_unless(quiet))
+
+
+def search(
+    config: ExperimentConfig,
+    out: str | Path,
+    *,
+    over: Mapping[str, Sequence[Any] | Range],
+    trials: int = 20,
+    measure: str = "accuracy",
+    seeds: Sequence[int] | None = None,
+    jobs: int = 1,
+    quiet: bool = True,
+) -> Search:
+    """Look for settings that do best on validation images, one trial after another; test images choose nothing.
+
+    A trial is suggested by Optuna from those before it: the extra ``medveil[search]``. An interrupted search goes on as
+    it would have gone, and one that is given more trials goes on too.
+
+    Parameters
+    ----------
+    config
+        The experiment; it is not changed.
+    out
+        Folder for it.
+    over
+        Values and ranges of settings by their dotted names, as for `sweep`.
+    trials
+        How many there are to be in all.
+    measure
+        Of validation images: ``"accuracy"``, ``"auroc"`` or ``"loss"``.
+    seeds, jobs, quiet
+        As for `compare`; `jobs` are the seeds of a trial side by side.
+
+    Raises
+    ------
+    ConfigError
+        A value alone cannot be had, the folder is of another search, or Optuna is not installed.
+    PartialError
+        No trial has a score; where some have none, `Search.failed` names them.
+    """
+    config = copy.deepcopy(config)
+    if seeds is not None:
+        config.compare.seeds = list(seeds)
+    asked: dict[str, Any] = {"trials": trials, "measure": measure, "jobs": jobs}
+    return _search(laid_over(config), _axes(over), Path(out), **asked, console=plain.console_unless(quiet))
+
+
 def pretrain(
     config: ExperimentConfig,
     out: str | Path,
@@ -305,6 +410,10 @@ def report(folder: str | Path) -> Path:
         A file of it cannot be read, or the page not be written.
     """
     return report_of(load_run(folder).folder)
+
+
+def _axes(over: Mapping[str, Sequence[Any] | Range]) -> dict[str, Range | tuple[Any, ...]]:
+    return {key: axis if isinstance(axis, Range) else tuple(_plain(list(axis))) for key, axis in over.items()}
 
 
 def _as_run(config: ExperimentConfig) -> ExperimentConfig:

@@ -90,6 +90,14 @@ def bench(*, device: str = "auto", images: int = 800, turns: int = 6) -> dict[st
     return {**figures, "environment": {**environment(), "threads": torch.get_num_threads()}}
 
 
+def engine_runs(folder: Path, *, device: str, images: int = 800, turns: int = 6) -> list[tuple[str, ExperimentConfig]]:
+    """The rounds that `bench` trains, as experiments over images written into a folder; ciphers and stores apart."""
+    data = _write_images(folder / "images.npz", images)
+    return [
+        (f"{keys} {turn + 1}", _experiment(data, keys, device)) for turn in range(turns) for keys in ("none", "shared")
+    ]
+
+
 def print_table(figures: dict[str, Any]) -> None:
     """Print figures as a table."""
     table = Table("figure", "value")

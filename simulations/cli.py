@@ -18,11 +18,13 @@ from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.attacks.poisoning.command import add_poison
 from simulations.attacks.tradeoff.command import add_matrix
+from simulations.dry_run import add_dry_run, scratch, tell_planned, tell_runs
 from simulations.model_commands import add_model_commands
 from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.reported import report_of
 from simulations.results_command import add_pack, add_results
 from simulations.run_command import add_experiment, add_run, configured
+from simulations.sweep_command import add_search, add_sweep
 
 if TYPE_CHECKING:
     from simulations.compare import Comparison
@@ -56,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_compare(commands)
     _add_ablate(commands)
+    add_sweep(commands)
+    add_search(commands)
     add_pack(commands)
     add_pays(commands)
     add_model_commands(commands)
@@ -140,6 +144,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison; finished runs in it are kept")
     add_results(made)
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the arms there are")
     made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.set_defaults(command=_do_compare)
@@ -153,8 +158,10 @@ def _do_compare(arguments: argparse.Namespace) -> int:
             tell(f"{arm.name:<20} {arm.text}")
         return 0
     config = _configured_for(arguments, "compare")
-    from simulations.compare import compare  # noqa: PLC0415
+    from simulations.compare import compare, planned  # noqa: PLC0415
 
+    if arguments.dry_run:
+        return tell_planned(lambda folder: planned(config, folder), arguments.out, jobs=arguments.jobs)
     asked = {"results": arguments.results, "jobs": arguments.jobs}
     done = compare(config, arguments.out, **asked, command=_typed(arguments))
     if arguments.json:
@@ -195,6 +202,7 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add_results(made)
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
+    add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the switches there are")
     made.set_defaults(command=_do_ablate)
 
@@ -209,8 +217,11 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
         tell("RECIPE without SWITCH, RECIPE with SWITCH: the recipe but for that, or with that as well")
         return 0
     config = _configured_for(arguments, "ablate", with_other_recipes=True)
-    from simulations.ablation import ablate  # noqa: PLC0415
+    from simulations.ablation import ablate, planned  # noqa: PLC0415
 
+    if arguments.dry_run:
+        named = {"switches": arguments.switch, "recipe": arguments.recipe or ""}
+        return tell_planned(lambda folder: planned(config, folder, **named), arguments.out, jobs=arguments.jobs)
     asked = {"switches": arguments.switch, "recipe": arguments.recipe or "", "jobs": arguments.jobs}
     made = ablate(config, arguments.out, **asked, results=arguments.results, command=_typed(arguments))
     tell_block(made.text.read_text(encoding="utf-8"), end="")
@@ -263,6 +274,7 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured (default: 4)")
     made.add_argument("--images", type=int, default=48, metavar="N", help="images a site (default: 48)")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
+    add_dry_run(made)
     made.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)
     made.set_defaults(command=_do_bench)
 
@@ -270,6 +282,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _do_bench(arguments: argparse.Namespace) -> int:
     from medveil.files import write_json  # noqa: PLC0415
 
+    if arguments.dry_run:
+        return _tell_bench(arguments)
     if arguments.deployment and not arguments.attended:
         from medveil.tied import run_tied  # noqa: PLC0415
         from simulations.deployment_bench.bench import PARTS, check_parts  # noqa: PLC0415
@@ -301,6 +315,22 @@ def _do_bench(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, figures)
     return 0
+
+
+def _tell_bench(arguments: argparse.Namespace) -> int:
+    """What `bench` would measure: of real consortia the parts alone, of engines the rounds and what they take."""
+    if arguments.deployment:
+        from simulations.deployment_bench.bench import PARTS, check_parts  # noqa: PLC0415
+
+        parts = PARTS if arguments.parts is None else arguments.parts.split(",")
+        check_parts(parts)
+        tell(f"would start real consortia on this machine for {', '.join(parts)}; {arguments.rounds} rounds each")
+        tell("not estimated: a consortium's time is its processes', and no batch tells it")
+        return EXIT_OK
+    from simulations.bench import engine_runs  # noqa: PLC0415
+
+    with scratch() as folder:
+        return tell_runs(engine_runs(folder, device=arguments.device or "auto"))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
 from simulations.config import ExperimentConfig, Plan, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.frames import frame
+from simulations.paired import carry_out
 from simulations.report.comparison import ArmResult, write_comparison
-from simulations.side_by_side import Job, Way, run_all, ways_of
+from simulations.side_by_side import Job
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -142,42 +143,45 @@ def _compared(
     command: str | None,
     console: Console | None,
 ) -> Comparison:
+    planned = _planned(config, arms, out)
+    _check_models(config, arms, out)
+    console = console or plain.stderr_console()
+    from simulations.standing import common  # noqa: PLC0415 - what reads images takes a while to import
+
+    # Before anything runs it is looked whether all would be of one data set: a table is.
+    failed = carry_out(planned, out, at_once=at_once, console=console, results=results, look=config)
+    # What lies in the folder of a run that failed was made by other settings, or is not whole.
+    rows = [_row(arm, [job for job in planned[arm.name] if job.name not in failed]) for arm in arms]
+    rows = [row for row in rows if row.runs]
+    if not rows:
+        raise PartialError(f"none of {len(failed)} runs finished: {next(iter(failed.values()))}", where=out)
+    basis = common([run for row in rows for run in row.runs])
+    page = write_comparison(out, rows, basis=basis, command=command)
+    for each in read_json(out / "compare.json")["near"]:
+        plain.say(console, each)
+    return Comparison(folder=out, report=page, failed=tuple(failed))
+
+
+def planned(config: ExperimentConfig, out: Path) -> dict[str, list[Job]]:
+    """The runs of a comparison below a folder, which is not made; what `compare` refuses before it runs is refused."""
+    refuse_pixels(config, "compare")
+    arms = chosen_arms(config.compare)
+    _refuse_minutes(config, arms)
+    found = _planned(config, arms, out)
+    _check_models(config, arms, out)
+    return found
+
+
+def _planned(config: ExperimentConfig, arms: list[Arm], out: Path) -> dict[str, list[Job]]:
     if config.data.source == "phantoms" and config.data.path is None:
         config.data.path = str(out / "phantoms")
-    planned = {
+    return {
         arm.name: [
             Job(f"{arm.name} seed {seed}", as_experiment(config, arm, seed), out / arm.name / f"seed-{seed}")
             for seed in config.compare.seeds
         ]
         for arm in arms
     }
-    # All arms of a seed before the next seed: a comparison that is looked at early has pairs.
-    jobs = [own[place] for place in range(len(config.compare.seeds)) for own in planned.values()]
-    _check_models(config, arms, out)
-    console = console or plain.stderr_console()
-    from simulations.results import take  # noqa: PLC0415 - what reads images takes a while to import
-    from simulations.standing import Comparable, common  # noqa: PLC0415
-
-    # Before anything runs: a table is of one data set.
-    comparable = Comparable(out)
-    for each in take(jobs, results, comparable):
-        plain.say(console, each)
-    ways, told = ways_of(jobs, comparable)
-    for each in told:
-        plain.say(console, each)
-    if any(way is not Way.KEPT for way in ways.values()):
-        comparable.look(config, out)
-    failed = run_all(jobs, ways, at_once=at_once, console=console, shared=out)
-    # What lies in the folder of a run that failed was made by other settings, or is not whole.
-    rows = [_row(arm, [job for job in planned[arm.name] if job.name not in failed]) for arm in arms]
-    rows = [row for row in rows if row.runs]
-    if not rows:
-        raise PartialError(f"none of {len(jobs)} runs finished: {next(iter(failed.values()))}", where=out)
-    basis = common([run for row in rows for run in row.runs])
-    page = write_comparison(out, rows, basis=basis, command=command)
-    for each in read_json(out / "compare.json")["near"]:
-        plain.say(console, each)
-    return Comparison(folder=out, report=page, failed=tuple(failed))
 
 
 def _refuse_minutes(config: ExperimentConfig, arms: list[Arm]) -> None:

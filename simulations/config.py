@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
+ABSENT = ("was away, as simulated", "answered too late, as simulated")
+"""Why a site has no part in a round of a simulation, where nothing went wrong: away, late."""
 FEDERATIONS = ("federated", "local-only", "centralised", *BASELINES)
 
 
@@ -57,6 +59,21 @@ class CompareConfig:
 def _own_sites() -> ServerConfig:
     """A simulation's sites are one person's and declare what they have: averages weigh by images, as in the papers."""
     return ServerConfig(most_share=1.0)
+
+
+@dataclass
+class AbsentConfig:
+    """Sites that have no part in a round of training, drawn anew each round."""
+
+    away: float = field(default=0.0, metadata={"help": "Chance that a site is away in a round (a drop-out)."})
+    late: float = field(
+        default=0.0, metadata={"help": "Chance that a site trains and answers after the round closed (a straggler)."}
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether some are."""
+        return self.away > 0 or self.late > 0
 
 
 @dataclass
@@ -86,6 +103,10 @@ class ExperimentConfig(RunTerms, ExperimentOutline):
     data: DataConfig = field(default_factory=DataConfig, metadata={"help": "Images."})
     cipher: CipherConfig = again(RunTerms, "cipher", make=CipherConfig)
     server: ServerConfig = again(RunTerms, "server", make=_own_sites)
+    absent: AbsentConfig = field(
+        default_factory=AbsentConfig,
+        metadata={"help": "Drop-outs and stragglers of a simulation, by engine inprocess."},
+    )
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
 
 
@@ -291,6 +312,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.pretrain.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
+    _check_absent(config)
     _one_of("federation", config.federation, FEDERATIONS)
     if config.cipher.block < 1:
         raise ConfigError(f"'cipher.block' is {config.cipher.block}", where=config.name, cure="at least 1")
@@ -305,7 +327,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if config.federation == "centralised":
         config.sites = 1
         if not config.data.partition.pooled:
-            config.data.partition.kind = "iid"
+            config.data.partition.kind, config.data.partition.by = "iid", None
     if config.federation in BASELINES and config.keys.policy != "none":
         problem = f"is {config.keys.policy}, and the baseline {config.federation} reads plain images"
         raise ConfigError(problem, where="keys.policy", cure="none")
@@ -318,6 +340,17 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         config.data.path = config.data.path or str(out.resolve() / "phantoms")
     config.data.min_side = max(config.data.min_side, config.cipher.block)
     return config
+
+
+def _check_absent(config: ExperimentConfig) -> None:
+    """Refuse drop-outs that cannot be drawn, or that nobody would draw (ConfigError)."""
+    absent = config.absent
+    if not (absent.away >= 0 and absent.late >= 0 and absent.away + absent.late < 1):
+        problem = f"'absent' is away {absent.away:g} and late {absent.late:g}"
+        raise ConfigError(problem, where=config.name, cure="chances of 0 or more, together below 1")
+    if absent.any and config.engine != "inprocess":
+        problem = f"is {config.engine}, whose sites nobody holds back"
+        raise ConfigError(problem, where="absent, engine", cure="engine=inprocess, or absent.away=0 absent.late=0")
 
 
 def _refuse_missing_weights(named: str) -> None:

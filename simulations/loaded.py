@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from fl_server.metrics import read_lines
 from fl_server.summary import read_summary
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
-from simulations.config import ExperimentConfig
+from simulations.config import ABSENT, ExperimentConfig
 from simulations.folders import MANIFEST, read_manifest
 from simulations.frames import frame
 from simulations.left_out import LeftOut, read_left_out
@@ -76,7 +77,7 @@ class Run:
     @property
     def partial(self) -> bool:
         """Whether a site was left out of a round or of the evaluation."""
-        return bool(self.manifest.get("left_out"))
+        return unmeant(self.manifest)
 
     @property
     def left_out(self) -> list[LeftOut]:
@@ -151,6 +152,11 @@ class Run:
         from simulations.asked_models import timm_model  # noqa: PLC0415 - scipy and more load here
 
         return timm_model(self.folder, site=site, domain=domain)
+
+
+def unmeant(manifest: Mapping[str, Any]) -> bool:
+    """Whether a site was left out of a round that was to have part in it: one that is simulated as away was not."""
+    return any(not any(why in each["reason"] for why in ABSENT) for each in manifest.get("left_out") or [])
 
 
 def load_run(folder: str | Path) -> Run:

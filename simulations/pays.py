@@ -95,6 +95,29 @@ def pays(
     StorageError
         Another process works in this folder; which one and since when.
     """
+    _refuse(config, trunks, share)
+    out = make_folder(out).resolve()
+    if config.data.source == "phantoms" and config.data.path is None:
+        config.data.path = str(out / "phantoms")
+    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+        return _Paying(config, out, tuple(trunks), config.train.minutes, share).done(jobs, command)
+
+
+def trainings(
+    config: ExperimentConfig, out: Path, *, trunks: Sequence[Trunk], share: float
+) -> list[tuple[str, ExperimentConfig]]:
+    """Every training there would be, by its name; a trunk's own weights are not there yet, and cost as fresh ones do.
+
+    Raises
+    ------
+    ConfigError
+        As `pays`.
+    """
+    _refuse(config, trunks, share)
+    return _Paying(config, out, tuple(trunks), config.train.minutes, share).trainings()
+
+
+def _refuse(config: ExperimentConfig, trunks: Sequence[Trunk], share: float) -> None:
     refuse_pixels(config, "pays")
     if config.train.minutes <= 0:
         raise ConfigError("is 0: time is what is held equal", where="train.minutes", cure="60, for example")
@@ -102,11 +125,6 @@ def pays(
         raise ConfigError(f"is {share:g}", where="--share", cure="above 0 and below 1")
     if not config.compare.seeds or len({each.name for each in trunks}) < len(trunks):
         raise ConfigError("names no seed, or a trunk twice", where="pays", cure="compare.seeds=[0, 1, 2]")
-    out = make_folder(out).resolve()
-    if config.data.source == "phantoms" and config.data.path is None:
-        config.data.path = str(out / "phantoms")
-    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _Paying(config, out, tuple(trunks), config.train.minutes, share).done(jobs, command)
 
 
 @dataclass(frozen=True)
@@ -137,6 +155,17 @@ class _Paying:
         about: dict[str, Any] = {"name": self.config.name, "told": [], "command": command, "medveil": medveil_version()}
         made = measured_in(planned, self.out, about, jobs=jobs, spent=_cpu_of(spent))
         return Ablation(made.folder, made.rows, (*made.failed, *(each.stem for each in sorted(failed))))
+
+    def trainings(self) -> list[tuple[str, ExperimentConfig]]:
+        """All of it, by name."""
+        seeds = self.config.compare.seeds
+        alone = [(f"{ALONE} seed {seed}", self._alone(seed)) for seed in seeds]
+        made = []
+        for trunk in self.trunks:
+            made += [(f"{trunk.name} seed {seed}, its trunk", self._before(trunk, seed)) for seed in seeds]
+            rest = [(seed, self._timed(self._alone(seed), self.minutes * (1 - self.share))) for seed in seeds]
+            made += [(f"{trunk.name} seed {seed}", experiment) for seed, experiment in rest]
+        return [*alone, *made]
 
     def _alone(self, seed: int) -> ExperimentConfig:
         return self._timed(with_recipe(self._central(seed), "small-data"), self.minutes)

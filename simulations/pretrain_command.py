@@ -10,6 +10,7 @@ from pathlib import Path
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
+from simulations.dry_run import add_dry_run, scratch, tell_runs
 from simulations.run_command import add_experiment, configured
 
 
@@ -28,6 +29,7 @@ def add_pretrain(
     add_experiment(made, "YAML file, or a name (init --list); its 'pretrain' section says how")
     made.add_argument("--out", type=Path, metavar="CKPT", help="weights to write, .safetensors; the run beside them")
     made.add_argument("--licence", default="", metavar="TEXT", help="of the images, in a line for the card")
+    add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print what was left as JSON")
     made.set_defaults(command=lambda arguments: _do_pretrain(arguments, report))
 
@@ -51,6 +53,7 @@ def add_pays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--share", type=float, default=0.5, metavar="S", help="of the minutes, to pre-train (default: 0.5)"
     )
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
+    add_dry_run(made)
     made.set_defaults(command=_do_pays)
 
 
@@ -58,9 +61,12 @@ def _do_pays(arguments: argparse.Namespace) -> int:
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim pays", cure="see --help")
     config = configured(arguments, with_other_recipes=True)
-    from simulations.pays import pays, trunk_of  # noqa: PLC0415
+    from simulations.pays import pays, trainings, trunk_of  # noqa: PLC0415
 
     trunks = [trunk_of(each) for each in arguments.trunk or ["masked-autoencoding"]]
+    if arguments.dry_run:
+        with scratch() as folder:
+            return tell_runs(trainings(config, folder, trunks=trunks, share=arguments.share), jobs=arguments.jobs)
     typed = shlex.join(["medveil-sim", *arguments.words])
     made = pays(config, arguments.out, trunks=trunks, share=arguments.share, jobs=arguments.jobs, command=typed)
     tell_block(made.text.read_text(encoding="utf-8"), end="")
@@ -71,8 +77,10 @@ def _do_pretrain(arguments: argparse.Namespace, report: Callable[[Path], Path]) 
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim pretrain", cure="see --help")
     config = configured(arguments)
-    from simulations.pretraining import pretrain  # noqa: PLC0415 - a door opens fast
+    from simulations.pretraining import as_pretraining, pretrain  # noqa: PLC0415 - a door opens fast
 
+    if arguments.dry_run:
+        return tell_runs([(f"{config.name} pre-training", as_pretraining(config))])
     try:
         made = pretrain(config, arguments.out, licence=arguments.licence, report=report)
     except KeyboardInterrupt:

@@ -226,6 +226,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Re
         raise
     from fl_server.summary import read_summary  # noqa: PLC0415
     from simulations.examples import write_examples  # noqa: PLC0415
+    from simulations.loaded import unmeant  # noqa: PLC0415
     from simulations.standing import note_split  # noqa: PLC0415
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
@@ -238,7 +239,7 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Re
     if isinstance(follower, RunHeard):
         follower.check()
     summary = read_summary(plan.out / "summary.json")
-    partial = bool(read_manifest(plan.out).get("left_out"))
+    partial = unmeant(read_manifest(plan.out))
     return Finished(folder=plan.out, summary=summary, report=page, left_out=read_left_out(plan.out), partial=partial)
 
 

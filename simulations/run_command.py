@@ -13,6 +13,7 @@ from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_json, tell_lines
 from medveil.pretraining import MASKED, PRETRAINED
+from simulations.dry_run import add_dry_run, tell_runs
 
 if TYPE_CHECKING:
     from simulations.config import ExperimentConfig
@@ -36,6 +37,7 @@ def add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser], *, re
     made.add_argument("--replace", action="store_true", help="remove an earlier run at --out first")
     made.add_argument("--engine", choices=("inprocess", "flower"), help="same as engine=...")
     made.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_dry_run(made)
     made.add_argument("--shared", type=Path, help=argparse.SUPPRESS)
     made.set_defaults(command=lambda arguments: _do_run(arguments, report))
 
@@ -56,6 +58,8 @@ def _schema() -> type:
 
 
 def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> int:
+    if arguments.dry_run:
+        return _told_before(arguments)
     if arguments.resume is not None:
         rounds = _rounds_beside_resume(arguments)
         from simulations.run import resume_experiment  # noqa: PLC0415 - a door opens fast: torch only where it is used
@@ -75,6 +79,18 @@ def _do_run(arguments: argparse.Namespace, report: Callable[[Path], Path]) -> in
     with _said_how_to_go_on(arguments.out):
         done = run_experiment(config, arguments.out, replace=arguments.replace, report=report, shared=arguments.shared)
         return _told(done, arguments)
+
+
+def _told_before(arguments: argparse.Namespace) -> int:
+    """What the run would take; a resumed one is no other than the run it goes on with."""
+    if arguments.config is None or arguments.resume is not None:
+        raise ConfigError("--dry-run needs CONFIG", where="medveil-sim run", cure="the settings the run would have")
+    config = configured(arguments)
+    if arguments.out is not None:
+        from simulations.folders import check_free  # noqa: PLC0415
+
+        check_free(arguments.out, replace=arguments.replace)
+    return tell_runs([(config.name, config)])
 
 
 @contextlib.contextmanager

@@ -165,7 +165,7 @@ class Comparable:
         return "an older MedVeil ran it: contents and groups of its images and its weights cannot be compared"
 
     def _source(self, config: ExperimentConfig) -> Source:
-        data = dataclasses.replace(config.data, partition=PartitionConfig())
+        data = dataclasses.replace(config.data, partition=PartitionConfig(by=config.data.partition.by))
         key = json.dumps(to_mapping(data), sort_keys=True)
         if key not in self._open:
             self._open[key] = open_source(config.data, kept_in=self._kept_in)

@@ -26,6 +26,7 @@ from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_t
 from fl_client.data.splits import limited
 from medveil.config import to_mapping
 from medveil.errors import ConfigError, DataError
+from medveil.plain import shown
 
 __all__ = ["Bytes", "HiddenUnder", "Item", "Skipped", "Source", "Stamp", "class_names", "source_name"]
 
@@ -202,7 +203,16 @@ class Source(ABC):
         if joins_similar(self._config) and self._config.group_by in self._listing.columns:
             problem = f"has a column '{self._config.group_by}', which as data.group_by means images that look alike"
             raise DataError(problem, where=self.path / (self._config.labels or ""), cure="rename the column")
+        by, columns = self._config.partition.by, self._listing.columns
+        if by is not None and by not in columns and not self._tells(by):
+            problem, cure = f"data.partition.by: there is no column '{shown(by, most=80)}'", "class folders have none"
+            cure = f"columns are {', '.join(columns)}" if columns else f"{cure}; set data.labels"
+            raise DataError(problem, where=self.path / (self._config.labels or ""), cure=cure)
         return self._listing
+
+    def _tells(self, attribute: str) -> bool:
+        """Whether the files themselves say something of this name."""
+        return False
 
     def _finish(self, items: Sequence[Item], *, default_size: int) -> None:
         """Take the items: name groups alike, heed ``data.split`` and ``data.limit``, and settle size and channels."""

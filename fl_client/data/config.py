@@ -14,7 +14,9 @@ FORMULAS = ("contours", "fractals")
 MOST_DRAWN = 10_000_000
 AUGMENTS = ("none", "light", "standard")
 SPLITS = ("official", "drawn")
-PARTITIONS = ("iid", "dirichlet", "site")
+SIZES = ("quantity", "linear", "square", "exponential")
+"""Partitions whose sites differ in how many images they have, classes alike."""
+PARTITIONS = ("iid", "dirichlet", "site", *SIZES, "shards", "pathological", "column")
 TESTS = ("partitioned", "common")
 NO_LABELS = "none"
 """As ``data.labels``: there are none."""
@@ -33,10 +35,18 @@ class PartitionConfig:
     kind: str = field(
         default="iid",
         metadata={
-            "help": "iid (alike), dirichlet (label skew) or site (as the files say: InstitutionName, column site)."
+            "help": "iid (alike), dirichlet (label skew), site (as the files say: InstitutionName, column site), "
+            "quantity (sizes drawn by alpha), linear, square, exponential (sizes by the site's number), shards (pieces "
+            "of the images sorted by class), pathological (some classes each) or column (values of 'by')."
         },
     )
     alpha: float = field(default=0.5, metadata={"help": "Concentration of the Dirichlet draw; smaller is more skewed."})
+    shards: int = field(default=2, metadata={"help": "Shards of a site, for shards."})
+    classes: int = field(default=2, metadata={"help": "Classes of a site, for pathological."})
+    by: str | None = field(
+        default=None,
+        metadata={"help": "CSV column, DICOM attribute or npz key for column; its values are dealt whole."},
+    )
     test: str = field(
         default="partitioned",
         metadata={
@@ -140,6 +150,13 @@ class DataConfig:
             "or drawn; null: official where there is one."
         },
     )
+    folds: int = field(
+        default=0,
+        metadata={
+            "help": "Cross-validation over groups: so many parts, of which a seed tests the one of its number modulo "
+            "folds, in place of data.test; split_seed, or 0, draws them. 0: none."
+        },
+    )
     split_seed: int | None = field(
         default=None,
         metadata={
@@ -199,11 +216,19 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
         raise ConfigError(f"is {config.channels}", where="data.channels", cure="1 or 3")
     _at_least("data.image_size", config.image_size, 4)
     _at_least("data.limit", config.limit, 1)
+    if config.folds and (config.folds < 2 or config.partition.test == "common"):
+        problem = f"is {config.folds}" if config.folds < 2 else "is set, and all sites test on one held-out set"
+        raise ConfigError(problem, where="data.folds", cure="2 or more, with data.partition.test=partitioned; or 0")
     _at_least("data.split_seed", config.split_seed, 0)
     _at_least("data.min_side", config.min_side, 1)
     _at_least("data.memory", config.memory, 0)
     _at_least("data.partition.min_per_site", config.partition.min_per_site, 1)
     _at_least("data.partition.pooled", config.partition.pooled, 0)
+    _at_least("data.partition.shards", config.partition.shards, 1)
+    _at_least("data.partition.classes", config.partition.classes, 1)
+    if (config.partition.kind == "column") != (config.partition.by is not None):
+        problem = "and 'data.partition.by' go together"
+        raise ConfigError(problem, where="data.partition.kind=column", cure="by=COLUMN for column, null for others")
     if not config.partition.alpha > 0:
         raise ConfigError(f"is {config.partition.alpha}", where="data.partition.alpha", cure="a number above 0")
     _check_similar(config)
@@ -230,6 +255,11 @@ def named_group(config: DataConfig) -> str | None:
     if config.group_by == SIMILAR:
         return None
     return None if config.group_by is None else config.group_by.removesuffix(_AND_SIMILAR)
+
+
+def sited_by(config: DataConfig) -> str:
+    """The column that names an image's site: that of ``data.partition.by``, or ``site``."""
+    return config.partition.by or "site"
 
 
 def joins_similar(config: DataConfig) -> bool:

@@ -13,7 +13,7 @@ from crypto.reading.dicom import DicomImage
 from crypto.reading.dicom_head import is_dicom
 from crypto.reading.look import look_at, read_head
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.config import DataConfig, named_group
+from fl_client.data.config import DataConfig, named_group, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
 from medveil.errors import DataError, MedVeilError
@@ -60,6 +60,9 @@ class DicomSource(Source):
         self.warnings = self._ungrouped(items)
         self._finish(items, default_size=224)
 
+    def _tells(self, attribute: str) -> bool:
+        return tag_for_keyword(attribute) is not None
+
     def _check_group(self, columns: tuple[str, ...]) -> None:
         known = self._from_column or self._group_by == "none" or tag_for_keyword(self._group_by) is not None
         if not known:
@@ -85,14 +88,18 @@ class DicomSource(Source):
             raise image.is_hidden()
         group = "" if self._from_column or self._group_by == "none" else image.text(self._group_by)
         stat = path.stat()
-        about, site = image.about, image.text("InstitutionName")
+        by = self._config.partition.by
+        about, site = image.about, image.text("InstitutionName" if by is None or tag_for_keyword(by) is None else by)
         return _Header(about.frames, about.channels, group, site, Stamp(stat.st_size, stat.st_mtime_ns))
 
     def _frames(self, file: Labelled, header: _Header) -> list[Item]:
         frames = header.frames
         self._places += [_Place(file.path, frame, header.channels, header.stamp) for frame in range(frames)]
         label = self.classes.index(file.label)
-        site = file.columns.get("site") or header.site or None
+        column = sited_by(self._config)
+        named = file.columns.get(column)
+        # A column that says it stands for the attribute, also where a row of it is empty.
+        site = (named if self._config.partition.by in file.columns else named or header.site) or None
         # The frames of one file are related even where the file names no patient.
         own = file.columns[self._group_by] if self._from_column else header.group
         group = own or (f"file:{file.id}" if frames > 1 else None)

@@ -21,7 +21,7 @@ from crypto.imaging import preprocess
 from crypto.reading.dicom import DicomImage
 from crypto.reading.look import look
 from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.config import DataConfig
+from fl_client.data.config import DataConfig, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
 from medveil.errors import ConfigError, DataError, MedVeilError
@@ -122,7 +122,7 @@ class HiddenSource(Source):
         # The frames of one file are related even where nothing says to whom.
         group = self._group(file, header) or (f"file:{file.id}" if header.frames > 1 else None)
         ids = [file.id] if header.frames == 1 else [f"{file.id}#{frame}" for frame in range(header.frames)]
-        label, site = self.classes.index(file.label), file.columns.get("site") or None
+        label, site = self.classes.index(file.label), file.columns.get(sited_by(self._config)) or None
         return [Item(each, label, group, file.split, site) for each in ids]
 
     def _group(self, file: Labelled, header: HiddenHeader) -> str | None:

@@ -10,7 +10,7 @@ from crypto.reading.base import About
 from crypto.reading.look import DICOM, LastOpened, Look, Sort, look
 from crypto.reading.raster import TIFF
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
-from fl_client.data.config import DataConfig, named_group
+from fl_client.data.config import DataConfig, named_group, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
 from medveil.errors import DataError, MedVeilError
@@ -67,7 +67,7 @@ class ImageSource(Source):
         pages = 1 if about is None else about.frames
         channels, stamp = None if about is None else about.channels, _stamp(file.path)
         self._places += [_Place(file.path, page, channels, stamp) for page in range(pages)]
-        label, site = self.classes.index(file.label), file.columns.get("site") or None
+        label, site = self.classes.index(file.label), file.columns.get(sited_by(self._config)) or None
         group = file.columns.get(named_group(self._config) or "") or None
         # Pages of one file are related even where nothing says to whom.
         group = group or (f"file:{file.id}" if pages > 1 else None)

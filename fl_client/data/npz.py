@@ -40,6 +40,7 @@ class NpzSource(Source):
         arrays = self._load()
         parts = self._parts(arrays)
         self._images = [images for _, images, _, _ in parts]
+        sites = self._sites(arrays, parts)
         self._scale = self._settled_scale()
         self._at = [(p, row) for p, part in enumerate(parts) for row in range(len(part[2]))]
         names, codes = self._names(arrays, [labels for _, _, labels, _ in parts])
@@ -49,8 +50,9 @@ class NpzSource(Source):
                 codes[int(label)],
                 None if groups is None else str(groups[row]),
                 _PARTS.get(key),
+                None if own is None else str(own[row]),
             )
-            for key, _, labels, groups in parts
+            for (key, _, labels, groups), own in zip(parts, sites, strict=True)
             for row, label in enumerate(labels)
         ]
         self.classes = names
@@ -66,7 +68,8 @@ class NpzSource(Source):
 
     def _is_wanted(self, name: str) -> bool:
         """Whether an array is one of ours; what else a file holds is not read."""
-        kinds = {"images", named_group(self._config), *(() if self._unlabelled else ("labels",))}
+        labels = () if self._unlabelled else ("labels",)
+        kinds = {"images", named_group(self._config), self._config.partition.by, *labels}
         return (
             (name == "classes" and not self._unlabelled)
             or name in kinds
@@ -124,6 +127,19 @@ class NpzSource(Source):
         if key not in arrays or arrays[key].shape != (count,):
             raise DataError(f"has no array '{key}' with one group per image", where=self.path)
         return arrays[key]
+
+    def _sites(
+        self, arrays: Arrays, parts: Sequence[tuple[str, npt.NDArray, npt.NDArray, npt.NDArray | None]]
+    ) -> list[npt.NDArray | None]:
+        """What ``data.partition.by`` names, part by part."""
+        by = self._config.partition.by
+        if by is None:
+            return [None] * len(parts)
+        keys = [by if key == "images" else f"{key}_{by}" for key, *_ in parts]
+        for key, (_, _, labels, _) in zip(keys, parts, strict=True):
+            if key not in arrays or arrays[key].shape != (len(labels),):
+                raise DataError(f"has no array '{key}' with one value per image", where=self.path)
+        return [arrays[key] for key in keys]
 
     def _names(self, arrays: Arrays, labels: Sequence[npt.NDArray]) -> tuple[tuple[str, ...], dict[int, int]]:
         if self._unlabelled:

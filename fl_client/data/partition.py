@@ -12,15 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fl_client.data.base import Item, Source
-from fl_client.data.config import SIMILAR, DataConfig, PartitionConfig, joins_similar, named_group
+from fl_client.data.config import SIMILAR, DataConfig, joins_similar, named_group
 from fl_client.data.copies import Copies, copies_in
+from fl_client.data.dealing import shares_of
 from fl_client.data.documents import Documents
 from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.config import to_mapping
 from medveil.errors import ConfigError, DataError
+from medveil.plain import shown
 
-_DRAWS = 1000
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -102,14 +104,18 @@ def _pooled(source: Source, config: DataConfig, *, sites: int, seed: int, kept: 
 
 
 def _site_parts(source: Source, copies: Copies, config: DataConfig, *, sites: int, index: int, seed: int) -> Parts:
-    items, seed = copies.items, seed if config.split_seed is None else config.split_seed
+    items, fold = copies.items, seed
+    seed = _split_seed(config, seed)
     dealt = _dealt_once(source, items, config, sites=sites, seed=seed)
-    common, validation = dealt.common, dealt.validation
+    common, validation, share = dealt.common, dealt.validation, dealt.shares[index]
+    if config.folds:
+        common = _fold(items, share, config, index=index, seed=seed, fold=fold % config.folds)
+        share = np.setdiff1d(share, common)
     made = split_items(
         items,
-        dealt.shares[index],
+        share,
         # The common test was taken off first: what is left owes the validation part its fraction of the whole.
-        validation=validation if common is None else validation / max(1e-9, 1 - len(common) / len(items)),
+        validation=validation if common is None else validation / max(1e-9, 1 - _taken(common, dealt, items, index)),
         test=dealt.test,
         rng=generator(seed, "split", index),
         where=f"site {index}",
@@ -118,10 +124,35 @@ def _site_parts(source: Source, copies: Copies, config: DataConfig, *, sites: in
     present = {items[i].label for i in made.train.tolist()}
     missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
     judged = made.validation, made.test if common is None else common
-    own = np.concatenate([dealt.shares[index], judged[1]])
+    own = np.union1d(dealt.shares[index], judged[1])
     known = [copies.trained_on(each, train=made.train, own=own) for each in judged]
     left = [np.setdiff1d(each, out) for each, out in zip(judged, known, strict=True)]
     return Parts(made.train, left[0], left[1], missing, tuple(np.concatenate(known).tolist()))
+
+
+def _split_seed(config: DataConfig, seed: int) -> int:
+    """What draws shares and parts: under folds the same for all seeds, so that each image is in one fold."""
+    if config.split_seed is not None:
+        return config.split_seed
+    return 0 if config.folds else seed
+
+
+def _fold(items: Sequence[Item], share: Indices, config: DataConfig, *, index: int, seed: int, fold: int) -> Indices:
+    """The images of a site that a fold tests: groups whole, classes alike, every group in one fold."""
+    groups = group_items(items, share)
+    if any(split is not None for split in groups.splits):
+        raise ConfigError("is set, and the images bring parts", where="data.folds", cure="data.split=drawn, or 0")
+    if len(groups.members) < config.folds:
+        problem = f"{len(groups.members)} groups of images cannot be {config.folds} folds"
+        raise DataError(problem, where=f"site {index}", cure="fewer folds, or more images")
+    shares = np.full((groups.strata.shape[1], config.folds), 1 / config.folds)
+    part_of = deal(groups.strata, shares, rng=generator(seed, "folds", index))
+    return groups.gather(part_of == fold)
+
+
+def _taken(tested: Indices, dealt: _Dealt, items: Sequence[Item], index: int) -> float:
+    """The share of what a validation fraction is of that was taken off for the test before."""
+    return len(tested) / (len(items) if dealt.common is not None else len(dealt.shares[index]))
 
 
 class _Dealt(NamedTuple):
@@ -150,9 +181,9 @@ def _deal(items: Sequence[Item], config: DataConfig, *, sites: int, seed: int) -
     everything = np.arange(len(items))
     common = _common_test(items, everything, config, official, seed) if config.partition.test == "common" else None
     pool = everything if common is None else np.setdiff1d(everything, common)
-    test = 0.0 if common is not None or "test" in official else config.test
+    test = 0.0 if common is not None or config.folds or "test" in official else config.test
     validation = 0.0 if "validation" in official else config.validation
-    parts_to_draw = 1 + (test > 0) + (validation > 0)
+    parts_to_draw = max(config.folds, 1 + (test > 0) + (validation > 0))
     shares = _shares(items, pool, config, sites=sites, seed=seed, groups_needed=parts_to_draw)
     return _Dealt(common, shares, validation, test)
 
@@ -191,13 +222,13 @@ def _shares(
     config = data.partition
     if config.kind == "site":
         return _own_sites(items, pool, sites=sites)
+    if config.kind == "column":
+        return _whole_values(items, pool, by=str(config.by), sites=sites)
     if sites == 1:
         return [pool]
     groups = group_items(items, pool)
     rng = generator(seed, "partition", config.kind, sites)
-    equal = np.full((groups.strata.shape[1], sites), 1 / sites)
-    shares = _dirichlet_shares(groups, config, sites, rng) if config.kind == "dirichlet" else equal
-    site_of = deal(groups.strata, shares, rng=rng)
+    site_of = deal(groups.strata, shares_of(groups, config, sites, rng), rng=rng)
     needs = _Needs(sites, config.min_per_site, groups_needed, grouped_by(data))
     _give_to_the_poor(site_of, groups, needs, rng=rng)
     return [groups.gather(site_of == index) for index in range(sites)]
@@ -220,25 +251,31 @@ def _own_sites(items: Sequence[Item], pool: Indices, *, sites: int) -> list[Indi
     return [np.array(found[name], dtype=np.int64) for name in names]
 
 
-def _dirichlet_shares(
-    groups: Groups, config: PartitionConfig, sites: int, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Each class's shares over the sites, Dirichlet(alpha), the same in every official split. float64 (S, sites).
+def _whole_values(items: Sequence[Item], pool: Indices, *, by: str, sites: int) -> list[Indices]:
+    """Values of a column dealt whole, the largest first, each to the site with fewest images by then.
 
-    Yurochkin et al. 2019 (arXiv 1905.12022), who redraw until no site is too small; Hsu et al. 2019
-    (arXiv 1909.06335) draw per client instead and keep the clients' sizes equal.
+    With as many values as sites each has one: Flower Datasets' NaturalIdPartitioner.
     """
-    classes = int(groups.labels.max()) + 1
-    counts = groups.strata.sum(axis=0)
-    for _ in range(_DRAWS):
-        per_class = rng.dirichlet(np.full(sites, config.alpha), size=classes)
-        shares = per_class[groups.labels]
-        if np.isfinite(shares).all() and (counts @ shares).min() >= config.min_per_site:
-            break
-    # A tiny alpha underflows to 0/0: the limit of the distribution is one site taking the whole class.
-    lost = ~np.isfinite(shares).all(axis=1)
-    shares[lost] = np.eye(sites)[groups.labels[lost] % sites]
-    return shares
+    found: dict[str, list[int]] = {}
+    for i in pool.tolist():
+        found.setdefault(items[i].site or "", []).append(i)
+    named = shown(by, most=_LONGEST)
+    if "" in found:
+        problem = f"{len(found[''])} images have no {named}, by which data.partition.kind=column deals them"
+        raise DataError(problem, cure="fill the column, or deal in another way")
+    value: dict[str | None, str | None] = {}
+    grouped = [items[i] for i in pool.tolist() if items[i].group is not None]
+    torn = next((each for each in grouped if value.setdefault(each.group, each.site) != each.site), None)
+    if torn is not None:
+        problem = f"group '{shown(torn.group, most=_LONGEST)}' has several values of {named}"
+        raise DataError(problem, cure="name a column that all images of a group share, or deal in another way")
+    if len(found) < sites:
+        problem = f"the images have {len(found)} values of {named}, and {sites} sites are asked for"
+        raise ConfigError(problem, where="sites", cure=f"{len(found)} or fewer")
+    shares: list[list[int]] = [[] for _ in range(sites)]
+    for name in sorted(found, key=lambda each: (-len(found[each]), each)):
+        min(shares, key=len).extend(found[name])
+    return [np.array(sorted(each), dtype=np.int64) for each in shares]
 
 
 class _Needs(NamedTuple):

@@ -97,6 +97,10 @@ def settings_of(source: Source, config: DataConfig, *, seed: int) -> dict[str, A
         # Of an older run, and of one that does not ask for it, it decides nothing.
         **({"data.similar": float(config.similar)} if joins_similar(config) else {}),
         **({"data.partition.pooled": partition.pooled} if partition.pooled else {}),
+        **({"data.folds": config.folds} if config.folds else {}),
+        **({"data.partition.shards": partition.shards} if partition.kind == "shards" else {}),
+        **({"data.partition.classes": partition.classes} if partition.kind == "pathological" else {}),
+        **({"data.partition.by": partition.by} if partition.by is not None else {}),
         "preparation": preprocess.VERSION,
         "dealing": DEALING,
         # Before, each was dealt by itself; where there are none, nothing changed.

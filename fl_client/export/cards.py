@@ -33,6 +33,7 @@ NOT_A_DEVICE = (
 _OFF = {"minutes": 0.0, "state": "fresh", "layer_decay": 1.0, "ema": 0.0, "patch_dropout": 0.0}
 """What fits small data, and what each is where a run does without."""
 _UNKNOWN = "not known"
+_SHARE, _BAR = "Share of training images", 20
 _UNTESTED = (
     "This site held out no test part (its `data.test` is 0). The model did not learn from the validation images below, "
     "but they may have chosen the round that is left and the temperature: on other images it may do worse."
@@ -86,8 +87,8 @@ def data_card(facts: Mapping[str, Any]) -> str:
     parts = [part for part in data["counts"] if part != "test" or _tests(facts)]
     smallest = max(data.get("smallest", FEWEST_SHOWN), FEWEST_SHOWN)
     rows = [
-        [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts)]
-        for index, name in enumerate(run["classes"])
+        [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts), bar]
+        for index, (name, bar) in enumerate(zip(run["classes"], _bars(data["counts"]["train"], smallest), strict=True))
     ]
     window = (_ONE_SCALE if data["source"] == "npz" else _OWN_WINDOW) if data["window"] is None else f"{data['window']}"
     augmented = "none" if data["augment"] == "none" and not data["flip"] else data["augment"]
@@ -111,12 +112,19 @@ def data_card(facts: Mapping[str, Any]) -> str:
     blocks = [
         f"# Data card: images of {_text(facts['site'])} in the run {_text(run['name'])}",
         "The images themselves are no part of this export.",
-        "## Composition\n\n" + _table(["Class", *(f"{part.capitalize()} images" for part in parts)], rows),
+        "## Composition\n\n" + _table(["Class", *(f"{part.capitalize()} images" for part in parts), _SHARE], rows),
         "## Preparation\n\n" + "\n".join(lines),
         "## Collection, consent and demographics\n\nNot known to MedVeil: the hospital fills this in.",
         "## Labels\n\nAs the site's table or folders give them; how they were made is not known to MedVeil.",
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _bars(counts: Sequence[int], smallest: int) -> list[str]:
+    """The share of each class among the images of classes that are counted: a bar, and per cent."""
+    shown = [count if count >= smallest else 0 for count in counts]
+    shares = [count / max(1, sum(shown)) for count in shown]
+    return [f"{'█' * round(_BAR * share)} {share:.0%}" if share else "" for share in shares]
 
 
 def _details(facts: Mapping[str, Any], domain: str) -> str:

@@ -117,11 +117,11 @@ def attacked(
     """
     from simulations.attacks.config import prepare  # noqa: PLC0415
 
-    fitted = [_fitted(each, config, device=device) for each in attacks]
-    return _measure_all(fitted, prepare(config, run=run), folders, console or plain.stderr_console())
+    own = [fitted(each, config, device=device) for each in attacks]
+    return _measure_all(own, prepare(config, run=run), folders, console or plain.stderr_console())
 
 
-def _fitted(attack: Attack, config: AttackConfig, *, device: str) -> Attack:
+def fitted(attack: Attack, config: AttackConfig, *, device: str) -> Attack:
     """An attack as these settings let it work."""
     made = attack if config.images is None else attack.within(config.images)
     made = made.quick() if config.quick else made

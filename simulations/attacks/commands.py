@@ -12,6 +12,7 @@ from medveil.cli import subcommand
 from medveil.completing import completing, names_of, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL
 from medveil.plain import tell, tell_json
+from simulations.dry_run import add_dry_run
 
 if TYPE_CHECKING:
     from simulations.attacks.config import AttackConfig
@@ -108,6 +109,7 @@ def _add_attack(commands: argparse._SubParsersAction[argparse.ArgumentParser], r
     made.add_argument("--stolen", action="store_true", help="images as a thief of a site's disk finds them: sealed")
     add_measure_options(made, size="as data.image_size")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder for results; with --run also there")
+    add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the results as JSON")
     made.set_defaults(command=partial(_do_attack, report=report))
 
@@ -177,6 +179,9 @@ def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path])
     folders = folders_of(arguments.run, arguments.out, images=arguments.images, cipher=arguments.cipher)
     config = configured(arguments)
     device = arguments.device or "auto"
+    if arguments.dry_run:
+        tell_pace(attacks, config, run=arguments.run, device=device)
+        return EXIT_OK
     results, failed = attacked(attacks, config, folders, run=arguments.run, device=device)
     if arguments.json:
         tell_json([each.to_document() for each in results])
@@ -190,6 +195,34 @@ def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path])
         if not arguments.json:
             tell(f"report: {page}")
     return EXIT_PARTIAL if failed else EXIT_OK
+
+
+def tell_pace(
+    attacks: list[Attack], config: AttackConfig, *, run: Path | None, device: str, times: float = 1.0
+) -> None:
+    """Say which attacks would be measured, and about what that takes; nothing is written.
+
+    Parameters
+    ----------
+    times
+        How often all of it is done, less what is done side by side.
+    """
+    from simulations.attacks.pace import pace  # noqa: PLC0415 - scipy and scikit-image are slow to import
+    from simulations.report.words import seconds, size  # noqa: PLC0415
+
+    found = pace(attacks, config, run=run, device=device)
+    tell(f"would measure {len(found.apply)} of {len(attacks)} attacks under {config.keys} keys")
+    for name, share in found.apply.items():
+        tell(f"  {name}: {share:.1%} of the time")
+    for name, why in found.refused.items():
+        tell(f"  {name}: does not apply: {why}")
+    if found.seconds is not None:
+        tell(f"time: about {seconds(found.seconds * times)}, by one key of {found.probe} and the attacks' own weights")
+        tell("an attack's time depends on what it finds: this is right to a factor of some, not to some per cent")
+    tell(
+        f"memory: {size(found.memory)} so far, and more for those that train; disk: a picture and a file each; "
+        "nothing is sent"
+    )
 
 
 def configured(arguments: argparse.Namespace) -> AttackConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
-from sklearn.metrics import precision_recall_fscore_support, roc_auc_score, roc_curve
+from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support, roc_auc_score, roc_curve
 
 from fl_client.intervals import share_interval
-from simulations.predictions import Predictions
+from simulations.predictions import Predictions, Sites
 from simulations.report import figures
 from simulations.resampling import group_of_each
+from simulations.statistics import estimate
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -48,10 +50,15 @@ class Bin(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """A ROC curve: its name, AUROC, place among the colours of the page, and points (false, true positive rate)."""
+    """A curve: its name, the area under it and its 95 % interval, place among the page's colours, and points.
+
+    Points are (false, true positive rate) of a ROC curve, (recall, precision) of the other. Few groups of images have
+    no interval.
+    """
 
     name: str
-    auroc: float
+    area: float
+    interval: tuple[float, float] | None
     n: int
     place: int
     points: list[tuple[float, float]]
@@ -85,7 +92,9 @@ def per_class(answers: Answers, names: list[str]) -> list[dict[str, Any]]:
                 "name": names[place],
                 "n": int(support[place]),
                 "sensitivity": recall[place] if support[place] else None,
+                "found": _share(predicted[~others] == place, answers.groups[~others]),
                 "specificity": float((predicted[others] != place).mean()) if others.any() else None,
+                "spared": _share(predicted[others] != place, answers.groups[others]),
                 "precision": precision[place],
                 "f1": f1[place] if support[place] else None,
                 "auroc": _auroc(answers, place),
@@ -94,45 +103,97 @@ def per_class(answers: Answers, names: list[str]) -> list[dict[str, Any]]:
     return made
 
 
+def _share(hits: npt.NDArray[np.bool_], groups: Ints) -> tuple[float, float] | None:
+    """The 95 % interval of a share, the group of images as the unit; None of few groups."""
+    found = share_interval(hits, groups)
+    return None if math.isnan(found.low) else (found.low, found.high)
+
+
 def _auroc(answers: Answers, place: int) -> float | None:
     own = answers.labels == place
     return float(roc_auc_score(own, answers.probabilities[:, place])) if own.any() and not own.all() else None
 
 
-def roc_curves(answers: Answers, sites: Mapping[str, Predictions], names: list[str]) -> list[Curve]:
-    """ROC curves: of class 1 by site where there are two classes, else of each class against the rest.
+class Curves(NamedTuple):
+    """ROC curves and precision-recall curves of the same answers."""
+
+    roc: list[Curve]
+    pr: list[Curve]
+
+
+def curves_of(answers: Answers, sites: Mapping[str, Predictions], names: list[str]) -> Curves:
+    """Curves: of class 1 by site where there are two classes, else of each class against the rest.
 
     At most as many as the page has colours: the sites, or classes, with the most images.
     """
-    parts: list[tuple[str, Any, npt.NDArray[Any]]]
-    if answers.probabilities.shape[1] == 2:
-        parts = [(site, each.labels == 1, each.probabilities[:, 1]) for site, each in sites.items()]
-    else:
-        parts = [(name, answers.labels == at, answers.probabilities[:, at]) for at, name in enumerate(names)]
-    defined = [each for each in parts if each[1].any() and not each[1].all()]
-    size = len if answers.probabilities.shape[1] == 2 else np.count_nonzero
-    chosen = sorted(defined, key=lambda each: -int(size(each[1])))[:_MOST_CURVES]
+    two = answers.probabilities.shape[1] == 2
+    parts = [(site, {site: each}, 1) for site, each in sites.items()] if two else []
+    parts = parts or [(name, dict(sites), at) for at, name in enumerate(names)]
+    found = [(name, _one_class(own, at)) for name, own, at in parts]
+    defined = [each for each in found if _is_defined(each[1])]
+
+    def size(each: tuple[str, Sites]) -> int:
+        return sum(len(own) if two else int(own.labels.sum()) for own in each[1].values())
+
+    chosen = sorted(defined, key=size, reverse=True)[:_MOST_CURVES]
     shown = [each for each in defined if any(each is other for other in chosen)]
-    return [_curve(name, own, scores, place) for place, (name, own, scores) in enumerate(shown)]
+    return Curves(
+        [_curve(*each, place, metric="auroc") for place, each in enumerate(shown)],
+        [_curve(*each, place, metric="pr_auc") for place, each in enumerate(shown)],
+    )
 
 
-def _curve(name: str, own: npt.NDArray[np.bool_], scores: npt.NDArray[Any], place: int) -> Curve:
-    wrong, right, _ = roc_curve(own, scores)
-    if len(wrong) > _MOST_POINTS:
-        at = np.unique(np.linspace(0, len(wrong) - 1, _MOST_POINTS).round().astype(int))
-        wrong, right = wrong[at], right[at]
-    points = list(zip(wrong.tolist(), right.tolist(), strict=True))
-    return Curve(name, float(roc_auc_score(own, scores)), int(own.sum()), place + 1, points)
+def _one_class(sites: Mapping[str, Predictions], at: int) -> Sites:
+    """The answers as those to whether an image is of one class."""
+    made = {}
+    for site, each in sites.items():
+        own = each.probabilities[:, at]
+        probabilities = np.stack([1 - own, own], axis=1).astype(np.float32)
+        made[site] = dataclasses.replace(each, labels=(each.labels == at).astype(np.int64), probabilities=probabilities)
+    return made
+
+
+def _is_defined(sites: Sites) -> bool:
+    labels = np.concatenate([each.labels for each in sites.values()])
+    return bool(labels.any() and not labels.all())
+
+
+def _curve(name: str, sites: Sites, place: int, *, metric: str) -> Curve:
+    own = np.concatenate([each.labels for each in sites.values()])
+    scores = np.concatenate([each.probabilities[:, 1] for each in sites.values()])
+    if metric == "auroc":
+        x, y, _ = roc_curve(own, scores)
+    else:
+        y, x, _ = precision_recall_curve(own, scores)
+    if len(x) > _MOST_POINTS:
+        at = np.unique(np.linspace(0, len(x) - 1, _MOST_POINTS).round().astype(int))
+        x, y = x[at], y[at]
+    found = estimate([sites], metric, pooled=True)
+    bounds = None if math.isnan(found.interval.low) else (found.interval.low, found.interval.high)
+    points = list(zip(x.tolist(), y.tolist(), strict=True))
+    return Curve(name, found.value, bounds, int(own.sum()), place + 1, points)
 
 
 def draw_roc(curves: list[Curve]) -> Markup:
     """The curves in one square, and the diagonal of chance."""
-    said = ", ".join(f"{each.name} AUROC {each.auroc:.3f}" for each in curves)
+    said = ", ".join(f"{each.name} AUROC {each.area:.3f}" for each in curves)
     return figures.square(
         [figures.Trace(each.points, figures.SERIES[each.place - 1], each.place) for each in curves],
         name="roc",
         label=f"ROC curves: {said}",
         titles=("1 − specificity (share of the others taken for it)", "sensitivity (share found)"),
+    )
+
+
+def draw_pr(curves: list[Curve]) -> Markup:
+    """Precision over recall, the curves in one square."""
+    said = ", ".join(f"{each.name} average precision {each.area:.3f}" for each in curves)
+    return figures.square(
+        [figures.Trace(each.points, figures.SERIES[each.place - 1], each.place) for each in curves],
+        name="pr",
+        label=f"Precision-recall curves: {said}",
+        titles=("recall (share found)", "precision (share of those named that are)"),
+        diagonal=False,
     )
 
 
@@ -188,7 +249,7 @@ def content(sites: Mapping[str, Predictions], classes: list[str]) -> dict[str, A
         return None
     count = answers.probabilities.shape[1]
     names = classes if len(classes) == count else [str(each) for each in range(count)]
-    curves, found = roc_curves(answers, sites, names), bins(answers)
+    (curves, precision), found = curves_of(answers, sites, names), bins(answers)
     by_site = {site: bins(own) for site, each in sites.items() if (own := pooled({site: each})) is not None}
     return {
         "n": len(answers.labels),
@@ -197,6 +258,8 @@ def content(sites: Mapping[str, Predictions], classes: list[str]) -> dict[str, A
         "more": max(0, (len(by_site) if count == 2 else count) - len(curves)),
         "positive": names[1] if count == 2 else None,
         "roc": draw_roc(curves) if curves else None,
+        "pr": draw_pr(precision) if precision else None,
+        "pairs": list(zip(curves, precision, strict=True)),
         "bins": found,
         "error": calibration_error(found),
         "sites": [

@@ -131,12 +131,14 @@ def square(
     label: str,
     titles: tuple[str, str],
     points: Sequence[Point] = (),
+    diagonal: bool = True,
 ) -> Markup:
-    """Shares over shares, from 0 to 1 both, with the diagonal dotted."""
+    """Shares over shares, from 0 to 1 both, with the diagonal dotted where it means something."""
     figure, axes = canvas(width=_WIDTH, height=_WIDTH - 30, name=name)
     figure.subplots_adjust(left=0.15, right=0.97, top=0.97, bottom=0.16)
     axes.grid(visible=True, color=RULE, linewidth=1)
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
+    if diagonal:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
     for each in paths:
         x, y = zip(*each.points, strict=True)
         dash = _DASHES[(each.place - 1) % len(_DASHES)]
@@ -198,7 +200,7 @@ def shortened(name: str, longest: int = _LONGEST) -> str:
 
 
 def canvas(*, width: int, height: int, name: str) -> tuple[Figure, Axes]:
-    """An empty chart of so many CSS pixels, in the sentinels that a page replaces by its colours."""
+    """A figure of this size in CSS pixels, with one set of axes in the page's manner."""
     # 72 points to the inch makes one unit of the drawing one CSS pixel at natural size.
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     FigureCanvasSVG(figure)
@@ -286,7 +288,7 @@ def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> l
 
 
 def page_svg(figure: Figure, *, name: str, label: str) -> Markup:
-    """A chart as SVG of its page; `name` is the prefix of every id, `label` what a screen reader says."""
+    """A figure as SVG for a page; `label` is what a screen reader says."""
     raw = io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})

@@ -20,6 +20,7 @@ from simulations.report import answers, curves, events, pictures, words
 from simulations.report.links import Link, links
 from simulations.report.promised import promised
 from simulations.report.record import Mapping, RunRecord, number, read_run, section
+from simulations.report.shares import dealt
 from simulations.resampling import METRICS
 from simulations.statistics import accuracy, auroc, balanced_accuracy, confusion
 
@@ -148,6 +149,7 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "sites": _site_rows(run),
         "scored": any(number(row.get(metric)) is not None for row in _site_rows(run) for metric in METRICS),
         "overall": _overall(run),
+        "spread": _spread(_site_rows(run)),
         "pooled": _pooled(run),
         "measured": _rests(run),
         "why_measured": words.why_not_every_site(run),
@@ -223,6 +225,20 @@ def _site_rows(run: RunRecord) -> list[dict[str, Any]]:
     ]
 
 
+def _spread(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The worst and the best site by each measure, of two sites or more that have it."""
+    made = []
+    for metric in METRICS:
+        known = {str(row["site"]): value for row in rows if (value := number(row.get(metric))) is not None}
+        if len(known) < 2:
+            continue
+        worst, best = min(known, key=lambda each: known[each]), max(known, key=lambda each: known[each])
+        low, high = known[worst], known[best]
+        name = "AUROC" if metric == "auroc" else metric.replace("_", " ")
+        made.append({"name": name, "worst": worst, "best": best, "low": low, "high": high, "spread": high - low})
+    return made
+
+
 def _overall(run: RunRecord) -> dict[str, Any] | None:
     if run.summary is None:
         return None
@@ -273,7 +289,8 @@ def _preflight(run: RunRecord) -> dict[str, Any] | None:
     rows = _mappings(run.manifest.get("sites"))
     if not rows:
         return None
-    return {"classes": run.classes, "rows": [{**row, "counts": _counts(row, run.classes)} for row in rows]}
+    found = [{**row, "counts": _counts(row, run.classes)} for row in rows]
+    return {"classes": run.classes, "rows": found, "dealt": dealt(run.classes, found)}
 
 
 def _counts(row: Mapping, classes: list[str]) -> list[Any]:

@@ -170,7 +170,8 @@ def _kept(run: RunRecord) -> list[tuple[str, str]]:
     kept = section(run.summary, "kept")
     by, value = kept.get("by"), number(kept.get("value"))
     if by is None:
-        return []
+        last = plain(kept.get("round"))
+        return [("model left", f"that of the last round, {last} (server.keep=last)")] if kept else []
     at = "" if value is None else f" {value:.3f}"
     return [("model left", f"that of round {plain(kept.get('round'))}: best validation {plain(by)}{at}")]
 

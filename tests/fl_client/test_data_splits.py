@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from fl_client.data.base import Bytes, Item, Source, Stamp
-from fl_client.data.config import DataConfig, PartitionConfig
+from fl_client.data.config import DataConfig, PartitionConfig, check_data_config
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.rng import generator
+from fl_client.data.source import open_source
 from fl_client.data.splits import deal, limited
 from medveil.errors import ConfigError, DataError
 
@@ -54,7 +56,11 @@ def loners(n: int, *, classes: int = 2, split: str | None = None) -> list[Item]:
 
 
 def config(**fields: Any) -> DataConfig:
-    partition = {key: fields.pop(key) for key in list(fields) if key in {"kind", "alpha", "min_per_site"}}
+    partition = {
+        key: fields.pop(key) for key in list(fields) if key in {"kind", "alpha", "min_per_site", "shards", "by"}
+    }
+    if "per_site" in fields:
+        partition["classes"] = fields.pop("per_site")
     if "tests" in fields:
         partition["test"] = fields.pop("tests")
     return DataConfig(path="x", partition=PartitionConfig(**partition), **fields)
@@ -293,3 +299,134 @@ def test_a_source_is_dealt_once_for_all_of_its_sites(monkeypatch: pytest.MonkeyP
     )
     site_parts(source, settings_, sites=30, index=0, seed=1)
     assert calls == [600, 600]
+
+
+def dealt(items: list[Item], sites: int, *, classes: int = 4, **fields: Any) -> np.ndarray:
+    """Images of each site (rows) and class: groups whole, everything dealt, nothing twice."""
+    source, asked = Listed(items, classes), config(validation=0.1, test=0.1, min_per_site=4, **fields)
+    parts = [site_parts(source, asked, sites=sites, index=index, seed=3) for index in range(sites)]
+    own = [np.concatenate([part.train, part.validation, part.test]) for part in parts]
+    assert sorted(np.concatenate(own).tolist()) == list(range(len(items)))
+    of = [{items[i].group for i in each.tolist()} for each in own]
+    assert all(not a & b for at, a in enumerate(of) for b in of[at + 1 :])
+    return np.array([np.bincount([items[i].label for i in each.tolist()], minlength=classes) for each in own])
+
+
+def even(n: int, *, classes: int = 4, each: int = 2) -> list[Item]:
+    return [Item(f"{g}/{i}", g % classes, f"g{g}", None, f"ward {g % 7}") for g in range(n) for i in range(each)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("linear", [1, 2, 3]), ("square", [1, 4, 9]), ("exponential", np.exp([0, 1, 2]))]
+)
+def test_sizes_follow_the_number_of_the_site_and_classes_are_alike(kind: str, wanted: Any) -> None:
+    counts = dealt(even(420), 3, kind=kind)
+    shares = np.asarray(wanted) / np.sum(wanted)
+    assert counts.sum(axis=1) / 840 == pytest.approx(shares, abs=0.01)
+    assert counts / counts.sum(axis=1, keepdims=True) == pytest.approx(0.25, abs=0.05)
+
+
+def test_drawn_sizes_are_the_more_alike_the_larger_alpha_is() -> None:
+    apart, alike = (dealt(even(600), 5, kind="quantity", alpha=alpha) for alpha in (0.3, 1000.0))
+    assert np.ptp(alike.sum(axis=1)) < 30 < np.ptp(apart.sum(axis=1))
+    assert alike / alike.sum(axis=1, keepdims=True) == pytest.approx(0.25, abs=0.05)
+    assert apart.sum(axis=1).min() >= 4
+
+
+def test_shards_are_pieces_of_the_images_sorted_by_class() -> None:
+    counts = dealt(even(400), 8, kind="shards", shards=1)
+    # Eight equal pieces of four classes: two to a class, and one class to a site.
+    assert (counts > 0).sum(axis=1).tolist() == [1] * 8
+    assert counts.sum(axis=1) == pytest.approx(100, abs=8)
+    two = dealt(even(400), 4, kind="shards", shards=2)
+    assert (two > 0).sum(axis=1).max() <= 2
+    assert two.sum(axis=1) == pytest.approx(200, abs=8)
+
+
+def test_pathological_sites_have_so_many_classes_and_every_class_has_a_site() -> None:
+    for sites, per_site in ((4, 1), (4, 2), (3, 3), (5, 4)):
+        counts = dealt(even(400), sites, kind="pathological", per_site=per_site)
+        assert (counts > 0).sum(axis=1).tolist() == [per_site] * sites
+    for sites, per_site in ((4, 5), (3, 1)):
+        with pytest.raises(ConfigError, match=r"classes at each of \d sites cannot be"):
+            dealt(even(400), sites, kind="pathological", per_site=per_site)
+
+
+def test_values_of_a_column_stay_whole_and_the_largest_go_first() -> None:
+    items = even(70)
+    source, asked = Listed(items, 4), config(kind="column", by="ward", validation=0.1, test=0.1)
+    parts = [site_parts(source, asked, sites=3, index=index, seed=0) for index in range(3)]
+    own = [{items[i].site for i in np.concatenate([part.train, part.validation, part.test]).tolist()} for part in parts]
+    assert sorted(len(each) for each in own) == [2, 2, 3]
+    assert set.union(*own) == {f"ward {g}" for g in range(7)}
+    with pytest.raises(ConfigError, match="7 values of ward, and 9 sites"):
+        site_parts(source, asked, sites=9, index=0, seed=0)
+    without = Listed([*items, Item("x", 0)], 4)
+    with pytest.raises(DataError, match="1 images have no ward"):
+        site_parts(without, asked, sites=3, index=0, seed=0)
+    torn = Listed([*items, Item("x", 0, "g0", None, "ward 1")], 4)
+    with pytest.raises(DataError, match="group 'g0' has several values of ward"):
+        site_parts(torn, asked, sites=3, index=0, seed=0)
+    for kind, by in (("column", None), ("iid", "ward")):
+        with pytest.raises(ConfigError, match="go together"):
+            check_data_config(config(kind=kind, by=by))
+
+
+def test_an_npz_key_and_a_csv_column_name_what_is_dealt_by(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 16, 16)).astype(np.uint8)
+    wards = np.array(["east", "west", "north"] * 4)
+    np.savez(tmp_path / "d.npz", images=images, labels=np.arange(12) % 2, ward=wards)
+    found = open_source(DataConfig(source="npz", path=str(tmp_path / "d.npz"), partition=by("ward")))
+    assert [item.site for item in found.items] == wards.tolist()
+    with pytest.raises(DataError, match="has no array 'wing' with one value per image"):
+        open_source(DataConfig(source="npz", path=str(tmp_path / "d.npz"), partition=by("wing")))
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for number, pixels in enumerate(images):
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    rows = [f"{number}.png,{number % 2},{ward},elsewhere" for number, ward in enumerate(wards)]
+    (folder / "labels.csv").write_text("\n".join(["path,label,ward,site", *rows]) + "\n")
+    asked = DataConfig(source="images", path=str(folder), labels="labels.csv", partition=by("ward"))
+    assert {item.id: item.site for item in open_source(asked).items}["4.png"] == "west"
+    asked.partition = by("wing")
+    with pytest.raises(DataError, match=r"there is no column 'wing'.*columns are .*ward"):
+        open_source(asked)
+
+
+def by(name: str) -> PartitionConfig:
+    return PartitionConfig(kind="column", by=name)
+
+
+@pytest.mark.parametrize("kind", ["iid", "site"])
+def test_over_all_folds_every_image_is_tested_once_and_groups_stay_whole(kind: str) -> None:
+    items = patients(120)
+    source, asked = Listed(items, 3), config(kind=kind, folds=5, validation=0.2, test=0.4)
+    by_seed = [all_parts(source, asked, 3, seed) for seed in range(6)]
+    tested = np.concatenate([part.test for parts in by_seed[:5] for part in parts])
+    assert sorted(tested.tolist()) == list(range(len(items)))
+    for parts in by_seed:
+        for part in parts:
+            groups = [{items[i].group for i in each.tolist()} for each in (part.train, part.validation, part.test)]
+            assert all(groups)
+            assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+            whole = sum(map(len, (part.train, part.validation, part.test)))
+            # A fifth is tested, whatever data.test says, and a fifth of all validates.
+            assert len(part.test) / whole == pytest.approx(0.2, abs=0.06)
+            assert len(part.validation) / whole == pytest.approx(0.2, abs=0.06)
+    # Seed 5 is fold 0 again, on the same split: what differs is the training alone.
+    for one, again in zip(by_seed[0], by_seed[5], strict=True):
+        assert np.array_equal(one.test, again.test)
+        assert np.array_equal(one.train, again.train)
+    other = all_parts(source, config(kind=kind, folds=5, split_seed=7, validation=0.2), 3, 0)
+    assert not np.array_equal(other[0].test, by_seed[0][0].test)
+
+
+def test_folds_that_cannot_be_are_refused() -> None:
+    for fields in ({"folds": 1}, {"folds": 5, "tests": "common"}):
+        with pytest.raises(ConfigError, match=r"data\.folds"):
+            check_data_config(config(**fields))
+    official = [*patients(30, split="train"), *patients(10, split="test")]
+    with pytest.raises(ConfigError, match=r"the images bring parts; data\.split=drawn"):
+        site_parts(Listed(official, 3), config(folds=5), sites=1, index=0, seed=0)
+    with pytest.raises(DataError, match="6 groups of images cannot be 8 folds"):
+        site_parts(Listed(loners(6), 2), config(folds=8), sites=1, index=0, seed=0)

@@ -3,18 +3,23 @@ from __future__ import annotations
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
 from fl_server import checkpoints
+from fl_server.config import ServerConfig
 from fl_server.initial import initial_model
 from fl_server.watch import Watcher
 from medveil.errors import ConfigError, FederationError, PolicyError
 from medveil.wire import decode, encode
 
-NAMES = ["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan", "local-only"]
+NAMES = [
+    *("fedavg", "fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "qfedavg"),
+    *("fedmedian", "fedtrimmedavg", "krum", "multikrum", "bulyan", "local-only"),
+]
 LINE = {
     "round",
     "site",
@@ -61,7 +66,7 @@ def weighted_mean(world, updates):
 @pytest.mark.parametrize("strategy", NAMES)
 def test_every_strategy_runs_to_its_end(make_world, strategy):
     world = make_world(7)
-    summary = world.federate(strategy=strategy)
+    summary = world.federate(strategy=strategy, **({"most_share": 1.0} if strategy == "qfedavg" else {}))
     assert summary["status"] == "finished" and summary["rounds"] == 2
     assert set(summary["sites"]) == {site.name for site in world.sites}
     made = tensors_after(world)
@@ -614,3 +619,68 @@ def test_a_failed_evaluation_everywhere_is_a_failure(make_world, site_error):
     with pytest.raises(FederationError, match="no site measured the final model; site-1: DataError: gone"):
         world.federate()
     assert not (world.out / "summary.json").exists()
+
+
+def test_fedavgm_goes_on_in_the_direction_of_the_rounds_before(make_world):
+    plain, moving = make_world(4, out="plain"), make_world(4, out="moving")
+    plain.federate(most_share=1.0)
+    moving.federate(strategy="fedavgm", momentum=0.5, most_share=1.0)
+    first = tensors_after(moving, 1)
+    start = initial_model(moving.run).tensors
+    for name, mean in weighted_mean(moving, trained(moving, first, 2)).items():
+        assert np.allclose(first[name], tensors_after(plain, 1)[name], atol=1e-6)
+        expected = first[name] - (0.5 * (start[name] - first[name]) + (first[name] - mean))
+        assert np.allclose(tensors_after(moving, 2)[name], expected, atol=1e-5)
+
+
+def test_qfedavg_counts_all_alike_at_zero_and_the_worse_off_more_above_it(make_world):
+    def told(loss):
+        def answers(kind, round_, content):
+            if kind == "train":
+                content["metrics"]["train-loss"] = loss
+            return content
+
+        return answers
+
+    found = {}
+    for q in (0.0, 2.0):
+        world = make_world(3, rounds=1, out=f"q{q:g}")
+        world.site("site-1").answers = told(4.0)
+        world.federate(strategy="qfedavg", q=q, client_lr=1.0, most_share=1.0)
+        found[q] = tensors_after(world, 1)
+    own = trained(world, initial_model(world.run).tensors)
+    for name in own["site-1"]:
+        mean = sum(own[site][name] for site in own) / 3
+        assert np.allclose(found[0.0][name], mean, atol=1e-5)
+    start = initial_model(world.run).tensors
+    name = max(own["site-1"], key=lambda each: own["site-1"][each].size)
+    towards = (own["site-1"][name] - sum(own[site][name] for site in own) / 3).ravel()
+    moved = {q: ((found[q][name] - start[name]).ravel() @ towards) for q in found}
+    assert moved[2.0] / np.linalg.norm(found[2.0][name] - start[name]) > moved[0.0] / np.linalg.norm(
+        found[0.0][name] - start[name]
+    )
+
+
+@pytest.mark.parametrize("loss", [None, math.nan, -1.0, math.inf])
+def test_who_tells_no_loss_has_no_part_in_qfedavg(make_world, loss):
+    world = make_world(3, rounds=1)
+
+    def answers(kind, round_, content):
+        if kind == "train":
+            del content["metrics"]["train-loss"]
+            if loss is not None:
+                content["metrics"]["train-loss"] = loss
+        return content
+
+    world.site("site-2").answers = answers
+    world.federate(strategy="qfedavg", most_share=1.0)
+    (left,) = world.manifest()["left_out"]
+    assert (left["round"], left["site"]) == (1, "site-2")
+
+
+def test_qfedavg_is_no_strategy_under_a_promise_of_privacy():
+    from fl_server.runnable import _check_private  # noqa: PLC0415
+
+    run, settings = SimpleNamespace(private=object()), SimpleNamespace(server=ServerConfig(strategy="qfedavg"))
+    with pytest.raises(PolicyError, match="weighs sites by their training loss, and no noise covers that"):
+        _check_private(run, settings)

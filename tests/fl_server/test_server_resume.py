@@ -10,7 +10,7 @@ from fl_server import checkpoints
 from fl_server.watch import Watcher
 from medveil.errors import ConfigError, FederationError, FormatError, IntegrityError
 
-NAMES = ["fedavg", "fedadam", "fedtrimmedavg", "multikrum", "local-only"]
+NAMES = ["fedavg", "fedavgm", "fedadam", "fedyogi", "fedtrimmedavg", "multikrum", "local-only"]
 
 
 def interrupt(world, kind="train", round_=3, site="site-2"):

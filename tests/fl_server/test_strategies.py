@@ -21,7 +21,11 @@ def test_every_name_of_the_configuration_has_a_rule():
     [
         ("fedavg", flower.FedAvg),
         ("fedprox", flower.FedProx),
+        ("fedavgm", flower.FedAvgM),
         ("fedadam", flower.FedAdam),
+        ("fedyogi", flower.FedYogi),
+        ("fedadagrad", flower.FedAdagrad),
+        ("qfedavg", flower.QFedAvg),
         ("fedmedian", flower.FedMedian),
         ("fedtrimmedavg", flower.FedTrimmedAvg),
         ("krum", flower.Krum),
@@ -92,3 +96,18 @@ def test_multikrum_selects_as_many_as_it_can_vouch_for():
     krum = make_strategy(ServerConfig(strategy="krum", malicious=1), sites(7))
     fit_to(krum, 7)
     assert krum.num_nodes_to_select == 1
+
+
+def test_qfedavg_needs_sites_that_trust_each_other():
+    with pytest.raises(ConfigError, match="weighs by the loss that a site declares; most_share=1"):
+        ServerConfig(strategy="qfedavg").check()
+    ServerConfig(strategy="qfedavg", most_share=1.0).check()
+
+
+def test_what_each_strategy_is_told_reaches_flowers_own():
+    made = make_strategy(ServerConfig(strategy="fedavgm", momentum=0.7, momentum_lr=0.5), sites(2))
+    assert (made.server_momentum, made.server_learning_rate) == (0.7, 0.5)
+    made = make_strategy(ServerConfig(strategy="fedyogi", server_lr=0.03, beta_1=0.8, beta_2=0.95, tau=0.01), sites(2))
+    assert (made.eta, made.beta_1, made.beta_2, made.tau) == (0.03, 0.8, 0.95, 0.01)
+    made = make_strategy(ServerConfig(strategy="qfedavg", q=0.5, client_lr=0.02), sites(2))
+    assert (made.q, made.client_learning_rate) == (0.5, 0.02)

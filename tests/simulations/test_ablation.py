@@ -14,10 +14,11 @@ import torch
 from medveil.config import load_config, setting_names, to_mapping
 from medveil.errors import BasisError, ConfigError
 from simulations import side_by_side, statistics
-from simulations.ablation import AS_IT_IS, _row, _rows, ablate, as_markdown
+from simulations.ablation import AS_IT_IS, ablate, as_markdown
 from simulations.cli import main
 from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST
+from simulations.paired import row_of, rows_of
 from simulations.switches import NAMED, SWITCHES, all_names, switched
 
 
@@ -129,14 +130,14 @@ def test_a_row_is_the_mean_paired_difference_and_its_interval() -> None:
         {"seed": s, "accuracy": 0.8 + 0.01 * s, "auroc": None, "seconds": 2.0, "cpu_seconds": 1.0} for s in (0, 1, 2)
     ]
     base_ = {s: {"seed": s, "accuracy": 0.7, "auroc": None} for s in (0, 1, 2)}
-    row = _row("ema", ran, base_)
+    row = row_of("ema", ran, base_)
     assert row["accuracy_gained"] == pytest.approx(0.11)
     # t(0.975, 2) = 4.3027, deviation 0.01, over the root of 3.
     assert row["accuracy_interval"] == pytest.approx([0.11 - 0.02484, 0.11 + 0.02484], abs=1e-4)
     assert (row["auroc"], row["auroc_gained"], row["auroc_interval"]) == (None, None, None)
     assert "| ema | 3 | 0.810 | +0.110 [+0.085, +0.135] | - | - | 2 | 1 |" in as_markdown([row])
     # Seeds that the first arm has not yet come to are not compared.
-    some = _rows({"as it is": [{**base_[0], "seconds": 1.0, "cpu_seconds": None}], "ema": ran})
+    some = rows_of({"as it is": [{**base_[0], "seconds": 1.0, "cpu_seconds": None}], "ema": ran})
     assert some[1]["accuracy_gained"] == pytest.approx(0.1)
     assert some[1]["accuracy_interval"] is None
 
@@ -184,7 +185,7 @@ def test_what_cannot_be_is_left_out_of_all_and_said(
         planned.extend(job.name for job in jobs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("simulations.ablation.run_all", note)
+    monkeypatch.setattr("simulations.paired.run_all", note)
     with pytest.raises(KeyboardInterrupt):
         ablate(base(tiny_settings), tmp_path / "a")
     said = capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_one_of_each_kind_is_used(
     monkeypatch.setattr(api, "report_of", lambda run: run / "report.html")
     _simulated_site.cache_clear()
     plugins.simulating()
-    assert [each["name"] for each in api.others()] == ["mirror", "unmirror", "arrays", "fedyogi"]
+    assert [each["name"] for each in api.others()] == ["mirror", "unmirror", "arrays", "boldyogi"]
     assert {(each["package"], each["version"]) for each in api.others()} == {("my-package", "1.2")}
     assert module not in sys.modules
     experiment = api.experiment(
@@ -78,7 +78,7 @@ def test_one_of_each_kind_is_used(
         keys={"policy": "per-site"},
         stem={"init": "public", "train": "local"},
         model={"width": 16, "depth": 1, "heads": 2},
-        server={"strategy": "fedyogi"},
+        server={"strategy": "boldyogi"},
     )
     run = api.run(experiment, tmp_path / "RUN")
     assert run.status == "finished"
@@ -102,8 +102,8 @@ def test_nothing_of_it_is_taken_where_nobody_simulates(module: str, arrays: Path
         crypto_api.make_cipher(crypto_api.CipherConfig(scheme="mirror"), key, channels=1, height=16, width=16)
     with pytest.raises(ConfigError, match=refused.format("sources", "arrays")):
         open_source(DataConfig(source="arrays", path=str(arrays)))
-    with pytest.raises(ConfigError, match=refused.format("strategies", "fedyogi")):
-        ServerConfig(strategy="fedyogi").check()
+    with pytest.raises(ConfigError, match=refused.format("strategies", "boldyogi")):
+        ServerConfig(strategy="boldyogi").check()
     with pytest.raises(ConfigError, match=refused.format("attacks", "unmirror")):
         chosen("unmirror")
     plugins.simulating()

@@ -214,7 +214,7 @@ def test_an_attack_that_is_made_for_more_says_so_and_is_judged_on_what_it_had(
 def test_options_become_limits(tmp_path: Path, smooth_npz: Callable[..., Path]) -> None:
     import argparse  # noqa: PLC0415
 
-    from simulations.attacks.asked import _fitted  # noqa: PLC0415
+    from simulations.attacks.asked import fitted  # noqa: PLC0415
     from simulations.attacks.commands import add_attack_commands, configured  # noqa: PLC0415
     from simulations.attacks.config import prepare  # noqa: PLC0415
 
@@ -234,7 +234,7 @@ def test_options_become_limits(tmp_path: Path, smooth_npz: Callable[..., Path]) 
     assert any(note.startswith("A quick trial: 2 keys") for note in quick.notes)
     assert config_of("--quick", "--keys", "3").keys == 3
     for kind in ATTACKS.values():
-        slow, fast = kind(), _fitted(kind(), config_of("--quick"), device="cpu")
+        slow, fast = kind(), fitted(kind(), config_of("--quick"), device="cpu")
         assert fast.weight <= slow.weight
         assert fast.weight <= 20, fast.name
 

@@ -240,7 +240,7 @@ def test_a_failed_run_shows_what_there_is(make_run: MakeRun) -> None:
     assert "FederationError: clinic-c: no reply within 600 s" in page.text
     assert "hospitals were to train" in page.text
     assert "Not on this page: Classes, Calibration" in page.text
-    assert len(charts(page)) == 3
+    assert len(charts(page)) == 4
     assert_self_contained(page)
 
 
@@ -272,7 +272,7 @@ def test_broken_files_are_named_and_left_out(make_run: MakeRun) -> None:
     page = read(write_report(run))
     for name in ("metrics.jsonl: line", "summary.json", "examples.npz", "predictions.npz"):
         assert name in page.text
-    assert len(charts(page)) == 3
+    assert len(charts(page)) == 4
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ def test_charts_of_any_number_of_sites_and_rounds(make_run: MakeRun, sites: int,
     path = write_report(make_run(sites=[f"site-{i}" for i in range(sites)], rounds=rounds, examples=False))
     page = read(path)
     drawn = charts(page)
-    assert len(drawn) == 5
+    assert len(drawn) == 7
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
     assert_ids(page)
     assert path.read_text().count(">each site</text>") == (3 if sites > 6 else 0)

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import classification_report, roc_auc_score
+from sklearn.metrics import average_precision_score, classification_report, roc_auc_score
 
 from simulations.attacks.matrix import page as matrix_page
 from simulations.attacks.matrix.part import report_of
@@ -56,6 +56,8 @@ def test_measures_of_each_class_are_those_of_the_definitions(make_run: MakeRun) 
         assert row["precision"] == pytest.approx(judge[row["name"]]["precision"], nan_ok=True)
         assert row["auroc"] == pytest.approx(roc_auc_score(found.labels == place, found.probabilities[:, place]))
         others = found.labels != place
+        assert row["found"][0] < row["sensitivity"] < row["found"][1]
+        assert row["spared"][0] < row["specificity"] < row["spared"][1]
         assert row["specificity"] == pytest.approx(np.mean(found.probabilities[others].argmax(1) != place))
 
 
@@ -63,14 +65,26 @@ def test_the_area_under_a_drawn_curve_is_its_auroc(make_run: MakeRun) -> None:
     two = load_predictions(make_run("two", classes=["no", "yes"]))
     found = answers.pooled(two)
     assert found is not None
-    curves = answers.roc_curves(found, two, ["no", "yes"])
-    assert [each.name for each in curves] == list(two)
+    curves, precision = answers.curves_of(found, two, ["no", "yes"])
+    assert [each.name for each in curves] == [each.name for each in precision] == list(two)
+    for each, own in zip(precision, two.values(), strict=True):
+        assert each.area == pytest.approx(average_precision_score(own.labels, own.probabilities[:, 1]))
+        assert each.points[-1] == (0.0, 1.0)
+        assert each.interval is not None
+        assert each.interval[0] < each.area < each.interval[1]
     for each in curves:
-        assert np.trapezoid([y for _, y in each.points], [x for x, _ in each.points]) == pytest.approx(each.auroc)
+        assert each.interval is not None
+        assert each.interval[0] < each.area < each.interval[1]
+        assert np.trapezoid([y for _, y in each.points], [x for x, _ in each.points]) == pytest.approx(each.area)
     four = load_predictions(make_run("four"))
     found = answers.pooled(four)
     assert found is not None
-    assert [each.name for each in answers.roc_curves(found, four, list("abcd"))] == list("abcd")
+    curves, precision = answers.curves_of(found, four, list("abcd"))
+    assert [each.name for each in curves] == list("abcd")
+    for place, (roc, pr) in enumerate(zip(curves, precision, strict=True)):
+        own, scores = found.labels == place, found.probabilities[:, place]
+        assert roc.area == pytest.approx(roc_auc_score(own, scores), abs=1e-6)
+        assert pr.area == pytest.approx(average_precision_score(own, scores), abs=1e-6)
 
 
 def test_calibration_is_how_right_over_how_sure() -> None:
@@ -344,3 +358,18 @@ def test_one_round_alone_has_one_tick(at: int) -> None:
     ticks = [each for each in re.findall(r">([^<>]+)</text>", made) if re.fullmatch(r"[-\u2212]?[0-9.]+", each)]
     assert [each for each in ticks if "." not in each] == [str(at)]
     assert not [each for each in ticks if each.startswith(("-", "\u2212"))]
+
+
+def test_the_page_says_which_model_is_left_and_where_it_is_worst(make_run: MakeRun) -> None:
+    run = make_run()
+    summary = json.loads((run / "summary.json").read_text())
+    for place, site in enumerate(summary["sites"].values()):
+        site["accuracy"] = 0.6 + 0.1 * place
+    summary["kept"] = {"round": 8, "by": None, "value": None}
+    (run / "summary.json").write_text(json.dumps(summary))
+    text = visible(write_report(run))
+    first, *_, last = summary["sites"]
+    assert f"accuracy 0.600 at {first} to 0.900 at {last} (spread +30.0 points)" in text.replace("\u2212", "-")
+    assert "that of the last round, 8 (server.keep=last)" in text
+    assert "Precision and recall" in text
+    assert "Training images at each site, by class" in text

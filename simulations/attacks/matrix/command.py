@@ -12,7 +12,8 @@ from medveil.cli import subcommand
 from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell
-from simulations.attacks.commands import add_measure_options, configured, known_attacks, known_schemes
+from simulations.attacks.commands import add_measure_options, configured, known_attacks, known_schemes, tell_pace
+from simulations.dry_run import add_dry_run
 
 if TYPE_CHECKING:
     from fl_client.data.base import Source
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOCK = ".matrix"
 _LARGEST = 128
+_MEASURED_SCHEME = "block-pixel"
 
 
 def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,6 +47,7 @@ def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     attacks = made.add_argument("--attacks", metavar="A,B", default="all", help="attacks (default: all)")
     completing(attacks, names_of(known_attacks))
     made.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one for each core)")
+    add_dry_run(made)
     add_measure_options(made, size=f"as data.image_size, at most {_LARGEST}")
     made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False, stolen=False)
 
@@ -55,6 +58,8 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
     from simulations.attacks.matrix.table import read_table  # noqa: PLC0415
 
     folder: Path = arguments.out
+    if arguments.dry_run:
+        return _tell_before(folder, arguments)
     failures: Failures = {}
     if arguments.images is not None:
         failures = _measured(folder, arguments)
@@ -70,6 +75,33 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
         tell(f"left out: {problem}")
     tell(f"page: {page}")
     return EXIT_PARTIAL if any(failures.values()) or table.problems else EXIT_OK
+
+
+def _tell_before(folder: Path, arguments: argparse.Namespace) -> int:
+    """What is missing of the table, and about what measuring it takes."""
+    from simulations.attacks.matrix.run import missing  # noqa: PLC0415
+    from simulations.attacks.matrix.targets import columns_of  # noqa: PLC0415
+    from simulations.attacks.registry import ATTACKS, chosen  # noqa: PLC0415
+
+    if arguments.images is None:
+        tell("would only make the page of what is there")
+        return EXIT_OK
+    columns, names = columns_of(arguments.schemes), [each.name for each in chosen(arguments.attacks)]
+    jobs = missing(folder, columns, names)
+    for job in jobs:
+        tell(f"{job.column.label}: {len(job.attacks)} of {len(names)} attacks are missing")
+    if not jobs:
+        tell("nothing is missing: would only make the page")
+        return EXIT_OK
+    config, _ = _sized(arguments)
+    config.cipher.scheme, config.cipher.negate = _MEASURED_SCHEME, False
+    wanted = sum(len(job.attacks) for job in jobs)
+    beside = min(len(jobs), arguments.jobs or os.cpu_count() or 1)
+    attacks = [ATTACKS[name]() for name in names]
+    times = wanted / len(names) / beside
+    tell_pace(attacks, config, run=None, device=arguments.device or "auto", times=times)
+    tell(f"looked at under {_MEASURED_SCHEME} for all schemes, {beside} of them side by side")
+    return EXIT_OK
 
 
 def _measured(folder: Path, arguments: argparse.Namespace) -> Failures:

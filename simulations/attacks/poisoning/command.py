@@ -11,6 +11,7 @@ from medveil.cli import subcommand
 from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
+from simulations.dry_run import add_dry_run, tell_runs
 from simulations.run_command import add_experiment, configured
 
 _LOCK = "poisoning"
@@ -35,6 +36,7 @@ def add_poison(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument("--seeds", default="0,1,2", metavar="N,N", help="seeds (default: 0,1,2)")
     made.add_argument("--minutes", type=float, metavar="N", help="begin no run after so many; the same again goes on")
     made.add_argument("--out", type=Path, metavar="DIR", help="folder of the study; finished runs in it are kept")
+    add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the attacks and the rules there are")
     made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.set_defaults(command=_do_poison)
@@ -68,11 +70,15 @@ def _do_poison(arguments: argparse.Namespace) -> int:
     config = configured(arguments)
     from medveil.claims import claimed  # noqa: PLC0415
     from simulations.attacks.poisoning import export  # noqa: PLC0415
-    from simulations.attacks.poisoning.study import Study, carried_out  # noqa: PLC0415
+    from simulations.attacks.poisoning.study import RUNS, Study, carried_out  # noqa: PLC0415
     from simulations.folders import LEFT_S  # noqa: PLC0415
 
     study, folder = Study(config, attacks, rules, bad, seeds), arguments.out
     study.check()
+    if arguments.dry_run:
+        done = {job.file for job in study.jobs() if (folder / RUNS / job.file).is_file()}
+        tell(f"{len(done)} runs of {folder} are kept")
+        return tell_runs([(job.text, config) for job in study.jobs() if job.file not in done])
     console = plain.stderr_console()
     with claimed(folder / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another --out"):
         seconds = None if arguments.minutes is None else 60 * arguments.minutes
