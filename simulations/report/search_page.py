@@ -12,10 +12,10 @@ from markupsafe import Markup
 from medveil.files import write_text
 from simulations.points import label_of, said
 from simulations.report import figures
+from simulations.report.dots import dots_over
 from simulations.report.links import links
 from simulations.report.page import render
 from simulations.report.record import number
-from simulations.report.dots import dots_over
 
 _FILES = ("search.json", "search.csv")
 

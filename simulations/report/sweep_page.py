@@ -12,11 +12,11 @@ from markupsafe import Markup
 from medveil.files import write_text
 from simulations.points import said
 from simulations.report import figures, words
+from simulations.report.dots import dots_over
 from simulations.report.links import links, relative
 from simulations.report.measured import ArmResult, Measured, Pair, Score, measure_arms
 from simulations.report.page import render
 from simulations.report.record import number
-from simulations.report.dots import dots_over
 
 _MOST_DRAWN = 30
 _FILES = ("sweep.json", "sweep.csv", "sweep.parquet", "sweep.md")
