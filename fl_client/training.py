@@ -31,6 +31,7 @@ from fl_client.optimizers import (
 )
 from medveil.errors import FederationError
 from medveil.pretraining import MaskedConfig
+from models.late_compiler import without_compiler
 from models.patches import KeptPatches, draw_rows, leaving_out
 
 
@@ -58,6 +59,7 @@ class TrainResult:
     n: int
 
 
+@without_compiler()
 def train_round(
     model: nn.Module,
     part: Batches,

@@ -1,17 +1,17 @@
-"""Keeps torch's compiler out of a process until something is compiled.
+"""Keeps torch's compiler out of a process that trains, until something is compiled.
 
 Every optimiser of torch imports ``torch._dynamo`` at its first step to tell it that it need not look, and with it sympy
-and some thousand modules: as long as torch itself takes. What stands in its place here says the same, and is
-exchanged for the real one as soon as anything else is asked of it.
+and some thousand modules: as long as torch itself takes. While a model is trained, what stands in its place here says
+the same; it makes way for the real one as soon as anything else is asked of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -32,11 +32,11 @@ class Late(ModuleType):
 
         @functools.wraps(fn)
         def called(*args: Any, **kwargs: Any) -> Any:
+            compiler = sys.modules.get(COMPILER)
+            if not real and (compiler is None or isinstance(compiler, Late)):
+                return fn(*args, **kwargs)
             if not real:
-                compiler = sys.modules[COMPILER]
-                if isinstance(compiler, Late):
-                    return fn(*args, **kwargs)
-                real.append(compiler.disable(fn, recursive, reason=reason, wrapping=wrapping))
+                real.append(importlib.import_module(COMPILER).disable(fn, recursive, reason=reason, wrapping=wrapping))
             return real[0](*args, **kwargs)
 
         return called
@@ -45,15 +45,24 @@ class Late(ModuleType):
         # Whoever walks over all modules asks for such names; a package is asked for its path before a module of it.
         if name.startswith("__") and name != "__path__":
             raise AttributeError(name)
-        if sys.modules.get(COMPILER) is self:
-            del sys.modules[COMPILER]
+        _make_way(self)
         return getattr(importlib.import_module(COMPILER), name)
 
 
-def leave_out() -> None:
-    """Let the compiler be imported only where it is used; nothing changes where it was imported already."""
+@contextlib.contextmanager
+def without_compiler() -> Iterator[None]:
+    """Train meanwhile without it; nothing changes where it was imported already. Also decorates a function."""
     if COMPILER in sys.modules:
+        yield
         return
     late = Late(COMPILER, Late.__doc__)
-    late.__spec__ = importlib.util.find_spec(COMPILER)
     sys.modules[COMPILER] = late
+    try:
+        yield
+    finally:
+        _make_way(late)
+
+
+def _make_way(late: Late) -> None:
+    if sys.modules.get(COMPILER) is late:
+        del sys.modules[COMPILER]

@@ -17,19 +17,15 @@ from typing import Any
 
 import torch
 
-from models.late_compiler import COMPILER, Late, leave_out
 from models.torchvision_ops import declare_missing_ops
 
-_UTILS = "torch._dynamo.utils"
+_COMPILER, _UTILS = "torch._dynamo", "torch._dynamo.utils"
 _SPREAD = "torch.distributed.tensor"
 OPTIMIZERS = "timm.optim"
 
 
 def import_timm(module: str = "timm") -> None:
-    """Call it before the first import of timm, or of this module of it: also declares what its torchvision lacks.
-
-    What trains afterwards does without the compiler too: `models.late_compiler`.
-    """
+    """Call it before the first import of timm, or of this module of it: also declares what its torchvision lacks."""
     if module in sys.modules:
         return
     try:
@@ -38,7 +34,6 @@ def import_timm(module: str = "timm") -> None:
     except ImportError:
         # Another torchvision may need more of the compiler than the two questions.
         _import(module)
-    leave_out()
 
 
 def _import(module: str) -> None:
@@ -62,25 +57,22 @@ def _not_there(module: str | None) -> Iterator[None]:
 @contextlib.contextmanager
 def _compiler_when_called() -> Iterator[None]:
     """What is imported meanwhile gets the compiler only once it calls it."""
-    before = sys.modules.get(COMPILER)
-    if not isinstance(before, Late | None):
+    if _COMPILER in sys.modules:
         yield
         return
-    package, utils = ModuleType(COMPILER), ModuleType(_UTILS)
+    package, utils = ModuleType(_COMPILER), ModuleType(_UTILS)
     vars(package).update(__path__=[], utils=utils)
     vars(utils).update(is_compile_supported=_is_compile_supported)
     disable = torch.compiler.disable
-    sys.modules.update({COMPILER: package, _UTILS: utils})
+    sys.modules.update({_COMPILER: package, _UTILS: utils})
     torch.compiler.disable = _disable
     try:
         yield
     finally:
         torch.compiler.disable = disable
-        for name, given in ((COMPILER, package), (_UTILS, utils)):
+        for name, given in ((_COMPILER, package), (_UTILS, utils)):
             if sys.modules.get(name) is given:
                 del sys.modules[name]
-        if before is not None:
-            sys.modules.setdefault(COMPILER, before)
 
 
 def _is_compile_supported(device: Any) -> bool:

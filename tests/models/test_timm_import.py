@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models import timm_import
-from models.late_compiler import COMPILER, Late
+from models.late_compiler import COMPILER, Late, without_compiler
 
 BEGUN = """
 import sys
@@ -18,24 +18,26 @@ import fl_server.app
 import fl_client.optimizers
 import torch, timm, torchvision
 from timm.models.naflexvit import NaFlexRopeIterator, NaFlexVit
-heavy = {"torch._dynamo.eval_frame", "torch._inductor", "torch.distributed.tensor", "sympy"}
+heavy = {"torch._dynamo", "torch._inductor", "torch.distributed.tensor", "sympy"}
 assert not heavy & sys.modules.keys(), "the compiler was imported"
 assert torch.compiler.disable.__module__ == "torch.compiler"
 from models.config import ModelConfig
 from models.sizes import shape_of, skeleton
 looked_at = skeleton(ModelConfig(name="vit_tiny_patch16_224", classes=2, depth=1))
 assert all(each.is_meta for each in looked_at.parameters()) and shape_of(looked_at).width == 192
-assert "sympy" not in sys.modules, "the compiler was imported to look at a model"
+assert "torch._dynamo" not in sys.modules, "the compiler was imported to look at a model"
 model = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=12, num_heads=2, img_size=32)
 model(torch.zeros(1, 3, 32, 32)).sum().backward()
 first = torch.nn.Parameter(torch.eye(4))
-for kind in (torch.optim.AdamW, torch.optim.SGD, torch.optim.Adam, torch.optim.Muon):
-    first.grad = torch.ones(4, 4)
-    steps = kind([first], lr=0.1)
-    steps.step()
-    steps.zero_grad()
+from models.late_compiler import without_compiler
+with without_compiler():
+    for kind in (torch.optim.AdamW, torch.optim.SGD, torch.optim.Adam, torch.optim.Muon):
+        first.grad = torch.ones(4, 4)
+        steps = kind([first], lr=0.1)
+        steps.step()
+        steps.zero_grad()
 assert not torch.equal(first, torch.eye(4)) and first.grad is None
-assert "sympy" not in sys.modules, "the compiler was imported to train"
+assert not {"sympy", "torch._dynamo"} & sys.modules.keys(), "the compiler was imported to train"
 supported = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
 from torch._dynamo.utils import is_compile_supported
 assert sys.modules["torch._dynamo"] is torch._dynamo and torch._dynamo.__file__
@@ -67,12 +69,12 @@ def test_what_needs_more_of_the_compiler_is_imported_with_it(monkeypatch: pytest
     def importing(module: str) -> None:
         assert module == "timm"
         seen.append(torch.compiler.disable)
-        assert (COMPILER in sys.modules) is lacking[0]
+        assert (timm_import._COMPILER in sys.modules) is lacking[0]
         if lacking.pop(0):
             raise ImportError("cannot import name 'graph_break' from 'torch._dynamo'")
 
     monkeypatch.delitem(sys.modules, "timm", raising=False)
-    for name in (COMPILER, timm_import._UTILS):
+    for name in (timm_import._COMPILER, timm_import._UTILS):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(timm_import, "_import", importing)
     timm_import.import_timm()
@@ -91,3 +93,16 @@ def test_what_asks_for_all_modules_imports_nothing() -> None:
     assert not hasattr(late, "__file__")
     assert not hasattr(late, "__wrapped__")
     late.graph_break()
+
+
+def test_it_makes_way_when_training_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, COMPILER, raising=False)
+    with without_compiler():
+        assert isinstance(sys.modules[COMPILER], Late)
+        with without_compiler():
+            assert isinstance(sys.modules[COMPILER], Late)
+        assert COMPILER in sys.modules
+        disabled = sys.modules[COMPILER].disable(lambda number: number + 1)
+        assert disabled(1) == 2
+    assert COMPILER not in sys.modules
+    assert disabled(1) == 2

@@ -16,6 +16,7 @@ from fl_client.batches import in_order, shuffled
 from fl_client.config import TrainConfig
 from fl_client.optimizers import learning_rate, make_optimizers, set_rate
 from models.config import ModelConfig
+from models.late_compiler import without_compiler
 from models.vit import build_vit
 
 Floats = npt.NDArray[np.float64]
@@ -59,6 +60,7 @@ class SmallViT:
         return np.concatenate(rows)
 
 
+@without_compiler()
 def fit(
     images: Pixels,
     labels: npt.NDArray[np.int64],

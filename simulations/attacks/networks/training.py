@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from crypto.base import Geometry
 from fl_client.workbench import pick_device
+from models.late_compiler import without_compiler
 from simulations.attacks.networks.nets import BlockNet, Critic, Pixels, Scale, as_numbers, opened
 
 
@@ -46,6 +47,7 @@ class Budgets:
         )
 
 
+@without_compiler()
 def inverted(
     public: Pixels,
     hidden: Pixels,
@@ -84,6 +86,7 @@ def inverted(
         return opened(net, scale(asked, device))
 
 
+@without_compiler()
 def translated(
     hidden: Pixels,
     public: Pixels,

@@ -19,6 +19,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from medveil.wire import Tensors
+from models.late_compiler import without_compiler
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
@@ -130,6 +131,7 @@ def _rows(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1, tensor.shape[-1]) if tensor.ndim == _TOKENS else tensor.flatten(1)
 
 
+@without_compiler()
 def descend(
     target: Target,
     shape: Sequence[int],
