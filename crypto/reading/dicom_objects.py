@@ -13,7 +13,7 @@ from crypto.reading.dicom_file import OpenFile
 from crypto.reading.dicom_values import numbers, text, texts
 from medveil.errors import DataError
 
-_CLASSES = {
+REFUSED = {
     "1.2.840.10008.1.3.10": ("a DICOMDIR", "it names patients and files of a medium and has no pixels"),
     "1.2.840.10008.5.1.4.1.1.8": ("a standalone overlay", "it has no pixel data of its own"),
     "1.2.840.10008.5.1.4.1.1.9": ("a waveform or a curve", "a signal is no image and would stay readable"),
@@ -116,7 +116,7 @@ def instance_of(dataset: Dataset) -> str:
 def _named(sop_class: str) -> tuple[str, str] | None:
     parts = sop_class.split(".")
     stems = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
-    return next((_CLASSES[stem] for stem in stems if stem in _CLASSES), None)
+    return next((REFUSED[stem] for stem in stems if stem in REFUSED), None)
 
 
 def _depth(dataset: Dataset) -> list[float | None]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
     from fl_client.export.kept import KeptModel
     from fl_client.export.ready import Ready
+    from fl_client.reports.writing import Asking
 
 
 def add_export(commands: Commands) -> argparse.ArgumentParser:
@@ -85,6 +86,14 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
+    made.add_argument(
+        "--dicom-sr",
+        type=Path,
+        metavar="DIR",
+        help="also write DICOM Structured Reports to this new folder (needs --codes and the extra: medveil[sr])",
+    )
+    made.add_argument("--codes", type=Path, metavar="FILE", help="YAML of the classes' coded concepts, for --dicom-sr")
+    made.add_argument("--sr-per", choices=("image", "series"), help="one report an image (default), or one a series")
     add_views(made)
     chosen = made.add_mutually_exclusive_group()
     _add_run(chosen)
@@ -102,6 +111,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
     from fl_client.export.asking import ask  # noqa: PLC0415
     from fl_client.workbench import pick_device  # noqa: PLC0415
 
+    reports = _asking(arguments)
     files = site_of(arguments)
     ready, model = _ready(files, arguments)
     return ask(
@@ -112,7 +122,23 @@ def _do_predict(arguments: argparse.Namespace) -> int:
         named=model,
         views=arguments.views,
         level=arguments.view_level,
+        reports=reports,
     )
+
+
+def _asking(arguments: argparse.Namespace) -> Asking | None:
+    """What reports are asked for (ConfigError where options stand alone that need each other)."""
+    from fl_client.reports.writing import IMAGE, Asking  # noqa: PLC0415
+
+    where = f"{PROG} predict"
+    if arguments.dicom_sr is None:
+        for option, given in (("--codes", arguments.codes), ("--sr-per", arguments.sr_per)):
+            if given is not None:
+                raise ConfigError(f"{option} without --dicom-sr", where=where, cure="name the folder of the reports")
+        return None
+    if arguments.codes is None:
+        raise ConfigError("--dicom-sr without --codes", where=where, cure="name a file of the classes' coded concepts")
+    return Asking(arguments.dicom_sr, arguments.codes, arguments.sr_per or IMAGE)
 
 
 def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:

@@ -12,6 +12,8 @@ from fl_client.export.described import otherwise_of
 from fl_client.export.kept import KeptModel
 from fl_client.export.predicting import Answers, predict_files, write_answers
 from fl_client.export.ready import Ready
+from fl_client.reports.codes import Codes
+from fl_client.reports.writing import Asking, check_asking, write_reports
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell
 from medveil.predicting import check_level, check_views
@@ -28,6 +30,7 @@ def ask(
     named: str,
     views: int | None = None,
     level: str | None = None,
+    reports: Asking | None = None,
 ) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
 
@@ -39,20 +42,25 @@ def ask(
         Views of each image whose probabilities are averaged; None: as many as the model's run measured it with.
     level
         Of the augmentation of those after the first; None: that of the model's run.
+    reports
+        What DICOM reports are to be written of the answers.
 
     Returns
     -------
     int
-        The exit code: 0, or 6 where some images could not be read.
+        The exit code: 0, or 6 where some images could not be read or reported.
 
     Raises
     ------
+    ConfigError
+        No report can be made as it is asked for; no image is read then.
     DataError
-        No image could be read.
+        No image could be read, or none reported.
     """
     views = ready.described.views if views is None else views
     level = ready.described.level if level is None else level
     _check(ready, views, level)
+    codes = None if reports is None else check_asking(reports, ready)
     if ready.described.otherwise:
         tell(f"warning: {named}: {ready.described.otherwise}", error=True)
     answers = _answers(ready, images, device=device, views=views, level=level)
@@ -65,7 +73,22 @@ def ask(
     how = f"calibrated at temperature {fitted:.4f}" if fitted != 1 else "as the model gives them (temperature 1)"
     mean = f", each the mean of {views} views at level {level}" if views > 1 else ""
     tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}")
-    return EXIT_PARTIAL if answers.skipped else EXIT_OK
+    missed = [*answers.skipped]
+    if reports is not None and codes is not None:
+        missed += _report(reports, codes, ready, answers, out, views=views, level=level)
+    return EXIT_PARTIAL if missed else EXIT_OK
+
+
+def _report(
+    reports: Asking, codes: Codes, ready: Ready, answers: Answers, out: Path, *, views: int, level: str
+) -> list[Skipped]:
+    """Write the reports and say how many; gives what none could be made of."""
+    beside = out.with_name(f"{out.stem}.unreported.csv")
+    made = write_reports(reports, codes, ready, answers, beside=beside, views=views, level=level)
+    _tell(made.skipped, "got no report", beside)
+    counted = f"{made.reports} {'report' if made.reports == 1 else 'reports'} of {made.images} images"
+    tell(f"{reports.folder}: {counted}, with the patients' names; RESEARCH USE ONLY")
+    return made.skipped
 
 
 def asked(ready: Ready, images: Path, *, device: torch.device, views: int | None = None) -> Answers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +23,26 @@ from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from crypto.reading.look import LastOpened, Look, Sort, look
 from fl_client.data.asked_views import asked_view
-from fl_client.data.base import Skipped
+from fl_client.data.base import Skipped, Stamp
 from fl_client.data.folders import walk
 from fl_client.data.items import said
 from fl_client.export.plain_images import PlainImages
 from fl_client.export.ready import Ready
 from medveil.errors import DataError, KeyMaterialError, MedVeilError
+from medveil.files import storage_error
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_site import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+
+class Place(NamedTuple):
+    """Where an image is: its file, which frame of it, and what tells that the file was replaced since."""
+
+    path: Path
+    frame: int
+    stamp: Stamp
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Asked:
 
     id: str
     views: list[Pixels]
+    place: Place
 
 
 class NoImage(Skipped):
@@ -100,6 +110,8 @@ class Reader:
                 # Opening a pipe would wait for its writer for ever.
                 yield NoImage(name, "is a pipe, a socket or a device")
                 return
+            # Before the file is opened: what replaces it from here on shows.
+            stamp = stamp_of(path)
             found = look(path, name)
             kind = kind_of(path)
             if kind is None or found.sort is Sort.JUNK:
@@ -116,12 +128,13 @@ class Reader:
             each = name if frames == 1 else f"{name}#{frame}"
             try:
                 if header is None:
-                    yield Asked(each, self._brought(self._of_plain(path, frame)))
+                    views = self._brought(self._of_plain(path, frame))
                 elif self._made.reads_plain:
                     # An image this site hid, as it was before; its MAC was checked.
-                    yield Asked(each, self._brought(self._opened(kind.ciphertext(path, frame), header, frame)))
+                    views = self._brought(self._opened(kind.ciphertext(path, frame), header, frame))
                 else:
-                    yield Asked(each, self._ciphertext(kind, path, header, frame))
+                    views = self._ciphertext(kind, path, header, frame)
+                yield Asked(each, views, Place(path, frame, stamp))
             except MedVeilError as error:
                 yield Skipped(each, said(error))
 
@@ -214,6 +227,15 @@ class Reader:
     def _ring(self) -> Keyring:
         keys = self._keys()
         return keys.shared if self._made.policy.keys == "shared" and keys.shared is not None else keys.own
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What tells that a file was replaced (StorageError where it cannot be asked)."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise storage_error(error, path, "read the file") from error
+    return Stamp(found.st_size, found.st_mtime_ns)
 
 
 def _no_image(name: str, found: Look) -> Skipped:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from crypto.base import Reading
 from fl_client.data.base import Skipped
 from fl_client.export.calibration import Logits, probabilities_of
-from fl_client.export.images import Asked, NoImage, Reader
+from fl_client.export.images import Asked, NoImage, Place, Reader
 from fl_client.export.ready import Ready
 from medveil.files import write_text
 from medveil.sheets import sheet
@@ -26,9 +26,13 @@ _DECIMALS = 6
 
 
 class Answers(NamedTuple):
-    """Ids and calibrated class probabilities (n, K) of images, and what could not be read: images, and other files."""
+    """Ids and calibrated class probabilities (n, K) of images, where they are, and what could not be read.
+
+    The last are images that were missed, and other files.
+    """
 
     ids: list[str]
+    places: list[Place]
     probabilities: Logits
     skipped: list[Skipped]
     no_images: list[Skipped]
@@ -55,7 +59,8 @@ def predict_files(
     """
     model = ready.model.to(device)
     ids: list[str] = []
-    answers = Answers(ids, np.zeros((0, len(ready.described.classes))), [], [])
+    places: list[Place] = []
+    answers = Answers(ids, places, np.zeros((0, len(ready.described.classes))), [], [])
     rows: list[Logits] = [answers.probabilities]
     found = _sorted(Reader(ready, views=views, level=level).read(images), answers)
     while batch := list(islice(found, BATCH)):
@@ -65,6 +70,7 @@ def predict_files(
         ]
         rows.append(probabilities_of(mean_of(said), ready.described.temperature))
         ids += [each.id for each in batch]
+        places += [each.place for each in batch]
     return answers._replace(probabilities=np.concatenate(rows))
 
 
@@ -102,9 +108,14 @@ def write_answers(answers: Answers, classes: Sequence[str], out: Path) -> Path:
     head = ["image", *(f"p({name})" for name in classes), "class"]
     made = [[each, *(f"{p:.{_DECIMALS}f}" for p in said), classes[int(np.argmax(said))]] for each, said in rows]
     beside = out.with_name(f"{out.stem}.unreadable.csv")
-    write_text(beside, sheet([["image", "reason"], *sorted([*answers.skipped, *answers.no_images])]), mode=0o600)
+    write_missed([*answers.skipped, *answers.no_images], beside)
     write_text(out, sheet([head, *made]), mode=0o600)
     return beside
+
+
+def write_missed(missed: Iterable[Skipped], out: Path) -> None:
+    """Write what was left out and why, one row a file or image (StorageError where the disk refuses)."""
+    write_text(out, sheet([["image", "reason"], *sorted(missed)]), mode=0o600)
 
 
 def _sorted(found: Iterable[Asked | Skipped], answers: Answers) -> Iterator[Asked]:

@@ -15,8 +15,18 @@ from docsite.generated import GENERATED
 from docsite.places import ROOT, for_site
 from fault_table import leave
 from pages import pages
+from pydicom.uid import (
+    MPEG2MPML,
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEGLSLossless,
+    RLELossless,
+)
 
+from crypto.reading.dicom_objects import REFUSED
 from fl_client.deployment.config import SiteConfig
+from fl_client.reports.subjects import TAKEN
 from fl_server.deployment.consortium import ConsortiumConfig
 from fl_server.deployment.plan import RunFile
 from medveil.config import to_mapping
@@ -210,6 +220,16 @@ def test_errors_and_formats_are_on_their_pages() -> None:
     assert "| `KeyMaterialError` | 4 |" in GENERATED["reference/errors.md"]()
     assert "did you mean" in GENERATED["reference/errors.md"]()
     assert "| `medveil-key` | 2 |" in GENERATED["reference/formats.md"]()
+
+
+def test_what_dicom_is_read_and_written_is_on_its_page() -> None:
+    page = GENERATED["reference/conformance.md"]()
+    for syntax in (ExplicitVRLittleEndian, JPEGLSLossless, HTJ2KLossless, RLELossless):
+        assert f"| `{syntax}` |" in page
+    assert f"| `{MPEG2MPML}` |" not in page
+    assert f"| {ComprehensiveSRStorage.name} | `{ComprehensiveSRStorage}` |" in page
+    assert all(f"| `{stem}` |" in page for stem in REFUSED)
+    assert all(f"| `{each.keyword}` |" in page for each in TAKEN)
 
 
 @pytest.mark.parametrize(

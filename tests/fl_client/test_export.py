@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,18 @@ def test_the_commands_export_and_predict(
     assert list(rows[0]) == ["image", "p(none)", "p(mass)", "class"]
     assert all(float(row["p(none)"]) + float(row["p(mass)"]) == pytest.approx(1, abs=2e-6) for row in rows)
     assert list(csv.reader((tmp_path / "p.unreadable.csv").open())) == [["image", "reason"]]
+    # Reports where they are asked for; the options need each other.
+    codes = tmp_path / "codes.yaml"
+    codes.write_text("classes: {none: {code: a, scheme: 99X, meaning: A}, mass: {code: b, scheme: 99X, meaning: B}}")
+    asked = ["predict", str(next(images.rglob("*.dcm"))), "--out", str(tmp_path / "p.csv"), *at]
+    capsys.readouterr()
+    for options in (["--codes", str(codes)], ["--sr-per", "series"], ["--dicom-sr", str(tmp_path / "sr")]):
+        assert main([*asked, *options]) == 2
+        assert "without" in capsys.readouterr().err
+    if find_spec("highdicom") is not None:
+        assert main([*asked, "--dicom-sr", str(tmp_path / "sr"), "--codes", str(codes), "--sr-per", "series"]) == 0
+        assert "1 report of 1 images, with the patients' names; RESEARCH USE ONLY" in capsys.readouterr().out
+        assert list((tmp_path / "sr").glob("*.dcm"))
     # A table among them is listed, and nothing was missed.
     capsys.readouterr()
     assert main(["predict", str(images), "--out", str(tmp_path / "p.csv"), *at]) == 0

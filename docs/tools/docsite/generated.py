@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from docsite import commands, errors, formats, models, settings
+from docsite import commands, conformance, errors, formats, models, settings
 
 GENERATED: dict[str, Callable[[], str]] = {
     **{f"reference/{door}.md": partial(commands.page, door) for door in commands.DOORS},
@@ -13,4 +13,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/errors.md": errors.page,
     "reference/formats.md": formats.page,
     "reference/models.md": models.page,
+    "reference/conformance.md": conformance.page,
 }

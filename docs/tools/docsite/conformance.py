@@ -1,0 +1,119 @@
+"""The page about DICOM as who runs a PACS asks for it (PS3.2), from the lists of the code that reads and writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydicom.uid import (
+    UID,
+    AllTransferSyntaxes,
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
+
+from crypto.deid.method import IMPLEMENTATION_UID
+from crypto.deid.table import EDITION
+from crypto.dicom.private import CREATOR
+from crypto.reading.dicom_frames import plugins_for
+from crypto.reading.dicom_objects import REFUSED
+from docsite.tables import code, safe, table
+from fl_client.reports.subjects import TAKEN
+
+_NETWORK = """\
+# DICOM conformance
+
+What a DICOM Conformance Statement (PS3.2) says of a product, of MedVeil: research software, and no medical device.
+
+## Network
+
+None. MedVeil opens no association, listens for none, and speaks no DICOMweb: it is neither SCU nor SCP of any service.
+What it reads and writes are files.
+
+## Media
+
+Single files of PS3.10 in folders. It is no reader of a File-set: a `DICOMDIR` is passed over, and so is what it says.
+Files without preamble, and bare data sets without file meta information, are read too.
+
+## Objects read
+
+Every image storage SOP class, private ones too, whose `PixelData` holds integers of up to 16 bits, but for these and
+what begins with their UIDs:
+"""
+_WRITTEN = """\
+Which attributes of an image matter, and what is refused of single images, says [Images](images.md#dicom).
+
+## Transfer syntaxes read
+"""
+_OBJECTS = """\
+Character sets are those that pydicom decodes.
+
+## Objects written
+"""
+_WRITERS = f"""\
+All are written in {ExplicitVRLittleEndian.name} (`{ExplicitVRLittleEndian}`), with a preamble and file meta
+information; the implementation class UID is `{IMPLEMENTATION_UID}`. Hidden files carry private attributes
+under the creator `{CREATOR}`.
+
+De-identification is that of PS3.15 {EDITION}, Annex E, Basic Profile with modified dates; `DeidentificationMethod`
+and its code sequence say in each file what was done.
+[Hide files](../how-to/hide-files.md#identity-in-dicom-files) says what stays.
+
+## Reports
+"""
+_TEMPLATES = (
+    (
+        "1500",
+        "Measurement Report",
+        "language, observer, procedure reported, measurements, a comment: research use only",
+    ),
+    (
+        "1501",
+        "Measurement and Qualitative Evaluation Group",
+        "one class of one image: tracking identifier (the class's name) and UID, finding, algorithm, image or frame",
+    ),
+    ("300", "Measurement", '(122157, DCM, "Probability") in units of (1, UCUM, "no units")'),
+    ("4019", "Algorithm Identification", "name, version; the model's SHA-256 and how it was asked, as parameters"),
+    ("1002, 1004", "Observer Context, Device Observer", "a UID of the model's own, MedVeil and its version"),
+)
+_REPORTS = """\
+`CompletionFlag` is COMPLETE, `VerificationFlag` UNVERIFIED and `PreliminaryFlag` PRELIMINARY. A report has a new SOP
+instance UID each time, and the reports that one call makes of a study are one series. Text is written as ISO_IR 192.
+From the image it takes, and refuses the report where a value is longer or of another form:
+"""
+
+
+def page() -> str:
+    """What is read and written, and nothing of networks."""
+    taken = ((code(each.keyword), str(each.longest)) for each in TAKEN)
+    objects = ((code(stem), safe(what), safe(why)) for stem, (what, why) in sorted(REFUSED.items()))
+    lines = [
+        _NETWORK,
+        table(("SOP class", "what it is", "why it is refused"), objects),
+        _WRITTEN,
+        table(("UID", "transfer syntax"), ((code(each), safe(each.name)) for each in _read())),
+        _OBJECTS,
+        table(("object", "SOP class", "written by"), _written()),
+        _WRITERS,
+        table(("template", "of PS3.16", "what it holds here"), _TEMPLATES),
+        _REPORTS,
+        table(("attribute", "characters at most"), taken),
+    ]
+    return "\n".join(lines)
+
+
+def _read() -> Iterator[UID]:
+    """Transfer syntaxes whose pixels are decoded here."""
+    for each in AllTransferSyntaxes:
+        try:
+            if not each.is_encapsulated or plugins_for(each):
+                yield each
+        except NotImplementedError:
+            continue
+
+
+def _written() -> Iterator[tuple[str, str, str]]:
+    secondary = f"its image's own, or where that cannot hold 8 bits {code(SecondaryCaptureImageStorage)} and its kin"
+    yield "Hidden and shown archive files", "their image's own", "`medveil-crypto encrypt`, `decrypt`"
+    yield "Files hidden for training", secondary, "`medveil-crypto encrypt --for training`"
+    yield ComprehensiveSRStorage.name, code(ComprehensiveSRStorage), "`medveil-site predict --dicom-sr`"
