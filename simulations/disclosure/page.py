@@ -56,6 +56,7 @@ def rendered(document: dict[str, Any], digest: str) -> str:
         tried=tried,
         untried=untried,
         won=won,
+        broken=sum(each.state.name == "broken" for each in tried),
         missing=missing,
         budget=_budget(document["effort"]),
         contract=[(name.replace("_", " "), value) for name, value in document["contract"].items()],
