@@ -32,13 +32,15 @@ def dots_over(
     titles
         Of the level and the upright axis.
     logarithmic
-        Whether values are told apart by their ratios.
+        Whether values are told apart by their ratios, where they span a power of ten.
     """
     figure, axes = canvas(width=_WIDTH, height=_HEIGHT, name=name)
     figure.subplots_adjust(left=0.18, right=0.96, top=0.965, bottom=0.2)
     axes.grid(visible=True, axis="y", color=RULE, linewidth=1)
     axes.spines["left"].set_visible(False)
-    if logarithmic:
+    values = [x for x, _ in dots]
+    # Within a decade no power of ten need lie among them, and the axis would have no number.
+    if logarithmic and max(values) >= 10 * min(values):
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
     else:

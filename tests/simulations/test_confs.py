@@ -88,7 +88,7 @@ def test_a_models_name_with_sizes_of_its_own_goes_on(tmp_path: Path, capsys: pyt
         ("batchsize=4", "'train.batch_size'"),
         ("epochs=3", "'train.epochs'"),
         ("data.block=8", "'cipher.block'"),
-        ("server.momentum=1", "'train.momentum'"),
+        ("server.weight_decay=1", "'train.weight_decay'"),
         ("sits=3", "'sites'"),
         ("image-size=64", "'data.image_size'"),
     ],

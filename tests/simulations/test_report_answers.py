@@ -369,7 +369,7 @@ def test_the_page_says_which_model_is_left_and_where_it_is_worst(make_run: MakeR
     (run / "summary.json").write_text(json.dumps(summary))
     text = visible(write_report(run))
     first, *_, last = summary["sites"]
-    assert f"accuracy 0.600 at {first} to 0.900 at {last} (spread +30.0 points)" in text.replace("\u2212", "-")
+    assert f"accuracy 0.600 at {first} to 0.900 at {last} (spread +30.00 points)" in text.replace("\u2212", "-")
     assert "that of the last round, 8 (server.keep=last)" in text
     assert "Precision and recall" in text
     assert "Training images at each site, by class" in text
