@@ -101,6 +101,7 @@ def train_round(
         parameters=parameters,
         anchors=[p.detach().clone() for p in parameters] if plan.proximal_mu > 0 else [],
         weights=class_weights(part.labels, _classes(model), config, device),
+        adjustment=logit_adjustment(part.labels, _classes(model), config, device),
         config=config,
         plan=plan,
     )
@@ -201,6 +202,7 @@ class _Step:
     parameters: list[nn.Parameter]
     anchors: list[Tensor]
     weights: Tensor | None
+    adjustment: Tensor | None
     config: TrainConfig
     plan: RoundPlan
 
@@ -232,6 +234,8 @@ class _Step:
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
         weights = None if self.weights is None else self.weights.to(logits.dtype)
+        if self.adjustment is not None:
+            logits = logits + self.adjustment.to(logits.dtype)
         return functional.cross_entropy(logits, y, weight=weights, label_smoothing=self.config.label_smoothing)
 
     def _proximal(self) -> Tensor | float:
@@ -276,6 +280,22 @@ def class_weights(
     present = counts > 0
     weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 1.0)
     return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def logit_adjustment(
+    labels: npt.NDArray[np.int64], classes: int, config: TrainConfig, device: torch.device
+) -> Tensor | None:
+    """What is added to the logits of K classes while a site trains, or None: tau log((n_k + 1) / (n + K)).
+
+    The logits alone then answer for equal shares of classes at every site, however unlike the sites' own are (Menon et
+    al., arXiv 2007.07314; at the sites of a federation Zhang et al., arXiv 2209.00189). One image more of each class
+    keeps a class that a site lacks finite.
+    """
+    if config.logit_adjustment == 0:
+        return None
+    counts = np.bincount(labels, minlength=classes)
+    shares = (counts + 1) / (len(labels) + classes)
+    return torch.tensor(config.logit_adjustment * np.log(shares), dtype=torch.float32, device=device)
 
 
 @contextmanager

@@ -102,6 +102,11 @@ _VOID: tuple[tuple[Callable[[Terms], bool], str, str], ...] = (
         "train.class_weights=none",
     ),
     (
+        lambda terms: terms.train.logit_adjustment > 0,
+        "'train.logit_adjustment' is made of the site's own counts of classes, which no noise covers",
+        "train.logit_adjustment=0",
+    ),
+    (
         lambda terms: terms.train.minutes > 0,
         "'train.minutes' ends rounds by the clock, and what a round costs is charged before it",
         "train.epochs",

@@ -97,6 +97,13 @@ class TrainConfig:
         default=0.8, metadata={"help": "Share of the run's steps, from the first, that leave patches out."}
     )
     class_weights: str = field(default="none", metadata={"help": "none, or balanced by the site's own counts."})
+    logit_adjustment: float = field(
+        default=0.0,
+        metadata={
+            "help": "Adds so many times the logarithm of the site's shares of classes to the logits while it trains, "
+            "so that sites with other shares learn one model, for equal shares: 1, or 0 for none."
+        },
+    )
     precision: str = field(
         default="auto",
         metadata={"help": "fp32, bf16 autocast, fp64 (to check equalities), or auto: bf16 on GPUs that have it."},
@@ -117,12 +124,15 @@ class TrainConfig:
         _one_of(self.augment, AUGMENTS, "augment", where)
         _one_of(self.state, STATES, "state", where)
         _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
+        if self.class_weights != "none" and self.logit_adjustment > 0:
+            problem = "'logit_adjustment' and 'class_weights' both make up for the shares of classes"
+            raise ConfigError(problem, where=where, cure="one of them")
         _one_of(self.precision, PRECISIONS, "precision", where)
         for name, low in (("epochs", 1), ("batch_size", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"'{name}' is below {low}", where=where, cure=f"at least {low}")
         self._check_minutes(where)
-        for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr"):
+        for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr", "logit_adjustment"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
         for name in ("label_smoothing", "lr_warmup", "beta_2", "patch_dropout", "ema"):

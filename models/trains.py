@@ -24,6 +24,7 @@ CLASSES_ALONE = {
     "label_smoothing": 0.0,
     "mixup": 0.0,
     "class_weights": "none",
+    "logit_adjustment": 0.0,
     "patch_dropout": 0.0,
     "layer_decay": 1.0,
     "scope": "full",

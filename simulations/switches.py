@@ -26,6 +26,7 @@ SWITCHES: dict[str, Sections] = {
     "second moment": {"train": {"beta_2": 0.98}},
     "clipping": {"train": {"clip": 1.0}},
     "label smoothing": {"train": {"label_smoothing": 0.1}},
+    "logit adjustment": {"train": {"logit_adjustment": 1.0}},
     "batch": {"train": {"batch_size": 64}},
     "mixup": {"train": {"mixup": 0.2}},
     "drop path": {"model": {"drop_path": 0.1}},

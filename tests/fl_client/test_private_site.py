@@ -159,6 +159,7 @@ def contract(**changes: Any) -> RunConfig:
         ({"stem_warmup": 2}, "'stem.warmup' fits the stem to the site's images without noise"),
         ({"train": {"mixup": 0.2}}, "'train.mixup' mixes two images into one"),
         ({"train": {"class_weights": "balanced"}}, "'train.class_weights' are made of the site's own counts"),
+        ({"train": {"logit_adjustment": 1.0}}, "'train.logit_adjustment' is made of the site's own counts"),
         ({"train": {"minutes": 3.0}}, "'train.minutes' ends rounds by the clock"),
         ({"evaluate_first": True}, "'evaluate_first' measures the model of every round"),
         (

@@ -15,7 +15,7 @@ from fl_client.batches import generator, in_order, shuffled
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.measures import majority_rate, measure
 from fl_client.optimizers import learning_rate, make_optimizers
-from fl_client.training import RoundPlan, class_weights, predict, train_round
+from fl_client.training import RoundPlan, class_weights, logit_adjustment, predict, train_round
 from fl_client.warmup import warm_up
 from medveil.errors import ConfigError, FederationError
 from models.config import ModelConfig
@@ -148,6 +148,30 @@ def test_class_weights_are_balanced_over_the_classes_a_site_has() -> None:
     assert float((weights.numpy() * counts).sum()) == pytest.approx(len(labels))
 
 
+def test_logits_are_adjusted_by_the_shares_of_classes_a_site_has() -> None:
+    labels = np.array([0, 0, 0, 1, 3, 3])
+    assert logit_adjustment(labels, 4, CONFIG, CPU) is None
+    adjustment = logit_adjustment(labels, 4, replace(CONFIG, logit_adjustment=2.0), CPU)
+    assert adjustment is not None
+    np.testing.assert_allclose(adjustment.numpy(), 2 * np.log([4 / 10, 2 / 10, 1 / 10, 3 / 10]), rtol=1e-6)
+
+
+def test_sites_of_unlike_shares_learn_one_answer_for_equal_shares() -> None:
+    """Of images that say nothing a site learns its own shares of classes; adjusted, that all classes are alike."""
+    images = np.full((40, 1, 8, 8), 128, dtype=np.uint8)
+    for shares in ((36, 4), (4, 36)):
+        labels = np.repeat([0, 1], shares)
+        found = []
+        for tau in (0.0, 1.0):
+            model, part = vit(), Held(images, labels, [])
+            config = replace(CONFIG, optimizer="sgd", lr=0.1, epochs=40, batch_size=40, logit_adjustment=tau)
+            train_round(model, part, config, plan(rounds=1), trainable=head_names(model))
+            found.append(float(predict(model, part, config)[0, 0]))
+        own, adjusted = found
+        assert own == pytest.approx(shares[0] / 40, abs=0.1)
+        assert adjusted == pytest.approx(0.5, abs=0.1)
+
+
 def test_the_proximal_term_holds_the_model_back() -> None:
     start = vit()
 
@@ -261,6 +285,8 @@ def test_measures_of_nothing_one_class_and_ties() -> None:
         ({"recipe": "big-data"}, "none, small-data, pre-train, fine-tune"),
         ({"patch_dropout_steps": 1.1}, "0 to 1"),
         ({"class_weights": "some"}, "none, balanced"),
+        ({"logit_adjustment": -1.0}, "0 or more"),
+        ({"logit_adjustment": 1.0, "class_weights": "balanced"}, "one of them"),
         ({"precision": "fp8"}, "auto, fp32, bf16"),
         ({"epochs": 0}, "at least 1"),
         ({"batch_size": 0}, "at least 1"),
