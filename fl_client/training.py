@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -202,7 +202,7 @@ class _Step:
     parameters: list[nn.Parameter]
     anchors: list[Tensor]
     weights: Tensor | None
-    adjustment: Tensor | None
+    adjustment: Adjustment | None
     config: TrainConfig
     plan: RoundPlan
 
@@ -233,10 +233,18 @@ class _Step:
         return loss.detach()
 
     def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        weights = None if self.weights is None else self.weights.to(logits.dtype)
+        smoothing = self.config.label_smoothing
         if self.adjustment is not None:
-            logits = logits + self.adjustment.to(logits.dtype)
-        return functional.cross_entropy(logits, y, weight=weights, label_smoothing=self.config.label_smoothing)
+            shares, added = (each.to(logits.dtype) for each in self.adjustment)
+            # Mass moved to all classes alike would teach a site's rare class to be common.
+            wanted = (1 - smoothing) * functional.one_hot(y, len(shares)).to(logits.dtype) + smoothing * shares
+            return functional.cross_entropy(logits + added, wanted)
+        if self.weights is None:
+            return functional.cross_entropy(logits, y, label_smoothing=smoothing)
+        # An image weighs by its own class; torch's weights would weigh the mass that smoothing moves by where it goes.
+        weights = self.weights.to(logits.dtype)[y]
+        each = functional.cross_entropy(logits, y, label_smoothing=smoothing, reduction="none")
+        return (weights * each).sum() / weights.sum()
 
     def _proximal(self) -> Tensor | float:
         """FedProx's pull towards the incoming weights (Li et al., arXiv 1812.06127)."""
@@ -282,20 +290,27 @@ def class_weights(
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
+class Adjustment(NamedTuple):
+    """Shares (K,) of a site's classes, and what is added to the logits (K,) while it trains."""
+
+    shares: Tensor
+    added: Tensor
+
+
 def logit_adjustment(
     labels: npt.NDArray[np.int64], classes: int, config: TrainConfig, device: torch.device
-) -> Tensor | None:
-    """What is added to the logits of K classes while a site trains, or None: tau log((n_k + 1) / (n + K)).
+) -> Adjustment | None:
+    """Shares of the K classes at a site, and tau times their logarithm; None without a tau.
 
     The logits alone then answer for equal shares of classes at every site, however unlike the sites' own are (Menon et
-    al., arXiv 2007.07314; at the sites of a federation Zhang et al., arXiv 2209.00189). One image more of each class
-    keeps a class that a site lacks finite.
+    al., arXiv 2007.07314; at the sites of a federation Zhang et al., arXiv 2209.00189). A class that a site lacks counts
+    as one image, so that its logarithm is finite.
     """
     if config.logit_adjustment == 0:
         return None
-    counts = np.bincount(labels, minlength=classes)
-    shares = (counts + 1) / (len(labels) + classes)
-    return torch.tensor(config.logit_adjustment * np.log(shares), dtype=torch.float32, device=device)
+    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+    shares = torch.tensor(counts / counts.sum(), dtype=torch.float32, device=device)
+    return Adjustment(shares, config.logit_adjustment * shares.log())
 
 
 @contextmanager

@@ -153,23 +153,28 @@ def test_logits_are_adjusted_by_the_shares_of_classes_a_site_has() -> None:
     assert logit_adjustment(labels, 4, CONFIG, CPU) is None
     adjustment = logit_adjustment(labels, 4, replace(CONFIG, logit_adjustment=2.0), CPU)
     assert adjustment is not None
-    np.testing.assert_allclose(adjustment.numpy(), 2 * np.log([4 / 10, 2 / 10, 1 / 10, 3 / 10]), rtol=1e-6)
+    np.testing.assert_allclose(adjustment.shares.numpy(), [3 / 7, 1 / 7, 1 / 7, 2 / 7], rtol=1e-6)
+    np.testing.assert_allclose(adjustment.added.numpy(), 2 * np.log([3 / 7, 1 / 7, 1 / 7, 2 / 7]), rtol=1e-6)
 
 
-def test_sites_of_unlike_shares_learn_one_answer_for_equal_shares() -> None:
-    """Of images that say nothing a site learns its own shares of classes; adjusted, that all classes are alike."""
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("cure", [{"logit_adjustment": 1.0}, {"class_weights": "balanced"}])
+def test_sites_of_unlike_shares_learn_one_answer_for_equal_shares(cure: dict[str, Any], smoothing: float) -> None:
+    """Of images that say nothing a site learns its own shares of classes; with either cure, that all are alike."""
     images = np.full((40, 1, 8, 8), 128, dtype=np.uint8)
-    for shares in ((36, 4), (4, 36)):
+    for shares in ((38, 2), (2, 38)):
         labels = np.repeat([0, 1], shares)
         found = []
-        for tau in (0.0, 1.0):
+        for change in ({}, cure):
             model, part = vit(), Held(images, labels, [])
-            config = replace(CONFIG, optimizer="sgd", lr=0.1, epochs=40, batch_size=40, logit_adjustment=tau)
+            config = replace(
+                CONFIG, optimizer="sgd", lr=0.3, epochs=60, batch_size=40, label_smoothing=smoothing, **change
+            )
             train_round(model, part, config, plan(rounds=1), trainable=head_names(model))
             found.append(float(predict(model, part, config)[0, 0]))
-        own, adjusted = found
-        assert own == pytest.approx(shares[0] / 40, abs=0.1)
-        assert adjusted == pytest.approx(0.5, abs=0.1)
+        own, made = found
+        assert own == pytest.approx((1 - smoothing) * shares[0] / 40 + smoothing / 2, abs=0.05)
+        assert made == pytest.approx(0.5, abs=0.06)
 
 
 def test_the_proximal_term_holds_the_model_back() -> None:
