@@ -26,6 +26,7 @@ from simulations.attacks.config import AttackConfig
 from simulations.cli import main as sim_main
 from simulations.config import ExperimentConfig
 from simulations.confs import conf_files, find_conf
+from simulations.points import axes_in
 
 FEW = 3
 """Files of each class that a snippet is given whose twenty steps are to take seconds."""
@@ -118,6 +119,9 @@ def test_every_setting_shown_of_an_experiment_or_an_attack_is_one_it_takes() -> 
     of_attacks = [each for each in shown if hasattr(each, "images_per_key")]
     assert len(of_runs) > 30 and len(of_attacks) > 2
     for each in of_runs:
-        load_config(ExperimentConfig, find_conf(each.config), each.overrides)
+        _, others = (
+            axes_in(each.overrides) if hasattr(each, "random") or hasattr(each, "trials") else ({}, each.overrides)
+        )
+        load_config(ExperimentConfig, find_conf(each.config), others)
     for each in of_attacks:
         load_config(AttackConfig, None, each.overrides)

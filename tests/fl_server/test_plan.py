@@ -70,7 +70,9 @@ def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
     own = set(inspect.get_annotations(kind))
     # A consortium's model is the experiment's but for the words on its weights; it says itself what follows its policy.
     follows = {"kind", "secagg", "server"}
-    assert own <= ({"data", "model", *follows} if kind is RunFile else {"data", "cipher", "server", "compare"})
+    assert own <= (
+        {"data", "model", *follows} if kind is RunFile else {"data", "cipher", "server", "absent", "compare"}
+    )
     assert to_mapping(RunFile().model) == to_mapping(ExperimentConfig().model)
     inherited = said(RunTerms).keys() - own
     assert {"wire", "evaluate_first", "keys", "stem", "train"} <= inherited

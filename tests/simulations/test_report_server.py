@@ -70,7 +70,7 @@ def test_no_note_on_brackets_without_brackets(run: Path) -> None:
     edit(run / "summary.json", lambda summary: summary.update(intervals={"accuracy": [0.1, 0.9]}, intervals_note="so"))
     assert "In brackets: so." in write_report(run).read_text()
     edit(run / "summary.json", lambda summary: summary.update(intervals={"accuracy": [None, None]}))
-    assert "In brackets" not in write_report(run).read_text()
+    assert "In brackets: " not in write_report(run).read_text()
 
 
 @pytest.mark.parametrize(
