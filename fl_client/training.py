@@ -303,8 +303,8 @@ def logit_adjustment(
     """Shares of the K classes at a site, and tau times their logarithm; None without a tau.
 
     The logits alone then answer for equal shares of classes at every site, however unlike the sites' own are (Menon et
-    al., arXiv 2007.07314; at the sites of a federation Zhang et al., arXiv 2209.00189). A class that a site lacks counts
-    as one image, so that its logarithm is finite.
+    al., arXiv 2007.07314; at the sites of a federation Zhang et al., arXiv 2209.00189). A class that a site lacks
+    counts as one image, so that its logarithm is finite.
     """
     if config.logit_adjustment == 0:
         return None

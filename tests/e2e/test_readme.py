@@ -119,9 +119,8 @@ def test_every_setting_shown_of_an_experiment_or_an_attack_is_one_it_takes() -> 
     of_attacks = [each for each in shown if hasattr(each, "images_per_key")]
     assert len(of_runs) > 30 and len(of_attacks) > 2
     for each in of_runs:
-        _, others = (
-            axes_in(each.overrides) if hasattr(each, "random") or hasattr(each, "trials") else ({}, each.overrides)
-        )
-        load_config(ExperimentConfig, find_conf(each.config), others)
+        swept = hasattr(each, "random") or hasattr(each, "trials")
+        settings = axes_in(each.overrides)[1] if swept else each.overrides
+        load_config(ExperimentConfig, find_conf(each.config), settings)
     for each in of_attacks:
         load_config(AttackConfig, None, each.overrides)
