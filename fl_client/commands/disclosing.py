@@ -69,7 +69,7 @@ def _do_disclose(arguments: argparse.Namespace) -> int:
     tell(f"trying attacks for {arguments.minutes:g} minutes at most", error=True)
     made = disclose(files, identity, subject, arguments.out, effort=effort)
     _tell(made, arguments)
-    return EXIT_PARTIAL if made.unfinished or not made.tried else EXIT_OK
+    return EXIT_PARTIAL if made.unfinished or not made.counts else EXIT_OK
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -107,8 +107,9 @@ def _tell(made: Disclosure, arguments: argparse.Namespace) -> None:
         if each["attack"] in made.unfinished:
             tell(f"{each['attack']} {each['kind']}: {each['reason']}", error=True)
     tell(f"page: {arguments.out}; signed, and in the audit log as {made.digest}")
-    if not made.tried:
-        tell("nothing was tried: this counts for nothing; give it more --minutes", error=True)
+    if not made.counts:
+        what = "no attack that works was tried" if made.tried else "nothing was tried"
+        tell(f"{what}: this counts for nothing; give it more --minutes", error=True)
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -50,6 +50,10 @@ TRIED = {
 """What was measured: the figures beside their chance and control, and what the attacker was given."""
 UNTRIED = {"attack": str, "text": str, "has": [str], "kind": str, "reason": str}
 """What was not, and why."""
+BROKEN = "broken attack"
+"""The verdict on an attack that fails on its own control."""
+TELLING = ("succeeds", "above chance", "at chance")
+"""Verdicts on attacks that do not."""
 INAPPLICABLE, UNFINISHED, FAILED, UNBUILT = "does not apply", "not finished", "failed", "not built"
 OUTSIDE = (
     {
@@ -129,6 +133,16 @@ class Disclosure:
         return len(self.document["tried"])
 
     @property
+    def broken(self) -> list[str]:
+        """The attacks that failed where nothing is hidden: of a site's images they say nothing."""
+        return [each["attack"] for each in self.document["tried"] if each["verdict"] == BROKEN]
+
+    @property
+    def counts(self) -> bool:
+        """Whether an attack was measured that recovers something where nothing is hidden, and so can tell."""
+        return any(each["verdict"] in TELLING for each in self.document["tried"])
+
+    @property
     def succeeded(self) -> list[str]:
         """The attacks that recovered something by their own rule."""
         return [each["attack"] for each in self.document["tried"] if each["verdict"] == "succeeds"]
@@ -143,7 +157,8 @@ class Disclosure:
         """What it comes to, in a clause."""
         found = self.succeeded
         more = f": {', '.join(found)}" if found else ""
-        return f"{len(found)} of {self.tried} attacks that were tried succeed{more}"
+        failed = f"; {', '.join(self.broken)} failed where nothing is hidden, and tell nothing" if self.broken else ""
+        return f"{len(found)} of {self.tried} attacks that were tried succeed{more}{failed}"
 
     def write(self, path: Path) -> None:
         """Write it (StorageError where the disk refuses)."""

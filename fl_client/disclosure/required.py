@@ -1,7 +1,7 @@
 """Whether a site may let something go: where its limits require a disclosure there must be one, of that and recent.
 
 It fails closed: a file that cannot be read, that another key signed, that is too old or from the time to come, or in
-which nothing was tried, is none.
+which nothing was tried but what fails on its own control, is none.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def valid(
     for each in _held(files, public):
         recent = moment - days <= each.made <= moment + _SKEW
         about = each.settings == settings and (model is None or each.model == model)
-        if about and recent and each.tried and each.site == files.config.name:
+        if about and recent and each.counts and each.site == files.config.name:
             return each
     return None
 

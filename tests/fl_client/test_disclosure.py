@@ -23,7 +23,7 @@ from fl_client.commands.model import _refuse_undisclosed
 from fl_client.deployment.config import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.disclosure import make
-from fl_client.disclosure.document import Disclosure, check_signed, read_disclosure
+from fl_client.disclosure.document import BROKEN, TELLING, Disclosure, check_signed, read_disclosure
 from fl_client.disclosure.required import require, valid
 from fl_client.disclosure.subject import model_digest, settings_digest
 from fl_client.export.held import MODELS
@@ -36,6 +36,7 @@ from medveil.flower import be_task
 from medveil.node_keys import load_public
 from medveil.training import TrainConfig
 from models.config import ModelConfig
+from simulations.attacks.study.result import VERDICTS
 from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
@@ -210,6 +211,20 @@ def test_nothing_tried_counts_for_nothing(
     assert (made.tried, made.unfinished) == (0, ["gradient-matching"])
     assert "counts for nothing" in capsys.readouterr().err
     assert "counts for nothing" in (tmp_path / "report.html").read_text()
+    asked(files, run())
+
+
+def test_an_attack_that_fails_where_nothing_is_hidden_counts_for_nothing(
+    files: OwnFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {BROKEN, *TELLING} < set(VERDICTS)
+    asked(files, run())
+    real = measured._entry
+    monkeypatch.setattr(measured, "_entry", lambda *given, **named: {**real(*given, **named), "verdict": BROKEN})
+    made = disclosed(files, tmp_path / "report.html", code=EXIT_PARTIAL)
+    assert (made.tried, made.broken, made.counts) == (1, ["label-counts"], False)
+    assert made.said.startswith("0 of 1 attacks that were tried succeed; label-counts failed where nothing is hidden")
+    assert "no attack that works was tried: this counts for nothing" in capsys.readouterr().err
     asked(files, run())
 
 
