@@ -34,8 +34,6 @@ def check_baseline(plan: Plan) -> None:
     if name == CNN and plan.run.image_size < SMALLEST:
         cure = f"data.image_size of at least {SMALLEST}, or leave this arm out"
         raise ConfigError(f"is no network for images of {plan.run.image_size} pixels", where=where, cure=cure)
-    if name == CNN:
-        _check_recipe(plan, where)
     source = open_source(plan.experiment.data) if plan.source is None else plan.source
     dealt: dict[str, Any] = {"sites": plan.sites.sites, "seed": plan.run.seed}
     parts = [site_parts(source, plan.sites.data, index=index, **dealt) for index in range(plan.sites.sites)]
@@ -48,14 +46,3 @@ def check_baseline(plan: Plan) -> None:
     if name == NEAREST and float(train) * asked * values > MOST_WORK:
         told = f"compares {asked} images with {train} of {values} values each, which takes hours"
         raise ConfigError(told, where=where, cure="lower data.image_size, set data.limit, or leave this arm out")
-
-
-def _check_recipe(plan: Plan, where: str) -> None:
-    """Refuse what would help the other arms alone (ConfigError)."""
-    config, views = plan.experiment.train, plan.experiment.predict.views
-    if views > 1:
-        raise ConfigError(f"answers by one view, and predict.views is {views}", where=where, cure="leave this arm out")
-    if config.state != "fresh":
-        raise ConfigError(
-            f"keeps no moments, and train.state is {config.state}", where=where, cure="leave this arm out"
-        )

@@ -33,6 +33,7 @@ from medveil.basis import WEIGHTS
 from medveil.config import from_mapping
 from medveil.contract import SERVER_KEY
 from medveil.files import write_json
+from medveil.predicting import PredictConfig
 from models.vit import model_hash
 from simulations.baselines.cnn import Network, build
 from simulations.baselines.names import CNN, DETERMINISTIC, NEAREST, TEXTS
@@ -100,7 +101,8 @@ class _Run:
             self._finish(found, rounds=0, kept={"round": 0, "by": None, "value": None})
             return
         train = from_mapping(TrainConfig, run.train, where="train")
-        self._train(Network(model, self._pooled, train, rounds=run.rounds, seed=run.seed))
+        asked = from_mapping(PredictConfig, run.predict, where="predict")
+        self._train(Network(model, self._pooled, train, rounds=run.rounds, seed=run.seed, asked=asked))
 
     # -- the network -------------------------------------------------------------------------------------------------
 
@@ -123,7 +125,9 @@ class _Run:
             found = checkpoints.load_round(self._plan.out / "checkpoints", kept["round"], run=self._plan.run.run)
             network.load(found.tensors)
         answers = Answers(
-            network.answers(self._pooled.validation), network.answers(self._pooled.test), network.described()
+            network.answers_at_last(self._pooled.validation),
+            network.answers_at_last(self._pooled.test),
+            network.described(),
         )
         self._finish(answers, rounds=round_, kept=kept)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import tracemalloc
@@ -33,11 +32,11 @@ from simulations.baselines import cnn, limits, pooled
 from simulations.baselines import run as baselines_run
 from simulations.baselines import svm as svm_file
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.confs import find_conf
 from simulations.predictions import load_predictions
 from simulations.report.comparison import ArmResult, write_comparison
-from simulations.run import check_model, resume_experiment, run_experiment
+from simulations.run import resume_experiment, run_experiment
 from simulations.site_models import model_of_run
 from simulations.standing import Comparable
 
@@ -267,9 +266,13 @@ def test_nothing_is_drawn_in_two_of_them_and_the_network_is_seeded(world: Path) 
         assert same == summary(world, arm)["baseline"]["deterministic"] == (arm != "cnn")
 
 
-def test_the_network_goes_on_to_the_same_end(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cnn, "_CHANNELS", (32, 8, 8, 8))
-    experiment, out = as_experiment(settings(world / "a.npz"), ARMS["cnn"], 0), tmp_path / "run"
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two runs answered alike, to the last bit."""
+    return all(np.array_equal(each, other[site]) for site, each in one.items())
+
+
+def go_for_a_round(experiment: ExperimentConfig, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the network, and interrupt it when it begins its second round."""
     train = cnn.Network.train
 
     def stops(network: cnn.Network, round_: int) -> Any:
@@ -281,6 +284,12 @@ def test_the_network_goes_on_to_the_same_end(world: Path, tmp_path: Path, monkey
         patched.setattr(cnn.Network, "train", stops)
         with pytest.raises(KeyboardInterrupt):
             go(experiment, out)
+
+
+def test_the_network_goes_on_to_the_same_end(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cnn, "_CHANNELS", (32, 8, 8, 8))
+    experiment, out = as_experiment(settings(world / "a.npz"), ARMS["cnn"], 0), tmp_path / "run"
+    go_for_a_round(experiment, out, monkeypatch)
     assert json.loads((out / "manifest.json").read_text())["status"] == "interrupted"
     done = resume_experiment(out, progress=False, report=lambda run: run)
     assert done.summary["status"] == "finished"
@@ -307,18 +316,34 @@ def test_the_network_takes_of_a_recipe_what_is_no_transformers_alone(
     assert all(np.array_equal(each, whole[site]) for site, each in answers(out).items())
 
 
-def test_the_network_has_the_time_of_all_sites_and_is_refused_what_it_has_not(world: Path, tmp_path: Path) -> None:
+def test_the_network_has_the_time_of_all_sites(world: Path) -> None:
     experiment = as_experiment(settings(world / "a.npz"), ARMS["cnn"], 0)
     assert cnn._without_a_transformers(replace(experiment.train, minutes=0.5), sites=4).minutes == 2.0
     base = settings(world / "a.npz")
     base.train.minutes = 0.5
     assert as_experiment(base, ARMS["centralised"], 0).train.minutes == 0.5 * base.sites
     assert as_experiment(base, ARMS["fedper"], 0).train.minutes == 0.5
-    for change, says in ((("predict", "views", 3), "one view"), (("train", "state", "kept"), "keeps no moments")):
-        asked = copy.deepcopy(experiment)
-        setattr(getattr(asked, change[0]), *change[1:])
-        with pytest.raises(ConfigError, match=says):
-            check_model(make_plan(asked, tmp_path / "run"))
+
+
+def test_the_network_keeps_its_moments_and_is_asked_about_as_many_views(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cnn, "_CHANNELS", (32, 8, 8, 8))
+    kept = as_experiment(settings(world / "a.npz"), ARMS["cnn"], 0)
+    kept.train.state = "kept"
+    go(kept, tmp_path / "whole")
+    whole = answers(tmp_path / "whole")
+    # The second round goes on with the moments of the first, so that it is another training, ...
+    assert not same(whole, answers(world / "cnn" / "seed-0"))
+    # ... also from a checkpoint.
+    go_for_a_round(kept, tmp_path / "cut", monkeypatch)
+    resume_experiment(tmp_path / "cut", progress=False, report=lambda run: run)
+    assert same(whole, answers(tmp_path / "cut"))
+    kept.predict.views, kept.predict.augment = 3, "medium"
+    go(kept, tmp_path / "views")
+    said = answers(tmp_path / "views")
+    assert not same(whole, said)
+    assert all(np.allclose(each.sum(1), 1.0, atol=1e-6) for each in said.values())
 
 
 def test_what_was_fitted_at_once_is_given_no_more_rounds(world: Path) -> None:

@@ -73,7 +73,6 @@ def test_a_recipe_that_cannot_be_is_one_line(overrides: list[str], says: str) ->
 BEFORE = {
     "brain-mri": {"data": {"views": 4, "augment": "light"}, "train": {"batch_size": 16, "lr": 1e-3}},
     "histology": {"data": {"views": 4, "augment": "light", "flip": True}, "train": {"batch_size": 32, "lr": 5e-4}},
-    "pneumonia": {"data": {"views": 1, "augment": "none"}, "train": {"batch_size": 32, "lr": 1e-3}},
 }
 
 

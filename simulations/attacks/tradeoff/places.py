@@ -120,6 +120,8 @@ class Place:
         made.privacy.unit = "example" if layer.epsilon else "none"
         if layer.epsilon:
             made.privacy.epsilon = layer.epsilon
+            # Made of a site's own counts of classes, which no noise covers.
+            made.train.logit_adjustment = 0.0
             # Noise makes an update long: what it may be is bounded by clip and rate.
             made.server.max_change = 0.0
         # Nothing here looks at the rounds before the last, unless the server does.
