@@ -46,7 +46,10 @@ class LimitsConfig:
 
     tasks: list[str] = field(
         default_factory=lambda: [SINGLE_LABEL],
-        metadata={"help": "What a run may learn of this site's images: single-label, masked-autoencoding (no labels)."},
+        metadata={
+            "help": "What a run may do with this site's images: single-label (train, and measure), masked-autoencoding "
+            "(train without labels), evaluate (measure a model that all know, and train nothing)."
+        },
     )
     policies: list[str] = field(
         default_factory=lambda: ["per-site", "shared"],
@@ -62,7 +65,7 @@ class LimitsConfig:
         default_factory=lambda: list(HIDING),
         metadata={"help": "Ciphers a run may hide this site's images with; one made to be broken never counts."},
     )
-    least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
+    least_images: int = field(default=32, metadata={"help": "Fewest images this site trains on, or measures."})
     smallest_count: int = field(
         default=SMALLEST_COUNT,
         metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},

@@ -106,14 +106,16 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
     run.privacy = {} if run.private is None else to_mapping(run.private)
     run.pretrain = {} if run.masked is None else to_mapping(run.masked)
+    run.evaluate = {} if run.evaluated is None else to_mapping(run.evaluated)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 
 
-def check_images(count: int, limits: LimitsConfig) -> None:
-    """Refuse to train on too few images; how many there are is not said (ConfigError)."""
+def check_images(count: int, limits: LimitsConfig, *, trains: bool = True) -> None:
+    """Refuse to train on, or measure, too few images; how many there are is not said (ConfigError)."""
     if count < limits.least_images:
-        problem = f"this site has fewer training images than its own limit of {limits.least_images}"
+        what = "training images" if trains else "images to measure"
+        problem = f"this site has fewer {what} than its own limit of {limits.least_images}"
         raise ConfigError(problem, where="limits.least_images")
 
 
@@ -189,7 +191,7 @@ def _cipher(run: RunConfig) -> CipherConfig:
 
 def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     if run.task not in limits.tasks:
-        problem, cure = f"this site does not learn '{run.task}'", f"it accepts {', '.join(limits.tasks)}"
+        problem, cure = f"this site takes no part in '{run.task}'", f"it accepts {', '.join(limits.tasks)}"
         raise ConfigError(problem, where="limits.tasks", cure=cure)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     cure = f"it accepts {'; '.join(limits.policies)}"

@@ -166,8 +166,9 @@ class OwnHost(Host):
             run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
             self._counted(run)
             _told(lambda: self._bound(run, digest_of_config(run_config)))
-            remember(self._files, run)
-            self._disclosed(run)
+            if run.evaluated is None:
+                remember(self._files, run)
+                self._disclosed(run)
             self._open[text] = self._opened(run)
             _say_masked(run)
             while len(self._open) > _KEPT:
@@ -301,6 +302,7 @@ class OwnHost(Host):
     def _opened(self, run: RunConfig) -> Site:
         cipher_key = self._cipher_key(run.keys)
         data = _told(lambda: data_for(run, self._files.data))
+        views = data.views if run.evaluated is None else 1
         site = Site(
             run,
             SiteSetup(
@@ -317,7 +319,7 @@ class OwnHost(Host):
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
                 served=any(_served(self._folder(run) / "served.json").values()),
-                judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
+                judge=lambda images: _told(lambda: check_store(images, run, views, self._limits)),
                 former=self._keys.own.retired,
                 leaving=Leaving(self._limits.smallest_count),
                 epsilon_limit=EpsilonLimit(
@@ -325,7 +327,7 @@ class OwnHost(Host):
                 ),
             ),
         )
-        _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
+        _told(lambda: check_images(len(site.store.part(site.used)), self._limits, trains=run.evaluated is None))
         return site
 
     def _cipher_key(self, keys: str) -> Key | None:
@@ -344,8 +346,11 @@ class OwnHost(Host):
 
 def _say_masked(run: RunConfig) -> None:
     """Say once, in a line, what the server reads of this site in a run."""
+    what = "updates leave" if run.evaluated is None else "nothing trains, and measures leave"
     if run.secagg.on:
-        text = f"updates leave masked, in {run.secagg.bits} bits, and the server reads their sum alone"
+        text = f"{what} masked, in {run.secagg.bits} bits, and the server reads their sum alone"
+    elif run.evaluated is not None:
+        text = f"nothing trains: the server reads this site's own measures of {run.evaluated.in_words}"
     else:
         text = "secagg.on is false: the server reads this site's own updates"
     _log.info("run %s: %s", run.name, text)

@@ -414,8 +414,8 @@ def test_a_run_that_learns_pixels_is_taken_with_what_it_leaves_unsaid_filled() -
 
 def test_who_agreed_to_classes_is_not_made_to_learn_pixels() -> None:
     said = refused(pixels())
-    assert said == "limits.tasks: this site does not learn 'masked-autoencoding'; it accepts single-label"
-    assert "limits.tasks: this site does not learn 'single-label'" in refused(run(), LimitsConfig(tasks=[MASKED]))
+    assert said == "limits.tasks: this site takes no part in 'masked-autoencoding'; it accepts single-label"
+    assert "limits.tasks: this site takes no part in 'single-label'" in refused(run(), LimitsConfig(tasks=[MASKED]))
     for tasks in ([], ["multi-label"]):
         with pytest.raises(ConfigError, match=r"limits\.tasks"):
             LimitsConfig(tasks=tasks).check(where="site.yaml")
