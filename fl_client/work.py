@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crypto.config import FIRST_DERIVATION
 from fl_client.batches import generator
+from fl_client.bounded_update import within
 from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
@@ -118,7 +119,8 @@ def train(
         SECONDS: time.monotonic() - started,
         **({} if result is None else leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n)),
     }
-    return _outgoing(site, model), metrics
+    bounded = within(site.setup.clip, incoming, _outgoing(site, model), site=site.setup.name, round_=round_)
+    return bounded, metrics
 
 
 def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:

@@ -18,6 +18,7 @@ from crypto.keys import Key, SiteKey
 from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.company import Company
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.promises import check_epsilon
 from fl_client.deployment.records import SiteRecords
@@ -37,7 +38,7 @@ from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import BasisError, ConfigError, FederationError, FormatError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
-from medveil.kinds import TRAIN
+from medveil.kinds import EVALUATE, QUERY, TRAIN
 from medveil.log import logger
 from medveil.plain import shown
 from medveil.secagg.members import MEMBERS, Join
@@ -51,6 +52,8 @@ VERSION = 1
 _KEPT = 2
 _LONGEST_WHY = 500
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "privacy", "server-round")
+BEGINNING = (QUERY, TRAIN, EVALUATE)
+"""Messages that work begins with; the steps that finish a sum are none."""
 _T = TypeVar("_T")
 _log = logger("site")
 
@@ -242,6 +245,8 @@ class OwnHost(Host):
         tensors = carried(message.content)
         self._signatures.check(signed, message, context, tensors)
         self._records.asked(message, context, tensors)
+        if message.metadata.message_type in BEGINNING:
+            _told(lambda: check_hours(self._limits.hours))
 
     def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
         """Write it down, tell the server how far the log has come, and sign both."""
@@ -322,8 +327,11 @@ class OwnHost(Host):
                 judge=lambda images: _told(lambda: check_store(images, run, views, self._limits)),
                 former=self._keys.own.retired,
                 leaving=Leaving(self._limits.smallest_count),
+                clip=self._limits.clip,
                 epsilon_limit=EpsilonLimit(
-                    self._limits.delta, lambda spent: _told(lambda: check_epsilon(spent, self._limits))
+                    self._limits.delta,
+                    lambda spent: _told(lambda: check_epsilon(spent, self._limits)),
+                    self._limits.noise or 0.0,
                 ),
             ),
         )
