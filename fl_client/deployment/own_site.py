@@ -16,6 +16,7 @@ from crypto.keyfile import load_keyring
 from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
 from fl_client.data.config import NO_LABELS, DataConfig
+from fl_client.deployment.approved_runs import ApprovedRuns
 from fl_client.deployment.company import Company
 from fl_client.deployment.config import OwnFiles
 from fl_client.deployment.hours import check_hours
@@ -169,8 +170,9 @@ class OwnHost(Host):
             run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
             self._counted(run)
             _told(lambda: self._bound(run, digest_of_config(run_config)))
+            remember(self._files, run)
+            self._approved(run)
             if run.evaluated is None:
-                remember(self._files, run)
                 self._disclosed(run)
             self._open[text] = self._opened(run)
             _say_masked(run)
@@ -183,6 +185,7 @@ class OwnHost(Host):
 
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """Count what is asked for, and refuse one too many."""
+        self._approved(site.run)
         if kind == TRAIN:
             self._disclosed(site.run)
         path = self._folder(site.run) / "served.json"
@@ -286,6 +289,11 @@ class OwnHost(Host):
             self._count(run.run)
         except ConfigError as error:
             raise ToldError(error) from error
+
+    def _approved(self, run: RunConfig) -> None:
+        """Refuse a run whose settings no person here approved, where its limits say so."""
+        if self._limits.approve_runs:
+            _told(lambda: ApprovedRuns(self._files).require(run))
 
     def _disclosed(self, run: RunConfig) -> None:
         """Refuse a run whose settings this site has not disclosed, where its limits say so."""
