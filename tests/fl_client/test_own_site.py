@@ -10,6 +10,7 @@ import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -300,6 +301,34 @@ def test_it_serves_a_run_with_its_own_key_name_and_images(host: OwnHost, files: 
     assert (name, more) == (PACKED, [])
     assert array.shape == (sum(site.bench.public[name].numel() for name in site.travelling),)
     assert list((files.state / "site" / "stems" / run().run).glob("round-0001.sealed"))
+
+
+def test_no_update_leaves_that_is_longer_than_the_sites_own_clip(tmp_path: Path, images: Path) -> None:
+    files = enrolled(tmp_path, images, "limits.clip=0.05")
+    host = OwnHost(files, open_keys(files, read))
+    sent = train(host, run())
+    before = sent.content.array_records[ARRAYS][PACKED].numpy()
+    after = make_app(host)(sent, context(run())).content.array_records[ARRAYS][PACKED].numpy()
+    assert np.linalg.norm((after - before).astype(np.float64)) == pytest.approx(0.05, rel=1e-3)
+    loose = replace(files, config=replace(files.config, limits=replace(files.config.limits, clip=None)))
+    host = OwnHost(loose, open_keys(loose, read))
+    far = make_app(host)(train(host, run()), context(run())).content.array_records[ARRAYS][PACKED].numpy()
+    assert np.linalg.norm((far - before).astype(np.float64)) > 0.1
+
+
+def test_a_site_begins_no_work_outside_its_hours(files: OwnFiles) -> None:
+    now = datetime.now()
+    hours = [f"{now + timedelta(hours=ahead):%H:%M}" for ahead in (10, 12, 22)]
+
+    def asked(begin: str, end: str) -> Message:
+        limits = replace(files.config.limits, hours=f"{begin}-{end}")
+        at_night = replace(files, config=replace(files.config, limits=limits))
+        return make_app(OwnHost(at_night, open_keys(at_night, read)))(query(), context(run()))
+
+    refused = asked(hours[0], hours[1])
+    assert (refused.error.reason or "").startswith("PolicyError: limits.hours: this site begins work from")
+    assert [each["limit"] for each in records(files, "refused")] == ["limits.hours"]
+    assert not asked(hours[2], hours[0]).has_error()
 
 
 def test_model_key_and_store_stay_open_between_messages(host: OwnHost, monkeypatch: pytest.MonkeyPatch) -> None:
