@@ -361,6 +361,16 @@ class OwnFiles:
         return self.own / "privacy.json"
 
     @property
+    def drain(self) -> Path:
+        """There while the site is to take no new work."""
+        return self.state / "drain.json"
+
+    @property
+    def drained(self) -> Path:
+        """There once nothing was in hand then."""
+        return self.state / "drained.json"
+
+    @property
     def served(self) -> Path:
         """What the worker did last."""
         return self.state / "served.json"

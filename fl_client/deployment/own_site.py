@@ -19,6 +19,7 @@ from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.approved_runs import ApprovedRuns
 from fl_client.deployment.company import Company
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.draining import BEGINNING, InHand, refuse_draining
 from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.promises import check_epsilon
@@ -39,7 +40,7 @@ from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import BasisError, ConfigError, FederationError, FormatError, MedVeilError, SignatureError
 from medveil.files import locked, make_folder, write_json
-from medveil.kinds import EVALUATE, QUERY, TRAIN
+from medveil.kinds import TRAIN
 from medveil.log import logger
 from medveil.plain import shown
 from medveil.secagg.members import MEMBERS, Join
@@ -53,8 +54,6 @@ VERSION = 1
 _KEPT = 2
 _LONGEST_WHY = 500
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "privacy", "server-round")
-BEGINNING = (QUERY, TRAIN, EVALUATE)
-"""Messages that work begins with; the steps that finish a sum are none."""
 _T = TypeVar("_T")
 _log = logger("site")
 
@@ -139,6 +138,7 @@ class OwnHost(Host):
         assert keys.identity is not None  # A site without one was refused above.
         self._company = Company(files, keys.identity, lasting=lasting)
         self._pending: dict[str, Pending] = {}
+        self.in_hand = InHand()
         self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
         self._count: Callable[[str], None] | None = None
@@ -250,12 +250,14 @@ class OwnHost(Host):
         self._records.asked(message, context, tensors)
         if message.metadata.message_type in BEGINNING:
             _told(lambda: check_hours(self._limits.hours))
+            _told(lambda: refuse_draining(self._files))
 
     def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
         """Write it down, tell the server how far the log has come, and sign both."""
         tensors = carried(content)
         head = self._records.answered(message, context, site, content, tensors)
         self._signatures.sign(message, content, tensors, head)
+        self.in_hand.answered(message.metadata.message_type, site.run.run, summed=site.run.secagg.on)
 
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
         """Write down its kind, and the site's limit where it is one."""

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,6 +38,7 @@ from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.check import Point, check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.draining import drain
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.worker import Worker
@@ -329,6 +331,47 @@ def test_a_site_begins_no_work_outside_its_hours(files: OwnFiles) -> None:
     assert (refused.error.reason or "").startswith("PolicyError: limits.hours: this site begins work from")
     assert [each["limit"] for each in records(files, "refused")] == ["limits.hours"]
     assert not asked(hours[2], hours[0]).has_error()
+
+
+def test_a_site_that_is_drained_begins_nothing_and_says_when_nothing_is_in_hand(files: OwnFiles, host: OwnHost) -> None:
+    working, serving = worker(files, host), make_app(host)
+    working._say_empty()
+    assert not files.drained.exists(), "nobody asked"
+    files.drain.write_text("{}")
+    refused = serving(query(), context(run())).error.reason or ""
+    assert refused.startswith("FederationError: drain: this site finishes what it has in hand and stops")
+    host.in_hand.answered("train", "a", summed=True)
+    working._say_empty()
+    assert not files.drained.exists(), "a sum still needs it"
+    host.in_hand.answered("train.mask", "a", summed=True)
+    working._say_empty()
+    assert not files.drained.exists(), "masked, and not yet opened"
+    host.in_hand.answered("query.unmask", "a", summed=True)
+    host.in_hand.answered("train", "b", summed=False)
+    working._say_empty()
+    assert files.drained.exists()
+    files.drain.unlink()
+    assert not serving(query(), context(run())).has_error()
+
+
+def test_draining_stops_a_site_once_it_is_empty_or_its_time_is_up(files: OwnFiles) -> None:
+    stopped: list[bool] = []
+
+    def stop(which: OwnFiles) -> bool:
+        stopped.append(which.drained.exists())
+        return True
+
+    def emptied() -> None:
+        while not files.drain.exists():
+            time.sleep(0.01)
+        files.drained.write_text("{}")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(emptied)
+        assert drain(files, stop, seconds=30)
+    assert not drain(files, stop, seconds=0.01)
+    assert stopped == [True, False]
+    assert not files.drain.exists() and not files.drained.exists()
 
 
 def test_model_key_and_store_stay_open_between_messages(host: OwnHost, monkeypatch: pytest.MonkeyPatch) -> None:
