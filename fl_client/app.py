@@ -132,7 +132,7 @@ def make_app(host: Host) -> ClientApp:
 
         def reply(site: Site) -> RecordDict:
             row = work.describe(site)
-            joining = host.joining(site, row["n-train"], context)
+            joining = host.joining(site, row[f"n-{site.used}"], context)
             member = {} if joining is None else {MEMBER: ConfigRecord(joining.as_record())}
             return RecordDict({SITE: ConfigRecord(row), **member})
 
@@ -165,13 +165,16 @@ def make_app(host: Host) -> ClientApp:
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        """Measure the model on the site's validation and test images, or on the former alone to choose a round."""
+        """Measure the model on the site's validation and test images, or on the former alone to choose a round.
+
+        Of a run that trains nothing, on the images it is to measure, and the model all began with alone.
+        """
 
         def reply(site: Site) -> RecordDict:
             incoming, round_ = incoming_in(message, site), round_in(message)
-            check_start(site, round_, incoming)
-            host.allow(site, "evaluate", round_)
             validates = only_validates(message)
+            check_start(site, round_, incoming, measures=not validates)
+            host.allow(site, "evaluate", round_)
             summed = _Summed.begun(host, site, message, context, VALIDATE if validates else EVALUATE)
             metrics = (work.validate if validates else work.evaluate)(site, round_, incoming)
             if summed is not None:

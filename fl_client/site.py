@@ -56,6 +56,8 @@ class Site:
         Local training, from the run.
     masked : MaskedConfig or None
         How patches are masked where pixels are learned, and no classes.
+    evaluated : EvaluateConfig or None
+        Which images are measured where nothing trains.
     policy : Policy
         Of the run.
     bench : Workbench
@@ -90,7 +92,7 @@ class Site:
         self.last: Last | None = None
         self.train_config = from_mapping(TrainConfig, run.train, where="train")
         self.train_config.check()
-        self.masked = run.masked
+        self.masked, self.evaluated = run.masked, run.evaluated
         self.policy = Policy(run.keys, run.stem_init, run.stem_train)
         self.cipher = self.cipher_under(setup.cipher_key)
         check_policy(self.policy, scheme=self.cipher.scheme, stem_rule=self.cipher.stem_rule)
@@ -107,7 +109,7 @@ class Site:
         self.moments = StemVault(setup.folder / MOMENTS, run=run.run, subkey=state, holds="moments") if kept else None
         self.images = open_images(run, setup, self.cipher, weights=self.bench.hash)
         self.ledger = Ledger(setup.folder / FILE, repeats=self._simulated)
-        part = self.store.part("train")
+        part = self.store.part(self.used)
         self.budget = make_budget(run, self.train_config, self.source, part, self.ledger, limit=setup.epsilon_limit)
         if self.budget is not None:
             check_apart(self.bench.model)
@@ -127,6 +129,11 @@ class Site:
         """Class of each image of a part, int64 (n,): all alike where the run learns no classes."""
         found: npt.NDArray[np.int64] = self.store.part(part).labels
         return found if self.masked is None else np.zeros_like(found)
+
+    @property
+    def used(self) -> str:
+        """The part of its images that a run is about: those it trains on, or, where nothing trains, measures."""
+        return "train" if self.evaluated is None else "test"
 
     def cipher_under(self, key: Key | None) -> ImageCipher:
         """The run's cipher for images of this run, under a key."""

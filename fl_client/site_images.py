@@ -14,7 +14,7 @@ from fl_client.data.documents import Documents
 from fl_client.data.hidden import check_hidden
 from fl_client.data.items import by_reason
 from fl_client.data.neighbours import Near, near_training
-from fl_client.data.partition import Parts, site_parts
+from fl_client.data.partition import Parts, measured_parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
 from fl_client.data.store import EncryptedStore, is_of_split, open_store, prepared_before
@@ -84,7 +84,7 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
         setup.judge(len(source))
     # What several sites share, none of them keeps digests of: each would keep all.
     kept = documents if setup.sites == 1 else None
-    parts = site_parts(source, setup.data, sites=setup.sites, index=setup.index, seed=run.seed, kept=kept)
+    parts = _parts(run, setup, source, kept)
     basis = _basis(run, setup, source, parts, weights)
     where: dict[str, Any] = {"key": setup.key, "folder": setup.folder, "seed": run.seed, "level": level_of(run)}
     # Before a store is built anew: who then puts back what was there finds the store as it was.
@@ -94,16 +94,26 @@ def open_images(run: RunConfig, setup: SiteSetup, cipher: ImageCipher, *, weight
         otherwise=lambda: prepared_before(setup.data, cipher, folder=setup.folder),
     )
     contents = basis.basis.parts[IMAGES]
-    store = open_store(source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents)
+    trains = run.evaluated is None
+    store = open_store(
+        source, parts, cipher, setup.data, **where, verify=setup.verify, contents=contents, trains=trains
+    )
     shared = set(source.skipped) if setup.sites > 1 else set()
     copies = (Skipped(source.items[i].id, COPY) for i in parts.copies)
     skipped = tuple(each for each in (*store.skipped, *copies) if each not in shared)
     held = dataclasses.replace(parts, train=store.part("train").indices, test=store.part("test").indices)
     near = functools.partial(near_training, source, [held], setup.data, kept_in=(documents,))
     images = SiteImages(source, store, basis, skipped, near)
-    _tell(images, setup, missing=parts.missing_classes)
+    _tell(images, setup, missing=parts.missing_classes, use="to train on" if trains else "to measure")
     _describe(images, run, setup, cipher)
     return images
+
+
+def _parts(run: RunConfig, setup: SiteSetup, source: Source, kept: Documents | None) -> Parts:
+    dealt = {"sites": setup.sites, "index": setup.index, "seed": run.seed}
+    if run.evaluated is None:
+        return site_parts(source, setup.data, **dealt, kept=kept)
+    return measured_parts(source, setup.data, **dealt, images=run.evaluated.images, kept=kept)
 
 
 def level_of(run: RunConfig) -> str:
@@ -135,7 +145,7 @@ def _refuse_others(source: Source, run: RunConfig) -> None:
         )
 
 
-def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> None:
+def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...], use: str) -> None:
     site, source = setup.name, images.source
     if images.store.rebuilt:
         _log.warning("%s: built the store anew: %s", site, images.store.rebuilt)
@@ -157,11 +167,11 @@ def _tell(images: SiteImages, setup: SiteSetup, *, missing: tuple[str, ...]) -> 
     for warning in (*source.warnings, *(source.remarks if setup.sites == 1 else ())) if own else ():
         _log.warning("%s: %s", site, warning)
     _tell_alike(images, setup)
-    near = images.near() if own else None
+    near = images.near() if own and len(images.store.part("train")) else None
     if near is not None and (near.near or near.skipped):
         _log.warning("%s: %s", site, near)
     if missing:
-        _log.warning("%s has no training image of %s", site, ", ".join(missing))
+        _log.warning("%s has no image %s of %s", site, use, ", ".join(missing))
 
 
 def _tell_alike(images: SiteImages, setup: SiteSetup) -> None:

@@ -52,6 +52,8 @@ class SiteSetup:
         Keys it had before: what was sealed under them beside stores is still read.
     leaving
         What is told of the images; of classes with few, nothing unless told otherwise.
+    clip
+        Largest L2 norm of an update that leaves, whatever the run says; None: any.
     epsilon_limit
         What all runs with noise together may cost the images; without one, any.
     """
@@ -72,6 +74,7 @@ class SiteSetup:
     source: Source | None = None
     former: tuple[Key, ...] = ()
     leaving: Leaving = field(default_factory=Leaving)
+    clip: float | None = None
     epsilon_limit: EpsilonLimit = field(default_factory=EpsilonLimit)
 
     @property

@@ -24,8 +24,11 @@ _FAR = 100.0
 _log = logger("site")
 
 
-def check_start(site: Site, trained: int, incoming: Tensors) -> None:
+def check_start(site: Site, trained: int, incoming: Tensors, *, measures: bool = False) -> None:
     """Refuse another model than the run's before anything was trained (FederationError).
+
+    A run that only measures has no other, and nothing else is done with it: a server that could name a later round
+    could send weights of its own making.
 
     Parameters
     ----------
@@ -35,7 +38,12 @@ def check_start(site: Site, trained: int, incoming: Tensors) -> None:
         Rounds of training that the model is said to have behind it.
     incoming
         The travelling tensors that came, as this site decoded them.
+    measures
+        Whether it is to be measured for good, and neither trained nor compared with other rounds.
     """
+    if site.evaluated is not None and (trained != 0 or not measures):
+        problem = "this run measures the one model it began with, once, and trains nothing"
+        raise FederationError(problem, where="task", cure="server and site need the same MedVeil")
     if trained > 0:
         return
     public = {name: site.bench.public[name].float().cpu().numpy() for name in incoming}

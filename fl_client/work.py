@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from crypto.config import FIRST_DERIVATION
 from fl_client.batches import generator
+from fl_client.bounded_update import within
 from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
@@ -40,13 +43,13 @@ def describe(site: Site) -> dict[str, Any]:
     """The site's row of the preflight table: plain values; what is told of small classes, its `leaving` decides."""
     run, leaving = site.run, site.setup.leaving
     labels = {name: site.labels(name) for name in site.store.parts}
-    counts = leaving.counts(labels["train"], len(run.classes)) if run.classes else []
+    counts = leaving.counts(labels[site.used], len(run.classes)) if run.classes else []
     return {
         "site": site.setup.name,
         "classes": list(run.classes),
         "counts": counts,
         "missing": [name for name, count in zip(run.classes, counts, strict=True) if not count],
-        "n-train": leaving.weight(labels["train"]),
+        "n-train": leaving.weight(labels["train"]) if site.evaluated is None else 0,
         **{f"n-{part}": leaving.size(labels[part]) for part in ("validation", "test")},
         "skipped": leaving.count(len(site.images.skipped)),
         "model-hash": site.bench.hash,
@@ -116,7 +119,8 @@ def train(
         SECONDS: time.monotonic() - started,
         **({} if result is None else leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n)),
     }
-    return _outgoing(site, model), metrics
+    bounded = within(site.setup.clip, incoming, _outgoing(site, model), site=site.setup.name, round_=round_)
+    return bounded, metrics
 
 
 def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
@@ -139,13 +143,16 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     """Measure the model after a round on validation and test images, and what it is worth to a thief.
 
     Class probabilities of the test images stay at the site, in ``predictions.npz``; so does the whole model, where
-    the site keeps it. Of a run that learns no classes there are neither. Errors as `train`.
+    the site keeps it. Of a run that learns no classes there are neither. Where nothing trains, what is measured are its
+    test images, and no model is kept. Errors as `train`.
     """
     started = time.monotonic()
     if site.budget is not None and round_ != site.run.rounds:
         raise _no_other()
     site.images.basis.hold()
     model = model_after(site, round_, incoming)
+    if site.evaluated is not None:
+        return _measured_alone(site, model) | {SECONDS: time.monotonic() - started}
     if site.masked is not None:
         # Nothing of it answers a question: there are no predictions to keep, and no classifier to steal.
         metrics = _measured(site, model, "validation") | _measured(site, model, "test")
@@ -153,9 +160,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
         return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
     whole = plain_tensors(model) if site.setup.keep_model else {}
     part, validation = site.store.part("test"), site.store.part("validation")
-    probabilities = predicted(site, model, "test")
-    tested = {"ids": part.ids, "groups": site.source.group_names(part.ids), "labels": part.labels}
-    write_predictions(site.setup.documents, **tested, probabilities=probabilities)
+    probabilities = _tested(site, model)
     validated = predicted(site, model, "validation")
     leaving = site.setup.leaving
     metrics = leaving.measured("validation", validation.labels, validated)
@@ -200,6 +205,22 @@ def _measured(site: Site, model: VisionTransformer, phase: str) -> dict[str, flo
     rng, pi = generator(site.run.seed, "masks", site.setup.name, phase), patch_order(site.cipher)
     losses = reconstructed(model, part, site.train_config, site.masked, rng=rng, pi=pi)
     return leaving.reconstructed(phase, losses)
+
+
+def _measured_alone(site: Site, model: VisionTransformer) -> dict[str, float]:
+    """What the model all began with is worth on this site's images; a thief could have it from the same file."""
+    labels, leaving = site.labels("test"), site.setup.leaving
+    metrics = leaving.measured("test", labels, _tested(site, model)) | leaving.majority(labels)
+    return metrics | {NUM_EXAMPLES: leaving.size(labels)}
+
+
+def _tested(site: Site, model: VisionTransformer) -> npt.NDArray[np.float32]:
+    """Class probabilities (n, K) of the test images, which are kept at the site."""
+    part = site.store.part("test")
+    probabilities = predicted(site, model, "test")
+    named = {"ids": part.ids, "groups": site.source.group_names(part.ids), "labels": part.labels}
+    write_predictions(site.setup.documents, **named, probabilities=probabilities)
+    return probabilities
 
 
 def _outgoing(site: Site, model: VisionTransformer) -> Tensors:

@@ -52,7 +52,7 @@ def workbench(run: RunConfig, device: torch.device) -> Workbench:
     """The process's workbench for a run; built once for each model, task, scope, seed and device."""
     train = from_mapping(TrainConfig, run.train, where="train")
     dtype = torch.float64 if train.precision == "fp64" else torch.float32
-    told = {name: getattr(run, name) for name in ("model", "seed", "task", "pretrain")}
+    told = {name: getattr(run, name) for name in ("model", "seed", "task", "pretrain", "evaluate", "classes")}
     told["train"] = {"scope": train.scope, "rank": train.rank}
     return _built(json.dumps(told, sort_keys=True), str(device), dtype)
 

@@ -23,6 +23,7 @@ from fl_client.app import make_app
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.code import load_approved
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles, load_site
+from fl_client.deployment.draining import is_asked, say_empty
 from fl_client.deployment.handing import read_handed
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.records import SiteRecords
@@ -87,9 +88,16 @@ class Worker:
                 sleep(_AWAY_S)
                 continue
             if task is None:
+                self._say_empty()
                 sleep(pace.wait(time.monotonic() - looked))
             else:
                 self._serve(task)
+
+    def _say_empty(self) -> None:
+        """Where the site is drained, say that nothing is in hand, once that is so."""
+        if is_asked(self._files) and not self._host.in_hand:
+            with suppress(StorageError):
+                say_empty(self._files)
 
     def answer(self, task: Task) -> Message:
         """The reply to one message: from the installed app if the site approved it and the server's, else a refusal.

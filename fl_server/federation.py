@@ -172,7 +172,7 @@ class Federation:
         self._start(initial, strategy)
         if self._validates_apart and not self._round:
             self._validate(strategy)
-        while self._round < self.config.rounds and not self._stopping.stops:
+        while self._round < self._rounds and not self._stopping.stops:
             self._train(self._round + 1, strategy)
         return self._finish(strategy)
 
@@ -282,7 +282,7 @@ class Federation:
         rounds = self._round
         kept = self._choose(strategy)
         self._measure("evaluate", strategy)
-        status = "stopped-early" if rounds < self.config.rounds else "finished"
+        status = "stopped-early" if rounds < self._rounds else "finished"
         totals = self._recorder.totals
         summary = summarise(
             self.config,
@@ -388,6 +388,11 @@ class Federation:
         checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints, also=self._best.round)
         if self._summed is not None:
             self._summed.settled("train", self._round)
+
+    @property
+    def _rounds(self) -> int:
+        """Rounds of training: none where the model is only measured."""
+        return self.config.rounds if self.config.evaluated is None else 0
 
     @property
     def _checkpoints(self) -> Any:

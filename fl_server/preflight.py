@@ -75,13 +75,13 @@ def preflight(
         raise _cannot_start(failed, rows, settings)
     for reply in failed:
         _log.warning("%s takes no part: %s", reply.site, said(reply.problem))
-    check_agreement(rows, keys=run.keys)
+    check_agreement(rows, keys=run.keys, use="to train on" if run.evaluated is None else "to measure")
     collector.know({row.node: row.site for row in rows})
     return rows
 
 
-def check_agreement(rows: Sequence[SiteRow], *, keys: str) -> None:
-    """Refuse sites that disagree with one another, or share what must differ.
+def check_agreement(rows: Sequence[SiteRow], *, keys: str, use: str = "to train on") -> None:
+    """Refuse sites that disagree with one another, or share what must differ; `use` is what images are there for.
 
     Raises
     ------
@@ -100,9 +100,8 @@ def check_agreement(rows: Sequence[SiteRow], *, keys: str) -> None:
         if row.version != medveil_version():
             _log.warning("%s runs MedVeil %s, this server %s", row.site, row.version, medveil_version())
         if row.missing:
-            _log.warning(
-                "%s has no training image, or fewer than it tells of, of: %s", row.site, ", ".join(row.missing)
-            )
+            missing = ", ".join(row.missing)
+            _log.warning("%s has no image %s, or fewer than it tells of, of: %s", row.site, use, missing)
 
 
 def check_same_keys(rows: Sequence[SiteRow], before: Sequence[Mapping[str, Any]]) -> None:

@@ -148,10 +148,12 @@ def _check(row: SiteRow, where: str, *, run: RunConfig, model_hash: str, registe
         refuse("counts", row.counts, f"wanted one for each of {len(run.classes)} classes")
     if not set(row.missing) <= set(run.classes):
         refuse("missing", row.missing, "wanted names of classes")
-    if row.join is not None and row.join.examples != row.n_train:
-        refuse("n-train", row.n_train, "wanted the number it signed for the other sites")
-    if row.n_train < 1:
-        refuse("n-train", row.n_train, "wanted at least one image to train on")
+    used, what = ("train", "to train on") if run.evaluated is None else ("test", "to measure that it tells of")
+    number = int(getattr(row, f"n_{used}"))
+    if row.join is not None and row.join.examples != number:
+        refuse(f"n-{used}", number, "wanted the number it signed for the other sites")
+    if number < 1:
+        refuse(f"n-{used}", number, f"wanted at least one image {what}")
 
 
 def _compared(row: SiteRow, run: RunConfig, model_hash: str) -> dict[str, tuple[object, object]]:

@@ -41,11 +41,27 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
     if run.task == MASKED and server.monitor != "loss" and (server.patience or server.keep == "best"):
         problem = f"is {server.monitor}, and {MASKED} has none"
         raise ConfigError(problem, where="server.monitor", cure="loss")
+    _check_evaluate(run, settings)
     _check_private(run, settings)
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
     if server.keep == "best" and not run.evaluate_first:
         raise ConfigError("keeping the best round needs 'evaluate_first'", where="server.keep", cure="set it true")
+
+
+def _check_evaluate(run: RunConfig, settings: ServerSettings) -> None:
+    """Refuse to choose among rounds, or models, where there is one (ConfigError)."""
+    server = settings.server
+    if run.evaluated is None:
+        return
+    for name, set_, value, cure in (
+        ("strategy", server.strategy == "local-only", server.strategy, "fedavg"),
+        ("patience", server.patience > 0, server.patience, "0"),
+        ("keep", server.keep == "best", server.keep, "last"),
+    ):
+        if set_:
+            problem = f"is {value}, and a run that trains nothing has one model and no rounds"
+            raise ConfigError(problem, where=f"server.{name}", cure=cure)
 
 
 def _check_private(run: RunConfig, settings: ServerSettings) -> None:

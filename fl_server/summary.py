@@ -12,6 +12,7 @@ from fl_server.metrics import MEASURES, Weigh, measures_of, together
 from fl_server.weights import Weights
 from medveil.config import to_mapping
 from medveil.contract import EPSILON, RunConfig, measure_key
+from medveil.evaluating import EVALUATE
 from medveil.pretraining import MASKED
 from medveil.shapes import read_document
 
@@ -32,6 +33,7 @@ _SHAPE = {
     "run": str,
     "name": str,
     "task?": str,
+    "measured?": str,
     "status": str,
     "rounds": int,
     **_MEASURED,
@@ -83,8 +85,9 @@ def summarise(
     Returns
     -------
     dict
-        Plain data. Measures are of test images, means over sites weighted by the test images they declared before
-        round 1; None where nothing was measured. ``held`` lists sites whose share the cap held.
+        Plain data. Measures are of test images, or of those that ``measured`` names where nothing was trained: means
+        over sites weighted by such images as they declared before round 1; None where nothing was measured. ``held``
+        lists sites whose share the cap held.
     """
     sites = {site: _of_site(metrics) for site, metrics in sorted(evaluated.items())}
     return {
@@ -93,6 +96,7 @@ def summarise(
         "run": run.run,
         "name": run.name,
         "task": run.task,
+        **({} if run.evaluated is None else {"measured": run.evaluated.images}),
         **_privacy(run, evaluated),
         "status": status,
         "rounds": rounds,
@@ -197,17 +201,23 @@ def _on_tests(weights: Weights) -> Weigh:
 _NO_CLASSIFIER = "not applicable: the run learned pixels, and there is no classifier to steal"
 
 
+_NO_THEFT = {
+    MASKED: _NO_CLASSIFIER,
+    EVALUATE: "not applicable: nothing was trained, and whoever has the weights file has all that went round",
+}
+
+
 def _wrong_key_note(run: RunConfig, *, measured: bool) -> str:
-    if run.task == MASKED:
-        return _NO_CLASSIFIER
+    if run.task in _NO_THEFT:
+        return _NO_THEFT[run.task]
     if measured:
         return "the whole stolen model on images hidden under another key"
     return "not applicable: no key is used" if run.keys == "none" else "not measured by any site"
 
 
 def _public_stem_note(run: RunConfig, *, measured: bool) -> str:
-    if run.task == MASKED:
-        return _NO_CLASSIFIER
+    if run.task in _NO_THEFT:
+        return _NO_THEFT[run.task]
     if measured:
         return "the stolen trunk and head behind the public initial stem, on plain images"
     if run.keys == "none" and run.stem_train == "averaged":

@@ -14,6 +14,7 @@ from medveil.bounded import word
 from medveil.cipher_choice import CipherChoice
 from medveil.config import to_mapping
 from medveil.errors import ConfigError
+from medveil.evaluating import EVALUATE, EvaluateConfig
 from medveil.predicting import PredictConfig
 from medveil.pretraining import MASKED, SINGLE_LABEL, PretrainConfig
 from medveil.privacy import PrivacyConfig
@@ -64,8 +65,8 @@ class RunTerms:
     task: str = field(
         default=SINGLE_LABEL,
         metadata={
-            "help": "What a run learns: single-label (classes), or masked-autoencoding (pixels that were left out, "
-            "without labels), to begin another run from."
+            "help": "What a run does: single-label (learns classes), masked-autoencoding (learns pixels that were left "
+            "out, without labels, to begin another run from), or evaluate (learns nothing and measures a model)."
         },
     )
     wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
@@ -86,6 +87,9 @@ class RunTerms:
     pretrain: PretrainConfig = field(
         default_factory=PretrainConfig,
         metadata={"help": "Masked autoencoding, for task masked-autoencoding and 'medveil-sim pretrain'."},
+    )
+    evaluate: EvaluateConfig = field(
+        default_factory=EvaluateConfig, metadata={"help": "What task evaluate measures; nothing trains."}
     )
     secagg: SecAggConfig = field(
         default_factory=SecAggConfig,
@@ -111,6 +115,7 @@ class RunTerms:
         return {
             "task": self.task,
             "pretrain": to_mapping(self.pretrain.masked) if self.task == MASKED else {},
+            "evaluate": to_mapping(self.evaluate) if self.task == EVALUATE else {},
             "model": to_mapping(self.model),
             "train": to_mapping(self.train),
             "predict": to_mapping(self.predict),

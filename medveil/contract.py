@@ -15,6 +15,8 @@ from typing import Any
 from medveil.bounded import parse_json
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
+from medveil.evaluating import EVALUATE, EvaluateConfig, check_evaluate
+from medveil.evaluating import Terms as EvaluateTerms
 from medveil.files import check_format
 from medveil.pretraining import MASKED, SINGLE_LABEL, MaskedConfig
 from medveil.privacy import PrivacyConfig, Terms, check_private
@@ -24,7 +26,7 @@ from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
 VERSION = 3
-TASKS = (SINGLE_LABEL, MASKED)
+TASKS = (SINGLE_LABEL, MASKED, EVALUATE)
 IMAGE_NDIMS = (2,)
 
 RUN_KEY = "medveil-run"
@@ -70,8 +72,8 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, `pretrain` with its task, `secagg` with its `roster`, `privacy`, and what fits small data to `model` and
-    `train`, the light scopes with their `rank` too; a run of version 2 has none of it.
+    `predict`, `pretrain` and `evaluate` with their tasks, `secagg` with its `roster`, `privacy`, and what fits small
+    data to `model` and `train`, the light scopes with their `rank` too; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -80,10 +82,14 @@ class RunConfig:
     rounds: int = field(default=1, metadata={"help": "Federated rounds."})
     classes: list[str] = field(default_factory=list, metadata={"help": "Class names in the order of the logits."})
     task: str = field(
-        default=SINGLE_LABEL, metadata={"help": "single-label, or masked-autoencoding, which has no classes."}
+        default=SINGLE_LABEL,
+        metadata={"help": "single-label; masked-autoencoding, without classes; or evaluate, which trains nothing."},
     )
     pretrain: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "medveil.pretraining.MaskedConfig as data, for masked-autoencoding."}
+    )
+    evaluate: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "medveil.evaluating.EvaluateConfig as data, for evaluate."}
     )
     image_ndim: int = field(default=2, metadata={"help": "Spatial dimensions of an image."})
     channels: int = field(default=1, metadata={"help": "Channels of an image."})
@@ -120,6 +126,11 @@ class RunConfig:
     def masked(self) -> MaskedConfig | None:
         """How patches are masked, where that is what the run learns by; else None (ConfigError where it is no such)."""
         return from_mapping(MaskedConfig, self.pretrain, where="pretrain") if self.task == MASKED else None
+
+    @property
+    def evaluated(self) -> EvaluateConfig | None:
+        """Which images are measured, where nothing trains; else None (ConfigError where it is no such)."""
+        return from_mapping(EvaluateConfig, self.evaluate, where="evaluate") if self.task == EVALUATE else None
 
     @property
     def private(self) -> PrivacyConfig | None:
@@ -165,6 +176,7 @@ class RunConfig:
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
         if self.masked is not None:
             self.masked.check(where=f"{where}, pretrain")
+        self._check_evaluate(where)
         self._check_privacy(where)
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
@@ -193,6 +205,21 @@ class RunConfig:
         _check(self.kind == "delta", "kind", problem, "set kind=delta", where)
         right = not self.roster or _DIGEST.fullmatch(self.roster) is not None
         _check(right, "roster", "is no digest of a roster", "64 hex digits", where)
+
+    def _check_evaluate(self, where: str) -> None:
+        if self.evaluated is None:
+            return
+        self.evaluated.check(where=f"{where}, evaluate")
+        terms = EvaluateTerms(
+            rounds=self.rounds,
+            pretrained=str(self.model.get("pretrained", "false")),
+            keys=self.keys,
+            stem_init=self.stem_init,
+            stem_warmup=self.stem_warmup,
+            private=self.private is not None,
+            train=from_mapping(TrainConfig, self.train, where="train"),
+        )
+        check_evaluate(terms, where=where)
 
     def _check_privacy(self, where: str) -> None:
         from_mapping(PrivacyConfig, self.privacy, where="privacy").check(where=f"{where}, privacy")

@@ -28,6 +28,7 @@ from medveil.contract import RunConfig
 from medveil.errors import ConfigError
 from medveil.pretraining import MaskedConfig
 from models.config import ModelConfig
+from models.exported import refuse_other_classes
 from models.mimetic import STEP, sines_of
 from models.patches import how_many_stay, leaving_out
 from models.sizes import skeleton
@@ -119,6 +120,8 @@ class Decoder(nn.Module):
 def build_model(run: RunConfig) -> VisionTransformer:
     """The model a run begins with: a ViT, and for masked autoencoding one with a decoder in place of its classifier.
 
+    Where nothing trains it is the whole model of a weights file, its classifier too.
+
     Raises
     ------
     ConfigError, StorageError, FormatError
@@ -126,8 +129,10 @@ def build_model(run: RunConfig) -> VisionTransformer:
     """
     config = from_mapping(ModelConfig, run.model, where="model")
     masked = run.masked
+    if run.evaluated is not None:
+        refuse_other_classes(config.pretrained, run.classes)
     if masked is None:
-        return build_vit(config, seed=run.seed)
+        return build_vit(config, seed=run.seed, whole=run.evaluated is not None)
     model = build_vit(replace(config, classes=_SOME_CLASSES), seed=run.seed)
     return _with_decoder(model, masked, seed=run.seed)
 

@@ -17,10 +17,12 @@ import torch
 from medveil.bounded import SETTINGS, Bounds, parse_json
 from medveil.errors import ConfigError, IntegrityError, MedVeilError
 from medveil.files import check_format
+from medveil.plain import shown
 from models.hashes import tensors_hash
 from models.pretrained_header import EXPORT
 from models.pretrained_header import FORMAT as PRETRAINED
 from models.pretrained_header import VERSION as PRETRAINED_VERSION
+from models.saved import weights_in
 
 FORMAT = "medveil-model"
 VERSION = 5
@@ -36,6 +38,7 @@ HEADER = Bounds(length=LARGEST_HEADER, depth=SETTINGS.depth, values=2**17)
 """Of a safetensors file: some ten values a tensor, and some twelve tensors a block."""
 _SUFFIX = ".safetensors"
 _AGAIN = "export the model anew"
+_LONGEST_CLASS, _MOST_TOLD = 60, 32
 
 
 def is_export(path: Path) -> bool:
@@ -92,6 +95,31 @@ def refuse_changed(path: Path, tensors: Mapping[str, Any], heads: int) -> None:
     if theirs != heads:
         problem = f"is of a model of {theirs if type(theirs) is int else 'other'} heads, and the run's has {heads}"
         raise ConfigError(problem, where=path, cure=f"model.heads={theirs if type(theirs) is int else '...'}")
+
+
+def refuse_other_classes(pretrained: str, classes: Sequence[str]) -> None:
+    """Refuse an export whose classes are others, or in another order; weights of others tell of none.
+
+    Parameters
+    ----------
+    pretrained
+        Weights as `models.config.ModelConfig.pretrained` names them.
+    classes
+        Of the run, in the order of its logits; none where they are not known yet.
+
+    Raises
+    ------
+    ConfigError
+        They are not those the export tells of.
+    """
+    path = weights_in(pretrained)
+    if not classes or path.suffix.lower() != _SUFFIX or not path.is_file():
+        return
+    named = (_carried(path) or _beside(path) or {}).get("classes")
+    if isinstance(named, list) and [str(each) for each in named] != list(classes):
+        theirs = ", ".join(shown(str(each), most=_LONGEST_CLASS) for each in named[:_MOST_TOLD])
+        problem = "names other classes than this run, or in another order"
+        raise ConfigError(problem, where="model.pretrained", cure=f"as the export has them: {theirs}")
 
 
 def refuse_other_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None, *, where: Path) -> None:

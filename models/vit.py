@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _WANTED = "a Vision Transformer with a plain patch embedding, and learned absolute or fixed rotary positions"
 
 
-def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
+def build_vit(config: ModelConfig, *, seed: int, whole: bool = False) -> VisionTransformer:
     """Build the model of a run, ready for its stem to be adapted.
 
     Its input is `normalise`'s; the mean and deviation a checkpoint expects are folded into the patch embedding, and
@@ -55,6 +55,8 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
         The model; None in a field keeps timm's value for the name.
     seed
         Seed of fresh weights.
+    whole
+        Refuse weights whose head is not for these classes, in place of giving the model a fresh one.
 
     Returns
     -------
@@ -65,7 +67,8 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
     Raises
     ------
     ConfigError
-        The name is unknown, its architecture is none that trains here, or an override does not fit it.
+        The name is unknown, its architecture is none that trains here, an override does not fit it, or the head is to
+        be the weights' own and is not.
     StorageError, FormatError
         The weights file is missing or no checkpoint.
 
@@ -101,6 +104,10 @@ def build_vit(config: ModelConfig, *, seed: int) -> VisionTransformer:
         std=expected["std"] if config.std is None else config.std,
     )
     adapt_channels(model, model.in_chans if config.channels is None else config.channels)
+    if whole and config.classes != model.num_classes:
+        had = f"have a head of {model.num_classes} classes" if model.num_classes else "have no head"
+        problem = f"these weights {had}, and {config.classes} are to be told apart as they are"
+        raise ConfigError(problem, where="model.pretrained", cure="an export of a run over these classes")
     with _seeded(seed):
         _adapt_head(model, config.classes)
     carry_rows(model)

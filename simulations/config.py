@@ -18,6 +18,7 @@ from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, StorageError
+from medveil.evaluating import EVALUATE
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.pretraining import MASKED
@@ -310,6 +311,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.train.check()
     config.predict.check()
     config.pretrain.check()
+    config.evaluate.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _check_absent(config)
@@ -334,6 +336,9 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if config.federation in BASELINES and config.data.source == "hidden":
         problem = f"is {config.federation}, a baseline that reads plain images, and these are hidden"
         raise ConfigError(problem, where="federation", cure="give the originals")
+    if config.task == EVALUATE and config.federation not in {"federated", "centralised"}:
+        problem = f"is {config.federation}, which trains, and task {EVALUATE} trains nothing"
+        raise ConfigError(problem, where="federation", cure="federated")
     if config.federation == "local-only":
         config.server.strategy = "local-only"
     if config.data.source == "phantoms":

@@ -36,6 +36,9 @@ def tell_near(plan: Plan, *, aloud: bool) -> Near | None:
     ConfigError, DataError
         The images cannot be dealt to the sites.
     """
+    if plan.run.evaluated is not None:
+        # Nothing trains here, and on what the model trained elsewhere this run does not know.
+        return None
     source = open_source(plan.experiment.data) if plan.source is None else plan.source
     dealt: dict[str, Any] = {"sites": plan.sites.sites, "seed": plan.run.seed}
     data = plan.sites.data

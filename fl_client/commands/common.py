@@ -43,13 +43,13 @@ def refuse_while_running(files: OwnFiles, *, where: str, doing: str) -> None:
         raise ConfigError(f"this site runs, and {doing}", where=where, cure=f"{PROG} stop")
 
 
-def confirm(question: str, *, where: str) -> None:
-    """Let a person say yes before something is removed; without one there must be `--yes` (ConfigError)."""
+def confirm(question: str, *, where: str, does: str = "remove", done: str = "removed") -> None:
+    """Let a person say yes before something is done; without one there must be `--yes` (ConfigError)."""
     if not sys.stdin.isatty():
-        raise ConfigError("there is no terminal to ask on", where=where, cure="--yes removes it without being asked")
+        raise ConfigError("there is no terminal to ask on", where=where, cure=f"--yes {does}s it without being asked")
     tell(f"{question} [y/N] ", end="", error=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise ConfigError("nothing was removed", where=where, cure="answer y to remove it")
+        raise ConfigError(f"nothing was {done}", where=where, cure=f"answer y to {does} it")
 
 
 class Passphrases:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands.common import PROG, Commands, Passphrases, site_of
+from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
 from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, ConfigError
@@ -153,16 +153,33 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
     made = subcommand(
         commands,
         "approve",
-        text="Let this site work for an app, by the hash the coordinator read out; without HASH, list them.",
+        text="Let this site work for an app, by the hash the coordinator read out; without HASH, list them. Or approve "
+        "a run that was asked of it: what it does and what leaves is told first, and what changed since the last.",
         example=f"{PROG} approve 0123...cdef",
     )
-    made.add_argument("hash", nargs="?", metavar="HASH", help="64 hex digits")
+    chosen = made.add_mutually_exclusive_group()
+    chosen.add_argument("hash", nargs="?", metavar="HASH", help="64 hex digits")
+    chosen.add_argument(
+        "--run",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="approve the settings of a run that was asked of this site, by its first characters (default: the "
+        "newest), for limits.approve_runs",
+    )
+    made.add_argument("--yes", action="store_true", help="with --run, do not ask after telling")
+    made.add_argument("--json", action="store_true", help="with --run, print what it does as JSON and approve nothing")
     made.add_argument("--withdraw", action="store_true", help="take the approval back; it counts at once")
     made.set_defaults(command=_do_approve)
     return made
 
 
 def _do_approve(arguments: argparse.Namespace) -> int:
+    if arguments.run is not None:
+        return _do_approve_run(arguments)
+    for option, given in (("--yes", arguments.yes), ("--json", arguments.json)):
+        if given:
+            raise ConfigError(f"{option} without --run", where=f"{PROG} approve", cure="an app is approved by its hash")
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
     from fl_client.deployment.check import policy_warnings  # noqa: PLC0415
     from fl_client.disclosure.required import in_words, is_required  # noqa: PLC0415
@@ -197,6 +214,43 @@ def _do_approve(arguments: argparse.Namespace) -> int:
         tell("other code, or the same packed by another zlib: the site's log names the files that differ;")
         tell(f"'start' wants the installed one approved as well: {PROG} approve {own}")
     return EXIT_OK
+
+
+def _do_approve_run(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.approved_runs import ApprovedRuns, approval_digest, weights_of  # noqa: PLC0415
+    from fl_client.deployment.run_words import changes, in_words  # noqa: PLC0415
+    from fl_client.disclosure.subject import asked_run  # noqa: PLC0415
+
+    files = site_of(arguments)
+    run, approved = asked_run(files, arguments.run or None), ApprovedRuns(files, files.audit)
+    if arguments.withdraw:
+        tell(f"withdrawn: {approved.withdraw(run)}")
+        return EXIT_OK
+    last, words = approved.last(), in_words(run, weights_of(run))
+    changed = None if last is None else changes(last.run, run)
+    known = approval_digest(run) in {each.digest for each in approved.all()}
+    if arguments.json:
+        tell_json({"run": run.run, "name": run.name, "words": words, "changed": changed, "approved": known})
+        return EXIT_OK
+    tell(f"run {run.name} ({run.run[:8]}), as the server asked it of {files.config.name}:")
+    for about, said in words.items():
+        tell(f"  {about}: {said}")
+    _tell_changes(changed, "" if last is None else moment(last.at))
+    if not arguments.yes:
+        confirm("approve these settings?", where=f"{PROG} approve --run", does="approve", done="approved")
+    tell(f"approved: {approved.approve(run)}; it counts for every run of these settings")
+    if not files.config.limits.approve_runs:
+        tell("limits.approve_runs is false: this site takes part in other runs within its limits too")
+    return EXIT_OK
+
+
+def _tell_changes(changed: list[str] | None, at: str) -> None:
+    if changed is None:
+        tell("it is the first run whose settings are approved here")
+        return
+    tell(f"since the settings approved {at}: {'nothing changed' if not changed else ''}".rstrip())
+    for each in changed:
+        tell(f"  {each}")
 
 
 def add_approve_roster(commands: Commands) -> argparse.ArgumentParser:

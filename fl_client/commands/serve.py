@@ -6,7 +6,7 @@ import argparse
 
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import subcommand
-from medveil.errors import EXIT_OK
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json, tell_lines, working
 
 _SHOWN_PORT = 9094
@@ -90,14 +90,36 @@ def _do_status(arguments: argparse.Namespace) -> int:
 
 def add_stop(commands: Commands) -> argparse.ArgumentParser:
     """Add `stop`."""
-    made = subcommand(commands, "stop", text="Stop this site; it takes leave of its server.", example=f"{PROG} stop")
+    made = subcommand(
+        commands,
+        "stop",
+        text="Stop this site; it takes leave of its server. Exit code 6: --drain ended with work in hand.",
+        example=f"{PROG} stop --drain",
+    )
+    made.add_argument(
+        "--drain", action="store_true", help="first finish what is in hand, a round or its sum, and take nothing new"
+    )
+    made.add_argument(
+        "--seconds", type=float, default=3600.0, metavar="S", help="with --drain, stop after so many all the same"
+    )
     made.set_defaults(command=_do_stop)
     return made
 
 
 def _do_stop(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.draining import drain  # noqa: PLC0415
     from fl_client.deployment.running import stop  # noqa: PLC0415
+    from fl_client.deployment.supervisor import WORKER  # noqa: PLC0415
+    from medveil import processes  # noqa: PLC0415
 
     files = site_of(arguments)
+    if not 0 < arguments.seconds < float("inf"):
+        raise ConfigError(f"is {arguments.seconds:g}", where="--seconds", cure="above 0")
+    if arguments.drain and processes.running(files.record(WORKER)) is not None:
+        with working("finishing what is in hand"):
+            empty = drain(files, stop, seconds=arguments.seconds)
+        how = "with nothing in hand" if empty else f"after {arguments.seconds:g} s, with work still in hand"
+        tell(f"{files.config.name} was stopped {how}")
+        return EXIT_OK if empty else EXIT_PARTIAL
     tell(f"{files.config.name} was stopped" if stop(files) else f"{files.config.name} was not running")
     return EXIT_OK

@@ -20,6 +20,7 @@ from fl_client.data.rng import generator
 from fl_client.data.splits import Groups, Indices, deal, group_items, split_items
 from medveil.config import to_mapping
 from medveil.errors import ConfigError, DataError
+from medveil.evaluating import ALL
 from medveil.plain import shown
 
 _LONGEST = 80
@@ -84,6 +85,41 @@ def site_parts(
             raise
         told = f"{sum(map(len, copies.alike))} images are copies of {len(copies.alike)} pictures, and stay together"
         raise DataError(error.problem, where=error.where, cure=f"{told}; else {error.cure}") from error
+
+
+def measured_parts(
+    source: Source,
+    config: DataConfig,
+    *,
+    sites: int,
+    index: int,
+    seed: int,
+    images: str,
+    kept: Documents | None = None,
+) -> Parts:
+    """What a site measures where nothing trains, as its test part; it has no other.
+
+    Parameters
+    ----------
+    images
+        `medveil.evaluating.ALL`: its whole share, which then need not be enough for a split; or `TEST`, the test part
+        of it, drawn as `site_parts` draws it.
+
+    Other parameters and errors as `site_parts`.
+    """
+    dealt = {"sites": sites, "index": index, "seed": seed}
+    whole = sites == 1 and not config.partition.pooled and config.partition.kind not in {"site", "column"}
+    if images == ALL and whole:
+        chosen, copies = np.arange(len(source.items), dtype=np.int64), tuple[int, ...]()
+    else:
+        parts = site_parts(source, config, **dealt, kept=kept)
+        found = [parts.test, *([parts.train, parts.validation, parts.copies] if images == ALL else [])]
+        chosen = np.unique(np.concatenate([np.asarray(each, dtype=np.int64) for each in found]))
+        copies = () if images == ALL else parts.copies
+    present = {source.items[i].label for i in chosen.tolist()}
+    missing = tuple(name for label, name in enumerate(source.classes) if label not in present)
+    none = np.zeros(0, dtype=np.int64)
+    return Parts(none, none, chosen, missing, copies)
 
 
 def _pooled(source: Source, config: DataConfig, *, sites: int, seed: int, kept: Documents | None) -> Parts:

@@ -33,6 +33,8 @@ from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, 
 from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
+MEASURED = "measured"
+"""How the name of a store ends that no run trains on."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ def open_store(
     site: str = "",
     verify: bool = False,
     contents: str | None = None,
+    trains: bool = True,
     progress: Progress | None = None,
 ) -> EncryptedStore:
     """Open a site's store, building it first where it is missing or no longer agrees.
@@ -142,6 +145,8 @@ def open_store(
         Read all of an existing store and find what was changed, as `EncryptedStore.verify` does.
     contents
         Digest of what is in the images, where it is known: a store of other contents is built anew.
+    trains
+        Whether a run trains on it; one that only measures has a store beside it, of test images alone.
     progress
         Called with (images done, images in all) while building.
 
@@ -150,7 +155,7 @@ def open_store(
     ConfigError
         The cipher is for images of another shape, or larger in its blocks than the images.
     DataError
-        No training image can be read.
+        No image that the run trains on, or measures, can be read.
     KeyMaterialError
         The store was made with another key, and the source can no longer be read to rebuild it.
     StorageError
@@ -161,7 +166,7 @@ def open_store(
     check_data_config(config, level)
     _check_cipher(source, cipher)
     views, seal = Views.of(config, level, seed), StoreSeal.of(key)
-    place = store_place(config, cipher, folder=folder, site=site)
+    place = store_place(config, cipher, folder=folder, site=site, trains=trains)
     wanted = wanted_of(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
     opening = _Opening(place, cipher, seal, source, views, memory=config.memory * MIB)
     make_folder(place.parent, mode=0o700)
@@ -172,7 +177,17 @@ def open_store(
         sweep_parts(place.parent)
         try:
             with new_folder(place, mode=0o700) as building:
-                build(building, source, parts, cipher, views, header=wanted, seal=seal, progress=progress)
+                build(
+                    building,
+                    source,
+                    parts,
+                    cipher,
+                    views,
+                    header=wanted,
+                    seal=seal,
+                    needed="train" if trains else "test",
+                    progress=progress,
+                )
         except DataError as error:
             raise _source_lost(error, place, cipher, seal) from error
         return replace(opening.store(), built=True, rebuilt=why or None)
@@ -240,9 +255,10 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, key: Key, folder: P
     return _Opening(place, cipher, seal, None, views, memory=config.memory * MIB).store()
 
 
-def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "") -> Path:
-    """The folder a store lies in: one for each site, source, cipher and image size."""
-    name = _joined(site, source_name(config), cipher.scheme, str(cipher.geometry.height))
+def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "", trains: bool = True) -> Path:
+    """The folder a store lies in: one for each site, source, cipher, image size and whether a run trains on it."""
+    size = str(cipher.geometry.height)
+    name = _joined(site, source_name(config), cipher.scheme, size, "" if trains else MEASURED)
     return Path(folder) / STORES / name
 
 

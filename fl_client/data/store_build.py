@@ -127,14 +127,20 @@ def build(
     *,
     header: dict[str, Any],
     seal: StoreSeal,
+    needed: str = "train",
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a whole store into an empty folder; parameters as for `fl_client.data.store.open_store`.
 
+    Parameters
+    ----------
+    needed
+        The part without an image of which the store is none.
+
     Raises
     ------
     DataError
-        No training image can be read.
+        No image of it can be read.
     """
     total = sum(len(getattr(parts, name)) for name in PARTS)
     done = 0
@@ -148,8 +154,8 @@ def build(
     identity = new_identity()
     builder = _Builder(folder, source, cipher, views, count, seal, identity)
     described = {name: builder.part(name, getattr(parts, name)) for name in PARTS}
-    if not described["train"]["indices"]:
-        raise _nothing_to_train_on(source, parts, builder.skipped)
+    if not described[needed]["indices"]:
+        raise _without(needed, source, parts, builder.skipped)
     row, dtype = ciphertext_row(cipher)
     write_header(
         folder,
@@ -176,10 +182,10 @@ def as_rows(hidden: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[np.ui
     return np.ascontiguousarray(hidden, dtype=dtype).reshape(len(hidden), -1).view(np.uint8)
 
 
-def _nothing_to_train_on(source: Source, parts: Parts, skipped: list[Skipped]) -> DataError:
+def _without(needed: str, source: Source, parts: Parts, skipped: list[Skipped]) -> DataError:
+    what = "training images" if needed == "train" else "images to measure"
     if not skipped:
-        return DataError("there are no training images", where=source.path)
+        return DataError(f"there are no {what}", where=source.path)
     reason, times = Counter(each.reason for each in skipped).most_common(1)[0]
-    return DataError(
-        f"none of {len(parts.train)} training images can be read ({times} because: {reason})", where=source.path
-    )
+    count = len(getattr(parts, needed))
+    return DataError(f"none of {count} {what} can be read ({times} because: {reason})", where=source.path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from crypto.cipher import SCHEMES
 from fl_client.config import SMALLEST_COUNT
 from fl_client.data.config import DataConfig
+from fl_client.deployment.hours import parsed_hours
 from medveil import plugins
 from medveil.audit import AuditLog
 from medveil.config import check_setting, load_config
@@ -20,6 +21,7 @@ from medveil.node_keys import check_name
 from medveil.pretraining import SINGLE_LABEL
 from medveil.privacy import MOST_EPSILON
 from medveil.signing import is_public
+from medveil.training import SCOPES
 from models.policy import KEYS, POLICIES
 
 CONFIG_FILE = "site.yaml"
@@ -36,6 +38,8 @@ HIDING = tuple(name for name in REAL if SCHEMES[name].needs_key)
 """Those that hide anything: what a site takes unless it says otherwise."""
 
 
+LAST_BLOCKS = "last-N-blocks"
+KNOWN_SCOPES = (*SCOPES, LAST_BLOCKS)
 OPTIONAL, REQUIRED = DISCLOSURES = ("optional", "required")
 """Whether updates and models leave without a disclosure (`fl_client.disclosure`)."""
 
@@ -46,7 +50,10 @@ class LimitsConfig:
 
     tasks: list[str] = field(
         default_factory=lambda: [SINGLE_LABEL],
-        metadata={"help": "What a run may learn of this site's images: single-label, masked-autoencoding (no labels)."},
+        metadata={
+            "help": "What a run may do with this site's images: single-label (train, and measure), masked-autoencoding "
+            "(train without labels), evaluate (measure a model that all know, and train nothing)."
+        },
     )
     policies: list[str] = field(
         default_factory=lambda: ["per-site", "shared"],
@@ -62,7 +69,38 @@ class LimitsConfig:
         default_factory=lambda: list(HIDING),
         metadata={"help": "Ciphers a run may hide this site's images with; one made to be broken never counts."},
     )
-    least_images: int = field(default=32, metadata={"help": "Fewest training images this site trains on."})
+    scopes: list[str] = field(
+        default_factory=lambda: list(KNOWN_SCOPES),
+        metadata={"help": "Values of train.scope accepted: what of a model this site trains and sends."},
+    )
+    clip: float | None = field(
+        default=None,
+        metadata={
+            "help": "Largest L2 norm of an update that leaves: a longer one is scaled down to it here, whatever the "
+            "run asks. null: what the run says."
+        },
+    )
+    noise: float | None = field(
+        default=None,
+        metadata={
+            "help": "Least noise multiplier of a run with privacy: where its epsilon asks for less, this much is added "
+            "here; training without privacy is refused then. null: what epsilon asks for."
+        },
+    )
+    hours: str | None = field(
+        default=None,
+        metadata={
+            "help": "When this site begins work for a server, by this machine's clock, as 19:00-06:30; what it began "
+            "before the end it finishes. null: always."
+        },
+    )
+    approve_runs: bool = field(
+        default=False,
+        metadata={
+            "help": "Take part in a run only after a person here approved its settings: 'medveil-site approve --run'."
+        },
+    )
+    least_images: int = field(default=32, metadata={"help": "Fewest images this site trains on, or measures."})
     smallest_count: int = field(
         default=SMALLEST_COUNT,
         metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
@@ -146,6 +184,15 @@ class LimitsConfig:
             # Of another package, which this site's file names.
             check_setting(not SCHEMES[scheme].target, "limits.schemes", scheme, cure, where)
         check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
+        for scope in self.scopes:
+            listed = f"of {', '.join(KNOWN_SCOPES)}"
+            check_setting(scope in KNOWN_SCOPES, "limits.scopes", scope, listed, where)
+        check_setting(bool(self.scopes), "limits.scopes", self.scopes, "at least one", where)
+        for name in ("clip", "noise"):
+            value = getattr(self, name)
+            right = value is None or 0 < value < float("inf")
+            check_setting(right, f"limits.{name}", value, "a number above 0, or null", where)
+        parsed_hours(self.hours, where=where)
         for name in ("least_images", "smallest_count", "most_rounds", "least_sites", "most_runs"):
             check_setting(getattr(self, name) >= 1, f"limits.{name}", getattr(self, name), "at least 1", where)
         share = self.most_share
@@ -312,6 +359,16 @@ class OwnFiles:
     def ledger(self) -> Path:
         """What training has cost the site's images."""
         return self.own / "privacy.json"
+
+    @property
+    def drain(self) -> Path:
+        """There while the site is to take no new work."""
+        return self.state / "drain.json"
+
+    @property
+    def drained(self) -> Path:
+        """There once nothing was in hand then."""
+        return self.state / "drained.json"
 
     @property
     def served(self) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, config_of_run, resolve
-from fl_client.deployment.config import TARGETS, LimitsConfig
+from fl_client.deployment.config import LAST_BLOCKS, TARGETS, LimitsConfig
 from fl_client.deployment.promises import check_promise
 from fl_client.privacy.training import HELD
 from medveil.config import from_mapping, to_mapping
@@ -23,7 +23,7 @@ from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.predicting import PredictConfig
 from medveil.secagg.fixed import packed_bytes
-from medveil.training import MOST_RANK, TrainConfig
+from medveil.training import MOST_RANK, SCOPES, TrainConfig
 from models.autoencoder import outline
 from models.config import ModelConfig
 from models.light import lighten
@@ -106,14 +106,16 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     run.cipher, run.predict = to_mapping(config_of_run(run.cipher)), to_mapping(predict)
     run.privacy = {} if run.private is None else to_mapping(run.private)
     run.pretrain = {} if run.masked is None else to_mapping(run.masked)
+    run.evaluate = {} if run.evaluated is None else to_mapping(run.evaluated)
     run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
     return run
 
 
-def check_images(count: int, limits: LimitsConfig) -> None:
-    """Refuse to train on too few images; how many there are is not said (ConfigError)."""
+def check_images(count: int, limits: LimitsConfig, *, trains: bool = True) -> None:
+    """Refuse to train on, or measure, too few images; how many there are is not said (ConfigError)."""
     if count < limits.least_images:
-        problem = f"this site has fewer training images than its own limit of {limits.least_images}"
+        what = "training images" if trains else "images to measure"
+        problem = f"this site has fewer {what} than its own limit of {limits.least_images}"
         raise ConfigError(problem, where="limits.least_images")
 
 
@@ -189,8 +191,9 @@ def _cipher(run: RunConfig) -> CipherConfig:
 
 def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     if run.task not in limits.tasks:
-        problem, cure = f"this site does not learn '{run.task}'", f"it accepts {', '.join(limits.tasks)}"
+        problem, cure = f"this site takes no part in '{run.task}'", f"it accepts {', '.join(limits.tasks)}"
         raise ConfigError(problem, where="limits.tasks", cure=cure)
+    _check_scope(run, limits)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     cure = f"it accepts {'; '.join(limits.policies)}"
     if policy not in POLICIES:
@@ -208,6 +211,15 @@ def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     if limits.secagg and not run.secagg.on:
         problem, cure = "this site's updates leave under masks alone, and the run has none", "secagg.on=true"
         raise PolicyError(problem, where="limits.secagg", cure=cure)
+
+
+def _check_scope(run: RunConfig, limits: LimitsConfig) -> None:
+    """Refuse to train what this site does not train; where nothing trains there is no scope."""
+    scope = str(run.train.get("scope", "full"))
+    known = scope if scope in SCOPES else LAST_BLOCKS
+    if run.evaluated is None and known not in limits.scopes:
+        problem, cure = "this site does not train what 'train.scope' says", f"it accepts {', '.join(limits.scopes)}"
+        raise PolicyError(problem, where="limits.scopes", cure=cure)
 
 
 def _check_minutes(asked: _Asked, limits: LimitsConfig) -> None:

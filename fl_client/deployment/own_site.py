@@ -16,8 +16,11 @@ from crypto.keyfile import load_keyring
 from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
 from fl_client.data.config import NO_LABELS, DataConfig
+from fl_client.deployment.approved_runs import ApprovedRuns
 from fl_client.deployment.company import Company
 from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.draining import BEGINNING, InHand, refuse_draining
+from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.promises import check_epsilon
 from fl_client.deployment.records import SiteRecords
@@ -135,6 +138,7 @@ class OwnHost(Host):
         assert keys.identity is not None  # A site without one was refused above.
         self._company = Company(files, keys.identity, lasting=lasting)
         self._pending: dict[str, Pending] = {}
+        self.in_hand = InHand()
         self._refused: Head | None = None
         self._thief = SiteKey.generate("thief")
         self._count: Callable[[str], None] | None = None
@@ -167,7 +171,9 @@ class OwnHost(Host):
             self._counted(run)
             _told(lambda: self._bound(run, digest_of_config(run_config)))
             remember(self._files, run)
-            self._disclosed(run)
+            self._approved(run)
+            if run.evaluated is None:
+                self._disclosed(run)
             self._open[text] = self._opened(run)
             _say_masked(run)
             while len(self._open) > _KEPT:
@@ -179,6 +185,7 @@ class OwnHost(Host):
 
     def allow(self, site: Site, kind: str, round_: int) -> None:
         """Count what is asked for, and refuse one too many."""
+        self._approved(site.run)
         if kind == TRAIN:
             self._disclosed(site.run)
         path = self._folder(site.run) / "served.json"
@@ -241,12 +248,16 @@ class OwnHost(Host):
         tensors = carried(message.content)
         self._signatures.check(signed, message, context, tensors)
         self._records.asked(message, context, tensors)
+        if message.metadata.message_type in BEGINNING:
+            _told(lambda: check_hours(self._limits.hours))
+            _told(lambda: refuse_draining(self._files))
 
     def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
         """Write it down, tell the server how far the log has come, and sign both."""
         tensors = carried(content)
         head = self._records.answered(message, context, site, content, tensors)
         self._signatures.sign(message, content, tensors, head)
+        self.in_hand.answered(message.metadata.message_type, site.run.run, summed=site.run.secagg.on)
 
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
         """Write down its kind, and the site's limit where it is one."""
@@ -281,6 +292,11 @@ class OwnHost(Host):
         except ConfigError as error:
             raise ToldError(error) from error
 
+    def _approved(self, run: RunConfig) -> None:
+        """Refuse a run whose settings no person here approved, where its limits say so."""
+        if self._limits.approve_runs:
+            _told(lambda: ApprovedRuns(self._files).require(run))
+
     def _disclosed(self, run: RunConfig) -> None:
         """Refuse a run whose settings this site has not disclosed, where its limits say so."""
         assert self._keys.identity is not None
@@ -301,6 +317,7 @@ class OwnHost(Host):
     def _opened(self, run: RunConfig) -> Site:
         cipher_key = self._cipher_key(run.keys)
         data = _told(lambda: data_for(run, self._files.data))
+        views = data.views if run.evaluated is None else 1
         site = Site(
             run,
             SiteSetup(
@@ -317,15 +334,18 @@ class OwnHost(Host):
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
                 served=any(_served(self._folder(run) / "served.json").values()),
-                judge=lambda images: _told(lambda: check_store(images, run, data.views, self._limits)),
+                judge=lambda images: _told(lambda: check_store(images, run, views, self._limits)),
                 former=self._keys.own.retired,
                 leaving=Leaving(self._limits.smallest_count),
+                clip=self._limits.clip,
                 epsilon_limit=EpsilonLimit(
-                    self._limits.delta, lambda spent: _told(lambda: check_epsilon(spent, self._limits))
+                    self._limits.delta,
+                    lambda spent: _told(lambda: check_epsilon(spent, self._limits)),
+                    self._limits.noise or 0.0,
                 ),
             ),
         )
-        _told(lambda: check_images(len(site.store.part("train").labels), self._limits))
+        _told(lambda: check_images(len(site.store.part(site.used)), self._limits, trains=run.evaluated is None))
         return site
 
     def _cipher_key(self, keys: str) -> Key | None:
@@ -344,8 +364,11 @@ class OwnHost(Host):
 
 def _say_masked(run: RunConfig) -> None:
     """Say once, in a line, what the server reads of this site in a run."""
+    what = "updates leave" if run.evaluated is None else "nothing trains, and measures leave"
     if run.secagg.on:
-        text = f"updates leave masked, in {run.secagg.bits} bits, and the server reads their sum alone"
+        text = f"{what} masked, in {run.secagg.bits} bits, and the server reads their sum alone"
+    elif run.evaluated is not None:
+        text = f"nothing trains: the server reads this site's own measures of {run.evaluated.in_words}"
     else:
         text = "secagg.on is false: the server reads this site's own updates"
     _log.info("run %s: %s", run.name, text)

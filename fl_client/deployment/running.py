@@ -15,6 +15,7 @@ from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import SERVED, SERVED_VERSION, OwnFiles
 from fl_client.deployment.door import why_not_in
+from fl_client.deployment.draining import forget
 from fl_client.deployment.handing import handed
 from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
@@ -64,6 +65,8 @@ def start(files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool, atten
     """
     # Its words say whether the node is connected: they count from here.
     files.node_log.unlink(missing_ok=True)
+    # A drain that was killed must not keep the site from work.
+    forget(files)
     own = [sys.executable, "-Pm", "fl_client.deployment.supervisor", str(files.file)]
     process = processes.start(
         [*own, *(["--stock"] if stock else []), *(["--attended"] if attended else [])],

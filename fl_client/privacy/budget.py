@@ -38,10 +38,13 @@ class EpsilonLimit:
         At which it is counted; None: at each run's own.
     allow
         Told what all runs together would cost, as a function of delta; raises where that is too much.
+    noise
+        Least noise multiplier of a round, where its promise could be kept with less; 0: none.
     """
 
     delta: float | None = None
     allow: Callable[[Callable[[float], float]], None] = _any
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +122,11 @@ class Budget:
         course, privacy = self._course, self.privacy
         left = (course.rounds - round_ + 1) * course.steps
         if before:
-            again = Charge(before[-1].noise, course.rate, left)
+            again = Charge(max(before[-1].noise, self._limit.noise), course.rate, left)
             if epsilon((*before, again), privacy.delta) <= privacy.epsilon:
                 return Charge(again.noise, course.rate, course.steps)
         most, delta = privacy.epsilon, privacy.delta
-        noise = noise_for(most, delta, rate=course.rate, steps=left, before=before)
+        noise = max(self._limit.noise, noise_for(most, delta, rate=course.rate, steps=left, before=before))
         return Charge(noise, course.rate, course.steps)
 
 

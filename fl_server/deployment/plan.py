@@ -96,6 +96,7 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     file.train.check()
     file.predict.check()
     file.pretrain.check()
+    file.evaluate.check()
     secagg = secagg_of(file.secagg, consortium)
     roster = roster_of(secagg, consortium)
     run = RunConfig(

@@ -11,13 +11,15 @@ from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.runs import RUNNING, Submission, state_of
 from fl_server.manifest import read_manifest
 from fl_server.metrics import ALL, Line, read_lines
+from fl_server.recorder import VALIDATE
 from fl_server.secagg.said import in_words, said_of
 from fl_server.weights import Held
+from medveil.evaluating import EVALUATE
 from medveil.tables import plain_table
 
 _SHOWN_ROUNDS = 8
 _LONGEST_WHY = 60
-_MAIN = {"train": "train", "evaluate": "test"}
+_MAIN = {"train": "train", "evaluate": "test", VALIDATE: "validation"}
 """Which line of metrics.jsonl answers which message."""
 AT_WORK, ANSWERED, LEFT_OUT, NOT_ASKED = "at work", "answered", "left out", "not asked"
 
@@ -56,7 +58,8 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
             "secagg": None,
         }
     manifest, lines = read_manifest(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
-    rounds = int(manifest["run_config"]["rounds"])
+    asked = manifest["run_config"]
+    rounds = 0 if asked.get("task") == EVALUATE else int(asked["rounds"])
     history = _history(lines, manifest["left_out"])
     live = state["status"] == RUNNING
     took = [row["seconds"] for row in history if row["seconds"] is not None]
@@ -141,7 +144,9 @@ def _measures(line: Line | None) -> dict[str, Any]:
 def as_text(found: Mapping[str, Any]) -> str:
     """The same for people: a head, a table of the sites and one of the newest rounds."""
     head = f"run {found['run']}: {found['status']}"
-    if found["rounds"] is not None:
+    if found["rounds"] == 0:
+        head += ", which trains nothing"
+    elif found["rounds"] is not None:
         head += f" after {found['round']} of {found['rounds']} rounds"
     if found["seconds_left"]:
         head += f", about {span(found['seconds_left'])} left"

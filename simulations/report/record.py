@@ -11,6 +11,8 @@ from typing import Any
 import numpy.typing as npt
 
 from medveil.errors import FormatError, IntegrityError, MedVeilError
+from medveil.evaluating import ALL as ALL_IMAGES
+from medveil.evaluating import EVALUATE, EvaluateConfig
 from medveil.files import check_format, read_bytes, read_json
 from medveil.npz import load_arrays
 from medveil.pretraining import MASKED
@@ -54,6 +56,13 @@ class RunRecord:
     def pixels(self) -> bool:
         """Whether the run learned pixels, and no classes."""
         return self.run_config.get("task") == MASKED
+
+    @property
+    def evaluated(self) -> EvaluateConfig | None:
+        """Which images were measured, of a run that trained nothing; else None."""
+        if self.run_config.get("task") != EVALUATE:
+            return None
+        return EvaluateConfig(str(section(self.run_config, "evaluate").get("images", ALL_IMAGES)))
 
     @property
     def classes(self) -> list[str]:

@@ -232,6 +232,9 @@ def _how(run: RunRecord) -> str:
         hidden = (
             f"on images hidden with {scheme} ({holder}, stem {config.get('stem_init')}, {config.get('stem_train')})"
         )
+    if run.evaluated is not None:
+        verb = "measured" if run.summary is not None else "were to measure"
+        return f"{verb} {model} on {run.evaluated.in_words}, and nothing trained, {hidden}"
     verb = "trained" if run.summary is not None else "were to train"
     return f"{verb} {model}{length} {hidden}"
 
@@ -252,7 +255,7 @@ def _result(run: RunRecord) -> str:
     bounds = section(run.summary, "intervals")
     parts = [
         " ".join(filter(None, (name, score(run.summary.get(key)), interval(bounds.get(key)), _caveat(run, key))))
-        for name, key in (("test accuracy", "accuracy"), ("AUROC", "auroc"))
+        for name, key in (("test accuracy" if run.evaluated is None else "accuracy", "accuracy"), ("AUROC", "auroc"))
         if number(run.summary.get(key)) is not None
     ]
     pooled = number(section(section(run.summary, "pooled"), "auroc").get("value"))

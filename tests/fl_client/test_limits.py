@@ -6,6 +6,7 @@ import json
 import re
 import time
 from dataclasses import fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import torch
 
 from crypto.config import CipherConfig
 from fl_client.deployment.config import LimitsConfig
+from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_bytes, check_images, check_round, check_store, checked_run
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
-from medveil.errors import ConfigError, MedVeilError
+from medveil.errors import ConfigError, MedVeilError, PolicyError
 from medveil.predicting import PredictConfig
 from medveil.pretraining import MASKED, MaskedConfig
 from medveil.secagg.config import SecAggConfig
@@ -400,6 +402,58 @@ def test_unknown_fields_are_refused_as_the_contract_does() -> None:
         checked_run({RUN_KEY: json.dumps(document)}, LimitsConfig(), Path("/none"))
 
 
+@pytest.mark.parametrize(
+    ("limits", "changes", "says"),
+    [
+        ({"scopes": ["head", "bias"]}, {}, "limits.scopes: this site does not train what 'train.scope' says"),
+        ({"scopes": ["full"]}, changed("train", scope="last-2-blocks"), "limits.scopes: this site does not train"),
+        ({"noise": 1.0}, {}, "limits.noise: this site trains with noise of 1 at least, and the run has no 'privacy'"),
+    ],
+)
+def test_what_a_site_does_not_do_is_refused_by_its_limit(
+    limits: dict[str, Any], changes: dict[str, Any], says: str
+) -> None:
+    assert refused(run(**changes), LimitsConfig(**limits)).startswith(says)
+    assert asked(run(**changes), LimitsConfig(scopes=["full", "last-N-blocks"])).train["scope"]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"scopes": []},
+        {"scopes": ["everything"]},
+        {"clip": 0.0},
+        {"clip": float("inf")},
+        {"clip": float("nan")},
+        {"noise": -1.0},
+        {"hours": "always"},
+        {"hours": "24:00-06:00"},
+        {"hours": "19:00-19:00"},
+        {"hours": "19:00-06:60"},
+    ],
+)
+def test_limits_that_make_no_sense_stop_a_site_from_starting(limits: dict[str, Any]) -> None:
+    (name,) = limits
+    with pytest.raises(ConfigError, match=rf"'limits\.{name}'"):
+        LimitsConfig(**limits).check(where="site.yaml")
+
+
+@pytest.mark.parametrize(
+    ("hours", "works", "rests"),
+    [
+        (None, ["00:00", "12:00", "23:59"], []),
+        ("08:00-17:30", ["08:00", "17:29"], ["07:59", "17:30", "23:00"]),
+        ("19:00-06:30", ["19:00", "23:59", "00:00", "06:29"], ["06:30", "12:00", "18:59"]),
+    ],
+)
+def test_work_begins_in_the_hours_a_site_sets(hours: str | None, works: list[str], rests: list[str]) -> None:
+    for at in works:
+        check_hours(hours, now=datetime.fromisoformat(f"2026-01-02T{at}"))
+    for at in rests:
+        with pytest.raises(PolicyError, match=r"limits\.hours: this site begins work from"):
+            check_hours(hours, now=datetime.fromisoformat(f"2026-01-02T{at}"))
+
+
 def pixels(**changes: Any) -> RunConfig:
     masked = to_mapping(MaskedConfig(decoder_width=16, decoder_heads=2))
     model = {**to_mapping(MODEL), "classes": None}
@@ -414,8 +468,8 @@ def test_a_run_that_learns_pixels_is_taken_with_what_it_leaves_unsaid_filled() -
 
 def test_who_agreed_to_classes_is_not_made_to_learn_pixels() -> None:
     said = refused(pixels())
-    assert said == "limits.tasks: this site does not learn 'masked-autoencoding'; it accepts single-label"
-    assert "limits.tasks: this site does not learn 'single-label'" in refused(run(), LimitsConfig(tasks=[MASKED]))
+    assert said == "limits.tasks: this site takes no part in 'masked-autoencoding'; it accepts single-label"
+    assert "limits.tasks: this site takes no part in 'single-label'" in refused(run(), LimitsConfig(tasks=[MASKED]))
     for tasks in ([], ["multi-label"]):
         with pytest.raises(ConfigError, match=r"limits\.tasks"):
             LimitsConfig(tasks=tasks).check(where="site.yaml")

@@ -7,9 +7,11 @@ import json
 import logging
 import shutil
 import stat
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +38,7 @@ from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.check import Point, check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.config import SITE_VARIABLE, OwnFiles, load_site
+from fl_client.deployment.draining import drain
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.worker import Worker
@@ -300,6 +303,75 @@ def test_it_serves_a_run_with_its_own_key_name_and_images(host: OwnHost, files: 
     assert (name, more) == (PACKED, [])
     assert array.shape == (sum(site.bench.public[name].numel() for name in site.travelling),)
     assert list((files.state / "site" / "stems" / run().run).glob("round-0001.sealed"))
+
+
+def test_no_update_leaves_that_is_longer_than_the_sites_own_clip(tmp_path: Path, images: Path) -> None:
+    files = enrolled(tmp_path, images, "limits.clip=0.05")
+    host = OwnHost(files, open_keys(files, read))
+    sent = train(host, run())
+    before = sent.content.array_records[ARRAYS][PACKED].numpy()
+    after = make_app(host)(sent, context(run())).content.array_records[ARRAYS][PACKED].numpy()
+    assert np.linalg.norm((after - before).astype(np.float64)) == pytest.approx(0.05, rel=1e-3)
+    loose = replace(files, config=replace(files.config, limits=replace(files.config.limits, clip=None)))
+    host = OwnHost(loose, open_keys(loose, read))
+    far = make_app(host)(train(host, run()), context(run())).content.array_records[ARRAYS][PACKED].numpy()
+    assert np.linalg.norm((far - before).astype(np.float64)) > 0.1
+
+
+def test_a_site_begins_no_work_outside_its_hours(files: OwnFiles) -> None:
+    now = datetime.now()
+    hours = [f"{now + timedelta(hours=ahead):%H:%M}" for ahead in (10, 12, 22)]
+
+    def asked(begin: str, end: str) -> Message:
+        limits = replace(files.config.limits, hours=f"{begin}-{end}")
+        at_night = replace(files, config=replace(files.config, limits=limits))
+        return make_app(OwnHost(at_night, open_keys(at_night, read)))(query(), context(run()))
+
+    refused = asked(hours[0], hours[1])
+    assert (refused.error.reason or "").startswith("PolicyError: limits.hours: this site begins work from")
+    assert [each["limit"] for each in records(files, "refused")] == ["limits.hours"]
+    assert not asked(hours[2], hours[0]).has_error()
+
+
+def test_a_site_that_is_drained_begins_nothing_and_says_when_nothing_is_in_hand(files: OwnFiles, host: OwnHost) -> None:
+    working, serving = worker(files, host), make_app(host)
+    working._say_empty()
+    assert not files.drained.exists(), "nobody asked"
+    files.drain.write_text("{}")
+    refused = serving(query(), context(run())).error.reason or ""
+    assert refused.startswith("FederationError: drain: this site finishes what it has in hand and stops")
+    host.in_hand.answered("train", "a", summed=True)
+    working._say_empty()
+    assert not files.drained.exists(), "a sum still needs it"
+    host.in_hand.answered("train.mask", "a", summed=True)
+    working._say_empty()
+    assert not files.drained.exists(), "masked, and not yet opened"
+    host.in_hand.answered("query.unmask", "a", summed=True)
+    host.in_hand.answered("train", "b", summed=False)
+    working._say_empty()
+    assert files.drained.exists()
+    files.drain.unlink()
+    assert not serving(query(), context(run())).has_error()
+
+
+def test_draining_stops_a_site_once_it_is_empty_or_its_time_is_up(files: OwnFiles) -> None:
+    stopped: list[bool] = []
+
+    def stop(which: OwnFiles) -> bool:
+        stopped.append(which.drained.exists())
+        return True
+
+    def emptied() -> None:
+        while not files.drain.exists():
+            time.sleep(0.01)
+        files.drained.write_text("{}")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(emptied)
+        assert drain(files, stop, seconds=30)
+    assert not drain(files, stop, seconds=0.01)
+    assert stopped == [True, False]
+    assert not files.drain.exists() and not files.drained.exists()
 
 
 def test_model_key_and_store_stay_open_between_messages(host: OwnHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,15 @@ def test_runs_without_noise_are_told_beside_the_number(tmp_path: Path) -> None:
     assert told is not None and told.without == 1
 
 
+def test_a_site_adds_more_noise_than_the_promise_needs_where_its_limit_says_so(tmp_path: Path) -> None:
+    least = charged(made(tmp_path / "a")[0], 1).noise
+    budget, ledger = made(tmp_path / "b", limit=EpsilonLimit(noise=3 * least))
+    assert [charged(budget, round_).noise for round_ in (1, 2, 2)] == [pytest.approx(3 * least)] * 3
+    assert budget.spent < PROMISE.epsilon / 2
+    assert charged(made(tmp_path / "c", limit=EpsilonLimit(noise=least / 3))[0], 1).noise == pytest.approx(least)
+    assert ledger.of("a")
+
+
 def made(
     folder: Path,
     *,

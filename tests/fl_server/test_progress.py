@@ -112,6 +112,14 @@ def test_a_site_that_is_left_out_of_the_phase_or_not_asked_is_shown_so(make_worl
     (world.out / "manifest.json").write_text(json.dumps(manifest))
     expected = {"site-1": "at work", "site-2": "left out", "site-3": "at work", "site-4": "not asked"}
     assert now(progress(submission, consortium)) == expected
+    # Rounds that compete are validated at all sites, in a phase of their own.
+    manifest["phase"] = {"kind": "validate", "round": 2, "sites": ["site-1"]}
+    (world.out / "manifest.json").write_text(json.dumps(manifest))
+    assert now(progress(submission, consortium))["site-4"] == "not asked"
+    manifest["run_config"]["task"] = "evaluate"
+    (world.out / "manifest.json").write_text(json.dumps({**manifest, "phase": None, "status": "finished"}))
+    told = as_text(progress(submission, consortium)).splitlines()[0]
+    assert told == f"run {world.out.name}: finished, which trains nothing"
 
 
 def test_the_text_holds_every_site_and_the_newest_rounds(make_world, consortium):

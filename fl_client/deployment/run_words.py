@@ -1,0 +1,148 @@
+"""What a run asks of a site, in words for the person who approves it, and what differs between two runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from medveil.contract import RunConfig
+from medveil.evaluating import EvaluateConfig
+from medveil.plain import shown
+from medveil.pretraining import MASKED
+from medveil.training import LIGHT
+from models.policy import Policy
+
+_OWN = ("run", "name", "seed", "roster")
+"""What runs of the same settings differ in."""
+_FRESH = "false"
+_LONGEST = 120
+_UNSET = "nothing"
+
+
+def in_words(run: RunConfig, weights: str | None = None) -> dict[str, str]:
+    """What a run does here, what leaves and how, by what it is about, the most important first.
+
+    Parameters
+    ----------
+    run
+        As this site judged it, every section in full.
+    weights
+        SHA-256 of this site's own file of the weights it begins with; None where it begins fresh.
+    """
+    evaluated = run.evaluated
+    return {
+        "what it does": _does(run, evaluated),
+        "what leaves": _leaves(run, evaluated),
+        "who reads it": _read_by(run, evaluated),
+        "noise": _noise(run),
+        "images": _images(run),
+        "hiding": _hiding(run),
+        "model": _model(run, weights),
+        **({} if evaluated is not None else {"training": _training(run)}),
+        "in company of": f"{run.least_sites} sites at least, as its server promises",
+    }
+
+
+def changes(before: RunConfig, now: RunConfig) -> list[str]:
+    """Each setting in which two runs differ, by name, as it was and as it is; identity, name and seed are none."""
+    was, is_ = dict(_flat(_settings(before))), dict(_flat(_settings(now)))
+    names = sorted(name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name))
+    return [f"{name}: {_value(was.get(name))} -> {_value(is_.get(name))}" for name in names]
+
+
+def _settings(run: RunConfig) -> dict[str, Any]:
+    found = {name: value for name, value in dataclasses.asdict(run).items() if name not in _OWN}
+    return {**found, "model": {**found["model"], "pretrained": _file(run)}}
+
+
+def _does(run: RunConfig, evaluated: EvaluateConfig | None) -> str:
+    if evaluated is not None:
+        return f"measures one model on {evaluated.in_words}; nothing trains"
+    if run.task == MASKED:
+        return f"trains {_rounds(run)} to tell pixels that are left out; labels are not used"
+    return f"trains {_rounds(run)} to tell {len(run.classes)} classes: {_listed(run.classes)}"
+
+
+def _leaves(run: RunConfig, evaluated: EvaluateConfig | None) -> str:
+    counts = "numbers of images (of small classes none)"
+    if evaluated is not None:
+        return f"measures (loss, accuracy, AUROC) and {counts}; no update, and nothing of a single image"
+    scope = str(run.train.get("scope", "full"))
+    what = "all of trunk and head" if scope == "full" else f"what '{scope}' trains"
+    if scope in LIGHT:
+        what += ", a small part of the model"
+    stem = ", and the stem" if Policy(run.keys, run.stem_init, run.stem_train).stem_travels else "; its stem stays"
+    return f"the change of {what}{stem}; measures of its images, and {counts}"
+
+
+def _read_by(run: RunConfig, evaluated: EvaluateConfig | None) -> str:
+    what = "measures" if evaluated is not None else "updates"
+    if run.secagg.on:
+        bound = "" if evaluated is not None else f", each update at most {run.secagg.clip:g} long"
+        return f"{what} leave under masks: the server reads sums over sites alone{bound}"
+    return f"the server reads this site's own {what}"
+
+
+def _noise(run: RunConfig) -> str:
+    private = run.private
+    if private is None:
+        return "none: the run promises nothing of a single image or patient"
+    promise = f"epsilon {private.epsilon:g} at delta {private.delta:g} for each {private.unit}"
+    return f"{promise}, gradients clipped to {private.clip:g}"
+
+
+def _images(run: RunConfig) -> str:
+    colour = "grey" if run.channels == 1 else "in colour"
+    views = int(run.predict.get("views", 1))
+    asked = "" if views == 1 else f"; measured over {views} views of each"
+    return f"{run.image_size} x {run.image_size} pixels, {colour}{asked}"
+
+
+def _hiding(run: RunConfig) -> str:
+    if run.keys == "none":
+        return "none: the model works on plain images at the site"
+    whose = "this site's own key" if run.keys == "per-site" else "the key that all sites share"
+    stem = f"stem {run.stem_init}, {run.stem_train}"
+    return f"{run.cipher.get('scheme')}, blocks of {run.cipher.get('block')}, under {whose} ({stem})"
+
+
+def _model(run: RunConfig, weights: str | None) -> str:
+    sizes = {name: run.model.get(name) for name in ("width", "depth", "heads")}
+    said = "".join(f", {name} {value}" for name, value in sizes.items() if value is not None)
+    file = _file(run)
+    begins = "fresh weights" if file == _FRESH else f"this site's file {shown(file, most=_LONGEST)}"
+    digest = "" if weights is None else f", SHA-256 {weights}"
+    return f"{shown(str(run.model.get('name')), most=_LONGEST)}{said}; {begins}{digest}"
+
+
+def _training(run: RunConfig) -> str:
+    found = run.train
+    told = [f"{name} {_value(found[name])}" for name in ("epochs", "batch_size", "optimizer", "lr") if name in found]
+    before = "; the model that comes is measured before each round" if run.evaluate_first else ""
+    return f"{', '.join(told)}{before}"
+
+
+def _rounds(run: RunConfig) -> str:
+    return f"{run.rounds} round{'' if run.rounds == 1 else 's'}"
+
+
+def _file(run: RunConfig) -> str:
+    return Path(str(run.model.get("pretrained", _FRESH))).name
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(shown(name, most=_LONGEST) for name in names)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            yield from _flat(each, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", each
+
+
+def _value(value: Any) -> str:
+    return _UNSET if value is None else shown(str(value), most=_LONGEST)
