@@ -39,15 +39,15 @@ def pinned_in(text: str) -> dict[str, Version]:
     ValueError
         A requirement is not pinned to one version.
     """
-    found = {}
+    found: dict[str, Version] = {}
     for line in (each.partition("#")[0].strip() for each in text.splitlines()):
         if not line or line.startswith("-"):
             continue
         requirement = Requirement(line)
-        (only, *others) = list(requirement.specifier) or [None]
-        if only is None or others or only.operator != "==":
+        said = list(requirement.specifier)
+        if len(said) != 1 or said[0].operator != "==":
             raise ValueError(f"'{line}' is not pinned by ==")
-        found[canonicalize_name(requirement.name)] = Version(only.version)
+        found[canonicalize_name(requirement.name)] = Version(said[0].version)
     return found
 
 
