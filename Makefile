@@ -4,6 +4,8 @@
 #   make test-faults   kill, cut, fill and corrupt a real consortium, and print what happened
 #   make demo-flower   the demo through Flower's own simulation
 #   make docs          build the documentation's site below build/site, offline; fails on a broken link or figure
+#   make consortium    a real coordinator and three real hospitals on this machine, each command printed as it is typed
+#   make release       wheel, sdist, CycloneDX bill of materials and SHA256SUMS, below build/release
 #   make bench         speed, as ratios measured in one run
 #   make tools         unpack dciodvfy, which checks DICOM files, below build/tools (Debian; no root)
 
@@ -11,6 +13,7 @@ PYTHON ?= python3.11
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-run
+SITES  ?= 3
 REPORT ?= build/test-report.xml
 TYPES  := build/types.txt
 JOBS   ?= 4
@@ -28,7 +31,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # Compiled once, not by each of the many processes that a run and its tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-flower test lint types contracts tests test-faults docs docs-results docs-take bench tools format clean
+.PHONY: help demo demo-flower consortium release test lint types contracts tests test-faults docs docs-results docs-take bench tools format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -63,6 +66,18 @@ demo: $(VENV)/.installed
 
 demo-flower: $(VENV)/.installed-flower
 	@$(TIED) $(BIN)/medveil-sim run simulations/conf/demo.yaml --out $(OUT)-flower --replace --engine flower
+
+consortium: $(VENV)/.installed
+	@$(TIED) $(BIN)/medveil-sim consortium --sites $(SITES)
+
+$(VENV)/.installed-release: $(VENV)/.installed
+	@echo "installing what builds a release"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
+	@touch $@
+
+release: $(VENV)/.installed-release
+	@rm -rf build/release
+	@$(BIN)/python tools/release.py build/release
 
 # Types beside the tests, as mypy takes most of a minute of one core where it has no cache, and told of after them.
 test: lint contracts

@@ -16,6 +16,7 @@ from medveil.arguments import SETTINGS, ordered
 from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
 from medveil.files import storage_error
 from medveil.log import LEVELS, set_up_logging
+from medveil.merged import refuse_merged
 from medveil.plain import tell
 from medveil.versions import medveil_version
 
@@ -200,6 +201,7 @@ def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | N
     """
 
     def body() -> int:
+        refuse_merged()
         arguments = make().parse_args(argv)
         arguments.words = sys.argv[1:] if argv is None else argv
         start_logging(arguments)

@@ -18,6 +18,7 @@ from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.attacks.poisoning.command import add_poison
 from simulations.attacks.tradeoff.command import add_matrix
+from simulations.consortium_command import add_consortium
 from simulations.dry_run import add_dry_run, scratch, tell_planned, tell_runs
 from simulations.model_commands import add_model_commands
 from simulations.pretrain_command import add_pays, add_pretrain
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pack(commands)
     add_pays(commands)
     add_model_commands(commands)
+    add_consortium(commands)
     _add_bench(commands)
     add_attack_commands(commands, report=report_of)
     add_matrix_command(commands)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
 from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
-from medveil.errors import EXIT_OK, ConfigError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from medveil.times import moment
 
@@ -122,6 +122,8 @@ def add_check(commands: Commands) -> argparse.ArgumentParser:
     made = subcommand(
         commands, "check", text="See whether this site is ready, point by point.", example=f"{PROG} check"
     )
+    words = "look instead at what guards it: accounts, file modes, swap, core dumps, unit, limits; 6 where any is weak"
+    made.add_argument("--hardening", action="store_true", help=words)
     made.add_argument("--json", action="store_true", help="print JSON")
     made.set_defaults(command=_do_check)
     return made
@@ -131,12 +133,22 @@ def _do_check(arguments: argparse.Namespace) -> int:
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment.check import check  # noqa: PLC0415
 
+    if arguments.hardening:
+        from fl_client.deployment.hardening import WEAK, hardening  # noqa: PLC0415
+
+        points = hardening(site_of(arguments))
+        _tell(points, as_json=arguments.json)
+        return EXIT_PARTIAL if any(point.state == WEAK for point in points) else EXIT_OK
     points = check(site_of(arguments), Passphrases(read_passphrase))
-    if arguments.json:
+    _tell(points, as_json=arguments.json)
+    return next((point.exit_code for point in points if point.exit_code), EXIT_OK)
+
+
+def _tell(points: list[Point], *, as_json: bool) -> None:
+    if as_json:
         tell_json([vars(point) for point in points])
     else:
         tell_block(_table(points))
-    return next((point.exit_code for point in points if point.exit_code), EXIT_OK)
 
 
 def _table(points: list[Point]) -> str:

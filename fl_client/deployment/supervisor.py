@@ -11,7 +11,6 @@ import argparse
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -29,12 +28,12 @@ from fl_client.deployment.node_log import Follower, last_words, of_others
 from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
 from medveil.cli import guarded
-from medveil.environment import HERE
 from medveil.errors import MedVeilError, StorageError
 from medveil.files import make_folder, write_bytes, write_json
 from medveil.flower_session import others
 from medveil.log import logger, set_up_logging
 from medveil.parent import end_with_parent
+from medveil.ports import free_port
 from medveil.shapes import read_document
 
 FORMAT = "medveil-site-state"
@@ -84,7 +83,7 @@ class Supervisor:
 
     def __init__(self, files: OwnFiles, passphrases: Mapping[str, str], *, stock: bool = False) -> None:
         self._files, self._passphrases, self._stock = files, dict(passphrases), stock
-        self._port = files.config.port or _free_port()
+        self._port = files.config.port or free_port()
         self._said, self._let_in, self._told = Follower(files.node_log), False, False
         self._others = 0
         self._children = [Child(NODE, self._begin_node, files.config.retry)]
@@ -253,12 +252,6 @@ def _reap() -> bool:
         while os.waitpid(-1, os.WNOHANG)[0]:
             found = True
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
 
 
 def _now() -> str:

@@ -24,8 +24,9 @@ from medveil.config import from_mapping
 from medveil.errors import FederationError
 from medveil.files import make_folder, write_text
 from medveil.flower import TASK_POLL
+from medveil.ports import free_port
 from models.config import ModelConfig
-from simulations.deployment_bench.trial import CLASSES, Trial, free_port
+from simulations.deployment_bench.trial import CLASSES, Trial
 from simulations.deployment_bench.work import Work
 
 _NODE = "plain-supernode"

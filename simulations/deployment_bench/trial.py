@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,15 +24,14 @@ from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
 from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.roster import Roster
 from fl_server.deployment.runs import submissions
-from medveil import processes
-from medveil.environment import HERE
-from medveil.errors import FederationError, MedVeilError
+from medveil.errors import FederationError
 from medveil.files import make_folder, write_text
 from medveil.invitation import load_invitation
+from medveil.ports import free_port
 from medveil.yaml_core import written_yaml
+from simulations.consortium.stage import end_all
 
 CLASSES = ["0", "1"]
-_AT_ONCE = 8
 _CONNECT_S = 300.0
 _COMMAND_S = 900.0
 
@@ -119,15 +115,7 @@ class Trial:
 
     def end(self) -> None:
         """End every process by its recorded id."""
-
-        def stop(site: OwnFiles) -> None:
-            with suppress(MedVeilError):
-                running.stop(site)
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(stop, self.sites))
-        if (self.folder / "server" / "consortium.yaml").exists():
-            processes.stop(self.consortium.record)
+        end_all(self.sites, self.folder / "server" / "consortium.yaml")
 
     def server(self, *words: str) -> str:
         """A `medveil-server` command; returns what it printed."""
@@ -159,13 +147,6 @@ class Trial:
     def named(self) -> tuple[str, str]:
         """The consortium, as `medveil-server` takes it."""
         return "--consortium", str(self.folder / "server" / "consortium.yaml")
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
 
 
 def write_images(path: Path, *, count: int, size: int, seed: int) -> Path:

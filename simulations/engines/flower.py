@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from medveil import errors
 from medveil.environment import needed_environment
 from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
+from medveil.ports import free_port
 from medveil.tied import run_tied, tied
 from simulations.config import Plan
 
@@ -62,7 +62,7 @@ def run_flower(plan: Plan, *, resume: bool = False) -> None:
         raise ConfigError("needs a checkout of MedVeil", where="engine flower", cure="git clone, pip install -e .")
     with tempfile.TemporaryDirectory(prefix="mv-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
-        port = _free_port()
+        port = free_port()
         environment = _environment(folder)
         _write_settings(folder, plan, port, resume=resume)
         try:
@@ -178,9 +178,3 @@ def _under(folder: Path) -> list[int]:
             if mark in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -18,7 +18,7 @@ import numpy as np
 import pydicom
 import pytest
 from changed_apps import unapproved_code_runs_nowhere, what_no_site_knows_is_refused
-from consortium_world import CLASSES, PASSPHRASE, Hospital, World, app_hash, free_port, wait, with_mark
+from consortium_world import CLASSES, PASSPHRASE, Hospital, World, app_hash, wait, with_mark
 from safetensors.numpy import load_file
 from sweep import files_below, image_forms, key_forms, leaks
 
@@ -33,6 +33,7 @@ from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.environment import flower_environment
 from medveil.errors import ConfigError, FederationError, IntegrityError, KeyMaterialError
+from medveil.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

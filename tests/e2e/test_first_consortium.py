@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from consortium_world import PASSPHRASE, free_port, wait, with_mark
+from consortium_world import PASSPHRASE, wait, with_mark
 from pages import COORDINATOR, blocks
 
 from crypto.passphrase import VARIABLE
@@ -21,6 +21,7 @@ from fl_client.data.phantoms import draw_phantoms
 from fl_server.cli import main as server_main
 from fl_server.deployment.plan import RunFile
 from medveil.config import load_config, to_mapping
+from medveil.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -124,7 +124,7 @@ def test_flower_is_kept_to_a_folder_a_home_and_a_port_of_its_own(plan: Plan, tmp
     flower._write_settings(tmp_path, plan, 4711, resume=False)
     assert "127.0.0.1:4711" in (tmp_path / "home" / "config.toml").read_text()
     assert "medveil-run" in (tmp_path / "run.toml").read_text()
-    assert flower._free_port() > 1023
+    assert flower.free_port() > 1023
 
 
 @needs_proc

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,8 +21,8 @@ from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.runs import Submission, submissions
 from medveil import processes
 from medveil.fab import hash_of, installed_fab
+from medveil.ports import free_port
 
-HERE = "127.0.0.1"
 PASSPHRASE = "seven horses correct the battery"
 CLASSES = ["none", "mass"]
 RUN: dict[str, Any] = {
@@ -42,12 +41,6 @@ RUN: dict[str, Any] = {
 def app_hash() -> str:
     """Of the installed MedVeil, as its sites approve it: no test changes what is installed."""
     return hash_of(installed_fab())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HERE, 0))
-        return int(probe.getsockname()[1])
 
 
 def wait(what: str, ready: Callable[[], bool], *, seconds: float = 90.0, every: float = 0.1) -> None:

@@ -1,0 +1,124 @@
+"""Images for the hospitals of a consortium to try: drawn phantoms, or a folder dealt to them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from crypto.reading.dicom_head import is_dicom
+from fl_client.data.config import DataConfig, PhantomConfig
+from fl_client.data.copies import copies_in
+from fl_client.data.folders import walk
+from fl_client.data.rng import generator
+from fl_client.data.source import Source, open_source
+from fl_client.data.splits import Indices, deal, group_items
+from medveil.errors import DataError
+from medveil.files import make_folder, read_head
+
+PHANTOMS = PhantomConfig(images=120, classes=2, size=32)
+LABELLED, NEW = "labelled", "new"
+"""In a hospital's folder of images: one folder a class, and what no training sees."""
+_NEW = 0.2
+_HEAD_BYTES = 512
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """What the hospitals have.
+
+    Parameters
+    ----------
+    source
+        ``data.source`` of every site.
+    classes
+        Ordered names.
+    new
+        For each hospital, the class of each image in its folder `NEW`, by file name.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    new: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def deal_images(folders: dict[str, Path], *, given: Path | None, scratch: Path) -> Dealt:
+    """Give every hospital images of its own: one folder a class to train on, and a fifth of them to predict.
+
+    Patients (DICOM) and copies of one picture stay together; classes are dealt alike.
+
+    Parameters
+    ----------
+    folders
+        Where each hospital's images go, by its name; made here. Files are linked where the disk allows it.
+    given
+        A folder of images, one folder a class; None draws phantoms, a scanner for each hospital.
+    scratch
+        For the drawings.
+
+    Raises
+    ------
+    DataError
+        There are too few images for so many hospitals, or they cannot be read.
+    """
+    if given is None:
+        drawn = PhantomConfig(**{**vars(PHANTOMS), "sites": len(folders)})
+        source = open_source(DataConfig(path=str(scratch), phantoms=drawn))
+        names = sorted({str(item.site) for item in source.items})
+        pools = [np.array([i for i, item in enumerate(source.items) if item.site == name]) for name in names]
+        shares = [share for pool in pools for share in _shares(source, pool, sites=1)]
+        kind = "dicom"
+    else:
+        kind = _kind_of(given)
+        source = open_source(DataConfig(source=kind, path=str(given), split="drawn"))
+        shares = _shares(source, np.arange(len(source.items)), sites=len(folders))
+    # As every site's `check` prints them.
+    made = Dealt(kind, tuple(sorted(source.classes)))
+    placed: set[Path] = set()
+    for (name, folder), (train, new) in zip(folders.items(), shares, strict=True):
+        if not len(train) or not len(new):
+            cure = f"more images than {len(source.items)}, or fewer --sites"
+            raise DataError(f"leaves no image to {name}", where=given or scratch, cure=cure)
+        _place(source, train, folder / LABELLED, placed, by_class=True)
+        made.new[name] = _place(source, new, folder / NEW, placed, by_class=False)
+    return made
+
+
+def _kind_of(folder: Path) -> str:
+    if not folder.is_dir():
+        raise DataError("no such folder", where=folder, cure="--data takes a folder of images, one folder a class")
+    return (
+        "dicom" if any(path.is_file() and is_dicom(read_head(path, _HEAD_BYTES)) for path in walk(folder)) else "images"
+    )
+
+
+def _shares(source: Source, pool: Indices, *, sites: int) -> list[tuple[Indices, Indices]]:
+    """For each of so many sites, what it trains on and what is new to it."""
+    groups = group_items(copies_in(source).items, pool)
+    each = np.repeat([(1 - _NEW) / sites, _NEW / sites], sites)
+    part_of = deal(groups.strata, np.tile(each, (groups.strata.shape[1], 1)), rng=generator(_SEED, "consortium"))
+    return [(groups.gather(part_of == site), groups.gather(part_of == sites + site)) for site in range(sites)]
+
+
+def _place(source: Source, indices: Indices, folder: Path, placed: set[Path], *, by_class: bool) -> dict[str, str]:
+    """Put files into a folder; the class of each by its name there. One of several images goes where its first does."""
+    make_folder(folder)
+    classes = {}
+    for index in indices.tolist():
+        file = source.file_of(index)
+        if file is None or file in placed:
+            continue
+        placed.add(file)
+        label = source.classes[source.items[index].label]
+        name = f"{len(placed):06d}{file.suffix.lower()}"
+        to = (make_folder(folder / label) if by_class else folder) / name
+        try:
+            os.link(file, to)
+        except OSError:
+            shutil.copyfile(file, to)
+        classes[name] = label
+    return classes
