@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from docsite import commands, conformance, errors, formats, models, settings
+from docsite import cards, commands, conformance, errors, formats, models, settings
 
 GENERATED: dict[str, Callable[[], str]] = {
     **{f"reference/{door}.md": partial(commands.page, door) for door in commands.DOORS},
@@ -14,4 +14,5 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reference/formats.md": formats.page,
     "reference/models.md": models.page,
     "reference/conformance.md": conformance.page,
+    **cards.pages(),
 }
