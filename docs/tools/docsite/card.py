@@ -80,7 +80,7 @@ def recovered(kind: type[Attack]) -> str:
 
 
 def measured(name: str) -> str:
-    """A link to the first table of the page of figures that has an attack's, or else to where that page speaks of it."""
+    """A link to the first table of the page of figures that has an attack's, or to where that page speaks of it."""
     text = (DOCS / MEASURED).read_text()
     row = rf"^\| `?{re.escape(name)}(?![\w-])"
     found = _heading_above(text, row, tables=True)

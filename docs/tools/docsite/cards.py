@@ -33,8 +33,9 @@ not apply: made from the program when this site was built (`medveil-sim attacks 
 - **Must succeed on**: the control. An attack that does not clear chance there by the margin, which stands in the code,
   is reported as broken, and its failure elsewhere says nothing.
 - **Wrong key**: whether the same is measured with what belongs to another key.
-- **Where**: what the program answers for each scheme, or for each policy under `{SCHEME}`, on grey images of {SIDE} pixels
-  in blocks of {BLOCK} and otherwise as in the command above it. That one attack does not apply protects from no other.
+- **Where**: what the program answers for each scheme, or for each policy under `{SCHEME}`, on grey images of {SIDE}
+  pixels in blocks of {BLOCK}, otherwise as in the command above it. That one attack does not apply protects from no
+  other.
 - **Figures of it**: where they stand, with what they were measured on and the command.
 """
 _LETTERS = """## Letters of attackers
