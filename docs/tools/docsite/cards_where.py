@@ -82,6 +82,6 @@ def _refusal(attack: UpdateAttack, settings: list[str]) -> str:
     from simulations.attacks.situations.situation import UpdateConfig, situation_of  # noqa: PLC0415
 
     config = load_config(UpdateConfig, overrides=[each.removeprefix("update.") for each in settings])
-    here = situation_of(config, scheme=SCHEME)
+    here = situation_of(config, scheme="none" if config.keys == "none" else SCHEME)
     shape = Geometry(channels=1, height=SIDE, width=SIDE, block=BLOCK)
     return attack.lacking(here) or attack.unfit(here, shape) or ""
