@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medveil import plain
 from medveil.errors import ConfigError
+from simulations.experiments import as_run
 from simulations.frames import frame
 from simulations.reported import report_of
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from simulations.attacks.study.result import Result
+    from simulations.config import ExperimentConfig
 
 _ARMS = ("target", "control", "chance", "wrong_key")
 
@@ -45,6 +48,36 @@ class Attacked(NamedTuple):
             for each in self.results
             for name, found in each.metrics.items()
         ]
+
+    def table(self) -> DataFrame:
+        """`records` as a pandas DataFrame (ConfigError where pandas is not installed)."""
+        return frame(self.records(), cure="take 'records()'")
+
+
+class Matrix(NamedTuple):
+    """Accuracy beside what attacks on updates recover, as far as it is measured.
+
+    Attributes
+    ----------
+    folder : Path
+        Where the table, its runs and its measurements lie.
+    report : Path
+        The page.
+    missing : int
+        Runs and measurements that the same call would go on with.
+    document : dict
+        The table as plain data, as ``matrix.json`` has it.
+    """
+
+    folder: Path
+    report: Path
+    missing: int
+    document: dict[str, Any]
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row an attack in a place: policy, scope, layer, view, and the figure with chance and control."""
+        rows: list[dict[str, Any]] = self.document["cells"]
+        return rows
 
     def table(self) -> DataFrame:
         """`records` as a pandas DataFrame (ConfigError where pandas is not installed)."""
@@ -148,6 +181,82 @@ def attacks() -> dict[str, str]:
     from simulations.attacks.registry import ATTACKS  # noqa: PLC0415 - scipy and scikit-image are slow to import
 
     return {name: attack.text for name, attack in ATTACKS.usable()[0].items()}
+
+
+def matrix(
+    config: ExperimentConfig,
+    out: str | Path,
+    *,
+    policies: Sequence[str] | None = None,
+    scopes: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    views: Sequence[str] = ("deployment", "diagnostic"),
+    attacks: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    keys: int = 3,
+    images_per_key: int = 24,
+    cell_seconds: float = 180.0,
+    full: bool = False,
+    minutes: float = 150.0,
+    quiet: bool = True,
+) -> Matrix:
+    """Put accuracy and what attacks on updates recover side by side: policies, scopes, layers of protection.
+
+    What is done in the folder is kept, and the same call goes on; ``medveil-sim matrix --jobs`` shares the work.
+
+    Parameters
+    ----------
+    config
+        The experiment; it is not changed.
+    out
+        Folder of the table.
+    policies, scopes, layers, views, attacks
+        By name, as ``per-site.adapted.local``, ``full``, ``secagg``, ``diagnostic``, ``span``; None for all, of scopes
+        for the command's four.
+    seeds
+        Of the runs.
+    keys, images_per_key
+        Of a measurement.
+    cell_seconds
+        After which a measurement takes no further key.
+    full
+        Whether attacks work with all their effort, in place of a trial's.
+    minutes
+        After which nothing is begun.
+    quiet
+        False tells on stderr what is done.
+
+    Raises
+    ------
+    ConfigError
+        There is no such name, the experiment has no such table, or the folder is of another.
+    StorageError
+        Another process works in the folder.
+    """
+    from simulations.attacks.tradeoff.asked import carried_out, study_of  # noqa: PLC0415
+    from simulations.attacks.tradeoff.export import document  # noqa: PLC0415 - scipy and torch load here
+
+    study = study_of(
+        as_run(config),
+        Path(out),
+        policies=_by_commas(policies),
+        scopes=_by_commas(scopes),
+        layers=_by_commas(layers),
+        views=",".join(views),
+        attacks=_by_commas(attacks),
+        seeds=seeds,
+        keys=keys,
+        images_per_key=images_per_key,
+        cell_seconds=cell_seconds,
+        full=full,
+    )
+    said = partial(plain.say, plain.nobody() if quiet else plain.stderr_console())
+    made = carried_out(study, Path(out), minutes=minutes, said=said)
+    return Matrix(Path(out), made.page, made.table.missing, document(made.table))
+
+
+def _by_commas(names: Sequence[str] | None) -> str | None:
+    return None if names is None else ",".join(names)
 
 
 def _path(named: str | Path | None) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,3 +46,19 @@ def load_experiment(
     if file is None:
         return load_config(ExperimentConfig, None, overrides, values=given)
     return load_with_model(ExperimentConfig, file, overrides, values=given)
+
+
+def as_run(config: ExperimentConfig) -> ExperimentConfig:
+    """A copy that has taken its recipe: what is written down of a run says everything in its own place."""
+    made = copy.deepcopy(config)
+    made.without_recipe = {}
+    return made
+
+
+def as_plain(value: Any) -> Any:
+    """Settings as plain data: paths as text, and tuples as lists."""
+    if isinstance(value, Mapping):
+        return {name: as_plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,9 +1,6 @@
 """Model card and data card: Markdown, from what a site knew when its run ended, and from nothing else.
 
-The model card has the sections of Mitchell et al., "Model Cards for Model Reporting", FAT* 2019 (arXiv 1810.03993);
-the data card those of Pushkarna, Zaldivar and Kjartansson, "Data Cards", FAccT 2022 (arXiv 2204.01075), that a site can
-fill.
-What is not known says so.
+Their sections are those of `sections`. What is not known says so.
 """
 
 from __future__ import annotations
@@ -11,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fl_client.export import sections
 from fl_client.export.bounded import bounded_by_noise, read_by_server
 from fl_client.export.calibration import FEWEST, PRIOR
 from fl_client.export.cells import count as _count
@@ -19,6 +17,7 @@ from fl_client.export.cells import number as _number
 from fl_client.export.cells import table as _table
 from fl_client.export.cells import text as _text
 from fl_client.export.described import otherwise_of, preparation_of
+from fl_client.export.sections import laid_out
 from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
 from medveil.times import moment
@@ -62,22 +61,20 @@ def model_card(facts: Mapping[str, Any], *, domain: str, shape: tuple[int, int, 
         Of an image (C, H, W), for who loads it by timm; None where nobody can, because the model is sealed.
     """
     run = facts["run_config"]
-    blocks = [
-        f"# Model card: {_text(run['name'])}",
-        NOT_A_DEVICE,
-        "## Model details\n\n" + _details(facts, domain),
-        *([] if shape is None else ["## Use without MedVeil\n\n" + _use(facts, shape)]),
-        "## Intended use\n\n"
-        f"Research on classifying images into {_names(run['classes'])}, at the sites that trained it and on images "
-        "like theirs. Out of scope: clinical decisions, images of other modalities, scanners or populations, images "
-        "that belong to none of the classes (the model always names one).",
-        "## Factors\n\nFigures by age, sex, scanner or other groups were not measured.",
-        "## Metrics and evaluation data\n\n" + _figures(facts),
-        "## Calibration\n\n" + _calibration(facts),
-        "## Training data\n\n" + _training_data(facts),
-        "## Privacy\n\n" + _privacy(facts, domain),
-        "## Limits\n\n" + _limits(facts),
-    ]
+    texts = {
+        "Model details": _details(facts, domain),
+        **({} if shape is None else {"Use without MedVeil": _use(facts, shape)}),
+        "Intended use": f"Research on classifying images into {_names(run['classes'])}, at the sites that trained it "
+        "and on images like theirs. Out of scope: clinical decisions, images of other modalities, scanners or "
+        "populations, images that belong to none of the classes (the model always names one).",
+        "Factors": "Figures by age, sex, scanner or other groups were not measured.",
+        "Metrics and evaluation data": _figures(facts),
+        "Calibration": _calibration(facts),
+        "Training data": _training_data(facts),
+        "Privacy": _privacy(facts, domain),
+        "Limits": _limits(facts),
+    }
+    blocks = [f"# Model card: {_text(run['name'])}", NOT_A_DEVICE, *laid_out(sections.MODEL, texts)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -109,14 +106,15 @@ def data_card(facts: Mapping[str, Any]) -> str:
         # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
         *([] if "ungrouped" not in data else _told_of_groups(data, smallest)),
     ]
-    blocks = [
-        f"# Data card: images of {_text(facts['site'])} in the run {_text(run['name'])}",
-        "The images themselves are no part of this export.",
-        "## Composition\n\n" + _table(["Class", *(f"{part.capitalize()} images" for part in parts), _SHARE], rows),
-        "## Preparation\n\n" + "\n".join(lines),
-        "## Collection, consent and demographics\n\nNot known to MedVeil: the hospital fills this in.",
-        "## Labels\n\nAs the site's table or folders give them; how they were made is not known to MedVeil.",
-    ]
+    composed = _table(["Class", *(f"{part.capitalize()} images" for part in parts), _SHARE], rows)
+    texts = {
+        "Composition": composed,
+        "Preparation": "\n".join(lines),
+        "Collection, consent and demographics": "Not known to MedVeil: the hospital fills this in.",
+        "Labels": "As the site's table or folders give them; how they were made is not known to MedVeil.",
+    }
+    title = f"# Data card: images of {_text(facts['site'])} in the run {_text(run['name'])}"
+    blocks = [title, "The images themselves are no part of this export.", *laid_out(sections.DATA, texts)]
     return "\n\n".join(blocks) + "\n"
 
 

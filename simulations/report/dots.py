@@ -44,7 +44,8 @@ def dots_over(
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+        whole = all(float(each).is_integer() for each in values)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10], integer=whole))
     axes.plot(*zip(*dots, strict=True), "o", markersize=6, color=ACCENT, alpha=0.7, markeredgecolor=MUTED, zorder=3)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(x=0.05, y=0.1)

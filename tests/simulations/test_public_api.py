@@ -245,6 +245,32 @@ def test_a_comparison_is_a_table_and_says_nothing(compared: api.Comparison, capf
         compared.runs("best")
 
 
+def test_finished_runs_of_a_comparison_are_packed(compared: api.Comparison, tmp_path: Path) -> None:
+    packed = api.pack(compared.folder, tmp_path / "results.zip")
+    assert sorted(each.split("/")[0] for each in packed.packed) == ["fedper", "plain"]
+    assert (packed.unfinished, packed.unnamed) == ([], [])
+    with pytest.raises(ConfigError, match="holds no finished run"):
+        api.pack(tmp_path, tmp_path / "other.zip")
+
+
+def test_a_table_of_what_is_not_measured_yet_says_how_much_is_missing(tmp_path: Path) -> None:
+    asked = {"policies": ["none.public.averaged"], "scopes": ["full"], "layers": ["plain"], "attacks": ["span"]}
+    made = api.matrix(api.experiment("demo"), tmp_path / "matrix", **asked, views=["diagnostic"], minutes=0)
+    assert made.missing == 2
+    assert made.report.is_file()
+    assert {each["attack"] for each in made.records()} <= {"span"}
+    with pytest.raises(ConfigError, match="policies"):
+        api.matrix(api.experiment("demo"), tmp_path / "matrix", policies=["none.secret.averaged"], minutes=0)
+
+
+def test_what_pays_nothing_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.minutes"):
+        api.pays(api.experiment("demo"), tmp_path / "pays")
+    with pytest.raises(ConfigError, match="--trunk"):
+        api.pays(api.experiment("demo"), tmp_path / "pays", trunks=["by-heart"])
+    assert not (tmp_path / "pays").exists()
+
+
 def test_names_are_those_the_commands_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attacks"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(api.attacks())

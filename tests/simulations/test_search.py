@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from medveil.errors import ConfigError, PartialError
 from simulations import api, search
 from simulations.config import ExperimentConfig
 from simulations.points import Range
+from simulations.report.dots import dots_over
 from simulations.side_by_side import Job
 from simulations.sweep import laid_over
 
@@ -133,3 +135,12 @@ def test_values_that_cannot_be_had_together_are_a_trial_without_a_score(base: Ex
     assert {(each["train.clip"], each["model.depth"]) for each in lacking} == {(2.0, 2)}
     assert all("cannot be had with the other" in each["problem"] for each in lacking)
     assert (found.exit_code, len(found.failed)) == (6, len(lacking))
+
+
+def test_trials_are_told_by_whole_numbers() -> None:
+    titles = ("trial", "AUROC")
+    trials, rates = [
+        dots_over([(1.0 * by, 0.2), (2.0 * by, 0.3)], name="course", label="a course", titles=titles) for by in (1, 0.5)
+    ]
+    assert "1.5" not in re.findall(r">([\d.]+)<", trials)
+    assert any("." in each for each in re.findall(r">(\d[\d.]*)<", rates))

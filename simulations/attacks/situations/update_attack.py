@@ -55,17 +55,22 @@ class UpdateAttack(Attack):
             here = setting.situation
         except PolicyError as error:
             return f"MedVeil refuses such a run: {error}"
-        refused = here.refused()
-        if refused is not None:
-            return refused
-        lacks = here.lacks
-        missing = next((each for each in Capability if each in self.needs and each in lacks), None)
-        if missing is not None:
-            return f"needs {missing}: {lacks[missing]}"
+        lacking = self.lacking(here)
+        if lacking is not None:
+            return lacking
         each = here.images * here.sites
         if setting.capped(each) < each:
             return f"an update is made of {each} images, and {setting.at_most} may be had under each key"
         return self.unfit(here, setting.geometry)
+
+    def lacking(self, situation: Situation) -> str | None:
+        """Say what the attack needs and a situation does not give, MedVeil's own refusals first; None for nothing."""
+        refused = situation.refused()
+        if refused is not None:
+            return refused
+        lacks = situation.lacks
+        missing = next((each for each in Capability if each in self.needs and each in lacks), None)
+        return None if missing is None else f"needs {missing}: {lacks[missing]}"
 
     def unfit(self, situation: Situation, geometry: Geometry) -> str | None:
         """Say what else keeps the attack from a situation that gives all it needs; None for nothing."""

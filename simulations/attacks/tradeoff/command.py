@@ -8,24 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from medveil import plain
 from medveil.cli import subcommand
 from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
+from simulations.attacks.tradeoff import asked
 from simulations.run_command import add_experiment, configured
 
-if TYPE_CHECKING:
-    from simulations.attacks.situations.update_attack import UpdateAttack
-    from simulations.attacks.study.result import Result
-    from simulations.attacks.tradeoff.study import Study
-    from simulations.config import ExperimentConfig
-
-_LOCK = ".matrix"
-_MINUTES = 150.0
 _MOST_SEEDS = 100
 _WHERE = "medveil-sim matrix"
 
@@ -48,26 +41,30 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument(
         "--views",
         metavar="A,B",
-        default="deployment,diagnostic",
+        default=asked.VIEWS,
         help="of deployment,diagnostic and deployment-blind,diagnostic-blind (default: the first two)",
     )
     attacks = made.add_argument("--attacks", metavar="A,B", help="on updates (default: all)")
     completing(attacks, names_of(_attacks))
     made.add_argument("--seeds", default="0", metavar="N,N", help="seeds of the runs (default: 0)")
-    made.add_argument("--keys", type=int, default=3, metavar="N", help="keys of a measurement (default: 3, a trial)")
-    made.add_argument("--images-per-key", type=int, default=24, metavar="N", help="images under each (default: 24)")
+    made.add_argument(
+        "--keys", type=int, default=asked.KEYS, metavar="N", help="keys of a measurement (default: 3, a trial)"
+    )
+    made.add_argument(
+        "--images-per-key", type=int, default=asked.IMAGES, metavar="N", help="images under each (default: 24)"
+    )
     made.add_argument("--full", action="store_true", help="attacks with all their effort, in place of a trial's")
     made.add_argument(
         "--minutes",
         type=float,
-        default=_MINUTES,
+        default=asked.MINUTES,
         metavar="N",
-        help=f"begin nothing after so many; the same command goes on (default: {_MINUTES:g})",
+        help=f"begin nothing after so many; the same command goes on (default: {asked.MINUTES:g})",
     )
     made.add_argument(
         "--cell-seconds",
         type=float,
-        default=180.0,
+        default=asked.CELL_SECONDS,
         metavar="N",
         help="a measurement takes no further key after so many (default: 180)",
     )
@@ -92,94 +89,37 @@ def _attacks() -> list[str]:
 def _do_matrix(arguments: argparse.Namespace) -> int:
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where=_WHERE, cure=f"see '{_WHERE} --help'")
-    _check(arguments)
-    config = configured(arguments)
+    asked.above_zero(jobs=arguments.jobs)
     folder: Path = arguments.out
-    if config.data.source == "phantoms" and config.data.path is None:
-        config.data.path = str(folder.resolve() / "phantoms")
-    study = _study(config, arguments)
+    study = asked.study_of(
+        configured(arguments),
+        folder,
+        policies=arguments.policies,
+        scopes=arguments.scopes,
+        layers=arguments.layers,
+        views=arguments.views,
+        attacks=arguments.attacks,
+        seeds=_seeds(arguments.seeds),
+        keys=arguments.keys,
+        images_per_key=arguments.images_per_key,
+        cell_seconds=arguments.cell_seconds,
+        full=arguments.full,
+    )
     console = plain.stderr_console()
-    from simulations.attacks.tradeoff.study import missing, refuse_other, work  # noqa: PLC0415
-
     if arguments.jobs > 1:
         import torch  # noqa: PLC0415
 
         # Processes that each take all cores would fight over them.
         torch.set_num_threads(_threads(arguments.jobs))
-    seconds = 60 * arguments.minutes
+    said = partial(plain.say, console)
     if arguments.helps:
+        from simulations.attacks.tradeoff.study import work  # noqa: PLC0415
+
         # Of another process's table, which holds the folder and writes the page.
-        work(study, folder, seconds=seconds, said=lambda line: plain.say(console, line))
+        work(study, folder, seconds=60 * arguments.minutes, said=said)
         return EXIT_OK
-    from medveil.claims import claimed  # noqa: PLC0415
-    from simulations.folders import LEFT_S  # noqa: PLC0415
-
-    with claimed(folder / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another --out"):
-        refuse_other(study, folder)
-        left, every = len(missing(study, folder)), len(study.jobs())
-        plain.say(console, f"{every - left} of {every} done; nothing is begun after {arguments.minutes:g} minutes")
-        if left and arguments.minutes:
-            with _helped(arguments):
-                work(study, folder, seconds=seconds, said=lambda line: plain.say(console, line))
-        return _written(study, folder, arguments)
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    for name, value, right in (
-        ("--minutes", arguments.minutes, arguments.minutes >= 0),
-        ("--cell-seconds", arguments.cell_seconds, arguments.cell_seconds > 0),
-        ("--jobs", arguments.jobs, arguments.jobs >= 1),
-        ("--keys", arguments.keys, arguments.keys >= 1),
-        ("--images-per-key", arguments.images_per_key, arguments.images_per_key >= 1),
-    ):
-        if not right:
-            raise ConfigError(f"is {value:g}", where=name, cure="a number above 0")
-
-
-def _study(config: ExperimentConfig, arguments: argparse.Namespace) -> Study:
-    from simulations.attacks.tradeoff import places  # noqa: PLC0415
-    from simulations.attacks.tradeoff.leakage import Effort  # noqa: PLC0415
-    from simulations.attacks.tradeoff.study import Study  # noqa: PLC0415
-    from simulations.config import refuse_pixels  # noqa: PLC0415
-
-    refuse_pixels(config, "matrix")
-    for field, wanted, found in (
-        ("federation", "federated", config.federation),
-        ("engine", "inprocess", config.engine),
-    ):
-        if found != wanted:
-            raise ConfigError(f"is {found}, which has no such table", where=field, cure=wanted)
-    return Study(
-        config=config,
-        places=places.places(
-            places.chosen_policies(arguments.policies),
-            places.chosen_scopes(arguments.scopes, config),
-            places.chosen_layers(arguments.layers),
-        ),
-        views=places.chosen_views(arguments.views),
-        attacks=_chosen(arguments.attacks),
-        seeds=_seeds(arguments.seeds),
-        effort=Effort(
-            keys=arguments.keys,
-            images=arguments.images_per_key,
-            seconds=arguments.cell_seconds,
-            quick=not arguments.full,
-        ),
-    )
-
-
-def _chosen(text: str | None) -> list[UpdateAttack]:
-    from simulations.attacks.tradeoff.leakage import attackers  # noqa: PLC0415
-
-    known = {each.name: each for each in attackers()}
-    if text is None:
-        return list(known.values())
-    names = [each.strip() for each in text.split(",")]
-    wrong = next((each for each in names if each not in known), None)
-    if wrong is not None:
-        cure = f"of {', '.join(known)}"
-        raise ConfigError(f"{wrong[:60]!a} is no attack on updates", where="--attacks", cure=cure)
-    return [each for name, each in known.items() if name in names]
+    made = asked.carried_out(study, folder, minutes=arguments.minutes, said=said, helped=_helped(arguments))
+    return _told(made, as_json=arguments.json)
 
 
 def _seeds(text: str) -> list[int]:
@@ -210,33 +150,15 @@ def _threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def _written(study: Study, folder: Path, arguments: argparse.Namespace) -> int:
+def _told(made: asked.Tabled, *, as_json: bool) -> int:
     from simulations.attacks.tradeoff import export  # noqa: PLC0415
-    from simulations.attacks.tradeoff.page import write_page  # noqa: PLC0415 - matplotlib is slow to import
-    from simulations.attacks.tradeoff.study import missing  # noqa: PLC0415
-    from simulations.attacks.tradeoff.table import read_table  # noqa: PLC0415
 
-    left = len(missing(study, folder))
-    table = read_table(study, folder, missing=left)
-    export.write(folder, table)
-    page = write_page(folder, table, spent=_spent(study, arguments, table.results))
-    if arguments.json:
-        tell_json(export.document(table))
+    if as_json:
+        tell_json(export.document(made.table))
     else:
-        tell_block(export.as_markdown(table), end="")
-        tell(f"page: {page}")
+        tell_block(export.as_markdown(made.table), end="")
+        tell(f"page: {made.page}")
+    left = made.table.missing
     if left:
         tell(f"{left} runs and measurements are missing: the same command goes on", error=True)
     return EXIT_PARTIAL if left else EXIT_OK
-
-
-def _spent(study: Study, arguments: argparse.Namespace, results: list[Result]) -> dict[str, str]:
-    seconds = sum(each.seconds for each in results)
-    effort = study.effort
-    how = "with the effort of a trial" if effort.quick else "with all their effort"
-    return {
-        "budget": f"{arguments.minutes:g} minutes a call, {effort.seconds:g} s a measurement before its last key",
-        "measurements": f"{len(results)} with figures, {seconds / 60:.1f} minutes one after another",
-        "attacks": f"{how}; {effort.keys} keys, {effort.images} images under each",
-        "runs": f"{study.config.rounds} rounds, {study.config.sites} sites, seeds {', '.join(map(str, study.seeds))}",
-    }
