@@ -16,6 +16,7 @@ from medveil.bounded import parse_json
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
 from medveil.files import check_format
+from medveil.personal import check_shared
 from medveil.pretraining import MASKED, SINGLE_LABEL, MaskedConfig
 from medveil.privacy import PrivacyConfig, Terms, check_private
 from medveil.secagg.config import SecAggConfig
@@ -166,6 +167,7 @@ class RunConfig:
         if self.masked is not None:
             self.masked.check(where=f"{where}, pretrain")
         self._check_privacy(where)
+        check_shared(self.task, from_mapping(TrainConfig, self.train, where="train"), where=where)
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
         for name in ("rounds", "least_sites"):
