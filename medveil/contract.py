@@ -166,8 +166,8 @@ class RunConfig:
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
         if self.masked is not None:
             self.masked.check(where=f"{where}, pretrain")
+            check_shared(from_mapping(TrainConfig, self.train, where="train").personal, where=where)
         self._check_privacy(where)
-        check_shared(self.task, from_mapping(TrainConfig, self.train, where="train"), where=where)
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
         for name in ("rounds", "least_sites"):

@@ -9,14 +9,8 @@ what would travel without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from medveil.errors import ConfigError
 from medveil.pretraining import MASKED
-
-if TYPE_CHECKING:
-    from medveil.training import TrainConfig
 
 NONE, NORMS, DITTO = PERSONAL = ("none", "norms", "ditto")
 _NO_NORMS = ("head", "lora-core")
@@ -26,36 +20,24 @@ _WORDS = {
     DITTO: "a whole model beside the shared one, drawn to it (Ditto)",
 }
 
-_CANNOT: tuple[tuple[Callable[[TrainConfig], bool], str, str], ...] = (
-    (
-        lambda train: train.personal == NORMS and train.scope in _NO_NORMS,
-        "'personal' is norms, and 'scope' trains none",
-        "full, last-2-blocks, bias or bias-norm; or personal=ditto",
-    ),
-    (
-        lambda train: train.personal == DITTO and train.minutes > 0,
-        "'personal' is ditto, which trains a second model, and 'minutes' are shared out for one",
-        "train.epochs",
-    ),
-    (
-        lambda train: train.personal == DITTO and train.personal_mu == 0,
-        "'personal' is ditto, and 'personal_mu' 0 draws its model to nothing: it would be the site's alone",
-        "above 0; or federation=local-only",
-    ),
-)
+
+def check_personal(personal: str, *, scope: str, minutes: float, mu: float, where: str) -> None:
+    """Refuse what a site cannot have for itself under what else `medveil.training.TrainConfig` says (ConfigError)."""
+    if personal == NORMS and scope in _NO_NORMS:
+        cure = "full, last-2-blocks, bias or bias-norm; or personal=ditto"
+        raise ConfigError("'personal' is norms, and 'scope' trains none", where=where, cure=cure)
+    if personal == DITTO and minutes > 0:
+        problem = "'personal' is ditto, which trains a second model, and 'minutes' are shared out for one"
+        raise ConfigError(problem, where=where, cure="train.epochs")
+    if personal == DITTO and mu == 0:
+        problem = "'personal' is ditto, and 'personal_mu' 0 draws its model to nothing: it would be the site's alone"
+        raise ConfigError(problem, where=where, cure="above 0; or federation=local-only")
 
 
-def check_personal(train: TrainConfig, *, where: str) -> None:
-    """Refuse what a site cannot have for itself under a run's other settings (ConfigError)."""
-    for cannot, problem, cure in _CANNOT:
-        if cannot(train):
-            raise ConfigError(problem, where=where, cure=cure)
-
-
-def check_shared(task: str, train: TrainConfig, *, where: str) -> None:
-    """Refuse anything personal of a run that is there to leave one model for all (ConfigError)."""
-    if task == MASKED and train.personal != NONE:
-        problem = f"'personal' is {train.personal}, and {MASKED} is there to leave one trunk for all"
+def check_shared(personal: str, *, where: str) -> None:
+    """Refuse anything personal of a run that pre-trains (ConfigError)."""
+    if personal != NONE:
+        problem = f"'personal' is {personal}, and {MASKED} is there to leave one trunk for all"
         raise ConfigError(problem, where=where, cure=NONE)
 
 

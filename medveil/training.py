@@ -145,7 +145,8 @@ class TrainConfig:
             if getattr(self, name) < low:
                 raise ConfigError(f"'{name}' is below {low}", where=where, cure=f"at least {low}")
         self._check_minutes(where)
-        check_personal(self, where=where)
+        mu, scope, minutes = self.personal_mu, self.scope, self.minutes
+        check_personal(self.personal, scope=scope, minutes=minutes, mu=mu, where=where)
         for name in (*_RATES, "weight_decay", "momentum", "clip", "mixup", "logit_adjustment", "personal_mu"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
