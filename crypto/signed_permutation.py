@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -79,6 +79,7 @@ class SignedPermutation(ImageCipher):
     def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry, *, use: str = STORE) -> None:
         super().__init__(config, key, geometry, use=use)
         self._flipped: dict[tuple[bool, str], Pixels] = {}
+        self._short: dict[bool, npt.NDArray[np.uint32]] = {}
         self._on_device: dict[tuple[str, str, bool], tuple[tensors.Tensor, tensors.Tensor | None]] = {}
 
     @abstractmethod
@@ -119,12 +120,18 @@ class SignedPermutation(ImageCipher):
         out = np.empty((len(batch), source.size), batch.dtype)
         flips = self._flips(batch.dtype, hiding=hiding)
         step = max(2, _GROUP_BYTES // max(1, out[:1].nbytes) // 2 * 2)
-        for first in range(_weave(flat, source, flips, out=out), len(batch), step):
+        for first in range(_weave(flat, partial(self._places, hiding=hiding), flips, out=out), len(batch), step):
             group = slice(first, first + step)
             _gather_rows(flat[group], source, out=out[group])
             if flips is not None:
                 np.bitwise_xor(out[group], flips, out=out[group])
         return out
+
+    def _places(self, *, hiding: bool) -> npt.NDArray[np.uint32]:
+        """Where each value comes from, in half the memory."""
+        if hiding not in self._short:
+            self._short[hiding] = (self._hiding if hiding else self._showing).source.astype(np.uint32)
+        return self._short[hiding]
 
     def _flips(self, dtype: np.dtype[Any], *, hiding: bool) -> Pixels | None:
         """What to XOR with an image's gathered values; None where nothing is negated."""
@@ -203,7 +210,7 @@ class _Done:
 _done = _Done()
 
 
-def _weave(images: Pixels, source: npt.NDArray[np.intp], flips: Pixels | None, *, out: Pixels) -> int:
+def _weave(images: Pixels, places: Callable[[], npt.NDArray[np.uint32]], flips: Pixels | None, *, out: Pixels) -> int:
     """Gather as many images as the compiled pass takes, once it pays; returns how many that were."""
     _done.moved += out.nbytes
     eights = images.dtype == np.uint8 and images.shape[1] % _TOGETHER == out.shape[1] % _TOGETHER == 0
@@ -213,7 +220,7 @@ def _weave(images: Pixels, source: npt.NDArray[np.intp], flips: Pixels | None, *
     gather = compiled()
     if gather is None:
         return 0
-    gather(images[:count], source, flips, out=out[:count])
+    gather(images[:count], places(), flips, out=out[:count])
     return count
 
 

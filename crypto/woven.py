@@ -9,6 +9,8 @@ Compiled anew by each process: a cache of machine code would be a pickle, and no
 
 from __future__ import annotations
 
+import threading
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +76,7 @@ _gather = numba.njit(nogil=True)(_gathered)
 
 def gather_woven(
     images: npt.NDArray[np.uint8],
-    source: npt.NDArray[np.intp],
+    source: npt.NDArray[np.uint32],
     flips: npt.NDArray[np.uint8] | None,
     *,
     out: npt.NDArray[np.uint8],
@@ -86,10 +88,21 @@ def gather_woven(
     images, out
         uint8 (n, P) and (n, Q) in C order; n, P and Q multiples of 8, P below 2**32.
     source
-        (Q,), each below P.
+        uint32 (Q,), each below P.
     flips
         uint8 (Q,); None flips nothing.
     """
     masks = np.zeros(len(source), np.uint8) if flips is None else np.ascontiguousarray(flips)
-    words, places = np.ascontiguousarray(images).view(np.uint64), source.astype(np.uint32)
-    _gather(words, places, masks.view(np.uint64), out.view(np.uint64), np.empty(images.shape[1], np.uint64))
+    words = np.ascontiguousarray(images).view(np.uint64)
+    _gather(words, source, masks.view(np.uint64), out.view(np.uint64), _scratch(images.shape[1]))
+
+
+def _scratch(length: int) -> Words:
+    """Memory for woven images, this thread's own: fresh pages would cost as much as weaving."""
+    found: Words | None = getattr(_held, "words", None)
+    if found is None or len(found) < length:
+        found = _held.words = np.empty(length, np.uint64)
+    return found[:length]
+
+
+_held = threading.local()
