@@ -6,8 +6,13 @@ Several schemes are of this kind and differ only in how the places are drawn. Wi
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +24,14 @@ from crypto.config import CipherConfig
 from crypto.derivation import STORE
 from crypto.keys import Key
 from crypto.padding import Padding
+from medveil.log import logger
 
 _GROUP_BYTES = 2**20
 """Images gathered together, in bytes: 2 MiB of cache hold a group, its pairs and their gather."""
+_PAYS_BYTES = 2**33
+"""Bytes after which compiling the faster pass is worth its seconds: the process has then spent as many on gathers."""
+_TOGETHER = 8
+_log = logger("cipher")
 
 
 class Gather(NamedTuple):
@@ -69,6 +79,7 @@ class SignedPermutation(ImageCipher):
     def __init__(self, config: CipherConfig, key: Key | None, geometry: Geometry, *, use: str = STORE) -> None:
         super().__init__(config, key, geometry, use=use)
         self._flipped: dict[tuple[bool, str], Pixels] = {}
+        self._short: dict[bool, npt.NDArray[np.uint32]] = {}
         self._on_device: dict[tuple[str, str, bool], tuple[tensors.Tensor, tensors.Tensor | None]] = {}
 
     @abstractmethod
@@ -109,12 +120,18 @@ class SignedPermutation(ImageCipher):
         out = np.empty((len(batch), source.size), batch.dtype)
         flips = self._flips(batch.dtype, hiding=hiding)
         step = max(2, _GROUP_BYTES // max(1, out[:1].nbytes) // 2 * 2)
-        for first in range(0, len(batch), step):
+        for first in range(_weave(flat, partial(self._places, hiding=hiding), flips, out=out), len(batch), step):
             group = slice(first, first + step)
             _gather_rows(flat[group], source, out=out[group])
             if flips is not None:
                 np.bitwise_xor(out[group], flips, out=out[group])
         return out
+
+    def _places(self, *, hiding: bool) -> npt.NDArray[np.uint32]:
+        """Where each value comes from, in half the memory."""
+        if hiding not in self._short:
+            self._short[hiding] = (self._hiding if hiding else self._showing).source.astype(np.uint32)
+        return self._short[hiding]
 
     def _flips(self, dtype: np.dtype[Any], *, hiding: bool) -> Pixels | None:
         """What to XOR with an image's gathered values; None where nothing is negated."""
@@ -158,6 +175,53 @@ class SignedPermutation(ImageCipher):
             flips = None if masks is None else tensors.signed(tensors.from_numpy(masks, device=images.device))
             self._on_device[name] = (index, flips)
         return self._on_device[name]
+
+
+@contextmanager
+def weaving(on: bool) -> Iterator[None]:
+    """Gather by the compiled pass at once, or never: for who compares it with numpy's."""
+    before, _done.moved = _done.moved, _PAYS_BYTES if on else -math.inf
+    try:
+        yield
+    finally:
+        _done.moved = before
+
+
+@cache
+def compiled() -> Callable[..., None] | None:
+    """`crypto.woven.gather_woven`, where its extra is installed and works here; else None."""
+    if find_spec("numba") is None:
+        return None
+    try:
+        from crypto.woven import gather_woven  # noqa: PLC0415 - compiling takes seconds
+    except ImportError as error:
+        _log.warning("numba is installed and does not work: %s", error)
+        return None
+    return gather_woven
+
+
+@dataclass
+class _Done:
+    """Bytes that this process gathered."""
+
+    moved: float = 0
+
+
+_done = _Done()
+
+
+def _weave(images: Pixels, places: Callable[[], npt.NDArray[np.uint32]], flips: Pixels | None, *, out: Pixels) -> int:
+    """Gather as many images as the compiled pass takes, once it pays; returns how many that were."""
+    _done.moved += out.nbytes
+    eights = images.dtype == np.uint8 and images.shape[1] % _TOGETHER == out.shape[1] % _TOGETHER == 0
+    count = len(images) // _TOGETHER * _TOGETHER
+    if not (eights and count and _done.moved >= _PAYS_BYTES):
+        return 0
+    gather = compiled()
+    if gather is None:
+        return 0
+    gather(images[:count], places(), flips, out=out[:count])
+    return count
 
 
 def _gather_rows(images: Pixels, source: npt.NDArray[np.intp], *, out: Pixels) -> None:

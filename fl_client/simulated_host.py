@@ -29,7 +29,8 @@ from medveil.errors import ConfigError, MedVeilError
 from medveil.paths import run_folder, run_uuid
 from medveil.secagg.members import Join
 
-_OPEN_SITES = 64
+_OPEN_SITES, _FEW_SITES = 1024, 64
+"""Sites of a run that stay open, and those of earlier runs that may stay beside them."""
 
 
 class SimulatedHost(Host):
@@ -41,7 +42,7 @@ class SimulatedHost(Host):
             raise ConfigError(
                 "this client has no settings of its own", where="run config", cure=f"a simulation sends '{SITES_KEY}'"
             )
-        return _simulated_site(
+        return _open(
             settings_text(context.run_config, RUN_KEY),
             settings_text(context.run_config, SITES_KEY),
             int(context.node_config["partition-id"]),
@@ -95,12 +96,24 @@ class SimulatedHost(Host):
 
 def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:
     """Open a site of a simulation outside Flower, with its store and its key: for what is measured after a run."""
-    return _simulated_site(run.to_json(), sites.to_json(), index, 0)
+    return _open(run.to_json(), sites.to_json(), index, 0)
 
 
 def simulated_setup(run: RunConfig, sites: SimulatedSites, index: int) -> SiteSetup:
     """What a site of a simulation brings, without the model: for who needs its images alone."""
     return _simulated_setup(run, sites, index, 0)
+
+
+_latest: list[tuple[str, str, int]] = []
+"""The run whose site was asked for last."""
+
+
+def _open(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Site:
+    run = (run_json, sites_json, flower_run_id)
+    if _latest != [run] and _simulated_site.cache_info().currsize > _FEW_SITES:
+        _simulated_site.cache_clear()
+    _latest[:] = [run]
+    return _simulated_site(run_json, sites_json, index, flower_run_id)
 
 
 @functools.lru_cache(maxsize=_OPEN_SITES)

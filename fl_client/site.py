@@ -29,6 +29,7 @@ from fl_client.stems import StemVault
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
+from medveil.personal import DITTO
 from medveil.predicting import PredictConfig
 from models.policy import Policy, check_policy
 from models.stem import stem_names
@@ -36,8 +37,8 @@ from models.suited import check_stem
 from models.trains import check_masked
 from models.travel import trainable, travelling
 
-MOMENTS = "moments"
-"""Folder of what optimisers remember, in the site's own."""
+MOMENTS, PERSONAL = "moments", "personal"
+"""Folders of what optimisers remember, and of a model beside the shared one, in the site's own."""
 
 
 class Site:
@@ -74,6 +75,8 @@ class Site:
         Where those rest, sealed.
     moments : StemVault or None
         Where what the optimiser remembers rests, sealed likewise; None where each round begins fresh.
+    personal : StemVault or None
+        Where a model of the site's own beside the shared one rests, sealed likewise; None where it has none.
     images : SiteImages
         Source and store.
     ledger : Ledger
@@ -100,13 +103,17 @@ class Site:
         check_masked(run, self.train_config, predict, stem_rule=self.cipher.stem_rule)
         self.bench = workbench(run, setup.device)
         check_stem(self.bench.model, self.policy)
-        self.travelling = travelling(self.bench.model, self.policy, self.train_config.scope)
+        self.travelling = travelling(
+            self.bench.model, self.policy, self.train_config.scope, personal=self.train_config.personal
+        )
         self.trainable = trainable(self.bench.model, self.policy, self.train_config.scope)
         self.private = self._private_names()
         state = setup.key.subkey("state")
         self.vault = StemVault(setup.folder / "stems", run=run.run, subkey=state)
         kept = self.train_config.state == "kept"
         self.moments = StemVault(setup.folder / MOMENTS, run=run.run, subkey=state, holds="moments") if kept else None
+        own = self.train_config.personal == DITTO
+        self.personal = StemVault(setup.folder / PERSONAL, run=run.run, subkey=state, holds="personal") if own else None
         self.images = open_images(run, setup, self.cipher, weights=self.bench.hash)
         self.ledger = Ledger(setup.folder / FILE, repeats=self._simulated)
         part = self.store.part(self.used)

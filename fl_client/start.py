@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fl_client.last import Last
+from fl_client.last import Last, one_copy
 from fl_client.site import Site
 from medveil.errors import FederationError
 from medveil.log import logger
@@ -69,7 +69,7 @@ def tell_step(site: Site, round_: int, incoming: Tensors) -> None:
 
 def note_step(site: Site, round_: int, incoming: Tensors, outgoing: Tensors) -> None:
     """Remember what came and how far training went, while this process lasts."""
-    site.last = Last(round_, incoming, _norm(delta(outgoing, incoming)))
+    site.last = Last(round_, one_copy(incoming), _norm(delta(outgoing, incoming)))
 
 
 def _norm(change: Tensors) -> float:

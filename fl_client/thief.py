@@ -6,6 +6,7 @@ the public initial stem before the stolen trunk and head, on plaintext. Neither 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def with_public_stem(
     *,
     public: dict[str, Tensor],
     size: tuple[int, int],
+    home: Sequence[str] = (),
     config: TrainConfig,
     leaving: Leaving,
 ) -> dict[str, float]:
@@ -69,8 +71,10 @@ def with_public_stem(
         The public initial tensors, by state-dict name.
     size
         Height and width of whole blocks; smaller images are padded with zeros.
+    home
+        What else stays at its site, and is not stolen where a model is stolen on its way.
     """
-    load_tensors(model, {name: public[name] for name in stem_names(model)})
+    load_tensors(model, {name: public[name] for name in [*stem_names(model), *home]})
     missing = [(0, wanted - found) for wanted, found in zip(size, loot.images.shape[2:], strict=True)]
     plain = Loot(np.pad(loot.images, [(0, 0), (0, 0), *missing]), loot.labels)
     return leaving.measured("public-stem", loot.labels, predict(model, plain, config))

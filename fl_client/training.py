@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,6 +68,7 @@ def train_round(
     *,
     trainable: Iterable[str],
     moments: Moments | None = None,
+    drawn_to: Mapping[str, Tensor] | None = None,
 ) -> TrainResult:
     """Train `model` in place for one round.
 
@@ -86,6 +87,8 @@ def train_round(
     moments
         What the optimiser remembers of the site's round before; what it remembers of this one takes its place. None:
         it begins fresh.
+    drawn_to
+        Where `plan.proximal_mu` draws the parameters to, by name; None: to where they begin.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def train_round(
         model=model,
         optimizers=begun.optimizers,
         parameters=parameters,
-        anchors=[p.detach().clone() for p in parameters] if plan.proximal_mu > 0 else [],
+        anchors=_anchors(begun.parameters, drawn_to) if plan.proximal_mu > 0 else [],
         weights=class_weights(part.labels, _classes(model), config, device),
         adjustment=logit_adjustment(part.labels, _classes(model), config, device),
         config=config,
@@ -247,7 +250,7 @@ class _Step:
         return (weights * each).sum() / weights.sum()
 
     def _proximal(self) -> Tensor | float:
-        """FedProx's pull towards the incoming weights (Li et al., arXiv 1812.06127)."""
+        """FedProx's pull towards the incoming weights (Li et al., arXiv 1812.06127), and Ditto's."""
         if not self.anchors:
             return 0.0
         moved = [((p - a) ** 2).sum() for p, a in zip(self.parameters, self.anchors, strict=True)]
@@ -262,6 +265,11 @@ class _Step:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
+
+
+def _anchors(parameters: Mapping[str, nn.Parameter], drawn_to: Mapping[str, Tensor] | None) -> list[Tensor]:
+    found = parameters if drawn_to is None else drawn_to
+    return [found[name].detach().to(each.device, each.dtype, copy=True) for name, each in parameters.items()]
 
 
 def rows_that_stay(model: Any, images: int, config: TrainConfig, plan: RoundPlan, device: torch.device) -> Tensor:

@@ -18,6 +18,7 @@ from fl_client.export.held import MODELS
 from fl_client.export.kept import KeptModel, keep
 from fl_client.masked import reconstructed
 from fl_client.optimizers import Moments
+from fl_client.personal import own_after, own_before, train_own
 from fl_client.predicted import predicted
 from fl_client.privacy.training import train_hidden
 from fl_client.site import Site
@@ -96,10 +97,10 @@ def train(
     """
     started = time.monotonic()
     site.images.basis.hold()
-    model = model_before(site, round_, incoming)
     metrics: dict[str, float] = {}
     if site.run.evaluate_first:
-        metrics |= _measured(site, model, "validation")
+        metrics |= _measured(site, own_before(site, round_, incoming), "validation")
+    model = model_before(site, round_, incoming)
     part = site.store.part("train")
     moments, plan = _moments_before(site, round_), _plan(site, round_, proximal_mu)
     if site.budget is None:
@@ -113,14 +114,15 @@ def train(
         site.vault.save(round_, tensors(model, site.private), keep=keep_round)
     if site.moments is not None and moments is not None:
         site.moments.save(round_, moments)
+    outgoing = _outgoing(site, model)
+    train_own(site, _plan(site, round_, site.train_config.personal_mu, "own-"), incoming, keep=keep_round)
     leaving = site.setup.leaving
     metrics |= {
         NUM_EXAMPLES: leaving.weight(site.labels("train")),
         SECONDS: time.monotonic() - started,
         **({} if result is None else leaving.training(loss=result.loss, accuracy=result.accuracy, n=result.n)),
     }
-    bounded = within(site.setup.clip, incoming, _outgoing(site, model), site=site.setup.name, round_=round_)
-    return bounded, metrics
+    return within(site.setup.clip, incoming, outgoing, site=site.setup.name, round_=round_), metrics
 
 
 def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
@@ -129,7 +131,7 @@ def validate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     if site.budget is not None:
         raise _no_other()
     site.images.basis.hold()
-    metrics = _measured(site, model_after(site, round_, incoming), "validation")
+    metrics = _measured(site, own_after(site, round_, incoming), "validation")
     n = site.setup.leaving.size(site.labels("validation"))
     return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
 
@@ -150,26 +152,39 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     if site.budget is not None and round_ != site.run.rounds:
         raise _no_other()
     site.images.basis.hold()
-    model = model_after(site, round_, incoming)
     if site.evaluated is not None:
-        return _measured_alone(site, model) | {SECONDS: time.monotonic() - started}
+        return _measured_alone(site, model_after(site, round_, incoming)) | {SECONDS: time.monotonic() - started}
+    model = own_after(site, round_, incoming)
     if site.masked is not None:
         # Nothing of it answers a question: there are no predictions to keep, and no classifier to steal.
         metrics = _measured(site, model, "validation") | _measured(site, model, "test")
         n = site.setup.leaving.size(site.labels("test"))
         return metrics | {NUM_EXAMPLES: n, SECONDS: time.monotonic() - started}
     whole = plain_tensors(model) if site.setup.keep_model else {}
-    part, validation = site.store.part("test"), site.store.part("validation")
-    probabilities = _tested(site, model)
-    validated = predicted(site, model, "validation")
-    leaving = site.setup.leaving
-    metrics = leaving.measured("validation", validation.labels, validated)
-    metrics |= leaving.measured("test", part.labels, probabilities) | leaving.majority(part.labels)
-    metrics |= _worth_to_a_thief(site, model)
-    metrics |= {} if site.budget is None else {EPSILON: site.budget.spent}
+    part = site.store.part("test")
+    said = {"validation": predicted(site, model, "validation"), "test": _tested(site, model)}
+    own = _answered(site, said)
+    shared = model_after(site, round_, incoming)
+    told = own
+    if site.personal is not None and site.budget is not None:
+        # No noise covers what the site's own model says: of it nothing is told.
+        told = _answered(site, {name: predicted(site, shared, name) for name in said})
+    # Stolen on its way, or from the server, it is the shared one.
+    more = _worth_to_a_thief(site, shared)
+    more |= {} if site.budget is None else {EPSILON: site.budget.spent}
     if whole:
-        _keep(site, round_, whole, metrics, {"validation": validated, "test": probabilities})
-    return metrics | {NUM_EXAMPLES: leaving.size(part.labels), SECONDS: time.monotonic() - started}
+        _keep(site, round_, whole, own | more, said)
+    seconds = time.monotonic() - started
+    return told | more | {NUM_EXAMPLES: site.setup.leaving.size(part.labels), SECONDS: seconds}
+
+
+def _answered(site: Site, said: Predicted) -> dict[str, float]:
+    """Measures of answers (n, K) to a site's validation and test images."""
+    leaving, labels = site.setup.leaving, {name: site.store.part(name).labels for name in said}
+    metrics: dict[str, float] = {}
+    for name, answers in said.items():
+        metrics |= leaving.measured(name, labels[name], answers)
+    return metrics | leaving.majority(labels["test"])
 
 
 def _moments_before(site: Site, round_: int) -> Moments | None:
@@ -185,12 +200,12 @@ def _moments_before(site: Site, round_: int) -> Moments | None:
     return {} if found is None else found[1]
 
 
-def _plan(site: Site, round_: int, proximal_mu: float) -> RoundPlan:
+def _plan(site: Site, round_: int, proximal_mu: float, whose: str = "") -> RoundPlan:
     return RoundPlan(
         round=round_,
         rounds=site.run.rounds,
-        seed=int(site.drawing("torch", round_).integers(2**63)),
-        rng=site.drawing("train", round_),
+        seed=int(site.drawing(f"{whose}torch", round_).integers(2**63)),
+        rng=site.drawing(f"{whose}train", round_),
         proximal_mu=proximal_mu,
         pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 or site.masked is not None else None,
         masked=site.masked,
@@ -245,7 +260,13 @@ def _worth_to_a_thief(site: Site, model: VisionTransformer) -> dict[str, float]:
     if site.setup.cipher_key is not None:
         metrics |= under_wrong_key(model, loot, site.cipher_under(site.setup.thief_key), config, leaving)
     return metrics | with_public_stem(
-        model, loot, public=site.bench.public, size=site.cipher.padded, config=config, leaving=leaving
+        model,
+        loot,
+        public=site.bench.public,
+        size=site.cipher.padded,
+        home=site.private,
+        config=config,
+        leaving=leaving,
     )
 
 

@@ -55,7 +55,7 @@ def initial_model(run: RunConfig) -> Initial:
     # Which schemes a stem can follow is for the sites to say: they have the cipher, and refuse in the preflight.
     check_policy(policy, scheme=str(run.cipher.get("scheme", "none")), stem_rule=SIGNED_PERMUTATION)
     check_training(model, policy, train, masked=run.masked)
-    found = tensors(model, travelling(model, policy, train.scope))
+    found = tensors(model, travelling(model, policy, train.scope, personal=train.personal))
     plain = {name: np.array(found[name].detach().cpu().numpy(), dtype=np.float32) for name in sorted(found)}
     own = dict(model.named_parameters())
     sizes["trained"] = sum(own[name].numel() for name in trainable(model, policy, train.scope))

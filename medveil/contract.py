@@ -18,6 +18,7 @@ from medveil.errors import ConfigError
 from medveil.evaluating import EVALUATE, EvaluateConfig, check_evaluate
 from medveil.evaluating import Terms as EvaluateTerms
 from medveil.files import check_format
+from medveil.personal import check_shared
 from medveil.pretraining import MASKED, SINGLE_LABEL, MaskedConfig
 from medveil.privacy import PrivacyConfig, Terms, check_private
 from medveil.secagg.config import SecAggConfig
@@ -176,6 +177,7 @@ class RunConfig:
         _one_of(self.image_ndim, IMAGE_NDIMS, "image_ndim", where)
         if self.masked is not None:
             self.masked.check(where=f"{where}, pretrain")
+            check_shared(from_mapping(TrainConfig, self.train, where="train").personal, where=where)
         self._check_evaluate(where)
         self._check_privacy(where)
         _one_of(self.wire, WIRES, "wire", where)

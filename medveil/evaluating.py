@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError, PolicyError
+from medveil.personal import NONE as NOBODYS
 from medveil.training import TrainConfig
 
 EVALUATE = "evaluate"
@@ -98,6 +99,12 @@ _CANNOT: tuple[tuple[Callable[[Terms], bool], type[ConfigError | PolicyError], s
         ConfigError,
         "'train.augment' is set, and nothing trains",
         "train.augment=none; predict.views averages over views of an image",
+    ),
+    (
+        lambda terms: terms.train.personal != NOBODYS,
+        ConfigError,
+        "'train.personal' is set, and nothing trains that a site could have for itself",
+        f"train.personal={NOBODYS}",
     ),
     (
         lambda terms: terms.train.minutes > 0,

@@ -1,6 +1,6 @@
 """The parts of Flower that its documentation does not promise: the one file that touches them.
 
-Flower 1.41's public doors are ``flwr.app``, ``flwr.clientapp``, ``flwr.serverapp``, its strategies and its commands.
+Flower's public doors are ``flwr.app``, ``flwr.clientapp``, ``flwr.serverapp``, its strategies and its commands.
 What lies behind them and MedVeil needs all the same stands here under names of our own; `tests/medveil/test_flower.py`
 says which of it Flower moved. What only a server's, a node's or a worker's process needs is imported there.
 """
@@ -31,8 +31,8 @@ from medveil.pace import LastAnswer, ShortSleep
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
 
-TESTED = "1.41"
-"""The versions of Flower this file was written against begin like this."""
+TESTED = ("1.41.", "1.42.")
+"""The versions of Flower this file was tried with begin like one of these."""
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
+from medveil.personal import PERSONAL, check_personal
 from medveil.recipes import NONE, RECIPES
 
 MOST_MINUTES = 43_200
@@ -17,6 +18,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 BIAS, BIAS_NORM, CORE = LIGHT = ("bias", "bias-norm", "lora-core")
 SCOPES = ("full", "head", *LIGHT)
 MOST_RANK = 256
+_RATES = ("lr", "min_lr", "warmup_lr")
 _LAST = re.compile(r"last-[1-9][0-9]{0,3}-blocks?")
 _TWO_FACTORS = re.compile(r"((q|ada|rs)?lora|dora)([-_ ]?r?[0-9]+)?", re.IGNORECASE)
 """Names of LoRA with both factors trained, and of its kin."""
@@ -104,6 +106,16 @@ class TrainConfig:
             "so that sites with other shares learn one model, for equal shares: 1, or 0 for none."
         },
     )
+    personal: str = field(
+        default="none",
+        metadata={
+            "help": "What each site has for itself: norms (they train at home and never travel), ditto (a second model "
+            "at each site, drawn to the shared one), or none."
+        },
+    )
+    personal_mu: float = field(
+        default=0.1, metadata={"help": "ditto: weight of the pull of a site's own model to the shared one."}
+    )
     precision: str = field(
         default="auto",
         metadata={"help": "fp32, bf16 autocast, fp64 (to check equalities), or auto: bf16 on GPUs that have it."},
@@ -123,6 +135,7 @@ class TrainConfig:
         _one_of(self.optimizer, OPTIMIZERS, "optimizer", where)
         _one_of(self.augment, AUGMENTS, "augment", where)
         _one_of(self.state, STATES, "state", where)
+        _one_of(self.personal, PERSONAL, "personal", where)
         _one_of(self.class_weights, CLASS_WEIGHTS, "class_weights", where)
         if self.class_weights != "none" and self.logit_adjustment > 0:
             problem = "'logit_adjustment' and 'class_weights' both make up for the shares of classes"
@@ -132,7 +145,9 @@ class TrainConfig:
             if getattr(self, name) < low:
                 raise ConfigError(f"'{name}' is below {low}", where=where, cure=f"at least {low}")
         self._check_minutes(where)
-        for name in ("lr", "min_lr", "weight_decay", "momentum", "clip", "mixup", "warmup_lr", "logit_adjustment"):
+        mu, scope, minutes = self.personal_mu, self.scope, self.minutes
+        check_personal(self.personal, scope=scope, minutes=minutes, mu=mu, where=where)
+        for name in (*_RATES, "weight_decay", "momentum", "clip", "mixup", "logit_adjustment", "personal_mu"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"'{name}' is out of its range", where=where, cure="0 or more, and finite")
         for name in ("label_smoothing", "lr_warmup", "beta_2", "patch_dropout", "ema"):

@@ -139,6 +139,12 @@ def scale_names(model: VisionTransformer) -> list[str]:
     return found
 
 
+def norm_names(model: VisionTransformer) -> list[str]:
+    """State-dict names of everything a norm has, weights and biases."""
+    norms = [f"{name}." for name, layer in model.named_modules() if "norm" in type(layer).__name__.lower()]
+    return [name for name in model.state_dict() if name.startswith(tuple(norms))] if norms else []
+
+
 def frame(label: str, rank: int, length: int) -> npt.NDArray[np.float64]:
     """Orthogonal rows, float64 (rank, length), with entries of size 1/sqrt(rank), as a label decides.
 

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
+from medveil.personal import NORMS
 from medveil.predicting import PredictConfig
 from medveil.pretraining import MaskedConfig
 from medveil.training import LIGHT, TrainConfig
 from models.autoencoder import check_mask
 from models.patches import how_many_stay
 from models.policy import FOLLOWED, SIGNED_PERMUTATION, Policy
-from models.stem import block_matrices, trunk_names
+from models.stem import block_matrices, stem_names, tail_names, trunk_names
 from models.suited import check_stem
-from models.travel import trainable
+from models.travel import trainable, travelling
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
@@ -141,10 +142,19 @@ def check_training(
     if train.scope in LIGHT and not names.intersection(trunk_names(model)):
         problem = f"'scope' is {train.scope}, and the trunk of this model has no such parameters"
         raise ConfigError(problem, where=where, cure="bias-norm, lora-core, head or full")
+    _check_norms(model, policy, train, names, where)
     matrices = block_matrices({name: p for name, p in model.named_parameters() if name in names})
     if train.optimizer == "muon" and not matrices:
         problem = "'optimizer' is muon, which trains matrices of blocks, and 'scope' trains no block's matrices"
         raise ConfigError(problem, where=where, cure="adamw, or a scope with them: full, last-2-blocks, lora-core")
+
+
+def _check_norms(model: VisionTransformer, policy: Policy, train: TrainConfig, names: set[str], where: str) -> None:
+    if train.personal == NORMS and not names.difference(
+        travelling(model, policy, train.scope, personal=NORMS), stem_names(model), tail_names(model)
+    ):
+        problem = "'personal' is norms, and what trains of this model has none"
+        raise ConfigError(problem, where=where, cure="personal=ditto, or none")
 
 
 def _check_patches(patches: int, train: TrainConfig, where: str) -> None:

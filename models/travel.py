@@ -18,7 +18,8 @@ lora-core      a core in each linear layer of the     fixed, home      trains, h
 =============  =====================================  ===============  ============  ===========
 
 The last three scopes are `models.light`'s. The head trains and travels in every scope. What is fixed stays at its
-public start, which every site builds from the same configuration, so it need not travel.
+public start, which every site builds from the same configuration, so it need not travel. Norms that a site has for
+itself (``train.personal=norms``) train as the table says, and stay at home.
 
 A decoder (`models.autoencoder`) is part of the trunk, but for its tail, which follows the key: it travels with an
 averaged stem, and else trains at home.
@@ -34,8 +35,9 @@ import torch
 from torch import Tensor
 
 from medveil.errors import ConfigError, FederationError
+from medveil.personal import NONE, NORMS
 from medveil.training import BIAS, BIAS_NORM, CORE
-from models.light import bias_names, core_names, scale_names
+from models.light import bias_names, core_names, norm_names, scale_names
 from models.policy import Policy
 from models.stem import head_names, stem_names, stem_that_travels, tail_names, trunk_names
 
@@ -47,7 +49,7 @@ _AFTER_BLOCKS = ("norm.", "attn_pool.", "fc_norm.")
 _PARTS = {BIAS: (bias_names,), BIAS_NORM: (bias_names, scale_names), CORE: (core_names,)}
 
 
-def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:
+def travelling(model: VisionTransformer, policy: Policy, scope: str, *, personal: str = NONE) -> list[str]:
     """State-dict names that site and server exchange, in state-dict order.
 
     Parameters
@@ -58,12 +60,19 @@ def travelling(model: VisionTransformer, policy: Policy, scope: str) -> list[str
         The key and stem policy.
     scope
         One of the table's, with a number for n: ``"last-2-blocks"``.
+    personal
+        What each site has for itself (`medveil.personal`): ``norms`` stay at home.
 
     Raises
     ------
     ConfigError
         The scope is unknown, or asks for more blocks than the model has.
     """
+    home = set(norm_names(model)) if personal == NORMS else set()
+    return [name for name in _shared(model, policy, scope) if name not in home]
+
+
+def _shared(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:
     stem = [*stem_that_travels(model), *tail_names(model)] if policy.stem_travels and scope == "full" else []
     return _ordered(model, [*stem, *_trunk(model, scope), *head_names(model)])
 
@@ -80,7 +89,7 @@ def trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[str]
     # A decoder's tail is thrown away in the end, and trains at home beside a frozen stem too.
     at_home += [] if policy.stem_travels else tail_names(model)
     parameters = {name for name, _ in model.named_parameters()}
-    return [name for name in _ordered(model, [*travelling(model, policy, scope), *at_home]) if name in parameters]
+    return [name for name in _ordered(model, [*_shared(model, policy, scope), *at_home]) if name in parameters]
 
 
 def set_trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[str]:

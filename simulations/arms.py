@@ -29,6 +29,8 @@ class Arm:
         Name of the arm on plaintext that it equals in theory.
     scope
         What of the model trains (``train.scope``), or None for the experiment's own.
+    personal
+        What of it each site has for itself (``train.personal``), or None for the experiment's own.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Arm:
     federation: str = "federated"
     twin: str | None = None
     scope: str | None = None
+    personal: str | None = None
 
     @property
     def is_baseline(self) -> bool:
@@ -50,6 +53,8 @@ class Arm:
 _ALL = (
     Arm(name="plain", text="plain FedAvg, nothing hidden"),
     Arm(name="fedper", text="plain FedPer: stems stay at home", init="public", train="local"),
+    Arm(name="plain-norms", text="plain, norms stay at home (as FedBN)", personal="norms"),
+    Arm(name="plain-ditto", text="plain, a model of its own at each site (Ditto)", personal="ditto"),
     Arm(name="none-secret", text="nothing hidden, secret stems at home", init="secret", train="local"),
     Arm(name="shared-public", text="one key, the model lives in its domain", keys="shared", init="public"),
     Arm(
@@ -84,6 +89,22 @@ _ALL = (
         keys="per-site",
         init="secret",
         train="local",
+    ),
+    Arm(
+        name="per-site-adapted-norms",
+        text="a key per site, adapted stems and norms at home",
+        keys="per-site",
+        init="adapted",
+        train="local",
+        personal="norms",
+    ),
+    Arm(
+        name="per-site-adapted-ditto",
+        text="a key per site, adapted stems, a model of its own at each site (Ditto)",
+        keys="per-site",
+        init="adapted",
+        train="local",
+        personal="ditto",
     ),
     Arm(name="local-only", text="no federation: each site alone, nothing hidden", federation="local-only"),
     Arm(name="centralised", text="all images in one place, nothing hidden", federation="centralised"),
@@ -152,6 +173,9 @@ def as_experiment(base: ExperimentConfig, arm: Arm, seed: int) -> ExperimentConf
     if arm.federation != "federated":
         # There is nobody else to sum with.
         made.secagg.on = False
+        made.train.personal = "none"
+    if arm.personal is not None:
+        made.train.personal = arm.personal
     if arm.scope is not None:
         made.train.scope = arm.scope
     if arm.scheme is not None:

@@ -273,6 +273,9 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="real sites of each consortium of masked (default: 3 5)",
     )
+    made.add_argument(
+        "--scale", metavar="LIST", help="numbers of simulated sites, such as 4,16,64: rounds of each at constant data"
+    )
     made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured (default: 4)")
     made.add_argument("--images", type=int, default=48, metavar="N", help="images a site (default: 48)")
     made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
@@ -310,6 +313,16 @@ def _do_bench(arguments: argparse.Namespace) -> int:
             write_json(arguments.json, found)
         return EXIT_OK
 
+    if arguments.scale is not None:
+        from simulations.bench_sites import bench_sites, print_rows  # noqa: PLC0415
+
+        counts = [_whole_number(each) for each in arguments.scale.split(",")]
+        grown = bench_sites(counts, rounds=arguments.rounds)
+        print_rows(grown)
+        if arguments.json is not None:
+            write_json(arguments.json, grown)
+        return EXIT_OK
+
     from simulations.bench import bench, print_table  # noqa: PLC0415
 
     figures = bench(device=arguments.device or "auto")
@@ -319,8 +332,17 @@ def _do_bench(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _whole_number(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ConfigError("'--scale' is no list of numbers", where="bench", cure="--scale 4,16,64")
+    return int(text)
+
+
 def _tell_bench(arguments: argparse.Namespace) -> int:
     """What `bench` would measure: of real consortia the parts alone, of engines the rounds and what they take."""
+    if arguments.scale is not None:
+        tell(f"would run {arguments.rounds} rounds under each of {arguments.scale} sites, one after another")
+        return EXIT_OK
     if arguments.deployment:
         from simulations.deployment_bench.bench import PARTS, check_parts  # noqa: PLC0415
 

@@ -341,6 +341,9 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
         raise ConfigError(problem, where="federation", cure="federated")
     if config.federation == "local-only":
         config.server.strategy = "local-only"
+    if config.federation != "federated" and config.train.personal != "none":
+        problem = f"is {config.train.personal}, and federation={config.federation} has no shared model"
+        raise ConfigError(problem, where="train.personal", cure="none")
     if config.data.source == "phantoms":
         config.data.path = config.data.path or str(out.resolve() / "phantoms")
     config.data.min_side = max(config.data.min_side, config.cipher.block)

@@ -16,9 +16,9 @@ from fl_client.config import site_name
 from fl_client.export.facts import facts_of
 from fl_client.export.held import MODELS, SUFFIX
 from fl_client.export.kept import KeptModel, keep, open_kept
+from fl_client.personal import own_after
 from fl_client.predicted import predicted
 from fl_client.simulated_host import simulated_site
-from fl_client.site_model import model_after
 from fl_server.checkpoints import Checkpoint, load_newest, load_round
 from fl_server.summary import read_summary
 from medveil.config import from_mapping
@@ -128,7 +128,7 @@ def _kept_before(run: Path, site: str, uuid: str, round_: int, keys: SimulatedKe
 def _made(config: ExperimentConfig, run: Path, uuid: str, index: int, checkpoint: Checkpoint) -> KeptModel:
     plan = make_plan(config, run, run=uuid)
     site = simulated_site(plan.run, plan.sites, index)
-    model = model_after(site, checkpoint.round, tensors_at(checkpoint, site.setup.name, list(site.travelling)))
+    model = own_after(site, checkpoint.round, tensors_at(checkpoint, site.setup.name, list(site.travelling)))
     parts = {name: site.store.part(name) for name in ("validation", "test")}
     said = {name: predicted(site, model, name) for name in parts}
     leaving = site.setup.leaving

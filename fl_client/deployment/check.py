@@ -276,7 +276,8 @@ def _versions() -> Point:
     found = environment()
     text = ", ".join(f"{name} {found[name]}" for name in ("medveil", "flwr", "torch", "python"))
     if not found["flwr"].startswith(TESTED):
-        cure = f"install Flower {TESTED}: pip install -c constraints.txt; 'start --stock' does without its inside"
+        tried = " or ".join(f"{begins}x" for begins in TESTED)
+        cure = f"install Flower {tried}: pip install -c constraints.txt; 'start --stock' does without its inside"
         return Point("versions", FAILED, text, cure, ConfigError.exit_code)
     return Point("versions", OK, text)
 

@@ -296,7 +296,7 @@ def _check_model(asked: _Asked, limits: LimitsConfig) -> None:
         raise _unbuilt(error) from None
     lighten(model, train.scope, train.rank, seed=asked.run.seed, where=where)
     try:
-        names = travelling(model, policy, train.scope)
+        names = travelling(model, policy, train.scope, personal=train.personal)
     except (ConfigError, FormatError) as error:
         raise _unbuilt(error) from None
     check_training(model, policy, train, masked=asked.run.masked, where=where)

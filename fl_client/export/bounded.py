@@ -33,5 +33,11 @@ def bounded_by_noise(found: Mapping[str, Any]) -> str:
     )
 
 
+NOT_BOUNDED = (
+    "This is the site's own model beside the shared one (`train.personal=ditto`). It trained here without noise: the "
+    "epsilon of its run bounds what the shared model and the updates show, and nothing that this one does."
+)
+
+
 def _epsilon(found: Mapping[str, Any]) -> str:
     return f"epsilon {found['epsilon']:.2f} at delta {found['delta']:g}"

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fl_client.export import sections
-from fl_client.export.bounded import bounded_by_noise, read_by_server
+from fl_client.export.bounded import NOT_BOUNDED, bounded_by_noise, read_by_server
 from fl_client.export.calibration import FEWEST, PRIOR
 from fl_client.export.cells import count as _count
 from fl_client.export.cells import names as _names
@@ -20,6 +20,7 @@ from fl_client.export.described import otherwise_of, preparation_of
 from fl_client.export.sections import laid_out
 from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
+from medveil.personal import NONE, in_words
 from medveil.times import moment
 from medveil.training import CORE
 from models.policy import Policy
@@ -146,7 +147,8 @@ def _details(facts: Mapping[str, Any], domain: str) -> str:
         ["Optimiser", _optimiser(run["train"])],
         ["Kept", f"{moment(facts['kept'])} at {_text(facts['site'])}, by MedVeil {facts['environment']['medveil']}"],
     ]
-    return _table(["", ""], rows)
+    own = in_words(run["train"].get("personal", NONE))
+    return _table(["", ""], rows if own is None else [*rows, ["The site's own", own]])
 
 
 def _use(facts: Mapping[str, Any], shape: tuple[int, int, int]) -> str:
@@ -299,6 +301,7 @@ def _privacy(facts: Mapping[str, Any], domain: str) -> str:
         "this model."
     )
     bounded = [bounded_by_noise(facts["privacy"])] if facts.get("privacy") else []
+    bounded = [NOT_BOUNDED] if facts.get("uncovered") else bounded
     stolen = [
         f"- {title}: accuracy {_number(metrics.get(measure_key(phase, 'accuracy')))}, "
         f"AUROC {_number(metrics.get(measure_key(phase, 'auroc')))}"

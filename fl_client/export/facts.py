@@ -112,6 +112,7 @@ def facts_of(site: Site, round_: int, metrics: Mapping[str, float], said: Predic
         },
         "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
         "privacy": _privacy(site),
+        "uncovered": site.personal is not None and site.budget is not None,
         "test_accuracy_interval": interval,
         "test_accuracy_interval_note": how,
         "calibration": _told(fitted, leaving, labelled) | {"bins": _bins(calibrated, labelled["test"], leaving)},

@@ -180,6 +180,7 @@ def update_of(experiment: ExperimentConfig) -> UpdateConfig:
         stem_train=experiment.stem.train,
         scope=train.scope,
         rank=train.rank,
+        personal=train.personal,
         batch=train.batch_size,
         epochs=train.epochs,
         optimizer=train.optimizer,

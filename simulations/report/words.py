@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fl_client.intervals import Interval
+from medveil.personal import DITTO
+from medveil.personal import in_words as personal
 from medveil.recipes import NONE, RECIPES, overridden
 from models.described import SIZES, in_words
 from simulations.baselines.names import TEXTS
@@ -140,7 +142,7 @@ def listed(names: Sequence[str]) -> str:
 def course(run: RunRecord) -> list[tuple[str, str]]:
     """What a reader would not expect of a run: which model it left, and what came in its way."""
     rows, times = run.manifest.get("left_out"), run.manifest.get("resumed")
-    made = [*_recipe(run), *_masked(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
+    made = [*_recipe(run), *_personal(run), *_masked(run), *_kept(run), *_lengthened(run), *_near(run), *_spent(run)]
     if isinstance(rows, list) and rows:
         made.append(("updates left out", f"{len(rows)}"))
     if isinstance(times, list) and times:
@@ -164,6 +166,19 @@ def _recipe(run: RunRecord) -> list[tuple[str, str]]:
         return []
     other = overridden(name, run.run_config)
     return [("recipe", f"{name}, but for {', '.join(other)}" if other else name)]
+
+
+def _personal(run: RunRecord) -> list[tuple[str, str]]:
+    """What each site has for itself, and so whose model the measures are."""
+    train = section(run.run_config, "train")
+    own = None if baseline(run) else personal(str(train.get("personal")))
+    if own is None:
+        return []
+    noise = section(run.run_config, "privacy").get("unit", NONE) != NONE
+    whose = (
+        "of the shared model, which noise covers" if noise and train["personal"] == DITTO else "of each site's model"
+    )
+    return [("each site's own", f"{own}; measures are {whose}")]
 
 
 def _kept(run: RunRecord) -> list[tuple[str, str]]:

@@ -10,7 +10,11 @@ import torch
 
 from crypto.bench import bench_cipher
 from crypto.reading.bench import bench_frames
-from simulations import bench, cli
+from fl_client import simulated_host
+from fl_client.site import Site
+from fl_client.site_setup import SiteSetup
+from medveil.contract import RunConfig
+from simulations import bench, bench_sites, cli
 from simulations.config import ExperimentConfig
 
 WANTED = (
@@ -78,3 +82,37 @@ def test_the_bare_loop_does_the_training_the_engine_does(tmp_path: Path) -> None
     loop.round(1)
     assert any(not before[name].equal(tensor) for name, tensor in loop.average.items())
     assert len(loop.images) == plan.sites.sites == 4
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_rounds_of_more_sites_are_measured_and_sites_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Site] = []
+    begin = Site.__init__
+
+    def noted(site: Site, run: RunConfig, setup: SiteSetup) -> None:
+        opened.append(site)
+        begin(site, run, setup)
+
+    monkeypatch.setattr(Site, "__init__", noted)
+    monkeypatch.setattr(simulated_host, "_FEW_SITES", 2)
+    found = bench_sites.measured(5, rounds=4, images=80, folder=tmp_path)
+    assert sorted(site.setup.name for site in opened) == [f"site-{index}" for index in range(1, 6)]
+    assert (found["sites"], found["rounds"]) == (5, 4)
+    assert found["round_s"] > 0
+    assert found["round_cpu_s"] > 0
+    assert found["memory_mb"] > 10
+    # All sites hold one copy of what came, not one each.
+    assert len({id(site.last.incoming) for site in opened if site.last is not None}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--scale", "4,x"], "no list of numbers"),
+        (["--scale", "4", "--rounds", "2"], "'--rounds' is 2"),
+        (["--scale", "0"], "cannot be"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", *words]) == 2
+    assert why in capsys.readouterr().err

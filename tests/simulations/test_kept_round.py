@@ -21,6 +21,7 @@ BEST, ROUNDS = 2, 6
 POLICIES = {
     "default": [],
     "secret": ["keys.policy=per-site", "stem.init=secret", "stem.train=local"],
+    "ditto": ["train.personal=ditto", "train.personal_mu=0.1", "stem.train=frozen"],
     "alone": ["federation=local-only", "keys.policy=none", "stem.init=public", "stem.train=averaged"],
 }
 

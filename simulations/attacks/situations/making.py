@@ -167,7 +167,8 @@ class Federation:
         self._seed, self._device, self._remodel = seed, torch.device(device), remodel
         self.bench = self._built(seed)
         model, scope = self.bench.model, situation.train.scope
-        self.travelling = tuple(travelling(model, situation.policy, scope))
+        personal = situation.train.personal
+        self.travelling = tuple(travelling(model, situation.policy, scope, personal=personal))
         self.trainable = tuple(trainable(model, situation.policy, scope))
         public = {name: self.bench.public[name].cpu().numpy().astype(np.float32) for name in self.travelling}
         self.base = self._over_the_wire(public)

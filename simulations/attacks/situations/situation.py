@@ -44,6 +44,9 @@ class UpdateConfig:
     stem_train: str | None = field(default=None, metadata={"help": "As stem.train of a run; null follows the keys."})
     scope: str = field(default=FULL, metadata={"help": "As train.scope of a run."})
     rank: int = field(default=16, metadata={"help": "As train.rank of a run, for lora-core."})
+    personal: str = field(
+        default="none", metadata={"help": "As train.personal of a run: norms at home are in no update."}
+    )
     images: int | None = field(default=None, metadata={"help": "Images a site trains on in the round."})
     batch: int | None = field(default=None, metadata={"help": "Images a step."})
     epochs: int | None = field(default=None, metadata={"help": "Epochs of the round."})
@@ -176,14 +179,14 @@ class Situation:
 
     def unprotected(self) -> Situation:
         """What an attack must succeed in to count: one plain image, one step of SGD, everything sent and known."""
-        train = replace(_training(UpdateConfig()), scope=FULL)
+        train = replace(_training(UpdateConfig()), scope=FULL, personal="none")
         plain = resolve_policy("none")
         return Situation(
             mode=DIAGNOSTIC, scheme="none", policy=plain, train=train, images=1, kind=self.kind, model=self.model
         )
 
 
-_TOLD = ("scope", "rank", "batch_size", "epochs", "optimizer", "lr", "momentum", "clip", "weight_decay")
+_TOLD = ("scope", "rank", "personal", "batch_size", "epochs", "optimizer", "lr", "momentum", "clip", "weight_decay")
 
 
 def situation_of(config: UpdateConfig, *, scheme: str) -> Situation:
@@ -229,7 +232,7 @@ def _training(config: UpdateConfig) -> TrainConfig:
     )
     # Rounding to bfloat16, where a GPU has it, is no part of what is attacked.
     made.precision = "fp32"
-    made.scope, made.rank = config.scope, config.rank
+    made.scope, made.rank, made.personal = config.scope, config.rank, config.personal
     for name, value in (
         ("batch_size", config.batch),
         ("epochs", config.epochs),
