@@ -94,6 +94,12 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("--codes", type=Path, metavar="FILE", help="YAML of the classes' coded concepts, for --dicom-sr")
     made.add_argument("--sr-per", choices=("image", "series"), help="one report an image (default), or one a series")
+    made.add_argument(
+        "--stow",
+        type=Path,
+        metavar="FILE",
+        help="also send the reports to the DICOMweb server of this file (needs the extra: medveil[dicomweb])",
+    )
     add_views(made)
     chosen = made.add_mutually_exclusive_group()
     _add_run(chosen)
@@ -132,13 +138,21 @@ def _asking(arguments: argparse.Namespace) -> Asking | None:
 
     where = f"{PROG} predict"
     if arguments.dicom_sr is None:
-        for option, given in (("--codes", arguments.codes), ("--sr-per", arguments.sr_per)):
+        for option, given in (
+            ("--codes", arguments.codes),
+            ("--sr-per", arguments.sr_per),
+            ("--stow", arguments.stow),
+        ):
             if given is not None:
                 raise ConfigError(f"{option} without --dicom-sr", where=where, cure="name the folder of the reports")
         return None
     if arguments.codes is None:
         raise ConfigError("--dicom-sr without --codes", where=where, cure="name a file of the classes' coded concepts")
-    return Asking(arguments.dicom_sr, arguments.codes, arguments.sr_per or IMAGE)
+    if arguments.stow is not None:
+        from fl_client.commands.pacs import refuse_without  # noqa: PLC0415
+
+        refuse_without("--stow")
+    return Asking(arguments.dicom_sr, arguments.codes, arguments.sr_per or IMAGE, arguments.stow)
 
 
 def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
