@@ -12,7 +12,13 @@ from medveil.errors import ConfigError
 _TEXT = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")
 _CODE = re.compile(r"[A-Z0-9_]{1,16}")
 _DATES = re.compile(r"(\d{8})?(-)?(\d{8})?")
-WILD = frozenset("*?")
+MATCHED = {
+    "modality": "Modality",
+    "body_part": "BodyPartExamined",
+    "dates": "StudyDate",
+    "series_description": "SeriesDescription",
+}
+"""Settings, and the attribute that each asks a server to match."""
 
 
 @dataclass
@@ -56,13 +62,7 @@ class QueryConfig:
 
     def filters(self) -> dict[str, str]:
         """What the server is asked to match, by keyword."""
-        wanted = {
-            "Modality": self.modality,
-            "BodyPartExamined": self.body_part,
-            "StudyDate": self.dates,
-            "SeriesDescription": self.series_description,
-        }
-        return {name: value for name, value in wanted.items() if value}
+        return {keyword: value for name, keyword in MATCHED.items() if (value := getattr(self, name))}
 
     def misses(self, text: Callable[[str], str], *, strict: bool) -> str:
         """The attribute in which an image is none that was asked for; empty where there is none.

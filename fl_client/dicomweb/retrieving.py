@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fl_client.dicomweb.server import Server
     from fl_client.dicomweb.session import PacsSession
 
-_ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _DICOM = "application/dicom"
 _LONGEST_BOUNDARY = 70
 _LONGEST_HEAD = 4096
@@ -34,7 +34,7 @@ def retrieve(server: Server, session: PacsSession, found: Found) -> bytes:
         raise PacsError("an instance has no UIDs to ask by", where=server.url)
     url = "{}/studies/{}/series/{}/instances/{}".format(server.url, *uids)
     most = int(server.config.most_megabytes * 1e6)
-    kind, data = session.fetch(url, accept=_ACCEPT, most=most + 2 * _LONGEST_HEAD)
+    kind, data = session.fetch(url, accept=ACCEPT, most=most + 2 * _LONGEST_HEAD)
     instance = one_part(kind, data)
     if len(instance) > most:
         raise DataError(f"is larger than the {most} bytes that are taken")

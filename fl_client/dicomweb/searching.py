@@ -23,7 +23,7 @@ _UID = re.compile(r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))+")
 _LONGEST = 64
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _TEXTS = ("PatientID", "AccessionNumber", "StudyDate", "Modality", "BodyPartExamined", "SeriesDescription")
-_TAGS = {name: f"{tag_for_keyword(name):08X}" for name in (*_UIDS, *_TEXTS)}
+TAGS = {name: f"{tag_for_keyword(name):08X}" for name in (*_UIDS, *_TEXTS)}
 REPORT = "SR"
 
 
@@ -112,7 +112,7 @@ def _instances(
     page, offset, known = server.config.page, 0, set[str]()
     while True:
         answer = client.search_for_instances(
-            limit=page, offset=offset, fields=[_TAGS[name] for name in _TEXTS], search_filters=dict(filters)
+            limit=page, offset=offset, fields=[TAGS[name] for name in _TEXTS], search_filters=dict(filters)
         )
         if not isinstance(answer, list) or not all(isinstance(each, dict) for each in answer):
             raise PacsError("answers a query with what is no list of instances", where=server.url)
@@ -162,7 +162,7 @@ def is_uid(text: str) -> bool:
 
 def _value(entry: Mapping[str, Any], name: str) -> str:
     """An attribute of DICOM JSON (PS3.18 F.2) as text, its values beside one another; empty where it is none."""
-    element = entry.get(_TAGS[name])
+    element = entry.get(TAGS[name])
     values = element.get("Value") if isinstance(element, dict) else None
     texts = (
         [str(each).strip(" \0") for each in values if isinstance(each, str | int)] if isinstance(values, list) else []

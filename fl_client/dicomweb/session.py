@@ -29,7 +29,7 @@ ANSWER = Bounds(length=64 * MIB, depth=32, values=4_000_000)
 _PIECE = 2**16
 _AGAIN = {429, 500, 502, 503, 504}
 _LONGEST_PAUSE = 30.0
-_JSON = ("application/dicom+json", "application/json")
+JSON = ("application/dicom+json", "application/json")
 _log = logger("dicomweb")
 
 
@@ -106,7 +106,7 @@ class PacsSession(requests.Session):
         """
         response, data = self._asked(str(method), str(url), most=ANSWER.length, **_kept(named))
         kind = response.headers.get("Content-Type", "").split(";", 1)[0].strip().lower()
-        if data and kind not in _JSON:
+        if data and kind not in JSON:
             raise PacsError(f"answers with {shown(kind, most=40) or 'nothing named'}, not JSON", where=self._where)
         if data:
             # What reads it next has no bounds of its own.

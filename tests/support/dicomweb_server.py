@@ -72,6 +72,8 @@ class Pacs:
         Makes the body of an instance.
     stored : list of Dataset
         What was sent to it.
+    storing : callable
+        Makes the answer to that, of the UIDs of all that it was sent.
     """
 
     def __init__(self, datasets: Iterable[Dataset]) -> None:
@@ -83,6 +85,7 @@ class Pacs:
         self.multipart: Callable[[bytes], bytes] = multipart
         self.most_in_a_page = 10**6
         self.stored: list[Dataset] = []
+        self.storing: Callable[[list[str]], Any] = _all_stored
         self.url = ""
         for each in datasets:
             self.add(each)
@@ -97,10 +100,11 @@ class Pacs:
 
     def found(self, query: dict[str, str]) -> list[dict[str, str]]:
         """What it has of a query."""
+        wanted = {name: value for name, value in query.items() if name in KEYS}
         return [
             texts
             for texts, _ in self.held.values()
-            if all(_fits(wanted, texts[name], name) for name, wanted in query.items() if name in KEYS)
+            if all(texts[name] == value or _fits(value, texts[name], name) for name, value in wanted.items())
         ]
 
 
@@ -148,8 +152,7 @@ class Handler(BaseHTTPRequestHandler):
         mark = self.headers["Content-Type"].split('boundary="')[1].split('"')[0].encode()
         for part in body.split(b"--" + mark)[1:-1]:
             self.pacs.stored.append(dcmread(io.BytesIO(part.split(b"\r\n\r\n", 1)[1])))
-        done = [{"00081155": {"vr": "UI", "Value": [str(each.SOPInstanceUID)]}} for each in self.pacs.stored]
-        self.json({"00081199": {"vr": "SQ", "Value": done}})
+        self.json(self.pacs.storing([str(each.SOPInstanceUID) for each in self.pacs.stored]))
 
     def json(self, document: Any) -> None:
         """Answer with DICOM JSON."""
@@ -158,8 +161,9 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status: int, body: bytes, kind: str, **headers: str) -> None:
         """Answer as it should be, but for what headers say."""
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
+        more = {name.replace("_", "-"): value for name, value in headers.items()}
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **more}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -186,6 +190,11 @@ def serving(datasets: Iterable[Dataset] = (), *, port: int = 0) -> Iterator[Pacs
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _all_stored(uids: list[str]) -> Any:
+    done = [{"00081155": {"vr": "UI", "Value": [uid]}} for uid in uids]
+    return {"00081199": {"vr": "SQ", "Value": done}}
 
 
 def _fits(wanted: str, found: str, name: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import csv
 import json
 import os
 import shutil
@@ -88,11 +91,9 @@ class Orthanc:
         while time.monotonic() < end:
             if self._process.poll() is not None:
                 break
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 0.2).close()
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
                 return
-            except OSError:
-                time.sleep(0.1)
+            time.sleep(0.1)
         raise AssertionError(f"Orthanc does not start: {(self.folder / 'log').read_text()[-2000:]}")
 
     def kill(self) -> None:
@@ -117,3 +118,38 @@ class Orthanc:
         """An instance by its own name."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/instances/{name}/file", timeout=30) as answer:
             return bytes(answer.read())
+
+
+def _serve(folder: Path) -> None:
+    """Draw phantoms, give them to an Orthanc, write a site's two files, and serve until interrupted."""
+    from pydicom import dcmread  # noqa: PLC0415
+
+    from fl_client.data.config import PhantomConfig  # noqa: PLC0415
+    from fl_client.data.phantoms import draw_phantoms  # noqa: PLC0415
+
+    folder.mkdir(parents=True)
+    draw_phantoms(folder / "phantoms", PhantomConfig(sites=1, images=60, classes=2))
+    with (folder / "phantoms" / "labels.csv").open() as stream:
+        rows = [(folder / "phantoms" / row["path"], row["label"]) for row in csv.DictReader(stream)]
+    made = Orthanc(folder.resolve() / "orthanc")
+    made.start()
+    try:
+        for path, _ in rows:
+            made.put(path.read_bytes())
+        uids = [(dcmread(path, stop_before_pixels=True).SOPInstanceUID, label) for path, label in rows]
+        with (folder / "labels.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows([("instance", "label"), *uids])
+        (folder / "pacs.yaml").write_text(f"url: {made.url}\n")
+        modality = dcmread(rows[0][0], stop_before_pixels=True).Modality
+        print(f"{made.url} holds {len(rows)} images of modality {modality}; Ctrl-C ends it", flush=True)
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        made.kill()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="An Orthanc full of phantoms, to try MedVeil with.")
+    parser.add_argument("--phantoms", type=Path, required=True, metavar="DIR", help="new folder for all of it")
+    _serve(parser.parse_args().phantoms)
