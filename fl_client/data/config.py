@@ -252,6 +252,7 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     if level is not None:
         _check_level(config, level)
         _check_views(config, level)
+    config.query.check()
     _check_phantoms(config.phantoms)
     _check_formula(config.formula)
 

@@ -195,5 +195,6 @@ class DicomwebSource(Source):
 def pulled_of(config: DataConfig, documents: Documents | None) -> Pulled:
     """Where a site keeps what it pulls for a source (ConfigError where nothing of a site's is sealed)."""
     if documents is None:
-        raise ConfigError("needs a site's key, which seals what was pulled", where="data.source: dicomweb", cure=_PULL)
+        cure = f"at a site: {_PULL}; for a simulation: {_PULL} --plain DIR, then data.source=dicom"
+        raise ConfigError("needs a site's key, which seals what was pulled", where="data.source: dicomweb", cure=cure)
     return Pulled(documents, source_name(config))

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from crypto.files.streams import decoding
 from fl_client.data.base import Skipped
@@ -155,7 +156,7 @@ class _Pull:
         if missed:
             raise DataError(f"its {missed} is not what the query asks for")
         texts = {"patient": "PatientID", "accession": "AccessionNumber", "institution": "InstitutionName"}
-        taken = {name: image.text(keyword) for name, keyword in texts.items()}
+        taken: dict[str, Any] = {name: image.text(keyword) for name, keyword in texts.items()}
         labels = self._cohort.labels
         if labels is not None and labels.keyword == "AccessionNumber" and taken["accession"] not in labels.rows:
             raise DataError("its AccessionNumber is none of the table's")

@@ -152,7 +152,8 @@ def _read(entry: Mapping[str, Any], skipped: list[Skipped]) -> Found | None:
     if wrong is not None:
         skipped.append(Skipped(shown(uids[2], most=_LONGEST) or "an instance", f"its {wrong} is no UID"))
         return None
-    return Found(*uids, {name: _value(entry, name)[:_LONGEST] for name in _TEXTS})
+    study, series, instance = uids
+    return Found(study, series, instance, {name: _value(entry, name)[:_LONGEST] for name in _TEXTS})
 
 
 def is_uid(text: str) -> bool:

@@ -125,14 +125,19 @@ class Server:
             raise ConfigError("names no file that is there", where=where, cure=_FROM) from None
         except OSError as error:
             raise storage_error(error, where, "read the file") from None
-        if not named.startswith(CREDENTIAL) and mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise KeyMaterialError("names a file that others than its owner may open", where=where, cure="chmod 600 it")
+        self.refuse_open(setting, mode)
         text = data.decode("ascii", "replace").removesuffix("\n").removesuffix("\r")
         if not text or len(data) > _LONGEST_SECRET or not text.isascii() or not text.isprintable():
             raise KeyMaterialError(
                 "names a file that holds no secret", where=where, cure="one line of ASCII, and alone"
             )
         return text
+
+    def refuse_open(self, setting: str, mode: int) -> None:
+        """Refuse a file of this mode that others may open; a credential's mode is systemd's (KeyMaterialError)."""
+        if not str(getattr(self.config, setting)).startswith(CREDENTIAL) and mode & (stat.S_IRWXG | stat.S_IRWXO):
+            where = f"{self.file}: '{setting}'"
+            raise KeyMaterialError("names a file that others than its owner may open", where=where, cure="chmod 600 it")
 
 
 def read_server(file: Path) -> Server:

@@ -91,8 +91,9 @@ class PacsSession(requests.Session):
         config = server.config
         self.verify = True if config.ca is None else str(_present(server, "ca"))
         if config.certificate is not None:
-            own = str(_present(server, "certificate"))
-            self.cert = own if config.certificate_key is None else (own, str(_present(server, "certificate_key")))
+            own = str(_present(server, "certificate", private=config.certificate_key is None))
+            key = None if config.certificate_key is None else str(_present(server, "certificate_key", private=True))
+            self.cert = own if key is None else (own, key)
 
     def request(self, method: str | bytes, url: str | bytes, *given: Any, **named: Any) -> requests.Response:
         """As `requests.Session.request`, with the whole answer in memory, which is JSON or nothing.
@@ -118,6 +119,10 @@ class PacsSession(requests.Session):
         """The content type and the bytes of an answer, at most so many; errors as `request`."""
         response, data = self._asked("GET", url, most=most, headers={"Accept": accept})
         return response.headers.get("Content-Type", ""), data
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: requests would read the whole body of an answer that sends elsewhere, to be ready to follow it."""
+        return None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -230,10 +235,13 @@ def _authorization(server: Server) -> str | None:
     return f"Basic {base64.b64encode(login.encode()).decode()}"
 
 
-def _present(server: Server, setting: str) -> Path:
-    path = server.path(str(getattr(server.config, setting)))
+def _present(server: Server, setting: str, *, private: bool = False) -> Path:
+    named, where = str(getattr(server.config, setting)), f"{server.file}: '{setting}'"
+    path = server.path(named)
     if not path.is_file():
-        raise ConfigError("names no file that is there", where=f"{server.file}: '{setting}'", cure="a PEM file")
+        raise ConfigError("names no file that is there", where=where, cure="a PEM file")
+    if private:
+        server.refuse_open(setting, path.stat().st_mode)
     return path
 
 

@@ -283,6 +283,27 @@ def test_redirects_take_nothing_elsewhere(site: Site) -> None:
         assert not other.asked
 
 
+def test_the_body_of_a_redirect_is_not_read(site: Site) -> None:
+    def bend(handler: Handler) -> bool:
+        handler.answer(302, b"", "text/plain", Location="/elsewhere", Content_Length=str(10**12))
+        return True
+
+    site.pacs.bend = bend
+    refused(site, PacsError, "elsewhere")
+
+
+def test_a_private_key_that_others_may_read(site: Site) -> None:
+    for name in ("own.pem", "key.pem"):
+        (site.folder / name).write_text("no certificate")
+        (site.folder / name).chmod(0o640)
+    for named in ({"certificate": "own.pem"}, {"certificate": "own.pem", "certificate_key": "key.pem"}):
+        site.server(**named)
+        refused(site, KeyMaterialError, "others than its owner")
+    site.server(certificate="gone.pem")
+    refused(site, ConfigError, "no file")
+    assert not site.pacs.asked
+
+
 def test_nothing_is_taken_from_the_environment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     (site.folder / "netrc").write_text("machine 127.0.0.1 login a password b\n")
     monkeypatch.setenv("NETRC", str(site.folder / "netrc"))

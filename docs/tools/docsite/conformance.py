@@ -33,8 +33,8 @@ What a DICOM Conformance Statement (PS3.2) says of a product, of MedVeil: resear
 ## Network
 
 MedVeil opens no association and listens for none: it is neither SCU nor SCP of any DIMSE service, and no origin server.
-As a user agent of DICOMweb (PS3.18) it makes these requests, of the server that [a site's file](../how-to/pacs.md) names, by
-`GET` but for the last; it deletes and updates nothing. What else it reads and writes are files.
+As a user agent of DICOMweb (PS3.18) it asks the server that [a site's file](../how-to/pacs.md) names for these,
+by `GET` but for the last; it deletes and updates nothing. What else it reads and writes are files.
 """
 _WEB = """\
 Queries ask for these attributes, and match by keyword; results of other values, of no UIDs or named twice are dropped.
