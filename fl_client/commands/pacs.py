@@ -124,7 +124,7 @@ def _do_pull(arguments: argparse.Namespace) -> int:
     if arguments.plain is not None:
         write_plain(pulled, made, arguments.plain)
         tell(f"{arguments.plain}: the same as plain files, with the patients' names: remove it when it is not needed")
-    return EXIT_PARTIAL if made.skipped else EXIT_OK
+    return EXIT_PARTIAL if made.missed else EXIT_OK
 
 
 def _remove(files: OwnFiles, *, asked: bool) -> int:

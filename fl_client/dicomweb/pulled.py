@@ -77,12 +77,16 @@ class Instance:
 
 @dataclass(frozen=True)
 class PulledList:
-    """The list: by which query, whether all of it is there, its images, and what was left out and why."""
+    """The list: by which query, whether all of it is there, its images, and what was left out and why.
+
+    `missed` says how many of these the server did not give, or gave damaged; a list that is read again does not say.
+    """
 
     query: str
     complete: bool
     instances: tuple[Instance, ...]
     skipped: tuple[Skipped, ...] = field(default=())
+    missed: int = 0
 
 
 class Pulled:

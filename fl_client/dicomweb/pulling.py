@@ -81,7 +81,7 @@ def pull(cohort: Cohort, pulled: Pulled, session: PacsSession, *, progress: Prog
     kept, left = _Pull(cohort, pulled, session, dict(zip((each.instance for each in found), found, strict=True))).all(
         wanted, progress
     )
-    made = PulledList(digest, True, tuple(kept), (*skipped, *left))
+    made = PulledList(digest, True, tuple(kept), (*skipped, *left), len(left))
     pulled.write(made)
     if not kept:
         raise DataError(f"none of {len(wanted)} images can be taken: {left[0].reason}", where=cohort.server.url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -175,13 +176,20 @@ class Handler(BaseHTTPRequestHandler):
         return True
 
 
+class _Quiet(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of a client that goes away, or that TLS refuses."""
+
+
 @contextmanager
-def serving(datasets: Iterable[Dataset] = (), *, port: int = 0) -> Iterator[Pacs]:
-    """A server of these, for the block."""
+def serving(datasets: Iterable[Dataset] = (), *, tls: ssl.SSLContext | None = None) -> Iterator[Pacs]:
+    """A server of these, for the block; over TLS where its side of it is given."""
     pacs = Pacs(datasets)
-    server = ThreadingHTTPServer(("127.0.0.1", port), type("Own", (Handler,), {"pacs": pacs}))
+    server = _Quiet(("127.0.0.1", 0), type("Own", (Handler,), {"pacs": pacs}))
     server.daemon_threads = True
-    pacs.url = f"http://127.0.0.1:{server.server_port}{ROOT}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    pacs.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}{ROOT}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
