@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BUNDLE = "monai"
 """Folder of the bundle, in an export."""
-MONAI = "1.5.1"
+MONAI = "1.6.1"
 """The version its configuration was tried with."""
 METADATA, INFERENCE, MODEL = "configs/metadata.json", "configs/inference.json", "models/model.pt"
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -75,7 +75,7 @@ def metadata(made: Description) -> dict[str, Any]:
         "monai_version": MONAI,
         "pytorch_version": torch.__version__.split("+", 1)[0],
         "numpy_version": np.__version__,
-        "required_packages_version": {"timm": timm.__version__, "pytorch-ignite": "0.5.2", "pillow": "11.0.0"},
+        "required_packages_version": {"timm": timm.__version__, "pytorch-ignite": "0.5.5", "pillow": "13.0.0"},
         "name": made.name,
         "task": f"classification into {', '.join(made.classes)}",
         "description": f"A Vision Transformer ({made.architecture}) trained by federated learning. {_RESEARCH}",

@@ -84,7 +84,8 @@ class Orthanc:
         libraries = sorted({str(path.parent) for path in UNPACKED.rglob("*.so*")})
         environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(libraries), "LC_ALL": "C.UTF-8"}
         dictionaries = sorted(UNPACKED.glob("usr/share/libdcmtk*/dicom.dic"))
-        environment |= {"DCMDICTPATH": str(each) for each in dictionaries[:1]}
+        if dictionaries:
+            environment["DCMDICTPATH"] = str(dictionaries[0])
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self._program), str(self._config)], stdout=log, stderr=log, env=environment, cwd=self.folder
