@@ -89,7 +89,9 @@ def search(
                 # What a report says of images is asked for by itself.
                 continue
             else:
-                found[each.instance] = each
+                # A server need not repeat what it was asked for.
+                told = {name: value for name, value in each.texts.items() if value}
+                found[each.instance] = each._replace(texts=filters | told)
             _refuse_many(len(found), server)
     return Search([found[uid] for uid in sorted(found)], skipped)
 

@@ -163,6 +163,19 @@ def test_a_page_after_the_other_and_each_accession_number_by_itself(site: Site) 
     assert "1 rows of labels.csv are of no image that was pulled" in site.open().remarks
 
 
+def test_a_server_that_does_not_repeat_the_accession_number(site: Site) -> None:
+    real = site.pacs.found
+    site.pacs.found = lambda query: [{**each, "AccessionNumber": ""} for each in real(query)]  # type: ignore[method-assign]
+    assert len(site.pull().instances) == 12
+    assert len(site.open().items) == 12
+    # What the images themselves say counts.
+    site.labels("accession", {"A0": "a", "A1": "b"})
+    site.pacs.found = lambda query: [{**each, "AccessionNumber": ""} for each in real({})]  # type: ignore[method-assign]
+    made = site.pull()
+    assert {each.accession for each in made.instances} == {"A0", "A1"}
+    assert "its AccessionNumber is none of the table's" in {each.reason for each in made.skipped}
+
+
 @pytest.mark.parametrize("column", ["study", "series", "instance"])
 def test_labels_by_uids(site: Site, column: str) -> None:
     keyword = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID"}[column]
