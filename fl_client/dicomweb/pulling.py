@@ -71,10 +71,12 @@ def pull(cohort: Cohort, pulled: Pulled, session: PacsSession, *, progress: Prog
         if not found:
             problem = f"no report labels any of {len(skipped)} images"
             raise DataError(problem, where=cohort.server.url, cure="see data.query.codes and data.query.unverified")
-    before = pulled.read()
+    before, digest = pulled.read(), cohort.digest()
     known = {} if before is None else {each.uid: each for each in before.instances}
+    if before is not None and before.query != digest:
+        # They are here, and whether they are what this query asks for is still to be seen.
+        known = {uid: replace(each, sha256="") for uid, each in known.items()}
     wanted = [_wanted(each, known, labels) for each in found]
-    digest = cohort.digest()
     # From here on a pull that is cut short knows which file is which.
     pulled.write(PulledList(digest, False, tuple(wanted), tuple(skipped)))
     pulled.sweep({each.uid: each for each in wanted})
