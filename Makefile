@@ -8,6 +8,7 @@
 #   make release       wheel, sdist, CycloneDX bill of materials and SHA256SUMS, below build/release
 #   make bench         speed, as ratios measured in one run
 #   make tools         unpack dciodvfy, which checks DICOM files, below build/tools (Debian; no root)
+#   make orthanc       unpack Orthanc, a PACS to test against, below build/orthanc (Debian 12; no root)
 
 PYTHON ?= python3.11
 VENV   := .venv
@@ -31,7 +32,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # Compiled once, not by each of the many processes that a run and its tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-flower consortium release test lint types contracts tests test-faults docs docs-results docs-take bench tools format clean
+.PHONY: help demo demo-flower consortium release test lint types contracts tests test-faults docs docs-results docs-take bench tools orthanc format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -143,6 +144,20 @@ build/tools/usr/bin/dciodvfy:
 		&& apt-get -qq download dicom3tools \
 		&& dpkg-deb -x dicom3tools_*.deb . \
 		&& rm dicom3tools_*.deb
+
+# Of Debian 12; on another release the names of libraries have other numbers.
+ORTHANC := orthanc orthanc-dicomweb libwrap0 libdcmtk17 dcmtk libcivetweb1 libboost-thread1.74.0 \
+	libboost-locale1.74.0 liblua5.3-0 libpugixml1v5
+
+orthanc: build/orthanc/usr/sbin/Orthanc
+
+build/orthanc/usr/sbin/Orthanc:
+	@echo "unpacking Orthanc into build/orthanc"
+	@mkdir -p build/orthanc
+	@cd build/orthanc \
+		&& apt-get -qq download $(ORTHANC) \
+		&& for each in *.deb; do dpkg-deb -x $$each . || exit 1; done \
+		&& rm *.deb
 
 format: $(VENV)/.installed-test
 	@$(BIN)/ruff check --fix .

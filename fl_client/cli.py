@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_client.commands import disclosing, join, model, sealing, serve, stores
+from fl_client.commands import disclosing, join, model, pacs, sealing, serve, stores
 from fl_client.commands.common import DEFAULT, PROG, site_of
 from medveil.audit_commands import add_audit
 from medveil.cli import parser, run_command
@@ -27,6 +27,8 @@ _ADD = (
     serve.add_start,
     serve.add_status,
     serve.add_stop,
+    pacs.add_cohort,
+    pacs.add_pull,
     model.add_predict,
     model.add_export,
     model.add_models,

@@ -158,6 +158,12 @@ class AggregationError(FederationError):
         return (*super().__reduce__(), {"reason": self.reason})
 
 
+class PacsError(MedVeilError):
+    """A DICOMweb server that is out of reach, refuses, or answers what none may."""
+
+    exit_code = 5
+
+
 class PartialError(MedVeilError):
     """Work that ended with some of its parts failed."""
 

@@ -31,6 +31,7 @@ def add_export(commands: Commands) -> argparse.ArgumentParser:
     made.add_argument("out", type=Path, metavar="DIR", help="folder for it, new or empty")
     _add_run(made)
     made.add_argument("--onnx", action="store_true", help="also write ONNX (needs the extra: medveil[onnx])")
+    made.add_argument("--monai", action="store_true", help="also write a MONAI bundle, the folder 'monai' of DIR")
     made.add_argument(
         "--hidden",
         action="store_true",
@@ -45,8 +46,9 @@ def _do_export(arguments: argparse.Namespace) -> int:
     from fl_client.export.asking import warn_of_preparation  # noqa: PLC0415
     from fl_client.export.write import export_hidden, export_plain  # noqa: PLC0415
 
-    if arguments.hidden and arguments.onnx:
-        raise ConfigError("--onnx with --hidden", where=f"{PROG} export", cure="a key-bearing model is only sealed")
+    if arguments.hidden and (arguments.onnx or arguments.monai):
+        option = "--onnx" if arguments.onnx else "--monai"
+        raise ConfigError(f"{option} with --hidden", where=f"{PROG} export", cure="a key-bearing model is only sealed")
     files = site_of(arguments)
     kept, keys = _opened(files, Passphrases(read_passphrase), arguments.run)
     _refuse_undisclosed(files, kept)
@@ -54,7 +56,7 @@ def _do_export(arguments: argparse.Namespace) -> int:
         export_hidden(kept, keys, arguments.out)
         tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, sealed; KEY-BEARING")
     else:
-        export_plain(kept, keys, arguments.out, onnx=arguments.onnx)
+        export_plain(kept, keys, arguments.out, onnx=arguments.onnx, bundle=arguments.monai)
         tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, for plain images")
     warn_of_preparation(kept)
     tell("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
@@ -94,6 +96,12 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("--codes", type=Path, metavar="FILE", help="YAML of the classes' coded concepts, for --dicom-sr")
     made.add_argument("--sr-per", choices=("image", "series"), help="one report an image (default), or one a series")
+    made.add_argument(
+        "--stow",
+        type=Path,
+        metavar="FILE",
+        help="also send the reports to the DICOMweb server of this file (needs the extra: medveil[dicomweb])",
+    )
     add_views(made)
     chosen = made.add_mutually_exclusive_group()
     _add_run(chosen)
@@ -132,13 +140,21 @@ def _asking(arguments: argparse.Namespace) -> Asking | None:
 
     where = f"{PROG} predict"
     if arguments.dicom_sr is None:
-        for option, given in (("--codes", arguments.codes), ("--sr-per", arguments.sr_per)):
+        for option, given in (
+            ("--codes", arguments.codes),
+            ("--sr-per", arguments.sr_per),
+            ("--stow", arguments.stow),
+        ):
             if given is not None:
                 raise ConfigError(f"{option} without --dicom-sr", where=where, cure="name the folder of the reports")
         return None
     if arguments.codes is None:
         raise ConfigError("--dicom-sr without --codes", where=where, cure="name a file of the classes' coded concepts")
-    return Asking(arguments.dicom_sr, arguments.codes, arguments.sr_per or IMAGE)
+    if arguments.stow is not None:
+        from fl_client.commands.pacs import refuse_without  # noqa: PLC0415
+
+        refuse_without("--stow")
+    return Asking(arguments.dicom_sr, arguments.codes, arguments.sr_per or IMAGE, arguments.stow)
 
 
 def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:

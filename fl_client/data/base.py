@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from crypto.imaging import preprocess
 from fl_client.data.beside import instead
 from fl_client.data.channels import Form, settle
 from fl_client.data.config import FORMULA, NO_LABELS, SIMILAR, DataConfig, check_data_config, joins_similar
+from fl_client.data.documents import Documents
 from fl_client.data.folders import Listing, list_files
 from fl_client.data.items import UNLABELLED, Item, Skipped, group_names, one_class, said
 from fl_client.data.labels import group_name, tidy
@@ -117,6 +118,11 @@ class Source(ABC):
         self.name = source_name(config)
         self._listing: Listing | None = None
         self._form: Form | None = None
+
+    @classmethod
+    def opened(cls, config: DataConfig, kept_in: Sequence[Documents]) -> Self:
+        """The source a configuration names; `kept_in` is what a site keeps, for a source whose images lie there."""
+        return cls(config)
 
     def __len__(self) -> int:
         return len(self.items)

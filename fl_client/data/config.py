@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from fl_client.dicomweb.query import QueryConfig
 from medveil import plugins
 from medveil.errors import ConfigError
 
-SOURCES = ("phantoms", "dicom", "images", "npz", "hidden", "formula")
-FORMULA = "formula"
+SOURCES = ("phantoms", "dicom", "images", "npz", "hidden", "formula", "dicomweb")
+FORMULA, PACS = "formula", "dicomweb"
 FORMULAS = ("contours", "fractals")
 MOST_DRAWN = 10_000_000
 AUGMENTS = ("none", "light", "standard")
@@ -93,12 +94,15 @@ class DataConfig:
     source: str = field(
         default="phantoms",
         metadata={
-            "help": "phantoms, dicom, images (PNG, JPEG, BMP, TIFF), npz (MedMNIST), hidden (by medveil-crypto) or "
-            "formula (drawn, for pre-training)."
+            "help": "phantoms, dicom, images (PNG, JPEG, BMP, TIFF), npz (MedMNIST), hidden (by medveil-crypto), "
+            "formula (drawn, for pre-training) or dicomweb (a PACS, at a site)."
         },
     )
     path: str | None = field(
-        default=None, metadata={"help": "The folder or .npz file; for phantoms, the folder to make."}
+        default=None,
+        metadata={
+            "help": "The folder or .npz file; for phantoms, the folder to make; for dicomweb, the server's file."
+        },
     )
     image_size: int | None = field(
         default=None,
@@ -115,7 +119,8 @@ class DataConfig:
         default=None,
         metadata={
             "help": "CSV (path,label[,more]) relative to data.path, for files; null: one folder a class; none: images "
-            "without labels, for task masked-autoencoding."
+            "without labels, for task masked-autoencoding. For dicomweb a CSV beside the server's file (accession, "
+            "study, series or instance, label[,more]), or sr: Structured Reports say them."
         },
     )
     group_by: str | None = field(
@@ -183,6 +188,7 @@ class DataConfig:
         default="none", metadata={"help": "none, light or standard: rotate, shift, scale, brightness."}
     )
     flip: bool = field(default=False, metadata={"help": "Also flip at random; right for histology, wrong for anatomy."})
+    query: QueryConfig = field(default_factory=QueryConfig, metadata={"help": "Images of a PACS, for dicomweb."})
     partition: PartitionConfig = field(default_factory=PartitionConfig, metadata={"help": "Simulated sites."})
     phantoms: PhantomConfig = field(default_factory=PhantomConfig, metadata={"help": "Drawn DICOM images."})
     formula: FormulaConfig = field(default_factory=FormulaConfig, metadata={"help": "Images drawn by formula."})
@@ -246,6 +252,7 @@ def check_data_config(config: DataConfig, level: str | None = "none") -> None:
     if level is not None:
         _check_level(config, level)
         _check_views(config, level)
+    config.query.check()
     _check_phantoms(config.phantoms)
     _check_formula(config.formula)
 

@@ -1,4 +1,4 @@
-"""Where a site's images come from: one interface over DICOM folders, image trees, npz files and phantoms."""
+"""Where a site's images come from: one interface over a PACS, DICOM folders, image trees, npz files and phantoms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from fl_client.data.base import Bytes, Item, Skipped, Source
 from fl_client.data.config import DataConfig, check_data_config, joins_similar
 from fl_client.data.dicom import DicomSource
+from fl_client.data.dicomweb import DicomwebSource
 from fl_client.data.documents import Documents
 from fl_client.data.formula import FormulaSource
 from fl_client.data.hidden import HiddenSource
@@ -27,6 +28,7 @@ _OWN: dict[str, type[Source]] = {
     "npz": NpzSource,
     "hidden": HiddenSource,
     "formula": FormulaSource,
+    "dicomweb": DicomwebSource,
 }
 KINDS: plugins.Registry[type[Source]] = plugins.Registry(plugins.SOURCES, _OWN, Source)
 """Every source by its name in ``data.source``; those of other packages too, where they are asked for."""
@@ -40,7 +42,7 @@ def open_source(config: DataConfig, *, kept_in: Sequence[Documents] = ()) -> Sou
     config
         The images.
     kept_in
-        Where to keep which images look alike, for the next time.
+        Where to keep which images look alike, for the next time; and what a site pulled from its PACS.
 
     Raises
     ------
@@ -50,7 +52,7 @@ def open_source(config: DataConfig, *, kept_in: Sequence[Documents] = ()) -> Sou
         The folder or file is missing, empty, wrongly labelled, or holds no usable image.
     """
     check_data_config(config, level=None)
-    source = KINDS[config.source](config)
+    source = KINDS[config.source].opened(config, kept_in)
     if joins_similar(config):
         join_similar(source, config, kept_in=kept_in)
     return source

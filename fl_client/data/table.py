@@ -52,8 +52,8 @@ class Table(NamedTuple):
     rows: list[Row]
 
 
-def read_table(path: Path) -> Table:
-    """Read a table with the columns ``path`` and ``label``.
+def read_table(path: Path, *, wanted: Sequence[str] = WANTED) -> Table:
+    """Read a table with the columns ``path`` and ``label``, or with others that are `wanted`.
 
     Commas, semicolons, tabs and bars part cells, spaces around them do not count; UTF-8 and UTF-16 are read.
 
@@ -64,10 +64,10 @@ def read_table(path: Path) -> Table:
         the first, a quote that is never closed, or no rows.
     """
     text = _text(path)
-    mark, skip = _mark(text, path)
+    mark, skip = _mark(text, path, wanted)
     try:
         _refuse_open_quote(text, mark)
-        return _table(read_rows(io.StringIO(text, newline=""), mark=mark, spaces=True), skip, path)
+        return _table(read_rows(io.StringIO(text, newline=""), mark=mark, spaces=True), skip, path, wanted)
     except csv.Error as error:
         cure = "close each quote, and keep cells short: one path and one label a row"
         raise DataError(f"cannot be read as CSV: {error}", where=path, cure=cure) from error
@@ -103,13 +103,13 @@ def _without_bom(data: bytes) -> str:
     return "utf-16-be" if even and odd and not any(even) and all(odd) else "utf-8"
 
 
-def _mark(text: str, path: Path) -> tuple[str, bool]:
+def _mark(text: str, path: Path, wanted: Sequence[str]) -> tuple[str, bool]:
     """What parts the cells, and whether the first line only says so (``sep=;``, as Excel has it)."""
     first = text.split("\n", 1)[0].strip()
     if first[:4].lower() == "sep=" and (first[4:] or "\t") in MARKS:
         return first[4:] or "\t", True
     heads = {mark: _first_row(text, mark) for mark in MARKS}
-    fits = [mark for mark, head in heads.items() if all(_column(head, name) is not None for name in WANTED)]
+    fits = [mark for mark, head in heads.items() if all(_column(head, name) is not None for name in wanted)]
     if len(fits) > 1:
         told = " and by ".join(repr(mark) for mark in fits)
         raise DataError(f"its first row can be parted by {told}", where=path, cure="keep to one of them")
@@ -147,19 +147,19 @@ def _refuse_open_quote(text: str, mark: str) -> None:
             raise csv.Error("a quote is never closed") from None
 
 
-def _table(read: Iterator[tuple[int, list[str]]], skip: bool, path: Path) -> Table:
+def _table(read: Iterator[tuple[int, list[str]]], skip: bool, path: Path, wanted: Sequence[str]) -> Table:
     if skip:
         next(read, None)
     head = _head(read)
     _refuse_doubled(head, path)
-    for name in WANTED:
+    for name in wanted:
         if _column(head, name) is None:
             told = ", ".join(shown(each, most=_MOST_SHOWN) for each in head[:_MOST_NAMES] if each)
             cure = f"its columns are {told or 'none'}: name one of them so"
             raise DataError(f"has no column '{name}'", where=path, cure=cure)
     places = {_column(head, name): name for name in _KNOWN if _column(head, name) is not None}
     columns = tuple(places.get(i, name) for i, name in enumerate(head))
-    at = columns.index("path")
+    at = columns.index(wanted[0])
     rows = []
     for line, cells in read:
         trimmed = [cell.strip() for cell in cells]

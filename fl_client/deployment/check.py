@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fl_client.data.config import PACS
 from fl_client.data.items import OneClassError
 from fl_client.deployment import running
 from fl_client.deployment.added import added
@@ -66,14 +67,14 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         Gives passphrases, as `crypto.passphrase.read_passphrase`.
     """
     points: list[tuple[str, Callable[[], Point]]] = [
-        ("data", lambda: _data(files)),
+        ("data", lambda: _data(files, read)),
         ("key", lambda: _key(files, read)),
         ("model", lambda: _model(files)),
         ("node key", lambda: _node_key(files)),
         ("identity", lambda: _identity(files, read)),
         ("server key", lambda: _server_key(files)),
         ("authority", lambda: _authority(files)),
-        ("disk", lambda: _disk(files)),
+        ("disk", lambda: _disk(files, read)),
         ("state folder", lambda: _state(files)),
         ("versions", _versions),
         *([("plugins", lambda: Point("plugins", WARNING, *added(files.config)))] if files.config.plugins else []),
@@ -111,12 +112,12 @@ def _looked_at(what: str, look: Callable[[], Point]) -> Point:
         return Point(what, FAILED, found, error.cure or "see the line itself", error.exit_code)
 
 
-def _data(files: OwnFiles) -> Point:
+def _data(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
     from fl_client.data.partition import site_parts  # noqa: PLC0415
     from fl_client.deployment.limits import check_images  # noqa: PLC0415
 
     refuse_no_images(files)
-    source, alone = _opened(files)
+    source, alone = _opened(files, read)
     unread = 0
     for index in range(min(_TRIED, len(source))):
         try:
@@ -153,14 +154,20 @@ def _data(files: OwnFiles) -> Point:
     return Point("data", OK, found)
 
 
-def _opened(files: OwnFiles) -> tuple[Source, str | None]:
+def _opened(files: OwnFiles, read: Callable[[Path | None], str]) -> tuple[Source, str | None]:
     """The site's images as a run opens them, which names all classes; and the class, where they are of one alone."""
+    from fl_client.data.documents import Documents  # noqa: PLC0415
     from fl_client.data.source import open_source  # noqa: PLC0415
 
+    kept: list[Documents] = []
+    if files.data.source == PACS:
+        # What was pulled is sealed; nothing else here needs a key.
+        ring = open_keys(files, read, serving=False).own
+        kept = [Documents.of(files.own, ring.current, ring.retired)]
     try:
-        return open_source(files.data), None
+        return open_source(files.data, kept_in=kept), None
     except OneClassError as error:
-        return open_source(replace(files.data, classes=[error.found, _ANOTHER])), error.found
+        return open_source(replace(files.data, classes=[error.found, _ANOTHER]), kept_in=kept), error.found
 
 
 def _key(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
@@ -248,9 +255,9 @@ def _session(files: OwnFiles) -> Point:
     return Point("session", FAILED, found, "'medveil-site status' follows it", FederationError.exit_code)
 
 
-def _disk(files: OwnFiles) -> Point:
+def _disk(files: OwnFiles, read: Callable[[Path | None], str]) -> Point:
     try:
-        source, _ = _opened(files)
+        source, _ = _opened(files, read)
         needed = len(source) * source.channels * max(source.size, _SIDE) ** 2 * max(1, files.config.data.views)
     except MedVeilError:
         needed = 0

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from fl_client.data.base import Skipped
 from fl_client.export.described import otherwise_of
 from fl_client.export.kept import KeptModel
-from fl_client.export.predicting import Answers, predict_files, write_answers
+from fl_client.export.predicting import Answers, predict_files, write_answers, write_missed
 from fl_client.export.ready import Ready
 from fl_client.reports.codes import Codes
 from fl_client.reports.writing import Asking, check_asking, write_reports
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
 from medveil.plain import tell
 from medveil.predicting import check_level, check_views
+
+if TYPE_CHECKING:
+    from fl_client.dicomweb.server import Server
+    from fl_client.dicomweb.session import PacsSession
 
 _SHOWN = 3
 
@@ -61,6 +66,8 @@ def ask(
     level = ready.described.level if level is None else level
     _check(ready, views, level)
     codes = None if reports is None else check_asking(reports, ready)
+    # Before any image is read: where the reports go, and that this site has what lets it in.
+    door = None if reports is None or reports.server is None else _door(reports.server)
     if ready.described.otherwise:
         tell(f"warning: {named}: {ready.described.otherwise}", error=True)
     answers = _answers(ready, images, device=device, views=views, level=level)
@@ -76,6 +83,7 @@ def ask(
     missed = [*answers.skipped]
     if reports is not None and codes is not None:
         missed += _report(reports, codes, ready, answers, out, views=views, level=level)
+        missed += [] if door is None else _send(*door, reports.folder, out)
     return EXIT_PARTIAL if missed else EXIT_OK
 
 
@@ -89,6 +97,27 @@ def _report(
     counted = f"{made.reports} {'report' if made.reports == 1 else 'reports'} of {made.images} images"
     tell(f"{reports.folder}: {counted}, with the patients' names; RESEARCH USE ONLY")
     return made.skipped
+
+
+def _door(file: Path) -> tuple[Server, PacsSession]:
+    from fl_client.dicomweb.server import read_server  # noqa: PLC0415 - of an extra
+    from fl_client.dicomweb.session import PacsSession  # noqa: PLC0415
+
+    server = read_server(file)
+    return server, PacsSession(server)
+
+
+def _send(server: Server, session: PacsSession, folder: Path, out: Path) -> list[Skipped]:
+    """Send the reports and say how many were taken; gives those that were not."""
+    from fl_client.dicomweb.storing import store_reports  # noqa: PLC0415
+
+    with session:
+        sent, left = store_reports(server, session, folder)
+    beside = out.with_name(f"{out.stem}.unsent.csv")
+    write_missed(left, beside)
+    _tell(left, "not stored by the server", beside)
+    tell(f"{server.url}: stored {sent} {'report' if sent == 1 else 'reports'}")
+    return left
 
 
 def asked(ready: Ready, images: Path, *, device: torch.device, views: int | None = None) -> Answers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
+from fl_client.export.bundle import BUNDLE, write_bundle
 from fl_client.export.cards import data_card, model_card
 from fl_client.export.described import HIDDEN, Description, describe, document_of, written
 from fl_client.export.domain import Keys, cipher_of, model_of, restored
@@ -32,8 +33,15 @@ if TYPE_CHECKING:
 MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"
 
 
-def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = False) -> None:
+def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = False, bundle: bool = False) -> None:
     """Export the model moved to plain images; nothing of it needs the key, or MedVeil.
+
+    Parameters
+    ----------
+    onnx
+        Whether to write ONNX as well.
+    bundle
+        Whether to write a MONAI bundle as well, in a folder of its own.
 
     Raises
     ------
@@ -57,6 +65,8 @@ def export_plain(kept: KeptModel, keys: Keys, folder: Path, *, onnx: bool = Fals
             write_bytes(made / name, data)
         side = described.padded_size
         _write_papers(made, kept, described, files, (described.channels, side, side))
+        if bundle:
+            write_bundle(made / BUNDLE, described, model)
 
 
 def plain_model(kept: KeptModel, keys: Keys) -> VisionTransformer:

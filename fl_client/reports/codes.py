@@ -74,6 +74,17 @@ def read_codes(path: Path, classes: Sequence[str]) -> Codes:
     return Codes(made, _concept(given.procedure, where=f"{path}: 'procedure'"))
 
 
+def read_classes(path: Path) -> dict[tuple[str, str], str]:
+    """The name of each class of a file of coded concepts, by scheme and code; errors as `read_codes`."""
+    if not path.is_file():
+        raise ConfigError("no such file", where=path, cure=f"a YAML file of coded concepts: {_WRITTEN}")
+    names = list(load_config(_CodesFile, path).classes)
+    if len(names) < 2:
+        raise ConfigError("names fewer than two classes", where=path, cure=_WRITTEN)
+    made = read_codes(path, names).classes
+    return {(each.scheme, each.code): name for name, each in zip(names, made, strict=True)}
+
+
 def _concept(given: Any, *, where: str) -> Concept:
     if not isinstance(given, dict):
         raise ConfigError(f"is {kind_of_value(given)}", where=where, cure="a section: code, scheme and meaning")

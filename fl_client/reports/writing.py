@@ -40,11 +40,14 @@ class Asking:
         The file of coded concepts.
     per
         ``"image"``: a report for each file, with all its frames; ``"series"``: one for each series.
+    server
+        The file of a DICOMweb server they are sent to as well; None sends them nowhere.
     """
 
     folder: Path
     codes: Path
     per: str = IMAGE
+    server: Path | None = None
 
 
 class Reported(NamedTuple):

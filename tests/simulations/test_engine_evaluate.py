@@ -151,6 +151,7 @@ def test_measures_leave_as_sums_under_masks(
         (("train.scope=head",), "'train.scope' is set"),
         (("train.augment=light",), "'train.augment' is set"),
         (("train.minutes=1",), "'train.minutes' is set"),
+        (("train.personal=norms",), "'train.personal' is set"),
         (("evaluate.images=train",), "'images' is not known; one of all, test"),
         (("federation=local-only",), "which trains, and task evaluate trains nothing"),
     ],

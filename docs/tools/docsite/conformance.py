@@ -18,6 +18,11 @@ from crypto.dicom.private import CREATOR
 from crypto.reading.dicom_frames import plugins_for
 from crypto.reading.dicom_objects import REFUSED
 from docsite.tables import code, safe, table
+from fl_client.dicomweb.query import MATCHED
+from fl_client.dicomweb.retrieving import ACCEPT
+from fl_client.dicomweb.searching import TAGS
+from fl_client.dicomweb.session import JSON
+from fl_client.dicomweb.tables import KEYS, STUDY_KEYS
 from fl_client.reports.subjects import TAKEN
 
 _NETWORK = """\
@@ -27,9 +32,17 @@ What a DICOM Conformance Statement (PS3.2) says of a product, of MedVeil: resear
 
 ## Network
 
-None. MedVeil opens no association, listens for none, and speaks no DICOMweb: it is neither SCU nor SCP of any service.
-What it reads and writes are files.
-
+MedVeil opens no association and listens for none: it is neither SCU nor SCP of any DIMSE service, and no origin server.
+As a user agent of DICOMweb (PS3.18) it asks the server that [a site's file](../how-to/pacs.md) names for these,
+by `GET` but for the last; it deletes and updates nothing. What else it reads and writes are files.
+"""
+_WEB = """\
+Queries ask for these attributes, and match by keyword; results of other values, of no UIDs or named twice are dropped.
+Pages are asked for by `limit` and `offset` until one is empty. An instance is one part of `application/dicom`, in the
+transfer syntax the server keeps, and must have the UIDs it was asked by. HTTP/1.1, with TLS beyond this
+machine; bearer token, HTTP Basic or client certificate; redirects and content codings are refused.
+"""
+_MEDIA = """\
 ## Media
 
 Single files of PS3.10 in folders. It is no reader of a File-set: a `DICOMDIR` is passed over, and so is what it says.
@@ -84,11 +97,15 @@ From the image it takes, and refuses the report where a value is longer or of an
 
 
 def page() -> str:
-    """What is read and written, and nothing of networks."""
+    """What is asked of servers, read and written."""
     taken = ((code(each.keyword), str(each.longest)) for each in TAKEN)
     objects = ((code(stem), safe(what), safe(why)) for stem, (what, why) in sorted(REFUSED.items()))
     lines = [
         _NETWORK,
+        table(("service", "request", "accepted", "asked by"), _requests()),
+        _WEB,
+        table(("attribute", "tag", "matched by"), _queried()),
+        _MEDIA,
         table(("SOP class", "what it is", "why it is refused"), objects),
         _WRITTEN,
         table(("UID", "transfer syntax"), ((code(each), safe(each.name)) for each in _read())),
@@ -100,6 +117,22 @@ def page() -> str:
         table(("attribute", "characters at most"), taken),
     ]
     return "\n".join(lines)
+
+
+def _requests() -> Iterator[tuple[str, str, str, str]]:
+    kept = code("/studies/{study}/series/{series}/instances/{instance}")
+    query = ", ".join(map(code, JSON))
+    yield "QIDO-RS Search", code("/instances"), query, "`medveil-site cohort`, `pull`"
+    yield "WADO-RS Retrieve", kept, code(ACCEPT), "`medveil-site pull`"
+    yield "STOW-RS Store", code("/studies"), query, "`medveil-site predict --stow`"
+
+
+def _queried() -> Iterator[tuple[str, str, str]]:
+    settings = {keyword: f"data.query.{name}" for name, keyword in MATCHED.items()}
+    columns = {keyword: f"column {name} of data.labels" for name, keyword in KEYS.items() if keyword in STUDY_KEYS}
+    for keyword, tag in TAGS.items():
+        by = settings.get(keyword) or columns.get(keyword)
+        yield code(keyword), code(f"({tag[:4]},{tag[4:]})"), "" if by is None else code(by)
 
 
 def _read() -> Iterator[UID]:

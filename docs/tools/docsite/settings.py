@@ -21,6 +21,7 @@ FILES = (
         "ConsortiumConfig",
         "`consortium.yaml`, which `medveil-server init` writes.",
     ),
+    ("A PACS", "fl_client.dicomweb.server", "ServerConfig", "the server's file, `pacs.yaml`, that `data.path` names."),
     ("An attack", "simulations.attacks.config", "AttackConfig", "`medveil-sim attack ... --set KEY=VALUE`."),
 )
 """Heading, module, dataclass, and where the settings are read."""
