@@ -26,6 +26,7 @@ from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
 from simulations.attacks.theft.stolen_model import StolenModel
 from simulations.attacks.updates.april import April
+from simulations.attacks.updates.fishing import Fishing, FishingImages
 from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.head_features import HeadFeatures
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
@@ -69,6 +70,8 @@ _OWN: dict[str, type[Attack]] = {
         KeyFromWeights,
         StolenModel,
         PlantedLayer,
+        Fishing,
+        FishingImages,
     )
 }
 """In the order they are listed and run."""

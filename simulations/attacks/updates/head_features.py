@@ -111,11 +111,12 @@ def nearness(update: Update, features: Floats) -> Floats:
     # A class that fell was given too often: its row is mostly of other classes' images. Both kinds are estimates.
     quotients = weight[told] / bias[told, None]
     middle = features.mean(axis=0)
-    made: Floats = _cosines(features - middle, quotients - middle).max(axis=1)
+    made: Floats = cosines(features - middle, quotients - middle).max(axis=1)
     return made
 
 
-def _cosines(one: Floats, other: Floats) -> Floats:
+def cosines(one: Floats, other: Floats) -> Floats:
+    """Of the rows of one with the rows of another: (m, D), (n, D) to (m, n)."""
     lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(other, axis=1)[None]
     made: Floats = (one @ other.T) / np.maximum(lengths, 1e-30)
     return made
