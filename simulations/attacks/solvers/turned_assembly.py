@@ -35,6 +35,17 @@ _MIRROR = np.array([(1, 0), (0, -1)])
 _TURNS = [np.linalg.matrix_power(_QUARTER, s % 4) @ (_MIRROR if s >= 4 else np.eye(2, dtype=int)) for s in range(8)]
 """What `symmetries.turned` does to directions."""
 _NUMBER = {tuple(turn.ravel().tolist()): s for s, turn in enumerate(_TURNS)}
+_OPPOSITE = (1, 0, 3, 2)
+
+
+def _looking(symmetry: int, side: int) -> tuple[int, bool]:
+    """The side of a block that looks where a side is, once it is turned, and whether it then runs backwards."""
+    turn = _TURNS[symmetry]
+    found = next(each for each in range(4) if np.array_equal(turn @ _SIDES[each], _SIDES[side]))
+    return found, bool((turn @ _ALONG[found]).sum() < 0)
+
+
+_EDGE = {(symmetry, side): _looking(symmetry, side) for symmetry in range(8) for side in range(4)}
 
 
 class Laid(NamedTuple):
@@ -227,14 +238,8 @@ def _misfit(block: int, piece: Piece, around: list[tuple[int, int, Piece]], fits
     """How badly a block would fit as a piece among others: (side, block, piece) each."""
     total = 0.0
     for side, neighbour, there in around:
-        one, ours = _edge(block, piece.symmetry, _SIDES[side])
-        other, theirs = _edge(neighbour, there.symmetry, -_SIDES[side])
-        total += fits[int(ours != theirs), int(piece.negated != there.negated), one, other]
+        one, ours = _EDGE[piece.symmetry, side]
+        other, theirs = _EDGE[there.symmetry, _OPPOSITE[side]]
+        negated = int(piece.negated != there.negated)
+        total += fits[int(ours != theirs), negated, 4 * block + one, 4 * neighbour + other]
     return float(total)
-
-
-def _edge(block: int, symmetry: int, direction: npt.NDArray[np.int_]) -> tuple[int, bool]:
-    """The edge of a block that looks in a direction once it is turned, and whether it then runs backwards."""
-    turn = _TURNS[symmetry]
-    side = next(s for s in range(4) if np.array_equal(turn @ _SIDES[s], direction))
-    return 4 * block + side, bool((turn @ _ALONG[side]).sum() < 0)
