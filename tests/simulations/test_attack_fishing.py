@@ -76,14 +76,14 @@ def test_other_images_leave_nothing_in_row_and_model(fishing_setting: Make) -> N
 
 
 def test_an_image_of_the_class_is_searched_for(fishing_setting: Make) -> None:
-    attack = FishingImages(descent=Descent(iterations=100), updates=1)
+    attack = FishingImages(descent=Descent(iterations=60), updates=1)
     setting = replace(fishing_setting(images=1), keys=1)
     found = measure(attack, setting).result
     assert found.metrics["images"].target == 1.0
     assert figure(found, "ssim") > 0.5
-    among = replace(fishing_setting(batch=3, images=3, scope="bias"), keys=1)
-    case = attack.case(among, 0)
+    case = attack.case(replace(fishing_setting(batch=7, images=7, scope="bias"), keys=1), 0)
     caught = catch(case)
-    assert len(caught.targets.labels) == 1
+    labels = case.targets.labels.tolist()
+    assert set(caught.targets.labels.tolist()) == {min(set(labels), key=labels.count)}
     guess = next(iter(attack.guesses(case, np.random.default_rng(0))))
-    assert guess["images"] == 1.0
+    assert guess["images"] == len(caught.targets.labels) < len(labels) / 2

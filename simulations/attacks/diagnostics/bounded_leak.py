@@ -63,7 +63,7 @@ class BoundedLeak(Attack):
     papers = ("Maeng et al. 2023, arXiv:2305.04146 (dFIL, and bounds from it)",)
     main = "guided_0"
     margin = 1.0
-    control = "none"
+    control = None
     in_all = False
 
     def __init__(self, *, noise: Sequence[float] = (0.0, 0.1, 0.3, 1.0, 3.0)) -> None:

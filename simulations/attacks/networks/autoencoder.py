@@ -37,12 +37,13 @@ class Decoder(nn.Module):
         super().__init__()
         self.shape = shape
         self.linear = nn.Linear(axes.shape[1], axes.shape[0])
-        self.bent = nn.Sequential(nn.Linear(axes.shape[1], width), nn.GELU(), nn.Linear(width, axes.shape[0]))
+        last = nn.Linear(width, axes.shape[0])
+        self.bent = nn.Sequential(nn.Linear(axes.shape[1], width), nn.GELU(), last)
         with torch.no_grad():
             self.linear.weight.copy_(axes)
             self.linear.bias.copy_(mean)
-            nn.init.zeros_(self.bent[-1].weight)
-            nn.init.zeros_(self.bent[-1].bias)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, codes: Tensor) -> Tensor:
         """The images of some codes; what lies beyond the range is cut, and still has a gradient."""

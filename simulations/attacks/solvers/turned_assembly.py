@@ -102,8 +102,10 @@ def meetings(blocks: Pixels, largest: int) -> Floats:
     sizes = (ahead**2).sum(axis=1)
     both = sizes[:, None] + sizes[None]
     own = np.kron(np.eye(count, dtype=bool), np.ones((4, 4), dtype=bool))
-    made = np.stack([np.stack([both - 2 * sign * ahead @ other.T for sign in (1, -1)]) for other in (ahead, back)])
-    made = np.maximum(made, 0.0)
+    made: Floats = np.stack(
+        [np.stack([both - 2 * sign * ahead @ other.T for sign in (1, -1)]) for other in (ahead, back)]
+    )
+    np.maximum(made, 0.0, out=made)
     made[..., own] = np.inf
     return made
 

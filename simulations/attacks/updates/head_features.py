@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ class HeadFeatures(UpdateAttack):
         "features are the plain image's. It says who is in an update, and shows no image; features of a trunk that is "
         "known can be searched for like gradients, which is not tried here."
     )
-    papers = (
+    papers: ClassVar[tuple[str, ...]] = (
         "Phong et al. 2018, doi:10.1109/TIFS.2017.2787987 (linear layers give their inputs away)",
         "Zhao et al. 2020, arXiv:2001.02610 (the classifier's signs)",
     )
