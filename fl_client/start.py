@@ -14,6 +14,8 @@ with, so that a site needs no memory to refuse one that no rounds of such sums c
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from fl_client.last import Last
@@ -25,9 +27,9 @@ from medveil.wire import Tensors, decode, delta, encode, pack
 
 _FAR = 100.0
 """How many times this site's own update a model moves a round without a word."""
-_BEYOND = 100.0
-"""How many times the clip of a sum a model may be, a round, from the one the run began with: momentum and Adam at a
-server make some tens of it.
+_BEYOND, _EACH = 100.0, 0.1
+"""How many times the clip of a sum a model may be, a round, from the one the run began with: momentum at a server makes
+some tens of it. Adam there moves every number by its rate, whatever the clip: by so much, where that is more.
 """
 _log = logger("site")
 
@@ -54,7 +56,9 @@ def check_start(site: Site, trained: int, incoming: Tensors) -> None:
         return
     public = {name: site.bench.public[name].float().cpu().numpy() for name in incoming}
     if trained > 0:
-        _check_reached(_norm(delta(incoming, public)), _BEYOND * summed.clip * trained, trained)
+        numbers = sum(each.size for each in incoming.values())
+        most = max(_BEYOND * summed.clip, _EACH * math.sqrt(numbers))
+        _check_reached(_norm(delta(incoming, public)), most * trained, trained)
         return
     expected = decode(encode(public, site.run.wire), site.run.wire)
     other = [name for name in sorted(incoming) if not np.array_equal(incoming[name], expected[name])]

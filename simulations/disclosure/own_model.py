@@ -1,7 +1,7 @@
 """Whether the very model that leaves tells which of the site's images it was trained on, by its answers alone.
 
 What is handed over is the model moved to plain images, as an export leaves it; no key is. Those it may have learned are
-the training images of its run, the others are test images, none of which looks like one of them.
+the training images of its run, the others are validation and test images, none of which looks like one of them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Flags = npt.NDArray[np.bool_]
 NAME = "model-membership"
 TEXT = (
     "Images that a model learned it answers more surely than others. Asked are the site's training images and such "
-    "test images as look like none of them, each for the probability of its own class. The control is the same model "
-    "after it learned labels dealt at random to some of these images, which can only be remembered."
+    "validation and test images as look like none of them, each for the probability of its own class. The control is "
+    "the same model after it learned labels dealt at random to some of these images, which can only be remembered."
 )
 HAS = ["candidate images with their labels", "the model that leaves"]
 
-_MARGIN, _MOST, _REMEMBERED, _EPOCHS, _DRAWS = 0.1, 1000, 48, 60, 500
-_RATE = 1e-3
+_MARGIN, _MOST, _REMEMBERED, _EPOCHS, _DRAWS = 0.1, 1024, 48, 200, 500
+_RATE, _LEARNED = 1e-3, 0.02
 _SECONDS_FOR_CONTROL = 600.0
 
 
@@ -82,11 +82,17 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
     source = open_source(data)
     parts = site_parts(source, data, sites=1, index=0, seed=seed)
     rng = np.random.default_rng(seed)
-    trained, tested = (_images(source, part, described.padded_size, rng) for part in (parts.train, parts.test))
-    asked, seen = _evened(*apart(trained, tested, trained.pixels), rng)
+    other = np.concatenate([parts.validation, parts.test])
+    trained, held = (_images(source, part, described.padded_size, rng) for part in (parts.train, other))
+    every, which = apart(trained, held, trained.pixels)
+    asked, seen = _evened(every, which, rng)
     found = _sureness(model, asked)
-    remembering, among, known = _control(model, asked, seen, rng)
+    remembering, among, known = _control(model, every, which, rng)
     control = _sureness(remembering, among)
+    within: dict[str, list[float] | None] = {
+        "target": _interval(found, seen, rng),
+        "control": _interval(control, known, rng),
+    }
     main = Measured(
         target=members.auroc(found, seen),
         control=members.auroc(control, known),
@@ -94,7 +100,7 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
         wrong_key=None,
         values={},
         chance_rule="guess",
-        ci95={"target": _interval(found, seen, rng), "control": _interval(control, known, rng)},
+        ci95=within,
         unit="share",
         direction="higher",
         text="AUROC of images it learned against others of the site",
@@ -114,7 +120,7 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
         "figures": figures,
         "keys": 1,
         "n": len(asked.labels),
-        "notes": ["By the loss alone, on as many training images as test images: a power of two, which tells no size."],
+        "notes": ["By the loss alone, on as many images of either kind: a power of two, which tells no size."],
         "seconds": time.monotonic() - began,
         "model": "black box",
     }
@@ -133,7 +139,7 @@ def _evened(asked: Images, seen: Flags, rng: np.random.Generator) -> tuple[Image
     """As many images of either kind, and so many that they do not tell how many the site has (DataError for none)."""
     least = min(int(seen.sum()), int((~seen).sum()))
     if not least:
-        raise DataError("no test image looks like none of the training images", cure="a larger data.test")
+        raise DataError("no validation or test image looks like none of the training images", cure="a larger data.test")
     count = 2 ** (least.bit_length() - 1)
     places = np.concatenate([rng.permutation(np.flatnonzero(each))[:count] for each in (seen, ~seen)])
     return Images(asked.pixels[places], asked.labels[places]), seen[places]
@@ -154,7 +160,8 @@ def _control(
     model: VisionTransformer, asked: Images, seen: Flags, rng: np.random.Generator
 ) -> tuple[VisionTransformer, Images, Flags]:
     """The model after it remembered random labels of some images, those and as many others, and which are which."""
-    inside, outside = (rng.permutation(np.flatnonzero(each))[:_REMEMBERED] for each in (seen, ~seen))
+    inside = rng.permutation(np.flatnonzero(seen))[:_REMEMBERED]
+    outside = rng.permutation(np.flatnonzero(~seen))[: 4 * _REMEMBERED]
     places = np.concatenate([inside, outside])
     labels = rng.integers(0, model.num_classes, len(places))
     among, known = Images(asked.pixels[places], labels), np.arange(len(places)) < len(inside)
@@ -165,18 +172,20 @@ def _control(
     pixels, wanted = torch.from_numpy(among.pixels[known]), torch.from_numpy(labels[known])
     until = time.monotonic() + _SECONDS_FOR_CONTROL
     for _ in range(_EPOCHS):
+        worst = 0.0
         for chosen in torch.from_numpy(rng.permutation(len(inside))).split(16):
             made.train()
             loss = functional.cross_entropy(made(normalise(pixels[chosen])), wanted[chosen])
             adam.zero_grad(set_to_none=True)
             loss.backward()
             adam.step()
-        if loss.item() < 0.01 or time.monotonic() > until:
+            worst = max(worst, loss.item())
+        if worst < _LEARNED or time.monotonic() > until:
             break
     return made.eval(), among, known
 
 
-def _interval(scores: Floats, seen: Flags, rng: np.random.Generator) -> tuple[float, float] | None:
+def _interval(scores: Floats, seen: Flags, rng: np.random.Generator) -> list[float] | None:
     """A 95 % bootstrap over images, members and others apart."""
     inside, outside = scores[seen], scores[~seen]
     if not len(inside) or not len(outside):
@@ -187,15 +196,14 @@ def _interval(scores: Floats, seen: Flags, rng: np.random.Generator) -> tuple[fl
         for _ in range(_DRAWS)
     ]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(low), float(high)
+    return [float(low), float(high)]
 
 
 def _figure(measured: Measured) -> dict[str, Any]:
-    within = {arm: None if each is None else list(each) for arm, each in measured.ci95.items()}
     arms = {arm: getattr(measured, arm) for arm in ("target", "control", "chance")}
     return {
         **arms,
-        "ci95": within,
+        "ci95": measured.ci95,
         "unit": measured.unit,
         "direction": measured.direction,
         "text": measured.text,

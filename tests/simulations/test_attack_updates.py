@@ -75,6 +75,13 @@ def test_the_span_tells_who_is_in_a_sum_whatever_key_the_stem_was_adapted_to(upd
     assert (found.verdict, figure(found, "auroc")) == ("succeeds", 1.0)
 
 
+def test_a_core_of_more_rank_than_tokens_spans_them_too(update_setting: Make) -> None:
+    found = result("span", update_setting("block-pixel", scope="lora-core", rank=40, **ADAPTED))
+    assert (found.verdict, figure(found, "auroc")) == ("succeeds", 1.0)
+    small = result("span", update_setting("block-pixel", scope="lora-core", **ADAPTED))
+    assert "fewer than a core's rank (16): here 17 of 1 images" in str(small.reason)
+
+
 def test_the_span_gives_an_image_away_whose_stem_stayed_home(update_setting: Make) -> None:
     found = result("span-inversion", update_setting("block-pixel", width=96, **ADAPTED))
     assert found.verdict == "succeeds"
@@ -128,12 +135,12 @@ def test_matching_through_a_known_stem_ties_with_plaintext_and_through_a_secret_
 
 def test_a_prior_of_public_images_finds_what_pixels_alone_do_not(small: Make) -> None:
     made = {}
-    descent = Descent(iterations=40, variation=0.0)
+    descent = Descent(iterations=60, variation=0.0)
     for attack in (
-        PriorMatching(learning=Learning(code=24, width=32, steps=20), descent=descent, updates=1),
+        PriorMatching(learning=Learning(width=32, steps=20), descent=descent, updates=1),
         GradientMatching(descent=replace(descent, variation=1e-2), updates=1),
     ):
-        setting = small("block-pixel", scope="head", **ADAPTED)
+        setting = small("block-pixel", **ADAPTED)
         case = attack.case(setting, 0)
         rng = generator(setting.seed, "attack", attack.name, "target", 0)
         made[attack.name] = attack.score(attack.recover(case.seen(attack.known_in(setting)), rng), case)

@@ -194,6 +194,8 @@ def _size(group: Group) -> tuple[int, int]:
 def _by_certainty(fits: Floats) -> list[Meeting]:
     """Pairs of edges with how they meet, the most certain first: misfit over the best other misfit of either edge."""
     edges = fits.shape[-1]
+    if edges == len(_SIDES):
+        return []
     # Two edges of one tone meet in any way: that is no certainty.
     padded = fits + 1e-4 * np.median(fits[np.isfinite(fits)]) + 1e-9
     every = padded.transpose(2, 0, 1, 3).reshape(edges, -1)
