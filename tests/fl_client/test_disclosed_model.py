@@ -38,7 +38,7 @@ def test_an_exported_model_is_asked_and_works_where_it_can_only_remember(
     check_shape({**own_model.told(), **found}, TRIED, where="entry")
     main = found["figures"]["auroc"]
     assert found["verdict"] in TELLING, "on its control it succeeds, so that its failure here says something"
-    assert main["control"] > 0.7
+    assert main["control"] > 0.6
     assert main["ci95"]["target"][0] <= main["target"] <= main["ci95"]["target"][1]
     assert 0 < found["n"] <= 128
     absent = own_model.entry(tmp_path, data, seed=0, missing="there is none")

@@ -77,7 +77,7 @@ def test_other_images_leave_nothing_in_row_and_model(fishing_setting: Make) -> N
 
 
 def test_an_image_of_the_class_is_searched_for(fishing_setting: Make) -> None:
-    attack = FishingImages(descent=Descent(iterations=100), updates=1)
+    attack = FishingImages(descent=Descent(iterations=150), updates=1)
     setting = replace(fishing_setting(images=1), keys=1)
     case, rng = attack.case(setting, 0), generator(setting.seed, "attack", attack.name, "target", 0)
     found = attack.score(attack.recover(case.seen(attack.known_in(setting)), rng), case)

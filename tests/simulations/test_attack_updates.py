@@ -135,17 +135,16 @@ def test_matching_through_a_known_stem_ties_with_plaintext_and_through_a_secret_
 
 def test_a_prior_of_public_images_finds_what_pixels_alone_do_not(small: Make) -> None:
     made = {}
-    descent = Descent(iterations=60, variation=0.0)
+    descent = Descent(iterations=60, variation=0.0, rate=0.2)
     for attack in (
         PriorMatching(learning=Learning(width=32, steps=20), descent=descent, updates=1),
-        GradientMatching(descent=replace(descent, variation=1e-2), updates=1),
+        GradientMatching(descent=Descent(iterations=60), updates=1),
     ):
-        setting = small("block-pixel", **ADAPTED)
+        setting = small("block-pixel", scope="bias", **ADAPTED)
         case = attack.case(setting, 0)
         rng = generator(setting.seed, "attack", attack.name, "target", 0)
         made[attack.name] = attack.score(attack.recover(case.seen(attack.known_in(setting)), rng), case)
-        assert "SURROGATE" in {each.name for each in attack.needs} or attack.name == "gradient-matching"
-    assert made["prior-matching"]["psnr"] > made["gradient-matching"]["psnr"] + 1
+    assert made["prior-matching"]["ssim"] > made["gradient-matching"]["ssim"] + 0.2
 
 
 def test_a_prior_begins_as_principal_components() -> None:
