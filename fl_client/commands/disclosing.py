@@ -93,8 +93,15 @@ def _subject(files: OwnFiles, arguments: argparse.Namespace, passphrases: Passph
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
     from fl_client.export.kept import open_kept  # noqa: PLC0415
 
-    kept = open_kept(path, open_keys(files, passphrases, serving=False).own)
-    return Subject(kept.run if run is None else run, model_digest(kept))
+    keys = open_keys(files, passphrases, serving=False)
+    kept = open_kept(path, keys.own)
+
+    def hand(folder: Path) -> None:
+        from fl_client.export.write import export_plain  # noqa: PLC0415 - timm is slow to import
+
+        export_plain(kept, keys, folder)
+
+    return Subject(kept.run if run is None else run, model_digest(kept), hand)
 
 
 def _tell(made: Disclosure, arguments: argparse.Namespace) -> None:

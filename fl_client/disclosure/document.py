@@ -64,11 +64,12 @@ OUTSIDE = (
         "reason": "hidden images do not leave this site in a run",
     },
     {
-        "attack": "this very model",
-        "text": "Attacks train models of their own, under the same settings and on images of this site.",
+        "attack": "images out of this very model",
+        "text": "Membership alone is asked of the model at hand; other attacks train models of their own, under the "
+        "same settings and on images of this site.",
         "has": ["the model that leaves"],
         "kind": UNBUILT,
-        "reason": "no attack here begins from the numbers of the model at hand",
+        "reason": "no attack here makes images of the numbers of a model at hand",
     },
     {
         "attack": "what nobody built here",

@@ -51,7 +51,7 @@ from medveil.versions import medveil_version
 from models.policy import Policy
 
 REQUEST, PLANNED, DOCUMENT, PAGE = "request.json", "planned.json", "document.json", "report.html"
-RESULTS = "results"
+RESULTS, MODEL = "results", "model"
 DISCLOSED = "disclosed"
 """Event of the audit log."""
 SHORT_MINUTES = 60.0
@@ -102,7 +102,8 @@ def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path,
     make_folder(files.state, mode=0o700)
     with tempfile.TemporaryDirectory(prefix="disclosing-", dir=files.state) as scratch:
         folder = Path(scratch)
-        write_json(folder / REQUEST, _request(files, subject.run, effort), mode=0o600)
+        missing = _handed(subject, folder / MODEL)
+        write_json(folder / REQUEST, _request(files, subject.run, effort) | {"missing": missing}, mode=0o600)
         ended = _started(files, "measure", folder, seconds=60 * effort.minutes + _GRACE_S)
         found = _read(folder / PLANNED, _PLANNED)
         entries = [_entry(folder, each, ended) for each in found["attacks"]]
@@ -162,6 +163,17 @@ def _request(files: OwnFiles, run: RunConfig, effort: Effort) -> dict[str, Any]:
         "threads": files.config.threads,
         "plugins": list(files.config.plugins),
     }
+
+
+def _handed(subject: Subject, folder: Path) -> str:
+    """Give the evaluator's process the model that may leave, moved to plain images; why not, and empty where it is."""
+    if subject.hand is None:
+        return "no model is kept of this run yet: disclose again before one leaves"
+    try:
+        subject.hand(folder)
+    except MedVeilError as error:
+        return f"the model is not handed to a process without a key: {error.problem}"
+    return ""
 
 
 def _started(files: OwnFiles, verb: str, folder: Path, *, seconds: float) -> str:

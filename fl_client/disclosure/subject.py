@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,10 +21,10 @@ from fl_client.export.held import MODELS, SUFFIX, held
 from medveil.audit import canonical
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError, StorageError
-from medveil.files import read_head, sha256_file, write_json
+from medveil.errors import ConfigError, PolicyError, StorageError
+from medveil.files import make_folder, read_bytes, read_head, sha256_file, write_bytes, write_json
 from medveil.shapes import read_document
-from models.exported import CONFIG
+from models.exported import CONFIG, PLAIN
 from models.hashes import tensors_hash
 
 if TYPE_CHECKING:
@@ -37,10 +38,14 @@ _LARGEST_CONFIG = 2**20
 
 
 class Subject(NamedTuple):
-    """A run as it was judged here, and the digest of a model; None where there is no model yet."""
+    """A run as it was judged here, the digest of a model, and what writes that to a folder, moved to plain images.
+
+    Both are None where there is no model yet.
+    """
 
     run: RunConfig
     model: str | None
+    hand: Callable[[Path], None] | None = None
 
     @property
     def settings(self) -> str:
@@ -143,7 +148,15 @@ def exported(files: OwnFiles, folder: Path) -> Subject:
     for name, digest in document["sha256"].items():
         if sha256_file(folder / name) != digest:
             raise StorageError(f"is not the one {CONFIG} describes", where=folder / name, cure="export it anew")
-    return Subject(asked_run(files, described.run), sha256_file(config))
+
+    def hand(target: Path) -> None:
+        if described.domain != PLAIN:
+            raise PolicyError("it reads hidden images, and leaves sealed", where=folder)
+        make_folder(target, mode=0o700)
+        for name in (CONFIG, *document["sha256"]):
+            write_bytes(target / name, read_bytes(folder / name), mode=0o600)
+
+    return Subject(asked_run(files, described.run), sha256_file(config), hand)
 
 
 def _folder(files: OwnFiles) -> Path:

@@ -21,17 +21,20 @@ from simulations.attacks.ciphertext.leading_bit import LeadingBit
 from simulations.attacks.ciphertext.min_difference import MinDifference
 from simulations.attacks.ciphertext.utility_leak import UtilityLeak
 from simulations.attacks.ciphertext.view_linkage import ViewLinkage
+from simulations.attacks.diagnostics.bounded_leak import BoundedLeak
 from simulations.attacks.diagnostics.perturbation import Perturbation
 from simulations.attacks.diagnostics.statistics import Statistics
 from simulations.attacks.study.attack import Attack
 from simulations.attacks.theft.stolen_model import StolenModel
 from simulations.attacks.updates.april import April
+from simulations.attacks.updates.fishing import Fishing, FishingImages
 from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.head_features import HeadFeatures
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
 from simulations.attacks.updates.planted_layer import PlantedLayer
+from simulations.attacks.updates.prior_matching import PriorMatching
 from simulations.attacks.updates.site_inference import SiteInference
 from simulations.attacks.updates.span import Span, SpanInversion
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
@@ -55,11 +58,13 @@ _OWN: dict[str, type[Attack]] = {
         Gan,
         Statistics,
         Perturbation,
+        BoundedLeak,
         StemClosedForm,
         April,
         Span,
         SpanInversion,
         GradientMatching,
+        PriorMatching,
         HeadFeatures,
         Chain,
         LabelCounts,
@@ -69,6 +74,8 @@ _OWN: dict[str, type[Attack]] = {
         KeyFromWeights,
         StolenModel,
         PlantedLayer,
+        Fishing,
+        FishingImages,
     )
 }
 """In the order they are listed and run."""

@@ -14,7 +14,7 @@ from typing import Any
 from crypto.config import config_of_run
 from fl_client.data.config import DataConfig
 from fl_client.disclosure.document import FAILED, INAPPLICABLE, JSON, UNFINISHED
-from fl_client.disclosure.make import PLANNED, REQUEST, RESULTS
+from fl_client.disclosure.make import MODEL, PLANNED, REQUEST, RESULTS
 from medveil import plugins
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
@@ -29,6 +29,7 @@ from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
 from simulations.attacks.situations.update_attack import UpdateAttack
 from simulations.attacks.study.measure import measure
 from simulations.attacks.study.result import Measured, Result
+from simulations.disclosure import own_model
 
 _IMAGES = 64
 """Images of a site in a round, at most: fewer than most sites have, which is easier for whoever attacks."""
@@ -49,6 +50,7 @@ class Request:
     device: str
     threads: int
     plugins: list[str]
+    missing: str
 
 
 def read_request(folder: Path) -> Request:
@@ -124,7 +126,11 @@ def measure_all(folder: Path, *, said: Callable[[str], None]) -> None:
     setting = None if prepared is None else prepared.setting
     situation = f"a run of {asked.run.task}" if setting is None else setting.situation.text
     planned = [_told(each, setting) for each in trying]
-    write_json(folder / PLANNED, {"situation": situation, "attacks": planned})
+    write_json(folder / PLANNED, {"situation": situation, "attacks": [*planned, own_model.told()]})
+    # First the model that is there: the rest asks what others like it would give away.
+    found = own_model.entry(folder / MODEL, asked.data, seed=asked.run.seed, missing=asked.missing)
+    write_json(results / f"{own_model.NAME}{JSON}", {**own_model.told(), **found})
+    said(f"{own_model.NAME}: {found.get('verdict') or found['reason']}")
     for place, attack in enumerate(trying):
         left = 60 * asked.minutes - (time.monotonic() - began)
         entry = _entry(attack, prepared, asked, seconds=left / (len(trying) - place))

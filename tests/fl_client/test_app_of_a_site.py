@@ -13,7 +13,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Message
 
 from fl_client.app import app
 from fl_client.simulated_host import _simulated_site
+from fl_client.start import check_start
 from medveil.contract import ARRAYS, CONFIG, METRICS, RUN_KEY, SITE, SITES_KEY
+from medveil.errors import FederationError
 from medveil.flower import ErrorCode, be_task
 from medveil.wire import decode, encode
 from simulations.config import ExperimentConfig, Plan, make_plan
@@ -165,3 +167,18 @@ def test_a_defect_tells_only_its_kind(
     said = refused(MessageType.QUERY, RecordDict({CONFIG: ConfigRecord()}), plan.run_config())
     assert said == "ZeroDivisionError: see the log of the site"
     assert "patient 4711" in caplog.text
+
+
+def test_under_masks_a_model_that_no_clipped_sums_can_have_made_is_refused(plan: Plan) -> None:
+    site = _simulated_site(plan.run.to_json(), plan.sites.to_json(), 0, 1)
+    given = {name: site.bench.public[name].float().numpy().copy() for name in site.travelling}
+    most = 100 * site.run.secagg.clip
+    given["head.bias"][0] += np.float32(1.5 * most)
+    check_start(site, 1, given)  # Without masks nothing bounds what other sites sent.
+    site.run.secagg.on = True
+    with pytest.raises(FederationError, match="further from the run's first than 1 round of clipped sums"):
+        check_start(site, 1, given)
+    check_start(site, 2, given)
+    given["head.bias"][0] = np.nan
+    with pytest.raises(FederationError, match="clipped sums"):
+        check_start(site, 2, given)

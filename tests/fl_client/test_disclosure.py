@@ -229,7 +229,7 @@ def test_an_attack_that_fails_where_nothing_is_hidden_counts_for_nothing(
 
 
 def test_no_model_is_exported_before_it_was_disclosed(
-    files: OwnFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: OwnFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked(files, run())
     early = disclosed(files, tmp_path / "early.html")
@@ -241,8 +241,15 @@ def test_no_model_is_exported_before_it_was_disclosed(
     assert main(["export", str(tmp_path / "model"), "--site", str(files.file)]) == PolicyError.exit_code
     assert "discloses what this model gives away" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
+
+    def kept_back(*_: object) -> None:
+        raise PolicyError("its stem was drawn in secret", where="policy", cure="--hidden")
+
+    monkeypatch.setattr("fl_client.export.write.export_plain", kept_back)
     late = disclosed(files, tmp_path / "late.html")
     assert late.model == model_digest(kept)
+    (own,) = [each for each in late.document["untried"] if each["attack"] == "model-membership"]
+    assert own["reason"].endswith("process without a key: its stem was drawn in secret")
     judged = settings_digest(kept.run)
     assert require(files, public(files), settings=judged, run=RUN, model=late.model) is not None
     capsys.readouterr()

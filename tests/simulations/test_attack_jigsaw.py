@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from crypto.base import Geometry
 from crypto.config import CipherConfig
@@ -19,6 +20,7 @@ from simulations.attacks.solvers import symmetries
 from simulations.attacks.solvers.assembly import Misfits, assemble, misfits
 from simulations.attacks.solvers.blocks import cut
 from simulations.attacks.solvers.layout import Moments, place_on_grid, polarities, recover_layout, split_channels
+from simulations.attacks.solvers.turned_assembly import assemble_turned, laid_out, meetings
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import Target
 from simulations.attacks.study.controls import PixelShuffle
@@ -64,6 +66,39 @@ def test_images_are_recovered_from_ciphertexts_alone(attack_setting: Make, negat
     assert metrics["neighbour_30"].target > 0.9
     assert metrics["ssim_30"].target > 0.9 > metrics["ssim_30"].chance
     assert metrics["direct_30"].control == 1.0
+
+
+def test_grey_blocks_that_are_turned_mirrored_and_negated_are_laid_too(attack_setting: Make) -> None:
+    result = measure(Jigsaw(images=(1, 20)), attack_setting("etc", keys=3)).result
+    metrics = result.metrics
+    assert result.verdict == "succeeds"
+    assert metrics["neighbour_20"].target > 0.9
+    assert metrics["ssim_20"].target > 0.9 > metrics["ssim_20"].chance
+    colours = Jigsaw().applies_to(Target(CipherConfig("etc"), Geometry(channels=3, height=32, width=32, block=8)))
+    assert "shuffles the channels" in str(colours)
+
+
+@settings(max_examples=10, deadline=None)
+@given(rows=st.integers(2, 5), columns=st.integers(2, 5), seed=st.integers(0, 1000))
+def test_blocks_in_any_state_are_laid_once_and_a_smooth_images_come_back(rows: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    fields = gaussian_filter(rng.normal(size=(12, 4 * rows, 4 * columns)), (0, 2.5, 2.5))
+    images = 127.5 + 40 * fields / fields.std()
+    blocks = images.reshape(12, rows, 4, columns, 4).swapaxes(2, 3).reshape(12, -1, 1, 4, 4)
+    states = [(int(rng.integers(8)), bool(rng.integers(2))) for _ in range(rows * columns)]
+    order = rng.permutation(rows * columns)
+    hidden = np.stack(
+        [
+            255 - symmetries.turned(blocks[:, j], s) if n else symmetries.turned(blocks[:, j], s)
+            for j, (s, n) in zip(order, states, strict=True)
+        ],
+        axis=1,
+    )
+    laid = assemble_turned(meetings(hidden, 255), (rows, columns))
+    assert sorted(laid.blocks.ravel().tolist()) == list(range(rows * columns))
+    shown = laid_out(hidden, laid, 255).reshape(12, rows, columns, 4, 4).swapaxes(2, 3).reshape(images.shape)
+    views = [symmetries.turned(v, s) for s in range(8) for v in (shown, 255 - shown)]
+    assert min(np.abs(v - images).max() for v in views if v.shape == images.shape) < 1e-9
 
 
 def test_random_ciphertexts_make_no_jigsaw(attack_setting: Make) -> None:

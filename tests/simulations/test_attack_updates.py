@@ -13,12 +13,14 @@ import torch
 from fl_client.data.rng import generator
 from models.policy import POLICIES
 from simulations.attacks.chained.chain import Chain
+from simulations.attacks.networks.autoencoder import Learning, learned
 from simulations.attacks.registry import ATTACKS
 from simulations.attacks.situations.update_attack import UpdateAttack
 from simulations.attacks.study.measure import measure
 from simulations.attacks.study.result import Result
 from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.matched import Descent
+from simulations.attacks.updates.prior_matching import PriorMatching
 
 Make = Callable[..., Any]
 ON_UPDATES = [name for name, attack in ATTACKS.items() if issubclass(attack, UpdateAttack)]
@@ -73,6 +75,13 @@ def test_the_span_tells_who_is_in_a_sum_whatever_key_the_stem_was_adapted_to(upd
     assert (found.verdict, figure(found, "auroc")) == ("succeeds", 1.0)
 
 
+def test_a_core_of_more_rank_than_tokens_spans_them_too(update_setting: Make) -> None:
+    found = result("span", update_setting("block-pixel", scope="lora-core", rank=40, **ADAPTED))
+    assert (found.verdict, figure(found, "auroc")) == ("succeeds", 1.0)
+    small = result("span", update_setting("block-pixel", scope="lora-core", **ADAPTED))
+    assert "fewer than a core's rank (16): here 17 of 1 images" in str(small.reason)
+
+
 def test_the_span_gives_an_image_away_whose_stem_stayed_home(update_setting: Make) -> None:
     found = result("span-inversion", update_setting("block-pixel", width=96, **ADAPTED))
     assert found.verdict == "succeeds"
@@ -122,6 +131,32 @@ def test_matching_through_a_known_stem_ties_with_plaintext_and_through_a_secret_
         made = through(small("block-pixel", **told))
         assert made["ssim"] < adapted["ssim"] / 2
         assert made["matching_loss"] > 50 * adapted["matching_loss"]
+
+
+def test_a_prior_of_public_images_finds_what_pixels_alone_do_not(small: Make) -> None:
+    made = {}
+    descent = Descent(iterations=60, variation=0.0, rate=0.2)
+    for attack in (
+        PriorMatching(learning=Learning(width=32, steps=20), descent=descent, updates=1),
+        GradientMatching(descent=Descent(iterations=60), updates=1),
+    ):
+        setting = small("block-pixel", scope="bias", **ADAPTED)
+        case = attack.case(setting, 0)
+        rng = generator(setting.seed, "attack", attack.name, "target", 0)
+        made[attack.name] = attack.score(attack.recover(case.seen(attack.known_in(setting)), rng), case)
+    assert made["prior-matching"]["ssim"] > made["gradient-matching"]["ssim"] + 0.2
+
+
+def test_a_prior_begins_as_principal_components() -> None:
+    rng = np.random.default_rng(0)
+    axes = rng.normal(size=(3, 1, 4, 4)) / 8
+    images = np.einsum("nk,kchw->nchw", rng.normal(size=(50, 3)), axes)
+    decoder = learned(images, Learning(code=8, width=4, steps=0), rng)
+    assert decoder.linear.in_features == 3
+    weight = decoder.linear.weight.double().numpy()
+    left = (images - images.mean(0)).reshape(50, 16).T
+    inside = weight @ np.linalg.lstsq(weight, left, rcond=None)[0]
+    np.testing.assert_allclose(inside, left, atol=1e-5)
 
 
 def test_the_classifier_alone_tells_who_was_in_it(update_setting: Make) -> None:

@@ -16,8 +16,9 @@ from simulations.attacks.solvers import symmetries
 from simulations.attacks.solvers.assembly import assemble, misfits
 from simulations.attacks.solvers.blocks import Indices, Pixels, cut, signed_permutation
 from simulations.attacks.solvers.layout import Layout, Moments, recover_layout
-from simulations.attacks.solvers.schemes import blocks_are_whole, may_negate, one_order_for_all_blocks
-from simulations.attacks.solvers.truth import true_key
+from simulations.attacks.solvers.schemes import Kind, blocks_are_whole, kind_of, may_negate, no_jigsaw
+from simulations.attacks.solvers.truth import true_blocks
+from simulations.attacks.solvers.turned_assembly import assemble_turned, laid_out, meetings
 from simulations.attacks.study import scores
 from simulations.attacks.study.attack import (
     Attack,
@@ -64,15 +65,18 @@ class Jigsaw(Attack):
         "The whole way from ciphertexts alone to images. Where the scheme moves pixels inside blocks, their layout is "
         "recovered first, as the attack covariance does. Then blocks are laid like a jigsaw: how badly the edges of "
         "two blocks meet is summed over all images of the key, since the order of blocks is the same in each, and "
-        "pairs are joined in the order of their certainty. Direct: blocks in their own place; neighbour: neighbours "
-        "that are true ones; all in the best of the eight orientations, SSIM also of the negative and in grey, as a "
-        "viewer would see it, and chance likewise."
+        "pairs are joined in the order of their certainty. Where each grey block is turned, mirrored and negated in "
+        "its own way (etc), all ways in which two edges can meet are compared, and a pair that is joined says how the "
+        "second block lies. Direct: blocks in their own place; neighbour: neighbours that are true ones; all in the "
+        "best of the eight orientations, SSIM also of the negative and in grey, as a viewer would see it, and chance "
+        "likewise."
     )
     papers = (
         "Gallagher 2012, CVPR (tree-based assembly)",
         "arXiv:2202.00806",
         "arXiv:2211.02369",
         "arXiv:2305.04543 (several images under one key)",
+        "J. Imaging 12(2):65, 2026 (grey etc from ciphertexts alone; the edge measure here is our own)",
     )
     margin = 0.2
     weight = 8.0
@@ -102,8 +106,8 @@ class Jigsaw(Attack):
         return tuple(each for kind in kinds for each in by_images(*kind, at=self.images))
 
     def applies_to(self, target: Target) -> str | None:
-        """To blocks that are whole, or that all have one in-block order."""
-        return one_order_for_all_blocks(target.config)
+        """To blocks that are whole, or that all have one in-block order, and to grey ones that are each turned."""
+        return no_jigsaw(target.config, target.geometry)
 
     def case(self, setting: Setting, key: int) -> Case:
         """As many ciphertexts as the largest number asks for."""
@@ -116,6 +120,8 @@ class Jigsaw(Attack):
 
     def _laid(self, used: Pixels, opened: Pixels, seen: Seen, rng: np.random.Generator) -> Found:
         shape = seen.geometry
+        if kind_of(seen.config) is Kind.OWN_STATES:
+            return _turned(used, opened, seen, rng)
         layout = _inside(used, seen, rng)
         # In an order of our own, so that no tie is decided by where a block stood.
         shuffled = rng.permutation(shape.blocks)
@@ -127,11 +133,11 @@ class Jigsaw(Attack):
 
     def score(self, found: dict[int, Found], case: Case) -> Scores:
         """Compare the order with the true one, and the images with the originals."""
-        true = true_key(case.cipher)
+        true = true_blocks(case.cipher)
         made: Scores = {}
         for n in self.images:
             each = found.get(n)
-            shares = None if each is None or true is None else laid_right(true.pi[each.laid])
+            shares = None if each is None or true is None else laid_right(true[each.laid])
             made |= {f"{name}_{n}": math.nan if shares is None else shares[name] for name in _NAMES}
             made[f"ssim_{n}"] = math.nan if each is None else self._seen(each.images, case)
         return made
@@ -156,6 +162,20 @@ class Jigsaw(Attack):
             Picture("ciphertext", case.hidden.images[:4]),
             *(Picture(f"recovered from {n} ciphertext{'s' * (n > 1)} alone", found[n].images[:4]) for n in found),
         ]
+
+
+def _turned(used: Pixels, opened: Pixels, seen: Seen, rng: np.random.Generator) -> Found:
+    """Lay blocks that are each turned, mirrored and negated."""
+    shape = seen.geometry
+    shuffled = rng.permutation(shape.blocks)
+
+    def pieces(images: Pixels) -> Pixels:
+        made = cut(images, shape.block)[:, shuffled]
+        return made.reshape(len(images), shape.blocks, shape.channels, shape.block, shape.block)
+
+    laid = assemble_turned(meetings(pieces(used), shape.largest), shape.grid)
+    opened = laid_out(pieces(opened), laid, shape.largest)
+    return Found(shuffled[laid.blocks], shape.join(opened.reshape(len(opened), shape.blocks, -1)))
 
 
 def laid_right(layout: Indices) -> Scores:

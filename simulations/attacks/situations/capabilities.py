@@ -28,6 +28,7 @@ class Capability(StrEnum):
     INITIAL = "the public initial weights"
     STEM_UPDATE = "the update of patch and position embedding"
     BLOCK_UPDATE = "the update of a whole weight matrix of the first block"
+    BLOCK_SPAN = "the update of a whole weight matrix of the first block, or of a core in one"
     HEAD_UPDATE = "the update of the classifier"
     WHOLE_MODEL = "every weight in front of what travels, or weights that give the same gradients"
     ONE_IMAGE = "an update that one image made"

@@ -127,10 +127,11 @@ class Exchange(Sequence[Update]):
     def __iter__(self) -> Iterator[Update]:
         return (self._make(place) for place in range(self._count))
 
-    def model(self, dtype: torch.dtype = torch.float32) -> VisionTransformer:
+    def model(self, dtype: torch.dtype = torch.float32, *, sent: Tensors | None = None) -> VisionTransformer:
         """The attacker's model: what was sent, and for the rest the public start where it knows that, else a guess."""
         model = copy.deepcopy(self._public).to(dtype)
-        load_tensors(model, {name: torch.from_numpy(each).to(dtype) for name, each in self._base.items()})
+        given = self._base if sent is None else sent
+        load_tensors(model, {name: torch.from_numpy(each).to(dtype) for name, each in given.items()})
         return model.eval()
 
 
@@ -175,7 +176,11 @@ class Federation:
 
     def send(self, planted: Tensors) -> None:
         """Begin with tensors of the server's own making; sites decode them as any others."""
-        self.base = self._over_the_wire(planted)
+        self.base = self.decoded(planted)
+
+    def decoded(self, given: Tensors) -> Tensors:
+        """Tensors as sites have them after the wire."""
+        return self._over_the_wire(given)
 
     def public(self, seed: int | None = None) -> VisionTransformer:
         """The model as everybody builds it from the contract; of another seed, what somebody without it may guess."""

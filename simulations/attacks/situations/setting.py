@@ -94,6 +94,7 @@ def update_case(
     updates: int,
     remodel: Callable[[VisionTransformer], None] | None = None,
     send: Callable[[Federation, Case], Tensors] | None = None,
+    send_each: Callable[[Federation, list[Hospital]], Tensors] | None = None,
 ) -> UpdateCase:
     """Deal images to hospitals and have them make updates, each of a round of its own from the same weights.
 
@@ -111,6 +112,8 @@ def update_case(
         Changes the model in place, for a control of an attack's own.
     send
         Makes the travelling tensors that a server out of hand sends in the place of the public ones.
+    send_each
+        Makes them anew for each update, by who is in it.
     """
     from simulations.attacks.situations.making import Exchange, Federation, Hospital, Update  # noqa: PLC0415 - torch
 
@@ -133,7 +136,8 @@ def update_case(
     ]
 
     def make(place: int) -> Update:
-        return federation.update(hospitals[place])
+        made = None if send_each is None else federation.decoded(send_each(federation, hospitals[place]))
+        return federation.update(hospitals[place], base=made)
 
     exchange = Exchange(federation, updates, make, guessed=setting.seed + key + GUESS)
     told = {name.name: getattr(case, name.name) for name in fields(Case)}

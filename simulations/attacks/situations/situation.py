@@ -311,6 +311,7 @@ _RULES: Mapping[Capability, Callable[[Situation], str | None]] = {
     Capability.INITIAL: lambda here: None if here.knows_weights else "the attacker does not know them",
     Capability.STEM_UPDATE: _stem_update,
     Capability.BLOCK_UPDATE: _block_update,
+    Capability.BLOCK_SPAN: lambda here: None if here.train.scope == CORE else _block_update(here),
     Capability.WHOLE_MODEL: _whole_model,
     Capability.ONE_IMAGE: _one_image,
     Capability.ONE_STEP: lambda here: None if here.steps == 1 else f"the round has {here.steps} steps",

@@ -44,6 +44,8 @@ _UPRIGHT = {"block-shuffle"}
 _NEGATING = {PIXEL_WISE, f"{PIXEL_WISE}-fresh", "etc", "aes-ctr"}
 """Schemes that may invert a value's leading bit whatever their settings."""
 _NEGATING_BY_SETTING = {"block-pixel", "per-block"}
+_MOST_TURNED = 400
+"""Blocks whose edges are compared in all their states, at most: tables grow with the square."""
 _NEVER_NEGATING = {"none", "orthogonal", *_NEGATING_BY_SETTING}
 """Schemes without negation, or without it unless it is asked for."""
 
@@ -59,6 +61,17 @@ def one_order_for_all_blocks(config: CipherConfig) -> str | None:
     if kind in {Kind.ALIKE, Kind.UNKNOWN}:
         return None
     return f"it looks for one in-block order shared by all blocks; in {config.scheme}, {kind.value}"
+
+
+def no_jigsaw(config: CipherConfig, geometry: Geometry) -> str | None:
+    """Why blocks cannot be laid by their seams; None where they can be tried to."""
+    if kind_of(config) is not Kind.OWN_STATES:
+        return one_order_for_all_blocks(config)
+    if geometry.channels > 1:
+        return f"{config.scheme} shuffles the channels of each block, and seams of colours are not tried"
+    if geometry.blocks > _MOST_TURNED:
+        return f"{geometry.blocks} blocks that are each turned are too many to compare: at most {_MOST_TURNED}"
+    return None
 
 
 def blocks_stay(config: CipherConfig) -> bool:

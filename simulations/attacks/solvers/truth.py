@@ -33,6 +33,21 @@ def true_movement(cipher: ImageCipher, negate: bool) -> SignedPermutation | None
     return found if np.array_equal(found.decrypt(hidden, shape.largest), noise) else None
 
 
+def true_blocks(cipher: ImageCipher) -> Indices | None:
+    """The plain block behind each hidden one, (N,), of a cipher that moves whole blocks; None where it is none."""
+    key = true_key(cipher)
+    if key is not None:
+        return key.pi.astype(np.intp)
+    found = true_movement(cipher, negate=True)
+    if found is None:
+        return None
+    positions = cipher.geometry.block_positions()
+    block_of = np.empty(positions.size, np.intp)
+    block_of[positions] = np.arange(len(positions))[:, None]
+    behind = block_of[found.source[positions]]
+    return behind[:, 0] if (behind == behind[:, :1]).all() else None
+
+
 def true_order(cipher: ImageCipher) -> Indices | None:
     """The block order of a cipher that turns blocks; None for all others."""
     rotation: Any = getattr(cipher, "stem_rotation", None)

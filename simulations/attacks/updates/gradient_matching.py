@@ -51,7 +51,7 @@ class GradientMatching(UpdateImageAttack):
         "through to the plain image, as if there were no cipher; a stem drawn in secret cannot be matched through. "
         "What it does not find a longer search, another beginning or a better prior may."
     )
-    papers = (
+    papers: ClassVar[tuple[str, ...]] = (
         "Geiping et al. 2020, arXiv:2003.14053 (Inverting Gradients)",
         "Zhu et al. 2019, arXiv:1906.08935 (Deep Leakage from Gradients)",
         "Zhao et al. 2020, arXiv:2001.02610 (labels from the classifier)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ class HeadFeatures(UpdateAttack):
         "features are the plain image's. It says who is in an update, and shows no image; features of a trunk that is "
         "known can be searched for like gradients, which is not tried here."
     )
-    papers = (
+    papers: ClassVar[tuple[str, ...]] = (
         "Phong et al. 2018, doi:10.1109/TIFS.2017.2787987 (linear layers give their inputs away)",
         "Zhao et al. 2020, arXiv:2001.02610 (the classifier's signs)",
     )
@@ -111,11 +112,12 @@ def nearness(update: Update, features: Floats) -> Floats:
     # A class that fell was given too often: its row is mostly of other classes' images. Both kinds are estimates.
     quotients = weight[told] / bias[told, None]
     middle = features.mean(axis=0)
-    made: Floats = _cosines(features - middle, quotients - middle).max(axis=1)
+    made: Floats = cosines(features - middle, quotients - middle).max(axis=1)
     return made
 
 
-def _cosines(one: Floats, other: Floats) -> Floats:
+def cosines(one: Floats, other: Floats) -> Floats:
+    """Of the rows of one with the rows of another: (m, D), (n, D) to (m, n)."""
     lengths = np.linalg.norm(one, axis=1)[:, None] * np.linalg.norm(other, axis=1)[None]
     made: Floats = (one @ other.T) / np.maximum(lengths, 1e-30)
     return made

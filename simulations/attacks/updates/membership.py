@@ -153,7 +153,7 @@ class Membership(UpdateAttack):
         dealt = len(made.targets.labels)
         others = further_images(setting, key, dealt=dealt, most=self.others)
         others = Images(others.pixels, shuffle(others.labels))
-        chosen, seen = _candidates(hospitals[0].images, others, made.targets.pixels)
+        chosen, seen = apart(hospitals[0].images, others, made.targets.pixels)
         order = rng.permutation(len(seen))
         asked = Images(chosen.pixels[order], chosen.labels[order])
         told = {each.name: getattr(made, each.name) for each in fields(UpdateCase)}
@@ -319,7 +319,7 @@ def descents(model: VisionTransformer, part: Part, changes: list[Tensors]) -> Fl
     return found
 
 
-def _candidates(seen: Images, others: Images, dealt: Pixels) -> tuple[Images, Flags]:
+def apart(seen: Images, others: Images, dealt: Pixels) -> tuple[Images, Flags]:
     """Members and others without what looks alike: their images, and whether each is a member, (n,)."""
     kept = members.first_of_each(components(_small(seen.pixels), _ALIKE))
     near = has_neighbour(_small(others.pixels), _small(dealt), _ALIKE)

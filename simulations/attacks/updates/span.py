@@ -11,6 +11,7 @@ import torch
 
 from crypto.base import Geometry, Reading
 from fl_client.measures import auroc
+from medveil.training import CORE
 from models.sizes import skeleton
 from simulations.attacks.situations.capabilities import Capability
 from simulations.attacks.situations.making import Exchange, Update, sized
@@ -21,11 +22,11 @@ from simulations.attacks.study.attack import Knowledge, Metric, Scores
 from simulations.attacks.study.cases import Case, Seen
 from simulations.attacks.study.setting import Setting
 from simulations.attacks.updates.head_features import inside_of
-from simulations.attacks.updates.spanned import QKV, distances, outside, solved
+from simulations.attacks.updates.spanned import QKV, QKV_CORE, distances, outside, solved
 
 Floats = npt.NDArray[np.float64]
 NEEDS = frozenset(
-    {Capability.UPDATES, Capability.BASICS, Capability.BLOCK_UPDATE, Capability.WHOLE_MODEL, Capability.ONE_STEP}
+    {Capability.UPDATES, Capability.BASICS, Capability.BLOCK_SPAN, Capability.WHOLE_MODEL, Capability.ONE_STEP}
 )
 PAPERS = (
     "Petrov et al. 2024, arXiv:2405.15586 (DAGER: the test of candidates)",
@@ -40,17 +41,25 @@ def too_many_tokens(situation: Situation, geometry: Geometry) -> str | None:
         return "the model has no table of positions"
     images = situation.images * situation.sites
     tokens = images * (geometry.blocks + model.num_prefix_tokens)
-    if tokens < model.embed_dim:
+    if tokens < _width(situation, model):
         return None
-    return (
-        f"exists while tokens x images are fewer than the model is wide: here {tokens} of {images} images, and "
-        f"{model.embed_dim}"
-    )
+    wide = f"a core's rank ({situation.train.rank})" if situation.train.scope == CORE else "the model is wide"
+    told = "" if situation.train.scope == CORE else f", and {model.embed_dim}"
+    return f"exists while tokens x images are fewer than {wide}: here {tokens} of {images} images{told}"
 
 
-def rest_of(update: Update, tokens: int) -> Floats:
-    """What the tokens of an update do not reach."""
-    return outside(update.change[QKV].astype(np.float64), tokens=tokens)
+def rest_of(update: Update, tokens: int, model: Any) -> Floats:
+    """What the tokens of an update do not reach: of a core, among what its frame lets through."""
+    if QKV in update.change:
+        return outside(update.change[QKV].astype(np.float64), tokens=tokens)
+    core = outside(update.change[QKV_CORE].astype(np.float64), tokens=tokens)
+    made: Floats = core @ model.blocks[0].attn.qkv.parametrizations.weight[0].right.double().numpy()
+    return made
+
+
+def _width(situation: Situation, model: Any) -> int:
+    """Numbers of a token that an update says something of."""
+    return situation.train.rank if situation.train.scope == CORE else int(model.embed_dim)
 
 
 class Span(UpdateAttack):
@@ -92,7 +101,7 @@ class Span(UpdateAttack):
         model = exchange.model(torch.float64)
         images = as_numbers(seen.candidates, Reading(exchange.geometry.bits))
         tokens = exchange.geometry.blocks + int(model.num_prefix_tokens)
-        return np.stack([distances(model, images, rest_of(each, tokens * each.images)) for each in exchange])
+        return np.stack([distances(model, images, rest_of(each, tokens * each.images, model)) for each in exchange])
 
     def score(self, found: Floats, case: Case) -> Scores:
         """AUROC over all pairs of an update and a candidate."""
@@ -130,7 +139,7 @@ class SpanInversion(UpdateImageAttack):
             return reason
         model: Any = skeleton(sized(situation.model, geometry))
         tokens = situation.images * situation.sites * (geometry.blocks + model.num_prefix_tokens)
-        equations, unknown = model.embed_dim - tokens, geometry.block_length + 1
+        equations, unknown = _width(situation, model) - tokens, geometry.block_length + 1
         if equations >= unknown:
             return None
         return f"a patch has {unknown} unknowns, and the model leaves {equations} equations for them"
@@ -140,4 +149,4 @@ class SpanInversion(UpdateImageAttack):
         exchange: Exchange = exchange_of(seen)
         model, update = exchange.model(torch.float64), exchange[place]
         tokens = (exchange.geometry.blocks + int(model.num_prefix_tokens)) * update.images
-        return solved(model, rest_of(update, tokens), exchange.geometry)
+        return solved(model, rest_of(update, tokens, model), exchange.geometry)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 QKV = "blocks.0.attn.qkv.weight"
+QKV_CORE = "blocks.0.attn.qkv.parametrizations.weight.0.core"
 
 
 def tokens_of(model: VisionTransformer, images: Floats) -> Tensor:
