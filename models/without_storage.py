@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import init
 from torch.overrides import TorchFunctionMode
 
+from models.late_compiler import without_compiler
+
 _FILLING = frozenset(
     {
         Tensor.add_,
@@ -28,8 +30,8 @@ _FILLING = frozenset(
 
 @contextlib.contextmanager
 def without_storage() -> Iterator[None]:
-    """What is built meanwhile takes no memory, and is not filled: torch imports its compiler to pretend that."""
-    with torch.device("meta"), _Unfilled():
+    """What is built meanwhile takes no memory, and is not filled: torch imports its compiler to pretend either."""
+    with without_compiler(), torch.device("meta"), _Unfilled():
         yield
 
 

@@ -1,4 +1,8 @@
-"""Hidden and shown files have no error in dciodvfy's eyes that their source had not."""
+"""Hidden and shown files have no error in dciodvfy's eyes that their source had not, nor would have if decompressed.
+
+A JPEG of YCbCr is shown again in the colours that it holds, which native pixels call YBR_FULL: dciodvfy knows no such
+native ultrasound image. What it says of the source as pydicom decompresses it is said of that class, not of our file.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +60,19 @@ def errors_before(path: Path) -> Counter[str]:
     return errors_of(path)
 
 
+def errors_decompressed(path: Path, folder: Path) -> Counter[str]:
+    """The errors of a compressed source once another has decompressed it, its colours as they are."""
+    source = pydicom.dcmread(path)
+    if not source.file_meta.TransferSyntaxUID.is_encapsulated:
+        return Counter()
+    source.decompress(as_rgb=False, generate_instance_uid=False)
+    if source.PhotometricInterpretation == "YBR_FULL_422":
+        # Its decoder gives every pixel its own colour, which pydicom does not say (C.7.6.3.1.2).
+        source.PhotometricInterpretation = "YBR_FULL"
+    source.save_as(folder / "decompressed")
+    return errors_of(folder / "decompressed")
+
+
 def usable(path: Path, before: Counter[str]) -> bool:
     """Whether dciodvfy could judge the source at all: it reads it, and finds a SOP class in it."""
     unread = any("dataset read failed" in line for line in before)
@@ -73,6 +90,7 @@ def test_no_new_error(
     recipe = Recipe(purpose=purpose, cipher=cipher, size=size, identity=identity)
     compared = 0
     new: dict[str, Counter[str]] = {}
+    of_the_class: set[str] = set()
     for source in sources():
         hidden, shown = tmp_path / "hidden", tmp_path / "shown"
         try:
@@ -85,8 +103,14 @@ def test_no_new_error(
         DICOM.show(hidden, shown, Keyring(key))
         for made in (hidden, shown):
             compared += 1
-            if found := errors_of(made) - before:
+            found = errors_of(made) - before
+            if found and made is shown:
+                decompressed = errors_decompressed(source, tmp_path)
+                of_the_class |= {source.name} if found & decompressed else set()
+                found -= decompressed
+            if found:
                 new[f"{source.name} {made.name}"] = found
     print(f"dciodvfy: {compared} files compared, {len(new)} with new errors")
     assert compared > 170
     assert not new
+    assert EXTRA or of_the_class <= {"examples_ybr_color.dcm"}
