@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fl_client.deployment.config import OwnFiles
 from medveil.errors import FederationError
-from medveil.files import write_json
+from medveil.files import make_folder, write_json
 from medveil.kinds import EVALUATE, QUERY, TRAIN, UNMASK
 
 BEGINNING = (QUERY, TRAIN, EVALUATE)
@@ -73,6 +73,7 @@ def drain(files: OwnFiles, stop: Callable[[OwnFiles], bool], *, seconds: float) 
     bool
         Whether nothing was in hand when it was stopped.
     """
+    make_folder(files.state, mode=0o700)
     files.drained.unlink(missing_ok=True)
     write_json(files.drain, {"format": _FORMAT, "version": _VERSION}, mode=0o600)
     try:

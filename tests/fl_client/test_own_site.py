@@ -337,6 +337,7 @@ def test_a_site_that_is_drained_begins_nothing_and_says_when_nothing_is_in_hand(
     working, serving = worker(files, host), make_app(host)
     working._say_empty()
     assert not files.drained.exists(), "nobody asked"
+    files.state.mkdir(exist_ok=True)
     files.drain.write_text("{}")
     refused = serving(query(), context(run())).error.reason or ""
     assert refused.startswith("FederationError: drain: this site finishes what it has in hand and stops")
@@ -362,7 +363,8 @@ def test_draining_stops_a_site_once_it_is_empty_or_its_time_is_up(files: OwnFile
         return True
 
     def emptied() -> None:
-        while not files.drain.exists():
+        end = time.monotonic() + 20
+        while not files.drain.exists() and time.monotonic() < end:
             time.sleep(0.01)
         files.drained.write_text("{}")
 
