@@ -149,7 +149,9 @@ def _named(config: ExperimentConfig, switches: Sequence[str] | None, recipe: str
 
 
 def _within(recipe: str, switch: str, own: Sequence[str]) -> str:
-    """The name of a recipe without a switch that it has, or with one that it has not."""
+    """The name of a recipe without a switch that it has, or with one it has not; the name of such an arm is its own."""
+    if switch.startswith((f"{recipe} without ", f"{recipe} with ")):
+        return switch
     without = f"{recipe} without {switch}"
     return without if without in own else f"{recipe} with {switch}"
 

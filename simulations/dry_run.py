@@ -91,16 +91,18 @@ def _tell_estimate(
     if known:
         for line in in_words(sum(known, Estimate()), runs=len(known), jobs=jobs):
             tell(line)
-    for name, each in found:
-        if each is None:
-            tell(f"not estimated: {name}, a baseline")
+    baselines = [name for name, each in found if each is None]
+    if baselines:
+        tell(f"not estimated, as a baseline trains in no batches: {', '.join(baselines)}")
     for line in _beside_measured(finished, estimates):
         tell(line)
     sizes = sorted(set(estimates.batches))
     if sizes:
+        kinds = len(estimates.batches)
+        each_kind = "" if kinds == 1 else f" for each of {kinds} kinds of run"
         tell(
-            f"by one timed batch of {', '.join(map(str, sizes))} images for each of {len(estimates.batches)} kinds of "
-            "run, on this machine as busy as it is now"
+            f"by one timed batch of {', '.join(map(str, sizes))} images{each_kind}, "
+            "on this machine as busy as it is now"
         )
 
 

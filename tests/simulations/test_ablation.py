@@ -195,7 +195,7 @@ def test_what_cannot_be_is_left_out_of_all_and_said(
     assert {f"{name} seed 1" for name in (AS_IT_IS, "muon", "small-data", "second moment", "ten views")} <= set(planned)
     planned.clear()
     with pytest.raises(KeyboardInterrupt):
-        ablate(base(tiny_settings), tmp_path / "b", recipe="small-data", switches=["muon", "medium"])
+        ablate(base(tiny_settings), tmp_path / "b", recipe="small-data", switches=["muon", "small-data with medium"])
     assert planned == [f"small-data{switch} seed 1" for switch in ("", " without muon", " with medium")]
 
 
