@@ -10,6 +10,7 @@ Compiled anew by each process: a cache of machine code would be a pickle, and no
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,6 +20,8 @@ Words = npt.NDArray[np.uint64]
 TOGETHER = 8
 """Images woven into a word, and pixels of one image in it."""
 
+# Numba's own types take what it compiles for an array's function.
+_compile: Any = numba.njit(nogil=True)
 _BYTES, _PAIRS, _HALVES = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00000000FFFFFFFF)
 _8, _16, _32 = np.uint64(8), np.uint64(16), np.uint64(32)
 
@@ -28,7 +31,7 @@ def _swapped(a: np.uint64, b: np.uint64, mask: np.uint64, by: np.uint64) -> tupl
     return a ^ (moved << by), b ^ moved
 
 
-_swap = numba.njit(_swapped)
+_swap: Any = _compile(_swapped)
 
 
 def _transposed(  # noqa: PLR0917 - one for each image
@@ -49,7 +52,7 @@ def _transposed(  # noqa: PLR0917 - one for each image
     return a, b, c, d, e, f, g, h
 
 
-_transpose = numba.njit(_transposed)
+_transpose: Any = _compile(_transposed)
 
 
 def _gathered(images: Words, source: npt.NDArray[np.uint32], flips: Words, out: Words, woven: Words) -> None:
@@ -71,7 +74,7 @@ def _gathered(images: Words, source: npt.NDArray[np.uint32], flips: Words, out: 
             o[4, at], o[5, at], o[6, at], o[7, at] = w[4] ^ x, w[5] ^ x, w[6] ^ x, w[7] ^ x
 
 
-_gather = numba.njit(nogil=True)(_gathered)
+_gather: Any = _compile(_gathered)
 
 
 def gather_woven(
