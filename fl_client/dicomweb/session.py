@@ -220,6 +220,8 @@ def _kept(named: dict[str, Any]) -> dict[str, Any]:
     taken = {name: value for name, value in named.items() if name in {"params", "data", "headers"}}
     # dicomweb-client writes the host without its port.
     taken["headers"] = {name: value for name, value in (taken.get("headers") or {}).items() if name != "Host"}
+    # Without it a server may answer in XML what it stored.
+    taken["headers"].setdefault("Accept", ", ".join(JSON))
     return taken
 
 

@@ -215,6 +215,7 @@ def test_reports_are_sent_where_a_server_is_named_and_nowhere_else(
     written = {path.stem for path in (tmp_path / "b" / "reports").glob("*.dcm")}
     assert {str(each.SOPInstanceUID) for each in pacs.stored} == written
     assert {str(each.SOPClassUID) for each in pacs.stored} == {ComprehensiveSRStorage}
+    assert all("json" in each["Accept"] for each in pacs.headers)
     assert "stored 3 reports" in capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ from medveil.errors import (
     IntegrityError,
     KeyMaterialError,
     MedVeilError,
+    PacsError,
     PartialError,
     PolicyError,
     SignatureError,
@@ -35,6 +36,7 @@ CODES = {
     FederationError: 5,
     SignatureError: 5,
     AggregationError: 5,
+    PacsError: 5,
     PartialError: 6,
 }
 

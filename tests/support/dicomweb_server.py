@@ -147,6 +147,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.pacs.asked.append(self.path)
+        self.pacs.headers.append(dict(self.headers))
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self._refused() or (self.pacs.bend is not None and self.pacs.bend(self)):
             return

@@ -41,6 +41,9 @@ Queries ask for these attributes, and match by keyword; results of other values,
 Pages are asked for by `limit` and `offset` until one is empty. An instance is one part of `application/dicom`, in the
 transfer syntax the server keeps, and must have the UIDs it was asked by. HTTP/1.1, with TLS beyond this
 machine; bearer token, HTTP Basic or client certificate; redirects and content codings are refused.
+
+With `data.labels: sr` Structured Reports of the same studies are retrieved, and finding and images of each of their
+measurement groups (TID 1501) are read; a group with a probability is passed over.
 """
 _MEDIA = """\
 ## Media
