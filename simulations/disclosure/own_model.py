@@ -163,7 +163,7 @@ def _control(
 ) -> tuple[VisionTransformer, Images, Flags]:
     """The model after it remembered random labels of some images; those and others, and which are which.
 
-    Its classifier is a fresh one of more classes: of two, a label dealt at random is right by luck for half of the others.
+    Its classifier is a fresh one of more classes: of two, luck is right about half of the others.
     """
     inside = rng.permutation(np.flatnonzero(seen))[:_REMEMBERED]
     outside = rng.permutation(np.flatnonzero(~seen))[: 4 * _REMEMBERED]
