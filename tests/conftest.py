@@ -72,6 +72,17 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
+def pytest_collection_finish() -> None:
+    """Let what torch logs reach the root's handlers.
+
+    Pytest hangs two of its own on each logger that keeps its records to itself, and takes them off again, three times a
+    test; torch has forty of these.
+    """
+    for name, each in logging.root.manager.loggerDict.items():
+        if isinstance(each, logging.Logger) and name.partition(".")[0] == "torch":
+            each.propagate = True
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """First what starts real processes and waits more than it computes, and beside each a long file of the rest."""
     waiting: dict[Path, list[pytest.Item]] = {}

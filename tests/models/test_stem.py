@@ -13,7 +13,7 @@ from models.stem import adapt, head_names, restore, secret_size, set_secret, ste
 from models.vit import build_vit, model_hash, normalise
 
 SIZES = {
-    "ViT-Ti 224/16": ModelConfig(classes=2),
+    "ViT-Ti 224/16": ModelConfig(classes=2, depth=3),
     "32/4": ModelConfig(image_size=32, patch=4, width=48, depth=3, heads=3, classes=2),
     "200/25": ModelConfig(image_size=200, patch=25, width=96, depth=2, heads=3, classes=2),
 }

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 CLASSES = ["none", "mass", "ring", "diffuse"]
+_draw = Figure.savefig
+
+
+def _left_blank(figure: Figure, stream: BinaryIO, *, format: str, **_: Any) -> None:  # noqa: A002 - matplotlib's name
+    width, height = 72 * figure.get_size_inches()
+    if format == "svg":
+        box = f'viewBox="0 0 {width:g} {height:g}"'
+        stream.write(f'<svg xmlns="http://www.w3.org/2000/svg" {box}><g id="axes"/></svg>'.encode())
+    else:
+        Image.new("L", (1, 1)).save(stream, format)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_blank(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are made and left blank: to draw those of its page takes a quarter of the time of a run of tests.
+
+    Not in a module that has ``DRAWN = True``.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "DRAWN", False):
+            patch.setattr(Figure, "savefig", _left_blank)
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn by matplotlib: for tests that look at them, and one of each kind of page over a real run."""
+    monkeypatch.setattr(Figure, "savefig", _draw)
 
 
 def synthetic_run(

@@ -58,6 +58,7 @@ def test_every_attack_is_described_in_full(attack: type) -> None:
     assert made.text.endswith(".")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_an_attack_on_a_folder_leaves_json_and_figure(
     tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +98,7 @@ def test_the_same_command_gives_the_same_figures(
     assert made[0] == made[1]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_is_attacked_with_its_own_images_and_cipher(
     tiny: Callable, tmp_path: Path, fresh_sites: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from PIL import Image
 from crypto.cipher import SCHEMES
 from medveil.claims import claimed
 from medveil.errors import ConfigError, StorageError
+from medveil.tied import tied
 from simulations.attacks.matrix import page, picture, run, words
 from simulations.attacks.matrix.export import as_csv, as_markdown
 from simulations.attacks.matrix.run import Job, Record, check_settings, merged, missing, read_record
@@ -368,6 +369,7 @@ def _is_green(colour: str) -> bool:
     return saturation > 0.12 and 70 / 360 < hue < 175 / 360
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_picture_is_drawn(filled: Path) -> None:
     path = filled / "again.png"
     picture.draw(table_of(filled), path)
@@ -470,16 +472,24 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
         check_settings(tmp_path, {"keys": 3, "block": 16})
 
 
+def _process_or_at_once(command: Sequence[str], **how: Any) -> Any:
+    return (tied if "aes-ctr" in command else at_once.tied)(command, **how)
+
+
 @pytest.mark.e2e
 def test_the_command_measures_what_is_missing_and_keeps_the_rest(
-    smooth_npz: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    smooth_npz: Callable[..., Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     out = tmp_path / "matrix"
     line = ["attack-matrix", "--images", str(smooth_npz()), "--out", str(out), "--block", "8", "--keys", "2"]
     line += ["--images-per-key", "3", "--attacks", "chosen-plaintext,statistics", "--jobs", "2"]
     gone = out / "none" / "statistics.json"
     with pytest.MonkeyPatch.context() as patch:
-        # The next time they are processes, and there is a page.
+        # The next time one is a process, and there is a page.
         patch.setattr(run, "tied", at_once.tied)
         patch.setattr("simulations.attacks.matrix.page.write_page", lambda folder, table: folder)
         assert main([*line, "--schemes", "none,block-pixel+negate"]) == 0
@@ -489,6 +499,8 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     assert (made.target["negate"], made.target["height"], made.keys, made.verdict) == (True, 32, 2, "succeeds")
     gone.unlink()
     capfd.readouterr()
+    request.getfixturevalue("drawn")
+    monkeypatch.setattr(run, "tied", _process_or_at_once)
     assert main([*line, "--schemes", "none,block-pixel+negate,aes-ctr"]) == 0
     said = capfd.readouterr()
     assert "3 results kept" in said.err

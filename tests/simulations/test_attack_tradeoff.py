@@ -51,6 +51,7 @@ def asked(settings: list[str], out: Path, *more: str) -> int:
     return main(["matrix", str(path), *given, *more, *ASKED, "--out", str(out)])
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.usefixtures("fresh_sites")
 def test_a_table_is_measured_goes_on_and_shows_its_reasons(
     tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

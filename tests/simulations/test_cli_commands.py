@@ -46,6 +46,7 @@ def test_init_prints_what_run_reads(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "is there already" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("drawn")
 def test_run_prints_a_result_a_report_and_progress(
     empty: str, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,7 @@ def test_two_arms_side_by_side(compared: tuple[int, str, str], out: Path) -> Non
     assert "fedper" in table
 
 
-@pytest.mark.usefixtures("compared")
+@pytest.mark.usefixtures("compared", "drawn")
 def test_finished_runs_are_kept(compare: Compare, out: Path) -> None:
     before = [(out / name / "seed-0" / "summary.json").stat().st_mtime_ns for name in ("fedper", "per-site-adapted")]
     code, said, progress = compare("fedper, per-site-adapted", "--json")

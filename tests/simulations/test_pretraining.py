@@ -75,6 +75,7 @@ def test_no_pixel_of_a_key_reaches_the_server(runs: dict[str, Path]) -> None:
     assert not [name for name in names if name.removeprefix("model/").startswith(at_home)]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_its_page_and_status_speak_of_pixels(runs: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     page = write_report(runs["hidden"]).read_text()
     assert "to tell pixels that were left out: loss" in page

@@ -134,6 +134,7 @@ def assert_ids(page: Page) -> None:
 # --- a finished run ---
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_finished_run_says_what_it_found(make_run: MakeRun) -> None:
     run = make_run(keys="per-site", images=160)
     summary = add_intervals(run)
@@ -223,6 +224,7 @@ def test_skipped_files_are_named(make_run: MakeRun) -> None:
     assert "every file was read" in read(write_report(make_run("none", skipped=0))).text
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
     run = make_run()
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
@@ -232,6 +234,7 @@ def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
 # --- runs that did not end well ---
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_failed_run_shows_what_there_is(make_run: MakeRun) -> None:
     run = make_run(status="failed", error="FederationError: clinic-c: no reply within 600 s", examples=False)
     page = read(write_report(run))
@@ -244,6 +247,7 @@ def test_a_failed_run_shows_what_there_is(make_run: MakeRun) -> None:
     assert_self_contained(page)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_that_only_began_has_a_page(make_run: MakeRun) -> None:
     run = make_run(status="running", examples=False)
     for gone in (run / "metrics.jsonl", *run.glob("sites/*/site.json")):
@@ -291,6 +295,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 EVIL = "<script>alert(1)</script>\"'&$x^2$ url(https://example.org) \x07\x1b[2J"
 
 
+@pytest.mark.usefixtures("drawn")
 def test_nothing_that_a_site_says_becomes_markup(make_run: MakeRun) -> None:
     run = make_run(name=EVIL, classes=["a", "<img src=x onerror=alert(1)>"], status="finished", error=EVIL)
     manifest = json.loads((run / "manifest.json").read_text())
@@ -336,6 +341,7 @@ def test_a_summary_that_is_no_json_is_named(make_run: MakeRun) -> None:
 # --- charts ---
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(("sites", "rounds"), [(1, 1), (2, 40), (6, 3), (9, 5)])
 def test_charts_of_any_number_of_sites_and_rounds(make_run: MakeRun, sites: int, rounds: int) -> None:
     path = write_report(make_run(sites=[f"site-{i}" for i in range(sites)], rounds=rounds, examples=False))
@@ -347,6 +353,7 @@ def test_charts_of_any_number_of_sites_and_rounds(make_run: MakeRun, sites: int,
     assert path.read_text().count(">each site</text>") == (3 if sites > 6 else 0)
 
 
+@pytest.mark.usefixtures("drawn")
 def test_charts_use_the_pages_colours_and_fonts() -> None:
     made = str(
         curves([Line("a", [(0, 0.1), (1, 0.2)]), Line("all", [(0, 0.1), (1, 0.3)], main=True)], name="x", label="y")
@@ -359,6 +366,7 @@ def test_charts_use_the_pages_colours_and_fonts() -> None:
     assert "<text" in made
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_chart_is_described_in_words() -> None:
     made = str(curves([Line("a<b>", [(0, 0.5)])], name="x", label='5 < 6 & "so"'))
     page = Page(made)
@@ -423,6 +431,7 @@ def arms(make_run: MakeRun) -> list[ArmResult]:
     ]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_comparison_equals_what_the_run_folders_say(arms: list[ArmResult], tmp_path: Path) -> None:
     page = read(write_comparison(tmp_path / "out", arms))
     stored = json.loads((tmp_path / "out" / "compare.json").read_text())
@@ -511,6 +520,7 @@ def test_arms_without_results_are_refused(make_run: MakeRun, tmp_path: Path) -> 
     assert not (tmp_path / "compare.html").exists()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_names_of_arms_are_text(make_run: MakeRun, tmp_path: Path) -> None:
     page = read(write_comparison(tmp_path, [ArmResult(EVIL + "|", EVIL, EVIL, [make_run("run")])]))
     assert_self_contained(page)

@@ -102,6 +102,7 @@ def test_calibration_is_how_right_over_how_sure() -> None:
     assert answers.calibration_error(worst) == pytest.approx(0.5)
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("rows", [[[0.5, 0.5]], [[1.0, 0.0]], [[0.2, 0.8], [0.2, 0.8]]])
 def test_few_or_equal_answers_have_a_page_too(make_run: MakeRun, rows: list[list[float]]) -> None:
     run = make_run(sites=["a"], classes=["no", "yes"])
@@ -116,6 +117,7 @@ def test_few_or_equal_answers_have_a_page_too(make_run: MakeRun, rows: list[list
     assert "ROC curves" not in text
 
 
+@pytest.mark.usefixtures("drawn")
 def test_no_section_is_empty_and_the_contents_are_the_headings(make_run: MakeRun) -> None:
     began = make_run("began", status="running", examples=False)
     for gone in (began / "metrics.jsonl", *began.glob("sites/*/site.json")):
@@ -186,6 +188,7 @@ def test_the_models_size_is_shown_as_the_manifest_tells_it(make_run: MakeRun) ->
     assert "vit_x with width 128, depth 4, 2 heads; patch 8, 1.23 M parameters" in text
 
 
+@pytest.mark.usefixtures("drawn")
 def test_files_are_linked_relatively_and_are_there(make_run: MakeRun) -> None:
     odd = 'javascript:alert(1) "x" #?'
     page = write_report(make_run(sites=["a", odd]))
@@ -311,6 +314,7 @@ def test_a_matrix_of_many_figures_stays_small_and_links_the_rest(
 # --- several arms ---
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_comparison_has_links_curves_and_the_configuration(make_run: MakeRun, tmp_path: Path) -> None:
     def run(name: str, seed: int) -> Path:
         made = make_run(f"cmp/{name}/seed-{seed}", seed=seed, examples=False, keys="none" if name == "a" else "shared")
@@ -352,6 +356,7 @@ def test_what_another_party_hid_is_not_called_plain(make_run: MakeRun, source: s
     assert ("not hidden: test" in text) == (source == "phantoms")
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("at", [0, 1, 7])
 def test_one_round_alone_has_one_tick(at: int) -> None:
     made = str(curves([Line("one", [(at, 0.5)]), Line("two", [(at, 0.7)])], name="x", label="y"))

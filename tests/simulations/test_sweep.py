@@ -28,6 +28,8 @@ from simulations.side_by_side import Job
 from simulations.sweep import asked_points, laid_over
 from simulations.sweep_command import Over
 
+DRAWN = True
+
 
 @pytest.fixture(scope="module", autouse=True)
 def at_once_and_without_pages() -> Any:

@@ -66,15 +66,14 @@ def nearest(values: Values, neighbour: Values, *, largest: int) -> Values:
     distances and C! sums instead of C! 2**C sums of C.
     """
     channels = values.shape[1]
-    direct = np.abs(values[:, :, None] - neighbour[:, None])
-    turned = np.abs(largest - values[:, :, None] - neighbour[:, None])
+    direct: Values = np.abs(values[:, :, None] - neighbour[:, None])
+    turned: Values = np.abs((largest - values)[:, :, None] - neighbour[:, None])
     least = np.minimum(direct, turned)
     every = list(permutations(range(channels))) if channels == _SHUFFLED else [tuple(range(channels))]
     orders = np.array(every)
     total = np.stack([sum(least[:, a, c] for c, a in enumerate(order)) for order in every])
     order = np.moveaxis(orders[total.argmin(axis=0)], -1, 1)
-    picked = np.take_along_axis(values, order, axis=1)
-    made: Values = np.where(
-        np.abs(picked - neighbour) <= np.abs(largest - picked - neighbour), picked, largest - picked
-    )
+    picked: Values = np.take_along_axis(values, order, axis=1)
+    negated: Values = largest - picked
+    made: Values = np.where(np.abs(picked - neighbour) <= np.abs(negated - neighbour), picked, negated)
     return made
