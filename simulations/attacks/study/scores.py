@@ -36,7 +36,9 @@ def ssim(guess: Pixels, truth: Pixels, *, largest: int = 255) -> Floats:
         The largest value a pixel can have.
     """
     if min(truth.shape[2:]) < SMALLEST or guess.shape != truth.shape:
-        raise ValueError(f"images {guess.shape} and {truth.shape}: sides of {SMALLEST} pixels or more, and equal shapes")
+        raise ValueError(
+            f"images {guess.shape} and {truth.shape} are not alike, with sides of {SMALLEST} pixels or more"
+        )
     at_once = max(1, _PIXELS_AT_ONCE // max(1, truth[:1].size))
     made = [_ssim(guess[at : at + at_once], truth[at : at + at_once], largest) for at in range(0, len(truth), at_once)]
     return np.concatenate([np.empty(0), *made])
