@@ -38,6 +38,8 @@ with without_compiler():
         steps.zero_grad()
 assert not torch.equal(first, torch.eye(4)) and first.grad is None
 assert not {"sympy", "torch._dynamo"} & sys.modules.keys(), "the compiler was imported to train"
+skeleton(ModelConfig(name="vit_small_patch16_dinov3", classes=2, depth=1))
+assert "torch._dynamo" not in sys.modules, "the compiler was imported to look at rotary positions"
 supported = sys.modules["torchvision.ops.roi_align"].is_compile_supported("cpu")
 from torch._dynamo.utils import is_compile_supported
 assert sys.modules["torch._dynamo"] is torch._dynamo and torch._dynamo.__file__
