@@ -17,7 +17,7 @@ import yaml
 
 from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilError
 from medveil.plain import shown
-from medveil.yaml_core import Typed, Written, meaning
+from medveil.yaml_core import Typed, Written, composed, meaning
 
 MIB = 2**20
 INTERPOLATION = "${"
@@ -122,8 +122,7 @@ def _composed(text: str, where: object, bounds: Bounds) -> yaml.Node | None:
     _refuse_beyond(len(text), bounds.length, "is longer than {} characters", where, ConfigError)
     made: yaml.Node | None
     try:
-        _measure_yaml(text, bounds, where)
-        made = yaml.compose(text, Loader=yaml.SafeLoader)
+        made = composed(list(_measured_yaml(text, bounds, where)))
     except yaml.YAMLError as error:
         problem = word(getattr(error, "problem", None) or type(error).__name__)
         raise _no_yaml(problem, getattr(error, "problem_mark", None), where) from None
@@ -240,7 +239,7 @@ def _measure_json(text: str, bounds: Bounds, where: object, kind: type[MedVeilEr
         _refuse_beyond(depth, bounds.depth, "is nested deeper than {}", where, kind)
 
 
-def _measure_yaml(text: str, bounds: Bounds, where: object) -> None:
+def _measured_yaml(text: str, bounds: Bounds, where: object) -> Iterator[yaml.Event]:
     depth = 0
     for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
         _refuse_beyond(count, 2 * bounds.values, "has more than {} values", where, ConfigError)
@@ -254,6 +253,7 @@ def _measure_yaml(text: str, bounds: Bounds, where: object) -> None:
             )
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         _refuse_beyond(depth, bounds.depth, "is nested deeper than {}", where, ConfigError)
+        yield event
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

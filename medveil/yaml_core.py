@@ -8,9 +8,12 @@ reads back the same by either version.
 from __future__ import annotations
 
 import re
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import yaml
+from yaml.composer import Composer
 
 Plain: TypeAlias = str | int | float | bool | None
 _NULL = {"", "~", "null", "Null", "NULL"}
@@ -60,6 +63,44 @@ def meant(values: Any) -> Any:
     if isinstance(values, list):
         return [meant(value) for value in values]
     return meaning(values) if isinstance(values, Written | Typed) else values
+
+
+def composed(events: Sequence[yaml.Event]) -> yaml.Node | None:
+    """The nodes of one document that is parsed already, without a tag; None of an empty one.
+
+    Raises
+    ------
+    yaml.YAMLError
+        There are several documents, or two anchors of a name.
+    """
+    made: yaml.Node | None = _Composer(events).get_single_node()
+    return made
+
+
+class _Composer(Composer):
+    """PyYAML's, of events that are parsed already; what a node means is not asked of it."""
+
+    def __init__(self, events: Sequence[yaml.Event]) -> None:
+        super().__init__()
+        self._events = deque(events)
+
+    def check_event(self, *kinds: type[yaml.Event]) -> bool:
+        return bool(self._events) and isinstance(self._events[0], kinds or yaml.Event)
+
+    def peek_event(self) -> yaml.Event:
+        return self._events[0]
+
+    def get_event(self) -> yaml.Event:
+        return self._events.popleft()
+
+    def resolve(self, *_: object) -> str:
+        return ""
+
+    def descend_resolver(self, *_: object) -> None:
+        """Nothing goes by where a node stands."""
+
+    def ascend_resolver(self) -> None:
+        """Nor when it is left."""
 
 
 class _Dumper(yaml.SafeDumper):

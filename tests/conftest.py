@@ -72,7 +72,14 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.freeze()
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Do once what every test, or every process that is forked, would do again."""
+    _quiet_torch()
+    if session.config.getoption("forks"):
+        _found_once(session.items)
+
+
+def _quiet_torch() -> None:
     """Let what torch logs reach the root's handlers.
 
     Pytest hangs two of its own on each logger that keeps its records to itself, and takes them off again, three times a
@@ -81,6 +88,18 @@ def pytest_collection_finish() -> None:
     for name, each in logging.root.manager.loggerDict.items():
         if isinstance(each, logging.Logger) and name.partition(".")[0] == "torch":
             each.propagate = True
+
+
+def _found_once(items: list[pytest.Item]) -> None:
+    """Which characters UTF-8 has, which Hypothesis tries out; and that compiled files are those of their sources."""
+    if any(item.get_closest_marker("hypothesis") for item in items):
+        from hypothesis import strategies  # noqa: PLC0415
+
+        strategies.text().validate()
+    if any("fl_client" in item.path.parts for item in items):
+        from medveil.installed import installed_hash  # noqa: PLC0415
+
+        installed_hash()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

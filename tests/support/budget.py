@@ -18,8 +18,8 @@ BUDGET_S = {
     "fl_client": 260,
     "fl_server": 95,
     "medveil": 110,
-    "models": 60,
-    "simulations": 550,
+    "models": 50,
+    "simulations": 480,
 }
 """Seconds a package: aims, on two cores that do nothing else, for `make test` to end within eight minutes.
 
