@@ -78,7 +78,7 @@ $(VENV)/.installed-release: $(VENV)/.installed
 
 release: $(VENV)/.installed-release
 	@rm -rf build/release
-	@$(BIN)/python tools/release.py build/release
+	@$(BIN)/python .ci/release.py build/release
 
 # Types beside the tests, as mypy takes most of a minute of one core where it has no cache, and told of after them.
 test: lint contracts

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+
+from release import BESIDE, copy_tracked
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -33,8 +36,18 @@ def test_every_folder_with_a_module_is_a_package() -> None:
             assert (ROOT / path.parent / "__init__.py").is_file(), f"{path} would be in no wheel"
 
 
-def test_the_sdist_names_what_lies_beside_the_packages() -> None:
-    included = (ROOT / "MANIFEST.in").read_text().split()
-    for name in ("CHANGELOG.md", "SECURITY.md", "constraints.txt", "Makefile", "docs", "tests", "tools"):
-        assert name in included
-        assert (ROOT / name).exists()
+def test_an_sdist_is_of_what_git_tracks_alone(tmp_path: Path) -> None:
+    checkout, copy = tmp_path / "checkout", tmp_path / "copy"
+    for name in ("docs/page.md", "medveil/__init__.py", "constraints.txt", "secret.key"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text(name)
+    copy.mkdir()
+    git = ["git", "-C", str(checkout)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "docs", "medveil", "constraints.txt"], check=True)
+    copy_tracked(checkout, copy)
+    found = {str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()}
+    assert found == {"docs/page.md", "medveil/__init__.py", "constraints.txt", "MANIFEST.in"}
+    lines = (copy / "MANIFEST.in").read_text().splitlines()
+    assert lines[:2] == ["include constraints.txt", "graft docs"]
+    assert all((ROOT / each).is_dir() for each in BESIDE)

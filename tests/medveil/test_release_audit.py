@@ -1,4 +1,4 @@
-"""`tools/audit.py`: which pinned versions OSV's advisories name."""
+"""`.ci/audit.py`: which pinned versions OSV's advisories name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A release's files: ``python tools/release.py OUT`` writes wheel, sdist, software bill of materials and SHA256SUMS.
+"""A release's files: ``python .ci/release.py OUT`` writes wheel, sdist, software bill of materials and SHA256SUMS.
+
+Both are built from what git tracks, in a folder of their own, so that nothing else that lies in a checkout gets in.
 
 The bill of materials is CycloneDX 1.6: MedVeil and what it needs to run, without extras, at the versions of the
 environment that this runs in, which is the one that was tested. It is checked against the standard's schema.
@@ -8,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 NAME = "medveil"
 SUMS = "SHA256SUMS"
 SPEC = "1.6"
+BESIDE = ("docs", "tests", ".ci", ".github")
+"""Folders that the sdist holds beside the packages: enough to test it, and to build the documentation."""
 
 
 def needed(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
@@ -114,6 +120,18 @@ def refuse_invalid(text: str) -> None:
         raise ValueError(f"is no valid CycloneDX {SPEC}: {str(error)[:500]}")
 
 
+def copy_tracked(checkout: Path, folder: Path) -> None:
+    """Copy what git tracks, as it lies there, and name for setuptools what an sdist holds beside the packages."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=checkout, check=True, capture_output=True, text=True)
+    tracked = [name for name in listed.stdout.split("\0") if name]
+    for name in tracked:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(checkout / name, folder / name)
+    files = sorted(name for name in tracked if "/" not in name)
+    lines = [f"include {' '.join(files)}", *(f"graft {each}" for each in BESIDE)]
+    (folder / "MANIFEST.in").write_text("\n".join(lines) + "\n")
+
+
 def sums_of(files: list[Path]) -> str:
     """As ``sha256sum -c`` reads them."""
     return "".join(f"{digest(file)}  {file.name}\n" for file in sorted(files))
@@ -122,14 +140,16 @@ def sums_of(files: list[Path]) -> str:
 def main(argv: list[str]) -> int:
     """Write a release's files into a folder, which must be new or empty."""
     if len(argv) != 1:
-        print("usage: python tools/release.py OUT", file=sys.stderr)
+        print("usage: python .ci/release.py OUT", file=sys.stderr)
         return 2
     out = Path(argv[0])
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()):
         print(f"error: {out}: is not empty; name another folder", file=sys.stderr)
         return 2
-    _run("-m", "build", "--outdir", str(out), str(CHECKOUT))
+    with tempfile.TemporaryDirectory() as folder:
+        copy_tracked(CHECKOUT, Path(folder))
+        _run("-m", "build", "--outdir", str(out), folder)
     files = sorted(out.iterdir())
     whole = out / "environment.json"
     of = ("--pyproject", str(CHECKOUT / "pyproject.toml"), "--mc-type", "application")

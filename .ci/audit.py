@@ -1,4 +1,4 @@
-"""Known vulnerabilities of the tested set, without a network: ``python tools/audit.py OSV.zip [CONSTRAINTS]``.
+"""Known vulnerabilities of the tested set, without a network: ``python .ci/audit.py OSV.zip [CONSTRAINTS]``.
 
 OSV.zip is what OSV publishes of PyPI (https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip): an advisory a
 file, as JSON of https://ossf.github.io/osv-schema/. Exit code 1 where a pinned version is affected.
@@ -118,7 +118,7 @@ def _version(text: str) -> Version | None:
 def main(argv: list[str]) -> int:
     """Print what is affected."""
     if len(argv) not in {1, 2}:
-        print("usage: python tools/audit.py OSV.zip [CONSTRAINTS]", file=sys.stderr)
+        print("usage: python .ci/audit.py OSV.zip [CONSTRAINTS]", file=sys.stderr)
         return 2
     pinned = pinned_in(Path(argv[1] if len(argv) > 1 else PINNED).read_text(encoding="utf-8"))
     try:
