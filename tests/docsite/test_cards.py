@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docsite import card, cards, cards_where, widths
+from docsite import card, cards, cards_where, commands, widths
 from docsite.generated import GENERATED
 
 from simulations.attacks.asked import asked_for
 from simulations.attacks.poisoning.attacks import ATTACKS as POISONING
 from simulations.attacks.registry import ATTACKS
 from simulations.attacks.updates.stem_closed_form import StemClosedForm
-from simulations.cli import make_parser
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def test_every_attack_has_a_card_that_says_what_its_class_says(written: str) -> 
 
 
 def test_every_card_has_a_command_that_the_program_takes(written: str, tmp_path: Path) -> None:
-    parser, seen = make_parser(), []
+    parser, seen = commands.parser_of("medveil-sim"), []
     for words in commands_of(written):
         asked = parser.parse_args(words[1:])
         seen.append(words[2] if words[1] == "attack" else asked.attacks)

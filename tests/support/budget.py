@@ -13,7 +13,7 @@ import pytest
 
 BUDGET_S = {
     "crypto": 230,
-    "docsite": 8,
+    "docsite": 24,
     "e2e": 570,
     "fl_client": 260,
     "fl_server": 95,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from docsite.cards_where import SCHEME, Where, by_change, by_policy, by_scheme, settings_for
+from docsite.commands import parted
 from docsite.links import slug
 from docsite.places import DOCS
 from docsite.tables import code, safe, table
@@ -23,8 +24,6 @@ _RECOVERS = {"images": "images, or the key that opens them", "facts": "facts abo
 _PAPER = re.compile(r"arXiv[: ](\d{4}\.\d{4,5})|doi:(10\.[^\s,;)]+)")
 _TABLE = re.compile(r"^(#{2,} .+?)$|^<!-- (?:measured|results): .*?^<!-- /", re.MULTILINE | re.DOTALL)
 _HEADS = ("asked", "answer")
-_WIDE = 76
-"""Letters of a command's line, its mark of more to come left out."""
 
 
 def card(kind: type[Attack]) -> list[str]:
@@ -64,7 +63,7 @@ def poisoning_card(attack: Poisoning) -> list[str]:
         ("figures of it", measured(attack.name)),
     ]
     command = f"medveil-sim poison poisoning data.path=IMAGES.npz --attacks {attack.name} --out OUT"
-    return [f"## {attack.name}", "", safe(attack.text), "", table(_HEADS, rows), "```sh", command, "```", ""]
+    return [f"## {attack.name}", "", safe(attack.text), "", table(_HEADS, rows), "```sh", parted(command), "```", ""]
 
 
 def had(kind: type[Attack]) -> str:
@@ -137,15 +136,9 @@ def _linked(paper: str) -> str:
 def _command(attack: Attack) -> list[str]:
     from simulations.attacks.situations.update_attack import UpdateAttack  # noqa: PLC0415
 
-    lines = [f"medveil-sim attack {attack.name} --images DIR --cipher {_cipher(attack)} --out OUT"]
-    settings = settings_for(attack).split() if isinstance(attack, UpdateAttack) else []
-    for number, each in enumerate(settings):
-        word = f"--set {each}" if number == 0 else each
-        if number and len(lines[-1]) + len(word) < _WIDE:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(f"    {word}")
-    return ["```sh", *" \\\n".join(lines).splitlines(), "```"]
+    told = f"medveil-sim attack {attack.name} --images DIR --cipher {_cipher(attack)} --out OUT"
+    settings = settings_for(attack) if isinstance(attack, UpdateAttack) else ""
+    return ["```sh", parted(f"{told} --set {settings}" if settings else told), "```"]
 
 
 def _cipher(attack: Attack) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+import yaml
+
 if TYPE_CHECKING:
     from crypto.config import CipherConfig
     from simulations.attacks.situations.update_attack import UpdateAttack
@@ -78,10 +80,10 @@ def settings_for(attack: UpdateAttack) -> str:
 
 def _refusal(attack: UpdateAttack, settings: list[str]) -> str:
     from crypto.base import Geometry  # noqa: PLC0415
-    from medveil.config import load_config  # noqa: PLC0415
     from simulations.attacks.situations.situation import UpdateConfig, situation_of  # noqa: PLC0415
 
-    config = load_config(UpdateConfig, overrides=[each.removeprefix("update.") for each in settings])
+    given = dict(each.removeprefix("update.").split("=") for each in settings)
+    config = UpdateConfig(**{name: yaml.safe_load(value) for name, value in given.items()})
     here = situation_of(config, scheme="none" if config.keys == "none" else SCHEME)
     shape = Geometry(channels=1, height=SIDE, width=SIDE, block=BLOCK)
     return attack.lacking(here) or attack.unfit(here, shape) or ""

@@ -44,7 +44,7 @@ def page(door: str) -> str:
         rows = [_row(each) for each in command._actions if each.help != argparse.SUPPRESS and _shown(each)]
         lines += [table(("argument", "what"), rows)] if rows else []
         example, more = _example(command)
-        lines += ["```sh", _parted(example), "```", "", more, ""] if example else []
+        lines += ["```sh", parted(example), "```", "", more, ""] if example else []
     return "\n".join(lines)
 
 
@@ -84,7 +84,7 @@ def _example(parser: argparse.ArgumentParser) -> tuple[str, str]:
     return example, f"{safe(text[:1].upper() + text[1:])}: {code(shell)}" if shell else safe(more)
 
 
-def _parted(example: str) -> str:
+def parted(example: str) -> str:
     """A command on as many lines as fit a page, each but the last with the backslash that goes on."""
     lines = [""]
     for word in _WORD.findall(example):
