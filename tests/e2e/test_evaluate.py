@@ -26,6 +26,7 @@ def test_hospitals_measure_a_model_they_have_and_refuse_to_train_it(
     for folder in (world.consortium.weights, *(site.files.weights for site in sites)):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(state, folder / "known.safetensors")
+    assert world("start") == 0
     for site in sites:
         site.start()
         site.wait_ready()
