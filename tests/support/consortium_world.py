@@ -23,6 +23,7 @@ from medveil import processes
 from medveil.fab import hash_of, installed_fab
 from medveil.ports import free_port
 
+HERE = "127.0.0.1"
 PASSPHRASE = "seven horses correct the battery"
 CLASSES = ["none", "mass"]
 RUN: dict[str, Any] = {
