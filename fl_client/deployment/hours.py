@@ -39,11 +39,11 @@ def check_hours(text: str | None, *, now: datetime | None = None) -> None:
         It is another time.
     """
     hours = parsed_hours(text, where="limits")
-    if hours is None:
+    if text is None or hours is None:
         return
     begin, end = hours
     at = (now or datetime.now()).time()
     within = begin <= at < end if begin < end else at >= begin or at < end
     if not within:
-        problem = f"this site begins work from {begin:%H:%M} to {end:%H:%M} by its own clock"
+        problem = f"this site begins work from {text[:5]} to {text[6:]} by its own clock"
         raise PolicyError(problem, where="limits.hours", cure="the run is begun, or resumed, then")

@@ -24,7 +24,7 @@ def site(root: Path, *, least: int = 4, **data: Any) -> OwnFiles:
 
 
 def point(files: OwnFiles) -> check.Point:
-    return check._looked_at("data", lambda: check._data(files))
+    return check._looked_at("data", lambda: check._data(files, lambda _: ""))
 
 
 def test_a_site_of_one_class_is_told_what_it_needs_and_trains(tmp_path: Path) -> None:

@@ -300,8 +300,8 @@ def test_images_that_are_gone_and_a_full_disk_are_said_by_start_too(
     files.config.data.source, files.config.data.path = "images", "gone"
     monkeypatch.setattr(door.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 3 * 10**6})())
     points = [
-        check._looked_at("data", lambda: check._data(files)),
-        check._looked_at("disk", lambda: check._disk(files)),
+        check._looked_at("data", lambda: check._data(files, lambda _: "")),
+        check._looked_at("disk", lambda: check._disk(files, lambda _: "")),
     ]
     images, disk = door.warnings_of(files)
     for point, warning in zip(points, (images, disk), strict=True):

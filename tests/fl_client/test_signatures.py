@@ -338,6 +338,7 @@ def test_what_leaves_is_signed_over_all_of_it_and_names_what_it_answers(files: O
         budget=None,
         images=SimpleNamespace(basis=SimpleNamespace(keyed=lambda _: {})),
         setup=SimpleNamespace(key=key),
+        run=SimpleNamespace(run="a run", secagg=SimpleNamespace(on=False)),
     )
     host.answering(message, context(), site, content)  # type: ignore[arg-type]
     answer = answer_in(signed_in(Message(content, reply_to=message)), identity(files).public)

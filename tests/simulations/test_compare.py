@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import at_once
@@ -129,6 +130,6 @@ def test_an_arm_is_the_experiment_with_its_policy_and_seed(tiny: Tiny, arm: obje
     assert made.seed == 7
     assert made.keys.policy == arm.keys  # type: ignore[attr-defined]
     assert made.stem.warmup == (3 if made.stem.init == "secret" else 0)
-    assert made.train == base.train
+    assert made.train == replace(base.train, personal=arm.personal or base.train.personal)  # type: ignore[attr-defined]
     base.data.partition.pooled = base.sites if made.federation == "centralised" else 0
     assert made.data == base.data

@@ -137,6 +137,7 @@ def test_values_that_cannot_be_had_together_are_a_trial_without_a_score(base: Ex
     assert (found.exit_code, len(found.failed)) == (6, len(lacking))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_trials_are_told_by_whole_numbers() -> None:
     titles = ("trial", "AUROC")
     trials, rates = [
