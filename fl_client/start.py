@@ -64,9 +64,8 @@ def check_start(site: Site, trained: int, incoming: Tensors, *, measures: bool =
         return
     public = {name: site.bench.public[name].float().cpu().numpy() for name in incoming}
     if trained > 0:
-        numbers = sum(each.size for each in incoming.values())
-        most = max(_BEYOND * summed.clip, _EACH * math.sqrt(numbers))
-        _check_reached(_norm(delta(incoming, public)), most * trained, trained)
+        most = reach(summed.clip, sum(each.size for each in incoming.values()), trained)
+        _check_reached(_norm(delta(incoming, public)), most, trained)
         return
     expected = decode(encode(public, site.run.wire), site.run.wire)
     other = [name for name in sorted(incoming) if not np.array_equal(incoming[name], expected[name])]
@@ -74,6 +73,11 @@ def check_start(site: Site, trained: int, incoming: Tensors, *, measures: bool =
         problem = f"what came before any training is not the model of the run's settings: '{other[0]}' differs"
         more = f", and {len(other) - 1} more" if len(other) > 1 else ""
         raise FederationError(f"{problem}{more}", cure="the server sends the model that it and all sites built")
+
+
+def reach(clip: float, numbers: int, trained: int) -> float:
+    """How far from the run's first a model of so many numbers may be after some rounds of sums clipped to `clip`."""
+    return max(_BEYOND * clip, _EACH * math.sqrt(numbers)) * trained
 
 
 def _check_reached(moved: float, most: float, trained: int) -> None:

@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fl_client.start import reach
+from medveil.secagg.config import SecAggConfig
 from models.config import ModelConfig
-from simulations.attacks.situations.setting import UpdateSetting
+from simulations.attacks.situations.setting import UpdateCase, UpdateSetting
 from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
 from simulations.attacks.solvers.imprint import between_neighbours, patches_of
 from simulations.attacks.study.measure import measure
 from simulations.attacks.study.result import Result
+from simulations.attacks.updates import planted_layer
 from simulations.attacks.updates.planted_layer import PlantedLayer
 
 Make = Callable[..., Any]
@@ -74,10 +77,24 @@ def test_adam_and_clipping_do_not_keep_it_off_and_sixteen_bits_leave_less(attack
     assert shares[1] < shares[0] / 2
 
 
-def test_a_sum_of_sites_leaves_less(attacked: Callable[..., Result]) -> None:
+def test_a_sum_of_sites_leaves_less_of_a_model_that_sites_refuse_under_masks(
+    attacked: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, far = planted_layer._step, []
+
+    def told(case: UpdateCase) -> float:
+        federation = case.federation
+        moved = {name: federation.base[name] - federation.bench.public[name].numpy() for name in federation.travelling}
+        most = reach(SecAggConfig().clip, sum(each.size for each in moved.values()), 1)
+        far.append(planted_layer._length(moved) / most)
+        return step(case)
+
+    monkeypatch.setattr(planted_layer, "_step", told)
     shares = [attacked(batch=4, n=4 * sites, images=4, sites=sites).metrics["patches"].target for sites in (1, 4)]
     assert shares[1] is not None and shares[0] is not None
     assert shares[1] < 0.75 * shares[0]
+    # A server that plants less was not tried.
+    assert min(far) > 200
 
 
 @pytest.mark.parametrize(
