@@ -16,6 +16,7 @@ from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import DataConfig, named_group, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
+from fl_client.data.remarks import said_of_ungrouped
 from medveil.errors import DataError, MedVeilError
 
 
@@ -57,7 +58,9 @@ class DicomSource(Source):
         self._places: list[_Place] = []
         self._last: tuple[Path, DicomImage] | None = None
         items = [item for file, header in found for item in self._frames(file, header)]
-        self.warnings = self._ungrouped(items)
+        if self._group_by != "none":
+            self.ungrouped = sum(item.group is None for item in items)
+        self.warnings = said_of_ungrouped(self.ungrouped, len(items), self._group_by)
         self._finish(items, default_size=224)
 
     def _tells(self, attribute: str) -> bool:
@@ -105,15 +108,6 @@ class DicomSource(Source):
         group = own or (f"file:{file.id}" if frames > 1 else None)
         ids = [file.id] if frames == 1 else [f"{file.id}#{frame}" for frame in range(frames)]
         return [Item(each, label, group, file.split, site) for each in ids]
-
-    def _ungrouped(self, items: Sequence[Item]) -> tuple[str, ...]:
-        if self._group_by != "none":
-            self.ungrouped = sum(item.group is None for item in items)
-        if not self.ungrouped:
-            return ()
-        return (
-            f"{self.ungrouped} of {len(items)} images carry no {self._group_by}: each counts as a group of its own",
-        )
 
     def _channels_by_header(self) -> list[int]:
         return [place.channels for place in self._places]

@@ -15,6 +15,7 @@ from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
 from fl_client.data.config import NO_LABELS, DataConfig, named_group
 from fl_client.data.documents import Documents
 from fl_client.data.labels import spellings
+from fl_client.data.remarks import said_of_ungrouped
 from fl_client.dicomweb.cohort import cohort_of
 from fl_client.dicomweb.pulled import Instance, Pulled, PulledList, missing
 from fl_client.dicomweb.server import read_server
@@ -77,7 +78,9 @@ class DicomwebSource(Source):
         self.classes = class_names((label for _, label in named), config, where=self.path)
         self._places: list[_Place] = []
         items = [item for each, label in named for item in self._frames(each, label)]
-        self.warnings = self._ungrouped(items)
+        if self._group_by != "none":
+            self.ungrouped = sum(item.group is None for item in items)
+        self.warnings = said_of_ungrouped(self.ungrouped, len(items), self._group_by)
         self._finish(items, default_size=224)
 
     @classmethod
@@ -149,15 +152,6 @@ class DicomwebSource(Source):
         group = self._group(each) or (f"instance:{each.uid}" if each.frames > 1 else None)
         number = self.classes.index(label)
         return [Item(one, number, group, None, each.institution or None) for one in ids]
-
-    def _ungrouped(self, items: Sequence[Item]) -> tuple[str, ...]:
-        if self._group_by != "none":
-            self.ungrouped = sum(item.group is None for item in items)
-        if not self.ungrouped:
-            return ()
-        return (
-            f"{self.ungrouped} of {len(items)} images carry no {self._group_by}: each counts as a group of its own",
-        )
 
     def _remarks(self) -> Iterator[str]:
         yield from self._spelt

@@ -96,3 +96,8 @@ def _classes(names: Sequence[str]) -> str:
     told = ", ".join(f"'{shown(name, most=_LONGEST)}'" for name in names[:_MOST_TOLD])
     more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
     return f"class {told} has" if len(names) == 1 else f"classes {told}{more} have"
+
+
+def said_of_ungrouped(count: int, images: int, group_by: str) -> tuple[str, ...]:
+    """How many of the images lack what they are grouped by, where some do."""
+    return (f"{count} of {images} images carry no {group_by}: each counts as a group of its own",) if count else ()
