@@ -7,6 +7,7 @@ numbers, lists and sections, without ``${``, aliases and tags. YAML is that of v
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ _LONGEST_KEY = 128
 _LONGEST_TEXT = 4096
 _LARGEST = 2**64
 _SHOWN = 64
+_SHORT = 16 * 1024
 # A string that is not closed is taken to the end, so that each character is looked at once.
 _STRINGS = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(r"[\[\]{}]")
@@ -118,8 +120,14 @@ def parse_list(text: str, *, where: object) -> Any:
 
 
 def _composed(text: str, where: object, bounds: Bounds) -> yaml.Node | None:
-    """The nodes of one document, measured before any is made."""
+    """The nodes of one document, for reading alone; short ones are kept, as files of settings are read again and again."""
     _refuse_beyond(len(text), bounds.length, "is longer than {} characters", where, ConfigError)
+    return (_parsed if len(text) <= _SHORT else _parsed.__wrapped__)(text, _text(where), bounds)
+
+
+@functools.lru_cache(maxsize=16)
+def _parsed(text: str, where: str | None, bounds: Bounds) -> yaml.Node | None:
+    """As `_composed`, measured before any node is made."""
     made: yaml.Node | None
     try:
         made = composed(list(_measured_yaml(text, bounds, where)))

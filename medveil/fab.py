@@ -77,7 +77,7 @@ def installed() -> list[str]:
     IntegrityError
         A folder of the packages is a link: what lies behind it could change unseen.
     """
-    return sorted(path.relative_to(ROOT).as_posix() for package in PACKAGES for path in _files(ROOT / package))
+    return sorted(name for package in PACKAGES for name in _files(package))
 
 
 def is_bundled(name: str) -> bool:
@@ -89,7 +89,7 @@ def is_bundled(name: str) -> bool:
 
 def installed_fab() -> bytes:
     """The bundle of the installed MedVeil, as Flower builds it; it is built again once a file changed."""
-    stamps = tuple((name, stamp(ROOT / name)) for name in installed())
+    stamps = tuple((name, stamp(f"{ROOT}/{name}")) for name in installed())
     if stamps in _built:
         return _built[stamps]
     with tempfile.TemporaryDirectory(prefix="medveil-fab-") as scratch:
@@ -145,17 +145,19 @@ def _others_in(fab: bytes, found: Mapping[str, str]) -> dict[str, str]:
     return {name: str(digest) for name, digest in document.items()}
 
 
-def _files(package: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(package):
+def _files(package: str) -> Iterator[str]:
+    """Names below `ROOT`; as text, since each message to a site asks for some hundreds."""
+    for folder, folders, names in os.walk(ROOT / package):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             if Path(folder, name).is_symlink():
                 cure = "install MedVeil anew: pip install --force-reinstall medveil"
                 raise IntegrityError("is a link among the installed code", where=Path(folder, name), cure=cure)
+        below = Path(folder).relative_to(ROOT).as_posix()
         cached = Path(folder).name == _CACHE
         for name in names:
             if not name.startswith(".") and not (cached and _COMPILED.fullmatch(name)):
-                yield Path(folder, name)
+                yield f"{below}/{name}"
 
 
 def _digest(name: str) -> str:

@@ -7,6 +7,7 @@ sources (`medveil.fab`) says what runs only where each compiled file is what its
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -21,7 +22,7 @@ from medveil.stamps import Stamp, are_settled, stamp
 
 _HEAD = 16
 """Bytes of a compiled file before its code: magic number, flags, time and size of the source."""
-_found_right: dict[Path, tuple[Stamp, Stamp]] = {}
+_found_right: dict[str, tuple[Stamp, Stamp]] = {}
 """Compiled files that would not run as something else, and how they and their sources were when that was seen."""
 
 
@@ -35,7 +36,7 @@ def installed_hash() -> str:
     """
     for name in fab.installed():
         if name.endswith(".py"):
-            _check_compiled(fab.ROOT / name)
+            _check_compiled(f"{fab.ROOT}/{name}")
     return fab.hash_of(fab.installed_fab())
 
 
@@ -72,13 +73,13 @@ def load_all(packages: Sequence[str]) -> None:
                 continue
 
 
-def _check_compiled(source: Path) -> None:
+def _check_compiled(source: str) -> None:
     compiled = _compiled_of(source)
     try:
         stamps = stamp(source), stamp(compiled)
         if _found_right.get(compiled) == stamps:
             return
-        data = compiled.read_bytes()
+        data = Path(compiled).read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
@@ -90,38 +91,39 @@ def _check_compiled(source: Path) -> None:
         _found_right[compiled] = stamps
 
 
-def _is_same(data: bytes, source: Path) -> bool:
+def _is_same(data: bytes, source: str) -> bool:
     try:
-        return bool(marshal.loads(data[_HEAD:]) == compile(source.read_bytes(), str(source), "exec", dont_inherit=True))
+        return bool(marshal.loads(data[_HEAD:]) == compile(Path(source).read_bytes(), source, "exec", dont_inherit=True))
     except (ValueError, EOFError, TypeError, SyntaxError):
         return False
 
 
-def _now() -> dict[Path, tuple[Stamp, Stamp]]:
+def _now() -> dict[str, tuple[Stamp, Stamp]]:
     """The compiled files there are, and how they and their sources are."""
     found = {}
     for name in fab.installed():
         if name.endswith(".py"):
-            source = fab.ROOT / name
+            source = f"{fab.ROOT}/{name}"
             compiled = _compiled_of(source)
             with contextlib.suppress(OSError):
                 found[compiled] = (stamp(source), stamp(compiled))
     return found
 
 
-def _digest(stamps: dict[Path, tuple[Stamp, Stamp]]) -> str:
+def _digest(stamps: dict[str, tuple[Stamp, Stamp]]) -> str:
     said = "\n".join(f"{path} {both}" for path, both in sorted(stamps.items()))
     return hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()
 
 
-def _compiled_of(source: Path) -> Path:
-    return Path(importlib.util.cache_from_source(str(source)))
+@functools.cache
+def _compiled_of(source: str) -> str:
+    return importlib.util.cache_from_source(source)
 
 
-def _fresh(data: bytes, source: Path) -> bool:
+def _fresh(data: bytes, source: str) -> bool:
     """Whether Python would take a compiled file: by time and size of its source, or where it is told not to look."""
     if int.from_bytes(data[4:8], "little"):
         return True
-    found = source.stat()
+    found = Path(source).stat()
     noted = (int(found.st_mtime), found.st_size)
     return data[8:_HEAD] == b"".join((each & 0xFFFFFFFF).to_bytes(4, "little") for each in noted)

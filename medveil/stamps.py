@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,9 +13,9 @@ SETTLED_NS = 2 * 10**9
 Stamp = tuple[int, ...]
 
 
-def stamp(path: Path) -> Stamp:
+def stamp(path: str | Path) -> Stamp:
     """What no writer of a file can leave as it was: the system alone sets the time of a file's last change."""
-    found = path.stat()
+    found = os.stat(path)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -66,11 +66,12 @@ class DicomImage:
         """Pixels as a viewer shows them; see `crypto.reading.base.Opened`."""
         if self.hidden:
             raise self.is_hidden()
-        words = self._words(frame)
-        with quiet(), as_data_error(self.path, f"the window or lookup table of frame {frame + 1}"):
-            if self._showing is None:
-                self._showing = Showing(self._opened.dataset, self.samples)
-            return self._showing.frame(words, frame, window)
+        with quiet():
+            words = self._words(frame)
+            with as_data_error(self.path, f"the window or lookup table of frame {frame + 1}"):
+                if self._showing is None:
+                    self._showing = Showing(self._opened.dataset, self.samples)
+                return self._showing.frame(words, frame, window)
 
     def is_hidden(self) -> DataError:
         """The error of a hidden file where a plain one is wanted."""

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -130,18 +131,44 @@ def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
             raise DataError("changed while it was read", where=path, cure="run again when nothing writes to it")
 
 
+class _Level:
+    """The level of pydicom's logger: raised by the first of several blocks, and given back by the last.
+
+    Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it. Each change
+    makes every logger of the process forget what it knows of its own, which takes as long as reading a small header.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = logging.NOTSET
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before = config.logger.level
+                config.logger.setLevel(logging.CRITICAL + 1)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                config.logger.setLevel(self._before)
+
+
+_level = _Level()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings off the terminal and out of logs: they quote values of attributes."""
-    before = config.logger.level
-    # Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it.
-    config.logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        config.logger.setLevel(before)
+    """Keep pydicom's warnings off the terminal and out of logs: they quote values of attributes.
+
+    Whoever reads many files does so within one of these: each reader has its own, which costs little inside another.
+    """
+    with _level, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
+from crypto.reading.dicom_file import quiet
 from crypto.reading.dicom_head import is_dicom
 from crypto.reading.look import look_at, read_head
 from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
@@ -79,7 +80,7 @@ class DicomSource(Source):
         """What is kept of the header, or None after noting why the file is skipped."""
         try:
             _refuse_others(file)
-            with decoding(file.path):
+            with quiet(), decoding(file.path):
                 return self._read(file.path)
         except MedVeilError as error:
             self.skipped = (*self.skipped, Skipped(file.id, said(error)))
