@@ -1,6 +1,7 @@
 # MedVeil: two commands do everything, set-up included.
 #   make demo          the main job on drawn DICOM phantoms
 #   make test          lint, types, import contracts, all tests
+#   make test-slow     what make test leaves out as it takes many seconds of a core
 #   make test-faults   kill, cut, fill and corrupt a real consortium, and print what happened
 #   make demo-flower   the demo through Flower's own simulation
 #   make docs          build the documentation's site below build/site, offline; fails on a broken link or figure
@@ -32,7 +33,7 @@ export RAY_USAGE_STATS_ENABLED = 0
 # Compiled once, not by each of the many processes that a run and its tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-flower consortium release test lint types contracts tests test-faults docs docs-results docs-take bench tools orthanc format clean
+.PHONY: help demo demo-flower consortium release test lint types contracts tests test-slow test-faults docs docs-results docs-take bench tools orthanc format clean
 
 help:
 	@grep -E '^#   ' $(MAKEFILE_LIST) | sed 's/^#   //'
@@ -104,11 +105,15 @@ contracts: $(VENV)/.installed-test
 	@$(BIN)/lint-imports
 
 # One thread each: with more, the threads of all workers and their processes spin while they wait for a core.
-tests test-faults: export OMP_NUM_THREADS = 1
+tests test-slow test-faults: export OMP_NUM_THREADS = 1
 tests: $(VENV)/.installed-test
 	@echo "== tests"
 	@mkdir -p $(dir $(REPORT))
-	@$(BIN)/pytest -m "not faults" $(SPREAD) --junitxml=$(REPORT)
+	@$(BIN)/pytest -m "not faults and not slow" $(SPREAD) --junitxml=$(REPORT)
+
+test-slow: $(VENV)/.installed-test
+	@echo "== slow tests"
+	@$(BIN)/pytest -m slow $(SPREAD)
 
 test-faults: $(VENV)/.installed-test
 	@echo "== faults"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,13 +57,8 @@ def measure(
         return Measures(float("nan"), float("nan"), float("nan"), float("nan"), 0)
     picked = np.clip(probabilities[np.arange(n), labels].astype(np.float64), least, None)
     predicted = probabilities.argmax(1)
-    # Slow to import: a site that never measures does without.
-    from sklearn.metrics import balanced_accuracy_score  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        # A predicted class that no image of this site has is ordinary at a small site.
-        warnings.simplefilter("ignore", UserWarning)
-        balanced = float(balanced_accuracy_score(labels, predicted))
+    of_class, right = np.bincount(labels), np.bincount(labels, weights=predicted == labels)
+    balanced = float(np.mean(right[of_class > 0] / of_class[of_class > 0]))
     return Measures(
         loss=float(-np.log(picked).mean()),
         accuracy=float((predicted == labels).mean()),
@@ -81,11 +75,22 @@ def auroc(labels: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32])
         return float("nan")
     if not np.isfinite(probabilities).all():
         return float("nan")
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - slow to import
-
     if probabilities.shape[1] == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    return float(np.mean([roc_auc_score(labels == each, probabilities[:, each]) for each in present]))
+        return _area(labels == 1, probabilities[:, 1])
+    return float(np.mean([_area(labels == each, probabilities[:, each]) for each in present]))
+
+
+def _area(positive: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32]) -> float:
+    """Area under a ROC curve by ranks, ties counted half (Hanley and McNeil, Radiology 143, 1982).
+
+    scikit-learn's takes twenty times as long for a hundred images, and a run asks for it for each class of each site in
+    each round.
+    """
+    from scipy.stats import rankdata  # noqa: PLC0415 - slow to import
+
+    hits = int(positive.sum())
+    above = rankdata(scores)[positive].sum() - hits * (hits + 1) / 2
+    return float(above / (hits * (len(positive) - hits)))
 
 
 def majority_rate(labels: npt.NDArray[np.int64]) -> float:

@@ -120,7 +120,7 @@ def parse_list(text: str, *, where: object) -> Any:
 
 
 def _composed(text: str, where: object, bounds: Bounds) -> yaml.Node | None:
-    """The nodes of one document, for reading alone; short ones are kept, as files of settings are read again and again."""
+    """The nodes of one document, for reading alone; short ones are kept, as settings are read again and again."""
     _refuse_beyond(len(text), bounds.length, "is longer than {} characters", where, ConfigError)
     return (_parsed if len(text) <= _SHORT else _parsed.__wrapped__)(text, _text(where), bounds)
 

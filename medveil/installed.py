@@ -93,7 +93,9 @@ def _check_compiled(source: str) -> None:
 
 def _is_same(data: bytes, source: str) -> bool:
     try:
-        return bool(marshal.loads(data[_HEAD:]) == compile(Path(source).read_bytes(), source, "exec", dont_inherit=True))
+        return bool(
+            marshal.loads(data[_HEAD:]) == compile(Path(source).read_bytes(), source, "exec", dont_inherit=True)
+        )
     except (ValueError, EOFError, TypeError, SyntaxError):
         return False
 

@@ -246,7 +246,7 @@ def image_of_each(parts: list[Predictions], names: list[str]) -> Ints:
     ids = np.concatenate([each.ids for each in parts])
     labels = np.concatenate([each.labels for each in parts])
     image = np.unique(ids, return_inverse=True)[1].astype(np.int64)
-    if len(np.unique(np.stack([image, labels]), axis=1).T) == len(np.unique(image)):
+    if len(np.unique(image * (labels.max(initial=0) + 1) + labels)) == image.max(initial=-1) + 1:
         return image
     within = np.concatenate([_within(name, each.ids) for each, name in zip(parts, names, strict=True)])
     return np.unique(within, return_inverse=True)[1].astype(np.int64)

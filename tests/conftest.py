@@ -70,6 +70,8 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.collect()
         gc.freeze()
+        # What a test makes is soon gone again by itself: look for circles seldom.
+        gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

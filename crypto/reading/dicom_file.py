@@ -134,8 +134,8 @@ def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
 class _Level:
     """The level of pydicom's logger: raised by the first of several blocks, and given back by the last.
 
-    Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it. Each change
-    makes every logger of the process forget what it knows of its own, which takes as long as reading a small header.
+    Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it. Each
+    change makes every logger of the process forget its own, which takes as long as reading a small header.
     """
 
     def __init__(self) -> None:

@@ -105,8 +105,8 @@ def test_different_identifiers_differ(first: str, second: str) -> None:
 
 def test_no_two_of_many_collide() -> None:
     pseudonyms = Pseudonyms(KEY)
-    assert len({pseudonyms.of("PatientID", str(n)) for n in range(200_000)}) == 200_000
-    assert len({pseudonyms.uid(f"1.2.3.{n}") for n in range(200_000)}) == 200_000
+    assert len({pseudonyms.of("PatientID", str(n)) for n in range(50_000)}) == 50_000
+    assert len({pseudonyms.uid(f"1.2.3.{n}") for n in range(50_000)}) == 50_000
 
 
 @pytest.mark.parametrize(

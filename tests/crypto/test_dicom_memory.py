@@ -60,6 +60,7 @@ print(json.dumps(peaks))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("purpose", ["archive", "training"])
+@pytest.mark.slow
 def test_memory_is_flat_in_frames(tmp_path: Path, purpose: str) -> None:
     """60 MB of pixels take no more than 4 MB do, give or take what the allocator keeps."""
     done = subprocess.run(

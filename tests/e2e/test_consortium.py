@@ -43,6 +43,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
     "each refused and recorded; the worker lives and no word of its environment comes back",
     kind="adversary",
 )
+@pytest.mark.slow
 def test_hospitals_refuse_what_they_did_not_approve_and_train_a_model_together(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

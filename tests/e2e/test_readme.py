@@ -58,6 +58,7 @@ def hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hidden"
 
 
+@pytest.mark.slow
 def test_plain_pytorch_learns_from_hidden_files_without_a_key(hidden: Path) -> None:
     """As printed, in a process of its own, in which nothing of ours has prepared an import."""
     (block,) = blocks(WITHOUT_A_KEY, "python")

@@ -82,6 +82,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
         pytest.param("moments at the server", signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.faults),
     ],
 )
+@pytest.mark.slow
 def test_resume_ends_as_if_nothing_had_happened(
     uninterrupted: Callable[[str], Path], tmp_path: Path, arm: str, blow: signal.Signals, code: int
 ) -> None:

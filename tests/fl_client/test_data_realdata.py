@@ -77,6 +77,7 @@ def test_lung_histology_is_split_by_tile_group() -> None:
         open_source(DataConfig(source="images", path=config.path, labels="labels.csv", limit=30))
 
 
+@pytest.mark.slow
 def test_brain_mri_that_look_alike_are_the_groups_of_its_table() -> None:
     named = DataConfig(
         source="images", path=str(ROOT / "brain-mri"), labels="labels.csv", image_size=64, channels=1, group_by="group"

@@ -528,6 +528,7 @@ def test_disk_full_leaves_the_old_store_and_no_half_written_one(tree: Path, monk
     np.testing.assert_array_equal(again.part("train").batch([0]), first)
 
 
+@pytest.mark.slow
 def test_a_real_write_limit_is_an_error_and_not_a_signal(tree: Path) -> None:
     """The kernel refuses to let a file grow past a limit; a memory map would die of SIGBUS on a full disk."""
 

@@ -120,6 +120,7 @@ def test_the_kept_model_is_the_one_that_was_measured(adapted: Site) -> None:
     np.testing.assert_allclose(said, written, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_gives_the_same_logits(tmp_path: Path, adapted: Site) -> None:
     pytest.importorskip("onnxscript", reason="the extra 'onnx' is not installed")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")

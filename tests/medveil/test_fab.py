@@ -218,8 +218,8 @@ def test_what_was_compared_is_believed_where_it_did_not_change(copied: Path, mon
     installed_hash()
     said = compared()
 
-    def another_process() -> list[Path]:
-        looked: list[Path] = []
+    def another_process() -> list[str]:
+        looked: list[str] = []
         monkeypatch.setattr(installed, "_found_right", {})
         monkeypatch.setattr(installed, "_is_same", lambda data, source: not looked.append(source))
         return looked
@@ -227,7 +227,7 @@ def test_what_was_compared_is_believed_where_it_did_not_change(copied: Path, mon
     looked = another_process()
     believe("0" * 64)
     installed_hash()
-    assert looked == [source]
+    assert looked == [str(source)]
     looked = another_process()
     believe(said)
     installed_hash()
@@ -236,7 +236,7 @@ def test_what_was_compared_is_believed_where_it_did_not_change(copied: Path, mon
     compiled.write_bytes(compiled.read_bytes() + b"\0")
     believe(said)
     installed_hash()
-    assert looked == [source]
+    assert looked == [str(source)]
 
 
 def test_all_modules_are_loaded_and_a_missing_extra_is_passed_by(

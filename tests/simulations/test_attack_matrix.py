@@ -477,12 +477,15 @@ def _process_or_at_once(command: Sequence[str], **how: Any) -> Any:
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["at once", "a process"])
 def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     smooth_npz: Callable[..., Path],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
+    *,
+    real: bool,
 ) -> None:
     out = tmp_path / "matrix"
     line = ["attack-matrix", "--images", str(smooth_npz()), "--out", str(out), "--block", "8", "--keys", "2"]
@@ -500,7 +503,7 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     gone.unlink()
     capfd.readouterr()
     request.getfixturevalue("drawn")
-    monkeypatch.setattr(run, "tied", _process_or_at_once)
+    monkeypatch.setattr(run, "tied", _process_or_at_once if real else at_once.tied)
     assert main([*line, "--schemes", "none,block-pixel+negate,aes-ctr"]) == 0
     said = capfd.readouterr()
     assert "3 results kept" in said.err

@@ -53,6 +53,7 @@ def test_pairs_under_the_key_open_it_and_pairs_under_another_do_not(attack_setti
     assert any("400 steps" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_a_keystream_teaches_the_inverse_network_nothing(attack_setting: Make) -> None:
     result = measure(InverseNetwork(budget=INVERSE), attack_setting("aes-ctr", **SMALL)).result
     assert result.verdict == "at chance"

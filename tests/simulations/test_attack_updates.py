@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from models.policy import POLICIES
 from simulations.attacks.chained.chain import Chain
 from simulations.attacks.networks.autoencoder import Learning, learned
 from simulations.attacks.registry import ATTACKS
+from simulations.attacks.situations.situation import UpdateConfig
 from simulations.attacks.situations.update_attack import UpdateAttack
 from simulations.attacks.study.measure import measure
 from simulations.attacks.study.result import Result
@@ -168,14 +169,18 @@ def test_the_classifier_alone_tells_who_was_in_it(update_setting: Make) -> None:
 
 @pytest.mark.parametrize("name", ON_UPDATES)
 def test_every_cell_applies_or_says_why_not(update_setting: Make, name: str) -> None:
-    attack, reasons = ATTACKS[name](), set()
+    attack, reasons, wants = ATTACKS[name](), set(), WANTS.get(name, {})
+    # Their images are the same.
+    made = {scheme: update_setting(scheme, width=96, **wants) for scheme in ("none", "block-pixel")}
+    kept = {each.name for each in fields(UpdateConfig)} & wants.keys()
     for policy in POLICIES:
+        told = {"keys": policy.keys, "stem_init": policy.init, "stem_train": policy.train}
+        told = {name: value for name, value in told.items() if name not in kept}
+        of_policy = made["none" if policy.keys == "none" else "block-pixel"]
         for scope in ("full", "head", "last-1-block", "bias", "lora-core"):
-            told = {"keys": policy.keys, "stem_init": policy.init, "stem_train": policy.train, **WANTS.get(name, {})}
-            scheme = "none" if policy.keys == "none" else "block-pixel"
-            for privacy in (0.0, 8.0):
-                setting = update_setting(scheme, scope=scope, epsilon=privacy, width=96, **told)
-                reasons.add(attack.refusal(setting))
+            for epsilon in (0.0, 8.0):
+                update = replace(of_policy.update, epsilon=epsilon, **({"scope": scope} | told))
+                reasons.add(attack.refusal(replace(of_policy, update=update)))
     assert all(reason is None or reason.partition(":")[0] for reason in reasons)
     assert None in reasons
     assert any("MedVeil refuses such a run" in str(each) for each in reasons)

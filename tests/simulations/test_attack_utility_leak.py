@@ -42,6 +42,7 @@ def test_classes_are_learnt_through_a_permutation(attack_setting: Make) -> None:
     assert any("no sites" in note for note in result.notes)
 
 
+@pytest.mark.slow
 def test_random_ciphertexts_teach_nothing(attack_setting: Make) -> None:
     result = measure(UtilityLeak(**FEW, vit_keys=1), attack_setting("aes-ctr", keys=4, images=30)).result
     assert result.verdict == "at chance"

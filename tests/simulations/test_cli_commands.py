@@ -98,6 +98,9 @@ ARMS = {
     "a sample of sites": ["sites=3", "rounds=3", "server.fraction=0.67"],
 }
 
+SOON = {"secret, fitted", "views on the fly", "a sample of sites"}
+"""Of `ARMS`, those that keep something beside the model."""
+
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, *, round_: int, site: str) -> None:
     """Press Ctrl-C when a site is about to train a round."""
@@ -111,7 +114,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, *, round_: int, site: str) -> Non
     monkeypatch.setattr(work, "train", pressed)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", [pytest.param(arm, marks=[] if arm in SOON else pytest.mark.slow) for arm in ARMS])
 def test_an_interrupted_run_ends_as_if_nothing_had_happened(
     empty: str, tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], arm: str
 ) -> None:
@@ -193,6 +196,7 @@ def test_a_settled_change_is_refused_on_resume(
         assert "version 9; this MedVeil reads up to 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_installed_program_can_be_interrupted_and_reported_on(
     empty: str, tiny_settings: list[str], tmp_path: Path
 ) -> None:

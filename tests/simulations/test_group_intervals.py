@@ -125,8 +125,8 @@ def test_images_grouped_in_any_run_are_one_unit_in_all() -> None:
     assert design_of([{"a": apart}]).groups == 30
 
 
-@pytest.mark.parametrize("each", [1, 2, 5])
-@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("each", [1, pytest.param(2, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_difference_of_the_margin_is_called_equivalent_in_about_one_of_twenty(each: int, both: bool) -> None:
     """`both`: arms are also right in turns, else all that differ differ in one direction."""
     rng = np.random.default_rng([each, both])

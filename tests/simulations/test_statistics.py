@@ -238,7 +238,7 @@ def test_equivalence_equals_two_t_tests_by_hand() -> None:
     assert result.equivalent == (result.interval.low > -0.02 and result.interval.high < 0.02)
 
 
-@pytest.mark.parametrize("discordance", [0.01, 0.1])
+@pytest.mark.parametrize("discordance", [0.01, pytest.param(0.1, marks=pytest.mark.slow)])
 def test_a_difference_of_exactly_the_margin_is_seldom_called_equivalent(discordance: float) -> None:
     # discordance 0.01 is the hardest case: every image that differs differs in the same direction.
     rng = np.random.default_rng(12)
