@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from medveil.roc import area_under_roc
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
@@ -141,11 +143,9 @@ def fedmia(measures: Floats, target: int) -> Floats:
 
 def auroc(scores: Floats, members: Flags) -> float:
     """Probability that a member scores above another image; NaN where there are not both."""
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - slow to import
-
     if members.all() or not members.any():
         return float("nan")
-    return float(roc_auc_score(members, scores))
+    return area_under_roc(members, scores)
 
 
 class Rate(NamedTuple):
