@@ -127,7 +127,7 @@ def test_recorded_vectors(vector: tuple[tuple[int, ...], int, str, int, bool, st
     assert hashlib.sha256(hidden.astype(hidden.dtype.newbyteorder("<")).tobytes()).hexdigest() == digest
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=cases())
 def test_decryption_inverts_encryption(case: tuple[np.ndarray, dict[str, Any]]) -> None:
     images, how = case
@@ -138,7 +138,7 @@ def test_decryption_inverts_encryption(case: tuple[np.ndarray, dict[str, Any]]) 
     np.testing.assert_array_equal(cipher.decrypt(hidden), images)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(case=cases())
 def test_encryption_inverts_decryption_where_nothing_is_padded(case: tuple[np.ndarray, dict[str, Any]]) -> None:
     images, how = case
@@ -147,7 +147,7 @@ def test_encryption_inverts_decryption_where_nothing_is_padded(case: tuple[np.nd
     np.testing.assert_array_equal(cipher.encrypt(cipher.decrypt(grown)), grown)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(case=cases())
 def test_one_image_is_encrypted_as_in_a_batch(case: tuple[np.ndarray, dict[str, Any]]) -> None:
     images, how = case
@@ -287,7 +287,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(case=cases())
 def test_tensors_are_encrypted_as_arrays(device: str, case: tuple[np.ndarray, dict[str, Any]]) -> None:
     images, how = case
@@ -300,7 +300,7 @@ def test_tensors_are_encrypted_as_arrays(device: str, case: tuple[np.ndarray, di
     np.testing.assert_array_equal(cipher.decrypt(hidden).cpu().numpy(), images)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(case=cases())
 def test_the_path_of_other_devices_equals_the_cpu_path(case: tuple[np.ndarray, dict[str, Any]]) -> None:
     # CPU tensors take numpy's path; this drives the accelerator's own code, which runs on any device.

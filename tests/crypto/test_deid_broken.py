@@ -201,7 +201,7 @@ VALUES = st.one_of(
 ELEMENTS = st.builds(raw, TAGS, st.sampled_from(VRS), VALUES, implicit=st.booleans())
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(elements=st.lists(ELEMENTS, max_size=12), inner=st.lists(ELEMENTS, max_size=6))
 def test_anything_at_all_is_cleaned_without_an_error(
     elements: list[RawDataElement], inner: list[RawDataElement]
@@ -216,7 +216,7 @@ def test_anything_at_all_is_cleaned_without_an_error(
     assert all(isinstance(name, str) and name for name in [*report.removed, *report.replaced])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.binary(max_size=400))
 def test_any_bytes_that_pydicom_reads_are_cleaned(data: bytes) -> None:
     try:

@@ -173,7 +173,7 @@ def test_a_permutation_equals_the_shuffle_word_by_word(n: int) -> None:
     assert permutation(KeyStream(key), n).tolist() == reference_permutation(chacha_words(key, n + 50), n, 2**32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(0, 200))
 def test_refused_words_shift_the_rest_and_no_word_is_wasted(seed: int, n: int) -> None:
     # 8-bit words: up to half of them are refused, which 32-bit words do not show in a lifetime.
@@ -194,7 +194,7 @@ def test_refused_words_shift_the_rest_and_no_word_is_wasted(seed: int, n: int) -
     assert taken == used
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(key=st.binary(min_size=32, max_size=32), count=st.integers(0, 80), n=st.integers(0, 40))
 def test_many_permutations_are_those_drawn_one_after_another(key: bytes, count: int, n: int) -> None:
     together, apart = KeyStream(key), KeyStream(key)

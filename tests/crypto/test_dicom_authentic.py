@@ -147,7 +147,7 @@ def test_any_change_is_found(steward: Any, hidden: Path, name: str) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_behind_the_file_meta_is_found(steward: Any, hidden: Path, data: st.DataObject) -> None:
     """But in the reserved two bytes of long elements, and the VR of private ones, which say nothing."""
     whole = hidden.read_bytes()

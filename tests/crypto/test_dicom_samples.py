@@ -70,7 +70,7 @@ def test_ciphertext_is_the_formula_at_the_stored_depth(
 
 
 @given(data=st.data(), bits=st.integers(1, 16))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_offset_and_twos_complement_negate_alike(data: st.DataObject, bits: int) -> None:
     """What is negated as v + 2**(b-1) comes back as ~v: just what its two's complement bits would give."""
     samples = samples_of(4, 4, 1, bits, signed=True)
@@ -97,7 +97,7 @@ def test_offset_and_twos_complement_negate_alike(data: st.DataObject, bits: int)
     ),
     scheme=st.sampled_from(["block-pixel", "aes-ctr", "etc"]),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_pixels_come_back(make_dicom: MakeDicom, steward: Any, pixels: np.ndarray, scheme: str) -> None:
     source = make_dicom(pixels)
     hidden = steward.hide(source, scheme=scheme, negate=scheme == "block-pixel")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crypto import sealed_file
 
-EXAMPLES = settings(max_examples=400, deadline=None)
+EXAMPLES = settings(max_examples=150, deadline=None)
 
 
 def _script() -> Any:

@@ -139,7 +139,7 @@ def test_a_returned_rotation_cannot_change_the_cipher() -> None:
 # --- round trips -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 4), st.integers(1, 20), st.integers(1, 20)),
     block=st.integers(1, 9),

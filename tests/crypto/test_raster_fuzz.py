@@ -32,7 +32,7 @@ KEY = SiteKey(bytes(range(32)), "mercy")
 RING = Keyring(KEY)
 RECIPE = Recipe(purpose="archive", cipher=CipherConfig(block=4, negate=True))
 MUTANTS = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

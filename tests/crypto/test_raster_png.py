@@ -177,7 +177,7 @@ def test_smooth_images_are_filtered_and_take_less_room() -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_writing_and_reading_are_inverse(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     colour, depth = data.draw(st.sampled_from(KINDS))
     height, width, seed = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1)))

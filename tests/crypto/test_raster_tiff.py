@@ -123,7 +123,7 @@ def page_of(path: Path) -> Pixels:
     planar=st.booleans(),
     predictor=st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_way_to_store_pixels_is_read_as_tifffile_reads_it(
     *,
     tmp_path_factory: pytest.TempPathFactory,
@@ -649,6 +649,7 @@ def test_memory_is_flat_in_the_number_of_pages(tmp_path: Path) -> None:
     assert int(done.stdout) < 8 * 1024
 
 
+@pytest.mark.slow
 def test_metadata_as_large_as_is_kept_comes_back_and_more_is_refused(tmp_path: Path) -> None:
     for n, fits in ((LARGEST_EXTRAS * 98 // 100, True), (LARGEST_EXTRAS + 1, False)):
         data = np.random.default_rng(0).bytes(n)

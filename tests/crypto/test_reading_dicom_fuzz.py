@@ -80,7 +80,7 @@ def compressed(syntax: str) -> Callable[[Callable[..., Dataset]], Dataset]:
 
 
 KINDS = (plain, with_tables, with_palette, *map(compressed, (RLELossless, JPEG2000Lossless, JPEGLSLossless)))
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module", params=range(len(KINDS)))

@@ -22,7 +22,7 @@ from crypto.reading.look import HEAD_BYTES, Sort, look_at, open_image
 from medveil.errors import MedVeilError
 
 MUTANTS = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 RNG = np.random.default_rng(0)
 GREY, COLOUR = (RNG.integers(0, 256, shape, dtype=np.uint8) for shape in ((9, 12), (9, 12, 3)))
@@ -95,7 +95,7 @@ def test_a_whole_file_is_read(place: Path, name: str) -> None:
     assert np.ptp(opened.shown()) > 100
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=40), st.binary(max_size=HEAD_BYTES))
 def test_any_name_and_any_bytes_are_something(name: str, head: bytes) -> None:
     found = look_at(name, head)

@@ -190,7 +190,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_are_refused_with_our_own_errors(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any"
     for start in (b"", b"MVSTREAM\1", b"MVSTREAM\1" + bytes.fromhex(KEY.fingerprint)):
@@ -200,7 +200,7 @@ def test_any_bytes_are_refused_with_our_own_errors(tmp_path_factory: pytest.Temp
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_sealed_reads_as_a_file_does(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     plain = bytes(data.draw(st.integers(0, 255)) for _ in range(7)) * data.draw(st.integers(0, 3 * CHUNK_BYTES // 7))
     path = tmp_path_factory.getbasetemp() / "seeks"

@@ -105,7 +105,7 @@ def test_every_field_of_a_record_is_proven(field: str) -> None:
 
 
 @given(st.builds(record, st.text(), frames=st.integers(), size=st.integers(), removed=st.lists(st.text()).map(tuple)))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_record_comes_back(made: Record) -> None:
     line = record_line(made, MARKS)
     assert line.count(b"\n") == 1
@@ -114,7 +114,7 @@ def test_any_record_comes_back(made: Record) -> None:
 
 
 @given(st.binary(max_size=200) | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_bytes_are_no_record_and_no_heading(data: bytes) -> None:
     assert parse_record(data, MARKS) is None
     with pytest.raises(MedVeilError):
@@ -129,7 +129,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_json_is_no_record_and_no_heading(document: object) -> None:
     data = json.dumps(document).encode()
     assert parse_record(data, MARKS) is None
@@ -191,7 +191,7 @@ def whole_manifest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, byte
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_mutated_manifest_is_refused(whole_manifest: tuple[Path, bytes], data: st.DataObject) -> None:
     path, whole = whole_manifest
     at = data.draw(st.integers(0, len(whole) - 1))
@@ -204,7 +204,7 @@ def test_a_mutated_manifest_is_refused(whole_manifest: tuple[Path, bytes], data:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_mutated_journal_gives_only_records_that_were_written(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -84,6 +84,7 @@ def files(root: Path) -> dict[str, tuple[int, int]]:
 # --- workers
 
 
+@pytest.mark.slow
 def test_many_processes_do_what_one_does(tmp_path: Path) -> None:
     source = pictures(tmp_path / "source", 20)
     result = run_tree(Plan(source=source, target=tmp_path / "hidden", recipe=ARCHIVE, jobs=2), RING)
@@ -384,6 +385,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     made.unmount()
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_ends_the_run_and_space_mends_it(tmp_path: Path, disk: Disk) -> None:
     source = pictures(tmp_path / "source", 30, side=64)
     disk.mount("100k")

@@ -110,6 +110,7 @@ def test_each_hospital_has_its_own_scanner(tmp_path: Path) -> None:
         assert len(together) == 16
 
 
+@pytest.mark.slow
 def test_brightness_does_not_tell_the_class_but_the_shape_does(tmp_path: Path) -> None:
     source = phantoms(tmp_path / "p", sites=4, images=80)
     labels = np.array([item.label for item in source.items])

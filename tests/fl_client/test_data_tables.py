@@ -145,7 +145,7 @@ CELLS = st.text(st.characters(categories=["L", "N"], include_characters=" ,;|\"'
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(
     rows=st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=6),
     dialect=st.tuples(
@@ -174,7 +174,7 @@ def test_what_pythons_writer_writes_is_read(
     ]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(
     data=st.one_of(
         st.binary(max_size=200), st.text(st.sampled_from('path,label;\t|"\n\r\0= x'), max_size=60).map(str.encode)

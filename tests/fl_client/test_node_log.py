@@ -88,7 +88,7 @@ def add(log: Path, text: str) -> None:
         stream.write(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(earlier=st.sampled_from(["", BEGIN + UP + IN + END]), steps=STEPS)
 def test_whoever_follows_a_log_knows_what_one_who_heard_every_word_would(
     earlier: str, steps: list[tuple[str, str]]

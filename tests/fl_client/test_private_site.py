@@ -82,6 +82,7 @@ def test_a_site_tells_what_a_run_came_to_and_no_loss_of_a_batch(planned: MakePla
         work.validate(site, 2, sent)
 
 
+@pytest.mark.slow
 def test_a_simulation_that_is_made_again_is_the_same_and_a_real_site_draws_anew(
     planned: MakePlan, images: Path, tmp_path: Path
 ) -> None:

@@ -34,7 +34,7 @@ ARRAYS: dict[str, dict[str, np.ndarray]] = {
     },
 }
 FOREIGN = ("Error", "Exception", "NoneType", " object at 0x", "EOF")
-MUTANTS = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MUTANTS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ROW = st.lists(st.text(alphabet='ab01.,;|" \\\t\r\n\x00\x1b/é\u0301', max_size=6), min_size=1, max_size=4)
 
 

@@ -355,7 +355,7 @@ def test_what_leaves_is_signed_over_all_of_it_and_names_what_it_answers(files: O
         host._signatures.sign(message, content, None, None)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_signature_records_end_in_our_own_error(data: st.DataObject, files: OwnFiles) -> None:
     message = good(files)
@@ -383,7 +383,7 @@ def test_mutated_signature_records_end_in_our_own_error(data: st.DataObject, fil
         signatures.check(signatures.authentic(message), message, context(), carried(message.content))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fields=st.dictionaries(
         st.sampled_from(["round", "kind", "site", "created", "expires", "head", "run", "nonce", "more", "domain"]),

@@ -38,7 +38,7 @@ def test_nothing_but_our_errors_comes_out_of_the_corpus(name: str) -> None:
     FUZZ.one_input(INPUTS[name])
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(sorted(INPUTS)), edits)
 def test_nothing_but_our_errors_comes_out_of_mutants(name: str, changes: list[tuple[int, int, bytes]]) -> None:
     data = bytearray(INPUTS[name])

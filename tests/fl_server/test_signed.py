@@ -342,7 +342,7 @@ def test_a_server_without_a_key_asks_nothing_of_real_sites(
     refused("a run of real sites is written down")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_signatures_of_replies_end_in_our_own_error(data: st.DataObject, tmp_path: Path) -> None:
     server = Server(tmp_path)

@@ -12,7 +12,7 @@ counts = st.dictionaries(st.integers(0, 30).map(str), st.integers(1, 2**63 - 1).
 shares = st.floats(0.01, 1.0)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(counts, shares)
 def test_no_share_is_above_the_cap_or_an_equal_part(given_: dict[str, float], most: float) -> None:
     made = capped(given_, most)
@@ -23,7 +23,7 @@ def test_no_share_is_above_the_cap_or_an_equal_part(given_: dict[str, float], mo
         assert weight / whole <= max(most, 1 / len(made)) * (1 + 1e-9)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(counts, shares)
 def test_the_cap_cuts_the_largest_alone_and_no_more_than_it_must(given_: dict[str, float], most: float) -> None:
     made = capped(given_, most)

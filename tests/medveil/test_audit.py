@@ -64,7 +64,7 @@ def test_a_record_is_what_a_slow_reading_of_the_formula_makes(tmp_path: Path) ->
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_is_found_in_its_line(whole: tuple[bytes, list[Head]], data: st.DataObject) -> None:
     log, _ = whole
@@ -74,7 +74,7 @@ def test_any_changed_byte_is_found_in_its_line(whole: tuple[bytes, list[Head]], 
     assert line in named(problems(log[:place] + bytes([other]) + log[place + 1 :]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_cut_of_bytes_is_found(whole: tuple[bytes, list[Head]], data: st.DataObject) -> None:
     log, heads = whole
@@ -86,7 +86,7 @@ def test_any_cut_of_bytes_is_found(whole: tuple[bytes, list[Head]], data: st.Dat
         assert problems(log[:start] + log[end:])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_any_line_moved_put_in_or_taken_out_is_found(whole: tuple[bytes, list[Head]], data: st.DataObject) -> None:
     log, heads = whole

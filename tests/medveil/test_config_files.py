@@ -267,7 +267,7 @@ KEYS = st.sampled_from(["rounds", "title", "active", "inner", "plain", "rate", "
 
 
 @given(values=st.dictionaries(KEYS, st.dictionaries(KEYS, PLAIN, max_size=3) | PLAIN, max_size=5))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_whatever_comes_is_taken_as_it_is_or_refused_by_us(values: dict[str, Any]) -> None:
     try:
         made = from_mapping(Outer, values, where="here")

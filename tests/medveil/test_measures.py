@@ -102,7 +102,7 @@ numbers = (
 )
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(RANGES)) | st.text(max_size=20), numbers | st.lists(numbers, max_size=3), max_size=5

@@ -82,7 +82,7 @@ plain = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.sampled_from(["site", "examples", "signature", "key"]), plain))
 def test_any_record_is_read_or_refused(record: dict[str, Any]) -> None:
     for read in (members_in, lambda each: join_in(each, "ada")):

@@ -98,14 +98,14 @@ def test_names_are_those_asked_for_and_a_strange_one_is_not_repeated_raw(packed:
     np.testing.assert_array_equal(made["head"], ZEROS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(hnp.arrays(st.sampled_from([np.float32, np.uint16]), hnp.array_shapes(min_dims=0, max_dims=3, max_side=4)))
 def test_every_array_comes_back_bit_for_bit(array: npt.NDArray[Any]) -> None:
     made = read_npy(npy(np.asarray(array, order="C")), dtype=array.dtype, shape=array.shape)
     assert made.tobytes() == array.tobytes()
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=300)
     | st.lists(st.tuples(st.integers(0, len(HEADER)), st.integers(0, 255)), min_size=1, max_size=4).map(

@@ -200,7 +200,7 @@ def test_numbers_are_those_of_the_other_implementation() -> None:
     assert found.tolist() == VECTORS["fixed point, clip 2, 24 bits, 3 sites, weight 1"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data(), st.sampled_from([24, 32]), st.floats(1e-3, 100), st.integers(1, 9))
 def test_a_sum_is_right_to_the_last_bit_and_never_leaves_its_range(
     data: st.DataObject, bits: int, clip: float, sites: int

@@ -84,7 +84,7 @@ def test_each_field_is_held_to_its_kind_and_length(name: str) -> None:
 cells = st.one_of(st.none(), st.integers(), st.text(max_size=5), st.binary(max_size=95))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(sorted(READERS)), st.data())
 def test_any_record_is_read_or_refused(name: str, data: st.DataObject) -> None:
     read, good = READERS[name]

@@ -249,7 +249,7 @@ def test_settings_written_back_are_the_same_settings(
     assert from_mapping(schema, to_mapping(made), where="here") == made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TEXTS)
 def test_a_text_written_reads_back_by_either_version_of_yaml(text: str) -> None:
     for flow in (None, True, False):
@@ -259,7 +259,7 @@ def test_a_text_written_reads_back_by_either_version_of_yaml(text: str) -> None:
             assert meant(parse_yaml(made, where="here")) == {"a": [text], "b": text}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(allow_nan=False) | st.integers(-(10**30), 10**30) | st.booleans() | st.none())
 def test_a_number_written_reads_back(value: Any) -> None:
     found = meaning(written_yaml([value], flow=True).strip()[1:-1])

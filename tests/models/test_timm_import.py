@@ -59,6 +59,7 @@ assert not torch.equal(first, before)
 """
 
 
+@pytest.mark.slow
 def test_a_server_and_a_site_begin_without_the_compiler_and_can_have_it() -> None:
     done = subprocess.run([sys.executable, "-c", BEGUN], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

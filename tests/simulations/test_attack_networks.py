@@ -22,7 +22,7 @@ from simulations.attacks.study.result import read_result
 from simulations.cli import main
 
 Make = Callable[..., Any]
-SMALL: dict[str, Any] = {"keys": 2, "images": 20, "n": 400, "size": 16, "block": 4}
+SMALL: dict[str, Any] = {"keys": 1, "images": 20, "n": 400, "size": 16, "block": 4}
 INVERSE = Budget(steps=400, batch_size=32, width=48)
 UNPAIRED = Budget(steps=350, batch_size=16, width=48)
 

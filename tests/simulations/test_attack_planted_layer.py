@@ -68,6 +68,7 @@ def test_patches_of_a_batch_are_read_through_a_cipher_whose_stem_follows_the_pub
     assert read.target is not None and read.target < 0.2, "it is the plain patches, and not what was hidden"
 
 
+@pytest.mark.slow
 def test_adam_and_clipping_do_not_keep_it_off_and_sixteen_bits_leave_less(attacked: Callable[..., Result]) -> None:
     told = {"mode": DEPLOYMENT, "images": 8, "batch": 8}
     fine, coarse = attacked(**told, wire="fp32"), attacked(**told, wire="bf16")

@@ -51,6 +51,7 @@ def test_random_ciphertexts_teach_nothing(attack_setting: Make) -> None:
     assert result.metrics["class_auroc_vit"].values["target"][1:] == [None] * 3
 
 
+@pytest.mark.slow
 def test_the_vit_answers_under_the_first_keys(attack_setting: Make) -> None:
     setting = attack_setting(keys=2, images=30)
     result = measure(UtilityLeak(**FEW, vit_keys=1), setting).result

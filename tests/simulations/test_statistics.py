@@ -50,7 +50,7 @@ def drawn(rng: np.random.Generator, n: int, classes: int = 2, *, signal: float =
 # --- the metrics themselves ---
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 60), classes=st.integers(2, 5), ties=st.booleans())
 def test_metrics_equal_scikit_learn(seed: int, n: int, classes: int, ties: bool) -> None:
     made = drawn(np.random.default_rng(seed), n, classes)

@@ -123,6 +123,7 @@ def test_a_run_names_the_commit_it_was_made_by(found: dict[str, Any], folder: Pa
 
 # Whatever is imported on the way was imported by the runs of that fixture.
 @pytest.mark.usefixtures("folder")
+@pytest.mark.slow
 def test_by_the_clock_one_place_spends_what_all_sites_do(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
