@@ -171,6 +171,9 @@ def print_result(summary: dict[str, Any]) -> None:
     """Say in one line what a run came to."""
     from fl_server.secagg.said import in_words  # noqa: PLC0415
 
+    if "statistics" in summary:
+        tell(f"{summary['name']}: counted at {len(summary['sites'])} sites; nothing was trained")
+        return
     parts = [f"{summary['name']}: {summary['status']}"]
     if not (summary.get("baseline") or {}).get("deterministic"):
         parts[0] += f" after {summary['rounds']} rounds"
