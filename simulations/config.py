@@ -276,6 +276,8 @@ def refuse_pixels(config: ExperimentConfig, command: str) -> None:
     if config.task == MASKED:
         problem = f"is {MASKED}, which has no accuracy to compare"
         raise ConfigError(problem, where=f"{command}, task", cure="compare runs that begin with its weights")
+    if config.task == STATISTICS:
+        raise ConfigError(f"is {STATISTICS}, which has no model", where=f"{command}, task", cure="'medveil-sim run'")
 
 
 def _check_privacy(config: ExperimentConfig) -> None:

@@ -135,7 +135,9 @@ def _do_stop(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.seconds < float("inf"):
         raise ConfigError(f"is {arguments.seconds:g}", where="--seconds", cure="above 0")
     if arguments.run and arguments.drain:
-        raise ConfigError("--run ends a run at once, and --drain finishes its round", where=f"{PROG} stop", cure="one")
+        raise ConfigError(
+            "--run ends a run at once, and --drain finishes its round", where=f"{PROG} stop", cure="give one of them"
+        )
     if arguments.drain and processes.running(consortium.record) is not None:
         return _drain(consortium, arguments.seconds, as_json=arguments.json)
     if arguments.run:
