@@ -19,21 +19,24 @@ from flwr.clientapp import ClientApp
 
 from fl_client import work
 from fl_client.asked import incoming_in, keep_round_in, number_in, only_validates, round_in
+from fl_client.counting import counted
+from fl_client.counting_site import CountingSite
 from fl_client.deployment.config import SITE_VARIABLE
 from fl_client.host import RAISED, Host, kind_of, refusal
 from fl_client.leaving import known
-from fl_client.secagg.answers import Answers
+from fl_client.secagg.answers import SAME, Answers
 from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
 from fl_client.simulated_host import SimulatedHost
-from fl_client.site import Site
+from fl_client.site import Site, SiteInRun, with_model
 from fl_client.start import check_start, note_step, tell_step
 from medveil.contract import ARRAYS, BASIS, EPSILON, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
-from medveil.errors import MedVeilError
+from medveil.counting import COUNTS, FLOOR, STATISTICS, in_a_row
+from medveil.errors import FederationError, MedVeilError
 from medveil.log import logger
 from medveil.secagg.members import MEMBER, Join
 from medveil.secagg.rounds import Task
-from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE
+from medveil.secagg.sums import COUNT, EVALUATE, TRAIN, VALIDATE
 from medveil.wire import Tensors, delta, encode, pack
 
 _T = TypeVar("_T")
@@ -45,39 +48,39 @@ _log = logger("client")
 class ChosenHost(Host):
     """The real site that this process's environment names, or a simulation's."""
 
-    def site(self, context: Context) -> Site:
+    def site(self, context: Context) -> SiteInRun:
         """A site of the host that serves here."""
         return self._host.site(context)
 
-    def allow(self, site: Site, kind: str, round_: int) -> None:
+    def allow(self, site: SiteInRun, kind: str, round_: int) -> None:
         """As the host that serves here."""
         self._host.allow(site, kind, round_)
 
-    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
+    def joining(self, site: SiteInRun, examples: int, context: Context) -> Join | None:
         """As the host that serves here."""
         return self._host.joining(site, examples, context)
 
-    def accompany(self, site: Site, message: Message) -> None:
+    def accompany(self, site: SiteInRun, message: Message) -> None:
         """As the host that serves here."""
         self._host.accompany(site, message)
 
-    def member(self, site: Site, context: Context) -> Member:
+    def member(self, site: SiteInRun, context: Context) -> Member:
         """As the host that serves here."""
         return self._host.member(site, context)
 
-    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+    def hold(self, site: SiteInRun, context: Context, pending: Pending) -> None:
         """As the host that serves here."""
         self._host.hold(site, context, pending)
 
-    def taken(self, site: Site, context: Context) -> Pending | None:
+    def taken(self, site: SiteInRun, context: Context) -> Pending | None:
         """As the host that serves here."""
         return self._host.taken(site, context)
 
-    def over(self, site: Site, context: Context) -> None:
+    def over(self, site: SiteInRun, context: Context) -> None:
         """As the host that serves here."""
         self._host.over(site, context)
 
-    def tells_own(self, site: Site) -> bool:
+    def tells_own(self, site: SiteInRun) -> bool:
         """As the host that serves here."""
         return self._host.tells_own(site)
 
@@ -89,7 +92,7 @@ class ChosenHost(Host):
         """As the host that serves here."""
         self._host.asked(message, context)
 
-    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+    def answering(self, message: Message, context: Context, site: SiteInRun, content: RecordDict) -> None:
         """As the host that serves here."""
         self._host.answering(message, context, site, content)
 
@@ -130,9 +133,9 @@ def make_app(host: Host) -> ClientApp:
     def query(message: Message, context: Context) -> Message:
         """Say what the site brings: its row of the preflight table. Builds the store when there is none."""
 
-        def reply(site: Site) -> RecordDict:
-            row = work.describe(site)
-            joining = host.joining(site, row[f"n-{site.used}"], context)
+        def reply(site: SiteInRun) -> RecordDict:
+            row = work.described(site)
+            joining = host.joining(site, row["n-train"] if site.run.trains else row["n-test"], context)
             member = {} if joining is None else {MEMBER: ConfigRecord(joining.as_record())}
             return RecordDict({SITE: ConfigRecord(row), **member})
 
@@ -142,24 +145,8 @@ def make_app(host: Host) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         """Train one round; reply with the travelling tensors and the measures."""
 
-        def reply(site: Site) -> RecordDict:
-            incoming, round_ = incoming_in(message, site), round_in(message)
-            check_start(site, round_ - 1, incoming)
-            tell_step(site, round_, incoming)
-            host.accompany(site, message)
-            host.allow(site, "train", round_)
-            summed = _Summed.begun(host, site, message, context, TRAIN)
-            mu, keep_round = number_in(message, "proximal-mu", 0.0), keep_round_in(message)
-            outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
-            note_step(site, round_, incoming, outgoing)
-            if summed is not None:
-                return summed.offered(delta(outgoing, incoming), metrics)
-            if site.run.kind == "delta":
-                outgoing = delta(outgoing, incoming)
-            encoded = encode(outgoing, site.run.wire)
-            sent = {PACKED: pack(encoded)} if site.run.packed else encoded
-            record = ArrayRecord({name: Array(array) for name, array in sent.items()})
-            return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
+        def reply(site: SiteInRun) -> RecordDict:
+            return _trained(host, with_model(site), message, context)
 
         return _answer(host, message, context, reply)
 
@@ -167,10 +154,14 @@ def make_app(host: Host) -> ClientApp:
     def evaluate(message: Message, context: Context) -> Message:
         """Measure the model on the site's validation and test images, or on the former alone to choose a round.
 
-        Of a run that trains nothing, on the images it is to measure, and the model all began with alone.
+        Of a run that trains nothing, on the images it is to measure, and the model all began with alone. Of one without
+        a model, count them.
         """
 
-        def reply(site: Site) -> RecordDict:
+        def reply(given: SiteInRun) -> RecordDict:
+            if isinstance(given, CountingSite):
+                return _counted(host, given, message, context)
+            site = with_model(given)
             incoming, round_ = incoming_in(message, site), round_in(message)
             validates = only_validates(message)
             check_start(site, round_, incoming, measures=not validates)
@@ -187,7 +178,7 @@ def make_app(host: Host) -> ClientApp:
     def mask(message: Message, context: Context) -> Message:
         """Give what was offered, under masks."""
 
-        def reply(site: Site) -> RecordDict:
+        def reply(site: SiteInRun) -> RecordDict:
             return _step(host, site, message, context, "mask").mask()
 
         return _answer(host, message, context, reply)
@@ -196,7 +187,7 @@ def make_app(host: Host) -> ClientApp:
     def agree(message: Message, context: Context) -> Message:
         """Sign the set of sites whose sum is opened, once a round."""
 
-        def reply(site: Site) -> RecordDict:
+        def reply(site: SiteInRun) -> RecordDict:
             return _step(host, site, message, context, "agree").agree()
 
         return _answer(host, message, context, reply)
@@ -205,7 +196,7 @@ def make_app(host: Host) -> ClientApp:
     def unmask(message: Message, context: Context) -> Message:
         """Help to open the sum over the set that was signed."""
 
-        def reply(site: Site) -> RecordDict:
+        def reply(site: SiteInRun) -> RecordDict:
             return _step(host, site, message, context, "unmask").unmask()
 
         return _answer(host, message, context, reply)
@@ -214,7 +205,7 @@ def make_app(host: Host) -> ClientApp:
     def end(message: Message, context: Context) -> Message:
         """Hear that no sum of the run follows."""
 
-        def reply(site: Site) -> RecordDict:
+        def reply(site: SiteInRun) -> RecordDict:
             host.over(site, context)
             return RecordDict()
 
@@ -252,7 +243,44 @@ class _Summed:
         return RecordDict({METRICS: MetricRecord({**known(told)}), SITE: _basis(self.site), **offer})
 
 
-def _step(host: Host, site: Site, message: Message, context: Context, step: str) -> Answers:
+def _trained(host: Host, site: Site, message: Message, context: Context) -> RecordDict:
+    """A round of training."""
+    incoming, round_ = incoming_in(message, site), round_in(message)
+    check_start(site, round_ - 1, incoming)
+    tell_step(site, round_, incoming)
+    host.accompany(site, message)
+    host.allow(site, "train", round_)
+    summed = _Summed.begun(host, site, message, context, TRAIN)
+    mu, keep_round = number_in(message, "proximal-mu", 0.0), keep_round_in(message)
+    outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
+    note_step(site, round_, incoming, outgoing)
+    if summed is not None:
+        return summed.offered(delta(outgoing, incoming), metrics)
+    if site.run.kind == "delta":
+        outgoing = delta(outgoing, incoming)
+    encoded = encode(outgoing, site.run.wire)
+    sent = {PACKED: pack(encoded)} if site.run.packed else encoded
+    record = ArrayRecord({name: Array(array) for name, array in sent.items()})
+    return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
+
+
+def _counted(host: Host, site: CountingSite, message: Message, context: Context) -> RecordDict:
+    """The histograms a run asks for; under masks only that there are some."""
+    round_ = round_in(message)
+    if message.content.array_records or round_ != 0:
+        problem = "this run counts images, once, and a model came or another round"
+        raise FederationError(problem, where="task", cure=SAME)
+    host.allow(site, STATISTICS, round_)
+    answers = Answers(host, site, message, context) if site.run.secagg.on else None
+    task = None if answers is None else answers.begin(COUNT, round_)
+    found = counted(site)
+    floor = {FLOOR: site.setup.leaving.smallest}
+    if answers is None or task is None:
+        return RecordDict({COUNTS: ConfigRecord({**floor, **found})})
+    return RecordDict({COUNTS: ConfigRecord({**floor}), **answers.offer(task, {}, sums=in_a_row(found))})
+
+
+def _step(host: Host, site: SiteInRun, message: Message, context: Context, step: str) -> Answers:
     """The answers of a later step of an attempt, counted like what it began with."""
     answers = Answers(host, site, message, context)
     kind, round_ = answers.asked()
@@ -265,7 +293,7 @@ def _basis(site: Site) -> ConfigRecord:
     return ConfigRecord({BASIS: site.images.basis.keyed(site.setup.key.subkey("state"))})
 
 
-def _answer(host: Host, message: Message, context: Context, reply: Callable[[Site], RecordDict]) -> Message:
+def _answer(host: Host, message: Message, context: Context, reply: Callable[[SiteInRun], RecordDict]) -> Message:
     try:
         host.asked(message, context)
         site = host.site(context)

@@ -26,6 +26,7 @@ _ADD = (
     join.add_approve_roster,
     serve.add_start,
     serve.add_status,
+    serve.add_metrics,
     serve.add_stop,
     pacs.add_cohort,
     pacs.add_pull,

@@ -13,7 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 
 from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
-from fl_client.site import Site
+from fl_client.site import SiteInRun
 from medveil.errors import MedVeilError
 from medveil.flower import ErrorCode
 from medveil.secagg.members import Join
@@ -28,7 +28,7 @@ class Host(ABC):
     """What stands between a server's messages and a site."""
 
     @abstractmethod
-    def site(self, context: Context) -> Site:
+    def site(self, context: Context) -> SiteInRun:
         """The site this message is for, open and ready.
 
         Raises
@@ -38,7 +38,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def allow(self, site: Site, kind: str, round_: int) -> None:
+    def allow(self, site: SiteInRun, kind: str, round_: int) -> None:
         """Refuse a message that asks for too much, and count it otherwise.
 
         Parameters
@@ -57,7 +57,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
+    def joining(self, site: SiteInRun, examples: int, context: Context) -> Join | None:
         """What the site signs when it is asked what it brings: that it takes part; None where nobody counts it.
 
         Parameters
@@ -74,7 +74,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def accompany(self, site: Site, message: Message) -> None:
+    def accompany(self, site: SiteInRun, message: Message) -> None:
         """Refuse to train in the company that a message names.
 
         Raises
@@ -84,7 +84,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def member(self, site: Site, context: Context) -> Member:
+    def member(self, site: SiteInRun, context: Context) -> Member:
         """The site's side of secure aggregation, in a run that has it.
 
         Raises
@@ -94,15 +94,15 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+    def hold(self, site: SiteInRun, context: Context, pending: Pending) -> None:
         """Keep what waits for its masks until the next message."""
 
     @abstractmethod
-    def taken(self, site: Site, context: Context) -> Pending | None:
+    def taken(self, site: SiteInRun, context: Context) -> Pending | None:
         """What waits for its masks, once; None where nothing does."""
 
     @abstractmethod
-    def over(self, site: Site, context: Context) -> None:
+    def over(self, site: SiteInRun, context: Context) -> None:
         """Take a run to have ended for good: what would open its sums once more is erased.
 
         Raises
@@ -112,7 +112,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def tells_own(self, site: Site) -> bool:
+    def tells_own(self, site: SiteInRun) -> bool:
         """Whether the site's own measures leave it in a run that sums them."""
 
     def judged(self, judge: Callable[[], _T]) -> _T:
@@ -130,7 +130,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+    def answering(self, message: Message, context: Context, site: SiteInRun, content: RecordDict) -> None:
         """Write down what is about to leave.
 
         Raises

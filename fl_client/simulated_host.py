@@ -11,6 +11,7 @@ from flwr.app import Context, Message, RecordDict
 
 from crypto.keys import Key, SimulatedKey
 from fl_client.config import SimulatedSites, site_name
+from fl_client.counting_site import open_site
 from fl_client.data.config import DataConfig
 from fl_client.data.shared import shared_source
 from fl_client.host import Host, kind_of
@@ -19,7 +20,7 @@ from fl_client.secagg.ledger import SUFFIX, Ledger
 from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending, put, taken
 from fl_client.secagg.simulated import simulated_identity, simulated_roster
-from fl_client.site import Site
+from fl_client.site import Site, SiteInRun
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
 from medveil import plugins
@@ -36,7 +37,7 @@ _OPEN_SITES, _FEW_SITES = 1024, 64
 class SimulatedHost(Host):
     """Sites made from the run config: a simulation's, whose server and sites are one person's."""
 
-    def site(self, context: Context) -> Site:
+    def site(self, context: Context) -> SiteInRun:
         """The site of the partition Flower gave this node."""
         if SITES_KEY not in context.run_config:
             raise ConfigError(
@@ -49,39 +50,39 @@ class SimulatedHost(Host):
             context.run_id,
         )
 
-    def member(self, site: Site, context: Context) -> Member:
+    def member(self, site: SiteInRun, context: Context) -> Member:
         """The site under an identity that its seed gives it, with a ledger in the run folder."""
         return _member(site, settings_text(context.run_config, SITES_KEY))
 
-    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+    def hold(self, site: SiteInRun, context: Context, pending: Pending) -> None:
         """Leave it to Flower: the next message may come to another process."""
         put(context.state, pending)
 
-    def taken(self, site: Site, context: Context) -> Pending | None:
+    def taken(self, site: SiteInRun, context: Context) -> Pending | None:
         """What Flower kept."""
         return taken(context.state)
 
-    def over(self, site: Site, context: Context) -> None:
+    def over(self, site: SiteInRun, context: Context) -> None:
         """Nothing: a simulation can be given more rounds, and its keys protect nobody."""
 
-    def tells_own(self, site: Site) -> bool:
+    def tells_own(self, site: SiteInRun) -> bool:
         """Always: they are one person's."""
         return True
 
-    def allow(self, site: Site, kind: str, round_: int) -> None:
+    def allow(self, site: SiteInRun, kind: str, round_: int) -> None:
         """Anything: a simulation asks its own sites."""
 
-    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
+    def joining(self, site: SiteInRun, examples: int, context: Context) -> Join | None:
         """What a sum under masks needs; else nothing: the sites are one person's, and nobody counts the others."""
         return self.member(site, context).join(examples) if site.run.secagg.on else None
 
-    def accompany(self, site: Site, message: Message) -> None:
+    def accompany(self, site: SiteInRun, message: Message) -> None:
         """Nothing."""
 
     def asked(self, message: Message, context: Context) -> None:
         """Nothing: who simulates keeps no record of what was asked."""
 
-    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+    def answering(self, message: Message, context: Context, site: SiteInRun, content: RecordDict) -> None:
         """Nothing."""
 
     def refusing(self, message: Message, context: Context, error: Exception) -> None:
@@ -96,7 +97,9 @@ class SimulatedHost(Host):
 
 def simulated_site(run: RunConfig, sites: SimulatedSites, index: int) -> Site:
     """Open a site of a simulation outside Flower, with its store and its key: for what is measured after a run."""
-    return _open(run.to_json(), sites.to_json(), index, 0)
+    found = _open(run.to_json(), sites.to_json(), index, 0)
+    assert isinstance(found, Site)  # Nothing is measured after a run that has no model.
+    return found
 
 
 def simulated_setup(run: RunConfig, sites: SimulatedSites, index: int) -> SiteSetup:
@@ -108,7 +111,7 @@ _latest: list[tuple[str, str, int]] = []
 """The run whose site was asked for last."""
 
 
-def _open(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Site:
+def _open(run_json: str, sites_json: str, index: int, flower_run_id: int) -> SiteInRun:
     run = (run_json, sites_json, flower_run_id)
     if _latest != [run] and _simulated_site.cache_info().currsize > _FEW_SITES:
         _simulated_site.cache_clear()
@@ -117,10 +120,10 @@ def _open(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Sit
 
 
 @functools.lru_cache(maxsize=_OPEN_SITES)
-def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: int) -> Site:
+def _simulated_site(run_json: str, sites_json: str, index: int, flower_run_id: int) -> SiteInRun:
     run = RunConfig.from_json(run_json)
     run.run = run_uuid(run.run, flower_run_id)
-    return Site(run, _simulated_setup(run, SimulatedSites.from_json(sites_json), index, flower_run_id))
+    return open_site(run, _simulated_setup(run, SimulatedSites.from_json(sites_json), index, flower_run_id))
 
 
 def _simulated_setup(run: RunConfig, settings: SimulatedSites, index: int, flower_run_id: int) -> SiteSetup:
@@ -166,7 +169,7 @@ def _data_in(folder: Path, data: DataConfig) -> DataConfig:
     return data
 
 
-def _member(site: Site, sites_json: str) -> Member:
+def _member(site: SiteInRun, sites_json: str) -> Member:
     settings, secagg, run = SimulatedSites.from_json(sites_json), site.run.secagg, site.run.run
     roster = simulated_roster(settings, colluding=secagg.colluding)
     if roster.fingerprint != site.run.roster:

@@ -29,6 +29,7 @@ from fl_client.stems import StemVault
 from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
+from medveil.errors import FederationError
 from medveil.personal import DITTO
 from medveil.predicting import PredictConfig
 from models.policy import Policy, check_policy
@@ -41,8 +42,23 @@ MOMENTS, PERSONAL = "moments", "personal"
 """Folders of what optimisers remember, and of a model beside the shared one, in the site's own."""
 
 
-class Site:
-    """A hospital ready to work; opening it builds the sealed store when there is none.
+class SiteInRun:
+    """A hospital in one run, whatever that asks of it.
+
+    Parameters
+    ----------
+    run
+        What the server asks for.
+    setup
+        What the site brings.
+    """
+
+    def __init__(self, run: RunConfig, setup: SiteSetup) -> None:
+        self.run, self.setup = run, setup
+
+
+class Site(SiteInRun):
+    """A hospital ready to work with a model; opening it builds the sealed store when there is none.
 
     Parameters
     ----------
@@ -91,7 +107,7 @@ class Site:
     """
 
     def __init__(self, run: RunConfig, setup: SiteSetup) -> None:
-        self.run, self.setup = run, setup
+        super().__init__(run, setup)
         self.last: Last | None = None
         self.train_config = from_mapping(TrainConfig, run.train, where="train")
         self.train_config.check()
@@ -185,3 +201,11 @@ class Site:
         kept = [] if self.policy.train == "averaged" else stem_names(self.bench.model)
         trained = [name for name in self.trainable if name not in self.travelling]
         return list(dict.fromkeys([*kept, *trained]))
+
+
+def with_model(site: SiteInRun) -> Site:
+    """The same, where its run has a model (FederationError where it has none)."""
+    if not isinstance(site, Site):
+        cure = "server and site need the same MedVeil"
+        raise FederationError("this run counts images: it has no model, and trains nothing", where="task", cure=cure)
+    return site

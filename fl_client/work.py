@@ -12,6 +12,7 @@ from torch import Tensor
 from crypto.config import FIRST_DERIVATION
 from fl_client.batches import generator
 from fl_client.bounded_update import within
+from fl_client.counting_site import CountingSite
 from fl_client.data.source import read_many
 from fl_client.export.facts import Predicted, facts_of
 from fl_client.export.held import MODELS
@@ -21,7 +22,7 @@ from fl_client.optimizers import Moments
 from fl_client.personal import own_after, own_before, train_own
 from fl_client.predicted import predicted
 from fl_client.privacy.training import train_hidden
-from fl_client.site import Site
+from fl_client.site import Site, SiteInRun
 from fl_client.site_files import write_predictions
 from fl_client.site_model import model_after, model_before, patch_order
 from fl_client.thief import Loot, under_wrong_key, with_public_stem
@@ -38,6 +39,29 @@ if TYPE_CHECKING:
     from models.vits import VisionTransformer
 
 _log = logger("site")
+
+
+def described(site: SiteInRun) -> dict[str, Any]:
+    """The row of any site, as `describe`; of one that counts, nothing but how many images it has is told before."""
+    if not isinstance(site, CountingSite):
+        assert isinstance(site, Site)  # There is no third kind.
+        return describe(site)
+    classes = list(site.run.classes)
+    return {
+        "site": site.setup.name,
+        "classes": classes,
+        "counts": [0] * len(classes),
+        "missing": [],
+        "n-train": 0,
+        "n-validation": 0,
+        "n-test": site.setup.leaving.weight(site.labels),
+        "skipped": 0,
+        **dict.fromkeys(("model-hash", "scheme", "fingerprint"), ""),
+        "block": 0,
+        "negate": False,
+        "derivation": FIRST_DERIVATION,
+        "version": medveil_version(),
+    }
 
 
 def describe(site: Site) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from flwr.serverapp import Grid, ServerApp
 
 from fl_server.audited import AuditedGrid, audit_log
 from fl_server.config import ServerSettings
+from fl_server.draining import FILE as DRAIN_FILE
+from fl_server.draining import Drain
 from fl_server.federation import Federation
 from fl_server.secagg.summed_run import Told
 from fl_server.signed import ServerSignatures, server_signatures
@@ -53,7 +55,8 @@ def main(grid: Grid, context: Context) -> None:
     try:
         run = RunConfig.from_json(settings_text(context.run_config, RUN_KEY), where=RUN_KEY)
         run.run = run_uuid(run.run, context.run_id)
-        run.model["pretrained"] = weights_file(str(run.model.get("pretrained", "false")))
+        if run.counted is None:
+            run.model["pretrained"] = weights_file(str(run.model.get("pretrained", "false")))
         settings = ServerSettings.from_json(settings_text(context.run_config, SERVER_KEY), where=SERVER_KEY)
         signatures = _signatures(grid, run, context)
         log = audit_log() if _under_flower(grid) else None
@@ -72,13 +75,19 @@ def main(grid: Grid, context: Context) -> None:
 def _federate(grid: Grid, run: RunConfig, settings: ServerSettings, context: Context) -> None:
     settings_digest, watch = digest_of_config(context.run_config), LogWatcher(reveal=settings.reveal)
     if isinstance(grid, AuditedGrid):
-        federation = Federation(grid, run, settings, watch=watch, told=Told(settings_digest, grid.note))
+        told, drain = Told(settings_digest, grid.note), _drain()
+        federation = Federation(grid, run, settings, watch=watch, told=told, drain=drain)
         grid.packs(lambda: federation.travelling)
     else:
         federation = Federation(grid, run, settings, watch=watch, told=Told(settings_digest))
     if not settings.out:
         tell(f"run folder: {federation.folder}")
     federation.run()
+
+
+def _drain() -> Drain:
+    log = audit_log()
+    return Drain(None if log is None else log.path.with_name(DRAIN_FILE))
 
 
 def _signatures(grid: Grid, run: RunConfig, context: Context) -> ServerSignatures | None:

@@ -29,6 +29,7 @@ _ADD = (
     run.add_run,
     run.add_resume,
     serve.add_status,
+    serve.add_metrics,
     serve.add_stop,
     functools.partial(add_kit, role=SERVER, chosen="consortium"),
 )

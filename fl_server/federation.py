@@ -17,6 +17,7 @@ from fl_server.checked import Checked
 from fl_server.checkpoints import Checkpoint
 from fl_server.collect import Collector, Nodes
 from fl_server.config import ServerSettings
+from fl_server.draining import Drain
 from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest, writing
@@ -33,12 +34,14 @@ from fl_server.site_bases import SiteBases
 from fl_server.spent import Spent
 from fl_server.strategies import make_strategy
 from fl_server.summary import read_summary, summarise
+from fl_server.survey import Survey
 from fl_server.tensorboard import TensorBoardWatcher
 from fl_server.turnout import turnout
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.basis import WEIGHTS
 from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
+from medveil.counting import StatisticsConfig
 from medveil.errors import FederationError, IntegrityError
 from medveil.files import write_json
 from medveil.log import logger
@@ -64,6 +67,8 @@ class Federation:
         Hears what happens, as it happens.
     told
         What the sums of a run with secure aggregation are bound to.
+    drain
+        Whether it is to stop between two rounds.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Federation:
         *,
         watch: Watcher | None = None,
         told: Told | None = None,
+        drain: Drain | None = None,
     ) -> None:
         self.config, self.settings, self.server = run, settings, settings.server
         self.folder = run_folder(settings.out, name=run.name, run=run.run)
@@ -95,6 +101,7 @@ class Federation:
         self._round = 0
         self._spent = Spent()
         self._told = told or Told()
+        self._drain = drain or Drain()
         self._summed: SummedRun | None = None
 
     @property
@@ -116,6 +123,8 @@ class Federation:
             The settings cannot be run, or the strategy's guarantee needs more sites.
         FederationError
             Sites are missing or disagree, or a round has no usable aggregate.
+        DrainedError
+            The server was drained between two rounds.
         StorageError
             The run folder cannot be written, or another process writes there.
         """
@@ -132,7 +141,23 @@ class Federation:
             return read_summary(self.folder / "summary.json")
         with self._manifest.following():
             check_run(self.config, self.settings)
-            return self._federate()
+            self._drain.stop_before(1, rounds=self.config.rounds)
+            asked = self.config.counted
+            return self._federate() if asked is None else self._counted(asked)
+
+    def _counted(self, asked: StatisticsConfig) -> dict[str, Any]:
+        survey = Survey(
+            self.config,
+            asked,
+            self.settings,
+            folder=self.folder,
+            collector=self._collector,
+            phases=self._phases,
+            manifest=self._manifest,
+            watch=self._watch,
+            told=self._told,
+        )
+        return survey.made()
 
     def _federate(self) -> dict[str, Any]:
         initial = initial_model(self.config)
@@ -173,6 +198,7 @@ class Federation:
         if self._validates_apart and not self._round:
             self._validate(strategy)
         while self._round < self._rounds and not self._stopping.stops:
+            self._drain.stop_before(self._round + 1, rounds=self.config.rounds)
             self._train(self._round + 1, strategy)
         return self._finish(strategy)
 

@@ -16,7 +16,7 @@ from medveil.basis import changed, differences
 from medveil.claims import claimed
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError, StorageError
+from medveil.errors import ConfigError, DrainedError, StorageError
 from medveil.files import make_folder, write_json
 from medveil.log import logger
 from medveil.predicting import PredictConfig
@@ -258,9 +258,10 @@ class Manifest:
         try:
             yield
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            ended = isinstance(error, KeyboardInterrupt | SystemExit)
+            status = "interrupted" if ended or isinstance(error, DrainedError) else "failed"
             try:
-                self.end("interrupted" if interrupted else "failed", error=None if interrupted else _text(error))
+                self.end(status, error=None if ended else _text(error))
             except StorageError as refused:
                 # The error that stopped the run is the one to tell.
                 _log.info("%s", refused)

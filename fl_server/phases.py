@@ -14,9 +14,10 @@ from fl_server.collect import Collector, Reply, said
 from fl_server.manifest import Manifest
 from fl_server.recorder import VALIDATE, Recorder
 from fl_server.watch import Watcher
+from medveil.counting import STATISTICS
 from medveil.log import logger
 
-_STAGES = {VALIDATE: "validating the model", "evaluate": "measuring the final model"}
+_STAGES = {VALIDATE: "validating the model", "evaluate": "measuring the final model", STATISTICS: "counting images"}
 _log = logger("server")
 
 

@@ -61,7 +61,8 @@ def preflight(
         Of the kind every failing site reports, where they all report the same and too few are left.
     """
     nodes = _wait(collector, settings, say)
-    say(f"asking {', '.join(collector.name(node) for node in nodes)} what they bring; a first run builds their stores")
+    first = "" if run.counted is not None else "; a first run builds their stores"
+    say(f"asking {', '.join(collector.name(node) for node in nodes)} what they bring{first}")
     messages = [
         Message(
             RecordDict({CONFIG: ConfigRecord()}), message_type=MessageType.QUERY, dst_node_id=node, group_id="preflight"
@@ -75,7 +76,7 @@ def preflight(
         raise _cannot_start(failed, rows, settings)
     for reply in failed:
         _log.warning("%s takes no part: %s", reply.site, said(reply.problem))
-    check_agreement(rows, keys=run.keys, use="to train on" if run.evaluated is None else "to measure")
+    check_agreement(rows, keys=run.keys, use="to train on" if run.trains else "to measure")
     collector.know({row.node: row.site for row in rows})
     return rows
 

@@ -148,7 +148,7 @@ def _check(row: SiteRow, where: str, *, run: RunConfig, model_hash: str, registe
         refuse("counts", row.counts, f"wanted one for each of {len(run.classes)} classes")
     if not set(row.missing) <= set(run.classes):
         refuse("missing", row.missing, "wanted names of classes")
-    used, what = ("train", "to train on") if run.evaluated is None else ("test", "to measure that it tells of")
+    used, what = ("train", "to train on") if run.trains else ("test", "to measure that it tells of")
     number = int(getattr(row, f"n_{used}"))
     if row.join is not None and row.join.examples != number:
         refuse(f"n-{used}", number, "wanted the number it signed for the other sites")

@@ -28,12 +28,14 @@ _NO_CLASSES = (
 )
 
 _MEASURED = {**dict.fromkeys(MEASURES, (float, None)), "n": (int, None), "majority_rate?": (float, None)}
+_MEASURED_NAMES = tuple(name.removesuffix("?") for name in _MEASURED)
 _KEPT = {"round": int, "by": (str, None), "value": (float, None)}
 _SHAPE = {
     "run": str,
     "name": str,
     "task?": str,
     "measured?": str,
+    "statistics?": str,
     "status": str,
     "rounds": int,
     **_MEASURED,
@@ -109,6 +111,31 @@ def summarise(
         "intervals_note": _NO_CLASSES if run.task == MASKED else _NO_INTERVALS,
         "thief": _thief(run, evaluated, weights, summed),
         **totals,
+    }
+
+
+def counted_summary(run: RunConfig, sites: Sequence[str], *, page: str, seconds: float) -> dict[str, Any]:
+    """Make the summary of a run that counted: whose images, and the page that says what; of a model there is nothing.
+
+    Parameters
+    ----------
+    page
+        Its file, in the run folder.
+    """
+    nothing: dict[str, Any] = dict.fromkeys(_MEASURED_NAMES)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "run": run.run,
+        "name": run.name,
+        "task": run.task,
+        "status": "finished",
+        "rounds": 0,
+        **nothing,
+        "sites": {site: dict(nothing) for site in sorted(sites)},
+        "statistics": page,
+        "thief": {},
+        "seconds": seconds,
     }
 
 

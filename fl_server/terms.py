@@ -13,6 +13,7 @@ from fl_server.config import ServerConfig
 from medveil.bounded import word
 from medveil.cipher_choice import CipherChoice
 from medveil.config import to_mapping
+from medveil.counting import STATISTICS, StatisticsConfig
 from medveil.errors import ConfigError
 from medveil.evaluating import EVALUATE, EvaluateConfig
 from medveil.predicting import PredictConfig
@@ -66,7 +67,8 @@ class RunTerms:
         default=SINGLE_LABEL,
         metadata={
             "help": "What a run does: single-label (learns classes), masked-autoencoding (learns pixels that were left "
-            "out, without labels, to begin another run from), or evaluate (learns nothing and measures a model)."
+            "out, without labels, to begin another run from), evaluate (learns nothing and measures a model), or "
+            "statistics (counts images, without a model)."
         },
     )
     wire: str = field(default="fp32", metadata={"help": "Wire format of tensors: fp32 or bf16."})
@@ -91,6 +93,9 @@ class RunTerms:
     evaluate: EvaluateConfig = field(
         default_factory=EvaluateConfig, metadata={"help": "What task evaluate measures; nothing trains."}
     )
+    statistics: StatisticsConfig = field(
+        default_factory=StatisticsConfig, metadata={"help": "What task statistics counts; there is no model."}
+    )
     secagg: SecAggConfig = field(
         default_factory=SecAggConfig,
         metadata={"help": "Secure aggregation: against a server that would read single updates, and nobody else."},
@@ -112,6 +117,8 @@ class RunTerms:
 
     def agreed(self, policy: Policy) -> dict[str, Any]:
         """The fields of a `RunConfig` that these terms decide, under the policy they resolve to."""
+        if self.task == STATISTICS:
+            return self._counted()
         return {
             "task": self.task,
             "pretrain": to_mapping(self.pretrain.masked) if self.task == MASKED else {},
@@ -128,6 +135,16 @@ class RunTerms:
             "wire": self.wire,
             "kind": self.kind,
             "evaluate_first": self.evaluate_first,
+            "secagg": copy.copy(self.secagg),
+        }
+
+    def _counted(self) -> dict[str, Any]:
+        """Of a run without a model: settings of model, training, cipher and keys are about none of it."""
+        return {
+            "task": self.task,
+            "statistics": to_mapping(self.statistics),
+            "privacy": to_mapping(self.privacy) if self.privacy.on else {},
+            "kind": self.kind,
             "secagg": copy.copy(self.secagg),
         }
 

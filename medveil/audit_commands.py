@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK, ConfigError, IntegrityError, StorageError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result
 
 if TYPE_CHECKING:
     from medveil.audit import AuditLog
@@ -73,6 +74,7 @@ def add_audit(
 
     text = "Print how far the log has come: LOG:NUMBER:DIGEST."
     head = subcommand(inner, "head", text=text, example=f"{program} audit head")
+    add_json(head)
     head.set_defaults(command=lambda arguments: _head(arguments, log_of))
 
     text = "Write the heads of others that this log holds, signed; it must be whole."
@@ -120,7 +122,7 @@ def _head(arguments: argparse.Namespace, log_of: LogOf) -> int:
     head = log.head()
     if head is None:
         raise ConfigError("nothing was written down yet", where=log.path)
-    tell(head)
+    tell_result(dataclasses.asdict(head), head, as_json=arguments.json)
     return EXIT_OK
 
 

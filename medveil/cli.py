@@ -17,7 +17,7 @@ from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageE
 from medveil.files import storage_error
 from medveil.log import LEVELS, set_up_logging
 from medveil.merged import refuse_merged
-from medveil.plain import tell
+from medveil.plain import tell, tell_json
 from medveil.versions import medveil_version
 
 _COMPLETING = "_ARGCOMPLETE"
@@ -152,6 +152,64 @@ def add_views(to: argparse.ArgumentParser) -> None:
     to.add_argument("--view-level", metavar="LEVEL", help=words)
 
 
+def add_json(to: argparse.ArgumentParser) -> None:
+    """Add ``--json``: the result as one JSON document, and an error that leaves no result as one too (`failure`)."""
+    to.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def failure(error: BaseException, exit_code: int) -> dict[str, Any]:
+    """Why a command ended without a result, for a program: what ``--json`` prints in place of one.
+
+    Returns
+    -------
+    dict
+        ``error`` alone: its kind, the command's exit code, what was wrong, where and what would be right, or None.
+    """
+    known = error if isinstance(error, MedVeilError) else None
+    said = {
+        "kind": type(error).__name__ if known is not None else "Interrupted",
+        "exit_code": exit_code,
+        "problem": str(error) or "interrupted" if known is None else known.problem,
+        "where": None if known is None else known.where,
+        "cure": None if known is None else known.cure,
+    }
+    return {"error": said}
+
+
+def _telling_json(arguments: argparse.Namespace) -> int:
+    """Do what a command says; where it ends in an error before it printed a result, print that as JSON."""
+    count: Any = _Counted(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(count):
+            code: int = arguments.command(arguments)
+    except (MedVeilError, KeyboardInterrupt) as error:
+        if not count.letters:
+            tell_json(failure(error, getattr(error, "exit_code", EXIT_INTERRUPTED)))
+        raise
+    return code
+
+
+class _Counted:
+    """A stream that knows how much went through it.
+
+    Parameters
+    ----------
+    stream
+        Where it goes.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.letters = stream, 0
+
+    def write(self, text: str) -> int:
+        """Let it through."""
+        self.letters += len(text)
+        return int(self._stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def guarded(body: Callable[[], int]) -> int:
     """Run a command body; turn our errors into one line on stderr and an exit code.
 
@@ -205,6 +263,8 @@ def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | N
         arguments = make().parse_args(argv)
         arguments.words = sys.argv[1:] if argv is None else argv
         start_logging(arguments)
+        if getattr(arguments, "json", None) is True:
+            return _telling_json(arguments)
         code: int = arguments.command(arguments)
         return code
 

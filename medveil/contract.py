@@ -14,6 +14,7 @@ from typing import Any
 
 from medveil.bounded import parse_json
 from medveil.config import from_mapping
+from medveil.counting import CLASSES, MOST_CLASSES, STATISTICS, StatisticsConfig, check_statistics
 from medveil.errors import ConfigError
 from medveil.evaluating import EVALUATE, EvaluateConfig, check_evaluate
 from medveil.evaluating import Terms as EvaluateTerms
@@ -27,7 +28,7 @@ from medveil.wire import KINDS, WIRES
 
 FORMAT = "medveil-run"
 VERSION = 3
-TASKS = (SINGLE_LABEL, MASKED, EVALUATE)
+TASKS = (SINGLE_LABEL, MASKED, EVALUATE, STATISTICS)
 IMAGE_NDIMS = (2,)
 
 RUN_KEY = "medveil-run"
@@ -73,8 +74,8 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, `pretrain` and `evaluate` with their tasks, `secagg` with its `roster`, `privacy`, and what fits small
-    data to `model` and `train`, the light scopes with their `rank` too; a run of version 2 has none of it.
+    `predict`, `pretrain`, `evaluate` and `statistics` with their tasks, `secagg` with its `roster`, `privacy`, and what
+    fits small data to `model` and `train`, the light scopes with their `rank` too; a run of version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -84,13 +85,19 @@ class RunConfig:
     classes: list[str] = field(default_factory=list, metadata={"help": "Class names in the order of the logits."})
     task: str = field(
         default=SINGLE_LABEL,
-        metadata={"help": "single-label; masked-autoencoding, without classes; or evaluate, which trains nothing."},
+        metadata={
+            "help": "single-label; masked-autoencoding, without classes; evaluate, which trains nothing; or "
+            "statistics, which counts and has no model."
+        },
     )
     pretrain: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "medveil.pretraining.MaskedConfig as data, for masked-autoencoding."}
     )
     evaluate: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "medveil.evaluating.EvaluateConfig as data, for evaluate."}
+    )
+    statistics: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "medveil.counting.StatisticsConfig as data, for statistics."}
     )
     image_ndim: int = field(default=2, metadata={"help": "Spatial dimensions of an image."})
     channels: int = field(default=1, metadata={"help": "Channels of an image."})
@@ -132,6 +139,16 @@ class RunConfig:
     def evaluated(self) -> EvaluateConfig | None:
         """Which images are measured, where nothing trains; else None (ConfigError where it is no such)."""
         return from_mapping(EvaluateConfig, self.evaluate, where="evaluate") if self.task == EVALUATE else None
+
+    @property
+    def counted(self) -> StatisticsConfig | None:
+        """What is counted, where there is no model; else None (ConfigError where it is no such)."""
+        return from_mapping(StatisticsConfig, self.statistics, where=STATISTICS) if self.task == STATISTICS else None
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is learned at the sites."""
+        return self.task not in {EVALUATE, STATISTICS}
 
     @property
     def private(self) -> PrivacyConfig | None:
@@ -179,6 +196,7 @@ class RunConfig:
             self.masked.check(where=f"{where}, pretrain")
             check_shared(from_mapping(TrainConfig, self.train, where="train").personal, where=where)
         self._check_evaluate(where)
+        self._check_counted(where)
         self._check_privacy(where)
         _one_of(self.wire, WIRES, "wire", where)
         _one_of(self.kind, KINDS, "kind", where)
@@ -223,6 +241,15 @@ class RunConfig:
         )
         check_evaluate(terms, where=where)
 
+    def _check_counted(self, where: str) -> None:
+        if self.counted is None:
+            return
+        self.counted.check(where=f"{where}, {STATISTICS}")
+        keys = "" if self.keys == "none" else self.keys
+        sections = {"model": self.model, "train": self.train, "predict": self.predict, "cipher": self.cipher}
+        private = self.private is not None
+        check_statistics({**sections, "keys": keys}, rounds=self.rounds, private=private, where=where)
+
     def _check_privacy(self, where: str) -> None:
         from_mapping(PrivacyConfig, self.privacy, where="privacy").check(where=f"{where}, privacy")
         if self.private is not None:
@@ -234,8 +261,12 @@ class RunConfig:
         if self.task == MASKED:
             _check(not self.classes, "classes", "names classes, and the task has none", "an empty list", where)
             return
-        right = 2 <= len(self.classes) <= _MOST_CLASSES and len(set(self.classes)) == len(self.classes)
-        _check(right, "classes", "is no list of classes", f"2 to {_MOST_CLASSES} different names", where)
+        if self.counted is not None and CLASSES not in self.counted.histograms:
+            _check(not self.classes, "classes", "names classes, and none are counted", "an empty list", where)
+            return
+        most = _MOST_CLASSES if self.counted is None else MOST_CLASSES
+        right = 2 <= len(self.classes) <= most and len(set(self.classes)) == len(self.classes)
+        _check(right, "classes", "is no list of classes", f"2 to {most} different names", where)
         named = all(name.isprintable() and 0 < len(name) <= _LONGEST_CLASS for name in self.classes)
         cure = f"1 to {_LONGEST_CLASS} printable characters"
         _check(named, "classes", "has a name that cannot be", cure, where)

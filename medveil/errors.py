@@ -164,6 +164,12 @@ class PacsError(MedVeilError):
     exit_code = 5
 
 
+class DrainedError(MedVeilError):
+    """A run that stopped between two rounds, because its server was drained before an upgrade."""
+
+    exit_code = EXIT_PARTIAL
+
+
 class PartialError(MedVeilError):
     """Work that ended with some of its parts failed."""
 

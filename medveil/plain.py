@@ -110,6 +110,15 @@ def tell_json(document: Any, *, indent: int | None = 2) -> None:
     _print(as_json(document, indent=indent), error=False, end="\n")
 
 
+def tell_result(document: Any, *lines: object, as_json: bool) -> None:
+    """Print a result: as JSON, or in lines that say the same."""
+    if as_json:
+        tell_json(document)
+        return
+    for line in lines:
+        tell(line)
+
+
 def console(*, stderr: bool = False, highlight: bool = False, **options: Any) -> Console:
     """A rich console whose texts are shown and not obeyed: cells, live displays and bars too."""
     made: Console = _console_class()(stderr=stderr, highlight=highlight, **options)

@@ -12,12 +12,12 @@ from flwr.app import RecordDict
 from medveil.audit_messages import carried
 from medveil.contract import ARRAYS, CONFIG
 from medveil.secagg.encoding import digest
-from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE
+from medveil.secagg.sums import COUNT, EVALUATE, TRAIN, VALIDATE
 from medveil.signed_messages import content_digest
 
 MASKED = "masked"
 """Name of the one array in the reply to `medveil.kinds.MASK`."""
-_FIRST: Mapping[str, int] = {TRAIN: 0, VALIDATE: 2**40, EVALUATE: 2**41}
+_FIRST: Mapping[str, int] = {TRAIN: 0, VALIDATE: 2**40, EVALUATE: 2**41, COUNT: 2**42}
 
 
 def number_of(kind: str, round_: int) -> int:
@@ -26,7 +26,7 @@ def number_of(kind: str, round_: int) -> int:
     Parameters
     ----------
     kind
-        `medveil.secagg.sums.TRAIN`, ``VALIDATE`` or ``EVALUATE``.
+        `medveil.secagg.sums.TRAIN`, ``VALIDATE``, ``EVALUATE`` or ``COUNT``.
     """
     return _FIRST[kind] + round_
 
@@ -47,5 +47,6 @@ def content_of(content: RecordDict, settings: str) -> bytes:
     settings
         `medveil.audit_messages.digest_of_config` of the run.
     """
-    said = RecordDict({name: content[name] for name in (ARRAYS, CONFIG)})
+    # A message that asks for counts carries no model.
+    said = RecordDict({name: content[name] for name in (ARRAYS, CONFIG) if name in content})
     return digest("content", settings, content_digest(said, carried(said)))

@@ -50,6 +50,11 @@ class Ablation:
         return self.folder / "ablation.md"
 
     @property
+    def table_json(self) -> Path:
+        """The same as JSON, with what it is of."""
+        return self.folder / "ablation.json"
+
+    @property
     def exit_code(self) -> int:
         """0, or 6 where some runs failed."""
         return EXIT_PARTIAL if self.failed else EXIT_OK

@@ -206,6 +206,7 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the switches there are")
+    made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.set_defaults(command=_do_ablate)
 
 
@@ -226,7 +227,7 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
         return tell_planned(lambda folder: planned(config, folder, **named), arguments.out, jobs=arguments.jobs)
     asked = {"switches": arguments.switch, "recipe": arguments.recipe or "", "jobs": arguments.jobs}
     made = ablate(config, arguments.out, **asked, results=arguments.results, command=_typed(arguments))
-    tell_block(made.text.read_text(encoding="utf-8"), end="")
+    tell_block((made.table_json if arguments.json else made.text).read_text(encoding="utf-8"), end="")
     return made.exit_code
 
 

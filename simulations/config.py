@@ -17,6 +17,7 @@ from fl_server.config import ServerConfig
 from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again, to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
+from medveil.counting import CLASSES, STATISTICS
 from medveil.errors import ConfigError, StorageError
 from medveil.evaluating import EVALUATE
 from medveil.log import logger
@@ -184,6 +185,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     contract.roster = "" if roster is None else roster.fingerprint
     contract.check_settings(where=config.name)
     _check_summed(contract, config, roster)
+    if contract.counted is not None:
+        return _counting(config, contract, out, roster=roster, shared=shared)
     check_data_config(config.data, config.train.augment)
     other = overridden(config.train.recipe, to_mapping(config))
     if other:
@@ -241,11 +244,40 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     )
 
 
+def _counting(
+    config: ExperimentConfig, contract: RunConfig, out: Path, *, roster: Roster | None, shared: Path | None
+) -> Plan:
+    """Resolve an experiment that counts: of its settings, those of model, training and keys are about nothing."""
+    check_data_config(config.data)
+
+    from fl_client.data.documents import Documents  # noqa: PLC0415
+    from fl_client.data.source import open_source  # noqa: PLC0415 - what reads images takes a while to import
+
+    kept_in = tuple(Documents(each) for each in (out, shared) if each is not None and each.is_dir())
+    source = open_source(config.data, kept_in=kept_in)
+    for warning in (*source.warnings, *source.remarks):
+        _log.warning("%s: %s", source.path, warning)
+    contract.classes = list(source.classes) if CLASSES in config.statistics.histograms else []
+    contract.check(where=config.name)
+    sites = SimulatedSites(
+        sites=config.sites,
+        seed=config.seed,
+        out=str(out.resolve()),
+        device=config.device,
+        threads=config.threads,
+        data=config.data,
+    )
+    as_data = {} if roster is None else roster.as_data()
+    return Plan(config, contract, sites, out.resolve(), source=source, kept_in=kept_in, roster=as_data)
+
+
 def refuse_pixels(config: ExperimentConfig, command: str) -> None:
     """Refuse a run that learns no classes where classifiers are compared (ConfigError)."""
     if config.task == MASKED:
         problem = f"is {MASKED}, which has no accuracy to compare"
         raise ConfigError(problem, where=f"{command}, task", cure="compare runs that begin with its weights")
+    if config.task == STATISTICS:
+        raise ConfigError(f"is {STATISTICS}, which has no model", where=f"{command}, task", cure="'medveil-sim run'")
 
 
 def _check_privacy(config: ExperimentConfig) -> None:
@@ -336,8 +368,8 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     if config.federation in BASELINES and config.data.source == "hidden":
         problem = f"is {config.federation}, a baseline that reads plain images, and these are hidden"
         raise ConfigError(problem, where="federation", cure="give the originals")
-    if config.task == EVALUATE and config.federation not in {"federated", "centralised"}:
-        problem = f"is {config.federation}, which trains, and task {EVALUATE} trains nothing"
+    if config.task in {EVALUATE, STATISTICS} and config.federation not in {"federated", "centralised"}:
+        problem = f"is {config.federation}, which trains, and task {config.task} trains nothing"
         raise ConfigError(problem, where="federation", cure="federated")
     if config.federation == "local-only":
         config.server.strategy = "local-only"

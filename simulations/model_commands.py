@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from medveil.bounded import word
-from medveil.cli import add_views, subcommand
+from medveil.cli import add_json, add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
-from medveil.plain import tell
+from medveil.plain import tell, tell_result
 from models.pretrained_header import EXPORT
 
 PROG = "medveil-sim"
@@ -34,6 +34,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     _add_site(made)
     made.add_argument("--onnx", action="store_true", help="also write ONNX (needs the extra: medveil[onnx])")
+    add_json(made)
     made.set_defaults(command=_do_export)
 
 
@@ -45,15 +46,17 @@ def _do_export(arguments: argparse.Namespace) -> int:
 
     out = arguments.run / "model" if arguments.out is None else arguments.out
     made = export(arguments.run, out, site=arguments.site, onnx=arguments.onnx)
-    if made.pixels:
-        tell(
-            f"{out} holds stem and trunk of {made.of}, for plain images: begin another run with model.pretrained={out}"
-        )
-        return EXIT_OK
+    found = {"folder": str(out), "of": made.of, "trunk_alone": made.pixels, "warning": made.otherwise or None}
     if made.otherwise:
         tell(f"warning: {made.otherwise}", error=True)
-    tell(f"{out} holds the model of {made.of}, for plain images")
-    tell("MODEL_CARD.md has the lines that load it in timm, what it is worth and what it is not: no medical device")
+    lines = [
+        f"{out} holds the model of {made.of}, for plain images",
+        "MODEL_CARD.md has the lines that load it in timm, what it is worth and what it is not: no medical device",
+    ]
+    if made.pixels:
+        what = f"{out} holds stem and trunk of {made.of}, for plain images"
+        lines = [f"{what}: begin another run with model.pretrained={out}"]
+    tell_result(found, *lines, as_json=arguments.json)
     return EXIT_OK
 
 
@@ -70,6 +73,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
     add_views(made)
     _add_site(made)
+    add_json(made)
     made.set_defaults(command=_do_predict)
 
 
@@ -92,7 +96,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
     device = pick_device(arguments.device or "auto")
     ready, named = ready_of(arguments.model, arguments.site)
     asked = {"views": arguments.views, "level": arguments.view_level}
-    return ask(ready, arguments.images, arguments.out, device=device, named=named, **asked)
+    return ask(ready, arguments.images, arguments.out, device=device, named=named, as_json=arguments.json, **asked)
 
 
 def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -54,6 +54,7 @@ def add_pays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
     add_dry_run(made)
+    made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.set_defaults(command=_do_pays)
 
 
@@ -69,7 +70,7 @@ def _do_pays(arguments: argparse.Namespace) -> int:
             return tell_runs(trainings(config, folder, trunks=trunks, share=arguments.share), jobs=arguments.jobs)
     typed = shlex.join(["medveil-sim", *arguments.words])
     made = pays(config, arguments.out, trunks=trunks, share=arguments.share, jobs=arguments.jobs, command=typed)
-    tell_block(made.text.read_text(encoding="utf-8"), end="")
+    tell_block((made.table_json if arguments.json else made.text).read_text(encoding="utf-8"), end="")
     return made.exit_code
 
 

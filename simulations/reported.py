@@ -6,13 +6,18 @@ from pathlib import Path
 
 
 def report_of(run: Path) -> Path:
-    """Write ``RUN/report.html``.
+    """Write ``RUN/report.html``; of a run that counted, its own page.
 
     Raises
     ------
     StorageError, IntegrityError, FormatError
         See `simulations.report.page.write_report`.
     """
+    if (run / "statistics.json").is_file():
+        from fl_server.counts import STATISTICS_FILE, read_statistics  # noqa: PLC0415
+        from fl_server.counts_page import write_pages  # noqa: PLC0415
+
+        return write_pages(run, read_statistics(run / STATISTICS_FILE))
     if not any((run / "attacks").glob("*.json")):
         from simulations.report.page import write_report  # noqa: PLC0415
 

@@ -182,6 +182,8 @@ def _recorded(manifest: dict[str, Any], *, where: str) -> RunConfig:
 
 def check_model(plan: Plan) -> None:
     """Refuse here, before an earlier run is removed and images are hidden, what no server could build (ConfigError)."""
+    if plan.run.counted is not None:
+        return
     if plan.experiment.federation in BASELINES:
         from simulations.baselines.limits import check_baseline  # noqa: PLC0415
 
@@ -214,6 +216,9 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Re
     from simulations.made import commit, note_commit  # noqa: PLC0415
     from simulations.near import note_near, tell_near  # noqa: PLC0415
 
+    if plan.run.counted is not None:
+        return _counted(plan, resume=resume)
+
     # Now: hours later the checkout may be another.
     made_by = commit()
     engine = _engine(plan.experiment)
@@ -241,6 +246,16 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Re
     summary = read_summary(plan.out / "summary.json")
     partial = unmeant(read_manifest(plan.out))
     return Finished(folder=plan.out, summary=summary, report=page, left_out=read_left_out(plan.out), partial=partial)
+
+
+def _counted(plan: Plan, *, resume: bool) -> Finished:
+    """A run that counts leaves a page of its own; nothing was trained that another could show."""
+    _engine(plan.experiment)(plan, resume)
+    from fl_server.summary import read_summary  # noqa: PLC0415
+
+    summary = read_summary(plan.out / "summary.json")
+    left = read_left_out(plan.out)
+    return Finished(plan.out, summary, report=plan.out / summary["statistics"], left_out=left, partial=bool(left))
 
 
 def _followed(plan: Plan, progress: bool | Heard) -> AbstractContextManager[object]:

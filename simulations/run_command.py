@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
+from medveil.counting import STATISTICS
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_json, tell_lines
 from medveil.pretraining import MASKED, PRETRAINED
@@ -90,6 +91,9 @@ def _told_before(arguments: argparse.Namespace) -> int:
         from simulations.folders import check_free  # noqa: PLC0415
 
         check_free(arguments.out, replace=arguments.replace)
+    if config.task == STATISTICS:
+        tell("would read every image once; nothing trains, and there is no model")
+        return EXIT_OK
     return tell_runs([(config.name, config)])
 
 
@@ -171,6 +175,9 @@ def print_result(summary: dict[str, Any]) -> None:
     """Say in one line what a run came to."""
     from fl_server.secagg.said import in_words  # noqa: PLC0415
 
+    if "statistics" in summary:
+        tell(f"{summary['name']}: counted at {len(summary['sites'])} sites; nothing was trained")
+        return
     parts = [f"{summary['name']}: {summary['status']}"]
     if not (summary.get("baseline") or {}).get("deterministic"):
         parts[0] += f" after {summary['rounds']} rounds"

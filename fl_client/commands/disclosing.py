@@ -89,6 +89,8 @@ def _subject(files: OwnFiles, arguments: argparse.Namespace, passphrases: Passph
     run, path = asked_or_kept(files, arguments.run)
     if path is None:
         assert run is not None
+        if run.counted is not None:
+            raise ConfigError("the run counts images: it has no update and no model", where=_WHERE, cure="another run")
         return Subject(run, None)
     from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
     from fl_client.export.kept import open_kept  # noqa: PLC0415

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
-from medveil.cli import add_views, subcommand
+from medveil.cli import add_json, add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result
 from medveil.times import moment
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def add_export(commands: Commands) -> argparse.ArgumentParser:
         action="store_true",
         help="as it is, for hidden images: key-bearing, and sealed under this site's key",
     )
+    add_json(made)
     made.set_defaults(command=_do_export)
     return made
 
@@ -54,12 +55,18 @@ def _do_export(arguments: argparse.Namespace) -> int:
     _refuse_undisclosed(files, kept)
     if arguments.hidden:
         export_hidden(kept, keys, arguments.out)
-        tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, sealed; KEY-BEARING")
+        how = "sealed; KEY-BEARING"
     else:
         export_plain(kept, keys, arguments.out, onnx=arguments.onnx, bundle=arguments.monai)
-        tell(f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, for plain images")
+        how = "for plain images"
     warn_of_preparation(kept)
-    tell("MODEL_CARD.md says what it is worth and what it is not: not a medical device")
+    found = {"folder": str(arguments.out), "run": kept.run.run, "name": kept.run.name, "round": kept.facts["round"]}
+    tell_result(
+        {**found, "key_bearing": arguments.hidden},
+        f"{arguments.out} holds the model of round {kept.facts['round']} of {kept.run.name}, {how}",
+        "MODEL_CARD.md says what it is worth and what it is not: not a medical device",
+        as_json=arguments.json,
+    )
     return EXIT_OK
 
 
@@ -75,7 +82,7 @@ def _refuse_undisclosed(files: OwnFiles, kept: KeptModel) -> None:
     settings, model = settings_digest(kept.run), model_digest(kept)
     found = require(files, own_identity(files), settings=settings, run=kept.run.run, model=model)
     if found is not None:
-        tell(f"disclosed {moment(found.made)}: {found.said}")
+        tell(f"disclosed {moment(found.made)}: {found.said}", error=True)
 
 
 def add_predict(commands: Commands) -> argparse.ArgumentParser:
@@ -111,6 +118,7 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
         metavar="DIR",
         help="an exported model instead: any site's plain one, or this site's hidden",
     )
+    add_json(made)
     made.set_defaults(command=_do_predict)
     return made
 
@@ -131,6 +139,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
         views=arguments.views,
         level=arguments.view_level,
         reports=reports,
+        as_json=arguments.json,
     )
 
 

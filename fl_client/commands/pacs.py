@@ -6,12 +6,12 @@ import argparse
 import dataclasses
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, refuse_while_running, site_of
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result
 
 if TYPE_CHECKING:
     from fl_client.data.config import DataConfig
@@ -92,6 +92,7 @@ def add_pull(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("--remove", action="store_true", help="remove what was pulled instead")
     made.add_argument("--yes", action="store_true", help="do not ask before removing")
+    add_json(made)
     made.set_defaults(command=_do_pull)
     return made
 
@@ -110,7 +111,7 @@ def _do_pull(arguments: argparse.Namespace) -> int:
         raise ConfigError("this site's images come from no PACS", where=where, cure="data.source: dicomweb")
     refuse_while_running(files, where=where, doing="trains on what was pulled")
     if arguments.remove:
-        return _remove(files, asked=not arguments.yes)
+        return _remove(files, asked=not arguments.yes, as_json=arguments.json)
     cohort = _cohort(files.data, where)
     if arguments.plain is not None:
         refuse_plain(arguments.plain)
@@ -120,14 +121,17 @@ def _do_pull(arguments: argparse.Namespace) -> int:
     with PacsSession(cohort.server) as session:
         made = pull(cohort, pulled, session, progress=_progress)
     files.audit.append("pulled", query=cohort.digest(), images=len(made.instances), skipped=len(made.skipped))
-    _tell(made)
+    found, line = _said(made)
+    lines = [line]
     if arguments.plain is not None:
         write_plain(pulled, made, arguments.plain)
-        tell(f"{arguments.plain}: the same as plain files, with the patients' names: remove it when it is not needed")
+        found |= {"plain": str(arguments.plain)}
+        lines += [f"{arguments.plain}: the same as plain files, with the patients' names: remove it when done with it"]
+    tell_result(found, *lines, as_json=arguments.json)
     return EXIT_PARTIAL if made.missed else EXIT_OK
 
 
-def _remove(files: OwnFiles, *, asked: bool) -> int:
+def _remove(files: OwnFiles, *, asked: bool, as_json: bool) -> int:
     from fl_client.data.base import source_name  # noqa: PLC0415
     from fl_client.dicomweb.pulled import remove_pulled  # noqa: PLC0415
 
@@ -135,7 +139,8 @@ def _remove(files: OwnFiles, *, asked: bool) -> int:
         confirm("remove all that was pulled from the PACS?", where=f"{PROG} pull --remove")
     files.audit.append("pulled-removed")
     removed = remove_pulled(files.own, source_name(files.data))
-    tell(f"removed: {removed} files" if removed else "nothing was pulled here")
+    said = f"removed: {removed} files" if removed else "nothing was pulled here"
+    tell_result({"removed_files": removed}, said, as_json=as_json)
     return EXIT_OK
 
 
@@ -159,12 +164,14 @@ def _progress(done: int, total: int) -> None:
     tell(f"{done} of {total} images", error=True)
 
 
-def _tell(made: PulledList) -> None:
+def _said(made: PulledList) -> tuple[dict[str, Any], str]:
+    """What was pulled, for a program and for people; what was left out is told aside."""
     from fl_client.data.items import by_reason  # noqa: PLC0415
 
     size = sum(each.size for each in made.instances)
     frames = sum(each.frames for each in made.instances)
     more = "" if frames == len(made.instances) else f" with {frames} frames"
-    tell(f"pulled {len(made.instances)} images{more}, {size / 1e6:.1f} MB, sealed under this site's key")
     for told in by_reason(made.skipped):
         tell(f"left out {told}", error=True)
+    found = {"images": len(made.instances), "frames": frames, "bytes": size, "left_out": len(made.skipped)}
+    return found, f"pulled {len(made.instances)} images{more}, {size / 1e6:.1f} MB, sealed under this site's key"

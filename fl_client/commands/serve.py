@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_block, tell_json, tell_lines, working
+from medveil.exposition import add_exposition, expose
+from medveil.plain import tell, tell_block, tell_json, tell_lines, tell_result, working
 
 _SHOWN_PORT = 9094
+_METRICS_PORT = 9465
 STOCK_WARNING = (
     "--stock runs the app the server sends, with this site's key in reach, and asks no approval: only for a "
     "coordinator you would give the key to"
@@ -88,6 +90,27 @@ def _do_status(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def add_metrics(commands: Commands) -> argparse.ArgumentParser:
+    """Add `metrics`."""
+    made = subcommand(
+        commands,
+        "metrics",
+        text="Expose messages answered and refused, the connection and free disk as Prometheus text, to this machine "
+        "alone.",
+        example=f"{PROG} metrics --once",
+    )
+    add_exposition(made, _METRICS_PORT)
+    made.set_defaults(command=_do_metrics)
+    return made
+
+
+def _do_metrics(arguments: argparse.Namespace) -> int:
+    from fl_client.deployment.exposed import Exposed  # noqa: PLC0415
+
+    expose(arguments, Exposed(site_of(arguments)))
+    return EXIT_OK
+
+
 def add_stop(commands: Commands) -> argparse.ArgumentParser:
     """Add `stop`."""
     made = subcommand(
@@ -102,6 +125,7 @@ def add_stop(commands: Commands) -> argparse.ArgumentParser:
     made.add_argument(
         "--seconds", type=float, default=3600.0, metavar="S", help="with --drain, stop after so many all the same"
     )
+    add_json(made)
     made.set_defaults(command=_do_stop)
     return made
 
@@ -119,7 +143,11 @@ def _do_stop(arguments: argparse.Namespace) -> int:
         with working("finishing what is in hand"):
             empty = drain(files, stop, seconds=arguments.seconds)
         how = "with nothing in hand" if empty else f"after {arguments.seconds:g} s, with work still in hand"
-        tell(f"{files.config.name} was stopped {how}")
+        found = {"site": files.config.name, "was_running": True, "work_in_hand": not empty}
+        tell_result(found, f"{files.config.name} was stopped {how}", as_json=arguments.json)
         return EXIT_OK if empty else EXIT_PARTIAL
-    tell(f"{files.config.name} was stopped" if stop(files) else f"{files.config.name} was not running")
+    was = stop(files)
+    found = {"site": files.config.name, "was_running": was, "work_in_hand": None if was else False}
+    said = f"{files.config.name} was stopped" if was else f"{files.config.name} was not running"
+    tell_result(found, said, as_json=arguments.json)
     return EXIT_OK

@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -109,6 +109,7 @@ class Source(ABC):
     prepared: int = preprocess.VERSION
     drawn: bool = False
     _identity: str | None = None
+    _rows: dict[str, dict[str, str]] | None = None
     _group_names: dict[str, str] | None = None
 
     def __init__(self, config: DataConfig) -> None:
@@ -147,6 +148,23 @@ class Source(ABC):
         pixels = self._decode(index)
         self._check_side(pixels, index)
         return pixels
+
+    def stated(self, index: int, keyword: str) -> str:
+        """What is stated of an image under a DICOM keyword, empty where nothing is.
+
+        Here that is what the table of labels has in a column of that name, or of the plain name in `COLUMNS`.
+
+        Raises
+        ------
+        DataError
+            Its file cannot be read.
+        """
+        if self._rows is None:
+            files = [] if self._listing is None else self._listing.files
+            self._rows = {file.id: {name.casefold(): cell for name, cell in file.columns.items()} for file in files}
+        named = self.items[index].id
+        row = self._rows.get(named) or self._rows.get(named.rpartition("#")[0]) or {}
+        return stated_in(row, keyword)
 
     def take_groups(self, numbers: Sequence[int], threshold: float) -> None:
         """Let images of one number be a group, whatever each was of before; an image alone stays what it was."""
@@ -301,6 +319,15 @@ class Source(ABC):
     @abstractmethod
     def _stamp(self, index: int) -> Stamp:
         """Size and time of the file an image is in."""
+
+
+COLUMNS = {"PatientAge": "age", "Manufacturer": "manufacturer", "ManufacturerModelName": "model"}
+"""Columns that tables of labels may have for what DICOM files state themselves."""
+
+
+def stated_in(row: Mapping[str, str], keyword: str) -> str:
+    """The cell of a row, its columns in small letters, that states a DICOM keyword; empty where none does."""
+    return row.get(keyword.casefold()) or row.get(COLUMNS.get(keyword, "")) or ""
 
 
 def source_name(config: DataConfig) -> str:

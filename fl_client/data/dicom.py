@@ -123,6 +123,10 @@ class DicomSource(Source):
         except MedVeilError as error:
             raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
 
+    def stated(self, index: int, keyword: str) -> str:
+        """See `Source.stated`; what the table does not say, the file's header does."""
+        return super().stated(index, keyword) or self._image(self._places[index].path).text(keyword)
+
     def _image(self, path: Path) -> DicomImage:
         """The image of a file; the last one is kept, so that the header of many frames is read once."""
         if self._last is None or self._last[0] != path:

@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
-from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names, source_name
+from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names, source_name, stated_in
 from fl_client.data.config import NO_LABELS, DataConfig, named_group
 from fl_client.data.documents import Documents
 from fl_client.data.labels import spellings
@@ -173,6 +173,13 @@ class DicomwebSource(Source):
                 return self._image(place.instance).shown(place.frame, window=self._config.window)
         except MedVeilError as error:
             raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
+
+    def stated(self, index: int, keyword: str) -> str:
+        """See `Source.stated`; what the table does not say, the instance's header does."""
+        instance = self._places[index].instance
+        row = None if self._cohort.labels is None else self._cohort.labels.of(instance)
+        cells = {} if row is None else {name.casefold(): cell for name, cell in row.cells.items()}
+        return stated_in(cells, keyword) or self._image(instance).text(keyword)
 
     def _image(self, instance: Instance) -> DicomImage:
         """The image of an instance; the last one is kept, so that the header of many frames is read once."""

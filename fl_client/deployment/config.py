@@ -14,6 +14,7 @@ from medveil import plugins
 from medveil.audit import AuditLog
 from medveil.config import check_setting, load_config
 from medveil.contract import TASKS
+from medveil.counting import HISTOGRAMS
 from medveil.environment import CREDENTIALS, flower_environment
 from medveil.errors import ConfigError, KeyMaterialError
 from medveil.flower import TASK_POLL
@@ -52,7 +53,8 @@ class LimitsConfig:
         default_factory=lambda: [SINGLE_LABEL],
         metadata={
             "help": "What a run may do with this site's images: single-label (train, and measure), masked-autoencoding "
-            "(train without labels), evaluate (measure a model that all know, and train nothing)."
+            "(train without labels), evaluate (measure a model that all know, and train nothing), statistics (count "
+            "images, without a model)."
         },
     )
     policies: list[str] = field(
@@ -103,7 +105,10 @@ class LimitsConfig:
     least_images: int = field(default=32, metadata={"help": "Fewest images this site trains on, or measures."})
     smallest_count: int = field(
         default=SMALLEST_COUNT,
-        metadata={"help": "Fewest images of a class in a part of which any number or measure leaves; 1: all leaves."},
+        metadata={
+            "help": "Fewest images of a class in a part of which any number or measure leaves, and fewest patients of "
+            "a number in a histogram; 1: all leaves."
+        },
     )
     epsilon: float | None = field(
         default=None,
@@ -141,6 +146,17 @@ class LimitsConfig:
             "help": "In a run with secagg.on, also tell this site's own measures, AUROC too; else they leave summed, "
             "and AUROC, which has no sum, stays."
         },
+    )
+    own_statistics: bool = field(
+        default=False,
+        metadata={
+            "help": "In a run with task statistics and without secagg.on, tell this site's own histograms; else it "
+            "takes part only where they leave summed under masks."
+        },
+    )
+    histograms: list[str] = field(
+        default_factory=lambda: list(HISTOGRAMS),
+        metadata={"help": f"What this site counts for task statistics: of {', '.join(HISTOGRAMS)}."},
     )
     disclosure: str = field(
         default=OPTIONAL,
@@ -184,6 +200,8 @@ class LimitsConfig:
             # Of another package, which this site's file names.
             check_setting(not SCHEMES[scheme].target, "limits.schemes", scheme, cure, where)
         check_setting(bool(self.schemes), "limits.schemes", self.schemes, "at least one", where)
+        for name in self.histograms:
+            check_setting(name in HISTOGRAMS, "limits.histograms", name, f"of {', '.join(HISTOGRAMS)}", where)
         for scope in self.scopes:
             listed = f"of {', '.join(KNOWN_SCOPES)}"
             check_setting(scope in KNOWN_SCOPES, "limits.scopes", scope, listed, where)

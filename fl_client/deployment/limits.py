@@ -20,6 +20,7 @@ from fl_client.deployment.promises import check_promise
 from fl_client.privacy.training import HELD
 from medveil.config import from_mapping, to_mapping
 from medveil.contract import RUN_KEY, RunConfig
+from medveil.counting import HISTOGRAMS
 from medveil.errors import ConfigError, FormatError, PolicyError
 from medveil.predicting import PredictConfig
 from medveil.secagg.fixed import packed_bytes
@@ -83,6 +84,10 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     run = RunConfig.from_json(text, where=_WHERE)
     if not run.run:
         raise ConfigError("'run' is empty", where=_WHERE, cure="a run of real sites has an identity")
+    if run.counted is not None:
+        _check_counted(run, limits)
+        run.statistics = to_mapping(run.counted)
+        return run
     asked = _Asked(
         run=run,
         model=from_mapping(ModelConfig, run.model, where=f"{_WHERE}, model"),
@@ -114,7 +119,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
 def check_images(count: int, limits: LimitsConfig, *, trains: bool = True) -> None:
     """Refuse to train on, or measure, too few images; how many there are is not said (ConfigError)."""
     if count < limits.least_images:
-        what = "training images" if trains else "images to measure"
+        what = "training images" if trains else "images to measure or count"
         problem = f"this site has fewer {what} than its own limit of {limits.least_images}"
         raise ConfigError(problem, where="limits.least_images")
 
@@ -189,10 +194,36 @@ def _cipher(run: RunConfig) -> CipherConfig:
         raise ConfigError("'cipher.scheme' is no cipher", where=_WHERE, cure="a scheme of medveil-crypto's") from None
 
 
-def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
+def _check_counted(run: RunConfig, limits: LimitsConfig) -> None:
+    """Refuse to count: a run without a model meets no limit of a model's."""
+    _check_task(run, limits)
+    _check_least_sites(run, limits)
+    check_promise(run, limits)
+    if not run.secagg.on and (limits.secagg or not limits.own_statistics):
+        problem = "this site's histograms leave as sums under masks alone, and the run has none"
+        where = "limits.secagg" if limits.secagg else "limits.own_statistics"
+        raise PolicyError(problem, where=where, cure="secagg.on=true")
+    refused = [each for each in run.statistics.get("histograms", HISTOGRAMS) if each not in limits.histograms]
+    if refused:
+        listed = ", ".join(limits.histograms) or "none"
+        problem = f"this site does not count {', '.join(refused)}"
+        raise PolicyError(problem, where="limits.histograms", cure=f"it counts {listed}")
+
+
+def _check_task(run: RunConfig, limits: LimitsConfig) -> None:
     if run.task not in limits.tasks:
         problem, cure = f"this site takes no part in '{run.task}'", f"it accepts {', '.join(limits.tasks)}"
         raise ConfigError(problem, where="limits.tasks", cure=cure)
+
+
+def _check_least_sites(run: RunConfig, limits: LimitsConfig) -> None:
+    if run.least_sites < limits.least_sites:
+        problem = f"this site wants {limits.least_sites} sites aggregated, and the run promises fewer"
+        raise ConfigError(problem, where="limits.least_sites")
+
+
+def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
+    _check_task(run, limits)
     _check_scope(run, limits)
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     cure = f"it accepts {'; '.join(limits.policies)}"
@@ -205,9 +236,7 @@ def _check_limits(run: RunConfig, limits: LimitsConfig) -> None:
     if run.rounds > limits.most_rounds:
         problem = f"this site agrees to at most {limits.most_rounds} rounds, and the run has more"
         raise ConfigError(problem, where="limits.most_rounds")
-    if run.least_sites < limits.least_sites:
-        problem = f"this site wants {limits.least_sites} sites aggregated, and the run promises fewer"
-        raise ConfigError(problem, where="limits.least_sites")
+    _check_least_sites(run, limits)
     if limits.secagg and not run.secagg.on:
         problem, cure = "this site's updates leave under masks alone, and the run has none", "secagg.on=true"
         raise PolicyError(problem, where="limits.secagg", cure=cure)
@@ -217,7 +246,7 @@ def _check_scope(run: RunConfig, limits: LimitsConfig) -> None:
     """Refuse to train what this site does not train; where nothing trains there is no scope."""
     scope = str(run.train.get("scope", "full"))
     known = scope if scope in SCOPES else LAST_BLOCKS
-    if run.evaluated is None and known not in limits.scopes:
+    if run.trains and known not in limits.scopes:
         problem, cure = "this site does not train what 'train.scope' says", f"it accepts {', '.join(limits.scopes)}"
         raise PolicyError(problem, where="limits.scopes", cure=cure)
 

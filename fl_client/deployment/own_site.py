@@ -15,6 +15,7 @@ from flwr.app import Context, Message, RecordDict
 from crypto.keyfile import load_keyring
 from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
+from fl_client.counting_site import CountingSite, open_site
 from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.approved_runs import ApprovedRuns
 from fl_client.deployment.company import Company
@@ -32,7 +33,7 @@ from fl_client.leaving import Leaving
 from fl_client.privacy.budget import EpsilonLimit
 from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
-from fl_client.site import Site
+from fl_client.site import Site, SiteInRun
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
 from medveil.audit import Head
@@ -132,7 +133,7 @@ class OwnHost(Host):
     def __init__(self, files: OwnFiles, keys: OwnKeys, *, lasting: bool = True) -> None:
         self._files, self._keys = files, keys
         self._limits = files.config.limits
-        self._open: OrderedDict[str, Site] = OrderedDict()
+        self._open: OrderedDict[str, SiteInRun] = OrderedDict()
         self._records = SiteRecords(files)
         self._signatures = SiteSignatures(files, keys.identity)
         assert keys.identity is not None  # A site without one was refused above.
@@ -151,11 +152,11 @@ class OwnHost(Host):
         """From now on messages come by an approval; `count` counts a run of it, and raises where it is one too many."""
         self._count = count
 
-    def site(self, context: Context) -> Site:
+    def site(self, context: Context) -> SiteInRun:
         """The site, open for the run of this message."""
         return self.site_for(context.run_config)
 
-    def site_for(self, run_config: Mapping[str, object]) -> Site:
+    def site_for(self, run_config: Mapping[str, object]) -> SiteInRun:
         """The site, open for a run; opening builds the store where there is none.
 
         Raises
@@ -172,7 +173,7 @@ class OwnHost(Host):
             _told(lambda: self._bound(run, digest_of_config(run_config)))
             remember(self._files, run)
             self._approved(run)
-            if run.evaluated is None:
+            if run.trains:
                 self._disclosed(run)
             self._open[text] = self._opened(run)
             _say_masked(run)
@@ -183,7 +184,7 @@ class OwnHost(Host):
         self._counted(self._open[text].run)
         return self._open[text]
 
-    def allow(self, site: Site, kind: str, round_: int) -> None:
+    def allow(self, site: SiteInRun, kind: str, round_: int) -> None:
         """Count what is asked for, and refuse one too many."""
         self._approved(site.run)
         if kind == TRAIN:
@@ -194,13 +195,13 @@ class OwnHost(Host):
         counted = {**done, kind: done.get(kind, 0) + 1}
         write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
 
-    def joining(self, site: Site, examples: int, context: Context) -> Join | None:
+    def joining(self, site: SiteInRun, examples: int, context: Context) -> Join | None:
         """The site's signature that it takes part, with the roster it approved."""
         if site.run.secagg.on:
             return self.member(site, context).join(examples)
         return self._company.joining(site.run, examples)
 
-    def member(self, site: Site, context: Context) -> Member:
+    def member(self, site: SiteInRun, context: Context) -> Member:
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
             subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
@@ -212,23 +213,23 @@ class OwnHost(Host):
         except ConfigError as error:
             raise ToldError(error) from error
 
-    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+    def hold(self, site: SiteInRun, context: Context, pending: Pending) -> None:
         """In memory alone, one of each of the newest runs: an update is on no disk."""
         self._pending[site.run.run] = pending
         while len(self._pending) > _KEPT:
             self._pending.pop(next(iter(self._pending)))
 
-    def taken(self, site: Site, context: Context) -> Pending | None:
+    def taken(self, site: SiteInRun, context: Context) -> Pending | None:
         """What is in memory, once."""
         return self._pending.pop(site.run.run, None)
 
-    def over(self, site: Site, context: Context) -> None:
+    def over(self, site: SiteInRun, context: Context) -> None:
         """Erase the run's key, and an update that waits for masks."""
         if site.run.secagg.on:
             self._pending.pop(site.run.run, None)
             self.member(site, context).end()
 
-    def tells_own(self, site: Site) -> bool:
+    def tells_own(self, site: SiteInRun) -> bool:
         """Where the site's limits say so."""
         return self._limits.own_measures
 
@@ -236,7 +237,7 @@ class OwnHost(Host):
         """What a step gives; a refusal of it is made of what the server sent, and told."""
         return _told(judge, only=FederationError)
 
-    def accompany(self, site: Site, message: Message) -> None:
+    def accompany(self, site: SiteInRun, message: Message) -> None:
         """Count the sites whose signatures this one can check, and weigh itself among them."""
         record = message.content.config_records.get(MEMBERS)
         _told(lambda: self._company.check(site.run, None if record is None else dict(record)))
@@ -252,7 +253,7 @@ class OwnHost(Host):
             _told(lambda: check_hours(self._limits.hours))
             _told(lambda: refuse_draining(self._files))
 
-    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+    def answering(self, message: Message, context: Context, site: SiteInRun, content: RecordDict) -> None:
         """Write it down, tell the server how far the log has come, and sign both."""
         tensors = carried(content)
         head = self._records.answered(message, context, site, content, tensors)
@@ -314,11 +315,11 @@ class OwnHost(Host):
                 cure = "a run of other settings has an identity of its own"
                 raise ConfigError("the run of this identity began with other settings", where="run", cure=cure)
 
-    def _opened(self, run: RunConfig) -> Site:
+    def _opened(self, run: RunConfig) -> SiteInRun:
         cipher_key = self._cipher_key(run.keys)
         data = _told(lambda: data_for(run, self._files.data))
-        views = data.views if run.evaluated is None else 1
-        site = Site(
+        views = data.views if run.trains else 1
+        site = open_site(
             run,
             SiteSetup(
                 name=self._files.config.name,
@@ -345,7 +346,7 @@ class OwnHost(Host):
                 ),
             ),
         )
-        _told(lambda: check_images(len(site.store.part(site.used)), self._limits, trains=run.evaluated is None))
+        _told(lambda: check_images(_used(site), self._limits, trains=run.trains))
         return site
 
     def _cipher_key(self, keys: str) -> Key | None:
@@ -362,10 +363,21 @@ class OwnHost(Host):
         return self._files.state / "runs" / run.run
 
 
+def _used(site: SiteInRun) -> int:
+    """How many images the run is about here."""
+    if isinstance(site, CountingSite):
+        return len(site.indices)
+    assert isinstance(site, Site)  # There is no third kind.
+    return len(site.store.part(site.used))
+
+
 def _say_masked(run: RunConfig) -> None:
     """Say once, in a line, what the server reads of this site in a run."""
-    what = "updates leave" if run.evaluated is None else "nothing trains, and measures leave"
-    if run.secagg.on:
+    what = "updates leave" if run.trains else "nothing trains, and measures leave"
+    if run.counted is not None:
+        whose = "their sums over sites alone" if run.secagg.on else "this site's own"
+        text = f"nothing trains: images are counted by {run.counted.in_words}, and the server reads {whose}"
+    elif run.secagg.on:
         text = f"{what} masked, in {run.secagg.bits} bits, and the server reads their sum alone"
     elif run.evaluated is not None:
         text = f"nothing trains: the server reads this site's own measures of {run.evaluated.in_words}"
@@ -376,6 +388,9 @@ def _say_masked(run: RunConfig) -> None:
 
 def data_for(run: RunConfig, data: DataConfig) -> DataConfig:
     """The site's images as the run wants them (ConfigError where the site insists on something else)."""
+    if run.counted is not None:
+        # Of a size nothing is said: images are counted as they are.
+        return replace(data, classes=list(run.classes)) if run.classes and data.labels != NO_LABELS else data
     # Where pixels are learned, what a site calls its classes is its own; without labels the source says what is wrong.
     classes = data.classes if run.masked is not None or data.labels == NO_LABELS else list(run.classes)
     for name, wanted in (("classes", classes), ("channels", run.channels), ("image_size", run.image_size)):

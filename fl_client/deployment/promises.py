@@ -25,7 +25,7 @@ def check_promise(run: RunConfig, limits: LimitsConfig) -> None:
         if limits.epsilon is not None:
             problem = f"this site agrees to epsilon {limits.epsilon:g} in all, and the run has no 'privacy'"
             raise PolicyError(problem, where="limits.epsilon", cure="privacy.unit example or patient")
-        if limits.noise is not None and run.evaluated is None:
+        if limits.noise is not None and run.trains:
             problem = f"this site trains with noise of {limits.noise:g} at least, and the run has no 'privacy'"
             raise PolicyError(problem, where="limits.noise", cure="privacy.unit example or patient")
         return

@@ -10,7 +10,7 @@ from typing import Any
 from flwr.app import Context, Message, RecordDict
 
 from fl_client.deployment.config import LimitsConfig, OwnFiles
-from fl_client.site import Site
+from fl_client.site import Site, SiteInRun
 from medveil.audit import ANSWERED, ASKED, REFUSED, Head
 from medveil.audit_messages import (
     Carried,
@@ -68,27 +68,35 @@ class SiteRecords:
         self._append(ASKED, details, tensors)
 
     def answered(
-        self, message: Message, context: Context, site: Site, content: RecordDict, tensors: Carried | None
+        self, message: Message, context: Context, site: SiteInRun, content: RecordDict, tensors: Carried | None
     ) -> Head:
         """A reply is about to leave; it is given the head of the log, with this record in it, which is returned."""
         details = _about(message, context)
         layouts = []
-        if tensors is not None:
-            details |= tensors.details()
+        details |= {} if tensors is None else tensors.details()
+        if tensors is not None and isinstance(site, Site):
             shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
             inside = packed_layout(tensors, shapes)
             if inside is not None:
                 details[PACKED] = inside.digest
                 layouts.append(inside)
         details |= _agreed(message, content)
+        if isinstance(site, Site):
+            details |= self._of_images(message, site)
+        head = self._append(ANSWERED, details, tensors, *layouts)
+        put_head(content, head)
+        return head
+
+    @staticmethod
+    def _of_images(message: Message, site: Site) -> dict[str, Any]:
+        """What the model of a run was made to see here, and what that cost."""
+        details: dict[str, Any] = {}
         if site.budget is not None and message.metadata.message_type == TRAIN:
             # The ledger's, charged before the round was trained: of this run, at the delta it promises.
             details |= {"epsilon": site.budget.spent, "delta": site.budget.privacy.delta}
         details["fingerprint"] = site.cipher.fingerprint
         details["basis"] = site.images.basis.keyed(site.setup.key.subkey("state"))
-        head = self._append(ANSWERED, details, tensors, *layouts)
-        put_head(content, head)
-        return head
+        return details
 
     def refused(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medveil.contract import RunConfig
+from medveil.counting import CLASSES, SCANNERS, StatisticsConfig
 from medveil.evaluating import EvaluateConfig
 from medveil.plain import shown
 from medveil.pretraining import MASKED
@@ -32,6 +33,8 @@ def in_words(run: RunConfig, weights: str | None = None) -> dict[str, str]:
         SHA-256 of this site's own file of the weights it begins with; None where it begins fresh.
     """
     evaluated = run.evaluated
+    if run.counted is not None:
+        return _counting(run, run.counted)
     return {
         "what it does": _does(run, evaluated),
         "what leaves": _leaves(run, evaluated),
@@ -55,6 +58,23 @@ def changes(before: RunConfig, now: RunConfig) -> list[str]:
 def _settings(run: RunConfig) -> dict[str, Any]:
     found = {name: value for name, value in dataclasses.asdict(run).items() if name not in _OWN}
     return {**found, "model": {**found["model"], "pretrained": _file(run)}}
+
+
+def _counting(run: RunConfig, counted: StatisticsConfig) -> dict[str, str]:
+    cells = sum(map(len, counted.cells(run.classes).values()))
+    read_by = "the server reads this site's own histograms"
+    if run.secagg.on:
+        read_by = "histograms leave under masks: the server reads their sums over sites alone"
+    told = {
+        "what it does": f"counts images by {counted.in_words}; nothing trains, and no model goes round",
+        "what leaves": f"{cells} numbers of images: 0 for fewer patients than limits.smallest_count, all others "
+        "rounded down to its multiples; how many images there are, rounded likewise; nothing of a single image",
+        "who reads it": read_by,
+        "noise": "none: what is told is rounded, and the run promises nothing beyond that",
+    }
+    for name, listed in ((CLASSES, run.classes), (SCANNERS, counted.scanners)):
+        told |= {name: _listed(listed)} if name in counted.histograms else {}
+    return {**told, "in company of": f"{run.least_sites} sites at least, as its server promises"}
 
 
 def _does(run: RunConfig, evaluated: EvaluateConfig | None) -> str:

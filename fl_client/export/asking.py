@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,7 @@ from fl_client.export.ready import Ready
 from fl_client.reports.codes import Codes
 from fl_client.reports.writing import Asking, check_asking, write_reports
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
-from medveil.plain import tell
+from medveil.plain import tell, tell_result
 from medveil.predicting import check_level, check_views
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def ask(
     views: int | None = None,
     level: str | None = None,
     reports: Asking | None = None,
+    as_json: bool = False,
 ) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
 
@@ -49,6 +50,8 @@ def ask(
         Of the augmentation of those after the first; None: that of the model's run.
     reports
         What DICOM reports are to be written of the answers.
+    as_json
+        Say what came of it as one JSON document.
 
     Returns
     -------
@@ -79,24 +82,31 @@ def ask(
     fitted = ready.described.temperature
     how = f"calibrated at temperature {fitted:.4f}" if fitted != 1 else "as the model gives them (temperature 1)"
     mean = f", each the mean of {views} views at level {level}" if views > 1 else ""
-    tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}")
+    lines = [f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}"]
+    found: dict[str, Any] = {"file": str(out), "images": len(answers.ids), "model": named, "temperature": fitted}
+    found |= {"views": views, "level": level, "unread": len(answers.skipped), "no_images": len(answers.no_images)}
     missed = [*answers.skipped]
     if reports is not None and codes is not None:
-        missed += _report(reports, codes, ready, answers, out, views=views, level=level)
-        missed += [] if door is None else _send(*door, reports.folder, out)
+        unreported, said = _report(reports, codes, ready, answers, out, views=views, level=level)
+        unsent, sent = ([], {}) if door is None else _send(*door, reports.folder, out)
+        missed += [*unreported, *unsent]
+        lines += [each.pop("line") for each in (said, sent) if each]
+        found |= said | sent
+    tell_result(found, *lines, as_json=as_json)
     return EXIT_PARTIAL if missed else EXIT_OK
 
 
 def _report(
     reports: Asking, codes: Codes, ready: Ready, answers: Answers, out: Path, *, views: int, level: str
-) -> list[Skipped]:
-    """Write the reports and say how many; gives what none could be made of."""
+) -> tuple[list[Skipped], dict[str, Any]]:
+    """Write the reports; gives what none could be made of, and how many there are, with a line that says it."""
     beside = out.with_name(f"{out.stem}.unreported.csv")
     made = write_reports(reports, codes, ready, answers, beside=beside, views=views, level=level)
     _tell(made.skipped, "got no report", beside)
     counted = f"{made.reports} {'report' if made.reports == 1 else 'reports'} of {made.images} images"
-    tell(f"{reports.folder}: {counted}, with the patients' names; RESEARCH USE ONLY")
-    return made.skipped
+    line = f"{reports.folder}: {counted}, with the patients' names; RESEARCH USE ONLY"
+    told = {"reports": made.reports, "reports_folder": str(reports.folder), "unreported": len(made.skipped)}
+    return made.skipped, {**told, "line": line}
 
 
 def _door(file: Path) -> tuple[Server, PacsSession]:
@@ -107,8 +117,8 @@ def _door(file: Path) -> tuple[Server, PacsSession]:
     return server, PacsSession(server)
 
 
-def _send(server: Server, session: PacsSession, folder: Path, out: Path) -> list[Skipped]:
-    """Send the reports and say how many were taken; gives those that were not."""
+def _send(server: Server, session: PacsSession, folder: Path, out: Path) -> tuple[list[Skipped], dict[str, Any]]:
+    """Send the reports; gives those that were not taken, and how many were, with a line that says it."""
     from fl_client.dicomweb.storing import store_reports  # noqa: PLC0415
 
     with session:
@@ -116,8 +126,8 @@ def _send(server: Server, session: PacsSession, folder: Path, out: Path) -> list
     beside = out.with_name(f"{out.stem}.unsent.csv")
     write_missed(left, beside)
     _tell(left, "not stored by the server", beside)
-    tell(f"{server.url}: stored {sent} {'report' if sent == 1 else 'reports'}")
-    return left
+    line = f"{server.url}: stored {sent} {'report' if sent == 1 else 'reports'}"
+    return left, {"stored": sent, "unsent": len(left), "line": line}
 
 
 def asked(ready: Ready, images: Path, *, device: torch.device, views: int | None = None) -> Answers:

@@ -6,7 +6,7 @@ measures, so that neither is seen before there is a sum of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from fl_client.asked import round_in
 from fl_client.host import Host
 from fl_client.secagg.pending import Pending
-from fl_client.site import Site
+from fl_client.site import SiteInRun
 from medveil.audit_messages import digest_of_config
 from medveil.contract import ARRAYS
 from medveil.errors import AggregationError, FederationError
@@ -28,7 +28,7 @@ from medveil.secagg.sums import summands
 from medveil.summed_messages import MASKED, about, content_of, number_of
 from medveil.wire import Tensors, encode, pack
 
-_SAME = "server and site need the same MedVeil"
+SAME = "server and site need the same MedVeil"
 _log = logger("site")
 
 
@@ -50,9 +50,9 @@ class Answers:
         The run has no secure aggregation.
     """
 
-    def __init__(self, host: Host, site: Site, message: Message, context: Context) -> None:
+    def __init__(self, host: Host, site: SiteInRun, message: Message, context: Context) -> None:
         if not site.run.secagg.on:
-            raise FederationError("the run has no secure aggregation, and nothing to mask or open", cure=_SAME)
+            raise FederationError("the run has no secure aggregation, and nothing to mask or open", cure=SAME)
         self._host, self._site, self._message, self._context = host, site, message, context
         self._member = host.member(site, context)
 
@@ -66,7 +66,7 @@ class Answers:
         """
         found = about(self._task().number)
         if found[1] != round_in(self._message):
-            raise FederationError("the message names another round than its task", cure=_SAME)
+            raise FederationError("the message names another round than its task", cure=SAME)
         return found
 
     def begin(self, kind: str, round_: int) -> Task:
@@ -95,7 +95,14 @@ class Answers:
 
         return self._host.judged(judged)
 
-    def offer(self, task: Task, change: Tensors, metrics: Mapping[str, float]) -> dict[str, ConfigRecord]:
+    def offer(
+        self,
+        task: Task,
+        change: Tensors,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        sums: Sequence[float] | None = None,
+    ) -> dict[str, ConfigRecord]:
         """After it: keep what came of it, and offer.
 
         Parameters
@@ -106,6 +113,8 @@ class Answers:
             What training changed, by tensor; none where the model was only measured.
         metrics
             The site's own measures, by the contract's keys.
+        sums
+            What it adds to each sum, in place of measures.
 
         Raises
         ------
@@ -121,10 +130,10 @@ class Answers:
         if had_to:
             name = self._site.setup.name
             _log.warning("%s: round %d: norm %.3g, scaled to the clip of %g", name, round_, norm_of(flat), clip)
-        sums = summands(kind, metrics, clipped=had_to)
+        added = summands(kind, metrics or {}, clipped=had_to) if sums is None else sums
         offered = self._host.judged(lambda: self._member.offer(task))
         assert self._member.secrets is not None  # An offer has some.
-        self._host.hold(self._site, self._context, Pending(self._member.secrets, update, tuple(sums)))
+        self._host.hold(self._site, self._context, Pending(self._member.secrets, update, tuple(added)))
         return {name: ConfigRecord(values) for name, values in records.offered_records(offered).items()}
 
     def mask(self) -> RecordDict:
@@ -171,5 +180,5 @@ class Answers:
     def _record(self, name: str) -> dict[str, Any]:
         found = self._message.content.config_records.get(name)
         if found is None:
-            raise FederationError(f"the message has no record '{name}'", cure=_SAME)
+            raise FederationError(f"the message has no record '{name}'", cure=SAME)
         return dict(found)

@@ -58,6 +58,12 @@ def refuse_stopped(consortium: Consortium) -> None:
         raise ConfigError("the server is not running", where=consortium.config.name, cure=f"{PROG} start")
 
 
+def refuse_unready(consortium: Consortium) -> None:
+    """Refuse to submit a run where the server is not running, or is being drained (ConfigError)."""
+    refuse_stopped(consortium)
+    consortium.drain.refuse_new()
+
+
 def show(rows: list[dict[str, str]], *, as_json: bool, empty: str) -> None:
     """Print rows as a table or as JSON, or the sentence for none."""
     if as_json:

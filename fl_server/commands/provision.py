@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, say_new_key, show, tell_server
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, ConfigError
-from medveil.plain import tell
+from medveil.plain import tell, tell_result
 
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
@@ -188,6 +188,7 @@ def add_roster(commands: Commands) -> argparse.ArgumentParser:
         metavar="N",
         help="sites that may side with the server and still read no other one's update (default: 1)",
     )
+    add_json(made)
     made.set_defaults(command=_do_roster)
     return made
 
@@ -196,12 +197,19 @@ def _do_roster(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.provision import write_roster  # noqa: PLC0415
 
     made = write_roster(consortium_of(arguments), arguments.out, colluding=arguments.colluding)
-    for line in made.lines():
-        tell(line)
-    tell(
-        f"any {made.threshold} of these {len(made.members)} sites can open a sum, and none of fewer than {made.fewest}"
+    found = {
+        "file": str(arguments.out),
+        "fingerprint": made.fingerprint,
+        "members": dict(made.members),
+        **{name: getattr(made, name) for name in ("threshold", "fewest", "colluding")},
+    }
+    tell_result(
+        found,
+        *made.lines(),
+        f"any {made.threshold} of these {len(made.members)} sites can open a sum, and none of fewer than {made.fewest}",
+        f"hand every site: {arguments.out}",
+        f"and read out to each, over another channel: {made.fingerprint}",
+        f"each approves it: medveil-site approve-roster {made.fingerprint} --roster {arguments.out.name}",
+        as_json=arguments.json,
     )
-    tell(f"hand every site: {arguments.out}")
-    tell(f"and read out to each, over another channel: {made.fingerprint}")
-    tell(f"each approves it: medveil-site approve-roster {made.fingerprint} --roster {arguments.out.name}")
     return EXIT_OK

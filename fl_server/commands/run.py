@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped
+from fl_server.commands.common import PROG, Commands, consortium_of, refuse_unready
 from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
@@ -67,7 +67,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
     if arguments.config is None:
         raise ConfigError("needs CONFIG", where=f"{PROG} run", cure=f"'{PROG} run --template' prints one")
     consortium = consortium_of(arguments)
-    refuse_stopped(consortium)
+    refuse_unready(consortium)
     file = load_with_model(RunFile, arguments.config, arguments.overrides)
     run, settings = make_run(file, consortium, admitted=len(Roster(consortium.roster).admitted()))
     _warn(run)
@@ -94,7 +94,7 @@ def _do_resume(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.runs import find, resumed, state_of  # noqa: PLC0415
 
     consortium = consortium_of(arguments)
-    refuse_stopped(consortium)
+    refuse_unready(consortium)
     old = find(consortium, arguments.run)
     times = len(state_of(old, consortium)["resumed"])
     again = resumed(old, consortium, _app_hash())
@@ -138,6 +138,10 @@ def _app_hash() -> str:
 def _warn(run: RunConfig) -> None:
     from models.policy import Policy  # noqa: PLC0415
 
+    if run.counted is not None:
+        if not run.secagg.on:
+            tell("warning: secagg.on is false: the server reads each site's own histograms", error=True)
+        return
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     if policy.warning is not None:
         tell(f"warning: policy {policy}: {policy.warning}", error=True)
@@ -164,6 +168,9 @@ def _tell_left_out(folder: Path) -> bool:
 def _result(summary: dict[str, Any]) -> str:
     from fl_server.secagg.said import in_words  # noqa: PLC0415
 
+    if "statistics" in summary:
+        done = f"counted at {len(summary['sites'])} sites; nothing was trained"
+        return f"{summary['name']}: {done}; see {summary['statistics']}"
     parts = [f"{summary['name']}: {summary['status']} after {summary['rounds']} rounds"]
     measured = [key for key in _MEASURED if isinstance(summary.get(key), float)]
     parts += [f"{key.replace('_', ' ')} {summary[key]:.3f}" for key in measured]

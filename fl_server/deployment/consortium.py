@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fl_server.draining import FILE as DRAIN_FILE
+from fl_server.draining import Drain
 from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, ROSTER_VARIABLE, SIGNING_VARIABLE, AuditLog
 from medveil.certificates import AUTHORITY_DAYS, SERVER_DAYS
 from medveil.config import check_setting, load_config
@@ -169,6 +171,11 @@ class Consortium:
     def refusals(self) -> Path:
         """What the doors refused since the SuperLink was started."""
         return self.state / "door.json"
+
+    @property
+    def drain(self) -> Drain:
+        """Whether the server is to finish what it has in hand and stop."""
+        return Drain(self.audit.path.with_name(DRAIN_FILE))
 
     @property
     def roster(self) -> Path:

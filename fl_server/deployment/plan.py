@@ -18,14 +18,17 @@ from fl_server.runnable import check_run
 from fl_server.terms import RunOutline, RunTerms
 from medveil.config import again
 from medveil.contract import RunConfig
+from medveil.counting import CLASSES, STATISTICS
 from medveil.errors import ConfigError, PolicyError
 from medveil.pretraining import MASKED
+from medveil.secagg.roster import Roster
 from medveil.written import setting
 from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
 from models.unpickled import refuse_pickled
 
 _FRESH = "false"
+_NO_POLICY = Policy("none", "public", "averaged")
 
 
 @dataclass
@@ -85,6 +88,8 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
         The run cannot be had, or is more than the consortium's policy allows.
     """
     file = copy.deepcopy(file)
+    if file.task == STATISTICS:
+        return _make_counting(file, consortium, admitted=admitted)
     policy = resolve_policy(file.keys.policy, file.stem.init, file.stem.train)
     if policy.keys == "none":
         file.cipher.scheme, file.cipher.negate = "none", False
@@ -112,16 +117,42 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
         roster="" if roster is None else roster.fingerprint,
         **{**file.agreed(policy), "secagg": secagg, "kind": kind_of(file.kind, secagg)},
     )
-    # What the consortium promises its sites holds whether or not a run's file repeats it.
-    asked = file.server.min_updates or (0 if roster is None else roster.fewest)
-    file.server.min_updates = max(asked, run.least_sites)
-    settings = ServerSettings(
-        server=file.server, sites=file.sites or admitted, roster={} if roster is None else roster.as_data()
-    )
+    settings = _settings(file, run, roster, admitted)
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
     _check_training(file, policy, run, consortium.weights)
     return run, settings
+
+
+def _make_counting(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[RunConfig, ServerSettings]:
+    """The same of a run without a model: what it counts, and among whom."""
+    counts_classes = CLASSES in file.statistics.histograms
+    if counts_classes:
+        _refuse_no_classes(file)
+    secagg = secagg_of(file.secagg, consortium)
+    roster = roster_of(secagg, consortium)
+    run = RunConfig(
+        run=str(uuid.uuid4()),
+        name=file.name,
+        seed=file.seed,
+        rounds=file.rounds,
+        classes=list(file.data.classes) if counts_classes else [],
+        least_sites=consortium.config.policy.least_sites,
+        roster="" if roster is None else roster.fingerprint,
+        **{**file.agreed(_NO_POLICY), "secagg": secagg, "kind": kind_of(file.kind, secagg)},
+    )
+    settings = _settings(file, run, roster, admitted)
+    _check_sites(settings, consortium.config.policy, admitted)
+    check_run(run, settings)
+    return run, settings
+
+
+def _settings(file: RunFile, run: RunConfig, roster: Roster | None, admitted: int) -> ServerSettings:
+    """What the run tells its server; what the consortium promises its sites holds, repeated or not."""
+    asked = file.server.min_updates or (0 if roster is None else roster.fewest)
+    file.server.min_updates = max(asked, run.least_sites)
+    as_data = {} if roster is None else roster.as_data()
+    return ServerSettings(server=file.server, sites=file.sites or admitted, roster=as_data)
 
 
 def _check_training(file: RunFile, policy: Policy, run: RunConfig, weights: Path) -> None:
@@ -184,6 +215,11 @@ def _check_allowed(
         raise PolicyError(f"'{policy}' is not allowed", where=where, cure=f"one of: {'; '.join(allowed.policies)}")
     if run.rounds > allowed.most_rounds:
         raise ConfigError(f"'rounds' is {run.rounds}", where=where, cure=f"at most {allowed.most_rounds}")
+    _check_sites(settings, allowed, admitted)
+
+
+def _check_sites(settings: ServerSettings, allowed: ConsortiumPolicy, admitted: int) -> None:
+    where = "consortium policy"
     if settings.expected < allowed.least_sites:
         cure = f"policy.least_sites asks for {allowed.least_sites}: admit more sites"
         raise ConfigError(f"the run expects {settings.expected} sites", where=where, cure=cure)

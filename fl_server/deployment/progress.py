@@ -14,12 +14,13 @@ from fl_server.metrics import ALL, Line, read_lines
 from fl_server.recorder import VALIDATE
 from fl_server.secagg.said import in_words, said_of
 from fl_server.weights import Held
+from medveil.counting import STATISTICS
 from medveil.evaluating import EVALUATE
 from medveil.tables import plain_table
 
 _SHOWN_ROUNDS = 8
 _LONGEST_WHY = 60
-_MAIN = {"train": "train", "evaluate": "test", VALIDATE: "validation"}
+_MAIN = {"train": "train", "evaluate": "test", VALIDATE: "validation", STATISTICS: ""}
 """Which line of metrics.jsonl answers which message."""
 AT_WORK, ANSWERED, LEFT_OUT, NOT_ASKED = "at work", "answered", "left out", "not asked"
 
@@ -59,7 +60,7 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
         }
     manifest, lines = read_manifest(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
     asked = manifest["run_config"]
-    rounds = 0 if asked.get("task") == EVALUATE else int(asked["rounds"])
+    rounds = 0 if asked.get("task") in {EVALUATE, STATISTICS} else int(asked["rounds"])
     history = _history(lines, manifest["left_out"])
     live = state["status"] == RUNNING
     took = [row["seconds"] for row in history if row["seconds"] is not None]

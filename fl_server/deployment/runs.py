@@ -30,7 +30,8 @@ from medveil.shapes import read_document
 
 FORMAT = "medveil-submission"
 VERSION = 1
-RUNNING, LOST = "running", "lost"
+RUNNING, LOST, SUBMITTED = "running", "lost", "submitted"
+_NEWEST = 10
 _TOLD = ("status", "stage", "error", "left_out", "resumed", "went_on")
 _POLL_S = 0.5
 _ASK_FLOWER_S = 20.0
@@ -150,7 +151,7 @@ def state_of(submission: Submission, consortium: Consortium) -> dict[str, Any]:
     """
     path = submission.folder(consortium) / "manifest.json"
     if not path.exists():
-        return {"status": "submitted", "stage": "", "error": None, "left_out": [], "resumed": [], "went_on": None}
+        return {"status": SUBMITTED, "stage": "", "error": None, "left_out": [], "resumed": [], "went_on": None}
     manifest, lost = read_manifest(path), False
     while manifest["status"] == RUNNING and not lost:
         process = manifest.get("process") or {}
@@ -161,6 +162,31 @@ def state_of(submission: Submission, consortium: Consortium) -> dict[str, Any]:
         lost = manifest["status"] == RUNNING and (manifest.get("process") or {}) == process
     state = {name: manifest.get(name) for name in _TOLD}
     return {**state, "status": LOST} if lost else state
+
+
+def wait_for_round(consortium: Consortium, control: Control, *, seconds: float) -> list[str]:
+    """Wait until the runs of a server that is drained have stopped; the names of those that have not in time.
+
+    Raises
+    ------
+    FederationError
+        Flower does not answer.
+    """
+    end, going = time.monotonic() + seconds, _going(consortium, control)
+    while going and time.monotonic() < end:
+        time.sleep(_POLL_S)
+        going = _going(consortium, control)
+    return going
+
+
+def _going(consortium: Consortium, control: Control) -> list[str]:
+    """Names of the runs whose process is there, or will be: of one that never comes Flower knows that it ended."""
+    found = []
+    for each in submissions(consortium)[-_NEWEST:]:
+        status = state_of(each, consortium)["status"]
+        if status == RUNNING or (status == SUBMITTED and not control.run(each.flower_runs[-1]).finished):
+            found.append(each.name)
+    return found
 
 
 def end_left_behind(consortium: Consortium) -> list[str]:
@@ -253,7 +279,7 @@ def _refuse_dead(submission: Submission, consortium: Consortium, control: Contro
     end = time.monotonic() + _GRACE_S
     while time.monotonic() < end:
         state = state_of(submission, consortium)
-        if len(state["resumed"]) >= resumed and state["status"] not in {RUNNING, "submitted"}:
+        if len(state["resumed"]) >= resumed and state["status"] not in {RUNNING, SUBMITTED}:
             return
         time.sleep(_POLL_S)
     details = " ".join((said.details or "it said nothing").split())

@@ -99,6 +99,8 @@ def start(consortium: Consortium, *, attended: bool = False) -> int:
     pid = processes.running(consortium.record)
     if pid is not None:
         raise ConfigError(f"runs already, as process {pid}", where=consortium.config.name, cure="medveil-server stop")
+    # A drain that was killed must not keep the server from work.
+    consortium.drain.forget()
     # An empty folder: Python looks for modules where a process was started.
     folder = make_folder(consortium.state / "work", mode=0o700)
     output = consortium.log.with_suffix(".out")

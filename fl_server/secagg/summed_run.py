@@ -23,7 +23,7 @@ from medveil.contract import RunConfig
 from medveil.errors import AggregationError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.measures import RANGES
-from medveil.secagg.sums import EVALUATE, TRAIN, VALIDATE, Means, means_of
+from medveil.secagg.sums import COUNT, EVALUATE, TRAIN, VALIDATE, Means, count_of, means_of
 from medveil.summed_messages import number_of
 
 _LEAVE_SECONDS = 60.0
@@ -113,8 +113,8 @@ class SummedRun:
             The strategy made no model of it.
         """
         size = sum(each.size for each in strategy.base.values())
-        opened, means = self._opened(TRAIN, round_, messages, size=size, lost=strategy.left_out)
-        summed = opened.sum
+        opened = self._opened(TRAIN, round_, messages, size=size, sums=count_of(TRAIN), lost=strategy.left_out)
+        summed, means = opened.sum, _means(TRAIN, opened)
         try:
             arrays, _ = strategy.aggregate_mean(
                 round_, summed.mean, sites=len(summed.survivors), examples=summed.examples, like=opened.like
@@ -134,9 +134,17 @@ class SummedRun:
         """Have sites measure a model; errors as `trained`."""
         lost: dict[str, str] = {}
         try:
-            return self._opened(kind, round_, messages, size=0, lost=lost)[1]
+            return _means(kind, self._opened(kind, round_, messages, size=0, sums=count_of(kind), lost=lost))
         finally:
             self._phases.say_left_out(round_, lost)
+
+    def counted(
+        self, round_: int, messages: list[Message], *, cells: int
+    ) -> tuple[list[float], tuple[str, ...], dict[str, str]]:
+        """Have sites count; the sum of each cell, whose sums they are, and who is not in them; errors as `trained`."""
+        lost: dict[str, str] = {}
+        opened = self._opened(COUNT, round_, messages, size=0, sums=cells, lost=lost)
+        return opened.sum.sums, opened.sum.survivors, lost
 
     def settled(self, kind: str, round_: int) -> None:
         """Of a sum nothing is wanted any more: what it came to is on disk, or is refused."""
@@ -159,8 +167,8 @@ class SummedRun:
                 _log.info("%s was not told that the run has ended: %s", reply.site, said(reply.problem))
 
     def _opened(
-        self, kind: str, round_: int, messages: list[Message], *, size: int, lost: dict[str, str]
-    ) -> tuple[Opened, Means]:
+        self, kind: str, round_: int, messages: list[Message], *, size: int, sums: int, lost: dict[str, str]
+    ) -> Opened:
         number = number_of(kind, round_)
         ask = functools.partial(self._phases.ask, recorder=self._recorder, round_=round_)
         left = self._summing.left_behind(number, messages)
@@ -177,7 +185,7 @@ class SummedRun:
                 lost |= failed(replies, self._recorder)
                 usable = [reply for reply in replies if reply.site not in lost]
                 heard = lambda: self._recorder.heard  # noqa: E731
-                opened = self._summing.opened(task, usable, size=size, ask=ask, lost=lost, heard=heard)
+                opened = self._summing.opened(task, usable, size=size, sums=sums, ask=ask, lost=lost, heard=heard)
         except AggregationError as error:
             if error.reason == "norm":
                 self.settled(kind, round_)
@@ -186,8 +194,7 @@ class SummedRun:
             raise AggregationError(
                 error.problem + reasons, where=error.where, cure=cure, reason=error.reason
             ) from error
-        means = means_of(kind, opened.sum.sums)
-        return opened, Means(means.clipped, _possible(means.metrics), opened.sum.survivors)
+        return opened
 
     def _go_on(self, left: Kept) -> None:
         """Begin the phase where the process before stopped; of an older MedVeil nothing that replies said is known."""
@@ -195,6 +202,11 @@ class SummedRun:
             self._recorder.open()
         else:
             self._recorder.goes_on(left.heard)
+
+
+def _means(kind: str, opened: Opened) -> Means:
+    means = means_of(kind, opened.sum.sums)
+    return Means(means.clipped, _possible(means.metrics), opened.sum.survivors)
 
 
 def _possible(metrics: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -31,7 +31,7 @@ from medveil.secagg.fixed import packed_bytes
 from medveil.secagg.members import MEMBERS, Join, members_record, share_of
 from medveil.secagg.roster import Roster
 from medveil.secagg.rounds import Offered, Task, transcript_of
-from medveil.secagg.sums import TRAIN, count_of
+from medveil.secagg.sums import TRAIN
 from medveil.summed_messages import MASKED, about, content_of
 
 _FOLDER = "sums"
@@ -125,6 +125,7 @@ class Summing:
         replies: Iterable[Reply],
         *,
         size: int,
+        sums: int,
         ask: Ask,
         lost: dict[str, str],
         heard: Callable[[], Mapping[str, Any]],
@@ -139,6 +140,8 @@ class Summing:
             To its messages, those with content.
         size
             Numbers in an update.
+        sums
+            Numbers that are summed beside it.
         ask
             Asks sites.
         lost
@@ -153,8 +156,7 @@ class Summing:
         StorageError
             What was agreed to cannot be written.
         """
-        kind, _ = about(task.number)
-        secagg, sums = self._run.secagg, count_of(kind)
+        secagg = self._run.secagg
         aggregator = Aggregator(task, self._roster, size=size, sums=sums, clip=secagg.clip, bits=secagg.bits)
         for reply in replies:
             _taking(reply, lost, lambda content, name: aggregator.offer(name, _offered(content, name)))

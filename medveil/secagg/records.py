@@ -10,9 +10,9 @@ query.agree    all offers; who is left                     its signature under t
 query.unmask   the same, what was sealed, all signatures   a share for every site that offered
 =============  ==========================================  =============================================
 
-Each bears the task, for a site that began anew in between remembers none. Where measures alone are summed, `evaluate`
-stands in the place of `train`, and the update is empty. Nothing that comes out of here is proven: the types hold, and
-names stand once. Sites come sorted.
+Each bears the task, for a site that began anew in between remembers none. Where measures or counts alone are summed,
+`evaluate` stands in the place of `train`, and the update is empty. Nothing that comes out of here is proven: the types
+hold, and names stand once. Sites come sorted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medveil.counting import MOST_CELLS
 from medveil.errors import FederationError
 from medveil.secagg.columns import Is, fields_in, is_bytes, is_name, is_number, rows_in, table
 from medveil.secagg.encoding import KEY_BYTES
@@ -36,7 +37,7 @@ AGREED = "agreed"
 """Names of the records."""
 _HASH = is_bytes(KEY_BYTES)
 _SIGNATURE = is_bytes(SIGNATURE_BYTES)
-_MOST_SUMS = 64
+_MOST_SUMS = max(64, MOST_CELLS)
 _OFFER: dict[str, Is] = {
     "round": is_number,
     "attempt": is_number,

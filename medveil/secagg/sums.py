@@ -16,6 +16,8 @@ from medveil.contract import measure_key
 SUMMED = ("loss", "accuracy", "balanced-accuracy")
 MAJORITY = "majority-rate"
 TRAIN, VALIDATE, EVALUATE = "train", "validate", "evaluate"
+COUNT = "statistics"
+"""Histograms: one number a cell, and no measure of a model."""
 PHASES: Mapping[str, tuple[str, ...]] = {
     TRAIN: ("train", "validation"),
     VALIDATE: ("validation",),

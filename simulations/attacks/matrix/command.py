@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medveil import plain
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell
+from medveil.plain import tell, tell_result
 from simulations.attacks.commands import add_measure_options, configured, known_attacks, known_schemes, tell_pace
 from simulations.dry_run import add_dry_run
 
@@ -48,6 +48,7 @@ def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     completing(attacks, names_of(known_attacks))
     made.add_argument("--jobs", type=int, metavar="N", help="processes side by side (default: one for each core)")
     add_dry_run(made)
+    add_json(made)
     add_measure_options(made, size=f"as data.image_size, at most {_LARGEST}")
     made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False, stolen=False)
 
@@ -71,9 +72,10 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
     if not table.columns:
         raise ConfigError("holds no results of attacks", where=folder, cure="give --images to measure them")
     page = write_page(folder, table)
-    for problem in table.problems:
-        tell(f"left out: {problem}")
-    tell(f"page: {page}")
+    left = [f"left out: {problem}" for problem in table.problems]
+    failed = {column: sorted(each) for column, each in failures.items() if each}
+    found = {"page": str(page), "left_out": [str(each) for each in table.problems], "failed": failed}
+    tell_result(found, *left, f"page: {page}", as_json=arguments.json)
     return EXIT_PARTIAL if any(failures.values()) or table.problems else EXIT_OK
 
 

@@ -22,7 +22,7 @@ from fl_client.secagg import member as members
 from fl_client.secagg.member import Member
 from fl_client.secagg.pending import Pending
 from fl_client.simulated_host import SimulatedHost
-from fl_client.site import Site
+from fl_client.site import Site, SiteInRun, with_model
 from medveil.contract import ARRAYS, PACKED
 from medveil.received import tensors_of
 from medveil.secagg.fixed import Update
@@ -71,19 +71,19 @@ class Hospitals(SimulatedHost):
 
     def site(self, context: Context) -> Site:
         """The site; of a bad one, with the images it trains on."""
-        site = super().site(context)
+        site = with_model(super().site(context))
         name = site.setup.name
         if name not in self._made:
             trains = self.attack.trains if self.attack is not None and name in self.bad else Trains.HONESTLY
             self._made[name] = _as_it_trains(site, trains)
         return self._made[name]
 
-    def answering(self, message: Message, context: Context, site: Site, content: RecordDict) -> None:
+    def answering(self, message: Message, context: Context, site: SiteInRun, content: RecordDict) -> None:
         """Take down an update that leaves in the open, and put a bad site's own in its place."""
         super().answering(message, context, site, content)
         if message.metadata.message_type != "train" or ARRAYS not in content.array_records or self._sends is None:
             return
-        incoming, run = incoming_in(message, site), site.run
+        incoming, run = incoming_in(message, with_model(site)), site.run
         shapes = {name: array.shape for name, array in incoming.items()}
         tensors = tensors_of(content.array_records[ARRAYS], shapes, run.wire, packed=run.packed)
         change = tensors if run.kind == "delta" else delta(tensors, incoming)
@@ -98,14 +98,14 @@ class Hospitals(SimulatedHost):
         sent = {PACKED: pack(encoded)} if run.packed else encoded
         content[ARRAYS] = ArrayRecord({name: Array(array) for name, array in sent.items()})
 
-    def hold(self, site: Site, context: Context, pending: Pending) -> None:
+    def hold(self, site: SiteInRun, context: Context, pending: Pending) -> None:
         """Take down what bad sites trained, which is all they know of honest updates under masks."""
         if site.setup.name in self.bad and len(pending.update):
             trained = self._sent.setdefault(pending.secrets.task.number, {})
             trained[site.setup.name] = pending.update.astype(np.float64)
         super().hold(site, context, pending)
 
-    def taken(self, site: Site, context: Context) -> Pending | None:
+    def taken(self, site: SiteInRun, context: Context) -> Pending | None:
         """What waits for its masks; of a bad site, what it made of it since."""
         found = super().taken(site, context)
         if found is None or site.setup.name not in self.bad or not len(found.update) or self._sends is None:
@@ -114,7 +114,7 @@ class Hospitals(SimulatedHost):
         crafted = self._crafted(fellows[site.setup.name], list(fellows.values()))
         return dataclasses.replace(found, update=crafted.astype(np.float32))
 
-    def member(self, site: Site, context: Context) -> Member:
+    def member(self, site: SiteInRun, context: Context) -> Member:
         """The site's side of secure aggregation; of a bad one that keeps to no clip, its own."""
         found = super().member(site, context)
         if site.setup.name in self.bad and not self.keeps_clip:

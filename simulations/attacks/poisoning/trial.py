@@ -14,7 +14,7 @@ from flwr.app import Context, RecordDict
 from fl_client.app import make_app
 from fl_client.config import site_name
 from fl_client.simulated_host import SimulatedHost
-from fl_client.site import Site
+from fl_client.site import Site, with_model
 from fl_client.site_model import model_after
 from fl_client.thief import Loot
 from fl_client.training import predict
@@ -177,7 +177,7 @@ def tried(
         for index in range(len(names)):
             node: dict[str, bool | float | int | str] = {"partition-id": index, "num-partitions": len(names)}
             context = Context(RUN_ID, index + 2, node, RecordDict(), plan.run_config())
-            sites.append(_at(SimulatedHost().site(context), checkpoint.round, checkpoint.tensors))
+            sites.append(_at(with_model(SimulatedHost().site(context)), checkpoint.round, checkpoint.tensors))
         left_out = len(read_manifest(running / "manifest.json").get("left_out") or [])
         return replace(made, sites=sites, left_out=left_out, seconds=time.perf_counter() - began)
     finally:
