@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from medveil.arguments import SETTINGS, ordered
@@ -150,6 +151,15 @@ def add_views(to: argparse.ArgumentParser) -> None:
     to.add_argument("--views", type=int, metavar="N", help=words)
     words = "light, medium or strong: of the augmented views (default: as the model's run)"
     to.add_argument("--view-level", metavar="LEVEL", help=words)
+
+
+def add_page(to: argparse.ArgumentParser) -> None:
+    """Add ``--page`` to a command that asks a model about images."""
+    words = (
+        "also write an HTML page of some of the images as they are, with what was answered and attention rollout; "
+        "an image in a folder named as a class is a hit or a miss"
+    )
+    to.add_argument("--page", type=Path, metavar="FILE", help=words)
 
 
 def guarded(body: Callable[[], int]) -> int:

@@ -59,14 +59,14 @@ def rollout(model: VisionTransformer, images: Tensor) -> Tensor:
     """
     refused = why_unread(model)
     if refused is not None:
-        raise ConfigError(f"its attention is not rolled out: {refused}", where="attention rollout", cure=_CURE)
+        raise ConfigError(refused, where="attention rollout", cure=_CURE)
     model.eval()
     with _fused(model), _Weights() as seen:
         model(images)
     tokens = model.num_prefix_tokens + model.patch_embed.num_patches
     blocks = [each for each in seen.weights if each.shape[1:] == (tokens, tokens)]
     if len(blocks) != len(model.blocks):
-        problem = f"its attention is not rolled out: {len(blocks)} tables of attention in {len(model.blocks)} blocks"
+        problem = f"{len(blocks)} tables of attention in {len(model.blocks)} blocks"
         raise ConfigError(problem, where="attention rollout", cure=_CURE)
     flowed = _read(model, seen.weights[-1], len(images))
     for attention in reversed(blocks):
@@ -105,7 +105,7 @@ def _read(model: Any, last: Tensor, images: int) -> Tensor:
     read = torch.zeros(images, 1, prefix + patches, dtype=torch.float64)
     if getattr(model, "attn_pool", None) is not None:
         if last.shape[2] not in {patches, prefix + patches} or last.shape[1] == last.shape[2]:
-            problem = "its attention is not rolled out: the tokens it pools are not known"
+            problem = "the tokens it pools are not known"
             raise ConfigError(problem, where="attention rollout", cure=_CURE)
         read[:, 0, -last.shape[2] :] = last.mean(dim=1)
     elif model.global_pool == "token":
@@ -127,22 +127,19 @@ class _Weights(TorchFunctionMode):
         """Compute what was asked for, and the table if it was a scaled dot product."""
         named = kwargs or {}
         if func is functional.scaled_dot_product_attention:
-            self.weights.append(_table(*args, **named))
+            self.weights.append(_table(*args[:2], **_named(args, named)))
         return func(*args, **named)
 
 
-def _table(
-    query: Tensor,
-    key: Tensor,
-    _: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    **__: Any,
-) -> Tensor:
+def _named(args: Any, named: Any) -> dict[str, Any]:
+    """What decides the weights of a scaled dot product, by name."""
+    given = dict(zip(("attn_mask", "dropout_p", "is_causal", "scale"), args[3:], strict=False)) | named
     # In evaluation nothing is dropped, and no model here is causal.
-    assert dropout_p == 0 and not is_causal
+    assert not given.get("dropout_p") and not given.get("is_causal")
+    return {"attn_mask": given.get("attn_mask"), "scale": given.get("scale")}
+
+
+def _table(query: Tensor, key: Tensor, *, attn_mask: Tensor | None, scale: float | None) -> Tensor:
     scores = query.double() @ key.double().transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if attn_mask is not None:
         scores = scores + attn_mask

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
-from medveil.cli import add_views, subcommand
+from medveil.cli import add_page, add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from medveil.times import moment
@@ -102,6 +102,7 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
         metavar="FILE",
         help="also send the reports to the DICOMweb server of this file (needs the extra: medveil[dicomweb])",
     )
+    add_page(made)
     add_views(made)
     chosen = made.add_mutually_exclusive_group()
     _add_run(chosen)
@@ -131,6 +132,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
         views=arguments.views,
         level=arguments.view_level,
         reports=reports,
+        page=arguments.page,
     )
 
 

@@ -13,6 +13,7 @@ from fl_client.export.described import otherwise_of
 from fl_client.export.kept import KeptModel
 from fl_client.export.predicting import Answers, predict_files, write_answers, write_missed
 from fl_client.export.ready import Ready
+from fl_client.looked.asking import check_page, write_page
 from fl_client.reports.codes import Codes
 from fl_client.reports.writing import Asking, check_asking, write_reports
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
@@ -36,6 +37,7 @@ def ask(
     views: int | None = None,
     level: str | None = None,
     reports: Asking | None = None,
+    page: Path | None = None,
 ) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
 
@@ -49,6 +51,8 @@ def ask(
         Of the augmentation of those after the first; None: that of the model's run.
     reports
         What DICOM reports are to be written of the answers.
+    page
+        Where some of the images are to be shown with what was answered; None for nowhere.
 
     Returns
     -------
@@ -66,6 +70,8 @@ def ask(
     level = ready.described.level if level is None else level
     _check(ready, views, level)
     codes = None if reports is None else check_asking(reports, ready)
+    if page is not None:
+        check_page(ready, page)
     # Before any image is read: where the reports go, and that this site has what lets it in.
     door = None if reports is None or reports.server is None else _door(reports.server)
     if ready.described.otherwise:
@@ -80,6 +86,9 @@ def ask(
     how = f"calibrated at temperature {fitted:.4f}" if fitted != 1 else "as the model gives them (temperature 1)"
     mean = f", each the mean of {views} views at level {level}" if views > 1 else ""
     tell(f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}")
+    if page is not None:
+        shown = write_page(ready, answers, page, named=named, device=device)
+        tell(f"{page}: {shown} of the images as they are, with what was answered; for this site alone")
     missed = [*answers.skipped]
     if reports is not None and codes is not None:
         missed += _report(reports, codes, ready, answers, out, views=views, level=level)
