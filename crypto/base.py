@@ -161,6 +161,15 @@ class ImageCipher(ABC):
         """
         raise self._no_stem("orthogonal")
 
+    def block_order(self) -> npt.NDArray[np.int64] | None:
+        """Which block of the padded image lies at each place of a ciphertext: int64 (N,), numbered row by row.
+
+        Key material, as `stem_permutation` is. None where the scheme does not say.
+        """
+        if self.stem_rule is None:
+            return None
+        return self.stem_rotation().pi if self.stem_rule == "orthogonal" else self.stem_permutation().pi
+
     def fresh_nonces(self, n: int) -> npt.NDArray[np.uint8]:
         """Draw nonces from the operating system: uint8 (n, 16)."""
         return np.frombuffer(bytearray(os.urandom(n * NONCE_BYTES)), dtype=np.uint8).reshape(n, NONCE_BYTES)

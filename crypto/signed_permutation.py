@@ -86,6 +86,16 @@ class SignedPermutation(ImageCipher):
     def _drawn(self) -> Gather:
         """Where each value of a flattened ciphertext (C, *padded) comes from in the padded image."""
 
+    def block_order(self) -> npt.NDArray[np.int64] | None:
+        """As every cipher's; None where a scheme moves values from block to block."""
+        shape = self.geometry
+        positions = shape.block_positions()
+        block_of = np.empty(positions.size, np.int64)
+        block_of[positions] = np.arange(shape.blocks, dtype=np.int64)[:, None]
+        came_from = block_of[self._hiding.source[positions]]
+        order: npt.NDArray[np.int64] = came_from[:, 0].copy()
+        return order if bool((came_from == order[:, None]).all()) else None
+
     @cached_property
     def _hiding(self) -> Gather:
         return self._drawn()

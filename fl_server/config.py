@@ -100,6 +100,13 @@ class ServerConfig:
         default=False,
         metadata={"help": "Also write the measures as TensorBoard files (needs the extra: medveil[tensorboard])."},
     )
+    mlflow: str = field(
+        default="",
+        metadata={
+            "help": "Also send settings and measures to this MLflow store, as sqlite:////home/me/mlflow.db or an "
+            "https address (needs the extra: medveil[mlflow]); empty: none."
+        },
+    )
 
     def check(self, *, where: str = "server") -> None:
         """Refuse values out of range.

@@ -22,6 +22,7 @@ from fl_server.early_stopping import EarlyStopping
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest, writing
 from fl_server.metrics import Line, MetricsLog
+from fl_server.mlflow_run import MlflowWatcher
 from fl_server.phases import Phases, failed, seeded
 from fl_server.preflight import check_same_keys, preflight
 from fl_server.pretrained import leave_pretrained
@@ -40,6 +41,7 @@ from fl_server.turnout import turnout
 from fl_server.watch import Watcher, Watchers
 from fl_server.weights import Held, Weights
 from medveil.basis import WEIGHTS
+from medveil.config import to_mapping
 from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
 from medveil.counting import StatisticsConfig
 from medveil.errors import FederationError, IntegrityError
@@ -86,6 +88,8 @@ class Federation:
         self._watch = watch or Watcher()
         if self.server.tensorboard:
             self._watch = Watchers(self._watch, TensorBoardWatcher(self.folder))
+        if self.server.mlflow:
+            self._watch = Watchers(self._watch, self._to_mlflow())
         self._collector = Collector(grid)
         self._manifest = Manifest(self.folder)
         self._phases = Phases(
@@ -103,6 +107,11 @@ class Federation:
         self._told = told or Told()
         self._drain = drain or Drain()
         self._summed: SummedRun | None = None
+
+    def _to_mlflow(self) -> MlflowWatcher:
+        told = {"run": to_mapping(self.config), "server": {**to_mapping(self.server), "mlflow": None}}
+        run = self.config
+        return MlflowWatcher(self.server.mlflow, self.folder, uuid=run.run, name=run.name, settings=told)
 
     @property
     def travelling(self) -> Tensors:

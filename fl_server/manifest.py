@@ -43,6 +43,7 @@ _MAY_CHANGE = (
     "keep_checkpoints",
     "patience",
     "tensorboard",
+    "mlflow",
 )
 """Settings of the server that do not change what a round makes of the updates it gets."""
 OTHER = "put back what it began with and go on, or start a new run"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fl_server.config import ServerSettings
+from fl_server.mlflow_run import check_store
 from fl_server.secagg.runnable import check_summed
 from fl_server.strategies import RULES, sampled, too_few
 from fl_server.tensorboard import check_installed
@@ -35,6 +36,7 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
         )
     if server.tensorboard:
         check_installed()
+    check_store(server.mlflow)
     if run.task == MASKED and server.strategy == "local-only":
         problem = f"is local-only, and of {MASKED} the shared trunk is all that is wanted"
         raise ConfigError(problem, where="server.strategy", cure="fedavg")

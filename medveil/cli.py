@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from medveil.arguments import SETTINGS, ordered
@@ -208,6 +209,15 @@ class _Counted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def add_page(to: argparse.ArgumentParser) -> None:
+    """Add ``--page`` to a command that asks a model about images."""
+    words = (
+        "also write an HTML page of some of the images as they are, with what was answered and attention rollout; "
+        "an image in a folder named as a class is a hit or a miss"
+    )
+    to.add_argument("--page", type=Path, metavar="FILE", help=words)
 
 
 def guarded(body: Callable[[], int]) -> int:

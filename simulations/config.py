@@ -40,6 +40,7 @@ _log = logger("experiment")
 ENGINES = ("inprocess", "flower")
 ABSENT = ("was away, as simulated", "answered too late, as simulated")
 """Why a site has no part in a round of a simulation, where nothing went wrong: away, late."""
+MOST_SHOWN = 8
 FEDERATIONS = ("federated", "local-only", "centralised", *BASELINES)
 
 
@@ -96,6 +97,12 @@ class ExperimentOutline(RunOutline):
     )
     device: str = field(default="auto", metadata={"help": "cpu, cuda, cuda:N or auto."})
     threads: int = field(default=0, metadata={"help": "Torch threads of a site; 0 leaves torch's default."})
+    hits_shown: int = field(
+        default=2,
+        metadata={
+            "help": "Hits, and as many misses, of each class that the report shows with attention on them, 0 to 8."
+        },
+    )
 
 
 @dataclass
@@ -346,7 +353,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.evaluate.check()
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
-    _check_absent(config)
+    _check_absent_and_shown(config)
     _one_of("federation", config.federation, FEDERATIONS)
     if config.cipher.block < 1:
         raise ConfigError(f"'cipher.block' is {config.cipher.block}", where=config.name, cure="at least 1")
@@ -382,8 +389,10 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     return config
 
 
-def _check_absent(config: ExperimentConfig) -> None:
-    """Refuse drop-outs that cannot be drawn, or that nobody would draw (ConfigError)."""
+def _check_absent_and_shown(config: ExperimentConfig) -> None:
+    """Refuse drop-outs that cannot be drawn, or that nobody would draw, and pictures without end (ConfigError)."""
+    if not 0 <= config.hits_shown <= MOST_SHOWN:
+        raise ConfigError(f"'hits_shown' is {config.hits_shown}", where=config.name, cure=f"0 to {MOST_SHOWN}")
     absent = config.absent
     if not (absent.away >= 0 and absent.late >= 0 and absent.away + absent.late < 1):
         problem = f"'absent' is away {absent.away:g} and late {absent.late:g}"

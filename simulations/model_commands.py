@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from medveil.bounded import word
-from medveil.cli import add_json, add_views, subcommand
+from medveil.cli import add_json, add_page, add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_result
 from models.pretrained_header import EXPORT
@@ -71,6 +71,7 @@ def _add_predict(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     made.add_argument("model", type=Path, metavar="RUN", help="run folder, or the folder of an export")
     made.add_argument("images", type=Path, metavar="IMAGES", help="a file, or a folder with all below it")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="CSV of calibrated class probabilities")
+    add_page(made)
     add_views(made)
     _add_site(made)
     add_json(made)
@@ -95,7 +96,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
 
     device = pick_device(arguments.device or "auto")
     ready, named = ready_of(arguments.model, arguments.site)
-    asked = {"views": arguments.views, "level": arguments.view_level}
+    asked = {"views": arguments.views, "level": arguments.view_level, "page": arguments.page}
     return ask(ready, arguments.images, arguments.out, device=device, named=named, as_json=arguments.json, **asked)
 
 

@@ -232,12 +232,14 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Re
     from fl_server.summary import read_summary  # noqa: PLC0415
     from simulations.examples import write_examples  # noqa: PLC0415
     from simulations.loaded import unmeant  # noqa: PLC0415
+    from simulations.looked import write_looked  # noqa: PLC0415
     from simulations.standing import note_split  # noqa: PLC0415
     from simulations.statistics import add_intervals  # noqa: PLC0415
 
     note_split(plan.out)
     note_commit(plan.out, made_by)
     write_examples(plan)
+    write_looked(plan)
     add_intervals(plan.out)
     note_near(plan.out, near)
     page = report(plan.out)

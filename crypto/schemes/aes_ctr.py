@@ -10,6 +10,7 @@ It authenticates nothing: a changed ciphertext decrypts to a changed image. File
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -27,6 +28,10 @@ class AesCtr(ImageCipher):
     scheme = "aes-ctr"
     per_image = True
     pads = False
+
+    def block_order(self) -> npt.NDArray[np.int64]:
+        """No block moves."""
+        return np.arange(self.geometry.blocks, dtype=np.int64)
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         assert nonces is not None

@@ -64,6 +64,10 @@ class PixelWiseFresh(ImageCipher):
     pads = False
     target = True
 
+    def block_order(self) -> npt.NDArray[np.int64]:
+        """No block moves."""
+        return np.arange(self.geometry.blocks, dtype=np.int64)
+
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
         out = np.empty_like(batch)
         for image, hidden, (source, flips) in zip(batch, out, self._drawn(nonces, batch.dtype), strict=True):

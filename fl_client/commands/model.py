@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
-from medveil.cli import add_json, add_views, subcommand
+from medveil.cli import add_json, add_page, add_views, subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.plain import tell, tell_block, tell_json, tell_result
 from medveil.times import moment
@@ -109,6 +109,7 @@ def add_predict(commands: Commands) -> argparse.ArgumentParser:
         metavar="FILE",
         help="also send the reports to the DICOMweb server of this file (needs the extra: medveil[dicomweb])",
     )
+    add_page(made)
     add_views(made)
     chosen = made.add_mutually_exclusive_group()
     _add_run(chosen)
@@ -140,6 +141,7 @@ def _do_predict(arguments: argparse.Namespace) -> int:
         level=arguments.view_level,
         reports=reports,
         as_json=arguments.json,
+        page=arguments.page,
     )
 
 

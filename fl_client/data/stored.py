@@ -107,6 +107,10 @@ class Part(ABC):
         uint8 (or the cipher's dtype) (b, C, H, W), a copy in memory
         """
 
+    def nonces_of(self, indices: npt.ArrayLike) -> Bytes | None:
+        """What stored images, not their views, were hidden with, uint8 (b, 16); None where there are none."""
+        return None
+
 
 @dataclass(frozen=True)
 class StoredPart(Part):
@@ -132,6 +136,10 @@ class StoredPart(Part):
             A row of the store was changed, or cannot be read.
         """
         return self.images.take(np.asarray(indices, dtype=np.int64), epoch % self.images.shape[1])
+
+    def nonces_of(self, indices: npt.ArrayLike) -> Bytes | None:
+        """See `Part.nonces_of`."""
+        return None if self.nonces is None else self.nonces.take(np.asarray(indices, dtype=np.int64), 0)
 
 
 @dataclass(frozen=True)

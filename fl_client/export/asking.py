@@ -13,6 +13,7 @@ from fl_client.export.described import otherwise_of
 from fl_client.export.kept import KeptModel
 from fl_client.export.predicting import Answers, predict_files, write_answers, write_missed
 from fl_client.export.ready import Ready
+from fl_client.looked.asking import check_page, write_page
 from fl_client.reports.codes import Codes
 from fl_client.reports.writing import Asking, check_asking, write_reports
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
@@ -37,6 +38,7 @@ def ask(
     level: str | None = None,
     reports: Asking | None = None,
     as_json: bool = False,
+    page: Path | None = None,
 ) -> int:
     """Ask a model about a file or all files below a folder, write the answers and say what came of it.
 
@@ -52,6 +54,8 @@ def ask(
         What DICOM reports are to be written of the answers.
     as_json
         Say what came of it as one JSON document.
+    page
+        Where some of the images are to be shown with what was answered; None for nowhere.
 
     Returns
     -------
@@ -69,6 +73,8 @@ def ask(
     level = ready.described.level if level is None else level
     _check(ready, views, level)
     codes = None if reports is None else check_asking(reports, ready)
+    if page is not None:
+        check_page(ready, page)
     # Before any image is read: where the reports go, and that this site has what lets it in.
     door = None if reports is None or reports.server is None else _door(reports.server)
     if ready.described.otherwise:
@@ -85,6 +91,10 @@ def ask(
     lines = [f"{out}: {len(answers.ids)} images, by {named}; probabilities {how}{mean}"]
     found: dict[str, Any] = {"file": str(out), "images": len(answers.ids), "model": named, "temperature": fitted}
     found |= {"views": views, "level": level, "unread": len(answers.skipped), "no_images": len(answers.no_images)}
+    if page is not None:
+        shown = write_page(ready, answers, page, named=named, device=device)
+        lines.append(f"{page}: {shown} of the images as they are, with what was answered; for this site alone")
+        found |= {"page": str(page), "shown": shown}
     missed = [*answers.skipped]
     if reports is not None and codes is not None:
         unreported, said = _report(reports, codes, ready, answers, out, views=views, level=level)

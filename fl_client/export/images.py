@@ -47,11 +47,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """One image as the model reads it: each of its views (C, H, W) a ciphertext, or plain where it reads plain ones."""
+    """One image as the model reads it: each of its views (C, H, W) a ciphertext, or plain where it reads plain ones.
+
+    `plain` is the image itself, uint8 (C, S, S), before it was hidden and padded; None where it came hidden and was
+    not opened on the way.
+    """
 
     id: str
     views: list[Pixels]
     place: Place
+    plain: npt.NDArray[np.uint8] | None = None
 
 
 class NoImage(Skipped):
@@ -127,14 +132,17 @@ class Reader:
         for frame in range(frames):
             each = name if frames == 1 else f"{name}#{frame}"
             try:
+                place = Place(path, frame, stamp)
                 if header is None:
-                    views = self._brought(self._of_plain(path, frame))
+                    plain = self._of_plain(path, frame)
                 elif self._made.reads_plain:
                     # An image this site hid, as it was before; its MAC was checked.
-                    views = self._brought(self._opened(kind.ciphertext(path, frame), header, frame))
+                    plain = self._opened(kind.ciphertext(path, frame), header, frame)
                 else:
-                    views = self._ciphertext(kind, path, header, frame)
-                yield Asked(each, views, Place(path, frame, stamp))
+                    views, shown = self._ciphertext(kind, path, header, frame)
+                    yield Asked(each, views, place, shown)
+                    continue
+                yield Asked(each, self._brought(plain), place, plain)
             except MedVeilError as error:
                 yield Skipped(each, said(error))
 
@@ -163,19 +171,23 @@ class Reader:
             raise DataError(f"is {pixels.shape[1]}x{pixels.shape[0]} pixels, smaller than {made.min_side}")
         return to_square(pixels, size=made.image_size, channels=made.channels)
 
-    def _ciphertext(self, kind: FileKind, path: Path, header: HiddenHeader, frame: int) -> list[Pixels]:
+    def _ciphertext(
+        self, kind: FileKind, path: Path, header: HiddenHeader, frame: int
+    ) -> tuple[list[Pixels], npt.NDArray[np.uint8] | None]:
+        """The views of a hidden image, and the image itself where it was opened for them."""
         found: npt.NDArray[Any] = kind.ciphertext(path, frame)
         first = self._cipher is not None and {header.derivation, self._cipher.config.derivation} == {FIRST_DERIVATION}
         if self._cipher is not None and (not first or self._views > 1):
             # But under derivation 1, a file hidden for training and a site's store are two ciphers of one key.
-            return self._hidden_again(found, header, frame)
+            plain = self._as_hidden(found, header, frame)
+            return self._brought(plain), plain
         wanted = (self._made.channels, self._made.padded_size, self._made.padded_size)
         dtype = np.dtype(np.uint8) if self._cipher is None else self._cipher.hidden_dtype(np.uint8)
         if found.shape != wanted or found.dtype != dtype:
             raise DataError(f"is hidden as {found.dtype} {found.shape}, and the model reads {dtype} {wanted}")
         if self._views > 1:
             raise DataError("is hidden by another party, and no view can be made of it")
-        return [found]
+        return [found], None
 
     def _opened(self, hidden: Pixels, header: HiddenHeader, frame: int) -> npt.NDArray[np.uint8]:
         known = (header.scheme, header.block, header.negate, header.derivation, header.fingerprint)
@@ -184,12 +196,12 @@ class Reader:
         shown: npt.NDArray[Any] = self._shown[known].decrypt(hidden, nonces_of(header, frame))
         return shown.astype(np.uint8)
 
-    def _hidden_again(self, hidden: Pixels, header: HiddenHeader, frame: int) -> list[Pixels]:
-        """A file hidden for training, as the run's store would hold it: in memory, under the key of both."""
+    def _as_hidden(self, hidden: Pixels, header: HiddenHeader, frame: int) -> npt.NDArray[np.uint8]:
+        """A file hidden for training, opened, to be hidden as the run's store would: in memory, by the key of both."""
         made = self._made
         if (header.channels, header.height, header.width) != (made.channels, made.image_size, made.image_size):
             raise DataError(f"is hidden as {header.channels} x {header.height} x {header.width}, not as the model's")
-        return self._brought(self._opened(hidden, header, frame))
+        return self._opened(hidden, header, frame)
 
     def _check_hidden(self, kind: FileKind, path: Path, header: HiddenHeader) -> None:
         if header.purpose != TRAINING:

@@ -1,7 +1,7 @@
 """Charts as SVG that belongs to its page: the page's font, the page's colours in light and dark, text that is text.
 
-Matplotlib draws with sentinel colours, and each is replaced by a CSS variable of style.css. The same data give the same
-bytes.
+Matplotlib draws with sentinel colours, and each is replaced by a CSS variable of medveil/pages/style.css. The same data
+give the same bytes.
 """
 
 from __future__ import annotations

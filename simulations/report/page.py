@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import functools
-import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from medveil.files import write_text
-from medveil.plain import shown
+from medveil.pages import pictures
+from medveil.pages.filled import pages_of, style
 from medveil.times import moment
 from medveil.yaml_core import written_yaml
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
-from simulations.report import answers, curves, events, pictures, words
+from simulations.report import answers, curves, events, hits, words
 from simulations.report.links import Link, links
 from simulations.report.promised import promised
 from simulations.report.record import Mapping, RunRecord, number, read_run, section
@@ -32,9 +32,7 @@ _EXAMPLES = (
     ("decrypted", "decrypted"),
     ("wrong_key", "wrong key"),
 )
-# Control characters but for line breaks, marks of direction, halves of characters.
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_FILES = ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz")
+_FILES = ("manifest.json", "metrics.jsonl", "summary.json", "examples.npz", "looked.npz")
 _SECTIONS = (
     ("curves", "Training", "charts"),
     ("sites", "Hospitals", "hospitals"),
@@ -42,6 +40,7 @@ _SECTIONS = (
     ("classes", "Classes", "answers"),
     ("roc", "ROC curves", "has_roc"),
     ("calibration", "Calibration", "answers"),
+    ("hits", "Hits and misses", "hits"),
     ("thief", "What a stolen model is worth without the key", "thief"),
     ("examples", "What hiding does to an image", "examples"),
     ("attacks", "Attacks", "attacks"),
@@ -91,36 +90,17 @@ def write_report(run: str | Path, *, attacks: Mapping | None = None) -> Path:
 
 def render(template: str, **content: Any) -> str:
     """Fill a template of this package; everything that is not Markup is escaped."""
-    styles = {name: Markup(_style(file)) for name, file in (("style", "style.css"), ("states_style", "states.css"))}
-    made: str = _environment().get_template(template).render(**styles, **content)
+    states = Markup(Path(__file__).with_name("states.css").read_text(encoding="utf-8"))
+    made: str = _environment().get_template(template).render(style=style(), states_style=states, **content)
     return made
 
 
 @functools.cache
 def _environment() -> Environment:
     """The templates of this package, each of which is compiled once."""
-    environment = Environment(
-        loader=PackageLoader("simulations", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_plain,
-    )
+    environment = pages_of(("simulations", "report"), ("fl_client", "looked"))
     environment.filters.update({each: getattr(words, each) for each in _FILTERS})
     return environment
-
-
-def _plain(value: Any) -> Any:
-    """What is filled in, with nothing in it that a terminal would obey: pages are shown with ``cat`` too."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    # Our own words hold spaces that do not break, which are no letters to `shown` and harmless.
-    return _OBEYED.sub(lambda found: shown(found[0]), value)
-
-
-def _style(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def _content(run: RunRecord, attacks: Mapping | None) -> dict[str, Any]:
@@ -144,6 +124,7 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "confusion": _confusion(run),
         "answers": answered,
         "has_roc": bool(answered and answered["roc"]),
+        "hits": hits.content(run),
         "events": events.content(run),
         "hospitals": bool(_site_rows(run) or _preflight(run)),
         "sites": _site_rows(run),
@@ -162,7 +143,7 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "skipped": left_out(run.sites),
         "said_skipped": bool(run.sites),
         "files": _files(run),
-        "of_images": bool(run.predictions or run.examples),
+        "of_images": bool(run.predictions or run.examples or run.looked),
         "configuration": as_yaml(run.experiment or run.run_config),
         "environment": {"run": run.manifest.get("run"), **section(run.manifest, "environment")},
     }

@@ -35,6 +35,7 @@ class RunRecord:
     sites: dict[str, Mapping] = field(default_factory=dict)
     predictions: dict[str, Predictions] = field(default_factory=dict)
     examples: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    looked: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -117,6 +118,7 @@ def read_run(folder: str | Path) -> RunRecord:
         sites=_by_parent(folder.glob("sites/*/site.json"), problems),
         predictions=_predictions(folder, problems),
         examples=_arrays(folder / "examples.npz", problems),
+        looked=_arrays(folder / "looked.npz", problems),
         problems=problems,
     )
 

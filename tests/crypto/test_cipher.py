@@ -50,6 +50,22 @@ def bits_of(scheme: str, bits: int) -> int:
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_says_which_block_lies_where(scheme: str) -> None:
+    cipher = make(scheme, None if scheme == "none" else KEY, channels=3, negate=SCHEMES[scheme].may_negate)
+    order = cipher.block_order()
+    assert order is not None
+    nonces = np.zeros((1, 16), np.uint8)
+    image = random_images(1, channels=3)
+    hidden = cipher.geometry.cut(cipher.encrypt(image, nonces))[0]
+    for k in range(cipher.geometry.blocks):
+        blocks = cipher.geometry.cut(image).copy()
+        blocks[0, k] ^= 255
+        changed = cipher.geometry.cut(cipher.encrypt(cipher.geometry.join(blocks), nonces))[0]
+        (places,) = np.nonzero((changed != hidden).any(axis=1))
+        assert order[places].tolist() == [k]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("bits", [5, 8, 12, 16])
 @pytest.mark.parametrize(("size", "channels"), [(12, 1), (13, 3)])
 def test_every_scheme_inverts_keeps_its_input_and_says_its_type_bits_and_size(

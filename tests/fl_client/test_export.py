@@ -38,14 +38,17 @@ from fl_client.export.domain import cipher_of, model_of, restored
 from fl_client.export.facts import facts_of
 from fl_client.export.fields import SEALED
 from fl_client.export.held import MODELS, find_kept
+from fl_client.export.images import Asked, Reader
 from fl_client.export.kept import KeptModel, open_kept
 from fl_client.export.onnx_file import onnx_bytes
 from fl_client.export.predicting import logits_of, predict_files
 from fl_client.export.ready import from_kept
 from fl_client.export.sealed_model import open_sealed
 from fl_client.export.write import export_hidden, export_plain
+from fl_client.looked.asking import shares_of, write_page
 from fl_client.site import Site
 from medveil.errors import ConfigError, DataError, IntegrityError, KeyMaterialError, PolicyError
+from models.rollout import rollout
 from models.vit import normalise
 
 KEYS = OwnKeys(Keyring(SiteKey.generate("st-anna")), Keyring(SiteKey.generate("shared")))
@@ -368,6 +371,39 @@ def test_answers_are_the_calibrated_ones_of_the_store(images: Path, adapted: Sit
     assert len(part) == len(written["ids"])
     assert [each.path for each in answers.no_images] == ["labels.csv", "phantoms.json"]
     assert not answers.skipped
+
+
+def test_the_page_of_a_site_shows_its_images_and_where_attention_went(
+    tmp_path: Path, images: Path, adapted: Site
+) -> None:
+    ready = from_kept(kept_of(adapted), lambda: KEYS)
+    folder = tmp_path / "images"
+    rng = np.random.default_rng(4)
+    for name in ("none", "mass", "elsewhere"):
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(rng.integers(0, 256, (SIZE, SIZE), np.uint8)).save(folder / name / f"{number}.png")
+    answers = predict_files(ready, folder, device=torch.device("cpu"))
+    gone = folder / "none" / "0.png"
+    Image.fromarray(np.zeros((SIZE, SIZE), np.uint8)).save(gone)
+    page = tmp_path / "page.html"
+    shown = write_page(ready, answers, page, named="the model", device=torch.device("cpu"))
+    text = page.read_text()
+    assert text.count('class="tint"') == shown
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert "it is for this site alone" in text
+    assert "none/0.png" not in text, "it was replaced since it was answered about"
+    answered = answers.probabilities.argmax(axis=1)
+    for name, label in (("none", 0), ("mass", 1)):
+        for each, answer in zip(answers.ids, answered, strict=True):
+            if each.startswith(name) and each in text:
+                kind = "hit" if answer == label else "miss"
+                assert f'"{kind}: image of {name}' in text
+    assert ">answer</b>" in text, "in a folder of another name nobody knows"
+    asked = next(each for each in Reader(ready).read(folder / "mass" / "1.png") if isinstance(each, Asked))
+    plain = restored(kept_of(adapted), ready.cipher)
+    wanted = rollout(plain, normalise(torch.from_numpy(asked.plain[None])))[0]
+    np.testing.assert_allclose(shares_of(ready, asked, torch.device("cpu")), wanted, atol=1e-6)
 
 
 def test_what_cannot_be_read_is_listed_with_its_reason(tmp_path: Path, images: Path, adapted: Site) -> None:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_images
 from PIL import Image
 from safetensors.torch import load_file
 
 from fl_client.export.held import MODELS
-from medveil.config import load_config
+from medveil.config import from_mapping, load_config
+from medveil.errors import ConfigError
+from models.rollout import rollout
+from models.vit import normalise
+from simulations.asked_models import timm_model
 from simulations.cli import main
-from simulations.config import ExperimentConfig
+from simulations.config import ExperimentConfig, make_plan
+from simulations.folders import read_manifest
+from simulations.looked import write_looked
+from simulations.predictions import load_predictions
 from simulations.run import run_experiment
 
 POLICIES = {
@@ -193,3 +202,64 @@ def test_what_is_no_run_is_refused_before_torch_is_loaded(
         monkeypatch.setitem(sys.modules, heavy, None)
     assert main(words) == 2
     assert "none: is not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy", ["default", "plain", "shared", "secret", "light"])
+def test_the_report_shows_hits_and_misses_as_they_were_answered(runs: dict[str, Path], policy: str) -> None:
+    looked = dict(np.load(runs[policy] / "looked.npz"))
+    assert str(looked["refused"]) == ""
+    assert looked["images"].shape[1:] == (1, 16, 16)
+    assert 2 <= len(looked["images"]) <= 2 * 2 * 2
+    images, labels = tiny_images()
+    for image, label in zip(looked["images"], looked["labels"], strict=True):
+        assert label in labels[(images == image[0]).all(axis=(1, 2))], "it is no image of the run"
+    by_id = {
+        (site, each): row
+        for site, said in load_predictions(runs[policy]).items()
+        for each, row in zip(said.ids, said.probabilities, strict=True)
+    }
+    for site, each, row in zip(looked["sites"], looked["ids"], looked["probabilities"], strict=True):
+        np.testing.assert_array_equal(by_id[site, each], row)
+    page = (runs[policy] / "report.html").read_text()
+    assert page.count('class="tint"') == len(looked["images"])
+    assert "It is no explanation of the answer" in page
+
+
+@pytest.mark.parametrize("policy", ["default", "light"])
+def test_attention_on_hidden_images_is_shown_as_that_of_the_model_for_plain_ones(
+    runs: dict[str, Path], policy: str
+) -> None:
+    looked = dict(np.load(runs[policy] / "looked.npz"))
+    for site in set(looked["sites"].tolist()):
+        own = looked["sites"] == site
+        plain = timm_model(runs[policy], site=site)
+        wanted = rollout(plain, normalise(torch.from_numpy(looked["images"][own])))
+        np.testing.assert_allclose(looked["shares"][own], wanted, atol=1e-6)
+        assert float(wanted.std(dim=1).max()) > 1e-5, "every patch has the same"
+
+
+def test_predict_shows_what_it_answered_where_a_page_is_asked_for(
+    runs: dict[str, Path], asked: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted(runs["default"], asked, tmp_path / "said.csv", "--page", str(tmp_path / "said.html"))
+    assert "said.html: " in capsys.readouterr().out
+    page = (tmp_path / "said.html").read_text()
+    assert (tmp_path / "said.html").stat().st_mode & 0o777 == 0o600
+    assert "which class is right is not known here" in page
+    assert 'class="tint"' in page
+    wrong = ["predict", str(runs["default"]), str(asked), "--out", str(tmp_path / "x.csv"), "--page", str(tmp_path)]
+    assert main(wrong) == 2
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_no_picture_is_kept_where_none_is_asked_for(tmp_path: Path, runs: dict[str, Path]) -> None:
+    config = from_mapping(ExperimentConfig, read_manifest(runs["default"])["experiment"], where="manifest")
+    plan = make_plan(replace(config, hits_shown=0), runs["default"], run=read_manifest(runs["default"])["run"])
+    kept = (runs["default"] / "looked.npz").read_bytes()
+    try:
+        assert write_looked(plan) is None
+        assert not (runs["default"] / "looked.npz").exists()
+    finally:
+        (runs["default"] / "looked.npz").write_bytes(kept)
+    with pytest.raises(ConfigError, match="'hits_shown' is 9"):
+        make_plan(replace(config, hits_shown=9), tmp_path)

@@ -20,6 +20,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from medveil.errors import DataError, FormatError, IntegrityError, StorageError
+from medveil.pages.pictures import data_uri
 from models.policy import POLICIES
 from simulations.equivalence import equivalence_test, prediction_agreement
 from simulations.predictions import load_predictions
@@ -27,7 +28,6 @@ from simulations.report import words
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.report.figures import Line, curves, spread
 from simulations.report.page import write_report
-from simulations.report.pictures import data_uri
 from simulations.statistics import METRICS, add_intervals, interval_of, mean_metric
 
 MakeRun = Callable[..., Path]
@@ -189,6 +189,65 @@ def test_a_thief_says_nothing_where_the_owner_is_at_chance(make_run: MakeRun) ->
     page = read(write_report(run))
     assert "cannot be told from chance" in page.text
     assert "% of what the owner's" not in page.text
+
+
+def looked_at(run: Path, **changes: object) -> None:
+    """Four images of the classes none and mass: a hit, and a miss that is taken for a ring, of each."""
+    rng = np.random.default_rng(3)
+    probabilities = np.array([[0.9, 0.1, 0, 0], [0.2, 0.1, 0.7, 0], [0.1, 0.6, 0.3, 0], [0.1, 0.25, 0.65, 0]])
+    arrays = {
+        "images": rng.integers(0, 256, (4, 1, 12, 12), dtype=np.uint8),
+        "shares": np.array([[0.2, 0.2, 0.2, 0.2], [0.4, 0.2, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.2]]),
+        "labels": np.array([0, 0, 1, 1]),
+        "probabilities": probabilities,
+        "sites": np.array(["clinic-a", "clinic-b", "clinic-a", "clinic-b"]),
+        "padded": np.int64(16),
+        "refused": np.array(""),
+    }
+    np.savez(run / "looked.npz", **{**arrays, **changes})
+
+
+def test_hits_and_misses_are_drawn_with_the_attention_above_an_equal_share(make_run: MakeRun) -> None:
+    run = make_run(examples=False)
+    looked_at(run)
+    page = read(write_report(run))
+    assert_self_contained(page)
+    assert "Hits and misses" in page.headings
+    for sentence in (
+        "hit none 0.90",
+        "miss ring 0.70right: none 0.20",
+        "miss ring 0.65right: mass 0.25",
+        "clinic-b, up to 2.00×",
+        "The fullest tint on this page is 2.00 times an equal share",
+        "Test images of clinic-a and clinic-b",
+    ):
+        assert sentence in page.text
+    tints = [attrs["src"] for tag, attrs in page.tags if tag == "img" and attrs.get("class") == "tint"]
+    # Hits come first in each class.
+    alpha = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each.partition(",")[2]))))[..., 3] for each in tints]
+    assert [each.shape for each in alpha] == [(2, 2)] * 4
+    assert not alpha[0].any()
+    full = alpha[1][0, 0]
+    assert alpha[1].tolist() == [[full, 0], [0, 0]]
+    assert alpha[3][1, 1] == pytest.approx(0.6 * full, abs=1)
+    assert "--scale: 133.333%" in page.values("style")
+
+
+def test_hits_and_misses_without_attention_say_why(make_run: MakeRun) -> None:
+    run = make_run()
+    looked_at(run, shares=np.zeros((0, 1)), refused=np.array("differential attention <i>"))
+    page = read(write_report(run))
+    assert "Attention rollout is not drawn: differential attention <i>." in page.text
+    assert not [tag for tag, attrs in page.tags if attrs.get("class") == "tint"]
+
+
+@pytest.mark.parametrize("changes", [{"labels": np.zeros(3, int)}, {"images": np.zeros((4, 9))}, {"padded": "x"}])
+def test_pictures_that_no_run_wrote_are_named_and_left_out(make_run: MakeRun, changes: dict[str, object]) -> None:
+    run = make_run()
+    looked_at(run, **changes)
+    page = read(write_report(run))
+    assert "looked.npz: is not what a run writes" in page.text
+    assert "Hits and misses" not in page.headings
 
 
 def test_pictures_are_the_arrays_of_the_run(make_run: MakeRun) -> None:
