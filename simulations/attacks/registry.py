@@ -32,6 +32,7 @@ from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.head_features import HeadFeatures
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
+from simulations.attacks.updates.loki import Loki
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
 from simulations.attacks.updates.planted_layer import PlantedLayer
 from simulations.attacks.updates.prior_matching import PriorMatching
@@ -74,6 +75,7 @@ _OWN: dict[str, type[Attack]] = {
         KeyFromWeights,
         StolenModel,
         PlantedLayer,
+        Loki,
         Fishing,
         FishingImages,
     )

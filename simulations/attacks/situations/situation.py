@@ -58,6 +58,13 @@ class UpdateConfig:
         default=1,
         metadata={"help": "Sites whose updates are summed before anybody reads them; 1: the server reads each."},
     )
+    one_model: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether sites of a sum refuse whoever was sent another model, as they do here under masks; false: "
+            "masks that do not say for which model."
+        },
+    )
     rounds: int = field(default=10, metadata={"help": "Rounds of the run whose first one is attacked."})
     epsilon: float = field(
         default=0.0, metadata={"help": "What the whole run promises a training image; 0: no privacy."}
@@ -89,6 +96,8 @@ class Situation:
         What travels.
     sites : int
         Sites of a sum; 1 where the server reads each update.
+    one_model : bool
+        Whether the sites of a sum refuse whoever was sent another model.
     rounds : int
         Of the run, whose first one is attacked.
     epsilon : float
@@ -107,6 +116,7 @@ class Situation:
     wire: str = "fp32"
     kind: str = "delta"
     sites: int = 1
+    one_model: bool = True
     rounds: int = 10
     epsilon: float = 0.0
     knows_weights: bool = True
@@ -138,6 +148,7 @@ class Situation:
         """The situation in a sentence."""
         train = self.train
         summed = "the server reads each site's update" if self.sites == 1 else f"only sums of {self.sites} sites"
+        summed += "" if self.one_model else ", which do not ask what model others were sent"
         private = f", epsilon {self.epsilon:g} for an image in {self.rounds} rounds" if self.epsilon else ""
         knows = "knows" if self.knows_weights else "does not know"
         return (
@@ -171,6 +182,7 @@ class Situation:
             "wire": self.wire,
             "kind": self.kind,
             "sites": self.sites,
+            "one_model": self.one_model,
             "rounds": self.rounds,
             "epsilon": self.epsilon,
             "knows_weights": self.knows_weights,
@@ -213,6 +225,7 @@ def situation_of(config: UpdateConfig, *, scheme: str) -> Situation:
         wire=("bf16" if deployed else "fp32") if config.wire is None else config.wire,
         kind=config.kind,
         sites=config.sites,
+        one_model=config.one_model,
         rounds=config.rounds,
         epsilon=config.epsilon,
         knows_weights=config.knows_weights,
@@ -264,6 +277,12 @@ def _single_site(here: Situation) -> str | None:
     return None if here.sites == 1 else f"secure aggregation shows the server sums of {here.sites} sites only"
 
 
+def _several_models(here: Situation) -> str | None:
+    if here.sites == 1:
+        return "each update is read by itself, whatever others were sent"
+    return "under masks a site refuses the offers of sites that were sent another model" if here.one_model else None
+
+
 def _stem_update(here: Situation) -> str | None:
     if not here.policy.stem_travels:
         return f"the stem stays at the site (stem.train is {here.policy.train})"
@@ -308,6 +327,7 @@ def _plain_candidates(here: Situation) -> str | None:
 _RULES: Mapping[Capability, Callable[[Situation], str | None]] = {
     Capability.SINGLE_SITE: _single_site,
     Capability.SEVERAL_SITES: lambda here: None if here.sites > 1 else "one site sends one update",
+    Capability.SEVERAL_MODELS: _several_models,
     Capability.INITIAL: lambda here: None if here.knows_weights else "the attacker does not know them",
     Capability.STEM_UPDATE: _stem_update,
     Capability.BLOCK_UPDATE: _block_update,
