@@ -34,6 +34,7 @@ from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
 from simulations.attacks.updates.loki import Loki
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
+from simulations.attacks.updates.peft_leak import PeftLeak
 from simulations.attacks.updates.planted_layer import PlantedLayer
 from simulations.attacks.updates.prior_matching import PriorMatching
 from simulations.attacks.updates.site_inference import SiteInference
@@ -76,6 +77,7 @@ _OWN: dict[str, type[Attack]] = {
         StolenModel,
         PlantedLayer,
         Loki,
+        PeftLeak,
         Fishing,
         FishingImages,
     )

@@ -151,7 +151,8 @@ class Federation:
     device
         Where sites train.
     remodel
-        Changes the model in place, for a control of an attack's own.
+        Changes the model in place, its weights too, which are then the public ones: for a control of an attack's own,
+        or for weights that the server handed out.
     """
 
     def __init__(
@@ -262,7 +263,8 @@ class Federation:
             return bench
         changed = copy.deepcopy(bench.reset())
         self._remodel(changed)
-        return replace(bench, model=changed)
+        public = {name: tensor.detach().clone() for name, tensor in changed.state_dict().items()}
+        return replace(bench, model=changed, public=public)
 
     def _over_the_wire(self, given: Tensors) -> Tensors:
         wire = self.situation.wire

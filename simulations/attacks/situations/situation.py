@@ -65,6 +65,13 @@ class UpdateConfig:
             "masks that do not say for which model."
         },
     )
+    server_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the pre-trained weights that all sites took are a file of the server's making; false: "
+            "built from the settings, or its publisher's."
+        },
+    )
     rounds: int = field(default=10, metadata={"help": "Rounds of the run whose first one is attacked."})
     epsilon: float = field(
         default=0.0, metadata={"help": "What the whole run promises a training image; 0: no privacy."}
@@ -98,6 +105,8 @@ class Situation:
         Sites of a sum; 1 where the server reads each update.
     one_model : bool
         Whether the sites of a sum refuse whoever was sent another model.
+    server_weights : bool
+        Whether the public start is a file of the server's making.
     rounds : int
         Of the run, whose first one is attacked.
     epsilon : float
@@ -117,6 +126,7 @@ class Situation:
     kind: str = "delta"
     sites: int = 1
     one_model: bool = True
+    server_weights: bool = False
     rounds: int = 10
     epsilon: float = 0.0
     knows_weights: bool = True
@@ -150,11 +160,12 @@ class Situation:
         summed = "the server reads each site's update" if self.sites == 1 else f"only sums of {self.sites} sites"
         summed += "" if self.one_model else ", which do not ask what model others were sent"
         private = f", epsilon {self.epsilon:g} for an image in {self.rounds} rounds" if self.epsilon else ""
+        given = "; the public start is the server's file" if self.server_weights else ""
         knows = "knows" if self.knows_weights else "does not know"
         return (
             f"{self.mode}: policy {self.policy}, scope {train.scope}; {self.images} images a site, batches of "
             f"{train.batch_size}, {train.epochs} epoch{'s' if train.epochs > 1 else ''} of {train.optimizer}, "
-            f"{self.kind} as {self.wire}; {summed}{private}; the attacker {knows} the public initial weights."
+            f"{self.kind} as {self.wire}; {summed}{private}{given}; the attacker {knows} the public initial weights."
         )
 
     def refused(self) -> str | None:
@@ -183,6 +194,7 @@ class Situation:
             "kind": self.kind,
             "sites": self.sites,
             "one_model": self.one_model,
+            "server_weights": self.server_weights,
             "rounds": self.rounds,
             "epsilon": self.epsilon,
             "knows_weights": self.knows_weights,
@@ -226,6 +238,7 @@ def situation_of(config: UpdateConfig, *, scheme: str) -> Situation:
         kind=config.kind,
         sites=config.sites,
         one_model=config.one_model,
+        server_weights=config.server_weights,
         rounds=config.rounds,
         epsilon=config.epsilon,
         knows_weights=config.knows_weights,
@@ -283,6 +296,10 @@ def _several_models(here: Situation) -> str | None:
     return "under masks a site refuses the offers of sites that were sent another model" if here.one_model else None
 
 
+def _frozen(here: Situation) -> str | None:
+    return None if here.server_weights else "frozen weights are a site's own, and their hash is one that all agreed on"
+
+
 def _stem_update(here: Situation) -> str | None:
     if not here.policy.stem_travels:
         return f"the stem stays at the site (stem.train is {here.policy.train})"
@@ -328,6 +345,7 @@ _RULES: Mapping[Capability, Callable[[Situation], str | None]] = {
     Capability.SINGLE_SITE: _single_site,
     Capability.SEVERAL_SITES: lambda here: None if here.sites > 1 else "one site sends one update",
     Capability.SEVERAL_MODELS: _several_models,
+    Capability.FROZEN: _frozen,
     Capability.INITIAL: lambda here: None if here.knows_weights else "the attacker does not know them",
     Capability.STEM_UPDATE: _stem_update,
     Capability.BLOCK_UPDATE: _block_update,
