@@ -80,7 +80,7 @@ def test_thresholds_part_a_batch_or_a_sum_in_cores_and_biases_tell_a_mean(
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        ({"scope": "lora-core", "server_weights": False}, "frozen weights are a site's own"),
+        ({"scope": "lora-core", "server_weights": False}, "frozen weights are taken to be built"),
         ({"scope": "head"}, "not of biases or cores"),
         ({"scope": "bias", "stem_init": "secret"}, "the stem is secret"),
         ({"scope": "lora-core", "rank": 4}, "too few numbers of a token"),

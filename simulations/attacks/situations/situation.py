@@ -297,7 +297,7 @@ def _several_models(here: Situation) -> str | None:
 
 
 def _frozen(here: Situation) -> str | None:
-    return None if here.server_weights else "frozen weights are a site's own, and their hash is one that all agreed on"
+    return None if here.server_weights else "frozen weights are taken to be built from the settings, or a publisher's"
 
 
 def _stem_update(here: Situation) -> str | None:

@@ -62,7 +62,7 @@ class Fishing(_Angler, HeadFeatures):
     papers = (
         "Wen et al. 2022, arXiv:2202.00580 (Fishing for User Data: the class attack)",
         "Garov et al. 2024, arXiv:2306.03013 (SEER: one image of a batch, by weights trained to hide that they do it)",
-        "arXiv:2506.04453 (PEFTLeak: light modules between weights that the server made too, which sites here pin)",
+        "arXiv:2506.04453 (PEFTLeak: light modules between weights that the server made too)",
     )
     main = "auroc"
 
