@@ -57,7 +57,9 @@ def test_an_exported_model_is_asked_and_works_where_it_can_only_remember(
 
 def test_an_image_that_outweighs_the_rest_is_told_by_how_far() -> None:
     torch.manual_seed(0)
-    model = build_vit(ModelConfig(image_size=16, patch=8, channels=1, classes=3, width=24, depth=1, heads=2), seed=0).eval()
+    model = build_vit(
+        ModelConfig(image_size=16, patch=8, channels=1, classes=3, width=24, depth=1, heads=2), seed=0
+    ).eval()
     images, labels = torch.randn(6, 1, 16, 16), torch.tensor([0, 0, 0, 0, 1, 2])
     alike = disaggregation.d_snr(model, images[:1].expand(5, -1, -1, -1), labels[:1].expand(5))
     assert alike == pytest.approx(1 / 4), "five that pull alike"

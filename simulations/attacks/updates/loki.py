@@ -37,7 +37,7 @@ _SLACK = 10
 
 
 class Loki(PlantedLayer):
-    """Give each site of a sum columns of the layer, or rows where columns do not suffice, that no other site reaches."""
+    """Give each site of a sum columns of the layer that no other reaches, and rows where columns do not suffice."""
 
     name = "loki"
     needs: ClassVar[frozenset[Capability]] = PlantedLayer.needs | {

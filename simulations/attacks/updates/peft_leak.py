@@ -67,6 +67,8 @@ class PeftLeak(PlantedLayer):
         """It is for biases and cores, in a model wide enough for codes and deep enough for a patch."""
         if situation.train.scope not in _SCOPES:
             return f"scope {situation.train.scope} is not of biases or cores alone"
+        if getattr(skeleton(sized(situation.model, geometry)), "pos_embed", None) is None:
+            return "the model has no table of positions to make codes of"
         sizes = _sizes(situation, geometry)
         narrow = too_narrow(sizes.width, sizes.length, sizes.places)
         if narrow is None and not gates(sizes, situation.train.scope, bins=1):

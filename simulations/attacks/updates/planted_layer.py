@@ -237,6 +237,7 @@ def _positions(model: VisionTransformer, geometry: Geometry) -> Tensor:
 
 
 def as_patches(images: Pixels, geometry: Geometry) -> Patches:
+    """Images (n, C, H, W) as what would have been read of them, had it been all."""
     numbers = as_numbers(geometry.cut(images), Reading(geometry.bits))
     count, places, length = numbers.shape
     return Patches(numbers.reshape(-1, length), np.tile(np.arange(places), count), np.zeros(count * places))

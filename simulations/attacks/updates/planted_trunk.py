@@ -68,7 +68,9 @@ class Sizes(NamedTuple):
 def too_narrow(width: int, length: int, places: int) -> str | None:
     """Why a token cannot hold a patch and a code for its place; None where it can."""
     least = length + places + _CODES + 1
-    return None if width >= least else f"a token of {width} numbers does not hold a patch of {length} and {places} codes"
+    return (
+        None if width >= least else f"a token of {width} numbers does not hold a patch of {length} and {places} codes"
+    )
 
 
 def gates(sizes: Sizes, scope: str, *, bins: int) -> list[Gate]:
@@ -203,7 +205,7 @@ def read_biases(change: Tensors, model: VisionTransformer, plan: list[Gate], pla
     """The patches that the change of biases has, one a place: of several images a mean, weighted as they pull."""
     embedding = _embedding(model)
     width = len(embedding)
-    content, codes = spaces(embedding, places)
+    content, _ = spaces(embedding, places)
     loud, centred = _loudness(embedding), embedding - embedding.mean(axis=0)
     at = np.linspace(-1.4, 1.4, 40001)
     slopes = norm.cdf(at) + at * norm.pdf(at)
