@@ -22,7 +22,7 @@ from simulations.attacks.situations.situation import UpdateConfig
 from simulations.attacks.situations.update_attack import as_numbers
 from simulations.attacks.updates.april import BIAS, POSITIONS, QKV, WEIGHT, as_published, closed_form
 from simulations.attacks.updates.gradient_matching import GradientMatching
-from simulations.attacks.updates.matched import Descent, Match
+from simulations.attacks.updates.matched import Descent, Match, Target
 
 Make = Callable[..., Any]
 STEPS = 1200
@@ -103,13 +103,17 @@ def test_the_same_gradient_gives_both_the_image(attack_setting: Make, capsys: py
     images["the original"] = as_numbers(case.targets.pixels, Reading(shape.bits))
     made = {name: attack.score([Match(each, 0.0)], case) for name, each in images.items()}
     objective = {name: theirs.objective(each) for name, each in images.items()}
+    target, descent = Target(exchange.model(), exchange[0].change, np.array([label])), Descent()
+    own = {name: float(target.loss(torch.from_numpy(each).float(), descent)) for name, each in images.items()}
     chance = max(each["ssim"] for each in attack.guesses(case, np.random.default_rng(0)))
     with capsys.disabled():
         for name, each in made.items():
-            print(f"\n{name}: SSIM {each['ssim']:.3f}, {each['psnr']:.1f} dB, their objective {objective[name]:.2g}")
+            losses = f"their objective {objective[name]:.2g}, ours {own[name]:.2g}"
+            print(f"\n{name}: SSIM {each['ssim']:.3f}, {each['psnr']:.1f} dB, {losses}")
         print(f"chance: SSIM {chance:.3f}")
-    assert objective["the original"] < 1e-4, "it is the same update to both"
-    assert objective["breaching's"] < 0.5, "their search gets somewhere"
-    # By their own measure what is found here is no worse than what they find in as many steps.
-    assert objective["ours"] < 1.5 * objective["breaching's"]
-    assert made["ours"]["ssim"] > max(chance, made["breaching's"]["ssim"] - 0.1)
+    assert max(objective["the original"], own["the original"]) < 1e-3, "it is the same update to both"
+    # Each search ends where its own objective is small, and that over all numbers at once is small without the image.
+    assert objective["breaching's"] < 0.02
+    assert objective["ours"] < 0.1
+    assert own["ours"] < own["breaching's"]
+    assert made["ours"]["ssim"] > max(chance, made["breaching's"]["ssim"])
