@@ -36,6 +36,7 @@ from simulations.attacks.updates.loki import Loki
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
 from simulations.attacks.updates.peft_leak import PeftLeak
 from simulations.attacks.updates.planted_layer import PlantedLayer
+from simulations.attacks.updates.planted_within import PlantedWithin
 from simulations.attacks.updates.prior_matching import PriorMatching
 from simulations.attacks.updates.site_inference import SiteInference
 from simulations.attacks.updates.span import Span, SpanInversion
@@ -76,6 +77,7 @@ _OWN: dict[str, type[Attack]] = {
         KeyFromWeights,
         StolenModel,
         PlantedLayer,
+        PlantedWithin,
         Loki,
         PeftLeak,
         Fishing,

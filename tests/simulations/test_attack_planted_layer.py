@@ -86,7 +86,7 @@ def test_a_sum_of_sites_leaves_less_of_a_model_that_sites_refuse_under_masks(
         federation = case.federation
         moved = {name: federation.base[name] - federation.bench.public[name].numpy() for name in federation.travelling}
         most = reach(SecAggConfig().clip, sum(each.size for each in moved.values()), 1)
-        far.append(planted_layer._length(moved) / most)
+        far.append(planted_layer.length(moved) / most)
         return step(case)
 
     monkeypatch.setattr(planted_layer, "step_of", told)

@@ -104,7 +104,11 @@ class PlantedLayer(UpdateAttack):
         target = setting.situation
         here = self.control_situation(target) if setting.unprotected else target
         count = min(self.updates, max(1, setting.capped(setting.images) // (target.images * target.sites)))
-        return update_case(setting, key, here, updates=count, send=_planted)
+        return update_case(setting, key, here, updates=count, send=self.made)
+
+    def made(self, federation: Federation, case: Case) -> Tensors:
+        """What the server sends in the place of the public tensors."""
+        return planted(federation, case.public().pixels)
 
     def recover(self, seen: Seen, rng: np.random.Generator) -> list[Patches]:
         """Read each update."""
@@ -203,10 +207,6 @@ def matched(found: Patches, truth: Floats) -> float:
     return float(right.mean())
 
 
-def _planted(federation: Federation, case: Case) -> Tensors:
-    return planted(federation, case.public().pixels)
-
-
 def _unit(rng: np.random.Generator, width: int) -> Floats:
     drawn = rng.standard_normal(width)
     made: Floats = drawn / np.linalg.norm(drawn)
@@ -249,8 +249,9 @@ def step_of(case: UpdateCase, sent: Tensors | None = None) -> float:
     public = {name: federation.bench.public[name].float().cpu().numpy() for name in federation.travelling}
     honest = federation.update(case.hospitals[0], base=public).change
     given = federation.base if sent is None else sent
-    return _length({name: given[name] - public[name] for name in public}) / _length(honest)
+    return length({name: given[name] - public[name] for name in public}) / length(honest)
 
 
-def _length(tensors: Tensors) -> float:
+def length(tensors: Tensors) -> float:
+    """Of all their numbers together."""
     return float(np.sqrt(sum(float((each.astype(np.float64) ** 2).sum()) for each in tensors.values())))
