@@ -27,6 +27,7 @@ ON_UPDATES = [name for name, attack in ATTACKS.items() if issubclass(attack, Upd
 WANTS: dict[str, dict[str, Any]] = {
     "site-inference": {"sites": 2},
     "stolen-model": {"mode": "deployment"},
+    "planted-within": {"sites": 2},
     "loki": {"sites": 2, "one_model": False},
     "peft-leak": {"server_weights": True},
 }

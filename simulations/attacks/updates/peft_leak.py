@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class PeftLeak(PlantedLayer):
 
 
 def _sizes(situation: Situation, geometry: Geometry) -> Sizes:
-    model = skeleton(sized(situation.model, geometry))
+    model: Any = skeleton(sized(situation.model, geometry))
     rows = int(model.blocks[0].mlp.fc1.out_features)
     width, depth = int(model.embed_dim), len(model.blocks)
     return Sizes(depth, width, rows, situation.train.rank, geometry.block_length, geometry.blocks)

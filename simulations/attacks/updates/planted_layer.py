@@ -110,7 +110,7 @@ class PlantedLayer(UpdateAttack):
         """What the server sends in the place of the public tensors."""
         return planted(federation, case.public().pixels)
 
-    def recover(self, seen: Seen, rng: np.random.Generator) -> list[Patches]:
+    def recover(self, seen: Seen, rng: np.random.Generator) -> Any:
         """Read each update."""
         exchange: Exchange = exchange_of(seen)
         return [read(update, exchange) for update in exchange]
