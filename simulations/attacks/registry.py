@@ -32,8 +32,11 @@ from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.head_features import HeadFeatures
 from simulations.attacks.updates.key_from_weights import KeyFromWeights
 from simulations.attacks.updates.label_counts import LabelCounts
+from simulations.attacks.updates.loki import Loki
 from simulations.attacks.updates.membership import Membership, MembershipWithKey
+from simulations.attacks.updates.peft_leak import PeftLeak
 from simulations.attacks.updates.planted_layer import PlantedLayer
+from simulations.attacks.updates.planted_within import PlantedWithin
 from simulations.attacks.updates.prior_matching import PriorMatching
 from simulations.attacks.updates.site_inference import SiteInference
 from simulations.attacks.updates.span import Span, SpanInversion
@@ -74,6 +77,9 @@ _OWN: dict[str, type[Attack]] = {
         KeyFromWeights,
         StolenModel,
         PlantedLayer,
+        PlantedWithin,
+        Loki,
+        PeftLeak,
         Fishing,
         FishingImages,
     )

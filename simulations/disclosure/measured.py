@@ -29,7 +29,7 @@ from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig
 from simulations.attacks.situations.update_attack import UpdateAttack
 from simulations.attacks.study.measure import measure
 from simulations.attacks.study.result import Measured, Result
-from simulations.disclosure import own_model
+from simulations.disclosure import disaggregation, own_model
 
 _IMAGES = 64
 """Images of a site in a round, at most: fewer than most sites have, which is easier for whoever attacks."""
@@ -126,11 +126,13 @@ def measure_all(folder: Path, *, said: Callable[[str], None]) -> None:
     setting = None if prepared is None else prepared.setting
     situation = f"a run of {asked.run.task}" if setting is None else setting.situation.text
     planned = [_told(each, setting) for each in trying]
-    write_json(folder / PLANNED, {"situation": situation, "attacks": [*planned, own_model.told()]})
+    asks = (own_model, disaggregation)
+    write_json(folder / PLANNED, {"situation": situation, "attacks": [*planned, *(each.told() for each in asks)]})
     # First the model that is there: the rest asks what others like it would give away.
-    found = own_model.entry(folder / MODEL, asked.data, seed=asked.run.seed, missing=asked.missing)
-    write_json(results / f"{own_model.NAME}{JSON}", {**own_model.told(), **found})
-    said(f"{own_model.NAME}: {found.get('verdict') or found['reason']}")
+    for each in asks:
+        found = each.entry(folder / MODEL, asked.data, seed=asked.run.seed, missing=asked.missing)
+        write_json(results / f"{each.NAME}{JSON}", {**each.told(), **found})
+        said(f"{each.NAME}: {found.get('verdict') or found['reason']}")
     for place, attack in enumerate(trying):
         left = 60 * asked.minutes - (time.monotonic() - began)
         entry = _entry(attack, prepared, asked, seconds=left / (len(trying) - place))

@@ -85,7 +85,7 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
     parts = site_parts(source, data, sites=1, index=0, seed=seed)
     rng = np.random.default_rng(seed)
     other = np.concatenate([parts.validation, parts.test])
-    trained, held = (_images(source, part, described.padded_size, rng) for part in (parts.train, other))
+    trained, held = (images_of(source, part, described.padded_size, rng) for part in (parts.train, other))
     every, which = apart(trained, held, trained.pixels)
     asked, seen = _evened(every, which, rng)
     found = _sureness(model, asked)
@@ -128,7 +128,7 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def _images(source: Source, part: npt.NDArray[np.int64], side: int, rng: np.random.Generator) -> Images:
+def images_of(source: Source, part: npt.NDArray[np.int64], side: int, rng: np.random.Generator) -> Images:
     """Some images of a part, padded as a stranger to the key pads them, and their classes."""
     chosen = np.sort(rng.choice(part, min(_MOST, len(part)), replace=False))
     pixels = read_many(source, chosen)

@@ -19,7 +19,9 @@ from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import open_kept
 from fl_client.export.write import export_plain
 from medveil.shapes import check_shape
-from simulations.disclosure import own_model
+from models.config import ModelConfig
+from models.vit import build_vit
+from simulations.disclosure import disaggregation, own_model
 
 
 def test_an_exported_model_is_asked_and_works_where_it_can_only_remember(
@@ -41,7 +43,29 @@ def test_an_exported_model_is_asked_and_works_where_it_can_only_remember(
     assert main["control"] > 0.6
     assert main["ci95"]["target"][0] <= main["target"] <= main["ci95"]["target"][1]
     assert 0 < found["n"] <= 128
+    ratio = disaggregation.entry(tmp_path / "model", data, seed=kept.run.seed, missing="")
+    check_shape({**disaggregation.told(), **ratio}, TRIED, where="entry")
+    assert ratio["verdict"] == "diagnostic"
+    figure = ratio["figures"]["d_snr"]
+    assert figure["chance"] < figure["target"]
+    assert figure["control"] is None or figure["control"] > 10 * figure["target"], "a classifier that fishes is seen"
     absent = own_model.entry(tmp_path, data, seed=0, missing="there is none")
     assert (absent["kind"], absent["reason"]) == (INAPPLICABLE, "there is none")
     check_shape({**own_model.told(), **absent}, UNTRIED, where="entry")
     assert own_model.entry(tmp_path, data, seed=0, missing="")["kind"] == "failed"
+
+
+def test_an_image_that_outweighs_the_rest_is_told_by_how_far() -> None:
+    torch.manual_seed(0)
+    model = build_vit(
+        ModelConfig(image_size=16, patch=8, channels=1, classes=3, width=24, depth=1, heads=2), seed=0
+    ).eval()
+    images, labels = torch.randn(6, 1, 16, 16), torch.tensor([0, 0, 0, 0, 1, 2])
+    alike = disaggregation.d_snr(model, images[:1].expand(5, -1, -1, -1), labels[:1].expand(5))
+    assert alike == pytest.approx(1 / 4), "five that pull alike"
+    honest = disaggregation.d_snr(model, images, labels)
+    one = disaggregation.d_snr(disaggregation.fishing(model, 1), images, labels)
+    assert 1 / 5 <= honest < 1.5
+    assert one > 20
+    both = disaggregation.fishing(model, 0)
+    assert disaggregation.d_snr(both, images, labels) < 1, "four of the class are fished up together"

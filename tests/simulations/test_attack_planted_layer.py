@@ -81,16 +81,16 @@ def test_adam_and_clipping_do_not_keep_it_off_and_sixteen_bits_leave_less(attack
 def test_a_sum_of_sites_leaves_less_of_a_model_that_sites_refuse_under_masks(
     attacked: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, far = planted_layer._step, []
+    step, far = planted_layer.step_of, []
 
     def told(case: UpdateCase) -> float:
         federation = case.federation
         moved = {name: federation.base[name] - federation.bench.public[name].numpy() for name in federation.travelling}
         most = reach(SecAggConfig().clip, sum(each.size for each in moved.values()), 1)
-        far.append(planted_layer._length(moved) / most)
+        far.append(planted_layer.length(moved) / most)
         return step(case)
 
-    monkeypatch.setattr(planted_layer, "_step", told)
+    monkeypatch.setattr(planted_layer, "step_of", told)
     shares = [attacked(batch=4, n=4 * sites, images=4, sites=sites).metrics["patches"].target for sites in (1, 4)]
     assert shares[1] is not None and shares[0] is not None
     assert shares[1] < 0.75 * shares[0]

@@ -25,7 +25,13 @@ from simulations.attacks.updates.prior_matching import PriorMatching
 
 Make = Callable[..., Any]
 ON_UPDATES = [name for name, attack in ATTACKS.items() if issubclass(attack, UpdateAttack)]
-WANTS: dict[str, dict[str, Any]] = {"site-inference": {"sites": 2}, "stolen-model": {"mode": "deployment"}}
+WANTS: dict[str, dict[str, Any]] = {
+    "site-inference": {"sites": 2},
+    "stolen-model": {"mode": "deployment"},
+    "planted-within": {"sites": 2},
+    "loki": {"sites": 2, "one_model": False},
+    "peft-leak": {"server_weights": True},
+}
 """What a situation must have for an attack to apply at all."""
 ADAPTED = {"keys": "per-site", "stem_init": "adapted", "stem_train": "local"}
 

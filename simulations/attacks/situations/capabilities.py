@@ -25,6 +25,8 @@ class Capability(StrEnum):
 
     SINGLE_SITE = "the update of one site, and not only a sum"
     SEVERAL_SITES = "updates of several sites, or a sum over them"
+    SEVERAL_MODELS = "the means to show every site of a sum a model of its own"
+    FROZEN = "frozen weights of its own making at the sites"
     INITIAL = "the public initial weights"
     STEM_UPDATE = "the update of patch and position embedding"
     BLOCK_UPDATE = "the update of a whole weight matrix of the first block"

@@ -151,7 +151,8 @@ class Federation:
     device
         Where sites train.
     remodel
-        Changes the model in place, for a control of an attack's own.
+        Changes the model in place, its weights too, which are then the public ones: for a control of an attack's own,
+        or for weights that the server handed out.
     """
 
     def __init__(
@@ -220,10 +221,30 @@ class Federation:
             return self._over_the_wire(delta(after, before))
         return delta(self._over_the_wire(after), before)
 
-    def update(self, hospitals: Sequence[Hospital], *, round_: int = 1, base: Tensors | None = None) -> Update:
-        """What the server gets of these sites: the update of one, or the mean that a sum under masks opens to."""
-        before = self.base if base is None else base
-        changes = [self.sent(each, round_=round_, base=base) for each in hospitals]
+    def update(
+        self,
+        hospitals: Sequence[Hospital],
+        *,
+        round_: int = 1,
+        base: Tensors | None = None,
+        bases: Sequence[Tensors] | None = None,
+    ) -> Update:
+        """What the server gets of these sites: the update of one, or the mean that a sum under masks opens to.
+
+        Parameters
+        ----------
+        hospitals
+            Who is in it.
+        round_
+            The round.
+        base
+            What they were sent; None for what all are sent.
+        bases
+            A model for each of them instead. What the update says was sent is the first.
+        """
+        given = [base] * len(hospitals) if bases is None else bases
+        before = self.base if given[0] is None else given[0]
+        changes = [self.sent(each, round_=round_, base=own) for each, own in zip(hospitals, given, strict=True)]
         change = changes[0] if self.situation.sites == 1 else summed(changes)
         return Update(before, change, len(hospitals), sum(len(each.images.labels) for each in hospitals))
 
@@ -242,7 +263,8 @@ class Federation:
             return bench
         changed = copy.deepcopy(bench.reset())
         self._remodel(changed)
-        return replace(bench, model=changed)
+        public = {name: tensor.detach().clone() for name, tensor in changed.state_dict().items()}
+        return replace(bench, model=changed, public=public)
 
     def _over_the_wire(self, given: Tensors) -> Tensors:
         wire = self.situation.wire

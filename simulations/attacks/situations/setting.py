@@ -95,6 +95,7 @@ def update_case(
     remodel: Callable[[VisionTransformer], None] | None = None,
     send: Callable[[Federation, Case], Tensors] | None = None,
     send_each: Callable[[Federation, list[Hospital]], Tensors] | None = None,
+    send_sites: Callable[[Federation, Case], list[Tensors]] | None = None,
 ) -> UpdateCase:
     """Deal images to hospitals and have them make updates, each of a round of its own from the same weights.
 
@@ -114,6 +115,8 @@ def update_case(
         Makes the travelling tensors that a server out of hand sends in the place of the public ones.
     send_each
         Makes them anew for each update, by who is in it.
+    send_sites
+        Makes other ones for each site of a sum.
     """
     from simulations.attacks.situations.making import Exchange, Federation, Hospital, Update  # noqa: PLC0415 - torch
 
@@ -123,6 +126,7 @@ def update_case(
     federation = Federation(situation, case.geometry, classes, seed=setting.seed + key, remodel=remodel)
     if send is not None:
         federation.send(send(federation, case))
+    apart = None if send_sites is None else [federation.decoded(each) for each in send_sites(federation, case)]
     sites = [_site(setting, key, situation, number) for number in range(situation.sites)]
 
     def dealt(update: int, site: int) -> Images:
@@ -137,7 +141,7 @@ def update_case(
 
     def make(place: int) -> Update:
         made = None if send_each is None else federation.decoded(send_each(federation, hospitals[place]))
-        return federation.update(hospitals[place], base=made)
+        return federation.update(hospitals[place], base=made, bases=apart)
 
     exchange = Exchange(federation, updates, make, guessed=setting.seed + key + GUESS)
     told = {name.name: getattr(case, name.name) for name in fields(Case)}

@@ -8,7 +8,6 @@ epoch of AdamW over batches of 32, clipped, on the wire of the run.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,17 +15,15 @@ from crypto.cipher import SCHEMES
 from medveil.errors import ConfigError, MedVeilError
 from medveil.pretraining import SINGLE_LABEL
 from medveil.privacy import PrivacyConfig, Terms, check_private
-from medveil.training import CORE, LIGHT, TrainConfig
+from medveil.training import TrainConfig
 from medveil.wire import KINDS, WIRES
 from models.config import ModelConfig
 from models.policy import Policy, check_policy, resolve_policy
 from simulations.attacks.situations.capabilities import Capability
+from simulations.attacks.situations.lacking import FULL, RULES
 
 DIAGNOSTIC, DEPLOYMENT = MODES = ("diagnostic", "deployment")
-FULL, HEAD = "full", "head"
 MOST_SITES, MOST_IMAGES = 64, 4096
-_DEPTH = 12
-"""Blocks of the default model."""
 
 
 @dataclass
@@ -57,6 +54,20 @@ class UpdateConfig:
     sites: int = field(
         default=1,
         metadata={"help": "Sites whose updates are summed before anybody reads them; 1: the server reads each."},
+    )
+    one_model: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether sites of a sum refuse whoever was sent another model, as they do here under masks; false: "
+            "masks that do not say for which model."
+        },
+    )
+    server_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether the pre-trained weights that all sites took are a file of the server's making; false: "
+            "built from the settings, or its publisher's."
+        },
     )
     rounds: int = field(default=10, metadata={"help": "Rounds of the run whose first one is attacked."})
     epsilon: float = field(
@@ -89,6 +100,10 @@ class Situation:
         What travels.
     sites : int
         Sites of a sum; 1 where the server reads each update.
+    one_model : bool
+        Whether the sites of a sum refuse whoever was sent another model.
+    server_weights : bool
+        Whether the public start is a file of the server's making.
     rounds : int
         Of the run, whose first one is attacked.
     epsilon : float
@@ -107,6 +122,8 @@ class Situation:
     wire: str = "fp32"
     kind: str = "delta"
     sites: int = 1
+    one_model: bool = True
+    server_weights: bool = False
     rounds: int = 10
     epsilon: float = 0.0
     knows_weights: bool = True
@@ -131,19 +148,21 @@ class Situation:
     @property
     def lacks(self) -> dict[Capability, str]:
         """What no attacker has here, each with the reason."""
-        return {what: reason for what, rule in _RULES.items() if (reason := rule(self)) is not None}
+        return {what: reason for what, rule in RULES.items() if (reason := rule(self)) is not None}
 
     @property
     def text(self) -> str:
         """The situation in a sentence."""
         train = self.train
         summed = "the server reads each site's update" if self.sites == 1 else f"only sums of {self.sites} sites"
+        summed += "" if self.one_model else ", which do not ask what model others were sent"
         private = f", epsilon {self.epsilon:g} for an image in {self.rounds} rounds" if self.epsilon else ""
+        given = "; the public start is the server's file" if self.server_weights else ""
         knows = "knows" if self.knows_weights else "does not know"
         return (
             f"{self.mode}: policy {self.policy}, scope {train.scope}; {self.images} images a site, batches of "
             f"{train.batch_size}, {train.epochs} epoch{'s' if train.epochs > 1 else ''} of {train.optimizer}, "
-            f"{self.kind} as {self.wire}; {summed}{private}; the attacker {knows} the public initial weights."
+            f"{self.kind} as {self.wire}; {summed}{private}{given}; the attacker {knows} the public initial weights."
         )
 
     def refused(self) -> str | None:
@@ -171,6 +190,8 @@ class Situation:
             "wire": self.wire,
             "kind": self.kind,
             "sites": self.sites,
+            "one_model": self.one_model,
+            "server_weights": self.server_weights,
             "rounds": self.rounds,
             "epsilon": self.epsilon,
             "knows_weights": self.knows_weights,
@@ -213,6 +234,8 @@ def situation_of(config: UpdateConfig, *, scheme: str) -> Situation:
         wire=("bf16" if deployed else "fp32") if config.wire is None else config.wire,
         kind=config.kind,
         sites=config.sites,
+        one_model=config.one_model,
+        server_weights=config.server_weights,
         rounds=config.rounds,
         epsilon=config.epsilon,
         knows_weights=config.knows_weights,
@@ -258,66 +281,3 @@ def _check(config: UpdateConfig) -> None:
             raise ConfigError(f"'{name}' is out of its range", where="update", cure=cure)
     if config.epsilon:
         PrivacyConfig(unit="example", epsilon=config.epsilon).check(where="update")
-
-
-def _single_site(here: Situation) -> str | None:
-    return None if here.sites == 1 else f"secure aggregation shows the server sums of {here.sites} sites only"
-
-
-def _stem_update(here: Situation) -> str | None:
-    if not here.policy.stem_travels:
-        return f"the stem stays at the site (stem.train is {here.policy.train})"
-    return None if here.train.scope == FULL else f"scope {here.train.scope} sends no patch or position embedding"
-
-
-def _block_update(here: Situation) -> str | None:
-    scope = here.train.scope
-    if scope in (HEAD, *LIGHT):
-        kind = "a small core" if scope == CORE else "no matrix"
-        return f"scope {scope} sends {kind} of the first block"
-    if scope != FULL and int(scope.split("-")[1]) < (here.model.depth or _DEPTH):
-        return f"scope {scope} does not reach the first block"
-    return None
-
-
-def _whole_model(here: Situation) -> str | None:
-    if here.policy.init == "secret":
-        return "the stem is secret: it was drawn from the key, and never sent"
-    if here.stem_travels and here.train.scope == FULL:
-        return None
-    return None if here.knows_weights else "the attacker does not know the public initial weights of what is not sent"
-
-
-def _one_image(here: Situation) -> str | None:
-    if here.images * here.sites == 1:
-        return None
-    return f"{here.images} images of each of {here.sites} sites made the update"
-
-
-def _linear(here: Situation) -> str | None:
-    train = here.train
-    return None if train.optimizer == "sgd" else f"{train.optimizer} scales every number of a gradient by itself"
-
-
-def _plain_candidates(here: Situation) -> str | None:
-    if here.policy.keys == "none" or here.policy.init == "adapted":
-        return _whole_model(here)
-    return "the model reads images hidden under a key that the attacker does not have"
-
-
-_RULES: Mapping[Capability, Callable[[Situation], str | None]] = {
-    Capability.SINGLE_SITE: _single_site,
-    Capability.SEVERAL_SITES: lambda here: None if here.sites > 1 else "one site sends one update",
-    Capability.INITIAL: lambda here: None if here.knows_weights else "the attacker does not know them",
-    Capability.STEM_UPDATE: _stem_update,
-    Capability.BLOCK_UPDATE: _block_update,
-    Capability.BLOCK_SPAN: lambda here: None if here.train.scope == CORE else _block_update(here),
-    Capability.WHOLE_MODEL: _whole_model,
-    Capability.ONE_IMAGE: _one_image,
-    Capability.ONE_STEP: lambda here: None if here.steps == 1 else f"the round has {here.steps} steps",
-    Capability.LINEAR: _linear,
-    Capability.PLAIN_CANDIDATES: _plain_candidates,
-}
-"""What a situation may lack. The rest is had by whoever reads updates and the run's contract, or is the attacker's own
-choice: to hold public images, or to break the protocol.
-"""

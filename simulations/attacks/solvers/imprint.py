@@ -40,7 +40,7 @@ def between_neighbours(rows: Floats) -> Floats:
     return found
 
 
-def patches_of(tokens: Floats, embedding: Floats, offsets: Floats) -> Patches:
+def patches_of(tokens: Floats, embedding: Floats, offsets: Floats, *, mean: Floats | None = None) -> Patches:
     """The patches behind normalised tokens, each known up to a factor.
 
     A token x is (E p + o - m 1) / s of a patch p at a place with offset o. E p - s x - m 1 = -o is linear in p, s, m
@@ -54,13 +54,16 @@ def patches_of(tokens: Floats, embedding: Floats, offsets: Floats) -> Patches:
         (D, L), the patch embedding E.
     offsets
         (N, D), bias and position of each place.
+    mean
+        (D,), what a norm's mean is taken off along, where less than whole tokens is seen; None for ones.
     """
     width, length = embedding.shape
     values, places, residuals = [], [], []
+    level = np.ones(width) if mean is None else mean
     size = np.linalg.norm(offsets, axis=1).mean()
     for token in tokens:
         scaled = token / np.linalg.norm(token) * np.sqrt(width)
-        known = np.concatenate([embedding, -scaled[:, None], -np.ones((width, 1))], axis=1)
+        known = np.concatenate([embedding, -scaled[:, None], -level[:, None]], axis=1)
         solved, *_ = np.linalg.lstsq(known, -offsets.T, rcond=None)
         off = np.linalg.norm(known @ solved + offsets.T, axis=0) / size
         place = int(off.argmin())

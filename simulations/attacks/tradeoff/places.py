@@ -11,7 +11,8 @@ from typing import TypeVar
 from medveil.errors import ConfigError
 from models.policy import POLICIES, Policy
 from simulations.attacks.config import update_of
-from simulations.attacks.situations.situation import DEPLOYMENT, DIAGNOSTIC, FULL, UpdateConfig
+from simulations.attacks.situations.lacking import FULL
+from simulations.attacks.situations.situation import DEPLOYMENT, DIAGNOSTIC, UpdateConfig
 from simulations.config import ExperimentConfig
 
 ALL = "all"

@@ -20,6 +20,7 @@ from simulations.attacks.study.cases import Seen
 from simulations.attacks.study.setting import Setting
 
 if TYPE_CHECKING:
+    from medveil.wire import Tensors
     from models.vits import VisionTransformer
 
 Floats = npt.NDArray[np.float64]
@@ -100,18 +101,33 @@ class April(UpdateImageAttack):
     def invert(self, seen: Seen, place: int, rng: np.random.Generator) -> Floats:
         """Image (1, C, H, W) behind an update."""
         exchange: Exchange = exchange_of(seen)
-        update, shape = exchange[place], exchange.geometry
-        change = {name: update.change[name].astype(np.float64) for name in (QKV, POSITIONS)}
-        before = {name: update.before[name].astype(np.float64) for name in (QKV, POSITIONS, WEIGHT, BIAS)}
-        width = change[QKV].shape[1]
-        parts = zip(before[QKV].reshape(3, width, width), change[QKV].reshape(3, width, width), strict=True)
-        product = np.sum([weight.T @ gradient for weight, gradient in parts], axis=0)
-        tokens, *_ = np.linalg.lstsq(change[POSITIONS][0].T, product, rcond=None)
-        embedded = (tokens - before[POSITIONS][0])[-shape.blocks :] - before[BIAS]
-        weight = before[WEIGHT].reshape(width, -1)
-        patches, *_ = np.linalg.lstsq(weight, embedded.T, rcond=None)
-        image: Floats = shape.join(np.ascontiguousarray(patches.T)[None])
-        return image
+        update = exchange[place]
+        return closed_form(update.change, update.before, exchange.geometry)
+
+
+def closed_form(change: Tensors, before: Tensors, geometry: Geometry) -> Floats:
+    """The image (1, C, H, W) of a gradient, or of what it changed: tokens by least squares, then their patches.
+
+    Parameters
+    ----------
+    change
+        Of the first block's qkv weight and of the positions; any factor will do.
+    before
+        The same, and the patch embedding, as they were.
+    geometry
+        Of images and patches.
+    """
+    moved = {name: change[name].astype(np.float64) for name in (QKV, POSITIONS)}
+    was = {name: before[name].astype(np.float64) for name in (QKV, POSITIONS, WEIGHT, BIAS)}
+    width = moved[QKV].shape[1]
+    parts = zip(was[QKV].reshape(3, width, width), moved[QKV].reshape(3, width, width), strict=True)
+    product = np.sum([weight.T @ gradient for weight, gradient in parts], axis=0)
+    tokens, *_ = np.linalg.lstsq(moved[POSITIONS][0].T, product, rcond=None)
+    embedded = (tokens - was[POSITIONS][0])[-geometry.blocks :] - was[BIAS]
+    weight = was[WEIGHT].reshape(width, -1)
+    patches, *_ = np.linalg.lstsq(weight, embedded.T, rcond=None)
+    image: Floats = geometry.join(np.ascontiguousarray(patches.T)[None])
+    return image
 
 
 def as_published(model: VisionTransformer) -> None:

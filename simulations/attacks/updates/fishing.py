@@ -23,6 +23,7 @@ from simulations.attacks.study.setting import Setting
 from simulations.attacks.updates.gradient_matching import GradientMatching
 from simulations.attacks.updates.head_features import BIAS, WEIGHT, HeadFeatures, cosines, features_of
 from simulations.attacks.updates.matched import Match, Target
+from simulations.attacks.updates.planted_layer import length
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -62,7 +63,7 @@ class Fishing(_Angler, HeadFeatures):
     papers = (
         "Wen et al. 2022, arXiv:2202.00580 (Fishing for User Data: the class attack)",
         "Garov et al. 2024, arXiv:2306.03013 (SEER: one image of a batch, by weights trained to hide that they do it)",
-        "arXiv:2506.04453 (PEFTLeak: light modules between weights that the server made too, which sites here pin)",
+        "arXiv:2506.04453 (PEFTLeak: light modules between weights that the server made too)",
     )
     main = "auroc"
 
@@ -230,8 +231,4 @@ def step_of(case: UpdateCase) -> float:
     federation, sites = case.federation, case.hospitals[0]
     honest = federation.update(sites).change
     sent = fished(federation, sites)
-    return _length({name: sent[name] - federation.base[name] for name in sent}) / _length(honest)
-
-
-def _length(tensors: Tensors) -> float:
-    return float(np.sqrt(sum(float((each.astype(np.float64) ** 2).sum()) for each in tensors.values())))
+    return length({name: sent[name] - federation.base[name] for name in sent}) / length(honest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+
+class Share(NamedTuple):
+    """The part of the layer that a site's images may reach: rows, and the numbers of a token that they read."""
+
+    rows: slice = slice(None)
+    columns: slice = slice(None)
+
+
+WHOLE = Share()
 FIRST, SECOND = "blocks.0.mlp.fc1", "blocks.0.mlp.fc2"
 _SILENT = ("blocks.0.attn.proj.weight", "blocks.0.attn.proj.bias", f"{SECOND}.bias")
 _SHARP = 40.0
@@ -46,7 +55,7 @@ class PlantedLayer(UpdateAttack):
     """Make the rows of a block's first MLP layer one direction with a threshold each."""
 
     name = "planted-layer"
-    needs = frozenset(
+    needs: ClassVar[frozenset[Capability]] = frozenset(
         {
             Capability.UPDATES,
             Capability.TRAINING,
@@ -65,7 +74,7 @@ class PlantedLayer(UpdateAttack):
         "that its epsilon divides them all alike. Recovered is a patch that some candidate of its place matches at "
         f"{_RIGHT_DB:g} dB or more; which image of the batch it is of, the attack does not say."
     )
-    papers = (
+    papers: ClassVar[tuple[str, ...]] = (
         "Fowl et al. 2022, arXiv:2110.13057 (Robbing the Fed: the layer, put before a model)",
         "Zhao et al. 2024, arXiv:2303.12233 (LOKI: another layer for each site, to part sums)",
     )
@@ -95,9 +104,13 @@ class PlantedLayer(UpdateAttack):
         target = setting.situation
         here = self.control_situation(target) if setting.unprotected else target
         count = min(self.updates, max(1, setting.capped(setting.images) // (target.images * target.sites)))
-        return update_case(setting, key, here, updates=count, send=_planted)
+        return update_case(setting, key, here, updates=count, send=self.made)
 
-    def recover(self, seen: Seen, rng: np.random.Generator) -> list[Patches]:
+    def made(self, federation: Federation, case: Case) -> Tensors:
+        """What the server sends in the place of the public tensors."""
+        return planted(federation, case.public().pixels)
+
+    def recover(self, seen: Seen, rng: np.random.Generator) -> Any:
         """Read each update."""
         exchange: Exchange = exchange_of(seen)
         return [read(update, exchange) for update in exchange]
@@ -115,7 +128,7 @@ class PlantedLayer(UpdateAttack):
             shares["patches"].append(matched(patches, plain[chosen]))
             shares["patches_read"].append(matched(patches, hidden[chosen]))
             start += count
-        return {name: float(np.mean(each)) for name, each in shares.items()} | {"step": _step(case)}
+        return {name: float(np.mean(each)) for name, each in shares.items()} | {"step": step_of(case)}
 
     def guesses(self, case: Case, rng: np.random.Generator) -> Iterable[Scores]:
         """The patches of the mean image, and of other images of the classes."""
@@ -124,12 +137,12 @@ class PlantedLayer(UpdateAttack):
             found, start = [], 0
             for sites in case.hospitals:
                 count = sum(len(each.images.labels) for each in sites)
-                found.append(_as_patches(images[start : start + count], case.geometry))
+                found.append(as_patches(images[start : start + count], case.geometry))
                 start += count
             yield self.score(found, case)
 
 
-def planted(federation: Federation, public: Pixels) -> Tensors:
+def planted(federation: Federation, public: Pixels, share: Share = WHOLE) -> Tensors:
     """The travelling tensors with the layer in them.
 
     Parameters
@@ -138,26 +151,32 @@ def planted(federation: Federation, public: Pixels) -> Tensors:
         What is agreed on, and what of it travels.
     public
         (n, C, H, W), to set thresholds by.
+    share
+        Rows that answer, and what they read; the gradients of all others are nothing.
     """
     situation, made = federation.situation, {name: each.copy() for name, each in federation.base.items()}
     quiet = situation.train.optimizer != "sgd"
     rows, width = made[f"{FIRST}.weight"].shape
     rng = np.random.default_rng(0)
-    direction = _unit(rng, width)
+    direction, reads = np.zeros(width), np.zeros(width)
+    reads[share.columns] = 1.0
+    direction[share.columns] = _unit(rng, len(direction[share.columns]))
     along = _tokens(federation, public) @ direction
-    thresholds = np.quantile(along, (np.arange(rows) + 0.5) / rows)
+    answer = len(np.arange(rows - 1)[share.rows])
+    asked = np.quantile(along, (np.arange(answer) + 0.5) / (answer + 1))
     # Beyond every token: what changes there all rows have from elsewhere, as from the decay of weights.
-    thresholds[-1] = thresholds[-2] + 2 * float(np.ptp(thresholds))
-    gain = _SHARP / max(float(np.median(np.diff(thresholds))), 1e-6)
+    thresholds = np.full(rows, asked[-1] + 2 * float(np.ptp(asked)))
+    thresholds[:-1][share.rows] = asked
+    gain = _SHARP / max(float(np.median(np.diff(asked))), 1e-6)
     # Neighbours push in opposite directions, so that the model behind the layer still reads something.
     signs = _signs(rows)
-    reach = gain * float(np.ptp(thresholds[:-1]))
+    reach = gain * float(np.ptp(asked))
     out = _unit(rng, width) * ((_UNDER_ADAM if quiet else 1.0) / reach)
     for name in _SILENT:
         if name in made:
             made[name][:] = 0.0
     small = _SMALL if quiet or situation.sites > 1 else 1.0
-    made["blocks.0.norm2.weight"][:] = gain / small
+    made["blocks.0.norm2.weight"][:] = gain / small * reads
     made["blocks.0.norm2.bias"][:] = 0.0
     made[f"{FIRST}.weight"][:] = small * direction
     made[f"{FIRST}.bias"][:] = -gain * thresholds
@@ -165,15 +184,16 @@ def planted(federation: Federation, public: Pixels) -> Tensors:
     return made
 
 
-def read(update: Update, exchange: Exchange) -> Patches:
-    """The patches that an update prints."""
+def read(update: Update, exchange: Exchange, share: Share = WHOLE) -> Patches:
+    """The patches that an update prints, in a share of the layer."""
     change = update.change[f"{FIRST}.weight"].astype(np.float64)
-    tokens = between_neighbours((change - change[-1]) * _signs(len(change))[:, None])
+    turned = (change - change[-1]) * _signs(len(change))[:, None]
+    tokens = between_neighbours(turned[:-1][share.rows, share.columns])
     model = exchange.model()
     embedding = model.patch_embed.proj.weight.detach().double().numpy().reshape(change.shape[1], -1)
     bias = 0.0 if model.patch_embed.proj.bias is None else model.patch_embed.proj.bias.detach().double().numpy()
     offsets = _positions(model, exchange.geometry).detach().double().numpy()[0] + bias
-    found = patches_of(tokens, embedding, offsets)
+    found = patches_of(tokens, embedding[share.columns], offsets[:, share.columns])
     possible = found.residuals < _POSSIBLE
     return Patches(found.values[possible], found.places[possible], found.residuals[possible])
 
@@ -185,10 +205,6 @@ def matched(found: Patches, truth: Floats) -> float:
         squared = ((truth[:, place] - value) ** 2).mean(axis=1)
         right[:, place] |= squared <= 4 * 10 ** (-_RIGHT_DB / 10)
     return float(right.mean())
-
-
-def _planted(federation: Federation, case: Case) -> Tensors:
-    return planted(federation, case.public().pixels)
 
 
 def _unit(rng: np.random.Generator, width: int) -> Floats:
@@ -220,19 +236,22 @@ def _positions(model: VisionTransformer, geometry: Geometry) -> Tensor:
     return model.pos_embed[:, -geometry.blocks :]
 
 
-def _as_patches(images: Pixels, geometry: Geometry) -> Patches:
+def as_patches(images: Pixels, geometry: Geometry) -> Patches:
+    """Images (n, C, H, W) as what would have been read of them, had it been all."""
     numbers = as_numbers(geometry.cut(images), Reading(geometry.bits))
     count, places, length = numbers.shape
     return Patches(numbers.reshape(-1, length), np.tile(np.arange(places), count), np.zeros(count * places))
 
 
-def _step(case: UpdateCase) -> float:
-    """How far the planted model is from the public one, in lengths of what a round of the same sites changes."""
+def step_of(case: UpdateCase, sent: Tensors | None = None) -> float:
+    """How far what was sent is from the public model, in lengths of what a round of the same sites changes."""
     federation = case.federation
     public = {name: federation.bench.public[name].float().cpu().numpy() for name in federation.travelling}
     honest = federation.update(case.hospitals[0], base=public).change
-    return _length({name: federation.base[name] - public[name] for name in public}) / _length(honest)
+    given = federation.base if sent is None else sent
+    return length({name: given[name] - public[name] for name in public}) / length(honest)
 
 
-def _length(tensors: Tensors) -> float:
+def length(tensors: Tensors) -> float:
+    """Of all their numbers together."""
     return float(np.sqrt(sum(float((each.astype(np.float64) ** 2).sum()) for each in tensors.values())))
