@@ -21,7 +21,7 @@ from fl_client import work
 from fl_client.asked import incoming_in, keep_round_in, number_in, only_validates, round_in
 from fl_client.counting import counted
 from fl_client.counting_site import CountingSite
-from fl_client.deployment.config import SITE_VARIABLE
+from fl_client.deployment.own_files import SITE_VARIABLE
 from fl_client.host import RAISED, Host, kind_of, refusal
 from fl_client.leaving import known
 from fl_client.secagg.answers import SAME, Answers
@@ -323,7 +323,7 @@ def _note_refusal(host: Host, message: Message, context: Context, error: Excepti
 def _own_host(file: str) -> Host:
     """The real site of a file, its keys opened; for a process of Flower's own that serves one message."""
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
-    from fl_client.deployment.config import load_site  # noqa: PLC0415
+    from fl_client.deployment.own_files import load_site  # noqa: PLC0415
     from fl_client.deployment.own_site import OwnHost, open_keys  # noqa: PLC0415
 
     files = load_site(Path(file))

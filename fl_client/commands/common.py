@@ -12,7 +12,7 @@ from medveil.errors import ConfigError
 from medveil.plain import tell
 
 if TYPE_CHECKING:
-    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_files import OwnFiles
 
 PROG = "medveil-site"
 DEFAULT = Path("site.yaml")
@@ -21,7 +21,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def site_of(arguments: argparse.Namespace) -> OwnFiles:
     """The site; a certificate that expires soon is said on the way."""
-    from fl_client.deployment.config import load_site  # noqa: PLC0415
+    from fl_client.deployment.own_files import load_site  # noqa: PLC0415
     from medveil.certificates import expiry_warning, load_certificate  # noqa: PLC0415
 
     files = load_site(arguments.site)

@@ -13,7 +13,7 @@ from medveil.plain import tell, tell_json
 from medveil.times import moment
 
 if TYPE_CHECKING:
-    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_files import OwnFiles
     from fl_client.disclosure.document import Disclosure
     from fl_client.disclosure.subject import Subject
 

@@ -13,7 +13,7 @@ from medveil.plain import tell, tell_block, tell_json, tell_result
 from medveil.times import moment
 
 if TYPE_CHECKING:
-    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_files import OwnFiles
     from fl_client.deployment.own_site import OwnKeys
     from fl_client.export.kept import KeptModel
     from fl_client.export.ready import Ready

@@ -15,7 +15,7 @@ from medveil.plain import tell, tell_block, tell_json, tell_result
 
 if TYPE_CHECKING:
     from fl_client.data.config import DataConfig
-    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_files import OwnFiles
     from fl_client.dicomweb.cohort import Cohort
     from fl_client.dicomweb.pulled import PulledList
 

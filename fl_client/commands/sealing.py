@@ -14,7 +14,7 @@ from medveil.plain import tell
 if TYPE_CHECKING:
     from fl_client.data.documents import Documents
     from fl_client.data.store_files import StoreSeal
-    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_files import OwnFiles
 
 _KEPT = {"predictions": "predictions.npz", "site": "site.json"}
 

@@ -12,7 +12,7 @@ from medveil.plain import tell, tell_block, tell_json
 
 if TYPE_CHECKING:
     from fl_client.data.stores_held import HeldStore
-    from fl_client.deployment.config import OwnFiles
+    from fl_client.deployment.own_files import OwnFiles
 
 _WHERE = f"{PROG} stores"
 

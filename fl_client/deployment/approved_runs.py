@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.disclosure.subject import settings_digest
 from medveil.audit import AuditLog
 from medveil.config import from_mapping

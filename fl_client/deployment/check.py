@@ -14,7 +14,7 @@ from fl_client.data.items import OneClassError
 from fl_client.deployment import running
 from fl_client.deployment.added import added
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.door import greeting_of, refuse_full_disk, refuse_no_images
 from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, clock_in_words, refuse_clock

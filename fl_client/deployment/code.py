@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from medveil.errors import ConfigError, IntegrityError
 from medveil.installed import installed_hash, load_all
 

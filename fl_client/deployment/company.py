@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.roster import ApprovedRoster
 from fl_client.secagg.ledger import SUFFIX, Ledger, end_former
 from fl_client.secagg.member import Member

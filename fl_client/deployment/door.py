@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fl_client.deployment import node_log
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.greeting import Greeting, greet, refuse_clock
 from medveil import node_keys
 from medveil.certificates import load_certificate

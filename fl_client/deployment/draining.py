@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from medveil.errors import FederationError
 from medveil.files import make_folder, write_json
 from medveil.kinds import EVALUATE, QUERY, TRAIN, UNMASK

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.running import status
 from medveil.audit import ANSWERED, REFUSED
 from medveil.bounded import parse_json

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, config_of_run, resolve
-from fl_client.deployment.config import LAST_BLOCKS, TARGETS, LimitsConfig
+from fl_client.deployment.limits_config import LAST_BLOCKS, TARGETS, LimitsConfig
 from fl_client.deployment.promises import check_promise
 from fl_client.privacy.training import HELD
 from medveil.config import from_mapping, to_mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from fl_client.deployment.config import LimitsConfig
+from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.leaving import EVERYTHING
 from fl_client.privacy.accountant import check_installed
 from medveil.contract import RunConfig

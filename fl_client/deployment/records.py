@@ -9,7 +9,8 @@ from typing import Any
 
 from flwr.app import Context, Message, RecordDict
 
-from fl_client.deployment.config import LimitsConfig, OwnFiles
+from fl_client.deployment.limits_config import LimitsConfig
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.site import Site, SiteInRun
 from medveil.audit import ANSWERED, ASKED, REFUSED, Head
 from medveil.audit_messages import (

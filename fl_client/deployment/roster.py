@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from medveil import node_keys
 from medveil.audit import AuditLog
 from medveil.errors import ConfigError, IntegrityError

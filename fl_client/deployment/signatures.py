@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.identity import load_identity
 from fl_client.deployment.records import run_in
 from medveil.audit import Head

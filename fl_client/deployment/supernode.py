@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from medveil.cli import guarded
 from medveil.environment import HERE
 from medveil.flower import run_supernode

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fl_client.deployment.config import REQUIRED, LimitsConfig, OwnFiles
+from fl_client.deployment.limits_config import REQUIRED, LimitsConfig
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.disclosure.document import JSON, Disclosure, check_signed, read_disclosure
 from medveil.errors import MedVeilError, PolicyError
 

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_client.deployment.config import CONFIG_FILE, load_site
+from fl_client.deployment.config import CONFIG_FILE
+from fl_client.deployment.own_files import load_site
 from medveil.errors import FederationError
 from medveil.files import make_folder, write_text
 from medveil.plain import tell, tell_block

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from crypto.passphrase import VARIABLE
 from fl_client.deployment import running
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_server.deployment.consortium import load_consortium
 from medveil import processes
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, FederationError, MedVeilError

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER
 from fl_server.metrics import ALL
 from medveil import processes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tomli_w
 
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.supernode import stock_command as node_command
 from fl_server.deployment.consortium import CONNECTION, Consortium
 from fl_server.deployment.control import Control, sync

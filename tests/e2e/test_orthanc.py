@@ -31,7 +31,7 @@ from fl_client.data.partition import site_parts
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.data.source import open_source
 from fl_client.data.store import open_store
-from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.dicomweb.pulled import Pulled
 from fl_client.dicomweb.session import PacsSession
 from fl_client.export.asking import ask

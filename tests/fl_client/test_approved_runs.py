@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from crypto import sealed_file
 from fl_client import work
 from fl_client.cli import main
-from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.deployment.run_words import changes, in_words
 from fl_client.site import Site

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from fl_client.deployment.company import Company
-from fl_client.deployment.config import LimitsConfig, OwnFiles, SiteConfig
+from fl_client.deployment.config import SiteConfig
+from fl_client.deployment.limits_config import LimitsConfig
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.roster import ApprovedRoster
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FederationError, IntegrityError

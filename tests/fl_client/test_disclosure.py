@@ -20,7 +20,7 @@ from crypto import sealed_file
 from crypto.passphrase import read_passphrase
 from fl_client.cli import main
 from fl_client.commands.model import _refuse_undisclosed
-from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
 from fl_client.disclosure import make
 from fl_client.disclosure.document import BROKEN, TELLING, Disclosure, check_signed, read_disclosure

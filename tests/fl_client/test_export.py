@@ -433,7 +433,7 @@ def test_the_commands_export_and_predict(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from crypto.keyfile import load_keyring  # noqa: PLC0415
-    from fl_client.deployment.config import load_site  # noqa: PLC0415
+    from fl_client.deployment.own_files import load_site  # noqa: PLC0415
 
     monkeypatch.setenv("MEDVEIL_PASSPHRASE", "seven horses")
     site_file = tmp_path / "enrol" / "site.yaml"

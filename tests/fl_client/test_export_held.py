@@ -12,7 +12,7 @@ import pytest
 from crypto import sealed_file
 from crypto.passphrase import forget
 from fl_client.cli import main
-from fl_client.deployment.config import load_site
+from fl_client.deployment.own_files import load_site
 from fl_client.export.held import MODELS, find_kept, held
 from medveil.audit_verify import verify
 from medveil.errors import ConfigError

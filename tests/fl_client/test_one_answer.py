@@ -23,7 +23,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from fl_client.deployment import check, door, greeting, running, supernode
-from fl_client.deployment.config import OwnFiles, SiteConfig
+from fl_client.deployment.config import SiteConfig
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, Child, Supervisor
 from medveil import certificates, node_keys, processes
 from medveil.certificates import issue, make_authority

@@ -19,7 +19,7 @@ from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
 from fl_client.data.store import EncryptedStore, open_store
 from fl_client.data.stores_held import HeldStore, held_stores
-from fl_client.deployment.config import OwnFiles
+from fl_client.deployment.own_files import OwnFiles
 from medveil.audit_verify import verify
 from medveil.files import locked
 

@@ -17,7 +17,8 @@ import pytest
 
 from crypto import passphrase
 from fl_client import cli as site_cli
-from fl_client.deployment.config import OwnFiles, SiteConfig
+from fl_client.deployment.config import SiteConfig
+from fl_client.deployment.own_files import OwnFiles
 from fl_server import cli as server_cli
 from fl_server.deployment.consortium import Consortium, ConsortiumConfig
 from medveil import kits

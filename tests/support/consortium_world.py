@@ -15,7 +15,7 @@ import yaml
 
 from fl_client.cli import main as site_main
 from fl_client.deployment import running
-from fl_client.deployment.config import OwnFiles, load_site
+from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_server.cli import main as server_main
 from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.runs import Submission, submissions
