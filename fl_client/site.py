@@ -16,8 +16,8 @@ from crypto.derivation import encode_fields, hkdf
 from crypto.keys import Key, SimulatedKey
 from fl_client.batches import generator
 from fl_client.config import TrainConfig
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.source import Source
-from fl_client.data.store import EncryptedStore
 from fl_client.last import Last
 from fl_client.privacy.budget import make_budget
 from fl_client.privacy.chance import SEED_BYTES

@@ -14,10 +14,11 @@ from fl_client.data.documents import Documents
 from fl_client.data.hidden import check_hidden
 from fl_client.data.items import by_reason
 from fl_client.data.neighbours import Near, near_training
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.partition import Parts, measured_parts, site_parts
 from fl_client.data.source import Skipped, Source, open_source
 from fl_client.data.standing import basis_at_site
-from fl_client.data.store import EncryptedStore, is_of_split, open_store, prepared_before
+from fl_client.data.store import is_of_split, open_store, prepared_before
 from fl_client.data.store_build import COPY
 from fl_client.data.stored import Views
 from fl_client.data.task import check_task

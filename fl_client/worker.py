@@ -22,9 +22,9 @@ from flwr.app import Message
 from fl_client.app import make_app
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.code import load_approved
-from fl_client.deployment.own_files import SERVED, SERVED_VERSION, OwnFiles, load_site
 from fl_client.deployment.draining import is_asked, say_empty
 from fl_client.deployment.handing import read_handed
+from fl_client.deployment.own_files import SERVED, SERVED_VERSION, OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import outcome, refusal

@@ -9,102 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from crypto.base import ImageCipher
 from crypto.keys import Key
-from fl_client.data.base import Skipped, Source, source_name
+from fl_client.data.base import Source, source_name
 from fl_client.data.config import DataConfig, check_data_config
-from fl_client.data.left_open import STORES, has_sealed
+from fl_client.data.left_open import STORES
+from fl_client.data.opened_store import EncryptedStore, LiesOpenError, Opening, lies_open, own_header
 from fl_client.data.partition import Parts
-from fl_client.data.prepared import MIB, Prepared
-from fl_client.data.rows import NONCES, HeldRows, Rows
-from fl_client.data.splits import PARTS
+from fl_client.data.prepared import MIB
 from fl_client.data.store_build import build
-from fl_client.data.store_files import StoreSeal, open_rows, read_head, read_header
-from fl_client.data.store_open_files import check_contents, map_rows
+from fl_client.data.store_files import StoreSeal, read_head
 from fl_client.data.store_terms import difference, key_name, parameters, prepared_otherwise, said_of, wanted_of
-from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
+from fl_client.data.stored import Views
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError
 from medveil.files import locked, make_folder, new_folder, sweep_parts
 
 Progress = Callable[[int, int], None]
 MEASURED = "measured"
 """How the name of a store ends that no run trains on."""
-
-
-@dataclass(frozen=True)
-class EncryptedStore:
-    """One site's hidden images.
-
-    Attributes
-    ----------
-    folder : Path
-        Where it lies.
-    classes : tuple of str
-        Ordered class names.
-    parts : dict of str to Part
-        By name.
-    skipped : tuple of Skipped
-        What was left out, each with the reason: files the source passed over when it was opened, then images of the
-        site that could not be read when the store was built.
-    built : bool
-        Whether it was built now, or found.
-    rebuilt : str or None
-        Why a store that was there had to be built anew.
-    """
-
-    folder: Path
-    classes: tuple[str, ...]
-    parts: dict[str, Part]
-    skipped: tuple[Skipped, ...]
-    header: dict[str, Any]
-    built: bool = False
-    rebuilt: str | None = None
-
-    @property
-    def sealed(self) -> bool:
-        """Whether it lies sealed; an older MedVeil left it open."""
-        return bool(self.header["sealed"])
-
-    @property
-    def without_copies(self) -> bool:
-        """Whether images to judge by that are trained on too were left out; an older MedVeil kept them."""
-        return bool(self.header.get("without_copies", False))
-
-    @property
-    def alike(self) -> dict[str, Any]:
-        """Pictures that it holds twice (`fl_client.data.alike`); one that an older MedVeil built tells of none."""
-        return {"classes": 0, "named": [], **self.header.get("alike", {})}
-
-    def part(self, name: str) -> Part:
-        """The part called ``"train"``, ``"validation"`` or ``"test"``."""
-        return self.parts[name]
-
-    def verify(self) -> None:
-        """Read everything, and find what was changed by its seal; of a store that lies open, by its checksums.
-
-        Opening checks the header and the files' sizes only: reading all images would make every start as slow as
-        reading the whole store.
-
-        Raises
-        ------
-        IntegrityError
-            A file was changed.
-        """
-        for name, part in self.parts.items():
-            if not isinstance(part, StoredPart):
-                continue
-            described = self.header["parts"][name]
-            for rows, what, file in ((part.images, "images", name), (part.nonces, "nonces", f"{name}{NONCES}")):
-                if isinstance(rows, HeldRows):
-                    check_contents(self.folder / f"{file}.npy", rows, described[what])
-                elif rows is not None:
-                    rows.read_all()
 
 
 def open_store(
@@ -168,7 +94,7 @@ def open_store(
     views, seal = Views.of(config, level, seed), StoreSeal.of(key)
     place = store_place(config, cipher, folder=folder, site=site, trains=trains)
     wanted = wanted_of(source, parts, cipher, views) | ({} if contents is None else {"contents": contents})
-    opening = _Opening(place, cipher, seal, source, views, memory=config.memory * MIB)
+    opening = Opening(place, cipher, seal, source, views, memory=config.memory * MIB)
     make_folder(place.parent, mode=0o700)
     with locked(place.parent):
         found, why = _as_it_is(opening, wanted, verify=verify)
@@ -210,7 +136,7 @@ def is_of_split(
     """
     wanted = wanted_of(source, parts, cipher, Views.of(config, level, seed))
     try:
-        header = _own_header(store_place(config, cipher, folder=folder), StoreSeal.of(key))
+        header = own_header(store_place(config, cipher, folder=folder), StoreSeal.of(key))
     except (IntegrityError, FormatError, StorageError, KeyMaterialError):
         return False
     return all(header[name] == wanted[name] for name in ("source", "classes", "split", "views", "preparation"))
@@ -242,7 +168,7 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, key: Key, folder: P
     if not place.is_dir():
         raise StorageError("there is no store", where=place, cure="open it with its source once")
     seal = StoreSeal.of(key)
-    header = _own_header(place, seal)
+    header = own_header(place, seal)
     if header["key"] != key_name(cipher):
         raise _wrong_key(place, header["key"], cipher)
     if header["cipher"] != parameters(cipher):
@@ -252,7 +178,7 @@ def reopen_store(config: DataConfig, cipher: ImageCipher, *, key: Key, folder: P
     if header["views"]["count"] == 0:
         raise ConfigError("holds no training images (data.views is 0), and the source is out of reach", where=place)
     views = Views(**{"seed": 0, **header["views"]})
-    return _Opening(place, cipher, seal, None, views, memory=config.memory * MIB).store()
+    return Opening(place, cipher, seal, None, views, memory=config.memory * MIB).store()
 
 
 def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: str = "", trains: bool = True) -> Path:
@@ -265,26 +191,6 @@ def store_place(config: DataConfig, cipher: ImageCipher, *, folder: Path, site: 
 def is_of_source(place: Path, config: DataConfig) -> bool:
     """Whether a store at this place is of the images that a configuration names, whatever hid them."""
     return place.name.startswith(f"{_joined(source_name(config))}-")
-
-
-class _LiesOpenError(IntegrityError):
-    """A store lies open at a site that seals: an older MedVeil's, or anybody's who put it there."""
-
-    def __init__(self, place: Path, because: str = "") -> None:
-        cure = "where it is this site's own, of an older MedVeil: medveil-site seal; else remove it"
-        super().__init__(f"lies open, and what this site keeps is sealed{because}", where=place, cure=cure)
-
-
-def _own_header(place: Path, seal: StoreSeal) -> dict[str, Any]:
-    """As `fl_client.data.store_files.read_header`; an open one is `_LiesOpenError` where the site sealed anything."""
-    header = read_header(place, seal)
-    if _lies_open(place, header["sealed"]):
-        raise _LiesOpenError(place)
-    return header
-
-
-def _lies_open(place: Path, sealed: str) -> bool:
-    return not sealed and has_sealed(place.parent.parent)
 
 
 def _joined(*words: str) -> str:
@@ -307,7 +213,7 @@ def _check_cipher(source: Source, cipher: ImageCipher) -> None:
 
 
 def _as_it_is(
-    opening: _Opening, wanted: dict[str, Any], *, verify: bool
+    opening: Opening, wanted: dict[str, Any], *, verify: bool
 ) -> tuple[EncryptedStore, str] | tuple[None, str]:
     """The store that is there where it can be taken; else why not, the empty string where there is none."""
     if not opening.place.exists():
@@ -319,7 +225,7 @@ def _as_it_is(
             return None, why
         if verify:
             store.verify()
-    except _LiesOpenError as error:
+    except LiesOpenError as error:
         return None, f"it {error.problem}"
     except (IntegrityError, StorageError) as error:
         return None, f"it was damaged ({error})"
@@ -338,8 +244,8 @@ def _source_lost(
         return error
     if found.key != key_name(cipher):
         return _wrong_key(place, found.key, cipher, because=error)
-    if _lies_open(place, found.sealed):
-        return _LiesOpenError(place, f", and it cannot be rebuilt: {error}")
+    if lies_open(place, found.sealed):
+        return LiesOpenError(place, f", and it cannot be rebuilt: {error}")
     if found.sealed not in ("", seal.fingerprint):
         return _unbuilt(
             f"the store was sealed under the key {found.sealed}, and this is {seal.fingerprint}", place, error
@@ -355,43 +261,3 @@ def _unbuilt(problem: str, place: Path, because: DataError | None) -> KeyMateria
     unread = "" if because is None else f", and it cannot be rebuilt: {because}"
     cure = "give the key it was made with, or the source to rebuild it from"
     return KeyMaterialError(f"{problem}{unread}", where=place, cure=cure)
-
-
-@dataclass(frozen=True)
-class _Opening:
-    """What opening a store takes; `memory` is the most bytes of images that stay in memory."""
-
-    place: Path
-    cipher: ImageCipher
-    seal: StoreSeal
-    source: Source | None
-    views: Views
-    memory: int
-
-    def store(self) -> EncryptedStore:
-        """Open the store that is there; errors as `_own_header`."""
-        header = _own_header(self.place, self.seal)
-        parts: dict[str, Part] = {}
-        left = self.memory
-        for name in PARTS:
-            described = header["parts"][name]
-            labels = np.array(described["labels"], dtype=np.int64)
-            ids, indices = tuple(described["ids"]), np.array(described["indices"], dtype=np.int64)
-            described_alike = (name, labels, ids, indices, self.cipher.reading)
-            if described["images"] is not None:
-                images = self._rows(name, header, most=left)
-                left -= images.kept_bytes
-                nonces = None if described["nonces"] is None else self._rows(f"{name}{NONCES}", header, most=0)
-                parts[name] = StoredPart(*described_alike, images, nonces)
-            elif self.source is not None:
-                prepared = Prepared(self.source, indices, most=left)
-                left -= prepared.kept_bytes
-                parts[name] = OnTheFlyPart(*described_alike, self.source, self.cipher, self.views, prepared)
-        passed_over = () if self.source is None else self.source.skipped
-        skipped = (*passed_over, *(Skipped(*each) for each in header["skipped"]))
-        return EncryptedStore(self.place, tuple(header["classes"]), parts, skipped, header)
-
-    def _rows(self, name: str, header: dict[str, Any], *, most: int) -> Rows:
-        if header["sealed"]:
-            return open_rows(self.place, name, header, self.seal, most=most)
-        return map_rows(self.place, name, header)

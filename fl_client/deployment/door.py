@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fl_client.deployment import node_log
-from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.greeting import Greeting, greet, refuse_clock
+from fl_client.deployment.own_files import OwnFiles
 from medveil import node_keys
 from medveil.certificates import load_certificate
 from medveil.errors import MedVeilError, StorageError

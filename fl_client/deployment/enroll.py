@@ -9,8 +9,8 @@ from pathlib import Path
 from crypto.keyfile import load_keyring, save_key
 from crypto.keys import SiteKey
 from fl_client.deployment.config import CONFIG_FILE, SiteConfig
-from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.identity import save_identity
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.signatures import open_identity
 from medveil import node_keys
 from medveil.certificates import load_certificate

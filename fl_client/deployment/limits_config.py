@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crypto.cipher import SCHEMES
 from fl_client.config import SMALLEST_COUNT
-from fl_client.data.config import DataConfig
 from fl_client.deployment.hours import parsed_hours
-from medveil import plugins
-from medveil.audit import AuditLog
-from medveil.config import check_setting, load_config
+from medveil.config import check_setting
 from medveil.contract import TASKS
 from medveil.counting import HISTOGRAMS
-from medveil.environment import CREDENTIALS, flower_environment
-from medveil.errors import ConfigError, KeyMaterialError
-from medveil.flower import TASK_POLL
-from medveil.node_keys import check_name
 from medveil.pretraining import SINGLE_LABEL
 from medveil.privacy import MOST_EPSILON
-from medveil.signing import is_public
 from medveil.training import SCOPES
 from models.policy import KEYS, POLICIES
 

@@ -19,10 +19,10 @@ from fl_client.counting_site import CountingSite, open_site
 from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.approved_runs import ApprovedRuns
 from fl_client.deployment.company import Company
-from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.draining import BEGINNING, InHand, refuse_draining
 from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.promises import check_epsilon
 from fl_client.deployment.records import SiteRecords
 from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned

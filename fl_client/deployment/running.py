@@ -13,10 +13,10 @@ from fl_client.data.left_open import left_open
 from fl_client.data.left_open import said as said_of_open
 from fl_client.deployment import node_log
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.own_files import SERVED, SERVED_VERSION, OwnFiles
 from fl_client.deployment.door import why_not_in
 from fl_client.deployment.draining import forget
 from fl_client.deployment.handing import handed
+from fl_client.deployment.own_files import SERVED, SERVED_VERSION, OwnFiles
 from fl_client.deployment.supernode import answered_file, others_file
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, WORKER, read_state
 from fl_client.export.held import MODELS, held, said

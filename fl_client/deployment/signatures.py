@@ -10,8 +10,8 @@ from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 
-from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.identity import load_identity
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.records import run_in
 from medveil.audit import Head
 from medveil.audit_messages import Carried, digest_of_config, put_head, subject

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.deployment.code import approved_code
-from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.door import why_not_in
 from fl_client.deployment.handing import handed, read_handed
 from fl_client.deployment.node_log import Follower, last_words, of_others
+from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.supernode import answered_file, command, others_file, worker_command
 from medveil import processes
 from medveil.cli import guarded

@@ -13,9 +13,9 @@ from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
 from fl_client.deployment import check
 from fl_client.deployment.config import SiteConfig
+from fl_client.deployment.limits import check_images
 from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.limits import check_images
 from medveil.errors import ConfigError, DataError
 
 

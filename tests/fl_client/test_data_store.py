@@ -28,9 +28,10 @@ from crypto.config import CipherConfig
 from crypto.keys import Key, SimulatedKey, SiteKey
 from fl_client.data import store_build, store_files
 from fl_client.data.config import DataConfig
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Source, open_source, read_many
-from fl_client.data.store import EncryptedStore, open_store, reopen_store, store_place
+from fl_client.data.store import open_store, reopen_store, store_place
 from fl_client.data.store_files import StoreSeal, read_head, read_header
 from fl_client.data.stored import OnTheFlyPart, StoredPart
 from medveil.errors import ConfigError, DataError, FormatError, IntegrityError, KeyMaterialError, StorageError

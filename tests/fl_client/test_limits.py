@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from crypto.config import CipherConfig
-from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_bytes, check_images, check_round, check_store, checked_run
+from fl_client.deployment.limits_config import LimitsConfig
 from medveil.config import to_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, MedVeilError, PolicyError

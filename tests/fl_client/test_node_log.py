@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from fl_client.deployment import node_log, running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import SiteConfig
-from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.node_log import NOTHING, Follower, is_connected, last_words, why_it_ended
+from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.supernode import answered_file
 from fl_client.deployment.supervisor import NODE, Supervisor, state_file
 from medveil import processes

@@ -251,7 +251,7 @@ def test_copies_in_a_store_that_an_older_medveil_built_are_told_of(
     shutil.copy(folder / train, folder / test)
     # It dealt them apart, and kept both.
     monkeypatch.setattr("fl_client.data.copies._alike", lambda source, folder: ())
-    monkeypatch.setattr("fl_client.data.store.EncryptedStore.without_copies", False)
+    monkeypatch.setattr("fl_client.data.opened_store.EncryptedStore.without_copies", False)
     with caplog.at_level("WARNING", "medveil"):
         assert opened(folder).copies_judged
     assert "have the very contents of training images" in caplog.text

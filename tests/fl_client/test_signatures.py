@@ -25,9 +25,9 @@ from crypto.keys import SimulatedKey
 from fl_client import cli as site_cli
 from fl_client.app import make_app
 from fl_client.cli import main
-from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.enroll import enroll, server_fingerprint
 from fl_client.deployment.identity import load_identity
+from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.own_site import OwnHost, open_keys
 from fl_client.deployment.signatures import SiteSignatures
 from medveil import node_keys

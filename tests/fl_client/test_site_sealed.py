@@ -29,10 +29,11 @@ from fl_client.data import contents, documents, neighbours
 from fl_client.data.config import PhantomConfig
 from fl_client.data.documents import Documents
 from fl_client.data.left_open import NAMES, left_open
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.partition import site_parts
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.data.source import open_source, read_many
-from fl_client.data.store import EncryptedStore, open_store
+from fl_client.data.store import open_store
 from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.own_site import OwnKeys
 from fl_client.site_basis import FOLDER

@@ -20,10 +20,11 @@ from crypto.config import CipherConfig
 from crypto.keys import Key, SiteKey
 from crypto.sealed_rows import SealedRows
 from fl_client.data.config import DataConfig
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.partition import site_parts
 from fl_client.data.sealing import seal_store
 from fl_client.data.source import open_source
-from fl_client.data.store import EncryptedStore, open_store, reopen_store
+from fl_client.data.store import open_store, reopen_store
 from fl_client.data.store_files import StoreSeal, read_head, read_header
 from fl_client.data.stored import StoredPart
 from medveil.errors import DataError, IntegrityError, KeyMaterialError, StorageError

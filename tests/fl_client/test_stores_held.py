@@ -15,9 +15,10 @@ from crypto.keyfile import load_keyring, rotate_key
 from crypto.keys import Key
 from fl_client.cli import main
 from fl_client.data.config import DataConfig
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
-from fl_client.data.store import EncryptedStore, open_store
+from fl_client.data.store import open_store
 from fl_client.data.stores_held import HeldStore, held_stores
 from fl_client.deployment.own_files import OwnFiles
 from medveil.audit_verify import verify

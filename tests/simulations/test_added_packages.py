@@ -18,8 +18,8 @@ from fl_client.data.config import DataConfig
 from fl_client.data.source import open_source
 from fl_client.deployment.added import added
 from fl_client.deployment.config import SiteConfig
-from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.limits import _cipher
+from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.simulated_host import _simulated_site
 from fl_server.config import ServerConfig
 from medveil import plugins

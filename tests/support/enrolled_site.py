@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fl_client.deployment.own_files import OwnFiles, load_site
 from fl_client.deployment.enroll import enroll
+from fl_client.deployment.own_files import OwnFiles, load_site
 from medveil.certificates import make_authority
 from medveil.invitation import Invitation
 from medveil.signing import SigningKey

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fl_client.data.opened_store import EncryptedStore
 from fl_client.data.rows import Rows
-from fl_client.data.store import EncryptedStore
 from fl_client.data.stored import StoredPart
 
 _NEW = ("sealed", "identity", "images")
