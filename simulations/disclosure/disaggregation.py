@@ -40,9 +40,9 @@ TEXT = (
     "A server that isolates an image sends a model under which the others of a batch leave next to nothing. Asked is "
     "how much longer the gradient of one image is than those of the others of its batch together, in the matrix where "
     "it is most so: the mean over batches of this site's training images. Beside it stands the same model with a "
-    "classifier that fishes for a class of which a batch has one image, and what images that pull alike would give. It has no "
-    "verdict: a model that learned its images well is sure of nearly all, and one it gets wrong outweighs them too. "
-    "SEER is made to stay below it."
+    "classifier that fishes for a class of which a batch has one image, and what images that pull alike would give. It "
+    "has no verdict: a model that learned its images well is sure of nearly all, and one it gets wrong outweighs them "
+    "too. SEER is made to stay below it."
 )
 HAS = ["images with their labels", "the model that leaves"]
 _BATCH, _BATCHES = 16, 4
@@ -119,12 +119,13 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
     order = rng.permutation(count * size)
     plain, fished = [], []
     for chosen in np.split(order, count):
-        pixels, labels = normalise(torch.from_numpy(images.pixels[chosen])), torch.from_numpy(images.labels[chosen])
-        classes, counts = np.unique(images.labels[chosen], return_counts=True)
+        own = images.labels[chosen]
+        pixels, labels = normalise(torch.from_numpy(images.pixels[chosen])), torch.from_numpy(own)
+        classes, counts = np.unique(own, return_counts=True)
         rarest = int(classes[counts.argmin()])
         plain.append(d_snr(model, pixels, labels))
         # One image of the class is left, as in the batch that such a server waits for.
-        left = np.sort(np.concatenate([np.flatnonzero(labels != rarest), np.flatnonzero(labels == rarest)[:1]]))
+        left = np.concatenate([np.flatnonzero(own != rarest), np.flatnonzero(own == rarest)[:1]])
         fished.append(d_snr(fishing(model, rarest), pixels[left], labels[left]))
     figure = {
         **{"target": _finite(plain), "control": _finite(fished), "chance": 1 / (size - 1)},

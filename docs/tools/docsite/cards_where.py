@@ -17,8 +17,13 @@ SCHEME, SIDE, BLOCK = "block-pixel", 64, 8
 _SHARED = "update.keys=shared update.stem_init=public update.stem_train=averaged"
 _SETTINGS = ("", "update.mode=deployment", "update.mode=deployment update.sites=4", _SHARED)
 """Settings of attacks on updates, from the one that says least: a card's command has the first that fits."""
-_OWN = {"key-from-weights": f"update.mode=deployment {_SHARED}"}
-"""Settings of attacks that could be tried with less and would find next to nothing."""
+_OWN = {
+    "key-from-weights": f"update.mode=deployment {_SHARED}",
+    "planted-within": "update.sites=4",
+    "loki": "update.sites=4 update.one_model=false",
+    "peft-leak": "update.scope=bias update.server_weights=true",
+}
+"""Settings of attacks that would find next to nothing with less, or that have a setting of their own."""
 _VARIED = {
     "only sums of four sites are read": "update.sites=4",
     "sites train an epoch of AdamW over batches of 32": "update.mode=deployment",
