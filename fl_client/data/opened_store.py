@@ -107,6 +107,7 @@ def own_header(place: Path, seal: StoreSeal) -> dict[str, Any]:
 
 
 def lies_open(place: Path, sealed: str) -> bool:
+    """Whether a store lies open at a site that sealed anything; `sealed` is the key's fingerprint in its header."""
     return not sealed and has_sealed(place.parent.parent)
 
 
