@@ -11,8 +11,8 @@ from flwr.app import Message
 
 from fl_server.faults import reading
 from medveil.contract import RunConfig
-from medveil.counting import AGES, COUNTS, DECADES, EDGE, FLOOR, INTENSITIES, LEVELS, StatisticsConfig
-from medveil.errors import FederationError
+from medveil.counting import AGES, COUNTS, DECADES, EDGE, FLOOR, HISTOGRAMS, INTENSITIES, LEVELS, StatisticsConfig
+from medveil.errors import FederationError, IntegrityError
 from medveil.measures import MOST_IMAGES, Range
 from medveil.shapes import read_document
 
@@ -125,7 +125,13 @@ def statistics_of(
 
 def read_statistics(path: Path) -> dict[str, Any]:
     """Read statistics.json (StorageError, FormatError, IntegrityError where it is none)."""
-    return read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
+    found: dict[str, Any] = read_document(path, _SHAPE, name=FORMAT, newest=VERSION)
+    cells = {name: len(each["cells"]) for name, each in found["histograms"].items()}
+    every = [{name: each["counts"] for name, each in found["histograms"].items()}, *found["by_site"].values()]
+    whole = all({name: len(counts) for name, counts in each.items()} == cells for each in every)
+    if not (whole and set(cells) <= {*HISTOGRAMS} and all(found["notes"])):
+        raise IntegrityError("its histograms are not whole", where=path, cure="run it anew")
+    return found
 
 
 def total_of(by_site: Mapping[str, Counts], cells: Mapping[str, Sequence[str]]) -> Counts:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 
+from fl_server.counts_template import PAGE as TEMPLATE
 from fl_server.metrics import ALL
 from medveil.counting import AGES, CLASSES, INTENSITIES, SCANNERS
 from medveil.files import write_text
@@ -45,11 +46,10 @@ def as_sheet(document: Mapping[str, Any]) -> str:
 
 def as_page(document: Mapping[str, Any]) -> str:
     """The page, as HTML."""
-    loader = PackageLoader("fl_server", ".")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters["images"] = images
     figures = [_figure(name, histogram, document) for name, histogram in document["histograms"].items()]
-    return made.get_template(PAGE).render(document=document, figures=figures)
+    return made.from_string(TEMPLATE).render(document=document, figures=figures)
 
 
 def images(count: float) -> str:

@@ -119,7 +119,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
 def check_images(count: int, limits: LimitsConfig, *, trains: bool = True) -> None:
     """Refuse to train on, or measure, too few images; how many there are is not said (ConfigError)."""
     if count < limits.least_images:
-        what = "training images" if trains else "images to measure or count"
+        what = "training images" if trains else "images to measure"
         problem = f"this site has fewer {what} than its own limit of {limits.least_images}"
         raise ConfigError(problem, where="limits.least_images")
 

@@ -60,7 +60,7 @@ def progress(submission: Submission, consortium: Consortium) -> dict[str, Any]:
         }
     manifest, lines = read_manifest(folder / "manifest.json"), read_lines(folder / "metrics.jsonl")
     asked = manifest["run_config"]
-    rounds = 0 if asked.get("task") in {EVALUATE, STATISTICS} else int(asked["rounds"])
+    rounds = 0 if asked.get("task") in (EVALUATE, STATISTICS) else int(asked["rounds"])
     history = _history(lines, manifest["left_out"])
     live = state["status"] == RUNNING
     took = [row["seconds"] for row in history if row["seconds"] is not None]

@@ -37,7 +37,7 @@ def test_the_classes_of_a_run_are_what_a_site_prints(
     assert server_main(["run", "--template"]) == 0
     (tmp_path / "training.yaml").write_text(capsys.readouterr().out)
     # Its settings are looked at as if the server ran, and a run that is whole is sent to nobody.
-    monkeypatch.setattr("fl_server.commands.run.refuse_stopped", lambda consortium: None)
+    monkeypatch.setattr("fl_server.commands.run.refuse_unready", lambda consortium: None)
     sent: list[list[str]] = []
     monkeypatch.setattr(
         "fl_server.commands.run._submitted", lambda submission, *_, resumed: sent.append(submission.run) or resumed

@@ -42,7 +42,7 @@ def test_a_coordinator_is_told_before_the_run_is_submitted(
         raise ConfigError("not submitted")
 
     monkeypatch.setattr(command, "consortium_of", lambda arguments: argparse.Namespace(roster=tmp_path / "roster"))
-    monkeypatch.setattr(command, "refuse_stopped", lambda consortium: None)
+    monkeypatch.setattr(command, "refuse_unready", lambda consortium: None)
     monkeypatch.setattr("fl_server.deployment.plan.make_run", lambda *given, **settings: (run, None))
     monkeypatch.setattr("fl_server.deployment.roster.Roster", lambda path: argparse.Namespace(admitted=list))
     monkeypatch.setattr("fl_server.deployment.runs.new_submission", stopped)

@@ -99,7 +99,13 @@ class Sites:
 
         size = self.world.size
         return self.summing.opened(
-            task, self.replies(messages), size=size, ask=ask, lost=lost, heard=lambda: HEARD
+            task,
+            self.replies(messages),
+            size=size,
+            sums=count_of(TRAIN),
+            ask=ask,
+            lost=lost,
+            heard=lambda: HEARD,
         ), lost
 
 

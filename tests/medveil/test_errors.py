@@ -11,6 +11,7 @@ from medveil.errors import (
     BasisError,
     ConfigError,
     DataError,
+    DrainedError,
     FederationError,
     FormatError,
     IntegrityError,
@@ -37,6 +38,7 @@ CODES = {
     SignatureError: 5,
     AggregationError: 5,
     PacsError: 5,
+    DrainedError: 6,
     PartialError: 6,
 }
 
