@@ -26,7 +26,7 @@ from medveil.log import logger
 from medveil.pretraining import MASKED
 from models.rollout import in_plain_order, rollout
 from simulations.baselines.names import BASELINES
-from simulations.config import Plan
+from simulations.plan import Plan
 from simulations.predictions import load_predictions
 from simulations.site_models import checkpoint_of, tensors_at
 

@@ -23,9 +23,10 @@ from medveil.wire import encode
 from models.config import ModelConfig
 from models.rollout import rollout
 from models.vit import build_vit, normalise
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines import inprocess
 from simulations.looked import write_looked
+from simulations.plan import Plan, make_plan
 from simulations.report.page import write_report
 
 Tiny = Callable[..., ExperimentConfig]

@@ -21,9 +21,10 @@ from models.rollout import rollout
 from models.vit import normalise
 from simulations.asked_models import timm_model
 from simulations.cli import main
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import read_manifest
 from simulations.looked import write_looked
+from simulations.plan import make_plan
 from simulations.predictions import load_predictions
 from simulations.run import run_experiment
 
