@@ -22,10 +22,11 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, write_json, write_text
 from medveil.versions import medveil_version
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan, refuse_pixels
+from simulations.config import ExperimentConfig, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.frames import frame
 from simulations.paired import carry_out, commits, measured, rows_of
+from simulations.plan import make_plan
 from simulations.side_by_side import Job
 from simulations.switches import AS_IT_IS, all_names, as_it_is, switched
 

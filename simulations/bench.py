@@ -39,8 +39,9 @@ from medveil.versions import environment
 from models.config import ModelConfig
 from models.vit import build_vit, normalise
 from simulations.bench_store import KEPT, MAPPED, OPENED, store_rounds
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import Plan, make_plan
 
 _SITES, _ROUNDS, _SIZE = 4, 3, 64
 

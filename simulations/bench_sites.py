@@ -29,8 +29,9 @@ from medveil.files import read_json, write_json
 from medveil.plain import tell
 from medveil.tied import run_tied
 from medveil.versions import environment
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import make_plan
 
 FORMAT, VERSION = "medveil-scale", 1
 LEAST_ROUNDS = 4

@@ -17,7 +17,7 @@ from fl_client.data.stored import StoredPart
 from fl_client.simulated_host import simulated_site
 from fl_client.site import Site
 from fl_client.training import RoundPlan, train_round
-from simulations.config import Plan
+from simulations.plan import Plan
 
 MAPPED, OPENED, KEPT = "mapped", "opened a batch at a time", "kept in memory"
 

@@ -14,10 +14,11 @@ from medveil.claims import claimed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
 from medveil.files import make_folder, read_json
 from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
-from simulations.config import ExperimentConfig, Plan, refuse_pixels
+from simulations.config import ExperimentConfig, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.frames import frame
 from simulations.paired import carry_out
+from simulations.plan import Plan
 from simulations.report.comparison import ArmResult, write_comparison
 from simulations.side_by_side import Job
 
@@ -212,7 +213,7 @@ def _check_models(config: ExperimentConfig, arms: list[Arm], out: Path) -> None:
 
 def _first_plan(config: ExperimentConfig, arms: list[Arm], out: Path) -> Plan:
     """The plan of the first arm that can be run; where none can, the error of the first."""
-    from simulations.config import make_plan  # noqa: PLC0415 - what reads images takes a while to import
+    from simulations.plan import make_plan  # noqa: PLC0415 - what reads images takes a while to import
 
     refused: list[MedVeilError] = []
     for arm in arms:

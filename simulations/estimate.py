@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from medveil.config import to_mapping
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 
 if TYPE_CHECKING:
     from simulations.probe import Probe

@@ -16,7 +16,7 @@ from crypto.keys import SiteKey
 from fl_client.data.source import Item, open_source, read_many
 from medveil.errors import DataError
 from medveil.files import write_bytes
-from simulations.config import Plan
+from simulations.plan import Plan
 
 _COUNT = 4
 _CANDIDATES = 12

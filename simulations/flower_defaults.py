@@ -17,7 +17,8 @@ from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY
 from medveil.files import write_text
 from medveil.yaml_core import written_yaml
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import Plan, make_plan
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DEMO = CHECKOUT / "simulations" / "conf" / "demo.yaml"

@@ -26,7 +26,7 @@ from medveil.log import logger
 from medveil.pretraining import MASKED
 from models.rollout import in_plain_order, rollout
 from simulations.baselines.names import BASELINES
-from simulations.config import Plan
+from simulations.plan import Plan
 from simulations.predictions import load_predictions
 from simulations.site_models import checkpoint_of, tensors_at
 
@@ -77,10 +77,12 @@ def write_looked(plan: Plan) -> Path | None:
 
 
 def _packed(plan: Plan) -> bytes | None:
-    checkpoint = checkpoint_of(plan.out, plan.run.run)
+    # A run that trains nothing leaves no checkpoint: its model is the public one.
+    measured = plan.run.evaluated is not None
+    checkpoint = None if measured else checkpoint_of(plan.out, plan.run.run)
     found = {name: each for name, each in load_predictions(plan.out).items() if len(each)}
     said = dict(list(found.items())[:_MOST_SITES])
-    if checkpoint is None or not said:
+    if (checkpoint is None and not measured) or not said:
         return None
     sites = np.repeat(list(said), [len(each) for each in said.values()])
     ids = np.concatenate([each.ids for each in said.values()])
@@ -107,7 +109,7 @@ def _packed(plan: Plan) -> bytes | None:
     return packed.getvalue()
 
 
-def _of_site(plan: Plan, name: str, ids: list[str], checkpoint: Checkpoint) -> _Seen:
+def _of_site(plan: Plan, name: str, ids: list[str], checkpoint: Checkpoint | None) -> _Seen:
     names = [site_name(index) for index in range(plan.sites.sites)]
     site = simulated_site(plan.run, plan.sites, names.index(name))
     part = site.store.part("test")
@@ -120,7 +122,10 @@ def _of_site(plan: Plan, name: str, ids: list[str], checkpoint: Checkpoint) -> _
     pi = site.cipher.block_order()
     if pi is None:
         return _Seen(images, _NONE, f"the scheme {site.cipher.scheme} does not say where it puts a block")
-    model = own_after(site, checkpoint.round, tensors_at(checkpoint, name, list(site.travelling)))
+    if checkpoint is None:
+        model = own_after(site, 0, {each: site.bench.public[each].cpu().numpy() for each in site.travelling})
+    else:
+        model = own_after(site, checkpoint.round, tensors_at(checkpoint, name, list(site.travelling)))
     try:
         shares = rollout(model, numbers_of(part, rows, 0, *place_of(model)))
     except ConfigError as error:

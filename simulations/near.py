@@ -13,7 +13,7 @@ from medveil.files import read_json, write_json
 from medveil.log import logger
 from medveil.plain import tell
 from medveil.shapes import check_shape
-from simulations.config import Plan
+from simulations.plan import Plan
 
 NEAR = "near"
 """What ``summary.json`` calls it."""

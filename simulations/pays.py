@@ -27,9 +27,10 @@ from medveil.versions import medveil_version
 from medveil.yaml_core import written_yaml
 from simulations.ablation import LOCK, Ablation, measured_in
 from simulations.arms import ARMS, as_experiment
-from simulations.config import ExperimentConfig, make_plan, refuse_pixels
+from simulations.config import ExperimentConfig, refuse_pixels
 from simulations.confs import find_conf
 from simulations.folders import LEFT_S
+from simulations.plan import make_plan
 from simulations.pretraining import RUN, as_pretraining
 from simulations.side_by_side import Job
 from simulations.switches import with_recipe

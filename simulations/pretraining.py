@@ -30,9 +30,10 @@ from medveil.log import logger
 from medveil.pretraining import MASKED, SINGLE_LABEL
 from medveil.shapes import check_shape
 from models.trains import CLASSES_ALONE
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST, read_manifest
 from simulations.heard import Heard
+from simulations.plan import make_plan
 from simulations.run import resume_experiment, run_experiment
 
 SUFFIX = ".safetensors"

@@ -32,7 +32,7 @@ from medveil.contract import PACKED
 from medveil.wire import encode, pack
 from models.policy import Policy
 from models.travel import trainable
-from simulations.config import Plan
+from simulations.plan import Plan
 
 T = TypeVar("T")
 _SEED = 0

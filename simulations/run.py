@@ -20,10 +20,11 @@ from medveil.plain import working
 from medveil.predicting import PredictConfig
 from medveil.training import TrainConfig
 from simulations.baselines.names import BASELINES, DETERMINISTIC
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST, begun, held, read_manifest, refuse_taken
 from simulations.heard import Heard, RunHeard
 from simulations.left_out import LeftOut, read_left_out
+from simulations.plan import Plan, make_plan
 from simulations.progress import RunProgress
 
 __all__ = ["MANIFEST", "Finished", "read_manifest", "resume_experiment", "run_experiment"]

@@ -224,7 +224,7 @@ def _make_way(job: Job) -> None:
 
 
 def _check(job: Job) -> None:
-    from simulations.config import make_plan  # noqa: PLC0415
+    from simulations.plan import make_plan  # noqa: PLC0415
     from simulations.run import check_model  # noqa: PLC0415 - torch loads here
 
     check_model(make_plan(job.experiment, job.folder))

@@ -27,8 +27,9 @@ from medveil.pretraining import MASKED
 from medveil.wire import Tensors
 from models.light import plain_tensors
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST, read_manifest, refuse_taken
+from simulations.plan import make_plan
 
 
 class OneKey:

@@ -23,8 +23,9 @@ from models.policy import ORTHOGONAL
 from models.pretrained import write_pretrained
 from models.saved import WEIGHTS
 from models.stem import restore, unrotate
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST, read_manifest
+from simulations.plan import make_plan
 from simulations.site_models import checkpoint_of, tensors_at
 
 if TYPE_CHECKING:

@@ -49,8 +49,10 @@ from medveil.files import sha256_file, write_json
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.shapes import read_document
-from simulations.config import ExperimentConfig, Plan, resolved
+from simulations.config import ExperimentConfig
 from simulations.folders import BASIS, MANIFEST, read_manifest
+from simulations.plan import Plan
+from simulations.resolved import resolved
 
 _LOCAL = "local-dir:"
 _log = logger("run")

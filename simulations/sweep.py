@@ -21,10 +21,11 @@ from medveil.config import from_mapping, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, read_json
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, make_plan, refuse_pixels
+from simulations.config import ExperimentConfig, refuse_pixels
 from simulations.folders import LEFT_S
 from simulations.frames import frame
 from simulations.paired import carry_out, commits, measured
+from simulations.plan import make_plan
 from simulations.points import Axis, Range, check_axes, drawn, folder_of, grid, label_of
 from simulations.side_by_side import Job
 from simulations.swept import DOCUMENT, Documents, Point

@@ -10,7 +10,7 @@ from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
 from medveil.errors import ConfigError
 from simulations.baselines.names import CNN, NEAREST, SVM
-from simulations.config import Plan
+from simulations.plan import Plan
 
 MOST_WORK = 2e14
 """Products of two pixels that a nearest neighbour may ask for; more would take a core some hours."""

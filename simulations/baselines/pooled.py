@@ -25,7 +25,7 @@ from fl_client.site_images import SiteImages, open_images
 from fl_client.site_setup import SiteSetup
 from medveil.errors import DataError
 from medveil.versions import medveil_version
-from simulations.config import Plan
+from simulations.plan import Plan
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]

@@ -41,7 +41,7 @@ from simulations.baselines.nearest import nearest_neighbour
 from simulations.baselines.pooled import PooledPart, Probabilities, pool
 from simulations.baselines.scores import Answers
 from simulations.baselines.svm import svm
-from simulations.config import Plan
+from simulations.plan import Plan
 
 _RECIPE = 1
 """Version of what the baselines do: a run goes on under the same one only."""

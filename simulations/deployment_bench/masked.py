@@ -17,12 +17,13 @@ from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_server.metrics import ALL
 from medveil.files import make_folder
 from medveil.secagg.roster import load_roster
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.deployment_bench.fleet import TINY
 from simulations.deployment_bench.overhead import Round, read_rounds, summary_of
 from simulations.deployment_bench.trial import Trial, write_images
 from simulations.deployment_bench.work import Work
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import make_plan
 
 SITES = (3, 5)
 """Sites of the real consortia."""

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from medveil.files import make_folder
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.deployment_bench.overhead import read_rounds
 from simulations.deployment_bench.trial import write_images
 from simulations.deployment_bench.work import Work
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import make_plan
 
 VARIANTS = {
     "fp32, all tensors": {"wire": "fp32", "scope": "full", "keys": "none"},

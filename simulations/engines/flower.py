@@ -30,7 +30,7 @@ from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.ports import free_port
 from medveil.tied import run_tied, tied
-from simulations.config import Plan
+from simulations.plan import Plan
 
 OFFLINE = {
     "FLWR_TELEMETRY_ENABLED": "0",

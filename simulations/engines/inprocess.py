@@ -8,9 +8,9 @@ from flwr.clientapp import ClientApp
 from fl_client.app import app as client_app
 from fl_client.config import site_name
 from fl_server.app import app as server_app
-from simulations.config import Plan
 from simulations.engines.absent import AbsentGrid
 from simulations.engines.grid import SERVER_NODE, InProcessGrid
+from simulations.plan import Plan
 
 RUN_ID = 1
 

@@ -16,7 +16,7 @@ from medveil.times import moment
 from medveil.yaml_core import written_yaml
 from models.policy import POLICIES, Policy
 from simulations.left_out import left_out
-from simulations.report import answers, curves, events, hits, words
+from simulations.report import answers, curves, events, hits, sentences, words
 from simulations.report.links import Link, links
 from simulations.report.promised import promised
 from simulations.report.record import Mapping, RunRecord, number, read_run, section
@@ -107,7 +107,7 @@ def _content(run: RunRecord, attacks: Mapping | None) -> dict[str, Any]:
     found = {**_parts(run), "attacks": attacks}
     shown = [(name, heading) for name, heading, needs in _SECTIONS if found[needs]]
     missing = [heading for _, heading, needs in _SECTIONS if not found[needs] and needs in _EXPECTED]
-    return {**found, "contents": shown, "shown": {name for name, _ in shown}, "absent": words.absent(run, missing)}
+    return {**found, "contents": shown, "shown": {name for name, _ in shown}, "absent": sentences.absent(run, missing)}
 
 
 def _parts(run: RunRecord) -> dict[str, Any]:
@@ -115,8 +115,8 @@ def _parts(run: RunRecord) -> dict[str, Any]:
     return {
         "run": run,
         "title": str(run.manifest.get("name", "run")),
-        "headline": words.headline(run),
-        "status": words.status(run),
+        "headline": sentences.headline(run),
+        "status": sentences.status(run),
         "unfinished": run.status not in {"finished", "stopped-early"},
         "facts": _facts(run),
         "charts": curves.charts(run),
@@ -133,11 +133,11 @@ def _parts(run: RunRecord) -> dict[str, Any]:
         "spread": _spread(_site_rows(run)),
         "pooled": _pooled(run),
         "measured": _rests(run),
-        "why_measured": words.why_not_every_site(run),
-        "counted": words.counted(run),
+        "why_measured": sentences.why_not_every_site(run),
+        "counted": sentences.counted(run),
         "preflight": _preflight(run),
         "thief": _thief(run),
-        "thief_words": words.thief(run),
+        "thief_words": sentences.thief(run),
         "examples": _examples(run),
         "policies": _policies(run),
         "skipped": left_out(run.sites),
@@ -154,7 +154,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
     return [
         ("rounds", words.plain(summary.get("rounds", run.run_config.get("rounds")))),
         ("seed", words.plain(run.manifest.get("seed"))),
-        ("model", words.model(run)),
+        ("model", sentences.model(run)),
         ("started", _moment(run.manifest.get("started"))),
         ("ended", _moment(run.manifest.get("ended"))),
         ("training and evaluation", words.seconds(summary.get("seconds"))),
@@ -162,7 +162,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str]]:
         ("sent to sites", words.size(summary.get("bytes_down"))),
         ("device", words.plain(run.manifest.get("device"))),
         *promised(run),
-        *words.course(run),
+        *sentences.course(run),
     ]
 
 
@@ -306,7 +306,7 @@ def _examples(run: RunRecord) -> dict[str, Any] | None:
 
 def _policies(run: RunRecord) -> list[tuple[Policy, bool]]:
     """Every policy offered, and whether it is the run's own; none of a baseline, which has no stem."""
-    if words.baseline(run):
+    if sentences.baseline(run):
         return []
     own = tuple(run.run_config.get(key) for key in ("keys", "stem_init", "stem_train"))
     return [(each, (each.keys, each.init, each.train) == own) for each in POLICIES]

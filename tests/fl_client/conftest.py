@@ -10,7 +10,8 @@ import torch
 from planned_site import MakePlan
 
 from simulations.arms import ARMS, as_experiment
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import Plan, make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 

@@ -18,7 +18,8 @@ from medveil.contract import ARRAYS, CONFIG, METRICS, RUN_KEY, SITE, SITES_KEY
 from medveil.errors import FederationError
 from medveil.flower import ErrorCode, be_task
 from medveil.wire import decode, encode
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import Plan, make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 pytestmark = pytest.mark.usefixtures("fresh_sites")

@@ -17,7 +17,8 @@ from fl_client.data.partition import Parts, site_parts
 from fl_client.data.source import Source, open_source
 from medveil.config import from_mapping, load_config, to_mapping
 from medveil.errors import ConfigError, DataError
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 
 HEAD = ("path", "label", "split")
 THREE = ("train", "validation", "test")

@@ -22,7 +22,8 @@ from medveil.errors import (
     PolicyError,
     StorageError,
 )
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 

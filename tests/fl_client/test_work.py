@@ -21,7 +21,8 @@ from medveil.errors import (
 )
 from medveil.wire import Tensors
 from models.stem import stem_names
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 

@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 from medveil.contract import PACKED
 from medveil.errors import FederationError
 from medveil.received import tensors_of
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import Plan, make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 

@@ -30,7 +30,8 @@ from medveil.recipes import overridden
 from models.config import ModelConfig
 from models.pretrained import write_pretrained
 from models.vit import build_vit
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 
 RUN = ["data.classes=[none,mass]", "data.image_size=64", "cipher.block=8", "model.width=96", "model.heads=3"]
 STRICT = "policy.policies=[per-site + secret + local, shared]"

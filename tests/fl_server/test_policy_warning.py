@@ -13,7 +13,8 @@ from fl_server.commands import run as command
 from fl_server.deployment.plan import RunFile
 from medveil.config import commented_yaml
 from medveil.errors import ConfigError
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 
 SAID = "warning: policy shared + public + averaged: the stem travels"
 

@@ -12,8 +12,9 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from medveil.errors import ConfigError
 from simulations import statistics
-from simulations.config import ABSENT, AbsentConfig, ExperimentConfig, resolved
+from simulations.config import ABSENT, AbsentConfig, ExperimentConfig
 from simulations.engines.absent import AbsentGrid
+from simulations.resolved import resolved
 from simulations.run import read_manifest, run_experiment
 
 AWAY, LATE = ABSENT

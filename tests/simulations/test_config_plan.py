@@ -15,8 +15,9 @@ from fl_server.config import ServerSettings
 from medveil.config import from_mapping
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError, DataError
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.examples import write_examples
+from simulations.plan import make_plan
 from simulations.run import MANIFEST, read_manifest
 
 Tiny = Callable[..., ExperimentConfig]
@@ -62,7 +63,7 @@ def test_a_setting_the_scheme_does_not_have_is_ignored_aloud(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, stays: bool
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("simulations.config._log.warning", lambda *words: said.append(words[0] % words[1:]))
+    monkeypatch.setattr("simulations.resolved._log.warning", lambda *words: said.append(words[0] % words[1:]))
     settings = (f"cipher.scheme={scheme}", "keys.policy=shared", "cipher.negate=true")
     assert make_plan(tiny(*settings), tmp_path).run.cipher["negate"] is stays
     of_it = [each for each in said if not each.startswith("policy ")]

@@ -21,9 +21,12 @@ from medveil.errors import ConfigError, MedVeilError
 from medveil.flower import be_task
 from medveil.wire import encode
 from models.config import ModelConfig
+from models.rollout import rollout
 from models.vit import build_vit, normalise
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines import inprocess
+from simulations.looked import write_looked
+from simulations.plan import Plan, make_plan
 from simulations.report.page import write_report
 
 Tiny = Callable[..., ExperimentConfig]
@@ -97,7 +100,7 @@ def by_hand(npz: Path, chosen: np.ndarray | None = None) -> tuple[float, float, 
 def test_every_labelled_image_is_measured_as_by_hand_and_nothing_else_leaves(
     evaluation: Tiny, tiny_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: tuple[str, ...]
 ) -> None:
-    _, summary, carried = ran(evaluation(*policy), tmp_path / "run", monkeypatch)
+    plan, summary, carried = ran(evaluation(*policy), tmp_path / "run", monkeypatch)
     loss, accuracy, n = by_hand(tiny_npz)
     assert summary["n"] == n == 96
     assert summary["loss"] == pytest.approx(loss, rel=1e-4)
@@ -110,6 +113,9 @@ def test_every_labelled_image_is_measured_as_by_hand_and_nothing_else_leaves(
     assert "nothing was trained" in summary["thief"]["notes"]["wrong_key"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {(each["round"], each["phase"]) for each in lines} == {(0, "test")}
+    looked = np.load(write_looked(plan) or "")
+    wanted = rollout(network(), normalise(torch.from_numpy(looked["images"])))
+    np.testing.assert_allclose(looked["shares"], wanted, atol=1e-6)
 
 
 def test_a_part_can_be_asked_for(

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from medveil.errors import ConfigError, DataError, FederationError, KeyMaterialError, StorageError
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines import flower
+from simulations.plan import Plan, make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="this system has no /proc")

@@ -22,8 +22,9 @@ from medveil.contract import ARRAYS
 from medveil.errors import ConfigError, PolicyError
 from medveil.wire import Tensors
 from simulations.arms import ARMS, as_experiment
-from simulations.config import ExperimentConfig, Plan, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines import inprocess
+from simulations.plan import Plan, make_plan
 from simulations.predictions import load_predictions
 
 Tiny = Callable[..., ExperimentConfig]

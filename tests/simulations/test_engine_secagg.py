@@ -22,8 +22,9 @@ from medveil.errors import AggregationError, ConfigError
 from medveil.secagg import masks
 from medveil.secagg.fixed import FixedPoint
 from medveil.wire import Tensors, add_delta, decode, unpack
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines import inprocess
+from simulations.plan import make_plan
 
 Tiny = Callable[..., ExperimentConfig]
 Lost = Collection[tuple[str, str, int]]
@@ -211,3 +212,21 @@ def test_refused_before_any_image_is_looked_at(tiny: Tiny, tmp_path: Path) -> No
     ):
         with pytest.raises(ConfigError, match=says):
             make_plan(tiny(*SUMMED, "data.path=/nowhere.npz", *settings), tmp_path / "run")
+
+
+def test_what_each_site_has_for_itself_is_in_no_sum(tiny: Tiny, tmp_path: Path, run: Callable[..., Ran]) -> None:
+    settings = (*SUMMED, "rounds=1")
+    none = run(tiny(*settings), tmp_path / "none")
+    ditto = run(tiny(*settings, "train.personal=ditto"), tmp_path / "ditto")
+    norms = run(tiny(*settings, "train.personal=norms"), tmp_path / "norms")
+    for ran in (none, ditto, norms):
+        assert ran.summary()["status"] == "finished"
+        assert ran.summary()["secagg"]["on"] is True
+        size = sum(each.size for each in ran.tensors(1).values())
+        # Sums of measures alone have no update in them.
+        assert {update.size for update, _ in ran.updates.values()} == {0, size}
+    assert equal(ditto.tensors(1), none.tensors(1))
+    said = [np.load(ran.out / "sites" / "site-1" / "predictions.npz")["probabilities"] for ran in (none, ditto)]
+    assert not np.array_equal(*said), "its own model answers for a site"
+    kept = none.tensors(1).keys() - norms.tensors(1).keys()
+    assert kept == {name for name in none.tensors(1) if "norm" in name}

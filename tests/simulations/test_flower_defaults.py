@@ -27,11 +27,12 @@ from medveil.config import load_config
 from medveil.contract import RUN_KEY, SERVER_KEY, SITES_KEY, RunConfig
 from medveil.errors import ConfigError
 from medveil.flower_build import build_fab
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.grid import SERVER_NODE, InProcessGrid
 from simulations.engines.inprocess import RUN_ID, run_inprocess
 from simulations.flower_defaults import DEMO as DEMO_OF_SIMULATIONS
 from simulations.flower_defaults import TWO_HOSPITALS, as_yaml, flower_defaults, sections_of
+from simulations.plan import make_plan
 
 CHECKOUT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())

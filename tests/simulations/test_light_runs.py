@@ -23,8 +23,9 @@ from medveil.errors import ConfigError
 from medveil.training import LIGHT
 from simulations.arms import ARMS, as_experiment, chosen_arms
 from simulations.cli import main
-from simulations.config import CompareConfig, ExperimentConfig, make_plan
+from simulations.config import CompareConfig, ExperimentConfig
 from simulations.engines import inprocess
+from simulations.plan import make_plan
 from simulations.predictions import load_predictions
 from simulations.run import check_model, resume_experiment, run_experiment
 

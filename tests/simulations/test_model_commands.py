@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_images
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -22,9 +21,10 @@ from models.rollout import rollout
 from models.vit import normalise
 from simulations.asked_models import timm_model
 from simulations.cli import main
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import read_manifest
 from simulations.looked import write_looked
+from simulations.plan import make_plan
 from simulations.predictions import load_predictions
 from simulations.run import run_experiment
 
@@ -205,12 +205,15 @@ def test_what_is_no_run_is_refused_before_torch_is_loaded(
 
 
 @pytest.mark.parametrize("policy", ["default", "plain", "shared", "secret", "light"])
-def test_the_report_shows_hits_and_misses_as_they_were_answered(runs: dict[str, Path], policy: str) -> None:
+def test_the_report_shows_hits_and_misses_as_they_were_answered(
+    runs: dict[str, Path], tiny_npz: Path, policy: str
+) -> None:
     looked = dict(np.load(runs[policy] / "looked.npz"))
     assert str(looked["refused"]) == ""
     assert looked["images"].shape[1:] == (1, 16, 16)
     assert 2 <= len(looked["images"]) <= 2 * 2 * 2
-    images, labels = tiny_images()
+    with np.load(tiny_npz) as stored:
+        images, labels = stored["images"], stored["labels"]
     for image, label in zip(looked["images"], looked["labels"], strict=True):
         assert label in labels[(images == image[0]).all(axis=(1, 2))], "it is no image of the run"
     by_id = {

@@ -19,7 +19,8 @@ from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilErro
 from models.config import ModelConfig
 from models.vit import build_vit, normalise
 from simulations.cli import main
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 from simulations.pretraining import as_pretraining, is_tested_elsewhere, pretrain
 from simulations.report.page import write_report
 from simulations.run import run_experiment

@@ -14,7 +14,8 @@ from fl_client.simulated_host import SimulatedHost
 from medveil.config import load_config
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 from simulations.run import resume_experiment, run_experiment
 
 PROMISED = [

@@ -11,8 +11,9 @@ from medveil.config import load_config, setting_names, to_mapping
 from medveil.errors import ConfigError
 from medveil.recipes import RECIPES, overridden
 from medveil.yaml_core import written_yaml
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.confs import conf_files
+from simulations.plan import make_plan
 from simulations.report.record import RunRecord
 from simulations.report.words import course
 from simulations.switches import switched

@@ -25,7 +25,8 @@ from medveil.errors import BasisError
 from models.config import ModelConfig
 from models.vit import build_vit
 from simulations.cli import main
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
+from simulations.plan import make_plan
 from simulations.standing import weights_digest
 
 NAMES = [f"i{n:02d}.png" for n in range(32)]

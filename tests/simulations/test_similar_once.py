@@ -17,8 +17,9 @@ from fl_client.data.shared import shared_source
 from medveil.config import load_config
 from simulations import side_by_side, statistics
 from simulations.compare import compare
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import check_free, empty
+from simulations.plan import make_plan
 
 N = 40
 

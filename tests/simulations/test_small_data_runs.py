@@ -19,8 +19,9 @@ from medveil.errors import ConfigError
 from medveil.wire import Tensors
 from simulations.arms import ARMS, as_experiment
 from simulations.compare import compare
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines import inprocess
+from simulations.plan import make_plan
 from simulations.predictions import load_predictions
 from simulations.run import _recorded, check_model
 

@@ -13,7 +13,7 @@ from fl_client.site import Site
 from fl_client.site_setup import SiteSetup
 from fl_client.workbench import pick_device
 from medveil.wire import Tensors
-from simulations.config import Plan
+from simulations.plan import Plan
 
 MakePlan = Callable[..., Plan]
 

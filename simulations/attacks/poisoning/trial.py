@@ -26,8 +26,9 @@ from simulations.attacks.poisoning.attacks import Poisoning
 from simulations.attacks.poisoning.hospitals import Hospitals
 from simulations.attacks.poisoning.images import WANTED, hidden_with_trigger
 from simulations.attacks.poisoning.rules import Rule
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.inprocess import RUN_ID, run_inprocess
+from simulations.plan import make_plan
 
 FORMAT, VERSION = "medveil-poisoned-run", 1
 HONEST = "honest"

@@ -20,8 +20,9 @@ from fl_client.training import predict
 from fl_server.checkpoints import Checkpoint, load_newest
 from medveil.config import from_mapping
 from medveil.errors import ConfigError
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST, read_manifest, refuse_taken
+from simulations.plan import make_plan
 
 Floats = npt.NDArray[np.float64]
 Pixels = npt.NDArray[Any]

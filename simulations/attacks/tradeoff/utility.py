@@ -14,8 +14,9 @@ from medveil.errors import ConfigError, FederationError, PolicyError
 from medveil.files import write_json
 from medveil.shapes import check_shape, read_document
 from simulations.attacks.tradeoff.places import Place
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import make_plan
 from simulations.run import check_model
 
 FORMAT, VERSION = "medveil-utility", 1
