@@ -17,8 +17,9 @@ from medveil.contract import ARRAYS, CONFIG
 from medveil.counting import COUNTS
 from medveil.errors import MedVeilError
 from medveil.flower import be_task
-from simulations.config import ExperimentConfig, make_plan
+from simulations.config import ExperimentConfig
 from simulations.engines.inprocess import run_inprocess
+from simulations.plan import make_plan
 from simulations.run import run_experiment
 
 Tiny = Callable[..., ExperimentConfig]
