@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fl_server.commands import serve
+from fl_server.config import ServerConfig, ServerSettings
 from fl_server.deployment import control, runs
 from fl_server.draining import Drain
 from fl_server.federation import Federation
@@ -30,9 +31,8 @@ class Asks(Watcher):
 
 
 def federate(world: Any, drain: Drain, *, resume: bool = False, watch: Watcher | None = None) -> dict[str, Any]:
-    from conftest import make_settings  # noqa: PLC0415
-
-    settings = make_settings(world.out, sites=len(world.sites), resume=resume)
+    server = ServerConfig(wait_for_sites=0.3, prepare_deadline=60.0, round_deadline=60.0)
+    settings = ServerSettings(out=str(world.out), sites=len(world.sites), resume=resume, server=server)
     return Federation(world.grid, world.run, settings, watch=watch, drain=drain).run()
 
 
