@@ -15,7 +15,7 @@ from simulations.config import ExperimentConfig
 from simulations.confs import conf_files
 from simulations.plan import make_plan
 from simulations.report.record import RunRecord
-from simulations.report.words import course
+from simulations.report.sentences import course
 from simulations.switches import switched
 
 NAMED = [name for name in RECIPES if name != "none"]
