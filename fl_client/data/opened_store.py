@@ -107,6 +107,7 @@ def own_header(place: Path, seal: StoreSeal) -> dict[str, Any]:
 
 
 def lies_open(place: Path, sealed: str) -> bool:
+    """Whether a store lies open although its site sealed anything."""
     return not sealed and has_sealed(place.parent.parent)
 
 

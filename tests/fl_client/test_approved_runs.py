@@ -44,7 +44,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def files(tmp_path: Path) -> OwnFiles:
     made = enrolled(tmp_path)
-    limits = {"tasks": ["single-label", EVALUATE], "least_images": 8, "smallest_count": 2}
+    limits = {"tasks": ["single-label", EVALUATE], "least_images": 8, "smallest_count": 2, "weights": ["any"]}
     return limited(made, **limits)
 
 
