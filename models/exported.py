@@ -97,6 +97,26 @@ def refuse_changed(path: Path, tensors: Mapping[str, Any], heads: int) -> None:
         raise ConfigError(problem, where=path, cure=f"model.heads={theirs if type(theirs) is int else '...'}")
 
 
+def card_in(path: Path) -> dict[str, Any]:
+    """What weights say of what made them, in their maker's words; empty where they say nothing.
+
+    Parameters
+    ----------
+    path
+        A weights file. Nothing of it is loaded but the header, within its bounds, and nothing is believed.
+
+    Raises
+    ------
+    IntegrityError
+        It is damaged in what it says.
+    OSError
+        It cannot be read.
+    """
+    document = _carried(path) if path.suffix.lower() == _SUFFIX else None
+    card = {} if document is None else document.get("card", {"run": document.get("run", "not stated")})
+    return card if isinstance(card, dict) else {}
+
+
 def refuse_other_classes(pretrained: str, classes: Sequence[str]) -> None:
     """Refuse an export whose classes are others, or in another order; weights of others tell of none.
 

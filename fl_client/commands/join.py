@@ -229,7 +229,8 @@ def _do_approve(arguments: argparse.Namespace) -> int:
 
 
 def _do_approve_run(arguments: argparse.Namespace) -> int:
-    from fl_client.deployment.approved_runs import ApprovedRuns, approval_digest, weights_of  # noqa: PLC0415
+    from fl_client.deployment.approved_runs import ApprovedRuns, approval_digest  # noqa: PLC0415
+    from fl_client.deployment.own_weights import weights_in_words  # noqa: PLC0415
     from fl_client.deployment.run_words import changes, in_words  # noqa: PLC0415
     from fl_client.disclosure.subject import asked_run  # noqa: PLC0415
 
@@ -238,7 +239,7 @@ def _do_approve_run(arguments: argparse.Namespace) -> int:
     if arguments.withdraw:
         tell(f"withdrawn: {approved.withdraw(run)}")
         return EXIT_OK
-    last, words = approved.last(), in_words(run, weights_of(run))
+    last, words = approved.last(), in_words(run, weights_in_words(run, files.config.limits))
     changed = None if last is None else changes(last.run, run)
     known = approval_digest(run) in {each.digest for each in approved.all()}
     if arguments.json:

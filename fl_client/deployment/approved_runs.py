@@ -9,22 +9,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from fl_client.deployment.own_files import OwnFiles
+from fl_client.deployment.own_weights import weights_of
 from fl_client.disclosure.subject import settings_digest
 from medveil.audit import AuditLog
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, PolicyError
-from medveil.files import changing, sha256_file, write_json
+from medveil.files import changing, write_json
 from medveil.shapes import read_document
 
 FORMAT, VERSION = "medveil-approved-runs", 1
 FILE = "approved-runs.json"
 WHERE = "limits.approve_runs"
-_FRESH = "false"
 _SHAPE = {"approved": [{"digest": str, "at": str, "settings": dict}]}
 
 
@@ -39,12 +38,6 @@ class ApprovedRun(NamedTuple):
     def run(self) -> RunConfig:
         """The run they were read of (ConfigError where they are none)."""
         return from_mapping(RunConfig, self.settings, where=FILE)
-
-
-def weights_of(run: RunConfig) -> str | None:
-    """SHA-256 of the weights file a run begins with, as this site has it; None where it begins fresh."""
-    named = str(run.model.get("pretrained", _FRESH))
-    return None if named == _FRESH else sha256_file(Path(named))
 
 
 def approval_digest(run: RunConfig) -> str:

@@ -19,6 +19,7 @@ from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, clock_in_words, refuse_clock
 from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.own_weights import looked_at
 from fl_client.deployment.promises import check_private
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity
 from fl_client.deployment.signatures import open_identity, refuse_unsigned
@@ -79,6 +80,7 @@ def check(files: OwnFiles, read: Callable[[Path | None], str]) -> list[Point]:
         ("versions", _versions),
         *([("plugins", lambda: Point("plugins", WARNING, *added(files.config)))] if files.config.plugins else []),
         ("policies", lambda: _policies(files)),
+        ("weights", lambda: _weights(files)),
         ("approvals", lambda: _approvals(files)),
         ("roster", lambda: _roster(files)),
         ("masks", lambda: _masks(files)),
@@ -303,6 +305,12 @@ def policy_warnings(files: OwnFiles) -> list[str]:
     allowed = [each for each in POLICIES if {each.keys, str(each)} & set(limits.policies)]
     travels = [each for each in allowed if limits.send_stem or not each.stem_travels]
     return [f"{each}: {each.warning}" for each in travels if each.warning is not None]
+
+
+def _weights(files: OwnFiles) -> Point:
+    """Which pre-trained weights runs may begin from, and which files here they may not."""
+    right, found, cure = looked_at(files.weights, files.config.limits)
+    return Point("weights", OK if right else WARNING, found, cure)
 
 
 def _approvals(files: OwnFiles) -> Point:

@@ -15,6 +15,7 @@ from crypto.passphrase import VARIABLE
 from fl_client.config import SMALLEST_COUNT
 from fl_client.deployment.check import OK, Point
 from fl_client.deployment.own_files import OwnFiles
+from fl_client.deployment.own_weights import ANY
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster
 from fl_client.deployment.supervisor import SUPERVISOR
 from fl_client.disclosure.required import is_required
@@ -247,6 +248,8 @@ def _limits(files: OwnFiles) -> Iterator[Point]:
     yield _point("roster", approved is not None, "who takes part is approved" if approved else NO_ROSTER, cure)
     required = is_required(limits)
     yield _limit("disclosure", required, "required", "not required", "disclosure: required")
+    named = f"{len(limits.weights)} files are named" if limits.weights else "fresh alone"
+    yield _limit("weights", ANY not in limits.weights, named, "any file, whoever made it", "weights: [SHA-256, ...]")
     bounded = limits.epsilon is not None
     yield _limit("privacy", bounded, f"epsilon {limits.epsilon}", "no bound over all runs", "epsilon: NUMBER")
     told, right = f"told from {smallest} images of a class on", f"smallest_count: {SMALLEST_COUNT}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from crypto.cipher import check_scheme
 from crypto.config import CipherConfig, config_of_run, resolve
 from fl_client.deployment.limits_config import LAST_BLOCKS, TARGETS, LimitsConfig
+from fl_client.deployment.own_weights import own_weights
 from fl_client.deployment.promises import check_promise
 from fl_client.privacy.training import HELD
 from medveil.config import from_mapping, to_mapping
@@ -32,9 +33,7 @@ from models.policy import POLICIES, Policy
 from models.sizes import Shape, least_shape, shape_of, training_bytes
 from models.trains import check_masked, check_training
 from models.travel import travelling
-from models.unpickled import refuse_pickled
 
-FRESH = "false"
 MEGABYTE = 10**6
 _WHERE = "run config"
 _LONGEST = 2**20
@@ -71,7 +70,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     limits
         The site's own.
     weights
-        The site's folder of pre-trained weights; a server names a file in it, and no path.
+        The site's folder of pre-trained weights; a server names a file in it, and no path, and the limits say which.
 
     Raises
     ------
@@ -112,7 +111,7 @@ def checked_run(run_config: Mapping[str, object], limits: LimitsConfig, weights:
     run.privacy = {} if run.private is None else to_mapping(run.private)
     run.pretrain = {} if run.masked is None else to_mapping(run.masked)
     run.evaluate = {} if run.evaluated is None else to_mapping(run.evaluated)
-    run.model["pretrained"] = _own_weights(asked.model.pretrained, weights)
+    run.model["pretrained"] = own_weights(asked.model.pretrained, weights, limits)
     return run
 
 
@@ -345,16 +344,3 @@ def _unbuilt(error: ConfigError | FormatError) -> ConfigError:
 
 def _padded(size: int, block: int) -> int:
     return math.ceil(size / block) * block
-
-
-def _own_weights(name: str, folder: Path) -> str:
-    """The site's own file of that name: nothing is downloaded for a server, and no path of its is opened."""
-    if name == FRESH:
-        return name
-    if Path(name).name != name or name.startswith("."):
-        raise ConfigError("'model.pretrained' is no name", where=_WHERE, cure="'false', or the name of a file")
-    refuse_pickled(Path(name))
-    if not (folder / name).is_file():
-        cure = "the same file goes into every site's weights folder"
-        raise ConfigError("this site has no weights of that name", where="model.pretrained", cure=cure)
-    return str(folder / name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from crypto.cipher import SCHEMES
 from fl_client.config import SMALLEST_COUNT
 from fl_client.deployment.hours import parsed_hours
+from fl_client.deployment.own_weights import check_weights
 from medveil.config import check_setting
 from medveil.contract import TASKS
 from medveil.counting import HISTOGRAMS
@@ -59,6 +60,14 @@ class LimitsConfig:
     scopes: list[str] = field(
         default_factory=lambda: list(KNOWN_SCOPES),
         metadata={"help": "Values of train.scope accepted: what of a model this site trains and sends."},
+    )
+    weights: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "SHA-256 of each file of pre-trained weights that a run may begin from here, as 64 hex digits; an "
+            "empty list: fresh weights alone, which this site builds from the run's seed; [any]: every file in its "
+            "weights folder, whoever made it."
+        },
     )
     clip: float | None = field(
         default=None,
@@ -191,6 +200,7 @@ class LimitsConfig:
             listed = f"of {', '.join(KNOWN_SCOPES)}"
             check_setting(scope in KNOWN_SCOPES, "limits.scopes", scope, listed, where)
         check_setting(bool(self.scopes), "limits.scopes", self.scopes, "at least one", where)
+        check_weights(self.weights, where)
         for name in ("clip", "noise"):
             value = getattr(self, name)
             right = value is None or 0 < value < float("inf")

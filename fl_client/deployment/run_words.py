@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fl_client.deployment.own_weights import BUILT, FRESH
 from medveil.contract import RunConfig
 from medveil.counting import CLASSES, SCANNERS, StatisticsConfig
 from medveil.evaluating import EvaluateConfig
@@ -17,12 +18,11 @@ from models.policy import Policy
 
 _OWN = ("run", "name", "seed", "roster")
 """What runs of the same settings differ in."""
-_FRESH = "false"
 _LONGEST = 120
 _UNSET = "nothing"
 
 
-def in_words(run: RunConfig, weights: str | None = None) -> dict[str, str]:
+def in_words(run: RunConfig, weights: str = BUILT) -> dict[str, str]:
     """What a run does here, what leaves and how, by what it is about, the most important first.
 
     Parameters
@@ -30,7 +30,7 @@ def in_words(run: RunConfig, weights: str | None = None) -> dict[str, str]:
     run
         As this site judged it, every section in full.
     weights
-        SHA-256 of this site's own file of the weights it begins with; None where it begins fresh.
+        What it begins from, in words (`fl_client.deployment.own_weights.weights_in_words`).
     """
     evaluated = run.evaluated
     if run.counted is not None:
@@ -42,7 +42,8 @@ def in_words(run: RunConfig, weights: str | None = None) -> dict[str, str]:
         "noise": _noise(run),
         "images": _images(run),
         "hiding": _hiding(run),
-        "model": _model(run, weights),
+        "model": _model(run),
+        "weights": weights,
         **({} if evaluated is not None else {"training": _training(run)}),
         "in company of": f"{run.least_sites} sites at least, as its server promises",
     }
@@ -128,13 +129,10 @@ def _hiding(run: RunConfig) -> str:
     return f"{run.cipher.get('scheme')}, blocks of {run.cipher.get('block')}, under {whose} ({stem})"
 
 
-def _model(run: RunConfig, weights: str | None) -> str:
+def _model(run: RunConfig) -> str:
     sizes = {name: run.model.get(name) for name in ("width", "depth", "heads")}
     said = "".join(f", {name} {value}" for name, value in sizes.items() if value is not None)
-    file = _file(run)
-    begins = "fresh weights" if file == _FRESH else f"this site's file {shown(file, most=_LONGEST)}"
-    digest = "" if weights is None else f", SHA-256 {weights}"
-    return f"{shown(str(run.model.get('name')), most=_LONGEST)}{said}; {begins}{digest}"
+    return f"{shown(str(run.model.get('name')), most=_LONGEST)}{said}"
 
 
 def _training(run: RunConfig) -> str:
@@ -149,7 +147,7 @@ def _rounds(run: RunConfig) -> str:
 
 
 def _file(run: RunConfig) -> str:
-    return Path(str(run.model.get("pretrained", _FRESH))).name
+    return Path(str(run.model.get("pretrained", FRESH))).name
 
 
 def _listed(names: list[str]) -> str:

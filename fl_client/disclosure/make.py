@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.own_site import data_for
+from fl_client.deployment.own_weights import makers_unknown
 from fl_client.disclosure.document import (
     FAILED,
     JSON,
@@ -162,6 +163,7 @@ def _request(files: OwnFiles, run: RunConfig, effort: Effort) -> dict[str, Any]:
         "device": files.config.device,
         "threads": files.config.threads,
         "plugins": list(files.config.plugins),
+        "server_weights": makers_unknown(run, files.config.limits),
     }
 
 

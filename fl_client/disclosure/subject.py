@@ -1,9 +1,9 @@
 """What a disclosure is about: the settings of a run, and a model.
 
 Settings are told apart by a digest of everything in a run's contract but what runs of the same settings differ in: its
-identity, its name, its seed and the roster of a day. So a disclosure counts for every run of its settings, and for none
-of others. A model is told apart by its tensors, or by the ``config.json`` of its exported folder, which holds the
-digests of the rest.
+identity, its name, its seed and the roster of a day. The contents of the weights file that it begins from are part of
+it. So a disclosure counts for every run of its settings, and for none of others. A model is told apart by its tensors,
+or by the ``config.json`` of its exported folder, which holds the digests of the rest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fl_client.deployment.own_files import OwnFiles
+from fl_client.deployment.own_weights import file_of
 from fl_client.export.described import parsed
 from fl_client.export.held import MODELS, SUFFIX, held
 from medveil.audit import canonical
@@ -54,7 +55,7 @@ class Subject(NamedTuple):
 
 
 def settings_digest(run: RunConfig) -> str:
-    """SHA-256 of what decides what a run gives away: 64 hex digits.
+    """SHA-256 of what decides what a run gives away, the weights it begins from among it: 64 hex digits.
 
     Parameters
     ----------
@@ -64,6 +65,10 @@ def settings_digest(run: RunConfig) -> str:
     told = {name: value for name, value in dataclasses.asdict(run).items() if name not in _OWN}
     # A site's own path; the contract names the file.
     told["model"] = {**told["model"], "pretrained": Path(str(told["model"].get("pretrained", ""))).name}
+    path = file_of(run)
+    if path is not None and path.is_file():
+        # Under one name there may be others tomorrow, and of those nothing was disclosed.
+        told["weights"] = sha256_file(path)
     return hashlib.sha256(canonical(told)).hexdigest()
 
 

@@ -51,6 +51,7 @@ class Request:
     threads: int
     plugins: list[str]
     missing: str
+    server_weights: bool
 
 
 def read_request(folder: Path) -> Request:
@@ -76,8 +77,16 @@ def attacks() -> list[UpdateAttack]:
     return sorted(found, key=lambda each: each.weight)
 
 
-def update_of(run: RunConfig) -> UpdateConfig:
-    """The situation that a run's contract makes: its first round, read by its server."""
+def update_of(run: RunConfig, *, server_weights: bool) -> UpdateConfig:
+    """The situation that a run's contract makes: its first round, read by its server.
+
+    Parameters
+    ----------
+    run
+        The run.
+    server_weights
+        Whether the server may have made the weights it begins from: the site's limits do not name them.
+    """
     train = run.train
     return UpdateConfig(
         mode=DEPLOYMENT,
@@ -96,6 +105,7 @@ def update_of(run: RunConfig) -> UpdateConfig:
         rounds=run.rounds,
         epsilon=0.0 if run.private is None else run.private.epsilon,
         task=run.task,
+        server_weights=server_weights,
         model=from_mapping(ModelConfig, run.model, where="model"),
     )
 
@@ -141,9 +151,8 @@ def measure_all(folder: Path, *, said: Callable[[str], None]) -> None:
 
 
 def _prepared(asked: Request) -> Prepared:
-    config = AttackConfig(
-        data=asked.data, cipher=config_of_run(asked.run.cipher), keys=asked.keys, update=update_of(asked.run)
-    )
+    update = update_of(asked.run, server_weights=asked.server_weights)
+    config = AttackConfig(data=asked.data, cipher=config_of_run(asked.run.cipher), keys=asked.keys, update=update)
     made = prepare(config)
     setting = made.setting.fitted(_IMAGES)
     images = setting.situation.images

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from consortium_world import RUN, World
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from models.config import ModelConfig
 from models.vit import build_vit
@@ -19,13 +20,15 @@ def test_hospitals_measure_a_model_they_have_and_refuse_to_train_it(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.set_up()
-    sites = [world.enroll(name, "limits.tasks=[evaluate]", "limits.approve_runs=true") for name in ("st-anna", "mercy")]
     size, block = RUN["data"]["image_size"], RUN["cipher"]["block"]
     sizes = ModelConfig(**RUN["model"], image_size=size, patch=block, channels=1, classes=2)
     state = {name: tensor.contiguous() for name, tensor in build_vit(sizes, seed=3).state_dict().items()}
+    given = save(state)
+    limits = ("limits.tasks=[evaluate]", "limits.approve_runs=true", f"limits.weights=[{sha256(given).hexdigest()}]")
+    sites = [world.enroll(name, *limits) for name in ("st-anna", "mercy")]
     for folder in (world.consortium.weights, *(site.files.weights for site in sites)):
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(state, folder / "known.safetensors")
+        (folder / "known.safetensors").write_bytes(given)
     assert world("start") == 0
     for site in sites:
         site.start()
@@ -39,6 +42,7 @@ def test_hospitals_measure_a_model_they_have_and_refuse_to_train_it(
         assert site("approve", "--run", "--yes") == 0
         said = capsys.readouterr().out
         assert "measures one model on all labelled images of each site; nothing trains" in said
+        assert f"SHA-256 {sha256(given).hexdigest()}, named in 'limits.weights'" in " ".join(said.split())
     assert world("run", measured) == 0
     folder: Path = world.run_folder()
     summary = json.loads((folder / "summary.json").read_text())
