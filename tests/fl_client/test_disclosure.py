@@ -254,7 +254,7 @@ def test_no_model_is_exported_before_it_was_disclosed(
     assert require(files, public(files), settings=judged, run=RUN, model=late.model) is not None
     capsys.readouterr()
     _refuse_undisclosed(files, kept)
-    assert "attacks that were tried succeed" in capsys.readouterr().out
+    assert "attacks that were tried succeed" in capsys.readouterr().err
     other = model_digest(replace(kept, tensors={"head.weight": torch.zeros(2, 3)}))
     with pytest.raises(PolicyError, match="this model"):
         require(files, public(files), settings=judged, run=RUN, model=other)

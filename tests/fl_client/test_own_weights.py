@@ -21,7 +21,7 @@ from fl_client.deployment.hardening import WEAK, _limits
 from fl_client.deployment.limits import checked_run
 from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
+from fl_client.deployment.own_site import OwnHost, ToldError, data_for, open_keys
 from fl_client.deployment.own_weights import makers_unknown, weights_in_words
 from fl_client.disclosure.make import Effort, _request
 from fl_client.disclosure.subject import settings_digest
@@ -37,7 +37,8 @@ from medveil.wire import Tensors, encode
 from models.config import ModelConfig
 from models.pretrained import write_pretrained
 from models.vit import build_vit
-from simulations.disclosure.measured import update_of
+from simulations.attacks.updates.peft_leak import PeftLeak
+from simulations.disclosure.measured import Request, _prepared
 
 SIZES = ModelConfig(image_size=16, patch=4, channels=1, classes=2, width=24, depth=2, heads=2)
 NAME = "trunk.safetensors"
@@ -215,6 +216,12 @@ def test_check_and_hardening_list_the_limit_and_the_files_it_does_not_name(files
     assert digest in said and "whoever made one may have planted" in said
 
 
+def request(files: OwnFiles, asked: RunConfig, *, server_weights: bool) -> Request:
+    rest: dict[str, Any] = {"minutes": 1.0, "keys": 1, "short": True, "device": "cpu", "threads": 1, "plugins": []}
+    data = data_for(asked, files.data)
+    return Request(run=asked, data=data, missing="", server_weights=server_weights, **rest)
+
+
 # -- what is disclosed -------------------------------------------------------------------------------------------------
 
 
@@ -225,7 +232,10 @@ def test_a_disclosure_takes_weights_for_the_servers_where_no_limit_names_them(fi
     assert _request(loose, asked, Effort())["server_weights"] is True
     assert _request(named, asked, Effort())["server_weights"] is False
     assert not makers_unknown(judged(loose, run("false")), loose.config.limits)
-    assert update_of(asked, server_weights=True).server_weights
+    for server_weights in (True, False):
+        setting = _prepared(request(loose, asked, server_weights=server_weights)).setting
+        refused = str(PeftLeak().refusal(setting))
+        assert ("frozen weights are taken to be built from the settings" in refused) is not server_weights
     before = settings_digest(asked)
     placed(files, seed=8)
     assert settings_digest(asked) != before, "of other weights under that name nothing was disclosed"
