@@ -8,7 +8,7 @@ from pathlib import Path
 from crypto.cipher import SCHEMES
 from fl_client.config import SMALLEST_COUNT
 from fl_client.deployment.hours import parsed_hours
-from fl_client.deployment.own_weights import check_weights
+from fl_client.deployment.named_weights import check_weights
 from medveil.config import check_setting
 from medveil.contract import TASKS
 from medveil.counting import HISTOGRAMS

@@ -8,27 +8,21 @@ person at the site says which files may be used, each by the SHA-256 of its cont
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from fl_client.deployment.limits_config import LimitsConfig
+from fl_client.deployment.named_weights import ANY, WHERE
 from medveil.bounded import word
-from medveil.config import check_setting
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, MedVeilError, PolicyError, StorageError
 from medveil.files import sha256_file
 from medveil.plain import shown
 from models.unpickled import READ, refuse_pickled
 
-if TYPE_CHECKING:
-    from fl_client.deployment.limits_config import LimitsConfig
-
 FRESH = "false"
-ANY = "any"
 BUILT = "fresh, built at this site from the run's seed; no file"
-WHERE = "limits.weights"
-_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _CARD = ("run", "data", "licence of the data", "learned by", "recipe")
 _LONGEST = 300
 _MOST_FILES = 100
@@ -40,14 +34,6 @@ class _Held(NamedTuple):
     name: str
     digest: str
     named: bool
-
-
-def check_weights(named: list[str], where: str | Path) -> None:
-    """Refuse a limit that is no list of digests, and not ``any`` alone (ConfigError)."""
-    for each in named:
-        right = each == ANY or _DIGEST.fullmatch(each) is not None
-        check_setting(right, WHERE, each, f"the SHA-256 of a file, 64 hex digits, or {ANY}", where)
-    check_setting(ANY not in named or len(named) == 1, WHERE, named, f"digests, or {ANY} alone", where)
 
 
 def is_named(digest: str, limits: LimitsConfig) -> bool:

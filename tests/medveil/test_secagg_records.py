@@ -67,7 +67,7 @@ def test_each_field_is_held_to_its_kind_and_length(name: str) -> None:
     for field, value in good.items():
         odd += [{each: kept for each, kept in good.items() if each != field}]
         first = value[0] if isinstance(value, list) else value
-        for wrong in (None, 1.5, True, -1, 2**63, "", "a" * 65, b"", b"1", bytes(1000), [first]):
+        for wrong in (None, 1.5, True, -1, 2**63, "", "a" * 65, b"", b"1", bytes(1001), bytes(2**20), [first]):
             if type(wrong) is type(first) and wrong == b"" and field in ("signature", "sums"):
                 continue
             odd.append({**good, field: [wrong, *value[1:]] if isinstance(value, list) else wrong})

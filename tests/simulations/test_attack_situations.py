@@ -12,6 +12,7 @@ import pytest
 from medveil.errors import ConfigError
 from models.policy import POLICIES
 from simulations.attacks.situations.capabilities import MODELS, Capability, model_of
+from simulations.attacks.situations.lacking import lacking_in
 from simulations.attacks.situations.making import summed
 from simulations.attacks.situations.setting import UpdateCase, UpdateSetting, update_case
 from simulations.attacks.situations.situation import DEPLOYMENT, UpdateConfig, situation_of
@@ -41,7 +42,7 @@ def test_every_policy_says_what_it_holds_back(policy: Any) -> None:
     scheme = "none" if policy.keys == "none" else "block-pixel"
     told = {"keys": policy.keys, "stem_init": policy.init, "stem_train": policy.train}
     for knows in (True, False):
-        lacks = here(scheme, **told, knows_weights=knows).lacks
+        lacks = lacking_in(here(scheme, **told, knows_weights=knows))
         assert (Capability.STEM_UPDATE in lacks) == (policy.train != "averaged")
         assert (Capability.WHOLE_MODEL in lacks) == (
             policy.init == "secret" or (policy.train != "averaged" and not knows)
@@ -50,7 +51,7 @@ def test_every_policy_says_what_it_holds_back(policy: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "lacking", "words"),
+    ("told", "what", "words"),
     [
         ({"sites": 3}, Capability.SINGLE_SITE, "sums of 3 sites"),
         ({"scope": "head"}, Capability.BLOCK_UPDATE, "no matrix of the first block"),
@@ -67,8 +68,8 @@ def test_every_policy_says_what_it_holds_back(policy: Any) -> None:
         ),
     ],
 )
-def test_what_is_lacking_has_a_reason(told: dict[str, Any], lacking: Capability, words: str) -> None:
-    assert words in here(**told).lacks[lacking]
+def test_what_is_lacking_has_a_reason(told: dict[str, Any], what: Capability, words: str) -> None:
+    assert words in lacking_in(here(**told))[what]
 
 
 def test_a_run_that_medveil_refuses_is_refused_here() -> None:
@@ -145,4 +146,4 @@ def test_the_control_hides_and_holds_back_nothing(update_setting: Make) -> None:
     assert control.unprotected and not replace(setting).unprotected
     here = setting.situation.unprotected()
     assert (here.images, here.sites, here.epsilon, here.train.optimizer) == (1, 1, 0.0, "sgd")
-    assert not {Capability.STEM_UPDATE, Capability.WHOLE_MODEL, Capability.ONE_IMAGE} & here.lacks.keys()
+    assert not {Capability.STEM_UPDATE, Capability.WHOLE_MODEL, Capability.ONE_IMAGE} & lacking_in(here).keys()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from medveil.training import CORE, LIGHT
 from simulations.attacks.situations.capabilities import Capability
+from simulations.attacks.situations.situation import FULL, Situation
 
-if TYPE_CHECKING:
-    from simulations.attacks.situations.situation import Situation
-
-FULL, HEAD = "full", "head"
+HEAD = "head"
 _DEPTH = 12
 """Blocks of the default model."""
 
@@ -89,3 +86,8 @@ RULES: Mapping[Capability, Callable[[Situation], str | None]] = {
 """What a situation may lack. The rest is had by whoever reads updates and the run's contract, or is the attacker's own
 choice: to hold public images, or to break the protocol.
 """
+
+
+def lacking_in(here: Situation) -> dict[Capability, str]:
+    """What no attacker has in a situation, each with the reason."""
+    return {what: reason for what, rule in RULES.items() if (reason := rule(here)) is not None}

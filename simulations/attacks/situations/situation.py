@@ -19,9 +19,8 @@ from medveil.training import TrainConfig
 from medveil.wire import KINDS, WIRES
 from models.config import ModelConfig
 from models.policy import Policy, check_policy, resolve_policy
-from simulations.attacks.situations.capabilities import Capability
-from simulations.attacks.situations.lacking import FULL, RULES
 
+FULL = "full"
 DIAGNOSTIC, DEPLOYMENT = MODES = ("diagnostic", "deployment")
 MOST_SITES, MOST_IMAGES = 64, 4096
 
@@ -144,11 +143,6 @@ class Situation:
     def hides(self) -> bool:
         """Whether the model reads something else than the plain images."""
         return self.policy.keys != "none"
-
-    @property
-    def lacks(self) -> dict[Capability, str]:
-        """What no attacker has here, each with the reason."""
-        return {what: reason for what, rule in RULES.items() if (reason := rule(self)) is not None}
 
     @property
     def text(self) -> str:

@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from crypto.base import Geometry, Reading
 from medveil.errors import PolicyError
 from simulations.attacks.situations.capabilities import Capability, model_of
+from simulations.attacks.situations.lacking import lacking_in
 from simulations.attacks.situations.setting import UpdateCase, UpdateSetting, update_case
 from simulations.attacks.situations.situation import Situation
 from simulations.attacks.study import scores
@@ -68,7 +69,7 @@ class UpdateAttack(Attack):
         refused = situation.refused()
         if refused is not None:
             return refused
-        lacks = situation.lacks
+        lacks = lacking_in(situation)
         missing = next((each for each in Capability if each in self.needs and each in lacks), None)
         return None if missing is None else f"needs {missing}: {lacks[missing]}"
 

@@ -11,8 +11,7 @@ from typing import TypeVar
 from medveil.errors import ConfigError
 from models.policy import POLICIES, Policy
 from simulations.attacks.config import update_of
-from simulations.attacks.situations.lacking import FULL
-from simulations.attacks.situations.situation import DEPLOYMENT, DIAGNOSTIC, UpdateConfig
+from simulations.attacks.situations.situation import DEPLOYMENT, DIAGNOSTIC, FULL, UpdateConfig
 from simulations.config import ExperimentConfig
 
 ALL = "all"
