@@ -146,18 +146,10 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     contract.channels, contract.image_size = source.channels, source.size
     contract.model, contract.cipher = to_mapping(config.model), to_mapping(config.cipher)
     contract.check(where=config.name)
-    sites = SimulatedSites(
-        sites=config.sites,
-        seed=config.seed,
-        out=str(out.resolve()),
-        device=config.device,
-        threads=config.threads,
-        data=config.data,
-    )
     return Plan(
         experiment=config,
         run=contract,
-        sites=sites,
+        sites=_sites(config, out),
         out=out.resolve(),
         source=source,
         kept_in=kept_in,
@@ -180,7 +172,13 @@ def _counting(
         _log.warning("%s: %s", source.path, warning)
     contract.classes = list(source.classes) if CLASSES in config.statistics.histograms else []
     contract.check(where=config.name)
-    sites = SimulatedSites(
+    as_data = {} if roster is None else roster.as_data()
+    return Plan(config, contract, _sites(config, out), out.resolve(), source=source, kept_in=kept_in, roster=as_data)
+
+
+def _sites(config: ExperimentConfig, out: Path) -> SimulatedSites:
+    """What the hospitals of an experiment are told of themselves."""
+    return SimulatedSites(
         sites=config.sites,
         seed=config.seed,
         out=str(out.resolve()),
@@ -188,8 +186,6 @@ def _counting(
         threads=config.threads,
         data=config.data,
     )
-    as_data = {} if roster is None else roster.as_data()
-    return Plan(config, contract, sites, out.resolve(), source=source, kept_in=kept_in, roster=as_data)
 
 
 def _check_privacy(config: ExperimentConfig) -> None:

@@ -45,6 +45,8 @@ TEXT = (
     "too. SEER is made to stay below it."
 )
 HAS = ["images with their labels", "the model that leaves"]
+MOST = 1e12
+"""A ratio beyond which nothing is told apart: it counts as this, so that it is not lost from a mean."""
 _BATCH, _BATCHES = 16, 4
 _LOW = 15.0
 
@@ -65,7 +67,9 @@ def entry(folder: Path, data: DataConfig, *, seed: int, missing: str) -> dict[st
 
 
 def d_snr(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
-    """The disaggregation signal-to-noise ratio of a batch; infinite where all images but one leave nothing.
+    """The disaggregation signal-to-noise ratio of a batch: `MOST` where all images but one leave nothing.
+
+    NaN where a gradient is not finite.
 
     Parameters
     ----------
@@ -84,11 +88,11 @@ def d_snr(model: VisionTransformer, images: Tensor, labels: Tensor) -> float:
         lengths.append([0.0 if each is None else float(each.double().norm()) for each in found])
     each = np.array(lengths)
     longest = each.max(axis=0)
-    others = each.sum(axis=0) - longest
+    if not np.isfinite(longest).all():
+        return float("nan")
     # A sum of others so small beside the longest is what rounding left of none.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(others > 1e-12 * longest, longest / others, np.where(longest > 0, np.inf, 0.0))
-    return float(ratios.max())
+    others = np.maximum(each.sum(axis=0) - longest, longest / MOST)
+    return float(np.divide(longest, others, out=np.zeros_like(longest), where=longest > 0).max())
 
 
 def fishing(model: VisionTransformer, label: int) -> VisionTransformer:
@@ -128,7 +132,7 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
         left = np.concatenate([np.flatnonzero(own != rarest), np.flatnonzero(own == rarest)[:1]])
         fished.append(d_snr(fishing(model, rarest), pixels[left], labels[left]))
     figure = {
-        **{"target": _finite(plain), "control": _finite(fished), "chance": 1 / (size - 1)},
+        **{"target": _mean(plain), "control": _mean(fished), "chance": 1 / (size - 1)},
         "ci95": {"target": None},
         "unit": "times",
         "direction": "higher",
@@ -148,6 +152,7 @@ def _measured(folder: Path, data: DataConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def _finite(found: list[float]) -> float | None:
-    known = [each for each in found if np.isfinite(each)]
-    return float(np.mean(known)) if known else None
+def _mean(found: list[float]) -> float | None:
+    """Of all batches; None where one has none."""
+    made = float(np.mean(found))
+    return None if np.isnan(made) else made

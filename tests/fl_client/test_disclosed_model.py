@@ -48,7 +48,7 @@ def test_an_exported_model_is_asked_and_works_where_it_can_only_remember(
     assert ratio["verdict"] == "diagnostic"
     figure = ratio["figures"]["d_snr"]
     assert figure["chance"] < figure["target"]
-    assert figure["control"] is None or figure["control"] > 10 * figure["target"], "a classifier that fishes is seen"
+    assert figure["control"] > 10 * figure["target"], "a classifier that fishes is seen"
     absent = own_model.entry(tmp_path, data, seed=0, missing="there is none")
     assert (absent["kind"], absent["reason"]) == (INAPPLICABLE, "there is none")
     check_shape({**own_model.told(), **absent}, UNTRIED, where="entry")
@@ -69,3 +69,19 @@ def test_an_image_that_outweighs_the_rest_is_told_by_how_far() -> None:
     assert one > 20
     both = disaggregation.fishing(model, 0)
     assert disaggregation.d_snr(both, images, labels) < 1, "four of the class are fished up together"
+
+
+def test_an_image_that_leaves_nothing_of_the_rest_is_not_lost_from_a_mean() -> None:
+    model = build_vit(
+        ModelConfig(image_size=16, patch=8, channels=1, classes=2, width=24, depth=1, heads=2), seed=0
+    ).eval()
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([200.0, 0.0]))
+    # Of the first class all are certain, and their gradients are none; one is of the other.
+    alone = disaggregation.d_snr(model, torch.randn(4, 1, 16, 16), torch.tensor([0, 0, 0, 1]))
+    assert alone == pytest.approx(disaggregation.MOST)
+    assert disaggregation._mean([0.5, alone]) == pytest.approx(disaggregation.MOST / 2)
+    with torch.no_grad():
+        model.head.bias.fill_(float("nan"))
+    assert disaggregation._mean([disaggregation.d_snr(model, torch.randn(2, 1, 16, 16), torch.tensor([0, 1]))]) is None
