@@ -1,4 +1,4 @@
-"""What Flower's commands ask a SuperLink, asked by Flower's own client of its Control API. Private interfaces of 1.41.
+"""What Flower's commands ask a SuperLink, asked by Flower's client of its Control API. Private interfaces of Flower.
 
 The ``flwr`` command imports for most of a second each time it is called, and a server that starts asks once for every
 site it admitted. This is the client that the command itself is made of, with the secret it would show.

@@ -1,4 +1,4 @@
-"""The inner door of Flower's SuperLink: its own commands, and the processes of its runs. Private interfaces of 1.41.
+"""The inner door of Flower's SuperLink: its own commands, and the processes of its runs. Private interfaces of Flower.
 
 Flower serves both on one port of the machine and asks nobody who they are, so that any account of the machine could
 submit an app, which then runs as the server's account, or take the server's work. Here a command shows a secret that

@@ -1,4 +1,4 @@
-"""Who knocks at the doors of a SuperLink, judged by the head of a request. Private interfaces of Flower 1.41.
+"""Who knocks at the doors of a SuperLink, judged by the head of a request. Private interfaces of Flower.
 
 Flower reads a whole request before it asks who sent it, and asks nobody at its control side. These gates ask first.
 """

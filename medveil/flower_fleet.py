@@ -1,4 +1,4 @@
-"""What a site's node may do at a SuperLink: rules before Flower's own handlers. Private interfaces of Flower 1.41.
+"""What a site's node may do at a SuperLink: rules before Flower's own handlers. Private interfaces of Flower.
 
 Flower knows whose key signed a request, and that the node it speaks for has that key. It does not compare the sender
 of a message with it, stores a message that answers nothing as an instruction of the server's, hands any object to

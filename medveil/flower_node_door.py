@@ -1,4 +1,4 @@
-"""The inner door of a site's SuperNode, where its worker takes work. Private interfaces of Flower 1.41.
+"""The inner door of a site's SuperNode, where its worker takes work. Private interfaces of Flower.
 
 Flower reads a whole request there before it asks whose it is, so that any account of the machine could fill its memory.
 The gate of a server's inner door stands before it: nothing of a body is read without the token of a task, or the

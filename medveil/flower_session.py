@@ -1,4 +1,4 @@
-"""A SuperNode in session: it says so with every request, and hears of others. Private interfaces of Flower 1.41.
+"""A SuperNode in session: it says so with every request, and hears of others. Private interfaces of Flower.
 
 Flower tells nodes apart by their keys alone. A node of ours draws a secret when it starts and sends it along, so that
 a server of ours takes no other with a copy of its key beside it (`medveil.door_sessions`), and tells it of that one.

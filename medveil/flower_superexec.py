@@ -1,4 +1,4 @@
-"""A ``flower-superexec`` that shows nobody the token of a run. Private interfaces of Flower 1.41.
+"""A ``flower-superexec`` that shows nobody the token of a run. Private interfaces of Flower.
 
 ``python -m medveil.flower_superexec ARGUMENTS``. Flower hands a run's process its token as an argument, which every
 account of the machine can read while the run lasts: with it anybody fetches the sites' single updates, and ends the

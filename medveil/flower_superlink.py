@@ -1,4 +1,4 @@
-"""A ``flower-superlink`` whose doors are ours. Private interfaces of Flower 1.41.
+"""A ``flower-superlink`` whose doors are ours. Private interfaces of Flower.
 
 Flower serves all its interfaces on one port. Here its own address stays on this machine, for its commands and the
 processes of its runs, and sites reach a second one; before both stands a `medveil.doors.Door`.

@@ -1,4 +1,4 @@
-"""What a SuperLink keeps of single updates: nothing once the server's app has them. Private interfaces of Flower 1.41.
+"""What a SuperLink keeps of single updates: nothing once the server's app has them. Private interfaces of Flower.
 
 Flower deletes the objects of a message when its receiver says that it has them, and what a run left when it is asked
 about a run that is over. In SQLite's file deleted bytes stay until they are overwritten, and in its write-ahead log
