@@ -324,7 +324,8 @@ def _own_host(file: str) -> Host:
     """The real site of a file, its keys opened; for a process of Flower's own that serves one message."""
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment.own_files import load_site  # noqa: PLC0415
-    from fl_client.deployment.own_site import OwnHost, open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_site import OwnHost  # noqa: PLC0415
 
     files = load_site(Path(file))
     return OwnHost(files, open_keys(files, read_passphrase), lasting=False)

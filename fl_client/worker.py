@@ -25,7 +25,8 @@ from fl_client.deployment.code import load_approved
 from fl_client.deployment.draining import is_asked, say_empty
 from fl_client.deployment.handing import read_handed
 from fl_client.deployment.own_files import SERVED, SERVED_VERSION, OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, OwnKeys, open_keys
+from fl_client.deployment.own_keys import OwnKeys, open_keys
+from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.records import SiteRecords
 from fl_client.host import outcome, refusal
 from medveil import fab

@@ -92,7 +92,7 @@ def _subject(files: OwnFiles, arguments: argparse.Namespace, passphrases: Passph
         if run.counted is not None:
             raise ConfigError("the run counts images: it has no update and no model", where=_WHERE, cure="another run")
         return Subject(run, None)
-    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
     from fl_client.export.kept import open_kept  # noqa: PLC0415
 
     keys = open_keys(files, passphrases, serving=False)

@@ -14,7 +14,7 @@ from medveil.times import moment
 
 if TYPE_CHECKING:
     from fl_client.deployment.own_files import OwnFiles
-    from fl_client.deployment.own_site import OwnKeys
+    from fl_client.deployment.own_keys import OwnKeys
     from fl_client.export.kept import KeptModel
     from fl_client.export.ready import Ready
     from fl_client.reports.writing import Asking
@@ -171,7 +171,7 @@ def _asking(arguments: argparse.Namespace) -> Asking | None:
 def _ready(files: OwnFiles, arguments: argparse.Namespace) -> tuple[Ready, str]:
     """The model that is asked for, and its name."""
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
-    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
     from fl_client.export.held import MODELS, find_kept  # noqa: PLC0415
     from fl_client.export.kept import open_kept  # noqa: PLC0415
     from fl_client.export.ready import LazyKeys, from_folder, from_kept  # noqa: PLC0415
@@ -233,7 +233,7 @@ def _add_run(made: argparse._ActionsContainer) -> None:
 
 
 def _opened(files: OwnFiles, passphrases: Passphrases, run: str | None) -> tuple[KeptModel, OwnKeys]:
-    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
     from fl_client.export.held import MODELS, find_kept  # noqa: PLC0415
     from fl_client.export.kept import open_kept  # noqa: PLC0415
 

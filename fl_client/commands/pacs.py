@@ -101,7 +101,7 @@ def _do_pull(arguments: argparse.Namespace) -> int:
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.data.dicomweb import pulled_of  # noqa: PLC0415
     from fl_client.data.documents import Documents  # noqa: PLC0415
-    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
     from fl_client.dicomweb.plain import refuse_plain, write_plain  # noqa: PLC0415
     from fl_client.dicomweb.pulling import pull  # noqa: PLC0415
     from fl_client.dicomweb.session import PacsSession  # noqa: PLC0415

@@ -86,7 +86,7 @@ def _documents(files: OwnFiles) -> tuple[Documents, StoreSeal]:
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.data.documents import Documents  # noqa: PLC0415
     from fl_client.data.store_files import StoreSeal  # noqa: PLC0415
-    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
 
     ring = open_keys(files, Passphrases(read_passphrase), serving=False).own
     return Documents.of(files.own, ring.current, ring.retired), StoreSeal.of(ring.current)

@@ -38,7 +38,7 @@ def _do_start(arguments: argparse.Namespace) -> int:
     from fl_client.deployment import running  # noqa: PLC0415
     from fl_client.deployment.code import approved_code  # noqa: PLC0415
     from fl_client.deployment.door import refuse_unready, warnings_of  # noqa: PLC0415
-    from fl_client.deployment.own_site import open_keys  # noqa: PLC0415
+    from fl_client.deployment.own_keys import open_keys  # noqa: PLC0415
     from fl_client.deployment.signatures import refuse_unsigned  # noqa: PLC0415
     from fl_client.deployment.supernode import shown_commands  # noqa: PLC0415
     from fl_client.deployment.supervisor import SUPERVISOR  # noqa: PLC0415

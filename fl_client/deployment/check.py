@@ -18,7 +18,7 @@ from fl_client.deployment.door import greeting_of, refuse_full_disk, refuse_no_i
 from fl_client.deployment.enroll import server_fingerprint
 from fl_client.deployment.greeting import Greeting, clock_in_words, refuse_clock
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.own_keys import open_keys
 from fl_client.deployment.own_weights import looked_at
 from fl_client.deployment.promises import check_private
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity

@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from crypto.keyfile import load_keyring
-from crypto.keyring import Keyring, check_real
 from crypto.keys import Key, SiteKey
 from fl_client.counting_site import CountingSite, open_site
-from fl_client.data.config import NO_LABELS, DataConfig
 from fl_client.deployment.approved_runs import ApprovedRuns
 from fl_client.deployment.company import Company
 from fl_client.deployment.draining import BEGINNING, InHand, refuse_draining
 from fl_client.deployment.hours import check_hours
 from fl_client.deployment.limits import check_images, check_round, check_store, checked_run
 from fl_client.deployment.own_files import OwnFiles
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.deployment.promises import check_epsilon
 from fl_client.deployment.records import SiteRecords
-from fl_client.deployment.signatures import SiteSignatures, open_identity, refuse_unsigned
+from fl_client.deployment.run_data import data_for
+from fl_client.deployment.served_runs import ServedRun
+from fl_client.deployment.signatures import SiteSignatures
+from fl_client.deployment.told import ToldError, tellable
 from fl_client.disclosure.required import require
 from fl_client.disclosure.subject import remember, settings_digest
 from fl_client.host import RAISED, Host, kind_of
@@ -40,79 +39,16 @@ from medveil.audit import Head
 from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import RUN_KEY, RunConfig
 from medveil.errors import BasisError, ConfigError, FederationError, FormatError, MedVeilError, SignatureError
-from medveil.files import locked, make_folder, write_json
 from medveil.kinds import TRAIN
 from medveil.log import logger
 from medveil.plain import shown
 from medveil.secagg.members import MEMBERS, Join
-from medveil.shapes import read_document
-from medveil.signing import SigningKey
 
-FORMAT = "medveil-served-run"
-BEGAN = "medveil-begun-run"
-"""Format of what a run's settings were when this site opened it first."""
-VERSION = 1
 _KEPT = 2
 _LONGEST_WHY = 500
 _FIELDS = ("classes", "channels", "image_size", "cipher", "model", "train", "keys", "privacy", "server-round")
 _T = TypeVar("_T")
 _log = logger("site")
-
-
-@dataclass(frozen=True)
-class OwnKeys:
-    """The keys a site opened: its own, the one all sites hold, if it has that, and the one that signs its replies."""
-
-    own: Keyring
-    shared: Keyring | None = None
-    identity: SigningKey | None = None
-
-
-def open_keys(files: OwnFiles, read: Callable[[Path | None], str], *, serving: bool = True) -> OwnKeys:
-    """Open a site's key files.
-
-    Parameters
-    ----------
-    files
-        The site.
-    read
-        Gives the passphrase of a file that is named, or of none; as `crypto.passphrase.read_passphrase`.
-    serving
-        For serving runs: then the site needs an identity and a server's key, and the identity is opened too.
-
-    Raises
-    ------
-    ConfigError
-        It is for serving, and the site was enrolled before messages were signed.
-    KeyMaterialError
-        There is no passphrase, it is wrong, or a key is a simulated one.
-    StorageError, FormatError, IntegrityError
-        A key file is missing or is none.
-    """
-    config = files.config
-    if serving:
-        refuse_unsigned(files)
-    named = None if config.passphrase_file is None else files.path(config.passphrase_file)
-    first = passphrase = read(named)
-    own, shared = load_keyring(files.path(config.key), passphrase), None
-    if config.shared_key is not None:
-        if config.shared_passphrase_file is not None:
-            passphrase = read(files.path(config.shared_passphrase_file))
-        shared = load_keyring(files.path(config.shared_key), passphrase)
-    for ring in (own, shared):
-        check_real(ring or (), "used by a real site")
-    if not serving:
-        return OwnKeys(own, shared)
-    return OwnKeys(own, shared, open_identity(files, lambda other: first if other == named else read(other)))
-
-
-class ToldError(MedVeilError):
-    """An error whose text a server may read: it is made of the server's own words and the site's limits."""
-
-    def __init__(self, error: MedVeilError) -> None:
-        super().__init__(error.problem, where=error.where, cure=error.cure)
-        self.kind = type(error).__name__
-        self.reason: str | None = getattr(error, "reason", None)
 
 
 class OwnHost(Host):
@@ -168,9 +104,9 @@ class OwnHost(Host):
         """
         text = str(run_config.get(RUN_KEY))
         if text not in self._open:
-            run = _told(lambda: checked_run(run_config, self._limits, self._files.weights))
+            run = tellable(lambda: checked_run(run_config, self._limits, self._files.weights))
             self._counted(run)
-            _told(lambda: self._bound(run, digest_of_config(run_config)))
+            tellable(lambda: self._served(run).bind(digest_of_config(run_config)))
             remember(self._files, run)
             self._approved(run)
             if run.trains:
@@ -189,11 +125,10 @@ class OwnHost(Host):
         self._approved(site.run)
         if kind == TRAIN:
             self._disclosed(site.run)
-        path = self._folder(site.run) / "served.json"
-        done = _served(path)
-        _told(lambda: check_round(round_, site.run, done=done.get(kind, 0), limits=self._limits))
-        counted = {**done, kind: done.get(kind, 0) + 1}
-        write_json(path, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
+        served = self._served(site.run)
+        done = served.answered.get(kind, 0)
+        tellable(lambda: check_round(round_, site.run, done=done, limits=self._limits))
+        served.count(kind)
 
     def joining(self, site: SiteInRun, examples: int, context: Context) -> Join | None:
         """The site's signature that it takes part, with the roster it approved."""
@@ -205,7 +140,7 @@ class OwnHost(Host):
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
             subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
-            served = any(_served(self._folder(site.run) / "served.json").values())
+            served = self._served(site.run).ever
             return self._company.member(site.run, subkey=subkey, former=former, served=served)
         except FormatError:
             # Of a file of this site's.
@@ -235,12 +170,12 @@ class OwnHost(Host):
 
     def judged(self, judge: Callable[[], _T]) -> _T:
         """What a step gives; a refusal of it is made of what the server sent, and told."""
-        return _told(judge, only=FederationError)
+        return tellable(judge, only=FederationError)
 
     def accompany(self, site: SiteInRun, message: Message) -> None:
         """Count the sites whose signatures this one can check, and weigh itself among them."""
         record = message.content.config_records.get(MEMBERS)
-        _told(lambda: self._company.check(site.run, None if record is None else dict(record)))
+        tellable(lambda: self._company.check(site.run, None if record is None else dict(record)))
 
     def asked(self, message: Message, context: Context) -> None:
         """Refuse what this site's server did not sign for it, and write down what it did."""
@@ -250,8 +185,8 @@ class OwnHost(Host):
         self._signatures.check(signed, message, context, tensors)
         self._records.asked(message, context, tensors)
         if message.metadata.message_type in BEGINNING:
-            _told(lambda: check_hours(self._limits.hours))
-            _told(lambda: refuse_draining(self._files))
+            tellable(lambda: check_hours(self._limits.hours))
+            tellable(lambda: refuse_draining(self._files))
 
     def answering(self, message: Message, context: Context, site: SiteInRun, content: RecordDict) -> None:
         """Write it down, tell the server how far the log has come, and sign both."""
@@ -296,28 +231,17 @@ class OwnHost(Host):
     def _approved(self, run: RunConfig) -> None:
         """Refuse a run whose settings no person here approved, where its limits say so."""
         if self._limits.approve_runs:
-            _told(lambda: ApprovedRuns(self._files).require(run))
+            tellable(lambda: ApprovedRuns(self._files).require(run))
 
     def _disclosed(self, run: RunConfig) -> None:
         """Refuse a run whose settings this site has not disclosed, where its limits say so."""
         assert self._keys.identity is not None
         public = self._keys.identity.public
-        _told(lambda: require(self._files, public, settings=settings_digest(run), run=run.run))
-
-    def _bound(self, run: RunConfig, digest: str) -> None:
-        """Refuse other settings under the identity of a run that began: they would be runs that nobody counts."""
-        folder = make_folder(self._folder(run), mode=0o700)
-        path = folder / "began.json"
-        with locked(path):
-            if not path.exists():
-                write_json(path, {"format": BEGAN, "version": VERSION, "settings": digest}, mode=0o600)
-            if read_document(path, {"settings": str}, name=BEGAN, newest=VERSION)["settings"] != digest:
-                cure = "a run of other settings has an identity of its own"
-                raise ConfigError("the run of this identity began with other settings", where="run", cure=cure)
+        tellable(lambda: require(self._files, public, settings=settings_digest(run), run=run.run))
 
     def _opened(self, run: RunConfig) -> SiteInRun:
         cipher_key = self._cipher_key(run.keys)
-        data = _told(lambda: data_for(run, self._files.data))
+        data = tellable(lambda: data_for(run, self._files.data))
         views = data.views if run.trains else 1
         site = open_site(
             run,
@@ -334,19 +258,19 @@ class OwnHost(Host):
                 keep_model=True,
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
-                served=any(_served(self._folder(run) / "served.json").values()),
-                judge=lambda images: _told(lambda: check_store(images, run, views, self._limits)),
+                served=self._served(run).ever,
+                judge=lambda images: tellable(lambda: check_store(images, run, views, self._limits)),
                 former=self._keys.own.retired,
                 leaving=Leaving(self._limits.smallest_count),
                 clip=self._limits.clip,
                 epsilon_limit=EpsilonLimit(
                     self._limits.delta,
-                    lambda spent: _told(lambda: check_epsilon(spent, self._limits)),
+                    lambda spent: tellable(lambda: check_epsilon(spent, self._limits)),
                     self._limits.noise or 0.0,
                 ),
             ),
         )
-        _told(lambda: check_images(_used(site), self._limits, trains=run.trains))
+        tellable(lambda: check_images(_used(site), self._limits, trains=run.trains))
         return site
 
     def _cipher_key(self, keys: str) -> Key | None:
@@ -359,8 +283,8 @@ class OwnHost(Host):
             raise ToldError(ConfigError("this site holds no shared key", where="keys", cure=cure))
         return self._keys.shared.current
 
-    def _folder(self, run: RunConfig) -> Path:
-        return self._files.state / "runs" / run.run
+    def _served(self, run: RunConfig) -> ServedRun:
+        return ServedRun(self._files.state / "runs" / run.run)
 
 
 def _used(site: SiteInRun) -> int:
@@ -384,39 +308,3 @@ def _say_masked(run: RunConfig) -> None:
     else:
         text = "secagg.on is false: the server reads this site's own updates"
     _log.info("run %s: %s", run.name, text)
-
-
-def data_for(run: RunConfig, data: DataConfig) -> DataConfig:
-    """The site's images as the run wants them (ConfigError where the site insists on something else)."""
-    if run.counted is not None:
-        # Of a size nothing is said: images are counted as they are.
-        return replace(data, classes=list(run.classes)) if run.classes and data.labels != NO_LABELS else data
-    # Where pixels are learned, what a site calls its classes is its own; without labels the source says what is wrong.
-    classes = data.classes if run.masked is not None or data.labels == NO_LABELS else list(run.classes)
-    for name, wanted in (("classes", classes), ("channels", run.channels), ("image_size", run.image_size)):
-        own = getattr(data, name)
-        if own is not None and own != wanted:
-            raise ConfigError("this site's own setting differs from the run's", where=name)
-    return replace(
-        data,
-        classes=classes,
-        channels=run.channels,
-        image_size=run.image_size,
-        min_side=max(data.min_side, int(run.model["patch"])),
-    )
-
-
-def _told(judge: Callable[[], _T], *, only: type[MedVeilError] = MedVeilError) -> _T:
-    """What a judgement gives; its error, or one of a kind, as one the server may read."""
-    try:
-        return judge()
-    except only as error:
-        raise ToldError(error) from error
-
-
-def _served(path: Path) -> dict[str, int]:
-    """How often a run was answered, by kind of message."""
-    if not path.exists():
-        return {}
-    document = read_document(path, {"answered": {str: int}}, name=FORMAT, newest=VERSION)
-    return dict(document["answered"])

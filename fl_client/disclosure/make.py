@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.own_site import data_for
 from fl_client.deployment.own_weights import makers_unknown
+from fl_client.deployment.run_data import data_for
 from fl_client.disclosure.document import (
     FAILED,
     JSON,

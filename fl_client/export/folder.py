@@ -32,7 +32,7 @@ from models.vit import build_vit
 from models.without_storage import without_storage
 
 if TYPE_CHECKING:
-    from fl_client.deployment.own_site import OwnKeys
+    from fl_client.deployment.own_keys import OwnKeys
     from models.vits import VisionTransformer
 
 LARGEST_CONFIG = 2**20

@@ -32,7 +32,7 @@ from medveil.errors import DataError, KeyMaterialError, MedVeilError
 from medveil.files import storage_error
 
 if TYPE_CHECKING:
-    from fl_client.deployment.own_site import OwnKeys
+    from fl_client.deployment.own_keys import OwnKeys
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 

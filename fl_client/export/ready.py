@@ -18,7 +18,7 @@ from fl_client.export.write import arguments_of
 from medveil.errors import KeyMaterialError, MedVeilError
 
 if TYPE_CHECKING:
-    from fl_client.deployment.own_site import OwnKeys
+    from fl_client.deployment.own_keys import OwnKeys
     from models.vits import VisionTransformer
 
 

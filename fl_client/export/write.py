@@ -27,7 +27,7 @@ from models.stem import absorb_bias
 from models.without_storage import without_storage
 
 if TYPE_CHECKING:
-    from fl_client.deployment.own_site import OwnKeys
+    from fl_client.deployment.own_keys import OwnKeys
     from models.vits import VisionTransformer
 
 MODEL_CARD, DATA_CARD = "MODEL_CARD.md", "DATA_CARD.md"

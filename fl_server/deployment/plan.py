@@ -10,6 +10,7 @@ import copy
 import uuid
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fl_server.config import ServerSettings
 from fl_server.deployment.consortium import Consortium, ConsortiumPolicy
@@ -21,7 +22,6 @@ from medveil.contract import RunConfig
 from medveil.counting import CLASSES, STATISTICS
 from medveil.errors import ConfigError, PolicyError
 from medveil.pretraining import MASKED
-from medveil.secagg.roster import Roster
 from medveil.written import setting
 from models.config import ModelConfig
 from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_policy
@@ -102,22 +102,16 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     file.predict.check()
     file.pretrain.check()
     file.evaluate.check()
-    secagg = secagg_of(file.secagg, consortium)
-    roster = roster_of(secagg, consortium)
-    run = RunConfig(
-        run=str(uuid.uuid4()),
-        name=file.name,
-        seed=file.seed,
-        rounds=file.rounds,
+    run, settings = _agreed(
+        file,
+        consortium,
+        policy,
+        admitted=admitted,
         classes=[] if masked else list(file.data.classes),
         channels=file.data.channels,
         image_size=file.data.image_size,
         packed=True,
-        least_sites=consortium.config.policy.least_sites,
-        roster="" if roster is None else roster.fingerprint,
-        **{**file.agreed(policy), "secagg": secagg, "kind": kind_of(file.kind, secagg)},
     )
-    settings = _settings(file, run, roster, admitted)
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
     _check_training(file, policy, run, consortium.weights)
@@ -129,6 +123,17 @@ def _make_counting(file: RunFile, consortium: Consortium, *, admitted: int) -> t
     counts_classes = CLASSES in file.statistics.histograms
     if counts_classes:
         _refuse_no_classes(file)
+    classes = list(file.data.classes) if counts_classes else []
+    run, settings = _agreed(file, consortium, _NO_POLICY, admitted=admitted, classes=classes)
+    _check_sites(settings, consortium.config.policy, admitted)
+    check_run(run, settings)
+    return run, settings
+
+
+def _agreed(
+    file: RunFile, consortium: Consortium, policy: Policy, *, admitted: int, **images: Any
+) -> tuple[RunConfig, ServerSettings]:
+    """A run of a fresh identity, and what it tells its server; what the consortium promises its sites holds."""
     secagg = secagg_of(file.secagg, consortium)
     roster = roster_of(secagg, consortium)
     run = RunConfig(
@@ -136,23 +141,15 @@ def _make_counting(file: RunFile, consortium: Consortium, *, admitted: int) -> t
         name=file.name,
         seed=file.seed,
         rounds=file.rounds,
-        classes=list(file.data.classes) if counts_classes else [],
         least_sites=consortium.config.policy.least_sites,
         roster="" if roster is None else roster.fingerprint,
-        **{**file.agreed(_NO_POLICY), "secagg": secagg, "kind": kind_of(file.kind, secagg)},
+        **{**file.agreed(policy), "secagg": secagg, "kind": kind_of(file.kind, secagg)},
+        **images,
     )
-    settings = _settings(file, run, roster, admitted)
-    _check_sites(settings, consortium.config.policy, admitted)
-    check_run(run, settings)
-    return run, settings
-
-
-def _settings(file: RunFile, run: RunConfig, roster: Roster | None, admitted: int) -> ServerSettings:
-    """What the run tells its server; what the consortium promises its sites holds, repeated or not."""
     asked = file.server.min_updates or (0 if roster is None else roster.fewest)
     file.server.min_updates = max(asked, run.least_sites)
     as_data = {} if roster is None else roster.as_data()
-    return ServerSettings(server=file.server, sites=file.sites or admitted, roster=as_data)
+    return run, ServerSettings(server=file.server, sites=file.sites or admitted, roster=as_data)
 
 
 def _check_training(file: RunFile, policy: Policy, run: RunConfig, weights: Path) -> None:

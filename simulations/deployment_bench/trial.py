@@ -19,7 +19,7 @@ from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.config import CONFIG_FILE as SITE_FILE
 from fl_client.deployment.enroll import enroll
 from fl_client.deployment.own_files import OwnFiles, load_site
-from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.own_keys import open_keys
 from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
 from fl_server.deployment.consortium import Consortium, load_consortium
 from fl_server.deployment.roster import Roster

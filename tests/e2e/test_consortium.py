@@ -26,7 +26,7 @@ from crypto.cipher import make_cipher
 from crypto.config import CipherConfig
 from fl_client.data.source import open_source, read_many
 from fl_client.deployment import running
-from fl_client.deployment.own_site import open_keys
+from fl_client.deployment.own_keys import open_keys
 from medveil import processes
 from medveil.audit import Record
 from medveil.audit_verify import verify

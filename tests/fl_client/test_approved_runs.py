@@ -18,8 +18,10 @@ from crypto import sealed_file
 from fl_client import work
 from fl_client.cli import main
 from fl_client.deployment.own_files import OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
+from fl_client.deployment.own_keys import open_keys
+from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.run_words import changes, in_words
+from fl_client.deployment.told import ToldError
 from fl_client.site import Site
 from medveil.audit_verify import verify
 from medveil.config import to_mapping

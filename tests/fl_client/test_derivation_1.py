@@ -20,7 +20,7 @@ from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from fl_client.data.config import DataConfig
 from fl_client.data.store import reopen_store, store_place
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export.domain import cipher_of, model_of, restored
 from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import KeptModel, open_kept

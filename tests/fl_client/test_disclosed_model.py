@@ -13,7 +13,7 @@ from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from fl_client.data.config import DataConfig, PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.disclosure.document import INAPPLICABLE, TELLING, TRIED, UNTRIED
 from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import open_kept

@@ -21,7 +21,9 @@ from crypto.passphrase import read_passphrase
 from fl_client.cli import main
 from fl_client.commands.model import _refuse_undisclosed
 from fl_client.deployment.own_files import OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
+from fl_client.deployment.own_keys import open_keys
+from fl_client.deployment.own_site import OwnHost
+from fl_client.deployment.told import ToldError
 from fl_client.disclosure import make
 from fl_client.disclosure.document import BROKEN, TELLING, Disclosure, check_signed, read_disclosure
 from fl_client.disclosure.required import require, valid

@@ -31,7 +31,7 @@ from crypto.keys import SiteKey
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export import calibration, onnx_file
 from fl_client.export.cards import data_card
 from fl_client.export.domain import cipher_of, model_of, restored

@@ -31,7 +31,7 @@ from crypto.passphrase import forget
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export.described import identity_of
 from fl_client.export.fields import SEALED, WEIGHTS
 from fl_client.export.folder import _tensors, open_folder

@@ -23,7 +23,7 @@ from crypto.keyring import Keyring
 from crypto.keys import SiteKey
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export.folder import open_folder
 from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import KeptModel, open_kept

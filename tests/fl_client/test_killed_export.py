@@ -14,7 +14,7 @@ from killed import every_point, files_with
 from crypto.files import scratch
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export.fields import SEALED
 from fl_client.export.held import MODELS, find_kept
 from fl_client.export.kept import keep, open_kept

@@ -39,8 +39,10 @@ from fl_client.deployment.check import Point, check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.draining import drain
 from fl_client.deployment.own_files import SITE_VARIABLE, OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, ToldError, open_keys
+from fl_client.deployment.own_keys import open_keys
+from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.roster import ApprovedRoster, own_identity
+from fl_client.deployment.told import ToldError
 from fl_client.worker import Worker
 from medveil import fab
 from medveil.audit import AuditLog

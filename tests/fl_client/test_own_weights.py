@@ -21,8 +21,11 @@ from fl_client.deployment.hardening import WEAK, _limits
 from fl_client.deployment.limits import checked_run
 from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.own_site import OwnHost, ToldError, data_for, open_keys
+from fl_client.deployment.own_keys import open_keys
+from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.own_weights import makers_unknown, weights_in_words
+from fl_client.deployment.run_data import data_for
+from fl_client.deployment.told import ToldError
 from fl_client.disclosure.make import Effort, _request
 from fl_client.disclosure.subject import settings_digest
 from fl_client.site import Site

@@ -19,7 +19,7 @@ from fl_client import work
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.limits_config import LimitsConfig
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.deployment.promises import check_epsilon, check_promise
 from fl_client.deployment.running import said_of_privacy
 from fl_client.export.cards import model_card

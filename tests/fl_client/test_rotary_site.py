@@ -21,7 +21,7 @@ from crypto.keys import SiteKey
 from fl_client import work
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export.domain import model_of
 from fl_client.export.folder import open_folder
 from fl_client.export.held import MODELS, find_kept

@@ -28,7 +28,8 @@ from fl_client.cli import main
 from fl_client.deployment.enroll import enroll, server_fingerprint
 from fl_client.deployment.identity import load_identity
 from fl_client.deployment.own_files import OwnFiles, load_site
-from fl_client.deployment.own_site import OwnHost, open_keys
+from fl_client.deployment.own_keys import open_keys
+from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.signatures import SiteSignatures
 from medveil import node_keys
 from medveil.audit import Head

@@ -35,7 +35,7 @@ from fl_client.data.phantoms import draw_phantoms
 from fl_client.data.source import open_source, read_many
 from fl_client.data.store import open_store
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.site_basis import FOLDER
 from fl_client.site_files import DESCRIPTION, PREDICTIONS, write_description, write_predictions
 from medveil.audit_verify import verify

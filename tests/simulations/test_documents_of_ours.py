@@ -17,7 +17,7 @@ from fl_client.data.documents import Documents
 from fl_client.data.left_open import left_open
 from fl_client.deployment import running
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.own_site import _served
+from fl_client.deployment.served_runs import ServedRun
 from fl_client.deployment.supervisor import read_state
 from fl_client.export.described import parsed
 from fl_client.site_basis import SiteBasis
@@ -130,13 +130,21 @@ SUMMARY = {
     "bytes_up": 1,
     "bytes_down": 1,
 }
+
+
+def served(path: Path) -> dict[str, int]:
+    """How often a run was answered by this file, at the place where a site keeps it."""
+    path.rename(path.with_name("served.json"))
+    return ServedRun(path.parent).answered
+
+
 SIMPLE: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
     "process": ({"format": "medveil-process", "version": 1, "pid": 2**22, "began": "x"}, processes.running),
     "approvals": (
         {"format": "medveil-approvals", "version": 1, "approved": {"a" * 64: AT}},
         lambda path: sorted(Approvals(path).all()),
     ),
-    "served run": ({"format": "medveil-served-run", "version": 1, "answered": {"train": 1}}, _served),
+    "served run": ({"format": "medveil-served-run", "version": 1, "answered": {"train": 1}}, served),
     "invitation": (
         {"format": "medveil-invitation", "version": 1, "consortium": "veil", "address": "h:1", "authority": "x"},
         load_invitation,

@@ -10,7 +10,7 @@ import torch
 from crypto.keys import SiteKey
 from fl_client import work
 from fl_client.data.config import DataConfig
-from fl_client.deployment.own_site import OwnKeys
+from fl_client.deployment.own_keys import OwnKeys
 from fl_client.leaving import EVERYTHING, Leaving
 from fl_client.site import Site
 from fl_client.site_setup import SiteSetup

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 
 from fl_client.app import make_app
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.deployment.own_site import OwnHost, open_keys
+from fl_client.deployment.own_keys import open_keys
+from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.signatures import SiteSignatures
 from fl_server.app import app
 from medveil.contract import SERVER_KEY
