@@ -19,8 +19,8 @@ from medveil import processes
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, FederationError, MedVeilError
 from medveil.files import make_folder
 from simulations.consortium.lines import PROGRAMS, parted
+from simulations.consortium.places import LOGS
 
-LOGS = "logs"
 _AT_ONCE = 8
 _LOOK_S = 0.1
 

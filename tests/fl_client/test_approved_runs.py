@@ -159,8 +159,9 @@ def test_no_run_begins_before_its_settings_are_approved(files: OwnFiles, capsys:
     assert (told["changed"], told["approved"]) == (["train.lr: 0.001 -> 0.01"], False)
     with pytest.raises(ToldError):
         opened(strict, other)
-    assert command(strict, "--run", "2b", "--yes") == 0
-    assert "  train.lr: 0.001 -> 0.01" in capsys.readouterr().out
+    assert command(strict, "--run", "2b", "--yes", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["changed"], told["approved"]) == (["train.lr: 0.001 -> 0.01"], True)
     opened(strict, other)
     events = [json.loads(line) for line in strict.audit.path.read_text().splitlines()]
     assert [each["event"] for each in events if "run" in each["event"]] == ["approved-run", "approved-run"]
