@@ -130,8 +130,8 @@ def _ended(program: list[str], arguments: argparse.Namespace, removes: Path | No
     from medveil.tied import tied  # noqa: PLC0415
 
     grace = _STANDING_GRACE_S if arguments.keep else _GRACE_S
-    heard = {"stdout": subprocess.PIPE, "text": True} if arguments.json else {}
-    with tied(program, removes=removes, grace=grace, **heard) as process:
+    heard = subprocess.PIPE if arguments.json else None
+    with tied(program, removes=removes, grace=grace, text=True, stdout=heard) as process:
         try:
             printed, _ = process.communicate()
         except KeyboardInterrupt:

@@ -83,8 +83,8 @@ def _do_search(arguments: argparse.Namespace) -> int:
         with scratch() as folder:
             point = first_point(over.made, axes, folder)
             runs = arguments.trials * len(point.experiment.compare.seeds)
-            said = f"would try {arguments.trials} points; each is taken to cost what {point.label} does"
-            tell(said, error=arguments.json)
+            would = f"would try {arguments.trials} points; each is taken to cost what {point.label} does"
+            tell(would, error=arguments.json)
             asked = {"jobs": arguments.jobs, "named": False, "as_json": arguments.json}
             return tell_runs([(point.label, point.experiment)] * runs, **asked)
     made = search(

@@ -247,9 +247,9 @@ def _listed(approved: dict[str, Approval], own: str, *, most: int, as_json: bool
     """Tell which apps are approved."""
     rows = [{"hash": digest, "at": each.at, "runs": len(each.runs)} for digest, each in approved.items()]
     lines = [
-        f"{row['hash']}  {moment(row['at'])}  {row['runs']} of {most} runs"
-        f"{'  the MedVeil installed here' if row['hash'] == own else ''}"
-        for row in rows
+        f"{digest}  {moment(each.at)}  {len(each.runs)} of {most} runs"
+        f"{'  the MedVeil installed here' if digest == own else ''}"
+        for digest, each in approved.items()
     ]
     found = {"approvals": rows, "most_runs": most, "installed": own}
     tell_result(found, *lines, f"the MedVeil installed here is {own}", as_json=as_json)

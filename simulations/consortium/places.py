@@ -11,7 +11,7 @@ FEWEST_SITES = 3
 """Below, a server can read what no sum of two would hide."""
 MOST_SITES = 100
 """Each is four processes on this machine."""
-LOGS = "logs"
+LOGS, SCRATCH = "logs", "tmp"
 
 
 def was_typed(folder: Path) -> bool:

@@ -100,6 +100,7 @@ class Rehearsal:
         """End what is left, also of a rehearsal that failed."""
         files = [self.folder / name / ENROLLED / CONFIG_FILE for name in self.names]
         end_all([load_site(file) for file in files if file.exists()], self.folder / COORDINATOR / "consortium.yaml")
+        self.stage.sweep()
 
     def tell_how_to_go_on(self) -> None:
         """Say what to type in the folder that stays, now that all of it has stopped."""

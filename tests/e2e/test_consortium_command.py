@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -26,21 +29,34 @@ pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(3600)]
 SMALL = ["rounds=1", "train.epochs=1", "model.width=24", "model.depth=1"]
 
 
-def begin(folder: Path, *words: str, aside: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+class Begin(Protocol):
+    def __call__(self, *words: str, aside: int = ...) -> subprocess.Popen[str]: ...
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterator[Begin]:
+    """Begins one in a folder; where a test fails in its middle, it ends with the test."""
     program = str(Path(sys.executable).with_name("medveil-sim"))
-    return subprocess.Popen(
-        [program, "consortium", "--sites", "3", *SMALL, *words],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=aside,
-        text=True,
-        start_new_session=True,
-    )
+    with contextlib.ExitStack() as stack:
+
+        def begun(*words: str, aside: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [program, "consortium", "--sites", "3", *SMALL, *words],
+                cwd=tmp_path,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+                stdout=subprocess.PIPE,
+                stderr=aside,
+                text=True,
+                start_new_session=True,
+            )
+            stack.callback(process.kill)
+            return process
+
+        yield begun
 
 
-def test_every_line_is_typed_to_the_end_and_nothing_is_left(tmp_path: Path) -> None:
-    process = begin(tmp_path)
+def test_every_line_is_typed_to_the_end_and_nothing_is_left(tmp_path: Path, begin: Begin) -> None:
+    process = begin()
     said, _ = process.communicate()
     assert process.returncode == 0, said
     for line in (*LINES, *ENDING):
@@ -52,7 +68,7 @@ def test_every_line_is_typed_to_the_end_and_nothing_is_left(tmp_path: Path) -> N
     assert with_mark(f"={tmp_path}") == []
 
 
-def test_given_folders_one_for_each_and_what_is_kept_stands_until_it_is_told(tmp_path: Path) -> None:
+def test_given_folders_one_for_each_and_what_is_kept_stands_until_it_is_told(tmp_path: Path, begin: Begin) -> None:
     rng = np.random.default_rng(0)
     for site, label in itertools.product("abc", ("dark", "light")):
         folder = make_folder(tmp_path / "given" / site / label)
@@ -60,7 +76,7 @@ def test_given_folders_one_for_each_and_what_is_kept_stands_until_it_is_told(tmp
             pixels = rng.integers(0, 100, (32, 32), dtype=np.uint8) + (0 if label == "dark" else 100)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
     given = [word for site in "abc" for word in ("--data", f"given/{site}")]
-    process = begin(tmp_path, *given, "--keep", "--json", "--out", "kept", aside=subprocess.PIPE)
+    process = begin(*given, "--keep", "--json", "--out", "kept", aside=subprocess.PIPE)
     family = Family(process.pid)
     assert process.stdout is not None and process.stderr is not None
     for line in process.stderr:
@@ -92,8 +108,8 @@ def test_given_folders_one_for_each_and_what_is_kept_stands_until_it_is_told(tmp
 
 
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL], ids=lambda each: each.name)
-def test_it_leaves_nothing_where_it_is_ended_early(tmp_path: Path, blow: signal.Signals) -> None:
-    process = begin(tmp_path)
+def test_it_leaves_nothing_where_it_is_ended_early(tmp_path: Path, begin: Begin, blow: signal.Signals) -> None:
+    process = begin()
     family = Family(process.pid)
     assert process.stdout is not None
     for line in process.stdout:
