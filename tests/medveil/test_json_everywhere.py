@@ -85,7 +85,13 @@ def secrets_in(folder: Path) -> list[str]:
     return [line for path in files for line in path.read_text(errors="replace").splitlines() if len(line) > 30]
 
 
-def test_a_consortium_is_set_up_by_a_program(told: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_a_consortium_is_set_up_by_a_program(
+    told: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Real ones start in tests/e2e.
+    monkeypatch.setattr("fl_server.deployment.superlink.start", lambda _, attended: 4711)
+    monkeypatch.setattr("fl_client.deployment.running.start", lambda *_, **__: 4712)
+    monkeypatch.setattr("fl_client.deployment.running.wait_connected", lambda _: (False, "nobody answers"))
     made = told("medveil-server init consortium.yaml name=veil")
     assert Path(made["invitation"]).is_file()
     given = f"--invitation {made['invitation']} data.source=npz data.path=x"
@@ -108,6 +114,10 @@ def test_a_consortium_is_set_up_by_a_program(told: Callable[..., dict[str, Any]]
     assert told(f"medveil-site approve {own} {at}")["approved"]
     listed = told(f"medveil-site approve {at}")
     assert (listed["installed"], [each["hash"] for each in listed["approvals"]]) == (own, [own])
+    up = told(f"medveil-site start {at}")
+    assert (up["site"], up["process"], up["connected"], up["why_not"]) == ("st-anna", 4712, False, "nobody answers")
+    up = told("medveil-server start")
+    assert (up["process"], up["server"], up["runs_ended"], up["new_signing_key"]) == (4711, None, [], False)
     assert not told(f"medveil-site approve {own} --withdraw {at}")["approved"]
     assert told(f"medveil-site seal {at}") == {"key": None, "stores": 0, "files": 0}
     assert "flower-supernode" in told(f"medveil-site start --print {at}")["commands"]
