@@ -195,8 +195,8 @@ def test_without_a_terminal_nothing_is_approved_and_options_belong_to_runs(
     opened(files, run())
     assert command(files, "--run") == 2
     assert "--yes approves it without being asked" in capsys.readouterr().err
-    assert command(files, "--json") == 2
-    assert "--json without --run" in capsys.readouterr().err
+    assert command(files, "--yes") == 2
+    assert "--yes without --run" in capsys.readouterr().err
     assert command(files, "--run", "zz") == 2
 
 
