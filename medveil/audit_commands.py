@@ -80,6 +80,7 @@ def add_audit(
     text = "Write the heads of others that this log holds, signed; it must be whole."
     heads = subcommand(inner, "heads", text=text, example=f"{program} audit heads --out heads.json")
     heads.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON; nothing in it is secret")
+    add_json(heads)
     heads.set_defaults(command=lambda arguments: _heads(arguments, log_of, key_of))
     for each in (verify, head, heads):
         choose(each)
@@ -136,6 +137,7 @@ def _heads(arguments: argparse.Namespace, log_of: LogOf, key_of: KeyOf) -> int:
         raise IntegrityError(f"is not whole: {found.problems[0]}", where=log.path, cure="it can vouch for nobody")
     kept = kept_in(found.records)
     save_heads(arguments.out, kept, kept_by=log.owner, key=key_of(arguments))
-    for owner, heads in sorted(kept.items()):
-        tell(f"{owner}: {len(heads)} heads, the newest of record {heads[-1].sequence}")
+    rows = {owner: {"heads": len(each), "newest": each[-1].sequence} for owner, each in sorted(kept.items())}
+    lines = [f"{owner}: {row['heads']} heads, the newest of record {row['newest']}" for owner, row in rows.items()]
+    tell_result({"file": str(arguments.out), "heads": rows}, *lines, as_json=arguments.json)
     return EXIT_OK

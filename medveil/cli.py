@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from medveil.arguments import SETTINGS, ordered
-from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError, StorageError
+from medveil.errors import EXIT_INTERRUPTED, ConfigError, MedVeilError
 from medveil.files import storage_error
 from medveil.log import LEVELS, set_up_logging
 from medveil.merged import refuse_merged
@@ -23,6 +23,7 @@ from medveil.versions import medveil_version
 
 _COMPLETING = "_ARGCOMPLETE"
 """Set by the shell function of argcomplete (https://kislyuk.github.io/argcomplete/)."""
+_JSON = "--json"
 
 
 class _Help(argparse.HelpFormatter):
@@ -155,7 +156,7 @@ def add_views(to: argparse.ArgumentParser) -> None:
 
 def add_json(to: argparse.ArgumentParser) -> None:
     """Add ``--json``: the result as one JSON document, and an error that leaves no result as one too (`failure`)."""
-    to.add_argument("--json", action="store_true", help="print the result as JSON")
+    to.add_argument(_JSON, action="store_true", help="print the result as JSON")
 
 
 def failure(error: BaseException, exit_code: int) -> dict[str, Any]:
@@ -177,17 +178,36 @@ def failure(error: BaseException, exit_code: int) -> dict[str, Any]:
     return {"error": said}
 
 
+def _done(arguments: argparse.Namespace) -> int:
+    start_logging(arguments)
+    code: int = arguments.command(arguments)
+    return code
+
+
 def _telling_json(arguments: argparse.Namespace) -> int:
     """Do what a command says; where it ends in an error before it printed a result, print that as JSON."""
     count: Any = _Counted(sys.stdout)
     try:
-        with contextlib.redirect_stdout(count):
-            code: int = arguments.command(arguments)
+        with contextlib.redirect_stdout(count), _disk_refusals():
+            code = _done(arguments)
     except (MedVeilError, KeyboardInterrupt) as error:
         if not count.letters:
             tell_json(failure(error, getattr(error, "exit_code", EXIT_INTERRUPTED)))
         raise
     return code
+
+
+@contextlib.contextmanager
+def _disk_refusals() -> Iterator[None]:
+    """Make a StorageError of what the system says of a file; a reader of our output that went away is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        raise storage_error(error, error.filename or "disk", "use the file") from error
 
 
 class _Counted:
@@ -230,7 +250,8 @@ def guarded(body: Callable[[], int]) -> int:
         after Ctrl-C.
     """
     try:
-        return body()
+        with _disk_refusals():
+            return body()
     except MedVeilError as error:
         _say(str(error))
         return error.exit_code
@@ -244,12 +265,6 @@ def guarded(body: Callable[[], int]) -> int:
         # The reader of our output went away; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
-        refused = storage_error(error, error.filename or "disk", "use the file")
-        _say(str(refused))
-        return StorageError.exit_code
 
 
 def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | None) -> int:
@@ -270,13 +285,15 @@ def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | N
 
     def body() -> int:
         refuse_merged()
-        arguments = make().parse_args(argv)
-        arguments.words = sys.argv[1:] if argv is None else argv
-        start_logging(arguments)
-        if getattr(arguments, "json", None) is True:
-            return _telling_json(arguments)
-        code: int = arguments.command(arguments)
-        return code
+        words = sys.argv[1:] if argv is None else argv
+        try:
+            arguments = make().parse_args(argv)
+        except ConfigError as error:
+            if _JSON in words:
+                tell_json(failure(error, error.exit_code))
+            raise
+        arguments.words = words
+        return _telling_json(arguments) if getattr(arguments, "json", None) is True else _done(arguments)
 
     return guarded(body)
 

@@ -10,10 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import make_folder, write_text
-from medveil.plain import tell
+from medveil.plain import tell_result
 
 SERVER, SITE = "server", "site"
 _FILES = Path(__file__).parent / "kit"
@@ -94,10 +94,11 @@ def add_kit(
     made.add_argument("--user", default="medveil", metavar="NAME", help="account of the service (default: medveil)")
 
     def do(arguments: argparse.Namespace) -> int:
-        for path in write_kit(role, arguments.out, file=getattr(arguments, chosen), user=arguments.user):
-            tell(path)
+        written = write_kit(role, arguments.out, file=getattr(arguments, chosen), user=arguments.user)
+        tell_result({"files": list(map(str, written))}, *written, as_json=arguments.json)
         return EXIT_OK
 
+    add_json(made)
     made.set_defaults(command=do)
     return made
 

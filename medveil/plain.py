@@ -125,6 +125,14 @@ def console(*, stderr: bool = False, highlight: bool = False, **options: Any) ->
     return made
 
 
+def tell_text(name: str, text: str, *, as_json: bool, end: str = "") -> None:
+    """Print a text of ours that is the whole result: as it is, or as JSON under a name."""
+    if as_json:
+        tell_json({name: text})
+    else:
+        tell_block(text, end=end)
+
+
 @functools.cache
 def stderr_console() -> Console:
     """The one console of this process on stderr: what is printed beside a live line must go through the line's own."""

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from medveil import leash
 from medveil.claims import held_here
+from medveil.plain import tell_block
 
 _LEASH = str(Path(leash.__file__).resolve())
 _ROUNDS = 3
@@ -87,6 +88,24 @@ def run_tied(command: Sequence[str], **settings: Any) -> subprocess.CompletedPro
     with tied(command, **settings) as process:
         stdout, stderr = process.communicate()
         return subprocess.CompletedProcess(list(command), process.returncode, stdout, stderr)
+
+
+def told_tied(command: Sequence[str], *, as_json: bool, **settings: Any) -> int:
+    """Run a command of ours that ends with this process, and print what it prints; its exit code.
+
+    Parameters
+    ----------
+    as_json
+        Whether it leaves a document: that is printed once it is whole, and none where this process is ended before,
+        which then has one of its own.
+    **settings
+        As `tied`.
+    """
+    if not as_json:
+        return int(run_tied(command, **settings).returncode)
+    done = run_tied(command, stdout=subprocess.PIPE, text=True, **settings)
+    tell_block(done.stdout, end="")
+    return int(done.returncode)
 
 
 def end_all(work: Sequence[Future[Any]]) -> None:

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medveil import plugins
-from medveil.cli import ending_in_order, parser, run_command, subcommand
+from medveil.cli import add_json, ending_in_order, parser, run_command, subcommand
 from medveil.completing import completing
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import read_json
-from medveil.plain import tell, tell_block
+from medveil.plain import tell, tell_block, tell_json, tell_result, tell_text
 from simulations.attacks.commands import add_attack_commands
 from simulations.attacks.matrix.command import add_matrix_command
 from simulations.attacks.poisoning.command import add_poison
 from simulations.attacks.tradeoff.command import add_matrix
+from simulations.bench_command import add_bench
 from simulations.consortium_command import add_consortium
-from simulations.dry_run import add_dry_run, scratch, tell_planned, tell_runs
+from simulations.dry_run import add_dry_run, tell_planned
 from simulations.model_commands import add_model_commands
 from simulations.pretrain_command import add_pays, add_pretrain
 from simulations.reported import report_of
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pays(commands)
     add_model_commands(commands)
     add_consortium(commands)
-    _add_bench(commands)
+    add_bench(commands)
     add_attack_commands(commands, report=report_of)
     add_matrix_command(commands)
     add_matrix(commands)
@@ -86,6 +87,7 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     completing(name, complete_name)
     made.add_argument("--list", action="store_true", help="print the names there are, which 'run' and 'compare' take")
     made.add_argument("--out", type=Path, metavar="FILE", help="write here instead; a file that is there is kept")
+    add_json(made)
     made.set_defaults(command=_do_init)
 
 
@@ -93,19 +95,26 @@ def _do_init(arguments: argparse.Namespace) -> int:
     from simulations.confs import conf_files, find_conf, what_it_is  # noqa: PLC0415
 
     if arguments.list:
-        for name, path in conf_files().items():
-            tell(f"{name:<12} {what_it_is(path)}")
-        return 0
+        rows = [{"name": name, "text": what_it_is(path)} for name, path in conf_files().items()]
+        return _listed(rows, 12, as_json=arguments.json)
     from medveil.files import read_bytes, write_text  # noqa: PLC0415
 
     if arguments.out is not None and arguments.out.exists():
         raise ConfigError("is there already", where=arguments.out, cure="name another file")
     text = _all_settings() if arguments.name is None else read_bytes(find_conf(arguments.name)).decode("utf-8")
     if arguments.out is None:
-        tell_block(text, end="")
-    else:
-        write_text(arguments.out, text)
-    return 0
+        tell_text("yaml", text, as_json=arguments.json)
+        return EXIT_OK
+    write_text(arguments.out, text)
+    if arguments.json:
+        tell_json({"file": str(arguments.out)})
+    return EXIT_OK
+
+
+def _listed(rows: list[dict[str, str]], width: int, *, as_json: bool) -> int:
+    """Tell the names there are, each with what it is."""
+    tell_result(rows, *(f"{row['name']:<{width}} {row['text']}" for row in rows), as_json=as_json)
+    return EXIT_OK
 
 
 def _all_settings() -> str:
@@ -123,6 +132,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         example="medveil-sim report RUN",
     )
     made.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    add_json(made)
     made.set_defaults(command=_do_report)
 
 
@@ -130,8 +140,9 @@ def _do_report(arguments: argparse.Namespace) -> int:
     from simulations.run import read_manifest  # noqa: PLC0415
 
     read_manifest(arguments.run)
-    tell(f"report: {report_of(arguments.run)}")
-    return 0
+    page = report_of(arguments.run)
+    tell_result({"report": str(page)}, f"report: {page}", as_json=arguments.json)
+    return EXIT_OK
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -156,14 +167,14 @@ def _do_compare(arguments: argparse.Namespace) -> int:
     if arguments.list:
         from simulations.arms import ARMS  # noqa: PLC0415
 
-        for arm in ARMS.values():
-            tell(f"{arm.name:<20} {arm.text}")
-        return 0
+        rows = [{"name": arm.name, "text": arm.text} for arm in ARMS.values()]
+        return _listed(rows, 20, as_json=arguments.json)
     config = _configured_for(arguments, "compare")
     from simulations.compare import compare, planned  # noqa: PLC0415
 
     if arguments.dry_run:
-        return tell_planned(lambda folder: planned(config, folder), arguments.out, jobs=arguments.jobs)
+        asked = {"jobs": arguments.jobs, "as_json": arguments.json}
+        return tell_planned(lambda folder: planned(config, folder), arguments.out, **asked)
     asked = {"results": arguments.results, "jobs": arguments.jobs}
     done = compare(config, arguments.out, **asked, command=_typed(arguments))
     if arguments.json:
@@ -214,17 +225,22 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
     if arguments.list:
         from simulations.switches import NAMED, SWITCHES  # noqa: PLC0415
 
-        for name, sections in {**SWITCHES, **NAMED}.items():
-            said = (f"{part}.{key}={value}" for part, values in sections.items() for key, value in values.items())
-            tell(f"{name:<15} {' '.join(said)}")
-        tell("RECIPE without SWITCH, RECIPE with SWITCH: the recipe but for that, or with that as well")
-        return 0
+        found = {
+            name: [f"{part}.{key}={value}" for part, values in sections.items() for key, value in values.items()]
+            for name, sections in {**SWITCHES, **NAMED}.items()
+        }
+        lines = [f"{name:<15} {' '.join(said)}" for name, said in found.items()]
+        lines += ["RECIPE without SWITCH, RECIPE with SWITCH: the recipe but for that, or with that as well"]
+        rows = [{"name": name, "settings": said} for name, said in found.items()]
+        tell_result(rows, *lines, as_json=arguments.json)
+        return EXIT_OK
     config = _configured_for(arguments, "ablate", with_other_recipes=True)
     from simulations.ablation import ablate, planned  # noqa: PLC0415
 
     if arguments.dry_run:
         named = {"switches": arguments.switch, "recipe": arguments.recipe or ""}
-        return tell_planned(lambda folder: planned(config, folder, **named), arguments.out, jobs=arguments.jobs)
+        asked = {"jobs": arguments.jobs, "as_json": arguments.json}
+        return tell_planned(lambda folder: planned(config, folder, **named), arguments.out, **asked)
     asked = {"switches": arguments.switch, "recipe": arguments.recipe or "", "jobs": arguments.jobs}
     made = ablate(config, arguments.out, **asked, results=arguments.results, command=_typed(arguments))
     tell_block((made.table_json if arguments.json else made.text).read_text(encoding="utf-8"), end="")
@@ -245,117 +261,6 @@ def _tell_arms(done: Comparison) -> None:
 def _score(value: float | None, interval: list[float] | None) -> str:
     within = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
     return "-" if value is None else f"{value:.3f}{within}"
-
-
-def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    made = subcommand(
-        commands,
-        "bench",
-        text="Measure speed as ratios within one run: cipher, engine, a round on ciphertext; or a real consortium.",
-        example="medveil-sim bench --deployment --parts overhead --json bench.json",
-        device=True,
-    )
-    made.add_argument("--deployment", action="store_true", help="real servers and sites on this machine, on its CPU")
-    made.add_argument("--parts", metavar="LIST", help="of overhead,bytes,fleet,masked, for --deployment (default: all)")
-    made.add_argument(
-        "--models", metavar="LIST", help="timm names: all for bytes, the first for the others (default: ViT-Ti, ViT-B)"
-    )
-    made.add_argument(
-        "--sites",
-        type=int,
-        default=32,
-        metavar="N",
-        help="sites of fleet, and simulated ones of masked, 0 for none (default: 32)",
-    )
-    made.add_argument(
-        "--masked-sites",
-        type=int,
-        nargs="*",
-        metavar="N",
-        help="real sites of each consortium of masked (default: 3 5)",
-    )
-    made.add_argument(
-        "--scale", metavar="LIST", help="numbers of simulated sites, such as 4,16,64: rounds of each at constant data"
-    )
-    made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured (default: 4)")
-    made.add_argument("--images", type=int, default=48, metavar="N", help="images a site (default: 48)")
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
-    add_dry_run(made)
-    made.add_argument("--attended", action="store_true", help=argparse.SUPPRESS)
-    made.set_defaults(command=_do_bench)
-
-
-def _do_bench(arguments: argparse.Namespace) -> int:
-    from medveil.files import write_json  # noqa: PLC0415
-
-    if arguments.dry_run:
-        return _tell_bench(arguments)
-    if arguments.deployment and not arguments.attended:
-        from medveil.tied import run_tied  # noqa: PLC0415
-        from simulations.deployment_bench.bench import PARTS, check_parts  # noqa: PLC0415
-
-        check_parts(PARTS if arguments.parts is None else arguments.parts.split(","))
-        # Its servers and sites are made to outlive who starts them: here they end with this command, also a killed one.
-        program = [sys.executable, "-m", "simulations.cli"]
-        done = run_tied([*program, *arguments.words, "--attended"])
-        return int(done.returncode)
-    if arguments.deployment:
-        from simulations.deployment_bench.bench import LARGE, PARTS, SMALL, bench_deployment, print_tables  # noqa: PLC0415
-        from simulations.deployment_bench.masked import SITES  # noqa: PLC0415
-        from simulations.deployment_bench.work import Work  # noqa: PLC0415
-
-        parts = PARTS if arguments.parts is None else arguments.parts.split(",")
-        models = (SMALL, LARGE) if arguments.models is None else arguments.models.split(",")
-        work = Work({"name": models[0]}, rounds=arguments.rounds, images=arguments.images)
-        masking = SITES if arguments.masked_sites is None else arguments.masked_sites
-        found = bench_deployment(parts, work=work, models=models, sites=arguments.sites, masking=masking)
-        print_tables(found)
-        if arguments.json is not None:
-            write_json(arguments.json, found)
-        return EXIT_OK
-
-    if arguments.scale is not None:
-        from simulations.bench_sites import bench_sites, print_rows  # noqa: PLC0415
-
-        counts = [_whole_number(each) for each in arguments.scale.split(",")]
-        grown = bench_sites(counts, rounds=arguments.rounds)
-        print_rows(grown)
-        if arguments.json is not None:
-            write_json(arguments.json, grown)
-        return EXIT_OK
-
-    from simulations.bench import bench, print_table  # noqa: PLC0415
-
-    figures = bench(device=arguments.device or "auto")
-    print_table(figures)
-    if arguments.json is not None:
-        write_json(arguments.json, figures)
-    return 0
-
-
-def _whole_number(text: str) -> int:
-    if not text.strip().isdecimal():
-        raise ConfigError("'--scale' is no list of numbers", where="bench", cure="--scale 4,16,64")
-    return int(text)
-
-
-def _tell_bench(arguments: argparse.Namespace) -> int:
-    """What `bench` would measure: of real consortia the parts alone, of engines the rounds and what they take."""
-    if arguments.scale is not None:
-        tell(f"would run {arguments.rounds} rounds under each of {arguments.scale} sites, one after another")
-        return EXIT_OK
-    if arguments.deployment:
-        from simulations.deployment_bench.bench import PARTS, check_parts  # noqa: PLC0415
-
-        parts = PARTS if arguments.parts is None else arguments.parts.split(",")
-        check_parts(parts)
-        tell(f"would start real consortia on this machine for {', '.join(parts)}; {arguments.rounds} rounds each")
-        tell("not estimated: a consortium's time is its processes', and no batch tells it")
-        return EXIT_OK
-    from simulations.bench import engine_runs  # noqa: PLC0415
-
-    with scratch() as folder:
-        return tell_runs(engine_runs(folder, device=arguments.device or "auto"))
 
 
 if __name__ == "__main__":

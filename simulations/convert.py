@@ -67,7 +67,7 @@ def convert(source: Path, out: Path, *, part: str | None = None) -> Converted:
     StorageError
         It cannot be read, or the disk refuses.
     """
-    card = out.with_suffix(".card.json")
+    card = card_of(out)
     _refuse_names(source, out, card)
     _measure(source)
     parts = dict(_parts(_loaded(source), ""))
@@ -78,6 +78,11 @@ def convert(source: Path, out: Path, *, part: str | None = None) -> Converted:
     made = Converted(chosen, len(tensors), sum(each.numel() for each in tensors.values()), others)
     write_json(card, _card(source, out, made))
     return made
+
+
+def card_of(out: Path) -> Path:
+    """Where the card of such a file is."""
+    return out.with_suffix(".card.json")
 
 
 def _refuse_names(source: Path, out: Path, card: Path) -> None:

@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medveil.errors import EXIT_OK
-from medveil.plain import tell
+from medveil.plain import tell, tell_json
 
 if TYPE_CHECKING:
     from simulations.config import ExperimentConfig
@@ -42,6 +42,7 @@ def tell_planned(
     out: Path,
     *,
     jobs: int,
+    as_json: bool,
 ) -> int:
     """Say what of several runs would run, and what that takes.
 
@@ -53,6 +54,8 @@ def tell_planned(
         Where they would lie: what finished there under the same settings is kept.
     jobs
         Runs side by side.
+    as_json
+        Whether the result is JSON, and these lines are said beside it.
     """
     with scratch() as folder:
         found = plan(folder)
@@ -60,50 +63,65 @@ def tell_planned(
         planned = [_moved(job, folder, out.resolve()) for own in arms.values() for job in own]
         kept = {job.name for job in planned if job.is_kept}
         for each in left_out:
-            tell(each)
-        tell(f"would run {len(planned) - len(kept)} of {len(planned)} runs; {len(kept)} are kept from {out}")
+            tell(each, error=as_json)
+        said = f"would run {len(planned) - len(kept)} of {len(planned)} runs; {len(kept)} are kept from {out}"
+        tell(said, error=as_json)
         for job in planned[:_MOST_NAMED]:
-            tell(f"  {job.name}: {'kept' if job.name in kept else 'runs'}")
+            tell(f"  {job.name}: {'kept' if job.name in kept else 'runs'}", error=as_json)
         if len(planned) > _MOST_NAMED:
-            tell(f"  and {len(planned) - _MOST_NAMED} more")
+            tell(f"  and {len(planned) - _MOST_NAMED} more", error=as_json)
         wanted = [(job.name, job.experiment) for job in planned if job.name not in kept]
-        _tell_estimate(wanted, folder, jobs=jobs, finished=[job for job in planned if job.name in kept])
+        finished = [job for job in planned if job.name in kept]
+        found_out = _tell_estimate(wanted, folder, jobs=jobs, finished=finished, aside=as_json)
+    if as_json:
+        tell_json({**found_out, "kept": [job.name for job in finished], "left_out": list(left_out)})
     return EXIT_OK
 
 
-def tell_runs(runs: Sequence[tuple[str, ExperimentConfig]], *, jobs: int = 1, named: bool = True) -> int:
+def tell_runs(runs: Sequence[tuple[str, ExperimentConfig]], *, as_json: bool, jobs: int = 1, named: bool = True) -> int:
     """Say what some experiments, none of which is kept, would take."""
     if named:
-        tell(f"would run {len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(name for name, _ in runs[:8])}")
+        said = f"would run {len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(name for name, _ in runs[:8])}"
+        tell(said, error=as_json)
     with scratch() as folder:
-        _tell_estimate(runs, folder, jobs=jobs)
+        found = _tell_estimate(runs, folder, jobs=jobs, aside=as_json)
+    if as_json:
+        tell_json({**found, "kept": [], "left_out": []})
     return EXIT_OK
 
 
 def _tell_estimate(
-    runs: Sequence[tuple[str, ExperimentConfig]], folder: Path, *, jobs: int, finished: Sequence[Job] = ()
-) -> None:
+    runs: Sequence[tuple[str, ExperimentConfig]],
+    folder: Path,
+    *,
+    jobs: int,
+    finished: Sequence[Job] = (),
+    aside: bool,
+) -> dict[str, Any]:
+    """Say what runs would take; the same as plain data: seconds and bytes of all of them together."""
     from simulations.estimate import Estimate, Estimates  # noqa: PLC0415 - torch loads there
 
     estimates = Estimates(folder)
     found = [(name, estimates.of(experiment)) for name, experiment in runs]
     known = [each for _, each in found if each is not None]
-    if known:
-        for line in in_words(sum(known, Estimate()), runs=len(known), jobs=jobs):
-            tell(line)
+    together = sum(known, Estimate())
+    lines = in_words(together, runs=len(known), jobs=jobs) if known else []
     baselines = [name for name, each in found if each is None]
     if baselines:
-        tell(f"not estimated, as a baseline trains in no batches: {', '.join(baselines)}")
-    for line in _beside_measured(finished, estimates):
-        tell(line)
+        lines += [f"not estimated, as a baseline trains in no batches: {', '.join(baselines)}"]
+    lines += _beside_measured(finished, estimates)
     sizes = sorted(set(estimates.batches))
     if sizes:
         kinds = len(estimates.batches)
         each_kind = "" if kinds == 1 else f" for each of {kinds} kinds of run"
-        tell(
+        lines += [
             f"by one timed batch of {', '.join(map(str, sizes))} images{each_kind}, "
             "on this machine as busy as it is now"
-        )
+        ]
+    for line in lines:
+        tell(line, error=aside)
+    estimate = dataclasses.asdict(together) if known else None
+    return {"runs": [name for name, _ in runs], "jobs": jobs, "estimate": estimate, "not_estimated": baselines}
 
 
 def in_words(all_of_it: Estimate, *, runs: int, jobs: int) -> list[str]:

@@ -114,15 +114,21 @@ def _add_convert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     made.add_argument(
         "--part", metavar="NAME", help="whose weights, where it holds several, such as student (default: the usual one)"
     )
+    add_json(made)
     made.set_defaults(command=_do_convert)
 
 
 def _do_convert(arguments: argparse.Namespace) -> int:
-    from simulations.convert import convert  # noqa: PLC0415 - torch loads here
+    from simulations.convert import card_of, convert  # noqa: PLC0415 - torch loads here
 
     made = convert(arguments.source, arguments.out, part=arguments.part)
     of = f" of '{word(made.part)}'" if made.part else ""
     left = f"; left out: {', '.join(word(each) for each in made.others[:4])}" if made.others else ""
-    tell(f"{arguments.out} holds {made.tensors} tensors{of}, {made.numbers:,} numbers{left}")
-    tell(f"model.pretrained={arguments.out} takes them; its card names the file they came from by its SHA-256")
+    found = {"file": str(arguments.out), "card": str(card_of(arguments.out)), "part": made.part}
+    tell_result(
+        {**found, "tensors": made.tensors, "numbers": made.numbers, "left_out": list(made.others)},
+        f"{arguments.out} holds {made.tensors} tensors{of}, {made.numbers:,} numbers{left}",
+        f"model.pretrained={arguments.out} takes them; its card names the file they came from by its SHA-256",
+        as_json=arguments.json,
+    )
     return EXIT_OK

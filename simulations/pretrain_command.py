@@ -67,7 +67,8 @@ def _do_pays(arguments: argparse.Namespace) -> int:
     trunks = [trunk_of(each) for each in arguments.trunk or ["masked-autoencoding"]]
     if arguments.dry_run:
         with scratch() as folder:
-            return tell_runs(trainings(config, folder, trunks=trunks, share=arguments.share), jobs=arguments.jobs)
+            runs = trainings(config, folder, trunks=trunks, share=arguments.share)
+            return tell_runs(runs, jobs=arguments.jobs, as_json=arguments.json)
     typed = shlex.join(["medveil-sim", *arguments.words])
     made = pays(config, arguments.out, trunks=trunks, share=arguments.share, jobs=arguments.jobs, command=typed)
     tell_block((made.table_json if arguments.json else made.text).read_text(encoding="utf-8"), end="")
@@ -81,7 +82,7 @@ def _do_pretrain(arguments: argparse.Namespace, report: Callable[[Path], Path]) 
     from simulations.pretraining import as_pretraining, pretrain  # noqa: PLC0415 - a door opens fast
 
     if arguments.dry_run:
-        return tell_runs([(f"{config.name} pre-training", as_pretraining(config))])
+        return tell_runs([(f"{config.name} pre-training", as_pretraining(config))], as_json=arguments.json)
     try:
         made = pretrain(config, arguments.out, licence=arguments.licence, report=report)
     except KeyboardInterrupt:

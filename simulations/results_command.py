@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import shown, tell
+from medveil.plain import shown, tell_result
 
 
 def add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,6 +22,7 @@ def add_pack(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     made.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="file of results; an older one is replaced"
     )
+    add_json(made)
     made.set_defaults(command=_do_pack)
 
 
@@ -42,9 +43,10 @@ def _do_pack(arguments: argparse.Namespace) -> int:
 
     made = pack(arguments.folder, arguments.out)
     left = f"; not finished: {', '.join(made.unfinished)}" if made.unfinished else ""
-    tell(f"{arguments.out} holds the records of {len(made.packed)} runs{left}")
+    lines = [f"{arguments.out} holds the records of {len(made.packed)} runs{left}"]
     if made.unnamed:
         names = shown(", ".join(made.unnamed), most=400)
-        tell(f"left out, as a file of results names runs ARM/seed-NUMBER, in letters, digits and hyphens: {names}")
-    tell("go on elsewhere with the same command, --results FILE and another --out")
+        lines += [f"left out, as a file of results names runs ARM/seed-NUMBER, in letters, digits and hyphens: {names}"]
+    lines += ["go on elsewhere with the same command, --results FILE and another --out"]
+    tell_result({"file": str(arguments.out), **made._asdict()}, *lines, as_json=arguments.json)
     return EXIT_OK

@@ -12,7 +12,7 @@ from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.counting import STATISTICS
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_json, tell_lines
+from medveil.plain import tell, tell_json, tell_lines, tell_result
 from medveil.pretraining import MASKED, PRETRAINED
 from simulations.dry_run import add_dry_run, tell_runs
 
@@ -92,9 +92,11 @@ def _told_before(arguments: argparse.Namespace) -> int:
 
         check_free(arguments.out, replace=arguments.replace)
     if config.task == STATISTICS:
-        tell("would read every image once; nothing trains, and there is no model")
+        said = "would read every image once; nothing trains, and there is no model"
+        none = {"jobs": 1, "estimate": None, "not_estimated": [config.name], "kept": [], "left_out": []}
+        tell_result({"runs": [config.name], **none}, said, as_json=arguments.json)
         return EXIT_OK
-    return tell_runs([(config.name, config)])
+    return tell_runs([(config.name, config)], as_json=arguments.json)
 
 
 @contextlib.contextmanager

@@ -83,8 +83,10 @@ def _do_search(arguments: argparse.Namespace) -> int:
         with scratch() as folder:
             point = first_point(over.made, axes, folder)
             runs = arguments.trials * len(point.experiment.compare.seeds)
-            tell(f"would try {arguments.trials} points; each is taken to cost what {point.label} does")
-            return tell_runs([(point.label, point.experiment)] * runs, jobs=arguments.jobs, named=False)
+            would = f"would try {arguments.trials} points; each is taken to cost what {point.label} does"
+            tell(would, error=arguments.json)
+            asked = {"jobs": arguments.jobs, "named": False, "as_json": arguments.json}
+            return tell_runs([(point.label, point.experiment)] * runs, **asked)
     made = search(
         over.made,
         axes,
@@ -121,7 +123,10 @@ def _do_sweep(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         named = {"random": arguments.random, "leave_out": arguments.leave_out}
         return tell_planned(
-            lambda folder: planned(over.made, axes, folder, **named), arguments.out, jobs=arguments.jobs
+            lambda folder: planned(over.made, axes, folder, **named),
+            arguments.out,
+            jobs=arguments.jobs,
+            as_json=arguments.json,
         )
     made = sweep(
         over.made,

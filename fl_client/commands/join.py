@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fl_client.commands.common import PROG, Commands, Passphrases, confirm, site_of
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result
 from medveil.times import moment
 
 if TYPE_CHECKING:
+    from fl_client.deployment.approvals import Approval
     from fl_client.deployment.check import Point
     from fl_client.deployment.enroll import Enrolled
     from medveil.invitation import Invitation
@@ -36,6 +37,7 @@ def add_enroll(commands: Commands) -> None:
     made.add_argument("--fingerprint", metavar="HEX", help="refuse another server than the coordinator read out")
     made.add_argument("--key", type=Path, metavar="FILE", help="a key file the site has already; otherwise one is made")
     made.add_argument("--passphrase-file", type=Path, metavar="FILE", help="file with the key file's passphrase")
+    add_json(made)
     made.set_defaults(command=_do_enroll)
 
 
@@ -66,9 +68,8 @@ def _do_enroll(arguments: argparse.Namespace) -> int:
         passphrase=passphrase,
         overrides=overrides,
     )
-    tell(f"{made.folder} holds this site's keys and site.yaml; keep it")
-    _say_next(arguments, made, invitation)
-    return EXIT_OK
+    line = f"{made.folder} holds this site's keys and site.yaml; keep it"
+    return _told_next(arguments, made, invitation, {"folder": str(made.folder)}, line)
 
 
 def add_rejoin(commands: Commands) -> argparse.ArgumentParser:
@@ -81,6 +82,7 @@ def add_rejoin(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("--invitation", type=Path, required=True, metavar="FILE", help="what the coordinator handed out")
     made.add_argument("--fingerprint", metavar="HEX", help="refuse another server than the coordinator read out")
+    add_json(made)
     made.set_defaults(command=_do_rejoin)
     return made
 
@@ -93,9 +95,8 @@ def _do_rejoin(arguments: argparse.Namespace) -> int:
     files, invitation = site_of(arguments), load_invitation(arguments.invitation)
     _compare(arguments, invitation)
     made = rejoin(files, invitation, Passphrases(read_passphrase))
-    tell(f"{files.file} trusts the new invitation; what it was before is in {files.file.name}.old")
-    _say_next(arguments, made, invitation)
-    return EXIT_OK
+    line = f"{files.file} trusts the new invitation; what it was before is in {files.file.name}.old"
+    return _told_next(arguments, made, invitation, {"file": str(files.file)}, line)
 
 
 def _compare(arguments: argparse.Namespace, invitation: Invitation | None) -> None:
@@ -109,12 +110,26 @@ def _compare(arguments: argparse.Namespace, invitation: Invitation | None) -> No
         raise ConfigError(found, where=arguments.invitation, cure=cure)
 
 
-def _say_next(arguments: argparse.Namespace, made: Enrolled, invitation: Invitation | None) -> None:
-    tell(f"send the coordinator {made.public}, and nothing else of it")
-    tell(f"and read out over another channel: {made.key.fingerprint}")
+def _told_next(
+    arguments: argparse.Namespace, made: Enrolled, invitation: Invitation | None, found: dict[str, Any], line: str
+) -> int:
+    """Say what was made, and what comes next: what is sent, read out and compared."""
+    lines = [
+        line,
+        f"send the coordinator {made.public}, and nothing else of it",
+        f"and read out over another channel: {made.key.fingerprint}",
+    ]
     if invitation is not None and not arguments.fingerprint:
-        tell(f"compare the server with what the coordinator reads out: {invitation.fingerprint}")
-    tell(f"before 'start', approve the app by the hash the coordinator reads out: {PROG} approve HASH")
+        lines += [f"compare the server with what the coordinator reads out: {invitation.fingerprint}"]
+    lines += [f"before 'start', approve the app by the hash the coordinator reads out: {PROG} approve HASH"]
+    found |= {
+        "public": str(made.public),
+        "fingerprint": made.key.fingerprint,
+        "server_fingerprint": None if invitation is None else invitation.fingerprint,
+        "compared": bool(arguments.fingerprint),
+    }
+    tell_result(found, *lines, as_json=arguments.json)
+    return EXIT_OK
 
 
 def add_check(commands: Commands) -> argparse.ArgumentParser:
@@ -180,7 +195,8 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
         "newest), for limits.approve_runs",
     )
     made.add_argument("--yes", action="store_true", help="with --run, do not ask after telling")
-    made.add_argument("--json", action="store_true", help="with --run, print what it does as JSON and approve nothing")
+    words = "print the result as JSON; with --run and without --yes, what the run does, and approve nothing"
+    made.add_argument("--json", action="store_true", help=words)
     made.add_argument("--withdraw", action="store_true", help="take the approval back; it counts at once")
     made.set_defaults(command=_do_approve)
     return made
@@ -189,9 +205,8 @@ def add_approve(commands: Commands) -> argparse.ArgumentParser:
 def _do_approve(arguments: argparse.Namespace) -> int:
     if arguments.run is not None:
         return _do_approve_run(arguments)
-    for option, given in (("--yes", arguments.yes), ("--json", arguments.json)):
-        if given:
-            raise ConfigError(f"{option} without --run", where=f"{PROG} approve", cure="an app is approved by its hash")
+    if arguments.yes:
+        raise ConfigError("--yes without --run", where=f"{PROG} approve", cure="an app is approved by its hash")
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
     from fl_client.deployment.check import policy_warnings  # noqa: PLC0415
     from fl_client.disclosure.required import in_words, is_required  # noqa: PLC0415
@@ -202,29 +217,42 @@ def _do_approve(arguments: argparse.Namespace) -> int:
     if arguments.hash is None:
         if arguments.withdraw:
             raise ConfigError("needs HASH", where=f"{PROG} approve --withdraw")
-        most = files.config.limits.most_runs
-        for digest, each in approvals.all().items():
-            here = "  the MedVeil installed here" if digest == own else ""
-            tell(f"{digest}  {moment(each.at)}  {len(each.runs)} of {most} runs{here}")
-        tell(f"the MedVeil installed here is {own}")
-        return EXIT_OK
+        return _listed(approvals.all(), own, most=files.config.limits.most_runs, as_json=arguments.json)
     digest = arguments.hash.lower()
     if arguments.withdraw:
         approvals.withdraw(digest)
-        tell(f"withdrawn: {digest}")
+        found = {"hash": digest, "approved": False, "installed": own}
+        tell_result(found, f"withdrawn: {digest}", as_json=arguments.json)
         return EXIT_OK
     approvals.approve(digest)
-    tell(f"approved: {digest}, for {files.config.limits.most_runs} runs")
+    most = files.config.limits.most_runs
+    lines = [f"approved: {digest}, for {most} runs"]
     for warning in policy_warnings(files):
         tell(f"warning: this site's limits allow policy {warning}", error=True)
     if is_required(files.config.limits):
-        tell(f"limits.disclosure is required: {in_words(files.config.limits)}")
+        lines += [f"limits.disclosure is required: {in_words(files.config.limits)}"]
     if digest == own:
-        tell("it is the MedVeil installed here")
+        lines += ["it is the MedVeil installed here"]
     else:
-        tell(f"it is not the MedVeil installed here ({own}), which is all this site ever runs;")
-        tell("other code, or the same packed by another zlib: the site's log names the files that differ;")
-        tell(f"'start' wants the installed one approved as well: {PROG} approve {own}")
+        lines += [
+            f"it is not the MedVeil installed here ({own}), which is all this site ever runs;",
+            "other code, or the same packed by another zlib: the site's log names the files that differ;",
+            f"'start' wants the installed one approved as well: {PROG} approve {own}",
+        ]
+    tell_result({"hash": digest, "approved": True, "most_runs": most, "installed": own}, *lines, as_json=arguments.json)
+    return EXIT_OK
+
+
+def _listed(approved: dict[str, Approval], own: str, *, most: int, as_json: bool) -> int:
+    """Tell which apps are approved."""
+    rows = [{"hash": digest, "at": each.at, "runs": len(each.runs)} for digest, each in approved.items()]
+    lines = [
+        f"{digest}  {moment(each.at)}  {len(each.runs)} of {most} runs"
+        f"{'  the MedVeil installed here' if digest == own else ''}"
+        for digest, each in approved.items()
+    ]
+    found = {"approvals": rows, "most_runs": most, "installed": own}
+    tell_result(found, *lines, f"the MedVeil installed here is {own}", as_json=as_json)
     return EXIT_OK
 
 
@@ -237,13 +265,18 @@ def _do_approve_run(arguments: argparse.Namespace) -> int:
     files = site_of(arguments)
     run, approved = asked_run(files, arguments.run or None), ApprovedRuns(files, files.audit)
     if arguments.withdraw:
-        tell(f"withdrawn: {approved.withdraw(run)}")
+        digest = approved.withdraw(run)
+        found = {"run": run.run, "name": run.name, "settings": digest, "approved": False}
+        tell_result(found, f"withdrawn: {digest}", as_json=arguments.json)
         return EXIT_OK
     last, words = approved.last(), in_words(run, weights_in_words(run, files.config.limits))
     changed = None if last is None else changes(last.run, run)
     known = approval_digest(run) in {each.digest for each in approved.all()}
     if arguments.json:
-        tell_json({"run": run.run, "name": run.name, "words": words, "changed": changed, "approved": known})
+        if arguments.yes:
+            approved.approve(run)
+        found = {"run": run.run, "name": run.name, "words": words, "changed": changed}
+        tell_json({**found, "approved": known or arguments.yes})
         return EXIT_OK
     tell(f"run {run.name} ({run.run[:8]}), as the server asked it of {files.config.name}:")
     for about, said in words.items():
@@ -277,6 +310,7 @@ def add_approve_roster(commands: Commands) -> argparse.ArgumentParser:
     made.add_argument("digest", nargs="?", metavar="HEX", help="64 hex digits")
     made.add_argument("--roster", type=Path, metavar="FILE", help="what the coordinator handed out")
     made.add_argument("--withdraw", action="store_true", help="take the approval back; it counts at once")
+    add_json(made)
     made.set_defaults(command=_do_approve_roster)
     return made
 
@@ -288,7 +322,8 @@ def _do_approve_roster(arguments: argparse.Namespace) -> int:
     files, where = site_of(arguments), f"{PROG} approve-roster"
     approved = ApprovedRoster(files.roster, files.audit)
     if arguments.withdraw:
-        tell(f"withdrawn: {approved.withdraw().fingerprint}")
+        gone = approved.withdraw().fingerprint
+        tell_result({"approved": False, "fingerprint": gone}, f"withdrawn: {gone}", as_json=arguments.json)
         return EXIT_OK
     if arguments.digest is not None:
         if arguments.roster is None:
@@ -299,9 +334,9 @@ def _do_approve_roster(arguments: argparse.Namespace) -> int:
         raise ConfigError("needs HEX, as it was read out over another channel", where=where)
     roster = approved.roster()
     if roster is None:
-        tell(f"no roster is approved: {NO_ROSTER}")
+        none = f"no roster is approved: {NO_ROSTER}"
+        tell_result({"approved": False, "fingerprint": None}, none, as_json=arguments.json)
         return EXIT_OK
-    tell(f"approved: {roster.fingerprint}, {len(roster.members)} sites")
-    for line in roster.lines():
-        tell(line)
+    said = f"approved: {roster.fingerprint}, {len(roster.members)} sites"
+    tell_result({"approved": True, **roster.facts()}, said, *roster.lines(), as_json=arguments.json)
     return EXIT_OK

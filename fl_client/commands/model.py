@@ -215,7 +215,8 @@ def _do_models(arguments: argparse.Namespace) -> int:
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.
         files.audit.append("model-removed", run=model.run)
         remove(model)
-        tell(f"removed: {named}")
+        gone = {"removed": [model.run], "bytes": model.size}
+        tell_result(gone, f"removed: {named}", as_json=arguments.json)
         return EXIT_OK
     models = [each.plain() for each in held(folder)]
     if arguments.json:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_client.commands.common import PROG, Commands, Passphrases, refuse_while_running, site_of
-from medveil.cli import subcommand
+from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell
+from medveil.plain import tell_result
 
 if TYPE_CHECKING:
     from fl_client.data.documents import Documents
@@ -27,6 +27,7 @@ def add_seal(commands: Commands) -> argparse.ArgumentParser:
         text="Seal what an older MedVeil left open here: stores of hidden images, names, labels, predictions.",
         example=f"{PROG} seal",
     )
+    add_json(made)
     made.set_defaults(command=_do_seal)
     return made
 
@@ -39,7 +40,7 @@ def _do_seal(arguments: argparse.Namespace) -> int:
     refuse_while_running(files, where=f"{PROG} seal", doing="may be reading what is to be sealed")
     found = left_open(files.own)
     if not found.stores and not found.files:
-        tell("nothing lies open here")
+        tell_result({"key": None, "stores": 0, "files": 0}, "nothing lies open here", as_json=arguments.json)
         return EXIT_OK
     documents, seal = _documents(files)
     # First what is to be done, then doing it, as everything that changes what a site holds.
@@ -48,8 +49,12 @@ def _do_seal(arguments: argparse.Namespace) -> int:
         seal_store(place, seal)
     seal_documents(documents, found.files)
     told = found.plain()
-    tell(f"sealed under the key {seal.fingerprint}: stores: {told['stores']}, other files: {told['files']}")
-    tell("the disk may keep what was written before: copy-on-write file systems, SSDs, snapshots and backups do")
+    tell_result(
+        {"key": seal.fingerprint, "stores": told["stores"], "files": told["files"]},
+        f"sealed under the key {seal.fingerprint}: stores: {told['stores']}, other files: {told['files']}",
+        "the disk may keep what was written before: copy-on-write file systems, SSDs, snapshots and backups do",
+        as_json=arguments.json,
+    )
     return EXIT_OK
 
 
@@ -64,6 +69,7 @@ def add_unseal(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("what", choices=sorted(_KEPT), metavar="WHAT", help=f"one of {', '.join(sorted(_KEPT))}")
     made.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write, its owner's alone")
+    add_json(made)
     made.set_defaults(command=_do_unseal)
     return made
 
@@ -78,7 +84,8 @@ def _do_unseal(arguments: argparse.Namespace) -> int:
         raise StorageError("is not there yet", where=files.own / name, cure=cure)
     documents, _ = _documents(files)
     write_bytes(arguments.out, documents.read_bytes(name), mode=0o600)
-    tell(f"{arguments.out} lies open, with names of images and labels: remove it when it is no longer needed")
+    said = f"{arguments.out} lies open, with names of images and labels: remove it when it is no longer needed"
+    tell_result({"what": arguments.what, "file": str(arguments.out)}, said, as_json=arguments.json)
     return EXIT_OK
 
 

@@ -8,7 +8,7 @@ from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.exposition import add_exposition, expose
-from medveil.plain import tell, tell_block, tell_json, tell_lines, tell_result, working
+from medveil.plain import tell, tell_json, tell_lines, tell_result, tell_text, working
 
 _SHOWN_PORT = 9094
 _METRICS_PORT = 9465
@@ -29,6 +29,7 @@ def add_start(commands: Commands) -> argparse.ArgumentParser:
     made.add_argument("--print", action="store_true", dest="show", help="show Flower's own commands, and start nothing")
     made.add_argument("--foreground", action="store_true", help="stay, and stop it when ended (for systemd)")
     made.add_argument("--stock", action="store_true", help="plain flower-supernode: runs the SERVER's code, unapproved")
+    add_json(made)
     made.set_defaults(command=_do_start)
     return made
 
@@ -46,7 +47,8 @@ def _do_start(arguments: argparse.Namespace) -> int:
 
     files = site_of(arguments)
     if arguments.show:
-        tell_block(shown_commands(files, port=files.config.port or _SHOWN_PORT, stock=arguments.stock))
+        commands = shown_commands(files, port=files.config.port or _SHOWN_PORT, stock=arguments.stock)
+        tell_text("commands", commands, end="\n", as_json=arguments.json)
         return EXIT_OK
     if arguments.stock:
         tell(f"warning: {STOCK_WARNING}", error=True)
@@ -61,13 +63,21 @@ def _do_start(arguments: argparse.Namespace) -> int:
     keys = open_keys(files, passphrases)
     with working("starting Flower's SuperNode and this site's worker"):
         pid = running.start(files, passphrases.read_so_far, stock=arguments.stock, attended=arguments.foreground)
-    tell(f"{files.config.name} is up, process {pid}, with the key {keys.own.current.fingerprint}; log {files.log}")
+    key = keys.own.current.fingerprint
+    line = f"{files.config.name} is up, process {pid}, with the key {key}; log {files.log}"
+    found = {"site": files.config.name, "process": pid, "key": key, "log": str(files.log)}
     record = files.record(SUPERVISOR)
     if arguments.foreground:
+        tell_result({**found, "connected": None, "why_not": None}, line, as_json=arguments.json)
         return processes.attend(record, log=files.log)
+    tell(line, error=arguments.json)
     with working(f"waiting for {files.config.server} to let this site in"):
         connected, said = running.wait_connected(files)
-    tell(f"connected to {files.config.server}" if connected else f"not connected yet, and trying on: {said}")
+    tell_result(
+        {**found, "connected": connected, "why_not": None if connected else said},
+        f"connected to {files.config.server}" if connected else f"not connected yet, and trying on: {said}",
+        as_json=arguments.json,
+    )
     return EXIT_OK
 
 

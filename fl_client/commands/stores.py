@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fl_client.commands.common import PROG, Commands, confirm, refuse_while_running, site_of
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result
 
 if TYPE_CHECKING:
     from fl_client.data.stores_held import HeldStore
@@ -42,9 +42,9 @@ def _do_stores(arguments: argparse.Namespace) -> int:
     files = site_of(arguments)
     stores = held_stores(files.own, files.data, keys=_keys(files))
     if arguments.remove is not None:
-        return _remove(files, [find_store(stores, arguments.remove)], asked=not arguments.yes)
+        return _remove(files, [find_store(stores, arguments.remove)], arguments)
     if arguments.remove_unused:
-        return _remove(files, [each for each in stores if each.unused], asked=not arguments.yes)
+        return _remove(files, [each for each in stores if each.unused], arguments)
     if arguments.json:
         tell_json([each.plain() for each in stores])
     elif stores:
@@ -62,23 +62,25 @@ def _keys(files: OwnFiles) -> set[str]:
     return {str(inspect_key(files.path(each))["fingerprint"]) for each in named}
 
 
-def _remove(files: OwnFiles, stores: list[HeldStore], *, asked: bool) -> int:
+def _remove(files: OwnFiles, stores: list[HeldStore], arguments: argparse.Namespace) -> int:
     from fl_client.data.stores_held import remove_store  # noqa: PLC0415
     from fl_client.export.held import megabytes  # noqa: PLC0415
 
     refuse_while_running(files, where=_WHERE, doing="may be reading them")
     if not stores:
-        tell("nothing to remove: a run may use every store again")
+        none = "nothing to remove: a run may use every store again"
+        tell_result({"removed": [], "bytes": 0}, none, as_json=arguments.json)
         return EXIT_OK
     named = ", ".join(f"{each.name} ({each.images} images, {megabytes(each.size)})" for each in stores)
-    if asked:
+    if not arguments.yes:
         confirm(f"remove {named}?", where=f"{_WHERE} --remove")
     for each in stores:
         # First what is to be done, then doing it: a removal that cannot be written down does not happen.
         # Its name holds a folder's, which is nobody's business.
         files.audit.append("store-removed", key=each.key, images=each.images)
         remove_store(each)
-    tell(f"removed: {named}")
+    gone = {"removed": [each.name for each in stores], "bytes": sum(each.size for each in stores)}
+    tell_result(gone, f"removed: {named}", as_json=arguments.json)
     return EXIT_OK
 
 

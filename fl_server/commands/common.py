@@ -28,26 +28,48 @@ def consortium_of(arguments: argparse.Namespace) -> Consortium:
     return found
 
 
-def say_new_key(consortium: Consortium) -> None:
-    """Make the signing key of a consortium of an earlier MedVeil, and say what its sites need then."""
+def say_new_key(consortium: Consortium, *, aside: bool) -> bool:
+    """Make the signing key of a consortium of an earlier MedVeil, and say what its sites need then.
+
+    Parameters
+    ----------
+    aside
+        Whether to say it on stderr, beside a result that is JSON.
+
+    Returns
+    -------
+    bool
+        Whether there was none.
+    """
     from fl_server.deployment.provision import begin_signing, server_fingerprint  # noqa: PLC0415
 
-    if begin_signing(consortium):
-        tell(f"messages are signed from now on; hand every site again: {consortium.invitation}")
-        tell("each takes it with 'medveil-site rejoin' and sends its .pub, which is admitted once more")
-        tell(f"read out to each, over another channel: {server_fingerprint(consortium)}")
+    begun = begin_signing(consortium)
+    if begun:
+        tell(f"messages are signed from now on; hand every site again: {consortium.invitation}", error=aside)
+        tell("each takes it with 'medveil-site rejoin' and sends its .pub, which is admitted once more", error=aside)
+        tell(f"read out to each, over another channel: {server_fingerprint(consortium)}", error=aside)
+    return begun
 
 
-def tell_server(consortium: Consortium) -> None:
-    """Tell a running server what changed; a stopped one learns it when it starts."""
+def tell_server(consortium: Consortium) -> list[str] | None:
+    """Tell a running server what changed; a stopped one learns it when it starts.
+
+    Returns
+    -------
+    list of str or None
+        A line for each change; None where the server is not running.
+    """
     from fl_server.deployment.control import Control, sync  # noqa: PLC0415
     from medveil import processes  # noqa: PLC0415
 
     if processes.running(consortium.record) is None:
-        tell(f"the server is not running; it learns this at '{PROG} start'")
-        return
-    for line in sync(consortium, Control(consortium)):
-        tell(line)
+        return None
+    return sync(consortium, Control(consortium))
+
+
+def said_of(told: list[str] | None) -> list[str]:
+    """What `tell_server` did, in lines."""
+    return [f"the server is not running; it learns this at '{PROG} start'"] if told is None else told
 
 
 def refuse_stopped(consortium: Consortium) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, say_new_key, show, tell_server
+from fl_server.commands.common import DEFAULT, PROG, Commands, consortium_of, said_of, say_new_key, show, tell_server
 from medveil.cli import add_json, subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, ConfigError
@@ -31,6 +31,7 @@ def add_init(commands: Commands) -> None:
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings for a file that is not there yet"
     )
     completing(settings, settings_of(_schema))
+    add_json(made)
     made.set_defaults(command=_do_init)
 
 
@@ -41,14 +42,33 @@ def _schema() -> type:
 
 
 def _do_init(arguments: argparse.Namespace) -> int:
-    from fl_server.deployment.provision import init, server_fingerprint  # noqa: PLC0415
+    from fl_server.deployment.provision import init  # noqa: PLC0415
 
     made = init(arguments.file, arguments.overrides)
-    tell(f"consortium '{made.config.name}': {made.file}, state in {made.state}")
-    tell(f"sites reach it at {made.address}; its certificate is good for {', '.join(made.names)}")
-    tell(f"hand every site: {made.invitation}")
-    tell(f"and read out to each, over another channel: {server_fingerprint(made)}")
+    handed = _handed(made)
+    tell_result(
+        {
+            "consortium": made.config.name,
+            "file": str(made.file),
+            "state": str(made.state),
+            "address": made.address,
+            "names": list(made.names),
+            **handed,
+        },
+        f"consortium '{made.config.name}': {made.file}, state in {made.state}",
+        f"sites reach it at {made.address}; its certificate is good for {', '.join(made.names)}",
+        f"hand every site: {made.invitation}",
+        f"and read out to each, over another channel: {handed['fingerprint']}",
+        as_json=arguments.json,
+    )
     return EXIT_OK
+
+
+def _handed(consortium: Consortium) -> dict[str, str]:
+    """What every site is handed, and what is read out of it."""
+    from fl_server.deployment.provision import server_fingerprint  # noqa: PLC0415
+
+    return {"invitation": str(consortium.invitation), "fingerprint": server_fingerprint(consortium)}
 
 
 def add_renew(commands: Commands) -> argparse.ArgumentParser:
@@ -64,6 +84,7 @@ def add_renew(commands: Commands) -> argparse.ArgumentParser:
         action="store_true",
         help="draw a new key that signs the server's messages instead: every site takes the new invitation then",
     )
+    add_json(made)
     made.set_defaults(command=_do_renew)
     return made
 
@@ -73,22 +94,32 @@ def _do_renew(arguments: argparse.Namespace) -> int:
 
     consortium = consortium_of(arguments)
     if arguments.signing_key:
-        return _renew_signing(consortium)
-    say_new_key(consortium)
+        return _renew_signing(consortium, as_json=arguments.json)
+    begun = say_new_key(consortium, aside=arguments.json)
     renew(consortium)
-    tell(f"new certificate for {', '.join(consortium.names)}; it counts from the next '{PROG} start'")
+    names = list(consortium.names)
+    tell_result(
+        {"certificate": names, "new_signing_key": begun, "former_key": None, **_handed(consortium)},
+        f"new certificate for {', '.join(names)}; it counts from the next '{PROG} start'",
+        as_json=arguments.json,
+    )
     return EXIT_OK
 
 
-def _renew_signing(consortium: Consortium) -> int:
-    from fl_server.deployment.provision import renew_signing, server_fingerprint  # noqa: PLC0415
+def _renew_signing(consortium: Consortium, *, as_json: bool) -> int:
+    from fl_server.deployment.provision import renew_signing  # noqa: PLC0415
 
     old = renew_signing(consortium)
-    tell(f"the server signs with a new key from now on; the old one, {old}, is gone")
-    tell(f"hand every site again: {consortium.invitation}")
-    tell("each is stopped, takes it with 'medveil-site rejoin' and is started; nobody is admitted anew")
-    tell(f"read out to each, over another channel: {server_fingerprint(consortium)}")
-    tell("until then a site refuses every message; heads of the audit log that the old key signed still count at sites")
+    handed = _handed(consortium)
+    tell_result(
+        {"certificate": None, "new_signing_key": True, "former_key": old, **handed},
+        f"the server signs with a new key from now on; the old one, {old}, is gone",
+        f"hand every site again: {consortium.invitation}",
+        "each is stopped, takes it with 'medveil-site rejoin' and is started; nobody is admitted anew",
+        f"read out to each, over another channel: {handed['fingerprint']}",
+        "until then a site refuses every message; heads of the audit log that the old key signed still count at sites",
+        as_json=as_json,
+    )
     return EXIT_OK
 
 
@@ -99,6 +130,7 @@ def add_admit(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("key", type=Path, metavar="PUB", help="what 'medveil-site enroll' made; never the private half")
     made.add_argument("--fingerprint", metavar="HEX", help="refuse another key than the site read out")
+    add_json(made)
     made.set_defaults(command=_do_admit)
     return made
 
@@ -114,10 +146,13 @@ def _do_admit(arguments: argparse.Namespace) -> int:
         cure = "this is not the key the site read out: do not admit it"
         raise ConfigError(f"has the fingerprint {public.fingerprint}", where=arguments.key, cure=cure)
     Roster(consortium.roster, consortium.audit).admit(public)
-    tell(f"admitted {public.name} with the key {public.fingerprint}")
+    # Before the server is told: where it refuses, this is done all the same.
+    tell(f"admitted {public.name} with the key {public.fingerprint}", error=arguments.json)
     if arguments.fingerprint is None:
-        tell("compare it with what the site shows, over another channel than the file")
-    tell_server(consortium)
+        tell("compare it with what the site shows, over another channel than the file", error=arguments.json)
+    told = tell_server(consortium)
+    found = {"site": public.name, "key": public.fingerprint, "compared": arguments.fingerprint is not None}
+    tell_result({**found, "server": told}, *said_of(told), as_json=arguments.json)
     return EXIT_OK
 
 
@@ -130,6 +165,7 @@ def add_revoke(commands: Commands) -> argparse.ArgumentParser:
         example=f"{PROG} revoke st-anna",
     )
     made.add_argument("name", metavar="NAME", help="the site")
+    add_json(made)
     made.set_defaults(command=_do_revoke)
     return made
 
@@ -139,8 +175,10 @@ def _do_revoke(arguments: argparse.Namespace) -> int:
 
     consortium = consortium_of(arguments)
     gone = Roster(consortium.roster, consortium.audit).revoke(arguments.name)
-    tell(f"revoked {gone.name} with the key {gone.public.fingerprint}")
-    tell_server(consortium)
+    tell(f"revoked {gone.name} with the key {gone.public.fingerprint}", error=arguments.json)
+    told = tell_server(consortium)
+    found = {"site": gone.name, "key": gone.public.fingerprint, "server": told}
+    tell_result(found, *said_of(told), as_json=arguments.json)
     return EXIT_OK
 
 
@@ -197,14 +235,8 @@ def _do_roster(arguments: argparse.Namespace) -> int:
     from fl_server.deployment.provision import write_roster  # noqa: PLC0415
 
     made = write_roster(consortium_of(arguments), arguments.out, colluding=arguments.colluding)
-    found = {
-        "file": str(arguments.out),
-        "fingerprint": made.fingerprint,
-        "members": dict(made.members),
-        **{name: getattr(made, name) for name in ("threshold", "fewest", "colluding")},
-    }
     tell_result(
-        found,
+        {"file": str(arguments.out), **made.facts()},
         *made.lines(),
         f"any {made.threshold} of these {len(made.members)} sites can open a sum, and none of fewer than {made.fewest}",
         f"hand every site: {arguments.out}",

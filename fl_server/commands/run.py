@@ -10,7 +10,7 @@ from fl_server.commands.common import PROG, Commands, consortium_of, refuse_unre
 from medveil.cli import subcommand
 from medveil.completing import completing, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result, tell_text
 
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
@@ -46,12 +46,13 @@ def _schema() -> type:
 
 def _add_following(made: argparse.ArgumentParser) -> None:
     made.add_argument("--detach", action="store_true", help="come back at once; see 'status'")
-    made.add_argument("--json", action="store_true", help="print the summary as JSON")
+    made.add_argument("--json", action="store_true", help="print the summary, or what else is asked for, as JSON")
 
 
 def _do_run(arguments: argparse.Namespace) -> int:
     if arguments.hash:
-        tell(_app_hash())
+        own = _app_hash()
+        tell_result({"hash": own}, own, as_json=arguments.json)
         return EXIT_OK
 
     from fl_server.deployment.plan import RunFile, make_run  # noqa: PLC0415
@@ -62,7 +63,7 @@ def _do_run(arguments: argparse.Namespace) -> int:
 
     if arguments.template:
         head = f"# A run of a consortium. Submit it with: {PROG} run FILE\n"
-        tell_block(head + commented_yaml(RunFile), end="")
+        tell_text("yaml", head + commented_yaml(RunFile), as_json=arguments.json)
         return EXIT_OK
     if arguments.config is None:
         raise ConfigError("needs CONFIG", where=f"{PROG} run", cure=f"'{PROG} run --template' prints one")
@@ -113,7 +114,8 @@ def _submitted(submission: Submission, consortium: Consortium, arguments: argpar
     folder = sent.folder(consortium)
     tell(f"run {sent.name} ({sent.run}), in {folder}", error=True)
     if arguments.detach:
-        tell(folder)
+        found = {"run": sent.run, "name": sent.name, "folder": str(folder)}
+        tell_result(found, folder, as_json=arguments.json)
         return EXIT_OK
     try:
         summary = follow(sent, consortium, control, lambda text: tell(text, error=True), resumed=resumed)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, say_new_key, tell_server
+from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, said_of, say_new_key, tell_server
 from medveil.cli import add_json, subcommand
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.exposition import add_exposition, expose
-from medveil.plain import tell, tell_block, tell_json, tell_lines, tell_result, working
+from medveil.plain import tell, tell_json, tell_lines, tell_result, tell_text, working
 
 if TYPE_CHECKING:
     from fl_server.deployment.consortium import Consortium
@@ -25,6 +25,7 @@ def add_start(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("--print", action="store_true", dest="show", help="show Flower's own commands, and start nothing")
     made.add_argument("--foreground", action="store_true", help="stay, and stop it when ended (for systemd)")
+    add_json(made)
     made.set_defaults(command=_do_start)
     return made
 
@@ -36,18 +37,28 @@ def _do_start(arguments: argparse.Namespace) -> int:
 
     consortium = consortium_of(arguments)
     if arguments.show:
-        tell_block(superlink.shown_commands(consortium))
+        commands = superlink.shown_commands(consortium)
+        tell_text("commands", commands, end="\n", as_json=arguments.json)
         return EXIT_OK
-    say_new_key(consortium)
+    begun, ended = say_new_key(consortium, aside=arguments.json), []
     if processes.running(consortium.record) is None:
-        for name in end_left_behind(consortium):
-            tell(f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round")
+        ended = end_left_behind(consortium)
+        for name in ended:
+            said = f"ended what was left of run {name}; '{PROG} resume' goes on from its last whole round"
+            tell(said, error=arguments.json)
     with working("starting Flower's SuperLink and waiting for it to answer"):
         pid = superlink.start(consortium, attended=arguments.foreground)
     try:
-        tell_server(consortium)
+        told = tell_server(consortium)
         fleet = consortium.config.fleet
-        tell(f"the server is up, process {pid}: sites at {fleet.host}:{fleet.port}, log {consortium.log}")
+        address = f"{fleet.host}:{fleet.port}"
+        found = {"process": pid, "address": address, "log": str(consortium.log), "runs_ended": ended}
+        tell_result(
+            {**found, "server": told, "new_signing_key": begun},
+            *said_of(told),
+            f"the server is up, process {pid}: sites at {address}, log {consortium.log}",
+            as_json=arguments.json,
+        )
     except BaseException:
         processes.stop(consortium.record)
         raise

@@ -92,6 +92,16 @@ class Roster:
         """Each site with the fingerprint of its identity."""
         return [f"{name}  {fingerprint(self.members[name])}" for name in self.names]
 
+    def facts(self) -> dict[str, Any]:
+        """What a command tells a program of it."""
+        return {
+            "fingerprint": self.fingerprint,
+            "members": dict(self.members),
+            "threshold": self.threshold,
+            "fewest": self.fewest,
+            "colluding": self.colluding,
+        }
+
     def as_data(self) -> dict[str, Any]:
         """The roster as plain data."""
         return {"colluding": self.colluding, "sites": {name: self.members[name] for name in self.names}}

@@ -180,7 +180,9 @@ def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path])
     config = configured(arguments)
     device = arguments.device or "auto"
     if arguments.dry_run:
-        tell_pace(attacks, config, run=arguments.run, device=device)
+        found = tell_pace(attacks, config, run=arguments.run, device=device, aside=arguments.json)
+        if arguments.json:
+            tell_json(found)
         return EXIT_OK
     results, failed = attacked(attacks, config, folders, run=arguments.run, device=device)
     if arguments.json:
@@ -198,31 +200,42 @@ def _do_attack(arguments: argparse.Namespace, *, report: Callable[[Path], Path])
 
 
 def tell_pace(
-    attacks: list[Attack], config: AttackConfig, *, run: Path | None, device: str, times: float = 1.0
-) -> None:
+    attacks: list[Attack], config: AttackConfig, *, run: Path | None, device: str, aside: bool, times: float = 1.0
+) -> dict[str, Any]:
     """Say which attacks would be measured, and about what that takes; nothing is written.
 
     Parameters
     ----------
+    aside
+        Whether to say it on stderr, beside a result that is JSON.
     times
         How often all of it is done, less what is done side by side.
+
+    Returns
+    -------
+    dict
+        The same as plain data: shares of the time, seconds and bytes.
     """
     from simulations.attacks.pace import pace  # noqa: PLC0415 - scipy and scikit-image are slow to import
     from simulations.report.words import seconds, size  # noqa: PLC0415
 
     found = pace(attacks, config, run=run, device=device)
-    tell(f"would measure {len(found.apply)} of {len(attacks)} attacks under {config.keys} keys")
-    for name, share in found.apply.items():
-        tell(f"  {name}: {share:.1%} of the time")
-    for name, why in found.refused.items():
-        tell(f"  {name}: does not apply: {why}")
-    if found.seconds is not None:
-        tell(f"time: about {seconds(found.seconds * times)}, by one key of {found.probe} and the attacks' own weights")
-        tell("an attack's time depends on what it finds: this is right to a factor of some, not to some per cent")
-    tell(
+    lines = [f"would measure {len(found.apply)} of {len(attacks)} attacks under {config.keys} keys"]
+    lines += [f"  {name}: {share:.1%} of the time" for name, share in found.apply.items()]
+    lines += [f"  {name}: does not apply: {why}" for name, why in found.refused.items()]
+    took = None if found.seconds is None else found.seconds * times
+    if took is not None:
+        lines += [
+            f"time: about {seconds(took)}, by one key of {found.probe} and the attacks' own weights",
+            "an attack's time depends on what it finds: this is right to a factor of some, not to some per cent",
+        ]
+    lines += [
         f"memory: {size(found.memory)} so far, and more for those that train; disk: a picture and a file each; "
         "nothing is sent"
-    )
+    ]
+    for line in lines:
+        tell(line, error=aside)
+    return {**found._asdict(), "seconds": took, "keys": config.keys}
 
 
 def configured(arguments: argparse.Namespace) -> AttackConfig:

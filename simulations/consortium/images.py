@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from fl_client.data.source import Source, open_source
 from fl_client.data.splits import Indices, deal, group_items
 from medveil.errors import DataError
 from medveil.files import make_folder, read_head
+from medveil.plain import shown
 
 PHANTOMS = PhantomConfig(images=120, classes=2, size=32)
 LABELLED, NEW = "labelled", "new"
@@ -25,6 +28,7 @@ LABELLED, NEW = "labelled", "new"
 _NEW = 0.2
 _HEAD_BYTES = 512
 _SEED = 0
+_LONGEST, _MOST_NAMED = 60, 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Dealt:
     new: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def deal_images(folders: dict[str, Path], *, given: Path | None, scratch: Path) -> Dealt:
+def deal_images(folders: dict[str, Path], *, given: Sequence[Path], scratch: Path) -> Dealt:
     """Give every hospital images of its own: one folder a class to train on, and a fifth of them to predict.
 
     Patients (DICOM) and copies of one picture stay together; classes are dealt alike.
@@ -56,41 +60,73 @@ def deal_images(folders: dict[str, Path], *, given: Path | None, scratch: Path) 
     folders
         Where each hospital's images go, by its name; made here. Files are linked where the disk allows it.
     given
-        A folder of images, one folder a class; None draws phantoms, a scanner for each hospital.
+        A folder of images, one folder a class, for all of them, or one for each; none draws phantoms, a scanner for
+        each hospital.
     scratch
         For the drawings.
 
     Raises
     ------
     DataError
-        There are too few images for so many hospitals, or they cannot be read.
+        There are too few images for so many hospitals, they cannot be read, or two folders differ in kind or classes.
     """
-    if given is None:
-        drawn = PhantomConfig(**{**vars(PHANTOMS), "sites": len(folders)})
-        source = open_source(DataConfig(path=str(scratch), phantoms=drawn))
-        names = sorted({str(item.site) for item in source.items})
-        pools = [np.array([i for i, item in enumerate(source.items) if item.site == name]) for name in names]
-        shares = [share for pool in pools for share in _shares(source, pool, sites=1)]
-        kind = "dicom"
+    if given:
+        kind, parts = _given(given, len(folders))
     else:
-        kind = _kind_of(given)
-        source = open_source(DataConfig(source=kind, path=str(given), split="drawn"))
-        shares = _shares(source, np.arange(len(source.items)), sites=len(folders))
+        kind, parts = "dicom", _drawn(scratch, len(folders))
     # As every site's `check` prints them.
-    made = Dealt(kind, tuple(sorted(source.classes)))
+    made = Dealt(kind, tuple(sorted(parts[0].source.classes)))
     placed: set[Path] = set()
-    for (name, folder), (train, new) in zip(folders.items(), shares, strict=True):
-        if not len(train) or not len(new):
-            cure = f"more images than {len(source.items)}, or fewer --sites"
-            raise DataError(f"leaves no image to {name}", where=given or scratch, cure=cure)
-        _place(source, train, folder / LABELLED, placed, by_class=True)
-        made.new[name] = _place(source, new, folder / NEW, placed, by_class=False)
+    for (name, folder), part in zip(folders.items(), parts, strict=True):
+        if not len(part.train) or not len(part.new):
+            cure = f"more images than {len(part.source.items)}, or fewer --sites"
+            raise DataError(f"leaves no image to {name}", where=part.where, cure=cure)
+        _place(part.source, part.train, folder / LABELLED, placed, by_class=True)
+        made.new[name] = _place(part.source, part.new, folder / NEW, placed, by_class=False)
     return made
 
 
+class _Part(NamedTuple):
+    """What a hospital gets: which images of a source, to train on and new to it, and where that lies."""
+
+    source: Source
+    train: Indices
+    new: Indices
+    where: Path
+
+
+def _drawn(scratch: Path, sites: int) -> list[_Part]:
+    """Phantoms, a scanner for each hospital."""
+    drawn = PhantomConfig(**{**vars(PHANTOMS), "sites": sites})
+    source = open_source(DataConfig(path=str(scratch), phantoms=drawn))
+    names = sorted({str(item.site) for item in source.items})
+    pools = [np.array([i for i, item in enumerate(source.items) if item.site == name]) for name in names]
+    return [_Part(source, *share, scratch) for pool in pools for share in _shares(source, pool, sites=1)]
+
+
+def _given(folders: Sequence[Path], sites: int) -> tuple[str, list[_Part]]:
+    """The kind of the images in folders, and what of them each hospital gets."""
+    each, kinds = sites // len(folders), [_kind_of(folder) for folder in folders]
+    sources = [
+        open_source(DataConfig(source=kind, path=str(folder), split="drawn"))
+        for kind, folder in zip(kinds, folders, strict=True)
+    ]
+    for folder, kind, source in zip(folders, kinds, sources, strict=True):
+        if kind != kinds[0]:
+            raise DataError(f"holds {kind}, and {folders[0]} {kinds[0]}", where=folder, cure="images of one kind")
+        if sorted(source.classes) != sorted(sources[0].classes):
+            named = ", ".join(shown(name, most=_LONGEST) for name in sources[0].classes[:_MOST_NAMED])
+            raise DataError(
+                f"has other classes than {folders[0]}", where=folder, cure=f"as there, a folder each: {named}"
+            )
+    found = zip(sources, folders, strict=True)
+    parts = [
+        _Part(one, *share, at) for one, at in found for share in _shares(one, np.arange(len(one.items)), sites=each)
+    ]
+    return kinds[0], parts
+
+
 def _kind_of(folder: Path) -> str:
-    if not folder.is_dir():
-        raise DataError("no such folder", where=folder, cure="--data takes a folder of images, one folder a class")
     return (
         "dicom" if any(path.is_file() and is_dicom(read_head(path, _HEAD_BYTES)) for path in walk(folder)) else "images"
     )

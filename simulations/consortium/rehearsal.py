@@ -6,12 +6,14 @@ import csv
 import os
 import re
 import secrets
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fl_client.deployment.config import CONFIG_FILE
 from fl_client.deployment.own_files import load_site
@@ -24,8 +26,6 @@ from simulations.consortium.images import LABELLED, NEW, PHANTOMS, Dealt, deal_i
 from simulations.consortium.lines import COORDINATOR, ENDING, LINES, SITE, Line
 from simulations.consortium.stage import Stage, end_all
 
-FEWEST_SITES = 3
-"""Below, a server can read what no sum of two would hide."""
 ENROLLED, PREDICTED = "enrol", "predictions.csv"
 SMALL = {
     "model.width": 48,
@@ -41,6 +41,8 @@ _PATCH = 8
 _ROUNDS = 3
 _DIGEST = re.compile(r"approve-roster (\w+)")
 _INDENT = "    "
+_AGAIN = ("medveil-server start", "medveil-site start", "run training.yaml", "medveil-site predict")
+"""Of the commands those that a consortium which stands already needs."""
 
 
 @dataclass
@@ -54,20 +56,22 @@ class Rehearsal:
     sites
         How many.
     given
-        Images to deal to them; None draws phantoms.
+        A folder of images to deal to them, or one for each; none draws phantoms.
     settings
         Of the run, which count more than this room's own.
     """
 
     folder: Path
     sites: int
-    given: Path | None = None
+    given: Sequence[Path] = ()
     settings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self.names = [f"site-{number}" for number in range(1, self.sites + 1)]
         self.stage = Stage(self.folder)
         self._app = self._digest = ""
+        self._typed_so_far: list[dict[str, str]] = []
+        self._right: dict[str, dict[str, Any]] = {}
         self._dealt: Dealt | None = None
         self._ports = {"fleet": str(free_port()), "control": str(free_port())}
 
@@ -96,11 +100,37 @@ class Rehearsal:
         """End what is left, also of a rehearsal that failed."""
         files = [self.folder / name / ENROLLED / CONFIG_FILE for name in self.names]
         end_all([load_site(file) for file in files if file.exists()], self.folder / COORDINATOR / "consortium.yaml")
+        self.stage.sweep()
+
+    def tell_how_to_go_on(self) -> None:
+        """Say what to type in the folder that stays, now that all of it has stopped."""
+        tell("")
+        tell("# it has stopped; to go on with it, type in terminals of their own")
+        for each in self.to_go_on():
+            tell(f"{each['party']}$ {each['command']}")
+        tell(f"#   to be rid of it, stop each site and the server as above, and remove {self.folder}")
+
+    def to_go_on(self) -> list[dict[str, str]]:
+        """The commands that bring it up again, train and ask, each with the folder it is typed in."""
+        again = [line for line in LINES if any(word in line.text for word in _AGAIN)]
+        rows = [
+            (party, self._typed(line, party))
+            for line in again
+            for party in ([COORDINATOR] if line.who == COORDINATOR else self.names)
+        ]
+        return [
+            {"party": party, "command": f"cd {shlex.quote(str(self.folder / party))} && {typed}"}
+            for party, typed in rows
+        ]
+
+    def found(self) -> dict[str, Any]:
+        """What it came to, as plain data."""
+        return {"sites": self._right, "typed": self._typed_so_far}
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _deal(self) -> None:
-        what = "draws phantoms" if self.given is None else f"deals {self.given}"
+        what = f"deals {', '.join(map(str, self.given))}" if self.given else "draws phantoms"
         tell(f"# not typed anywhere: {what}; a folder of images for each of {self.sites} hospitals, in {self.folder}")
         folders = {name: make_folder(self.stage.place(name) / "images") for name in self.names}
         self._dealt = deal_images(folders, given=self.given, scratch=self.folder / "drawn")
@@ -125,7 +155,7 @@ class Rehearsal:
             tell(f"#   by hand: {line.by_hand}")
 
     def _at_coordinator(self, line: Line, typed: str) -> str:
-        tell(f"{COORDINATOR}$ {typed}")
+        self._tell_typed(COORDINATOR, typed)
         log = self.stage.log_for(COORDINATOR, typed)
         return self.stage.type(COORDINATOR, typed, log, hear=_show if line.live else None)
 
@@ -134,10 +164,14 @@ class Rehearsal:
         rows = []
         for name in self.names:
             typed = self._typed(line, name)
-            tell(f"{name}$ {typed}")
+            self._tell_typed(name, typed)
             rows.append((name, typed, self.stage.log_for(name, typed)))
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             return list(pool.map(lambda row: self.stage.type(*row), rows))
+
+    def _tell_typed(self, party: str, typed: str) -> None:
+        tell(f"{party}$ {typed}")
+        self._typed_so_far.append({"party": party, "command": typed})
 
     def _typed(self, line: Line, name: str) -> str:
         assert self._dealt is not None
@@ -156,7 +190,7 @@ class Rehearsal:
     def _run_settings(self) -> list[str]:
         """What follows the run's file: the classes, a small model, and what was asked for."""
         assert self._dealt is not None
-        size = PHANTOMS.size if self.given is None else _SIZE
+        size = _SIZE if self.given else PHANTOMS.size
         own = {"rounds": _ROUNDS, "data.image_size": size, "cipher.block": _PATCH, **SMALL}
         asked = {each.partition("=")[0] for each in self.settings}
         made = [f"{name}={value}" for name, value in own.items() if name not in asked]
@@ -196,6 +230,7 @@ class Rehearsal:
                 rows = [(known[Path(row["image"].split("#")[0]).name], row["class"]) for row in csv.DictReader(stream)]
             right = sum(is_ == said for is_, said in rows)
             (_, most), *_ = Counter(is_ for is_, _ in rows).most_common(1)
+            self._right[name] = {"right": right, "of": len(rows), "commonest": most}
             tell(f"{_INDENT}{name}: {right} of {len(rows)} right; always the commonest answer: {most}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,8 +20,8 @@ from medveil import processes
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, FederationError, MedVeilError
 from medveil.files import make_folder
 from simulations.consortium.lines import PROGRAMS, parted
+from simulations.consortium.places import LOGS, SCRATCH
 
-LOGS = "logs"
 _AT_ONCE = 8
 _LOOK_S = 0.1
 
@@ -37,8 +38,13 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self._folder, self._typed = folder, 0
         self._logs = make_folder(folder / LOGS)
+        self._scratch = make_folder(folder / SCRATCH, mode=0o700)
         self.partial = False
         """Whether a command finished in part."""
+
+    def sweep(self) -> None:
+        """Remove what commands that were ended left of their own."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def place(self, party: str) -> Path:
         """The folder of a party."""
@@ -73,7 +79,7 @@ class Stage:
             process = subprocess.Popen(
                 [sys.executable, "-m", PROGRAMS[program], *words],
                 cwd=place,
-                env=_environment(),
+                env=_environment(self._scratch),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=printed,
@@ -111,10 +117,13 @@ def end_all(sites: Iterable[OwnFiles], consortium: Path) -> None:
         processes.stop(load_consortium(consortium).record)
 
 
-def _environment() -> dict[str, str]:
-    """As a person's, without a passphrase: the sites' files name theirs."""
+def _environment(scratch: Path) -> dict[str, str]:
+    """As a person's, without a passphrase: the sites' files name theirs.
+
+    A command that is killed takes its temporary files not with it: here they go with the folder.
+    """
     kept = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    return {**kept, "OMP_NUM_THREADS": "1"}
+    return {**kept, "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)}
 
 
 def _heard(process: subprocess.Popen[bytes], log: Path, hear: Callable[[str], None] | None) -> None:

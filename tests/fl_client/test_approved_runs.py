@@ -161,8 +161,9 @@ def test_no_run_begins_before_its_settings_are_approved(files: OwnFiles, capsys:
     assert (told["changed"], told["approved"]) == (["train.lr: 0.001 -> 0.01"], False)
     with pytest.raises(ToldError):
         opened(strict, other)
-    assert command(strict, "--run", "2b", "--yes") == 0
-    assert "  train.lr: 0.001 -> 0.01" in capsys.readouterr().out
+    assert command(strict, "--run", "2b", "--yes", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["changed"], told["approved"]) == (["train.lr: 0.001 -> 0.01"], True)
     opened(strict, other)
     events = [json.loads(line) for line in strict.audit.path.read_text().splitlines()]
     assert [each["event"] for each in events if "run" in each["event"]] == ["approved-run", "approved-run"]
@@ -196,8 +197,8 @@ def test_without_a_terminal_nothing_is_approved_and_options_belong_to_runs(
     opened(files, run())
     assert command(files, "--run") == 2
     assert "--yes approves it without being asked" in capsys.readouterr().err
-    assert command(files, "--json") == 2
-    assert "--json without --run" in capsys.readouterr().err
+    assert command(files, "--yes") == 2
+    assert "--yes without --run" in capsys.readouterr().err
     assert command(files, "--run", "zz") == 2
 
 

@@ -115,7 +115,8 @@ def test_one_is_removed_when_it_is_named_and_meant(
     asked = capsys.readouterr()
     assert f"remove the model of run {RUNS[1]}, kept 2026-09-22" in asked.err
     assert [each.run for each in held(folder)] == [RUNS[2], RUNS[0]]
-    assert main(["models", "--remove", "777", "--yes", *site]) == 0
+    assert main(["models", "--remove", "777", "--yes", "--json", *site]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == [RUNS[2]]
     assert [each.run for each in held(folder)] == [RUNS[0]]
     records = verify(load_site(Path(site[1])).audit.path).records
     assert [each["details"]["run"] for each in records if each["event"] == "model-removed"] == [RUNS[1], RUNS[2]]

@@ -192,7 +192,8 @@ def test_what_was_sealed_is_opened_for_its_owner(files: OwnFiles, capsys: pytest
     assert "lies open, with names of images and labels" in capsys.readouterr().out
     assert out.stat().st_mode & 0o777 == 0o600
     assert np.load(io.BytesIO(out.read_bytes()))["ids"].tolist() == ["doe.png"]
-    assert command(files, "unseal", "site", "--out", str(out)) == 0
+    assert command(files, "unseal", "site", "--out", str(out), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"what": "site", "file": str(out)}
     assert json.loads(out.read_text())["skipped"][0]["path"] == "doe.png"
 
 

@@ -124,7 +124,9 @@ def test_one_store_is_removed_by_its_name(files: OwnFiles, capsys: pytest.Captur
     built(files, None)
     assert command(files, "--remove", "npz", "--yes") == 2
     assert "fits several stores" in capsys.readouterr().err
-    assert command(files, "--remove", store.folder.name, "--yes") == 0
+    capsys.readouterr()
+    assert command(files, "--remove", store.folder.name, "--yes", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == [store.folder.name]
     assert not store.folder.exists()
 
 

@@ -66,7 +66,9 @@ def test_whole_logs_fit_each_others_heads(
     server, anna = sides
     assert server("heads", "--out", tmp_path / "by-server.json") == 0
     assert "site st-anna: 3 heads, the newest of record 7" in capsys.readouterr().out
-    assert anna("heads", "--out", tmp_path / "by-anna.json") == 0
+    assert anna("heads", "--out", tmp_path / "by-anna.json", "--json") == 0
+    kept = {"file": str(tmp_path / "by-anna.json"), "heads": {"server": {"heads": 3, "newest": 6}}}
+    assert json.loads(capsys.readouterr().out) == kept
     assert anna("verify", "--countersigned", tmp_path / "by-server.json") == 0
     assert server("verify", "--heads", tmp_path / "by-anna.json", "--json") == 0
     said = capsys.readouterr().out

@@ -247,6 +247,9 @@ def test_the_command_lists_what_there_is(capsys: pytest.CaptureFixture[str]) -> 
     words = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert words == [*ATTACKS, *RULES]
     assert [each.name for each in attacks.chosen("all")] == list(ATTACKS)
+    assert main(["poison", "--list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in (*found["attacks"], *found["rules"])] == words
 
 
 def test_a_study_goes_on_where_its_time_ran_out(tiny: Tiny, tmp_path: Path) -> None:

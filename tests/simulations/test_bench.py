@@ -54,13 +54,18 @@ def quick(monkeypatch: pytest.MonkeyPatch, small: None) -> None:
 
 
 @pytest.mark.usefixtures("quick", "fresh_sites")
-def test_the_figures_the_command_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_figures_the_command_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert cli.main(["bench", "--device", "cpu", "--json", str(tmp_path / "bench.json")]) == 0
     figures = json.loads((tmp_path / "bench.json").read_text())
     table = capsys.readouterr().out
     for name in WANTED:
         assert figures[name] > 0
         assert name in table
+    monkeypatch.setattr(bench, "bench", lambda device: figures)
+    assert cli.main(["bench", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == figures
     for name in ("engine_over_bare_loop", "ciphertext_over_plaintext"):
         assert figures[f"{name}_median"] > 0
     assert figures["engine_over_bare_loop"] == pytest.approx(

@@ -89,9 +89,15 @@ def test_what_it_made_is_taken_by_a_run(tmp_path: Path, capsys: pytest.CaptureFi
     source = saved({"model": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path, "last.pt")
     assert main(["convert-checkpoint", str(source), "--out", str(tmp_path / "o.safetensors")]) == 0
     assert "tensors of 'model'" in capsys.readouterr().out
+    again = tmp_path / "again.safetensors"
+    assert main(["convert-checkpoint", str(source), "--out", str(again), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    card = json.loads(Path(found["card"]).read_text())
+    assert (found["file"], found["part"], found["left_out"]) == (str(again), "model", [])
+    assert (found["tensors"], found["numbers"]) == (card["tensors"], card["numbers"])
     sizes.pretrained = str(tmp_path / "o.safetensors")
-    again = build_vit(sizes, seed=0)
-    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+    begun = build_vit(sizes, seed=0)
+    assert all(torch.equal(begun.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_shared_and_turned_tensors_are_made_whole(tmp_path: Path) -> None:

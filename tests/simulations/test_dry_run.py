@@ -77,15 +77,19 @@ def test_every_long_command_says_what_it_would_run_and_leaves_nothing(
         (["bench"], "would run 12 runs: none 1, shared 1", 12),
     ):
         seen.clear()
-        assert main([*command, "--dry-run"]) == 0, command
-        told = capsys.readouterr().out
-        assert said in told
-        assert "memory: about 1.0 GB a run" in told
+        assert main([*command, "--dry-run", "--json"]) == 0, command
+        told = capsys.readouterr()
+        assert said in told.err
+        assert "memory: about 1.0 GB a run" in told.err
         assert runs is None or len(seen) == runs, command
+        found = json.loads(told.out)
+        assert (len(found["runs"]), found["estimate"]["memory"]) == (len(seen), 10**9), command
     assert sorted(tmp_path.iterdir()) == before
     assert main(["run", *words, "--resume", out, "--dry-run"]) == 2
     assert main(["bench", "--deployment", "--parts", "bytes", "--dry-run"]) == 0
     assert "would start real consortia on this machine for bytes" in capsys.readouterr().out
+    assert main(["bench", "--scale", "4,16", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"rounds": 4, "sites": [4, 16]}
 
 
 def test_side_by_side_runs_take_their_share_of_the_time(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,4 +156,8 @@ def test_attacks_say_which_apply_and_what_they_take(tmp_path: Path, capsys: pyte
     told = capsys.readouterr().out
     assert "none: 1 of 1 attacks are missing" in told
     assert "looked at under block-pixel for all schemes, 1 of them side by side" in told
+    assert main(["attack-matrix", *asked, *named, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["missing"]["none"] == ["known-plaintext"]
+    assert found["pace"]["apply"] == {"known-plaintext": 1.0} and found["pace"]["seconds"] > 0
     assert not (tmp_path / "A").exists()

@@ -207,8 +207,12 @@ def test_a_folder_without_finished_runs_is_not_packed_and_nothing_else_replaced(
     shutil.copytree(world / "here", tmp_path / "half", ignore=shutil.ignore_patterns("checkpoints", "stores"))
     manifest = tmp_path / "half" / "fedper" / "seed-0" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"finished"', '"running"'))
-    assert main(["pack", str(tmp_path / "half"), "--out", str(tmp_path / "half.zip")]) == 0
+    packing = ["pack", str(tmp_path / "half"), "--out", str(tmp_path / "half.zip")]
+    assert main(packing) == 0
     assert "holds the records of 1 runs; not finished: fedper/seed-0" in capsys.readouterr().out
+    assert main([*packing, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (len(found["packed"]), found["unfinished"], found["unnamed"]) == (1, ["fedper/seed-0"], [])
 
 
 # -- files that others made --------------------------------------------------------------------------------------------

@@ -86,14 +86,17 @@ def _tell_before(folder: Path, arguments: argparse.Namespace) -> int:
     from simulations.attacks.registry import ATTACKS, chosen  # noqa: PLC0415
 
     if arguments.images is None:
-        tell("would only make the page of what is there")
+        said = "would only make the page of what is there"
+        tell_result({"missing": {}, "pace": None}, said, as_json=arguments.json)
         return EXIT_OK
     columns, names = columns_of(arguments.schemes), [each.name for each in chosen(arguments.attacks)]
     jobs = missing(folder, columns, names)
-    for job in jobs:
-        tell(f"{job.column.label}: {len(job.attacks)} of {len(names)} attacks are missing")
+    wanting = {job.column.label: list(job.attacks) for job in jobs}
+    for label, theirs in wanting.items():
+        tell(f"{label}: {len(theirs)} of {len(names)} attacks are missing", error=arguments.json)
     if not jobs:
-        tell("nothing is missing: would only make the page")
+        said = "nothing is missing: would only make the page"
+        tell_result({"missing": {}, "pace": None}, said, as_json=arguments.json)
         return EXIT_OK
     config, _ = _sized(arguments)
     config.cipher.scheme, config.cipher.negate = _MEASURED_SCHEME, False
@@ -101,8 +104,10 @@ def _tell_before(folder: Path, arguments: argparse.Namespace) -> int:
     beside = min(len(jobs), arguments.jobs or os.cpu_count() or 1)
     attacks = [ATTACKS[name]() for name in names]
     times = wanted / len(names) / beside
-    tell_pace(attacks, config, run=None, device=arguments.device or "auto", times=times)
-    tell(f"looked at under {_MEASURED_SCHEME} for all schemes, {beside} of them side by side")
+    device = arguments.device or "auto"
+    pace = tell_pace(attacks, config, run=None, device=device, times=times, aside=arguments.json)
+    said = f"looked at under {_MEASURED_SCHEME} for all schemes, {beside} of them side by side"
+    tell_result({"missing": wanting, "pace": pace}, said, as_json=arguments.json)
     return EXIT_OK
 
 

@@ -10,7 +10,7 @@ from medveil.bounded import word
 from medveil.cli import subcommand
 from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
-from medveil.plain import tell, tell_block, tell_json
+from medveil.plain import tell, tell_block, tell_json, tell_result
 from simulations.dry_run import add_dry_run, tell_runs
 from simulations.run_command import add_experiment, configured
 
@@ -56,8 +56,7 @@ def _rules() -> list[str]:
 
 def _do_poison(arguments: argparse.Namespace) -> int:
     if arguments.list:
-        _tell_list()
-        return EXIT_OK
+        return _tell_list(as_json=arguments.json)
     if arguments.config is None or arguments.out is None:
         raise ConfigError("needs CONFIG and --out", where="medveil-sim poison", cure="see 'medveil-sim poison --help'")
     bad, seeds = _numbers(arguments.bad, "--bad"), _numbers(arguments.seeds, "--seeds")
@@ -77,8 +76,9 @@ def _do_poison(arguments: argparse.Namespace) -> int:
     study.check()
     if arguments.dry_run:
         done = {job.file for job in study.jobs() if (folder / RUNS / job.file).is_file()}
-        tell(f"{len(done)} runs of {folder} are kept")
-        return tell_runs([(job.text, config) for job in study.jobs() if job.file not in done])
+        tell(f"{len(done)} runs of {folder} are kept", error=arguments.json)
+        runs = [(job.text, config) for job in study.jobs() if job.file not in done]
+        return tell_runs(runs, as_json=arguments.json)
     console = plain.stderr_console()
     with claimed(folder / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another --out"):
         seconds = None if arguments.minutes is None else 60 * arguments.minutes
@@ -97,14 +97,16 @@ def _do_poison(arguments: argparse.Namespace) -> int:
     return EXIT_PARTIAL if missing else EXIT_OK
 
 
-def _tell_list() -> None:
+def _tell_list(*, as_json: bool) -> int:
     from simulations.attacks.poisoning.attacks import ATTACKS  # noqa: PLC0415
     from simulations.attacks.poisoning.rules import RULES  # noqa: PLC0415
 
-    for attack in ATTACKS.values():
-        tell(f"{attack.name:<18}knows: {attack.knows}; after: {attack.goal}")
-    for rule in RULES.values():
-        tell(f"{rule.name:<18}{rule.text}")
+    attacks = [{"name": each.name, "knows": each.knows, "goal": each.goal} for each in ATTACKS.values()]
+    rules = [{"name": each.name, "text": each.text} for each in RULES.values()]
+    lines = [f"{each['name']:<18}knows: {each['knows']}; after: {each['goal']}" for each in attacks]
+    lines += [f"{each['name']:<18}{each['text']}" for each in rules]
+    tell_result({"attacks": attacks, "rules": rules}, *lines, as_json=as_json)
+    return EXIT_OK
 
 
 def _numbers(text: str, where: str) -> list[int]:
