@@ -81,6 +81,8 @@ def test_three_hospitals_train_on_what_their_pacs_held(
     for site in sites:
         site.start()
         site.wait_ready()
+        assert site("status", "--healthy") == 0
+    assert world("status", "--healthy") == 0
     assert world("run", world.run_file(rounds=1)) == 0
     assert {name for _, name in trained(world)} == set(NAMES)
     assert manifest(world)["status"] == "finished"
