@@ -21,7 +21,7 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from medveil.doors import KNOWN, App, Receive, Scope, Send
+from medveil.doors import AT_A_TIME, KNOWN, App, Receive, Scope, Send
 
 HEAD_S = 15.0
 """Seconds from the first byte of a request, or from a connection's beginning, to the end of its head."""
@@ -133,6 +133,8 @@ class DoorProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection began."""
+        # What waits here is not seen to be under way, and should be sent before the connection counts as idle.
+        transport.set_write_buffer_limits(high=AT_A_TIME)
         super().connection_made(transport)
         self._watch()
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LARGEST_OBJECT = 8 * 2**20
-"""Bytes of one object: Flower cuts tensors into pieces of 5 MiB."""
-LARGEST_PUSH = 256 * 2**10
-"""Bytes of a reply without its objects: what lists the objects of 18 GiB of tensors."""
+"""Bytes of one object: Flower cuts tensors into pieces of 5 MiB, where it is not told otherwise."""
+LARGEST_PUSH = 2**20
+"""Bytes of a reply without its objects: what lists those of 7 GiB of tensors (`medveil.flower.PIECES`)."""
 REPLY_FACTOR, REPLY_FREE = 2, 2**20
 """An answer may have so many times the bytes of what it answers, and so many beside: float32 may answer bfloat16."""
 MOST_OBJECTS, DEEPEST = 64, 16
@@ -29,6 +29,8 @@ class Delivery:
     kind: str
     group: str
     objects: frozenset[str]
+    message: Any = None
+    """The message itself, without its objects."""
     size: int = 0
     """Bytes of its objects, once the node has said that it has them all."""
     answer: str = ""

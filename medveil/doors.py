@@ -27,13 +27,15 @@ IN_FLIGHT = 256 * 2**20
 IN_FLIGHT_EACH = 64 * 2**20
 """Bytes of the bodies that one caller has held at once."""
 IN_FLIGHT_OWN = 16 * 2**20
-"""Bytes that a caller has held whatever others have: a node sends two pieces of 5 MiB at once."""
+"""Bytes that a caller has held whatever others have: a node sends two pieces of tensors at once."""
 AT_ONCE_EACH = 16
 """Requests one caller may have open at once: a node has four."""
 BODY_S = 30.0
-"""Seconds for the body of a request, beside those for its length."""
+"""Seconds for the body of a request or of an answer, beside those for its length."""
 LEAST_RATE = 32 * 2**10
-"""Bytes a second below which a sender counts as one that only holds the door."""
+"""Bytes a second below which a sender, or who is sent to, counts as one that only holds the door."""
+AT_A_TIME = 64 * 2**10
+"""Bytes of an answer that are sent before its caller has to have taken some."""
 
 KNOWN = "medveil.known"
 """Where a request may hold what is called with the name of its sender once that is known."""
@@ -132,7 +134,10 @@ class Door:
             with self._held.taken(caller.name, length):
                 CALLER.set(caller)
                 body = await _body(receive, length, caller.name)
-                await self._app(scope, _replaying(body, receive), _saying(send, caller.headers))
+                answer = _Answer(send, caller.headers)
+                await self._app(scope, _replaying(body, receive), answer)
+                if answer.given_up:
+                    self._note(caller.name, "was too slow over an answer")
         except RequestError as refused:
             if refused.why:
                 self._note(refused.name, refused.why)
@@ -240,17 +245,40 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return received
 
 
-def _saying(send: Send, headers: Headers) -> Send:
-    """Send an answer with headers of ours."""
-    if not headers:
-        return send
+class _Answer:
+    """Sends an answer as fast as its caller takes it, within a time, and with headers of ours.
 
-    async def sent(event: Scope) -> None:
+    A server that is handed an answer in one piece takes it for sent, and ends the connection after some idle seconds
+    while a slow line is still busy with it.
+
+    Parameters
+    ----------
+    send
+        Waits while what was sent before is not taken.
+    headers
+        What the answer says beside what it is.
+    """
+
+    def __init__(self, send: Send, headers: Headers) -> None:
+        self._send, self._headers = send, headers
+        self.given_up = False
+
+    async def __call__(self, event: Scope) -> None:
         if event["type"] == "http.response.start":
-            event = {**event, "headers": [*event.get("headers", ()), *headers]}
-        await send(event)
+            await self._send({**event, "headers": [*event.get("headers", ()), *self._headers]})
+        elif not self.given_up:
+            await self._body(event)
 
-    return sent
+    async def _body(self, event: Scope) -> None:
+        body, more = memoryview(event.get("body", b"")), event.get("more_body", False)
+        try:
+            async with asyncio.timeout(BODY_S + len(body) / LEAST_RATE):
+                for start in range(0, max(len(body), 1), AT_A_TIME):
+                    piece, last = bytes(body[start : start + AT_A_TIME]), start + AT_A_TIME >= len(body)
+                    await self._send({**event, "body": piece, "more_body": more or not last})
+        except TimeoutError:
+            # What is never sent whole ends its connection.
+            self.given_up = True
 
 
 async def _refuse(send: Send, refused: RequestError) -> None:

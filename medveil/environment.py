@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from medveil.flower import OFFLINE
+from medveil.flower import OFFLINE, PIECES
 
 HERE = "127.0.0.1"
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
@@ -50,6 +50,7 @@ def flower_environment(home: Path, **more: str) -> dict[str, str]:
     direct = ",".join(dict.fromkeys([*(each for each in proxied.split(",") if each), *_DIRECT]))
     return {
         **needed_environment(),
+        **PIECES,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "FLWR_HOME": str(home),
         "NO_PROXY": direct,

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 from medveil.door_replies import LARGEST_OBJECT, LARGEST_PUSH, MOST_OBJECTS, Delivery, malformed, object_ids
 from medveil.door_sessions import Sessions
 from medveil.doors import CALLER, Noted
+from medveil.flower_absent import Absences
 from medveil.kinds import MASK, TRAIN
 
 _MOST_DELIVERIES = 32
@@ -46,7 +47,7 @@ class Fleet:
 
     def __init__(self, handlers: Any, sessions: Sessions, note: Noted) -> None:
         self._handlers, self._sessions, self._note = handlers, sessions, note
-        self._lock = Lock()
+        self._lock, self.absences = Lock(), Absences()
         self._deliveries: dict[int, OrderedDict[str, Delivery]] = {}
         self._refused: dict[tuple[int, bool], deque[float]] = {}
 
@@ -73,10 +74,19 @@ class Fleet:
                 times.popleft()
             return len(times) >= _PATIENCE
 
-    def half(self) -> set[str]:
-        """The messages whose answers have not come whole: a server's app would wait for the rest, past its deadline."""
+    def unready(self) -> set[str]:
+        """The messages whose answers are not to be asked for yet.
+
+        Of an answer that has not come whole a server's app would wait for the rest, past its deadline; and in the place
+        of a node that is not heard Flower itself would answer.
+        """
         with self._lock:
-            return {name for known in self._deliveries.values() for name, each in known.items() if each.is_half}
+            return {
+                name
+                for node, known in self._deliveries.items()
+                for name, each in known.items()
+                if each.is_half or self.absences.is_awaited(node)
+            }
 
     # -- in place of Flower's handlers ---------------------------------------------------------------------------------
 
@@ -90,17 +100,25 @@ class Fleet:
             self._remember(caller.node, activates=True)
             raise
         self._sessions.bind(caller.node, caller.session)
+        self.absences.heard(caller.node)
+        with self._lock:
+            known = self._deliveries.get(caller.node, OrderedDict())
+            lost = [known.pop(name) for name, each in list(known.items()) if each.is_half or not each.taken]
+        self.absences.lose(each.message for each in lost)
         return response
 
     def deactivate_node(self, request: Any, state: Any) -> Any:
         """Let a node end."""
         response = self._handlers.deactivate_node(request=request, state=state)
         self._sessions.end(CALLER.get().node)
+        self.absences.left(CALLER.get().node)
         return response
 
     def send_node_heartbeat(self, request: Any, state: Any) -> Any:
         """Hear that a node is alive."""
-        return self._handlers.send_node_heartbeat(request=request, state=state)
+        response = self._handlers.send_node_heartbeat(request=request, state=state)
+        self.absences.heard(CALLER.get().node)
+        return response
 
     def pull_messages(self, request: Any, state: Any, store: Any) -> Any:
         """Hand a node its messages, and remember which."""
@@ -108,7 +126,7 @@ class Fleet:
         node = CALLER.get().node
         for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
             about = message.metadata
-            made = Delivery(about.run_id, about.message_type, about.group_id, frozenset(object_ids(tree)))
+            made = Delivery(about.run_id, about.message_type, about.group_id, frozenset(object_ids(tree)), message)
             with self._lock:
                 known = self._deliveries.setdefault(node, OrderedDict())
                 known[about.message_id] = made

@@ -20,6 +20,7 @@ from medveil.audit import AuditLog
 from medveil.door_notes import DoorNotes
 from medveil.door_sessions import Sessions
 from medveil.doors import Door, Gate, listening
+from medveil.flower_absent import Telling
 from medveil.flower_control import InnerGate, draw_secrets, guard_control
 from medveil.flower_door import FleetGate
 from medveil.flower_fleet import Fleet, flowers_handlers, guard
@@ -100,12 +101,12 @@ class Runs:
         Flower's `runtime_handlers`.
     wiper
         Hears when something was deleted.
-    half
-        The messages whose answers have not come whole.
+    fleet
+        What sites were handed, and what of it is not to be asked for yet.
     """
 
-    def __init__(self, handlers: Any, wiper: Wiper, half: Callable[[], set[str]]) -> None:
-        self._handlers, self._wiper, self._half = handlers, wiper, half
+    def __init__(self, handlers: Any, wiper: Wiper, fleet: Fleet) -> None:
+        self._handlers, self._wiper, self._fleet = handlers, wiper, fleet
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handlers, name)
@@ -116,11 +117,12 @@ class Runs:
         Flower hands one over when its head has come, and waits for its objects for eight minutes: a site that never
         sends them would hold up every other.
         """
-        half = self._half()
-        whole = [each for each in request.message_ids if each not in half]
+        unready = self._fleet.unready()
+        asked = [each for each in request.message_ids if each not in unready]
         del request.message_ids[:]
-        request.message_ids.extend(whole)
-        return self._handlers.pull_messages(request, state, task)
+        request.message_ids.extend(asked)
+        lost = self._fleet.absences.lost(asked)
+        return self._handlers.pull_messages(request, Telling(state, lost) if lost else state, task)
 
     def confirm_message_received(self, *arguments: Any) -> Any:
         """Let the server's app say that it has an answer, which is deleted then."""
@@ -152,10 +154,10 @@ class Behind:
         self.state: Callable[[], Any] = app.state.linkstate_factory.state
         self._wiper = Wiper(database, self.state, warn)
         sessions = Sessions()
-        fleet = Fleet(flowers_handlers(), sessions, notes)
+        self.fleet = fleet = Fleet(flowers_handlers(), sessions, notes)
         guard(fleet)
         guard_control()
-        app.state.runtime_handlers = Runs(app.state.runtime_handlers, self._wiper, fleet.half)
+        app.state.runtime_handlers = Runs(app.state.runtime_handlers, self._wiper, fleet)
         self.fleet_gate = FleetGate(self.state, fleet, sessions, notes)
         self._wiper.start()
 

@@ -87,7 +87,7 @@ def add_kit(
     made = subcommand(
         commands,
         "kit",
-        text="Write what runs it for good: systemd unit, Containerfile, offline wheels, proxy, log rotation.",
+        text="Write what runs it for good: systemd unit, container files, offline wheels, proxy, log rotation.",
         example=f"{program} kit --out kit",
     )
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files; none is replaced")

@@ -6,7 +6,7 @@ import argparse
 
 from fl_client.commands.common import PROG, Commands, Passphrases, site_of
 from medveil.cli import add_json, subcommand
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, FederationError
 from medveil.exposition import add_exposition, expose
 from medveil.plain import tell, tell_json, tell_lines, tell_result, tell_text, working
 
@@ -85,6 +85,7 @@ def add_status(commands: Commands) -> argparse.ArgumentParser:
     """Add `status`."""
     made = subcommand(commands, "status", text="Show what this site is doing.", example=f"{PROG} status")
     made.add_argument("--json", action="store_true", help="print JSON")
+    made.add_argument("--healthy", action="store_true", help="exit code 5 unless the site is connected")
     made.set_defaults(command=_do_status)
     return made
 
@@ -97,7 +98,7 @@ def _do_status(arguments: argparse.Namespace) -> int:
         tell_json(found)
     else:
         tell_lines(as_text(found))
-    return EXIT_OK
+    return FederationError.exit_code if arguments.healthy and not found["connected"] else EXIT_OK
 
 
 def add_metrics(commands: Commands) -> argparse.ArgumentParser:

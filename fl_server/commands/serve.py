@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fl_server.commands.common import PROG, Commands, consortium_of, refuse_stopped, said_of, say_new_key, tell_server
 from medveil.cli import add_json, subcommand
-from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
+from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, FederationError
 from medveil.exposition import add_exposition, expose
 from medveil.plain import tell, tell_json, tell_lines, tell_result, tell_text, working
 
@@ -75,6 +75,7 @@ def add_status(commands: Commands) -> argparse.ArgumentParser:
     )
     made.add_argument("--json", action="store_true", help="print JSON; with --watch a line for each change")
     made.add_argument("--watch", action="store_true", help="stay, and show what changes until Ctrl-C")
+    made.add_argument("--healthy", action="store_true", help="exit code 5 unless the server answers")
     made.set_defaults(command=_do_status)
     return made
 
@@ -93,7 +94,7 @@ def _do_status(arguments: argparse.Namespace) -> int:
         tell_json(found)
     else:
         tell_lines(as_text(found))
-    return EXIT_OK
+    return FederationError.exit_code if arguments.healthy and not found["server"]["answers"] else EXIT_OK
 
 
 def add_metrics(commands: Commands) -> argparse.ArgumentParser:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from enrolled_site import enrolled
+
+from crypto import sealed_file
+from fl_client.cli import main
 from fl_client.deployment.running import _ended
 
 
@@ -25,3 +30,10 @@ def test_no_reason_is_not_found_in_everything() -> None:
         _ended("worker", {"ended": 2, "why": ""}, said="anything")
         == "the worker ended 2 times, the last time because: "
     )
+
+
+def test_a_site_that_does_not_run_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_file, "SCRYPT_N", 2**4)
+    words = ["status", "--site", str(enrolled(tmp_path).file)]
+    assert main(words) == 0
+    assert main([*words, "--healthy"]) == 5

@@ -385,3 +385,8 @@ def test_no_roster_holds_a_site_without_an_identity(consortium: Consortium, tmp_
     admitted._write([replace(members[0], identity=""), *members[1:]])
     with pytest.raises(ConfigError, match=rf"{members[0].name}: named no identity to sign with; it runs .*rejoin"):
         write_roster(consortium, tmp_path / "roster.json")
+
+
+def test_a_server_that_does_not_run_is_not_healthy(consortium: Consortium, tmp_path: Path) -> None:
+    assert run("status", folder=tmp_path) == 0
+    assert run("status", "--healthy", folder=tmp_path) == 5

@@ -159,6 +159,55 @@ def test_one_caller_has_so_many_requests_open(monkeypatch: pytest.MonkeyPatch) -
     assert not held._bytes
 
 
+LARGE = bytes(range(256)) * 2**15
+
+
+async def large(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    length = [(b"content-length", str(len(LARGE)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    await send({"type": "http.response.body", "body": LARGE})
+
+
+def answered(app: Any, send: Any) -> Said:
+    """What a door says of an answer that goes out by `send`."""
+    said: Said = []
+
+    async def receive() -> Any:
+        return END
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-length", b"0")], "server": ("x", 1)}
+    asyncio.run(Door(app, {1: mercy}, lambda name, why: said.append((name, why)))(scope, receive, send))
+    return said
+
+
+def test_an_answer_goes_out_in_pieces_that_wait_for_each_other() -> None:
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    assert answered(large, send) == []
+    bodies = [event["body"] for event in sent[1:]]
+    assert b"".join(bodies) == LARGE
+    assert {len(each) for each in bodies} == {doors.AT_A_TIME}
+    assert [event["more_body"] for event in sent[1:]] == [True] * (len(bodies) - 1) + [False]
+
+
+def test_who_does_not_take_an_answer_is_given_up_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "BODY_S", 0.1)
+    monkeypatch.setattr(doors, "LEAST_RATE", 2**30)
+    sent: list[Any] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+        if len(sent) > 3:
+            await asyncio.sleep(60)
+
+    assert answered(large, send) == [("mercy", "was too slow over an answer")]
+    assert len(sent) == 4
+
+
 def test_what_came_in_by_no_door_is_not_answered() -> None:
     for server in (None, ("x", 2)):
         assert request(unread, mercy, server=server)["status"] == 404
@@ -175,12 +224,16 @@ class Serving:
         self._socket = listening("127.0.0.1", 0)
         self.port = self._socket.getsockname()[1]
         self.ended: list[bool] = []
-        door = Door(echo, {self.port: self._gate}, lambda name, why: None)
+        door = Door(self._app, {self.port: self._gate}, lambda name, why: None)
         told = {"log_level": "critical", "lifespan": "off", **options}
         self._server = door_connections.door_server(door, [self._socket], lambda: self.ended.append(True), **told)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         time.sleep(0.5)
+
+    @staticmethod
+    async def _app(scope: Any, receive: Any, send: Any) -> None:
+        await (large if scope["path"].endswith("/large") else echo)(scope, receive, send)
 
     @staticmethod
     async def _gate(scope: Any) -> Caller:
@@ -196,8 +249,14 @@ class Serving:
         self._server.should_exit = True
         self._thread.join(20)
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+    def connect(self, *, window: int = 0) -> socket.socket:
+        made = socket.socket()
+        if window:
+            # It counts from the first byte.
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        made.settimeout(10)
+        made.connect(("127.0.0.1", self.port))
+        return made
 
 
 @pytest.fixture
@@ -213,6 +272,14 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serving]:
 def post(connection: socket.socket, path: str) -> bytes:
     connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
     return connection.recv(4096)
+
+
+def tls(folder: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """What makes a server speak TLS, and what speaks it to whomever it meets."""
+    issue(make_authority("test"), ["127.0.0.1"]).save(folder / "key", folder / "crt")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return {"ssl_keyfile": str(folder / "key"), "ssl_certfile": str(folder / "crt")}, context
 
 
 def ended(connection: socket.socket, *, seconds: float = 5) -> bool:
@@ -320,15 +387,31 @@ def test_one_caller_has_so_many_connections(serving: Serving, monkeypatch: pytes
     assert [ended(each, seconds=0.2) for each in connections] == [True, True, False, False, False]
 
 
+def test_a_slow_line_is_given_the_time_an_answer_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_connections, "HEAD_S", 0.5)
+    monkeypatch.setattr(door_connections, "IDLE_S", 0.5)
+    options, context = tls(tmp_path)
+    made = Serving(**options)
+    try:
+        with context.wrap_socket(made.connect(window=2**14)) as slow:
+            slow.sendall(b"POST /in/large HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+            got, began = 0, time.monotonic()
+            while got < len(LARGE):
+                # So long that an idle connection is cut off meanwhile.
+                time.sleep(max(0.0, 2.0 * got / len(LARGE) - (time.monotonic() - began)))
+                piece = slow.recv(2**18)
+                assert piece, f"cut off after {got} bytes"
+                got += len(piece)
+    finally:
+        made.stop()
+
+
 def test_a_handshake_that_never_ends_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door_connections, "HANDSHAKE_S", 0.5)
-    authority = make_authority("test")
-    issue(authority, ["127.0.0.1"]).save(tmp_path / "key", tmp_path / "crt")
-    made = Serving(ssl_keyfile=str(tmp_path / "key"), ssl_certfile=str(tmp_path / "crt"))
+    options, context = tls(tmp_path)
+    made = Serving(**options)
     try:
         assert ended(made.connect())
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with made.connect() as plain, context.wrap_socket(plain) as whole:
             assert b"200" in post(whole, "/in")  # type: ignore[arg-type]
     finally:

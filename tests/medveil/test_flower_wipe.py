@@ -14,10 +14,8 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushTaskOutputRequest
-from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
-from flwr.supercore.runtime import RuntimeHttpClient
 from raw_node import SERVER, RawNode, answer
-from superlink_here import HERE, SuperLinkHere, superlink
+from superlink_here import SuperLinkHere, server_app, superlink
 
 from medveil.errors import StorageError
 from medveil.flower_wipe import LOOK_S, compact
@@ -48,19 +46,6 @@ def holding(folder: Path, seed: int) -> set[str]:
         if path.is_file() and any(piece in content for content in [path.read_bytes()] for piece in pieces):
             found.add(path.name)
     return found
-
-
-def server_app(link: SuperLinkHere) -> RuntimeHttpClient:
-    """The process of the run, as the SuperLink knows it."""
-    return RuntimeHttpClient.from_server_address(
-        server_address=f"{HERE}:{link.inner}",
-        insecure=True,
-        root_certificates=None,
-        interceptors=[
-            RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
-            RuntimeTokenHttpInterceptor(link.token),
-        ],
-    )
 
 
 def answered(link: SuperLinkHere, node: RawNode, run: int, seed: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import json
 import re
 import shlex
 import shutil
@@ -12,8 +11,10 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from crypto import passphrase
 from fl_client import cli as site_cli
@@ -92,23 +93,34 @@ def test_the_credential_is_the_one_a_site_reads(
     (given / name).write_text("from systemd\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(given))
     assert passphrase.read_passphrase() == "from systemd"
-    container = (folder / "Containerfile").read_text()
-    assert f"ENV {passphrase.CREDENTIALS}=/run/secrets\n" in container
-    assert f"--secret {name}," in container
+    assert f" {passphrase.CREDENTIALS}=/run/secrets\n" in (folder / "Containerfile").read_text()
+    compose = composed(folder)
+    assert compose["services"]["site"]["secrets"] == [name] == list(compose["secrets"])
     assert f"--name={name} " in (folder / "medveil-site.service").read_text()
+
+
+def composed(folder: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((folder / "compose.yaml").read_text()))
 
 
 @pytest.mark.parametrize("role", [SITE, SERVER])
 def test_the_container_starts_a_command_that_exists_and_is_not_root(kit_of, role: str) -> None:  # type: ignore[no-untyped-def]
-    text = (kit_of(role) / "Containerfile").read_text()
-    lines = dict(re.findall(r"^(ENTRYPOINT|CMD|USER|EXPOSE) (.+)$", text, re.MULTILINE))
-    entry, words = (json.loads(lines[name]) for name in ("ENTRYPOINT", "CMD"))
-    assert entry == [f"medveil-{role}"]
-    assert CLIS[role]._parser().parse_args(words).foreground
-    assert lines["USER"] == "10001:10001"
+    folder = kit_of(role)
+    service = composed(folder)["services"][role]
+    for words in (service["command"], service["healthcheck"]["test"][1:]):
+        assert words[0] == f"medveil-{role}"
+        given = CLIS[role]._parser().parse_args(words[1:])
+        # Beside what the folder holds.
+        assert getattr(given, OPTION[role][2:]) == Path(NAMES[role])
+    text = (folder / "Containerfile").read_text()
+    user, home = (re.search(rf"^{word} (.+)$", text, re.MULTILINE)[1] for word in ("USER", "WORKDIR"))  # type: ignore[index]
+    assert service["user"] == user == "10001:10001"
+    assert f"./{role}:{home}" in service["volumes"]
+    assert service["read_only"] and service["cap_drop"] == ["ALL"]
     assert "--no-index" in text
     if role == SERVER:
-        assert int(lines["EXPOSE"]) == ConsortiumConfig().fleet.port != ConsortiumConfig().control.port
+        fleet = ConsortiumConfig().fleet.port
+        assert service["ports"] == [f"{fleet}:{fleet}"]
 
 
 @pytest.mark.parametrize("role", [SITE, SERVER])

@@ -78,12 +78,12 @@ def received(site: Hospital) -> int:
     return sum(each.startswith("train") and "Received successfully" in each for each in said)
 
 
-def await_round(world: World, number: int, *, after: Path | None = None) -> None:
+def await_round(world: World, number: int, *, after: Path | None = None, seconds: float = 120) -> None:
     """Wait until a run is in a round; with `after`, a run newer than that folder's."""
     wait(
         f"round {number}",
         lambda: (after is None or world.run_folder() != after) and f"round {number} of" in stage(world),
-        seconds=120,
+        seconds=seconds,
     )
 
 

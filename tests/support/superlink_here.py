@@ -24,7 +24,9 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
     no_object_id_recompute,
 )
+from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.runtime import RuntimeHttpClient
 from raw_node import SERVER, RawNode
 
 from medveil.audit import AuditLog
@@ -138,6 +140,19 @@ class SuperLinkHere:
 
     def answers(self, run: int, message_id: str) -> list[Message]:
         return list(self.state.get_message_res({message_id}, run))
+
+
+def server_app(link: SuperLinkHere) -> RuntimeHttpClient:
+    """The process of the run, as the SuperLink knows it."""
+    return RuntimeHttpClient.from_server_address(
+        server_address=f"{HERE}:{link.inner}",
+        insecure=True,
+        root_certificates=None,
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
+            RuntimeTokenHttpInterceptor(link.token),
+        ],
+    )
 
 
 def _flowers_app(database: Path, port: int) -> Any:
