@@ -1,4 +1,4 @@
-"""Sites that are not heard for a while, and what became of their messages. Private interfaces of Flower 1.41.
+"""Sites that are not heard for a while, and what became of their messages. Private interfaces of Flower.
 
 Flower takes a node for gone when no heartbeat of it came for 60 s, and answers the server's app in its place: a line
 that is cut for a minute would cost a site its round. Here whoever falls silent is waited for, and only then given up.
