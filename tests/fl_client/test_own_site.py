@@ -33,7 +33,7 @@ from fl_client.app import app
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment import own_site, running
+from fl_client.deployment import own_keys, running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.check import Point, check
 from fl_client.deployment.code import approved_code, load_approved
@@ -263,7 +263,7 @@ def test_settings_that_could_not_be_run(files: OwnFiles, setting: str, says: str
 
 
 def test_a_simulated_key_is_refused(files: OwnFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_site, "load_keyring", lambda path, word: Keyring(SimulatedKey(0, "site-1")))  # type: ignore[arg-type]
+    monkeypatch.setattr(own_keys, "load_keyring", lambda path, word: Keyring(SimulatedKey(0, "site-1")))  # type: ignore[arg-type]
     with pytest.raises(KeyMaterialError, match="a SimulatedKey cannot be used by a real site"):
         open_keys(files, read)
 
@@ -385,7 +385,7 @@ def test_model_key_and_store_stay_open_between_messages(host: OwnHost, monkeypat
         raise AssertionError("opened anew")
 
     monkeypatch.setattr("fl_client.site_images.open_store", refuse)
-    monkeypatch.setattr("fl_client.deployment.own_site.Site", refuse)
+    monkeypatch.setattr("fl_client.deployment.own_site.open_site", refuse)
     assert host.site_for({RUN_KEY: run().to_json()}) is first
 
 
