@@ -31,6 +31,10 @@ class Delivery:
     objects: frozenset[str]
     message: Any = None
     """The message itself, without its objects."""
+    tree: Any = None
+    """What objects it has."""
+    heard_of: bool = False
+    """Whether its node has asked for anything of it, and so has it."""
     size: int = 0
     """Bytes of its objects, once the node has said that it has them all."""
     answer: str = ""

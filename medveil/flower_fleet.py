@@ -121,12 +121,17 @@ class Fleet:
         return response
 
     def pull_messages(self, request: Any, state: Any, store: Any) -> Any:
-        """Hand a node its messages, and remember which."""
-        response = self._handlers.pull_messages(request=request, state=state, store=store)
+        """Hand a node its messages, and remember which; one that never came, for its line was cut, once more."""
         node = CALLER.get().node
+        lost = self._found(lambda each: not each.heard_of and not each.answer)
+        if lost is not None:
+            return _handing(lost)
+        response = self._handlers.pull_messages(request=request, state=state, store=store)
         for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
             about = message.metadata
-            made = Delivery(about.run_id, about.message_type, about.group_id, frozenset(object_ids(tree)), message)
+            made = Delivery(
+                about.run_id, about.message_type, about.group_id, frozenset(object_ids(tree)), message, tree
+            )
             with self._lock:
                 known = self._deliveries.setdefault(node, OrderedDict())
                 known[about.message_id] = made
@@ -172,8 +177,10 @@ class Fleet:
 
     def pull_object(self, request: Any, state: Any) -> Any:
         """Hand a node an object of a message it was handed."""
-        if self._found(lambda each: each.run == request.run_id and request.object_id in each.objects) is None:
+        found = self._found(lambda each: each.run == request.run_id and request.object_id in each.objects)
+        if found is None:
             self._refuse("asked for an object of no message of its own")
+        self._heard_of(request.run_id)
         return self._handlers.pull_object(request=request, state=state)
 
     def confirm_message_received(self, request: Any, state: Any, store: Any) -> Any:
@@ -247,6 +254,13 @@ class Fleet:
     def _check_run(self, run: int) -> None:
         if self._found(lambda each: each.run == run) is None:
             self._refuse("asked about a run of which it has no message")
+        self._heard_of(run)
+
+    def _heard_of(self, run: int) -> None:
+        """A node asks about a run: it has all it was handed, for it takes one message after another."""
+        with self._lock:
+            for each in self._of(CALLER.get().node).values():
+                each.heard_of = each.heard_of or each.run == run
 
     def _found(self, wanted: Callable[[Delivery], bool]) -> Delivery | None:
         with self._lock:
@@ -317,6 +331,12 @@ def stored_bytes(store: Any, ids: Collection[str]) -> int:
     asked = select(func.sum(func.length(StoredObject.content))).where(StoredObject.object_id.in_(ids))
     with store.session() as session:
         return int(session.scalar(asked) or 0)
+
+
+def _handing(delivery: Delivery) -> Any:
+    from flwr.proto.fleet_pb2 import PullMessagesResponse  # noqa: PLC0415
+
+    return PullMessagesResponse(messages_list=[delivery.message], message_object_trees=[delivery.tree])
 
 
 def _stored() -> Any:

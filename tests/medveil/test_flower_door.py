@@ -99,6 +99,26 @@ def test_a_message_goes_to_a_site_and_its_answer_comes_back(link: SuperLinkHere,
     assert link.said[before:] == []
 
 
+def test_a_message_that_was_lost_on_its_way_is_handed_out_again_and_only_then(
+    link: SuperLinkHere, pair: tuple[RawNode, RawNode]
+) -> None:
+    mercy, anna = pair
+    run = link.run()
+    sent = link.send(run, mercy.node.node_id, content())
+    first = mercy.pull()
+    assert anna.pull() is None
+    # Its line was cut before that came, or it would have asked for what is in the message.
+    again = mercy.pull()
+    assert first is not None and again is not None
+    assert first.id == again.id == sent
+    mercy.pull_all(again)
+    assert mercy.pull() is None
+    mercy.confirm(run, sent)
+    assert mercy.push(answer(again.message, source=mercy.node.node_id, content=content(seed=1)))
+    assert mercy.pull() is None
+    assert len(link.answers(run, sent)) == 1
+
+
 def test_nothing_is_taken_in_another_sites_name(link: SuperLinkHere, pair: tuple[RawNode, RawNode]) -> None:
     mercy, anna = pair
     run, pulled = handed(link, anna)
