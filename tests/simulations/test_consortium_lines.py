@@ -75,7 +75,13 @@ def test_given_images_are_dealt_once_with_every_class_everywhere(tmp_path: Path)
     for name, folder in folders.items():
         assert {path.name for path in (folder / LABELLED).iterdir()} == {"mass", "none"}
         assert set(dealt.new[name]) == {path.name for path in (folder / NEW).iterdir()} != set()
-    with pytest.raises(DataError, match="leaves no image to"):
+    with pytest.raises(
+        DataError, match=r"leaves 8 labelled images to a; 9 or more for each hospital, and a quarter as"
+    ):
+        deal_images(
+            {name: tmp_path / "few" / name for name in folders}, given=[tmp_path / "given"], scratch=tmp_path, least=9
+        )
+    with pytest.raises(DataError, match="leaves no labelled images to"):
         many = {str(n): tmp_path / "many" / str(n) for n in range(40)}
         deal_images(many, given=[tmp_path / "given"], scratch=tmp_path)
     # A folder for each hospital: each has its own images, and no other's.
