@@ -81,9 +81,9 @@ def deal_images(folders: dict[str, Path], *, given: Sequence[Path], scratch: Pat
     placed: set[Path] = set()
     for (name, folder), part in zip(folders.items(), parts, strict=True):
         if len(part.train) < least or not len(part.new):
-            has = len(part.train) or "no"
-            cure = f"{least} or more for each hospital, and a quarter as many to predict; or fewer --sites"
-            raise DataError(f"leaves {has} labelled images to {name}", where=part.where, cure=cure)
+            problem = f"leaves {len(part.train)} images to {name} to train on, and {len(part.new)} to predict"
+            cure = f"{least} and 1 or more for each hospital: more images, or fewer --sites"
+            raise DataError(problem, where=part.where, cure=cure)
         _place(part.source, part.train, folder / LABELLED, placed, by_class=True)
         made.new[name] = _place(part.source, part.new, folder / NEW, placed, by_class=False)
     return made
