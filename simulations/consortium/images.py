@@ -50,7 +50,7 @@ class Dealt:
     new: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def deal_images(folders: dict[str, Path], *, given: Sequence[Path], scratch: Path) -> Dealt:
+def deal_images(folders: dict[str, Path], *, given: Sequence[Path], scratch: Path, least: int = 1) -> Dealt:
     """Give every hospital images of its own: one folder a class to train on, and a fifth of them to predict.
 
     Patients (DICOM) and copies of one picture stay together; classes are dealt alike.
@@ -64,6 +64,8 @@ def deal_images(folders: dict[str, Path], *, given: Sequence[Path], scratch: Pat
         each hospital.
     scratch
         For the drawings.
+    least
+        Labelled images that each hospital needs.
 
     Raises
     ------
@@ -78,9 +80,10 @@ def deal_images(folders: dict[str, Path], *, given: Sequence[Path], scratch: Pat
     made = Dealt(kind, tuple(sorted(parts[0].source.classes)))
     placed: set[Path] = set()
     for (name, folder), part in zip(folders.items(), parts, strict=True):
-        if not len(part.train) or not len(part.new):
-            cure = f"more images than {len(part.source.items)}, or fewer --sites"
-            raise DataError(f"leaves no image to {name}", where=part.where, cure=cure)
+        if len(part.train) < least or not len(part.new):
+            problem = f"leaves {len(part.train)} images to {name} to train on, and {len(part.new)} to predict"
+            cure = f"{least} and 1 or more for each hospital: more images, or fewer --sites"
+            raise DataError(problem, where=part.where, cure=cure)
         _place(part.source, part.train, folder / LABELLED, placed, by_class=True)
         made.new[name] = _place(part.source, part.new, folder / NEW, placed, by_class=False)
     return made

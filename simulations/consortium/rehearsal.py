@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import re
 import secrets
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fl_client.data.config import DataConfig
 from fl_client.deployment.config import CONFIG_FILE
+from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.own_files import load_site
 from medveil.errors import FederationError
 from medveil.files import make_folder, write_text
@@ -133,7 +136,8 @@ class Rehearsal:
         what = f"deals {', '.join(map(str, self.given))}" if self.given else "draws phantoms"
         tell(f"# not typed anywhere: {what}; a folder of images for each of {self.sites} hospitals, in {self.folder}")
         folders = {name: make_folder(self.stage.place(name) / "images") for name in self.names}
-        self._dealt = deal_images(folders, given=self.given, scratch=self.folder / "drawn")
+        drawn = self.folder / "drawn"
+        self._dealt = deal_images(folders, given=self.given, scratch=drawn, least=least_labelled())
         for name in self.names:
             # A hospital keeps its own; the terminal asks where no file is named.
             write_text(self.stage.place(name) / "passphrase", secrets.token_urlsafe(24) + "\n", mode=0o600)
@@ -232,6 +236,12 @@ class Rehearsal:
             (_, most), *_ = Counter(is_ for is_, _ in rows).most_common(1)
             self._right[name] = {"right": right, "of": len(rows), "commonest": most}
             tell(f"{_INDENT}{name}: {right} of {len(rows)} right; always the commonest answer: {most}")
+
+
+def least_labelled() -> int:
+    """Labelled images of which, split as a site splits them, as many are trained on as its own limit asks for."""
+    data = DataConfig()
+    return math.ceil(LimitsConfig().least_images / (1 - data.test - data.validation))
 
 
 def _parted(typed: str) -> tuple[str, str]:

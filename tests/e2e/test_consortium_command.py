@@ -72,7 +72,7 @@ def test_given_folders_one_for_each_and_what_is_kept_stands_until_it_is_told(tmp
     rng = np.random.default_rng(0)
     for site, label in itertools.product("abc", ("dark", "light")):
         folder = make_folder(tmp_path / "given" / site / label)
-        for number in range(12):
+        for number in range(36):
             pixels = rng.integers(0, 100, (32, 32), dtype=np.uint8) + (0 if label == "dark" else 100)
             Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
     given = [word for site in "abc" for word in ("--data", f"given/{site}")]
@@ -89,7 +89,7 @@ def test_given_folders_one_for_each_and_what_is_kept_stands_until_it_is_told(tmp
     assert family.wait_gone(120) == []
     found = json.loads(said)
     assert (found["folder"], found["whole"]) == (str(tmp_path / "kept"), True)
-    assert [row["of"] for row in found["sites"].values()] == [4, 4, 4]
+    assert [row["of"] for row in found["sites"].values()] == [14, 14, 14]
     assert {row["party"] for row in found["typed"]} == {"coordinator", "site-1", "site-2", "site-3"}
     assert [f"{row['party']}$ {row['command']}" in told for row in found["go_on"]] == [True] * 8
     passphrase = (tmp_path / "kept" / "site-1" / "passphrase").read_text().strip()

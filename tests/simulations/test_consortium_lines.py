@@ -75,7 +75,10 @@ def test_given_images_are_dealt_once_with_every_class_everywhere(tmp_path: Path)
     for name, folder in folders.items():
         assert {path.name for path in (folder / LABELLED).iterdir()} == {"mass", "none"}
         assert set(dealt.new[name]) == {path.name for path in (folder / NEW).iterdir()} != set()
-    with pytest.raises(DataError, match="leaves no image to"):
+    few = {name: tmp_path / "few" / name for name in folders}
+    with pytest.raises(DataError, match=r"leaves 8 images to a to train on, and 2 to predict; 9 and 1 or more for"):
+        deal_images(few, given=[tmp_path / "given"], scratch=tmp_path, least=9)
+    with pytest.raises(DataError, match=r"leaves \d images to \d+ to train on, and 0 to predict"):
         many = {str(n): tmp_path / "many" / str(n) for n in range(40)}
         deal_images(many, given=[tmp_path / "given"], scratch=tmp_path)
     # A folder for each hospital: each has its own images, and no other's.
