@@ -27,6 +27,7 @@ from faults import (
 )
 
 from fl_client.deployment import running
+from fl_server.deployment.runs import submissions
 from medveil.errors import EXIT_PARTIAL, FederationError
 from medveil.secagg.roster import load_roster
 
@@ -265,4 +266,6 @@ def test_cut_connections_come_back_and_their_masked_updates_are_in_no_sum(
 
 
 def _left_out(world: World) -> list[tuple[int, str]]:
-    return left_out(world) if manifest(world).get("left_out") else []
+    """Nobody, too, while the run has no folder yet."""
+    has_begun = submissions(world.consortium) and (world.run_folder() / "manifest.json").exists()
+    return left_out(world) if has_begun and manifest(world).get("left_out") else []
