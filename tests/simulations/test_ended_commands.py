@@ -27,7 +27,7 @@ COMMANDS = {
         "simulations.attacks.matrix.run",
         ["attack-matrix", "--images", "IMAGES", "--jobs", "2", "--block", "8", "--out", "OUT"],
     ),
-    "bench": ("simulations.cli", ["bench", "--deployment"]),
+    "bench": ("simulations.bench_command", ["bench", "--deployment"]),
 }
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGKILL: -9}
 
