@@ -15,9 +15,11 @@ import pytest
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp.exception import InconsistentMessageReplies
 
+from medveil.door_replies import LARGEST_OBJECT
 from medveil.doors import FLEET
 from medveil.errors import FederationError
 from medveil.flower import (
+    PIECES,
     SKEW_S,
     TASK_POLL,
     AppExitException,
@@ -56,6 +58,19 @@ def test_files_of_one_name_alone_go_behind_flowers_doors() -> None:
     }
     parts = ("", "_absent", "_build", "_door", "_fleet", "_control", "_commands", "_wipe", "_superlink", "_replies")
     assert behind == {f"medveil/flower{part}.py" for part in parts}
+
+
+def test_flower_reads_how_large_the_pieces_of_tensors_are() -> None:
+    """Where it reads that no more, a slow line gets pieces that never pass in time (`medveil.flower.PIECES`)."""
+    ((name, size),) = PIECES.items()
+    source = inspect.getsource(importlib.import_module("flwr.common.constant"))
+    read = [
+        ast.literal_eval(node.args[0])
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.getenv"
+    ]
+    assert name in read, "Flower reads another variable for the size of its pieces"
+    assert 0 < int(size) < LARGEST_OBJECT
 
 
 def test_a_task_identity_settles_whose_message_it_is() -> None:
