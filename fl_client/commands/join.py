@@ -15,8 +15,8 @@ from medveil.times import moment
 
 if TYPE_CHECKING:
     from fl_client.deployment.approvals import Approval
-    from fl_client.deployment.check import Point
     from fl_client.deployment.enroll import Enrolled
+    from fl_client.deployment.points import Point
     from medveil.invitation import Invitation
 
 
@@ -208,7 +208,7 @@ def _do_approve(arguments: argparse.Namespace) -> int:
     if arguments.yes:
         raise ConfigError("--yes without --run", where=f"{PROG} approve", cure="an app is approved by its hash")
     from fl_client.deployment.approvals import Approvals  # noqa: PLC0415
-    from fl_client.deployment.check import policy_warnings  # noqa: PLC0415
+    from fl_client.deployment.check_terms import policy_warnings  # noqa: PLC0415
     from fl_client.disclosure.required import in_words, is_required  # noqa: PLC0415
     from medveil.installed import installed_hash  # noqa: PLC0415
 

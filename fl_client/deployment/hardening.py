@@ -13,9 +13,9 @@ from pathlib import Path
 
 from crypto.passphrase import VARIABLE
 from fl_client.config import SMALLEST_COUNT
-from fl_client.deployment.check import OK, Point
 from fl_client.deployment.named_weights import ANY
 from fl_client.deployment.own_files import OwnFiles
+from fl_client.deployment.points import OK, Point
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster
 from fl_client.deployment.supervisor import SUPERVISOR
 from fl_client.disclosure.required import is_required

@@ -11,7 +11,7 @@ from labelled_trees import classes, table
 from fl_client.data.config import DataConfig
 from fl_client.data.partition import site_parts
 from fl_client.data.source import open_source
-from fl_client.deployment import check
+from fl_client.deployment import check, points
 from fl_client.deployment.config import SiteConfig
 from fl_client.deployment.limits import check_images
 from fl_client.deployment.limits_config import LimitsConfig
@@ -26,13 +26,13 @@ def site(root: Path, *, least: int = 4, **data: Any) -> OwnFiles:
 
 
 def point(files: OwnFiles) -> check.Point:
-    return check._looked_at("data", lambda: check._data(files, lambda _: ""))
+    return points.point_of("data", lambda: check._data(files, lambda _: ""))
 
 
 def test_a_site_of_one_class_is_told_what_it_needs_and_trains(tmp_path: Path) -> None:
     files = site(classes(tmp_path / "images", "mass", images=12))
     found = point(files)
-    assert (found.state, found.exit_code) == (check.WARNING, 0)
+    assert (found.state, found.exit_code) == (points.WARNING, 0)
     assert "12 images, for the run's file: 'data.classes=[mass]'; all of one class" in found.found
     assert "must name the other classes too" in found.cure
     # As a run opens it, which names all classes.
@@ -43,16 +43,16 @@ def test_a_site_of_one_class_is_told_what_it_needs_and_trains(tmp_path: Path) ->
 
 def test_one_class_of_folders_is_said_with_what_it_may_mean(tmp_path: Path) -> None:
     root = classes(tmp_path / "images", "mass/a", "mass/b", images=6)
-    assert point(site(root)).state == check.WARNING
+    assert point(site(root)).state == points.WARNING
 
 
-@pytest.mark.parametrize(("least", "state"), [(14, check.OK), (15, check.FAILED), (20, check.FAILED)])
+@pytest.mark.parametrize(("least", "state"), [(14, points.OK), (15, points.FAILED), (20, points.FAILED)])
 def test_images_are_counted_as_a_run_counts_them(tmp_path: Path, least: int, state: str) -> None:
     files = site(classes(tmp_path / "images", "a", "b", images=10), least=least)
     found = point(files)
     assert found.state == state
     parts = site_parts(open_source(files.data), files.data, sites=1, index=0, seed=9)
-    if state == check.FAILED:
+    if state == points.FAILED:
         assert f"{len(parts.train)} of them to train on" in found.found
         assert "fewer training images than its own limit" in found.found
         with pytest.raises(ConfigError):
@@ -63,7 +63,7 @@ def test_images_are_counted_as_a_run_counts_them(tmp_path: Path, least: int, sta
 
 def test_no_test_image_is_a_choice_and_said(tmp_path: Path) -> None:
     found = point(site(classes(tmp_path / "images", "a", "b", images=10), test=0.0))
-    assert found.state == check.WARNING
+    assert found.state == points.WARNING
     assert "no test image: nothing is measured here" in found.found
 
 
@@ -72,5 +72,5 @@ def test_a_group_in_two_official_parts_fails_before_a_run_does(tmp_path: Path) -
     rows = [(f"{n}/i{i}.png", n, ("train", "test")[i % 2], f"{n}{i // 2}") for n in "ab" for i in range(6)]
     table(root, [("path", "label", "split", "patient"), *rows])
     found = point(site(root, labels="labels.csv", group_by="patient"))
-    assert (found.state, found.exit_code) == (check.FAILED, DataError.exit_code)
+    assert (found.state, found.exit_code) == (points.FAILED, DataError.exit_code)
     assert "stands in more than one official split" in found.found

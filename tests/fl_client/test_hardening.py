@@ -11,9 +11,9 @@ from enrolled_site import enrolled
 
 from crypto.passphrase import VARIABLE
 from fl_client.cli import main
-from fl_client.deployment.check import OK, Point
 from fl_client.deployment.hardening import UNKNOWN, WEAK, hardening
 from fl_client.deployment.own_files import OwnFiles, load_site
+from fl_client.deployment.points import OK, Point
 from medveil.files import make_folder
 from medveil.kits import SITE, kit_files
 

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from fl_client.deployment import check, door, greeting, running, supernode
+from fl_client.deployment import check, check_server, door, greeting, points, running, supernode
 from fl_client.deployment.config import SiteConfig
 from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.supervisor import NODE, SUPERVISOR, Child, Supervisor
@@ -175,8 +175,8 @@ def test_every_door_says_the_same(world: World, name: str, monkeypatch: pytest.M
     files = world.site(make(world))
     # Answers carry whole seconds: from one to the next the difference may be another.
     monkeypatch.setattr(greeting, "clock_in_words", lambda ahead: _IN_WORDS(round(ahead / 10) * 10))
-    (found,) = [each for each in check.of_door(files) if each.what == point]
-    assert found.state == check.FAILED
+    (found,) = [each for each in check_server.of_door(files) if each.what == point]
+    assert found.state == points.FAILED
     assert found.exit_code == FederationError.exit_code
     assert problem in found.found
     assert cure in found.cure
@@ -189,7 +189,7 @@ def test_every_door_says_the_same(world: World, name: str, monkeypatch: pytest.M
     Supervisor(files, {})._look_after(child)
     assert child.why == f"{why}; {found.cure}"
     assert running.told_why(files) == child.why
-    assert f"{why}; {found.cure}" in check.of_door(files)[2].found
+    assert f"{why}; {found.cure}" in check_server.of_door(files)[2].found
 
 
 def test_a_certificate_that_is_not_yet_good_speaks_of_the_clock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,8 +202,8 @@ def test_a_certificate_that_is_not_yet_good_speaks_of_the_clock(world: World, mo
 
 def test_a_server_that_answers_leaves_the_nodes_own_words(world: World) -> None:
     files = world.site(f"127.0.0.1:{world.server()}")
-    tls, clock, session = check.of_door(files)
-    assert (tls.state, clock.state, session.found) == (check.OK, check.OK, "not started")
+    tls, clock, session = check_server.of_door(files)
+    assert (tls.state, clock.state, session.found) == (points.OK, points.OK, "not started")
     assert re.search(r"its certificate until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", tls.found)
     assert door.why_not_in(files) == "it ended without a word of why"
     assert door.why_not_in(files, let_in=True) == "the server cut it off"
@@ -216,10 +216,10 @@ def test_a_proxys_password_is_sent_as_the_node_sends_it(world: World, monkeypatc
     proxy = world.proxy(to=port, asks=f"st anna:{SECRET}")
     files = world.site(f"{HOST}:{port}")
     monkeypatch.setenv("HTTPS_PROXY", f"http://st%20anna:{SECRET}@127.0.0.1:{proxy}")
-    assert [point.state for point in check.of_door(files)] == [check.OK] * 3
+    assert [point.state for point in check_server.of_door(files)] == [points.OK] * 3
     for wrong in (f"http://127.0.0.1:{proxy}", f"http://st%20anna:{SECRET}x@127.0.0.1:{proxy}"):
         monkeypatch.setenv("HTTPS_PROXY", wrong)
-        tls = check.of_door(files)[0]
+        tls = check_server.of_door(files)[0]
         assert tls.found == f"{HOST}:{port}: the proxy refuses: 407 Proxy Authentication Required"
         assert "http://NAME:PASSWORD@HOST:PORT" in tls.cure
         assert door.why_not_in(files) == f"{tls.found.partition(': ')[2]}; {tls.cure}"
@@ -261,15 +261,15 @@ def test_a_proxy_that_cannot_be_one_is_said_without_its_password(
     world: World, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    tls = check.of_door(world.site("veil.test:1"))[0]
-    assert tls.state == check.FAILED
+    tls = check_server.of_door(world.site("veil.test:1"))[0]
+    assert tls.state == points.FAILED
     assert SECRET not in tls.found + tls.cure
 
 
 def test_a_proxy_is_not_asked_for_what_the_node_reaches_without(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     files = world.site(f"127.0.0.1:{world.server()}")
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed()}")
-    assert check.of_door(files)[0].state == check.OK
+    assert check_server.of_door(files)[0].state == points.OK
 
 
 def test_an_odd_date_is_no_clock(world: World) -> None:
@@ -289,7 +289,7 @@ def test_an_authority_that_cannot_be_read_is_told_before_anything_starts(
         ca.write_text(text)
     with pytest.raises(kind):
         door.greeting_of(files)
-    assert check.of_door(files)[0].state == check.FAILED
+    assert check_server.of_door(files)[0].state == points.FAILED
     with pytest.raises(MedVeilError):
         door.refuse_unready(files)
 
@@ -300,13 +300,13 @@ def test_images_that_are_gone_and_a_full_disk_are_said_by_start_too(
     files = world.site("127.0.0.1:1")
     files.config.data.source, files.config.data.path = "images", "gone"
     monkeypatch.setattr(door.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 3 * 10**6})())
-    points = [
-        check._looked_at("data", lambda: check._data(files, lambda _: "")),
-        check._looked_at("disk", lambda: check._disk(files, lambda _: "")),
+    looked = [
+        points.point_of("data", lambda: check._data(files, lambda _: "")),
+        points.point_of("disk", lambda: check._disk(files, lambda _: "")),
     ]
     images, disk = door.warnings_of(files)
-    for point, warning in zip(points, (images, disk), strict=True):
-        assert point.state == check.FAILED
+    for point, warning in zip(looked, (images, disk), strict=True):
+        assert point.state == points.FAILED
         assert warning == f"{point.found}; {point.cure}"
     assert "the images are not there" in images
     assert "0.0 GB free" in disk

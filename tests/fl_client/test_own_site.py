@@ -35,12 +35,13 @@ from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment import own_keys, running
 from fl_client.deployment.approvals import Approvals
-from fl_client.deployment.check import Point, check
+from fl_client.deployment.check import check
 from fl_client.deployment.code import approved_code, load_approved
 from fl_client.deployment.draining import drain
 from fl_client.deployment.own_files import SITE_VARIABLE, OwnFiles, load_site
 from fl_client.deployment.own_keys import open_keys
 from fl_client.deployment.own_site import OwnHost
+from fl_client.deployment.points import Point
 from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.deployment.told import ToldError
 from fl_client.worker import Worker

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from crypto import sealed_file
 from fl_client.asked import incoming_in
-from fl_client.deployment.check import _looked_at, _weights
+from fl_client.deployment.check_terms import _weights
 from fl_client.deployment.hardening import WEAK, _limits
 from fl_client.deployment.limits import checked_run
 from fl_client.deployment.limits_config import LimitsConfig
@@ -24,6 +24,7 @@ from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.own_keys import open_keys
 from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.own_weights import makers_unknown, weights_in_words
+from fl_client.deployment.points import point_of
 from fl_client.deployment.run_data import data_for
 from fl_client.deployment.told import ToldError
 from fl_client.disclosure.make import Effort, _request
@@ -204,7 +205,7 @@ def test_approving_tells_digest_card_and_what_whoever_made_the_weights_may_do(fi
 def test_check_and_hardening_list_the_limit_and_the_files_it_does_not_name(files: OwnFiles) -> None:
     def points(of: OwnFiles) -> tuple[str, str, str]:
         (hard,) = [each for each in _limits(of) if each.what == "weights"]
-        soft = _looked_at("weights", lambda: _weights(of))
+        soft = point_of("weights", lambda: _weights(of))
         return soft.state, f"{soft.found}; {soft.cure}", hard.state
 
     assert points(files) == ("ok", "fresh alone: 'limits.weights' names none; ", "ok")
