@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FEWEST_SHOWN = 10
+"""Fewest images that a card tells the number of."""
 
 
 def count(number: int, smallest: int) -> str:
@@ -31,3 +35,9 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table; the first row is its head."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def has_tests(facts: Mapping[str, Any]) -> bool:
+    """Whether the site has a test part at all; an older MedVeil did not say."""
+    found = facts.get("held_out")
+    return not isinstance(found, Mapping) or found.get("tested") is not False

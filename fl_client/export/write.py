@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save
 
 from fl_client.export.bundle import BUNDLE, write_bundle
-from fl_client.export.cards import data_card, model_card
+from fl_client.export.data_card import data_card
 from fl_client.export.described import HIDDEN, Description, describe, document_of, written
 from fl_client.export.domain import Keys, cipher_of, model_of, restored
 from fl_client.export.fields import ONNX, SEALED, WEIGHTS
 from fl_client.export.kept import KeptModel
+from fl_client.export.model_card import model_card
 from fl_client.export.onnx_file import check_onnx, onnx_bytes
 from fl_client.export.sealed_model import save_sealed
 from medveil.errors import ConfigError, StorageError

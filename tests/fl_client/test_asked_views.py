@@ -16,8 +16,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from fl_client.averaging import WeightAverage, newest_share
 from fl_client.data.asked_views import asked_view
 from fl_client.export.asking import ask
-from fl_client.export.cards import _views
 from fl_client.export.images import Reader
+from fl_client.export.model_card import _views
 from fl_client.export.predicting import mean_of
 from fl_client.export.ready import Ready
 from medveil.errors import ConfigError

@@ -14,7 +14,7 @@ from fl_client.data.config import DataConfig
 from fl_client.data.partition import site_parts
 from fl_client.data.parts_named import part_named
 from fl_client.data.source import Source, open_source
-from fl_client.export.cards import data_card
+from fl_client.export.data_card import data_card
 from medveil.config import load_config
 from medveil.errors import ConfigError, DataError
 

@@ -33,7 +33,7 @@ from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
 from fl_client.deployment.own_keys import OwnKeys
 from fl_client.export import calibration, onnx_file
-from fl_client.export.cards import data_card
+from fl_client.export.data_card import data_card
 from fl_client.export.domain import cipher_of, model_of, restored
 from fl_client.export.facts import facts_of
 from fl_client.export.fields import SEALED

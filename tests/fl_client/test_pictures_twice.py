@@ -23,7 +23,7 @@ from fl_client.data.config import DataConfig
 from fl_client.data.items import Item
 from fl_client.data.source import Source, open_source
 from fl_client.data.standing import basis_of_source
-from fl_client.export.cards import data_card
+from fl_client.export.data_card import data_card
 from fl_client.leaving import EVERYTHING, Leaving
 from fl_client.site_images import SiteImages, open_images
 from fl_client.site_setup import SiteSetup

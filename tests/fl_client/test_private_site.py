@@ -22,9 +22,9 @@ from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.own_keys import OwnKeys
 from fl_client.deployment.promises import check_epsilon, check_promise
 from fl_client.deployment.running import said_of_privacy
-from fl_client.export.cards import model_card
 from fl_client.export.held import MODELS
 from fl_client.export.kept import open_kept
+from fl_client.export.model_card import model_card
 from fl_client.privacy import accountant
 from fl_client.privacy.ledger import FILE, Ledger
 from fl_client.site import Site

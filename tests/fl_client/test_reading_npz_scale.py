@@ -15,7 +15,7 @@ from fl_client.data import npz_scale
 from fl_client.data.config import DataConfig
 from fl_client.data.npz_scale import scale_of
 from fl_client.data.source import Source, open_source, read_many
-from fl_client.export.cards import data_card
+from fl_client.export.data_card import data_card
 from medveil.errors import DataError
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "images"

@@ -1,6 +1,6 @@
-"""Model card and data card: Markdown, from what a site knew when its run ended, and from nothing else.
+"""The model card: Markdown, from what a site knew when its run ended, and from nothing else.
 
-Their sections are those of `sections`. What is not known says so.
+Its sections are those of `sections`. What is not known says so.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from typing import Any
 from fl_client.export import sections
 from fl_client.export.bounded import NOT_BOUNDED, bounded_by_noise, read_by_server
 from fl_client.export.calibration import FEWEST, PRIOR
+from fl_client.export.cells import FEWEST_SHOWN, has_tests
 from fl_client.export.cells import count as _count
 from fl_client.export.cells import names as _names
 from fl_client.export.cells import number as _number
 from fl_client.export.cells import table as _table
 from fl_client.export.cells import text as _text
-from fl_client.export.described import otherwise_of, preparation_of
+from fl_client.export.described import otherwise_of
 from fl_client.export.sections import laid_out
-from fl_client.export.together import grouping, told_of_similar
 from medveil.contract import measure_key
 from medveil.personal import NONE, in_words
 from medveil.times import moment
 from medveil.training import CORE
 from models.policy import Policy
 
-FEWEST_SHOWN = 10
 NOT_A_DEVICE = (
     "**This is not a medical device.** It has no conformity assessment, no clearance and no approval by any authority. "
     "It must not be used to diagnose, treat or triage patients."
@@ -33,13 +32,10 @@ NOT_A_DEVICE = (
 _OFF = {"minutes": 0.0, "state": "fresh", "layer_decay": 1.0, "ema": 0.0, "patch_dropout": 0.0}
 """What fits small data, and what each is where a run does without."""
 _UNKNOWN = "not known"
-_SHARE, _BAR = "Share of training images", 20
 _UNTESTED = (
     "This site held out no test part (its `data.test` is 0). The model did not learn from the validation images below, "
     "but they may have chosen the round that is left and the temperature: on other images it may do worse."
 )
-_OWN_WINDOW, _ONE_SCALE = "the file's own, else percentiles 0.5 to 99.5", "none; one scale for all images of the file"
-_TWO_LABELS = "- images whose picture also stands under another label"
 _MEASURES = (
     ("accuracy", "Accuracy"),
     ("balanced-accuracy", "Balanced accuracy"),
@@ -77,53 +73,6 @@ def model_card(facts: Mapping[str, Any], *, domain: str, shape: tuple[int, int, 
     }
     blocks = [f"# Model card: {_text(run['name'])}", NOT_A_DEVICE, *laid_out(sections.MODEL, texts)]
     return "\n\n".join(blocks) + "\n"
-
-
-def data_card(facts: Mapping[str, Any]) -> str:
-    """The data card: the images of this site. Small counts are not shown, because the card may be handed out."""
-    run, data = facts["run_config"], facts["data"]
-    parts = [part for part in data["counts"] if part != "test" or _tests(facts)]
-    smallest = max(data.get("smallest", FEWEST_SHOWN), FEWEST_SHOWN)
-    rows = [
-        [_text(name), *(_count(data["counts"][part][index], smallest) for part in parts), bar]
-        for index, (name, bar) in enumerate(zip(run["classes"], _bars(data["counts"]["train"], smallest), strict=True))
-    ]
-    window = (_ONE_SCALE if data["source"] == "npz" else _OWN_WINDOW) if data["window"] is None else f"{data['window']}"
-    augmented = "none" if data["augment"] == "none" and not data["flip"] else data["augment"]
-    lines = [
-        f"- kind: {data['source']}",
-        f"- read as: {run['channels']} channel(s), 8 bit, {run['image_size']} x {run['image_size']} pixels, bilinear, "
-        "aspect not kept",
-        f"- window (centre, width): {window}",
-        *(f"- grey values and colour: {_text(said)}" for said in data.get("said", ())),
-        f"- prepared in way {preparation_of(facts)} of MedVeil's: a model is asked about images prepared so",
-        f"- shortest side accepted: {data['min_side']} pixels",
-        f"- augmentation of training images: {augmented}{', flipped at random' if data['flip'] else ''}",
-        f"- kept together by every split: {grouping(data)}",
-        *told_of_similar(data, smallest),
-        *([] if "split" not in data else [f"- split: {_split(data['split'])}"]),
-        f"- files left out as unreadable or unfit: {_count(data['skipped'], smallest)}",
-        *([] if "two_classes" not in data else [f"{_TWO_LABELS}: {_count(data['two_classes'], smallest)}"]),
-        # Warnings that an earlier MedVeil kept may hold exact numbers; it kept none of the images without a group.
-        *([] if "ungrouped" not in data else _told_of_groups(data, smallest)),
-    ]
-    composed = _table(["Class", *(f"{part.capitalize()} images" for part in parts), _SHARE], rows)
-    texts = {
-        "Composition": composed,
-        "Preparation": "\n".join(lines),
-        "Collection, consent and demographics": "Not known to MedVeil: the hospital fills this in.",
-        "Labels": "As the site's table or folders give them; how they were made is not known to MedVeil.",
-    }
-    title = f"# Data card: images of {_text(facts['site'])} in the run {_text(run['name'])}"
-    blocks = [title, "The images themselves are no part of this export.", *laid_out(sections.DATA, texts)]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _bars(counts: Sequence[int], smallest: int) -> list[str]:
-    """The share of each class among the images of classes that are counted: a bar, and per cent."""
-    shown = [count if count >= smallest else 0 for count in counts]
-    shares = [count / max(1, sum(shown)) for count in shown]
-    return [f"{'█' * round(_BAR * share)} {share:.0%}" if share else "" for share in shares]
 
 
 def _details(facts: Mapping[str, Any], domain: str) -> str:
@@ -190,20 +139,14 @@ def _simulated(facts: Mapping[str, Any]) -> bool:
     return facts.get("simulated_sites") is not None
 
 
-def _tests(facts: Mapping[str, Any]) -> bool:
-    """Whether the site has a test part at all; an older MedVeil did not say."""
-    found = facts.get("held_out")
-    return not isinstance(found, Mapping) or found.get("tested") is not False
-
-
 def _figures(facts: Mapping[str, Any]) -> str:
     metrics = facts["metrics"]
-    parts = ("test", "validation") if _tests(facts) else ("validation",)
+    parts = ("test", "validation") if has_tests(facts) else ("validation",)
     rows = [
         [title, *(_number(metrics.get(measure_key(part, name)), whole=name == "n") for part in parts)]
         for name, title in _MEASURES
     ]
-    if not _tests(facts):
+    if not has_tests(facts):
         known = facts["held_out"].get("known") is True and not facts["held_out"].get("copies")
         first = _UNTESTED if known else _held_out(facts)
         return "\n\n".join([first, *_views(facts), _table(["", "Validation"], rows)])
@@ -257,7 +200,7 @@ def _calibration(facts: Mapping[str, Any]) -> str:
     rows = [
         ["Validation (fitted on these)", _number(found["validation_before"]), _number(found["validation_after"])],
         ["Test", _number(found["test_before"]), _number(found["test_after"])],
-    ][: 2 if _tests(facts) else 1]
+    ][: 2 if has_tests(facts) else 1]
     few = "the images are too few, or do not ask for another"
     why = "" if found["temperature"] != 1 else f" It is 1, which changes nothing: {few}."
     fitted = (
@@ -352,16 +295,3 @@ def _optimiser(train: Mapping[str, Any]) -> str:
 
 def _rank(train: Mapping[str, Any]) -> str:
     return f" of rank {train['rank']}" if train["scope"] == CORE else ""
-
-
-def _split(split: Mapping[str, Any]) -> str:
-    if split["kind"] != "official":
-        return "drawn by MedVeil"
-    missing = [part for part in ("validation", "test") if part not in split["official"]]
-    drawn = f"; {' and '.join(missing)} drawn from its training images" if missing else ""
-    return f"the data set's own ({', '.join(split['official'])}){drawn}"
-
-
-def _told_of_groups(data: Mapping[str, Any], smallest: int) -> list[str]:
-    lone = f"- images that carry nothing to be kept together by: {_count(data['ungrouped'], smallest)}"
-    return [lone, *(f"- warning: {_text(warning)}" for warning in data["warnings"])]
