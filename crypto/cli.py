@@ -14,7 +14,13 @@ _PROG = "medveil-crypto"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `medveil-crypto`; returns its exit code (0 ok, 2 usage or format, 3 data, 4 key, 130 interrupted)."""
+    """Run a `medveil-crypto` command.
+
+    Returns
+    -------
+    int
+        0 ok, 2 usage or format, 3 data, 4 key, 128 and the signal where one ended it (130 Ctrl-C, 143 SIGTERM).
+    """
     return run_command(make_parser, argv)
 
 

@@ -280,7 +280,7 @@ def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | N
     Returns
     -------
     int
-        The exit code, as `guarded`.
+        The exit code, as `guarded`. A command that is asked to end (`ending_in_order`) ends as after Ctrl-C.
     """
 
     def body() -> int:
@@ -295,7 +295,8 @@ def run_command(make: Callable[[], argparse.ArgumentParser], argv: list[str] | N
         arguments.words = words
         return _telling_json(arguments) if getattr(arguments, "json", None) is True else _done(arguments)
 
-    return guarded(body)
+    with ending_in_order():
+        return guarded(body)
 
 
 def _say(text: str) -> None:

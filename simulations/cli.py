@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medveil import plugins
-from medveil.cli import add_json, ending_in_order, parser, run_command, subcommand
+from medveil.cli import add_json, parser, run_command, subcommand
 from medveil.completing import completing
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import read_json
@@ -43,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         where one ended it (130 Ctrl-C, 143 SIGTERM).
     """
     plugins.simulating()
-    with ending_in_order():
-        return run_command(_parser, argv)
+    return run_command(_parser, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from fl_server.deployment.consortium import Consortium
 from fl_server.deployment.progress import ANSWERED, number, numbers
 from fl_server.deployment.status import Nodes, as_text, ask_nodes, status
 from medveil import plain
+from medveil.cli import ToldToEnd
 from medveil.errors import MedVeilError
 from medveil.times import moment
 
@@ -81,6 +82,8 @@ def watch(found: Iterator[dict[str, Any]], *, as_json: bool = False, console: Co
             _draw(found, console)
         else:
             _print_changes(found, console)
+    except ToldToEnd:
+        raise
     except KeyboardInterrupt:
         # It is how one stops watching: what is watched goes on.
         pass

@@ -2,6 +2,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -25,6 +30,40 @@ def test_an_interrupt_is_130(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guarded(body) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize(("blow", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_whatever_asks_a_command_to_end_ends_it_in_order(tmp_path: Path, blow: int, code: int) -> None:
+    command = """
+        import sys, tempfile, time
+        from medveil.cli import parser, run_command, subcommand
+        def wait(arguments):
+            with tempfile.TemporaryDirectory() as scratch:
+                print(scratch, flush=True)
+                time.sleep(600)
+        def make():
+            made = parser("medveil-thing", "Does things.", "medveil-thing wait")
+            subcommand(made.add_subparsers(), "wait", text="Wait.", example="wait").set_defaults(command=wait)
+            return made
+        sys.exit(run_command(make, ["wait"]))
+    """
+    # Who runs the tests under nohup has their processes ignore SIGHUP.
+    heard = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        preexec_fn=heard,  # noqa: PLW1509
+    ) as process:
+        assert process.stdout is not None
+        assert Path(process.stdout.readline().strip()).parent == tmp_path
+        process.send_signal(blow)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert said in {f"error: ended by {signal.Signals(blow).name}\n", "error: interrupted\n"}
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_of_the_operating_system_is_said_in_our_words(capsys: pytest.CaptureFixture[str]) -> None:
