@@ -7,11 +7,13 @@ say where they say it themselves: Flower's log, Python's warnings, errors that n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 from types import TracebackType
@@ -103,6 +105,32 @@ def set_up_logging(
         root.addHandler(handler)
     root.setLevel(level.upper())
     keep_others_plain()
+
+
+@contextlib.contextmanager
+def each_line_once() -> Iterator[None]:
+    """Let MedVeil's log say the same sentence once: for what looks at many runs of the same images."""
+    once = _Once()
+    heard = list(logging.getLogger("medveil").handlers)
+    for handler in heard:
+        handler.addFilter(once)
+    try:
+        yield
+    finally:
+        for handler in heard:
+            handler.removeFilter(once)
+
+
+class _Once(logging.Filter):
+    """Passes a sentence to each handler the first time it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, int, str], logging.LogRecord] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this is the record that said it first."""
+        return self._said.setdefault((record.name, record.levelno, record.getMessage()), record) is record
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medveil.errors import EXIT_OK
+from medveil.log import each_line_once
 from medveil.plain import tell, tell_json
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def add_dry_run(made: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for what has to be drawn to be measured, which is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="medveil-dry-run-") as folder:
+    """A folder for what has to be drawn to be measured, which is gone afterwards; what all plans say is said once."""
+    with each_line_once(), tempfile.TemporaryDirectory(prefix="medveil-dry-run-") as folder:
         yield Path(folder).resolve()
 
 
@@ -72,7 +73,7 @@ def tell_planned(
             tell(f"  and {len(planned) - _MOST_NAMED} more", error=as_json)
         wanted = [(job.name, job.experiment) for job in planned if job.name not in kept]
         finished = [job for job in planned if job.name in kept]
-        found_out = _tell_estimate(wanted, folder, jobs=jobs, finished=finished, aside=as_json)
+        found_out = tell_estimate(wanted, folder, jobs=jobs, finished=finished, aside=as_json)
     if as_json:
         tell_json({**found_out, "kept": [job.name for job in finished], "left_out": list(left_out)})
     return EXIT_OK
@@ -84,13 +85,13 @@ def tell_runs(runs: Sequence[tuple[str, ExperimentConfig]], *, as_json: bool, jo
         said = f"would run {len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(name for name, _ in runs[:8])}"
         tell(said, error=as_json)
     with scratch() as folder:
-        found = _tell_estimate(runs, folder, jobs=jobs, aside=as_json)
+        found = tell_estimate(runs, folder, jobs=jobs, aside=as_json)
     if as_json:
         tell_json({**found, "kept": [], "left_out": []})
     return EXIT_OK
 
 
-def _tell_estimate(
+def tell_estimate(
     runs: Sequence[tuple[str, ExperimentConfig]],
     folder: Path,
     *,
@@ -98,7 +99,21 @@ def _tell_estimate(
     finished: Sequence[Job] = (),
     aside: bool,
 ) -> dict[str, Any]:
-    """Say what runs would take; the same as plain data: seconds and bytes of all of them together."""
+    """Say what runs would take; the same as plain data: seconds and bytes of all of them together.
+
+    Parameters
+    ----------
+    runs
+        Names and experiments.
+    folder
+        A `scratch` one.
+    jobs
+        Runs side by side.
+    finished
+        Runs of the kind that are done, which say how good such estimates are.
+    aside
+        Whether to say it on stderr, beside a result that is JSON.
+    """
     from simulations.estimate import Estimate, Estimates  # noqa: PLC0415 - torch loads there
 
     estimates = Estimates(folder)

@@ -13,6 +13,7 @@ import pytest
 
 from medveil.cli import add_common, guarded, parser, start_logging, subcommand
 from medveil.errors import DataError, FederationError, KeyMaterialError, MedVeilError, PartialError, StorageError
+from medveil.log import each_line_once, set_up_logging
 
 
 @pytest.mark.parametrize("kind", [DataError, KeyMaterialError, FederationError, PartialError, StorageError])
@@ -107,6 +108,19 @@ def test_logs_go_to_stderr_and_to_a_file(tmp_path: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().err == ""
     with pytest.raises(StorageError, match="open the log file"):
         start_logging(made.parse_args(["--log-file", str(tmp_path / "no" / "log")]))
+
+
+def test_what_looks_at_many_runs_says_each_sentence_once_a_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logging("warning", tmp_path / "log.txt")
+    log = logging.getLogger("medveil.experiment")
+    with each_line_once():
+        for text in ("one split", "one split", "another", "one split"):
+            log.warning(text)
+    log.warning("one split")
+    for said in (capsys.readouterr().err, (tmp_path / "log.txt").read_text()):
+        assert [line.rpartition(": ")[2] for line in said.splitlines()] == ["one split", "another", "one split"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])

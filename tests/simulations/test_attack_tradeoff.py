@@ -16,7 +16,7 @@ import torch
 
 from fl_client.intervals import Interval
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
-from medveil.files import locked
+from medveil.files import locked, make_folder
 from models.policy import Policy
 from simulations.attacks.study.result import Measured, Result, verdict_of
 from simulations.attacks.tradeoff import study as studies
@@ -24,8 +24,10 @@ from simulations.attacks.tradeoff import words
 from simulations.attacks.tradeoff.leakage import attackers
 from simulations.attacks.tradeoff.places import BASELINE, LAYERS, VIEWS, Place, chosen_policies
 from simulations.attacks.tradeoff.table import Attacker, Cell, Row, Table, Worth, best_against, findings
+from simulations.attacks.tradeoff.utility import Utility
 from simulations.cli import main
 from simulations.config import ExperimentConfig
+from simulations.estimate import Estimate, Estimates
 
 Tiny = Callable[..., ExperimentConfig]
 ASKED = (
@@ -100,6 +102,37 @@ def test_a_table_is_measured_goes_on_and_shows_its_reasons(
     # Another experiment is no part of this table.
     assert asked(tiny_settings, out, "train.lr=0.5") == ConfigError.exit_code
     assert "'train' differs" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fresh_sites")
+def test_a_dry_run_says_what_is_left_and_leaves_nothing(
+    tiny_settings: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Estimates, "of", lambda *_: Estimate(training=60, seconds=60))
+    out = tmp_path / "table"
+    assert asked(tiny_settings, out, "--dry-run") == EXIT_OK
+    told = capsys.readouterr()
+    # Plain FedAvg and the twin stand beside the lines asked for.
+    assert f"would run 4 runs; 0 runs and measurements are kept from {out}" in told.out
+    assert "per-site + adapted + local, full, epsilon-8, seed 0: refused: " in told.out
+    assert "would measure 4 times, and 4 times why an attack does not apply" in told.out
+    assert "  stem-closed-form: 2\n  span: 2\n" in told.out
+    assert "time: about 4 min 0 s" in told.out and "nothing is begun after 2 h 30 min" in told.out
+    assert "12 min 0 s, and what a last key takes longer" in told.out
+    said = [line for line in told.err.splitlines() if "WARNING" in line]
+    assert len({line.partition("WARNING")[2] for line in said}) == len(said)
+    assert not out.exists()
+    # What is done is kept, and another table is refused as the command refuses it.
+    assert asked(tiny_settings, out, "--minutes", "0") == EXIT_PARTIAL
+    kept = f"runs/{BASELINE.label}.0.json"
+    Utility(BASELINE.label, 0, "measured", accuracy=0.9).write(make_folder(out / "runs").parent / kept)
+    capsys.readouterr()
+    assert asked(tiny_settings, out, "--dry-run", "--json") == EXIT_OK
+    found = json.loads(capsys.readouterr().out)
+    assert found["kept"] == ["run: none + public + averaged, full, plain, seed 0"]
+    assert (len(found["runs"]), found["not_applicable"]) == (3, 4)
+    assert found["measurements"] == {"stem-closed-form": 2, "span": 2}
+    assert asked(tiny_settings, out, "train.lr=0.5", "--dry-run") == ConfigError.exit_code
 
 
 def test_what_another_process_is_at_is_left_to_it_and_what_fails_is_told(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medveil import plain
 from medveil.cli import subcommand
@@ -17,7 +18,11 @@ from medveil.completing import completing, names_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.tradeoff import asked
+from simulations.dry_run import add_dry_run
 from simulations.run_command import add_experiment, configured
+
+if TYPE_CHECKING:
+    from simulations.attacks.tradeoff.study import Study
 
 _MOST_SEEDS = 100
 _WHERE = "medveil-sim matrix"
@@ -69,6 +74,7 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="a measurement takes no further key after so many (default: 180)",
     )
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="processes side by side (default: 1)")
+    add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.add_argument("--helps", action="store_true", help=argparse.SUPPRESS)
     made.set_defaults(command=_do_matrix)
@@ -91,20 +97,16 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
         raise ConfigError("needs CONFIG and --out", where=_WHERE, cure=f"see '{_WHERE} --help'")
     asked.above_zero(jobs=arguments.jobs)
     folder: Path = arguments.out
-    study = asked.study_of(
-        configured(arguments),
-        folder,
-        policies=arguments.policies,
-        scopes=arguments.scopes,
-        layers=arguments.layers,
-        views=arguments.views,
-        attacks=arguments.attacks,
-        seeds=_seeds(arguments.seeds),
-        keys=arguments.keys,
-        images_per_key=arguments.images_per_key,
-        cell_seconds=arguments.cell_seconds,
-        full=arguments.full,
-    )
+    if arguments.dry_run:
+        from simulations.attacks.tradeoff.planned import tell_planned_table  # noqa: PLC0415 - scipy and torch load here
+
+        found = tell_planned_table(
+            partial(_study, arguments), folder, minutes=arguments.minutes, jobs=arguments.jobs, aside=arguments.json
+        )
+        if arguments.json:
+            tell_json(found)
+        return EXIT_OK
+    study = _study(arguments, folder)
     console = plain.stderr_console()
     if arguments.jobs > 1:
         import torch  # noqa: PLC0415
@@ -120,6 +122,23 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     made = asked.carried_out(study, folder, minutes=arguments.minutes, said=said, helped=_helped(arguments))
     return _told(made, as_json=arguments.json)
+
+
+def _study(arguments: argparse.Namespace, folder: Path) -> Study:
+    return asked.study_of(
+        configured(arguments),
+        folder,
+        policies=arguments.policies,
+        scopes=arguments.scopes,
+        layers=arguments.layers,
+        views=arguments.views,
+        attacks=arguments.attacks,
+        seeds=_seeds(arguments.seeds),
+        keys=arguments.keys,
+        images_per_key=arguments.images_per_key,
+        cell_seconds=arguments.cell_seconds,
+        full=arguments.full,
+    )
 
 
 def _seeds(text: str) -> list[int]:

@@ -19,6 +19,7 @@ from typing import Any
 from medveil.config import to_mapping
 from medveil.errors import ConfigError, MedVeilError, StorageError
 from medveil.files import locked, make_folder, read_json, write_json
+from medveil.log import each_line_once
 from simulations.attacks.situations.update_attack import UpdateAttack
 from simulations.attacks.study.result import read_result
 from simulations.attacks.tradeoff.leakage import Effort, Ground, measured_at, write_failure
@@ -182,20 +183,35 @@ def work(study: Study, folder: Path, *, seconds: float | None, said: Callable[[s
     MedVeilError
         The disk refuses, or the images cannot be opened.
     """
-    began = time.monotonic()
+    with each_line_once():
+        _work_through(study, folder, until=None if seconds is None else time.monotonic() + seconds, said=said)
+
+
+def _work_through(study: Study, folder: Path, *, until: float | None, said: Callable[[str], None]) -> None:
     for job in study.jobs():
-        if seconds is not None and time.monotonic() - began > seconds:
+        if until is not None and time.monotonic() > until:
             return
         with _claimed(folder / CLAIMS / job.name) as is_mine:
             if is_mine and not job.is_done(folder):
                 said(f"{job.text}: {job.carry_out(study, folder)}")
 
 
-def refuse_other(study: Study, folder: Path) -> None:
-    """Refuse a folder that holds another experiment, or measurements of another effort (ConfigError)."""
+def refuse_other(study: Study, folder: Path, *, remember: bool = True) -> None:
+    """Refuse a folder that holds another experiment, or measurements of another effort (ConfigError).
+
+    Parameters
+    ----------
+    study
+        What is to be done there.
+    folder
+        The folder.
+    remember
+        Whether one that holds none is to hold this one.
+    """
     path, now = folder / SETTINGS, study.settings()
     if not path.is_file():
-        write_json(path, {"format": FORMAT, "version": VERSION, **now})
+        if remember:
+            write_json(path, {"format": FORMAT, "version": VERSION, **now})
         return
     before = read_json(path)
     for part, values in now.items():
