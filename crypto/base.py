@@ -17,6 +17,7 @@ from crypto.config import FIRST_DERIVATION, CipherConfig
 from crypto.derivation import STORE
 from crypto.geometry import BITS_LIMIT, PLAIN, Geometry, Pixels, Reading, StemPermutation, StemRotation
 from crypto.keys import Key, SimulatedKey
+from crypto.threads import on_threads
 from medveil.errors import ConfigError, DataError, KeyMaterialError
 
 __all__ = [
@@ -112,7 +113,7 @@ class ImageCipher(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.geometry}, fingerprint={self.fingerprint!r})"
 
-    def encrypt(self, images: Images, nonces: Nonces | None = None) -> Images:
+    def encrypt(self, images: Images, nonces: Nonces | None = None, *, threads: int = 1) -> Images:
         """Hide images.
 
         Parameters
@@ -121,6 +122,9 @@ class ImageCipher(ABC):
             (N, C, H, W) or (C, H, W), uint8 or uint16, numpy array or torch tensor; values up to 2**bits - 1.
         nonces
             uint8 (N, 16), or (16,) for one image; needed by ciphers with `per_image`, ignored by the others.
+        threads
+            Share a batch among so many, of at least 8 images each; the result is the same to the bit. A tensor of
+            another device than the CPU is not shared. ``orthogonal`` multiplies with BLAS's own threads besides.
 
         Returns
         -------
@@ -135,11 +139,11 @@ class ImageCipher(ABC):
             Nonces are needed and not there.
         """
         size = (self.geometry.height, self.geometry.width)
-        return self._apply(images, nonces, size=size, hiding=True)
+        return self._apply(images, nonces, size=size, hiding=True, threads=threads)
 
-    def decrypt(self, images: Images, nonces: Nonces | None = None) -> Images:
+    def decrypt(self, images: Images, nonces: Nonces | None = None, *, threads: int = 1) -> Images:
         """Show what `encrypt` hid, cropped to the original size; parameters and errors as there."""
-        return self._apply(images, nonces, size=self.padded, hiding=False)
+        return self._apply(images, nonces, size=self.padded, hiding=False, threads=threads)
 
     def stem_permutation(self) -> StemPermutation:
         """Return the permutations and signs that move a stem into this key's domain.
@@ -202,21 +206,25 @@ class ImageCipher(ABC):
         assert self._key is not None
         return self._key.subkey(purpose, self.scheme, use=self._use, **self.geometry.params)
 
-    def _apply(self, images: Images, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool) -> Images:
+    def _apply(
+        self, images: Images, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool, threads: int
+    ) -> Images:
         tensor = tensors.as_tensor(images)
         if tensor is not None and tensor.device.type != "cpu":
             return cast(Images, self._apply_on_device(tensor, nonces, size=size, hiding=hiding))
         given = cast(Pixels, images) if tensor is None else tensors.to_numpy(tensor)
-        out = self._apply_to_array(given, nonces, size=size, hiding=hiding)
+        out = self._apply_to_array(given, nonces, size=size, hiding=hiding, threads=threads)
         return cast(Images, out if tensor is None else tensors.like(out, tensor))
 
-    def _apply_to_array(self, images: Pixels, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool) -> Pixels:
+    def _apply_to_array(
+        self, images: Pixels, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool, threads: int = 1
+    ) -> Pixels:
         images = np.asarray(images)
         self._check_layout(images.shape, str(images.dtype), size, hiding=hiding)
         batch = np.ascontiguousarray(images).reshape(-1, self.geometry.channels, *size)
         self._check_values(batch, self.geometry.bits if hiding else self.reading.bits)
         checked = self._check_nonces(nonces, len(batch))
-        out = self._hide(batch, checked) if hiding else self._show(batch, checked)
+        out = on_threads(self._hide if hiding else self._show, batch, checked, threads=threads)
         return out if images.ndim == 4 else out[0]
 
     def _apply_on_device(

@@ -53,7 +53,8 @@ def bench_cipher(images: int = 64, size: int = 224, seconds: float = 2.0, block:
     dict
         cipher_, memcpy_, aes_gcm_ and block_loop_images_per_s, and the ratios of rates cipher_over_block_loop,
         cipher_over_memcpy and cipher_over_aes_gcm; with the extra ``fast`` woven_images_per_s and woven_over_cipher,
-        of the compiled pass, too.
+        of the compiled pass, too. Where this process may use more cores than one, threads, how many, and
+        threads_images_per_s and threads_over_cipher of the whole batch shared among them.
     """
     batch = _random_images(images, _CHANNELS, size)
     config = CipherConfig(scheme="block-pixel", block=block, negate=True)
@@ -61,19 +62,23 @@ def bench_cipher(images: int = 64, size: int = 224, seconds: float = 2.0, block:
     rho, pi, mask = cipher.stem_permutation()
     flips = mask.astype(np.uint8) * np.uint8(255)
     few, fewer = max(1, images // _SHARES), max(1, images // _SHARES**2)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     rivals: Rivals = {
         "cipher": _in_shares(partial(_hidden, cipher, woven=False), few, batch),
         **({} if compiled() is None else {"woven": _in_shares(partial(_hidden, cipher, woven=True), few, batch)}),
+        **({} if cores < 2 else {"threads": partial(_hidden, cipher, batch, woven=False, threads=cores)}),
         "memcpy": _in_shares(np.copy, few, batch),
         "aes_gcm": _in_shares(seal_each, few, batch),
         "block_loop": _in_shares(lambda each: block_loop(each, rho, pi, flips, block=block), fewer, batch),
     }
     taken = fastest_turns(rivals, seconds)
-    rates = {name: (fewer if name == "block_loop" else few) / taken[name] for name in rivals}
+    turns = {"block_loop": fewer, "threads": images}
+    rates = {name: turns.get(name, few) / taken[name] for name in rivals}
     return {
         **{f"{name}_images_per_s": rate for name, rate in rates.items()},
         **{f"cipher_over_{name}": rates["cipher"] / rates[name] for name in ("block_loop", "memcpy", "aes_gcm")},
-        **({"woven_over_cipher": rates["woven"] / rates["cipher"]} if "woven" in rates else {}),
+        **{f"{name}_over_cipher": rates[name] / rates["cipher"] for name in ("woven", "threads") if name in rates},
+        **({"threads": cores} if "threads" in rates else {}),
     }
 
 
@@ -152,9 +157,9 @@ def bench_schemes(
     }
 
 
-def _hidden(cipher: ImageCipher, images: Batch, *, woven: bool) -> object:
+def _hidden(cipher: ImageCipher, images: Batch, *, woven: bool, threads: int = 1) -> object:
     with weaving(woven):
-        return cipher.encrypt(images)
+        return cipher.encrypt(images, threads=threads)
 
 
 def block_loop(
