@@ -57,11 +57,13 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
     if config.optimizer == "sgd":
         return [torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)]
     betas = (_BETA_1, config.beta_2)
+    # One kernel for all of a step: on a CPU a loop over small tensors costs several times as much.
+    fused = all(parameter.device.type == "cpu" for parameter in parameters.values())
     if config.optimizer == "adamw":
-        return [torch.optim.AdamW(groups, lr=config.lr, betas=betas)]
+        return [torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=fused)]
     chosen = {id(parameters[name]) for name in block_matrices(parameters)}
     inside, outside = _parted(groups, chosen)
-    adamw = torch.optim.AdamW(outside, lr=config.lr, betas=betas)
+    adamw = torch.optim.AdamW(outside, lr=config.lr, betas=betas, fused=fused)
     if not inside:
         # A stem that is warmed up trains with the head alone.
         return [adamw]
