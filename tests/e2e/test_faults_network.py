@@ -30,6 +30,7 @@ from fl_client.deployment import greeting, running
 from fl_client.deployment.supervisor import NODE, read_state
 from medveil.certificates import issue, load_issued
 from medveil.errors import EXIT_PARTIAL, FederationError
+from medveil.times import moment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -145,7 +146,7 @@ def test_a_site_says_that_its_server_is_away(world: World, capsys: pytest.Captur
     assert world("stop") == 0
     wait("the site sees it", lambda: not running.is_connected(site.files), seconds=45)
     text, found = shown()
-    assert f"no answer from {found['server']} since {found['answered']['at']}" in text
+    assert f"no answer from {found['server']} since {moment(found['answered']['at'])}" in text
     assert (found["let_in"], found["connected"]) == (True, False)
     assert found["answered"]["seconds_ago"] > 30
     assert world("start") == 0
