@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from consortium_world import World, wait
+from consortium_world import RUN, World, wait
 from faults import (
     LONG,
     asked,
@@ -35,7 +35,8 @@ def test_a_full_disk_at_the_server_stops_the_run_and_its_checkpoint_loads(
     disks: Disks, consortium: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     disk = disks(consortium.consortium.runs)
-    assert consortium("run", consortium.run_file(rounds=2, train=LONG)) == 0
+    asked_for = {"rounds": 2, "train": LONG, "model": {**RUN["model"], "width": 48}}
+    assert consortium("run", consortium.run_file(**asked_for)) == 0
     first = consortium.run_folder()
 
     # Room for a manifest, not for a model; the audit log lies elsewhere, or is the smaller file.
@@ -48,7 +49,7 @@ def test_a_full_disk_at_the_server_stops_the_run_and_its_checkpoint_loads(
 
     capsys.readouterr()
     with meanwhile(fill_it):
-        assert consortium("run", consortium.run_file(rounds=2, train=LONG)) == StorageError.exit_code
+        assert consortium("run", consortium.run_file(**asked_for)) == StorageError.exit_code
     said = capsys.readouterr().err
     assert "round-0002.safetensors" in said
     assert ("no space left on device" if disk.real else "file too large") in said
