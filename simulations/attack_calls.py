@@ -197,6 +197,7 @@ def matrix(
     images_per_key: int = 24,
     cell_seconds: float = 180.0,
     full: bool = False,
+    private: ExperimentConfig | None = None,
     minutes: float = 150.0,
     quiet: bool = True,
 ) -> Matrix:
@@ -221,6 +222,9 @@ def matrix(
         After which a measurement takes no further key.
     full
         Whether attacks work with all their effort, in place of a trial's.
+    private
+        The experiment where a number is promised (``epsilon-3``): noise asks for other rates, batches and rounds. None:
+        the same. It is not changed.
     minutes
         After which nothing is begun.
     quiet
@@ -249,6 +253,7 @@ def matrix(
         images_per_key=images_per_key,
         cell_seconds=cell_seconds,
         full=full,
+        private=None if private is None else as_run(private),
     )
     said = partial(plain.say, plain.nobody() if quiet else plain.stderr_console())
     made = carried_out(study, Path(out), minutes=minutes, said=said)

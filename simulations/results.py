@@ -172,9 +172,9 @@ def _refuse_other_settings(job: Job, results: Results) -> None:
         raise ConfigError(problem, where=where, cure="go on by the release that the comparison began with")
     # Read as a file of settings is, so that nothing but settings comes of it.
     ran = to_mapping(from_mapping(ExperimentConfig, results.settings[_name(job)], where=where))
-    differing = list(_differing(_comparable(ran, job), _comparable(to_mapping(job.experiment), job)))
-    if differing:
-        name, before, now = differing[0]
+    found = list(differing(_comparable(ran, job), _comparable(to_mapping(job.experiment), job)))
+    if found:
+        name, before, now = found[0]
         others = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
         problem = f"ran with {name}={_value(before)}, and here it is {_value(now)}{others}"
         raise ConfigError(problem, where=where, cure="the settings it ran with, or leave the file out")
@@ -191,10 +191,11 @@ def _comparable(settings: dict[str, Any], job: Job) -> dict[str, Any]:
     return made
 
 
-def _differing(before: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differing(before: Any, now: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two configurations as plain data differ: the path of a setting, and its value in each."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*before, *(each for each in now if each not in before)]:
-            yield from _differing(before.get(name), now.get(name), f"{at}.{name}" if at else name)
+            yield from differing(before.get(name), now.get(name), f"{at}.{name}" if at else name)
     elif before != now:
         yield at, before, now
 

@@ -21,6 +21,7 @@ from models.policy import Policy
 from simulations.attacks.study.result import Measured, Result, verdict_of
 from simulations.attacks.tradeoff import study as studies
 from simulations.attacks.tradeoff import words
+from simulations.attacks.tradeoff.asked import study_of
 from simulations.attacks.tradeoff.leakage import attackers
 from simulations.attacks.tradeoff.places import BASELINE, LAYERS, VIEWS, Place, chosen_policies
 from simulations.attacks.tradeoff.table import Attacker, Cell, Row, Table, Worth, best_against, findings
@@ -133,6 +134,23 @@ def test_a_dry_run_says_what_is_left_and_leaves_nothing(
     assert (len(found["runs"]), found["not_applicable"]) == (3, 4)
     assert found["measurements"] == {"stem-closed-form": 2, "span": 2}
     assert asked(tiny_settings, out, "train.lr=0.5", "--dry-run") == ConfigError.exit_code
+
+
+def test_lines_with_a_number_may_train_otherwise_and_nothing_else_may_be_other(tiny: Tiny, tmp_path: Path) -> None:
+    named = {"policies": "none.public.averaged", "scopes": "full", "layers": "plain,epsilon-8", "attacks": "span"}
+    private = tiny("train.lr=0.5", "rounds=4")
+    study = study_of(tiny(), tmp_path, private=private, **named)
+    rates = [(study.experiment(job.place).train.lr, study.experiment(job.place).rounds) for job in study.jobs()[:2]]
+    assert rates == [(tiny().train.lr, tiny().rounds), (0.5, 4)]
+    views = {place.layer.name: study.ground.setting(place, VIEWS["deployment"]).update for place in study.places}
+    assert (views["plain"].lr, views["epsilon-8"].lr, views["epsilon-8"].epsilon) == (tiny().train.lr, 0.5, 8.0)
+    studies.refuse_other(study, tmp_path)
+    with pytest.raises(ConfigError, match="another private: 'rounds' differs"):
+        studies.refuse_other(study_of(tiny(), tmp_path, private=tiny("train.lr=0.5"), **named), tmp_path)
+    with pytest.raises(ConfigError, match="another private"):
+        studies.refuse_other(study_of(tiny(), tmp_path, **named), tmp_path)
+    with pytest.raises(ConfigError, match="sites: differs where a number is promised"):
+        study_of(tiny(), tmp_path, private=tiny("sites=3"), **named)
 
 
 def test_what_another_process_is_at_is_left_to_it_and_what_fails_is_told(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 MINUTES, CELL_SECONDS, KEYS, IMAGES = 150.0, 180.0, 3, 24
 VIEWS = "deployment,diagnostic"
 _LOCK = ".matrix"
+_MAY_DIFFER = ("rounds", "train", "privacy", "secagg", "server", "compare")
+"""Of an experiment, where a number is promised."""
 
 
 class Tabled(NamedTuple):
@@ -42,8 +44,11 @@ def study_of(
     images_per_key: int = IMAGES,
     cell_seconds: float = CELL_SECONDS,
     full: bool = False,
+    private: ExperimentConfig | None = None,
 ) -> Study:
     """What is put into a table; names by commas, None for all.
+
+    `private` is the experiment where a number is promised, which may train otherwise; None: the same.
 
     Raises
     ------
@@ -56,8 +61,9 @@ def study_of(
     from simulations.config import refuse_pixels  # noqa: PLC0415
 
     above_zero(keys=keys, images_per_key=images_per_key, cell_seconds=cell_seconds)
-    if config.data.source == "phantoms" and config.data.path is None:
-        config.data.path = str(folder.resolve() / "phantoms")
+    for each in (config, private):
+        if each is not None and each.data.source == "phantoms" and each.data.path is None:
+            each.data.path = str(folder.resolve() / "phantoms")
     refuse_pixels(config, "matrix")
     for field, wanted, found in (
         ("federation", "federated", config.federation),
@@ -65,6 +71,7 @@ def study_of(
     ):
         if found != wanted:
             raise ConfigError(f"is {found}, which has no such table", where=field, cure=wanted)
+    _refuse_apart(config, private)
     return Study(
         config=config,
         places=places.places(
@@ -74,7 +81,21 @@ def study_of(
         attacks=_chosen(attacks),
         seeds=sorted(set(seeds)),
         effort=Effort(keys=keys, images=images_per_key, seconds=cell_seconds, quick=not full),
+        private=private,
     )
+
+
+def _refuse_apart(config: ExperimentConfig, private: ExperimentConfig | None) -> None:
+    """Refuse two experiments that are not of the same images, sites, cipher and model (ConfigError)."""
+    from medveil.config import to_mapping  # noqa: PLC0415
+
+    if private is None:
+        return
+    one, other = to_mapping(config), to_mapping(private)
+    for name in one:
+        if name not in _MAY_DIFFER and one[name] != other[name]:
+            problem = "differs where a number is promised, and a table is of one experiment"
+            raise ConfigError(problem, where=name, cure=f"only {', '.join(_MAY_DIFFER[:-1])} may")
 
 
 def above_zero(**numbers: float) -> None:
@@ -145,4 +166,13 @@ def _spent(study: Study, minutes: float, results: Sequence[Result]) -> dict[str,
         "measurements": f"{len(results)} with figures, {seconds / 60:.1f} minutes one after another",
         "attacks": f"{how}; {effort.keys} keys, {effort.images} images under each",
         "runs": f"{study.config.rounds} rounds, {study.config.sites} sites, seeds {', '.join(map(str, study.seeds))}",
+        **({} if study.private is None else {"where a number is promised": _otherwise(study.config, study.private)}),
     }
+
+
+def _otherwise(config: ExperimentConfig, private: ExperimentConfig) -> str:
+    """The settings of one experiment that another has not, as they are typed."""
+    from medveil.config import to_mapping  # noqa: PLC0415
+    from simulations.results import differing  # noqa: PLC0415
+
+    return ", ".join(f"{name}={value}" for name, _, value in differing(to_mapping(config), to_mapping(private)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from medveil import plain
 from medveil.cli import subcommand
-from medveil.completing import completing, names_of
+from medveil.completing import completing, names_of, settings_of
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.tradeoff import asked
@@ -51,6 +51,15 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     attacks = made.add_argument("--attacks", metavar="A,B", help="on updates (default: all)")
     completing(attacks, names_of(_attacks))
+    private = made.add_argument(
+        "--private",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of lines with a number, beside the others': noise asks for other rates, batches and rounds",
+    )
+    completing(private, settings_of(_experiment))
     made.add_argument("--seeds", default="0", metavar="N,N", help="seeds of the runs (default: 0)")
     made.add_argument(
         "--keys", type=int, default=asked.KEYS, metavar="N", help="keys of a measurement (default: 3, a trial)"
@@ -78,6 +87,12 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.add_argument("--helps", action="store_true", help=argparse.SUPPRESS)
     made.set_defaults(command=_do_matrix)
+
+
+def _experiment() -> type:
+    from simulations.config import ExperimentConfig  # noqa: PLC0415
+
+    return ExperimentConfig
 
 
 def _policies() -> list[str]:
@@ -125,6 +140,8 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
 
 
 def _study(arguments: argparse.Namespace, folder: Path) -> Study:
+    private = argparse.Namespace(**vars(arguments))
+    private.overrides = [*arguments.overrides, *arguments.private]
     return asked.study_of(
         configured(arguments),
         folder,
@@ -138,6 +155,7 @@ def _study(arguments: argparse.Namespace, folder: Path) -> Study:
         images_per_key=arguments.images_per_key,
         cell_seconds=arguments.cell_seconds,
         full=arguments.full,
+        private=configured(private) if arguments.private else None,
     )
 
 

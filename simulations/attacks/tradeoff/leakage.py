@@ -48,10 +48,13 @@ class Ground:
         The experiment.
     effort
         Of each measurement.
+    private
+        The experiment where a number is promised; None: the same.
     """
 
     config: ExperimentConfig
     effort: Effort
+    private: ExperimentConfig | None = None
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -64,7 +67,7 @@ class Ground:
 
     def setting(self, place: Place, view: View) -> UpdateSetting:
         """The setting of a place under a view."""
-        config, plain = self.config, self.prepared.setting
+        config, plain = place.chosen(self.config, self.private), self.prepared.setting
         hides = place.policy.keys != "none"
         cipher = resolve(config.cipher) if hides else plain.config
         made = replace(plain, config=cipher, update=place.update(config, view))

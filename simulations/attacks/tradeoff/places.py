@@ -104,6 +104,10 @@ class Place:
         twin = self.policy.twin
         return None if twin is None or twin == self.policy else replace(self, policy=twin)
 
+    def chosen(self, config: ExperimentConfig, private: ExperimentConfig | None) -> ExperimentConfig:
+        """Of an experiment and one for where a number is promised, if there is one, that of this place."""
+        return private if self.layer.epsilon and private is not None else config
+
     def applied(self, config: ExperimentConfig) -> ExperimentConfig:
         """An experiment at this place; it is not changed itself."""
         made = copy.deepcopy(config)

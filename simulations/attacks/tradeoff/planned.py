@@ -65,17 +65,16 @@ def planned(study: Study, folder: Path, *, looked: Study, own: Path) -> Planned:
     applied: Counter[str] = Counter()
     kept: list[str] = []
     other = 0
-    ground = Ground(looked.config, looked.effort)
     for job in study.jobs():
         if job.is_done(folder):
             kept.append(job.text)
         elif isinstance(job, RunJob):
             name = f"{job.place.text}, seed {job.seed}"
             try:
-                runs[name] = _checked(job, looked.config, own / job.name)
+                runs[name] = _checked(job, looked.experiment(job.place), own / job.name)
             except (ConfigError, PolicyError) as error:
                 refused[name] = str(error)
-        elif _applies(job, ground):
+        elif _applies(job, looked.ground):
             applied[job.attack.name] += 1
         else:
             other += 1

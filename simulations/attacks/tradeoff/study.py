@@ -61,7 +61,7 @@ class RunJob:
         """Run it; what it came to, in words."""
         make_folder(self.path(folder).parent)
         running = folder / RUNNING / str(os.getpid())
-        made = run_at(study.config, self.place, seed=self.seed, running=running)
+        made = run_at(study.experiment(self.place), self.place, seed=self.seed, running=running)
         made.write(self.path(folder))
         return made.reason or f"accuracy {made.accuracy:.3f}, {made.seconds:.0f} s"
 
@@ -129,6 +129,8 @@ class Study:
         What is run and measured.
     effort : Effort
         Of a measurement.
+    private : ExperimentConfig or None
+        The experiment where a number is promised, which asks for other rates and batches; None: the same.
     """
 
     config: ExperimentConfig
@@ -137,11 +139,16 @@ class Study:
     attacks: Sequence[UpdateAttack]
     seeds: Sequence[int]
     effort: Effort
+    private: ExperimentConfig | None = None
 
     @cached_property
     def ground(self) -> Ground:
         """The images of all measurements."""
-        return Ground(self.config, self.effort)
+        return Ground(self.config, self.effort, self.private)
+
+    def experiment(self, place: Place) -> ExperimentConfig:
+        """What is run at a place, before it is put there."""
+        return place.chosen(self.config, self.private)
 
     def jobs(self) -> list[Job]:
         """Runs first, all places of a seed before the next; then attacks, the cheapest at all places first."""
@@ -154,8 +161,11 @@ class Study:
     def settings(self) -> dict[str, Any]:
         """What everything in one table shares."""
         effort = {name: value for name, value in asdict(self.effort).items() if name != "seconds"}
-        made: dict[str, Any] = json.loads(json.dumps({"experiment": to_mapping(self.config), "effort": effort}))
-        made["experiment"].pop("compare", None)
+        private = None if self.private is None else to_mapping(self.private)
+        parts = {"experiment": to_mapping(self.config), "private": private, "effort": effort}
+        made: dict[str, Any] = json.loads(json.dumps(parts))
+        for each in (made["experiment"], made["private"] or {}):
+            each.pop("compare", None)
         return made
 
 
@@ -217,7 +227,8 @@ def refuse_other(study: Study, folder: Path, *, remember: bool = True) -> None:
     for part, values in now.items():
         other = before.get(part)
         if other != values:
-            differs = [name for name in values if not isinstance(other, dict) or other.get(name) != values[name]]
+            mine, theirs = (each if isinstance(each, dict) else {} for each in (values, other))
+            differs = [name for name in mine or theirs if mine.get(name) != theirs.get(name)]
             problem = f"holds a table of another {part}: '{differs[0] if differs else part}' differs"
             raise ConfigError(problem, where=folder, cure="repeat the settings, or name another --out")
 
