@@ -175,7 +175,7 @@ def _refuse_other_settings(job: Job, results: Results) -> None:
     found = list(differing(_comparable(ran, job), _comparable(to_mapping(job.experiment), job)))
     if found:
         name, before, now = found[0]
-        others = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
+        others = f", and {len(found) - 1} more differ" if len(found) > 1 else ""
         problem = f"ran with {name}={_value(before)}, and here it is {_value(now)}{others}"
         raise ConfigError(problem, where=where, cure="the settings it ran with, or leave the file out")
 
