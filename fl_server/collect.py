@@ -189,7 +189,7 @@ class Collector:
         return Reply(node, self.name(node), message=message)
 
     def _refuse_lost(self, node: int, message: Message) -> None:
-        """End a simulation that lost a process: Flower hands messages on to it, each at once lost, before the others."""
+        """End a simulation that lost a process: Flower would hand it message after message, each lost at once."""
         if message.error.code != ErrorCode.UNKNOWN or not is_simulated(self._grid):
             return
         kind = _KIND.match(message.error.reason or "")

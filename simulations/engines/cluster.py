@@ -21,7 +21,7 @@ from typing import Any
 from medveil.bounded import DOCUMENT, parse_json
 from medveil.errors import ConfigError, DataError, FederationError, StorageError
 from medveil.files import read_bytes, write_text
-from medveil.flower import OFFLINE
+from medveil.flower import OFFLINE as FLOWER_OFFLINE
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.plain import shown
@@ -29,6 +29,8 @@ from medveil.tied import tied
 from simulations.plan import Plan
 from simulations.ray_config import RayConfig, split_address
 
+OFFLINE = {**FLOWER_OFFLINE, "RAY_USAGE_STATS_ENABLED": "0"}
+"""What keeps Flower and Ray from calling home or installing anything."""
 VARIABLE = "RAY_ADDRESS"
 """Ray's own name for the address of a cluster."""
 ANSWER_S = 5.0
@@ -163,7 +165,7 @@ def _look(plan: Plan, folder: Path, environment: Mapping[str, str]) -> dict[str,
     ask, answer, log = folder / "ask.json", folder / "answer.json", folder / "look.log"
     with _token(plan.out) as (token, text):
         asked = {"address": environment[VARIABLE], "run": str(plan.out), "token": token, "text": text}
-        asked |= {"paths": _paths(plan), "environment": [*OFFLINE, "RAY_USAGE_STATS_ENABLED"]}
+        asked |= {"paths": _paths(plan), "environment": list(OFFLINE)}
         write_text(ask, json.dumps(asked))
         command = [sys.executable, "-m", "simulations.engines.cluster_look", str(ask), str(answer)]
         where: dict[str, Any] = {"cwd": folder / "work", "env": dict(environment)}
@@ -210,14 +212,20 @@ def _say(
     nodes: Sequence[Node], hosting: Sequence[Mapping[str, Any]], found: Mapping[str, Any], *, cpus: int, ray: RayConfig
 ) -> None:
     count = sum(node.actors(cpus, ray.gpus) for node in nodes)
-    _log.info("%d actors of %d CPUs on %d nodes of the cluster", count, cpus, len(hosting))
+    verb = "hosts" if len(hosting) == 1 else "host"
+    _log.info("%s %s %s of %s", _some(len(hosting), "node"), verb, _some(count, "actor"), _some(cpus, "CPU"))
     taken = sum(node.cpus for node in nodes) - found["free"]
     if taken > 0:
         _log.warning("%g CPUs of the cluster are others' now: actors wait until these are free", taken)
     for each in hosting:
-        open_ = [name for name, value in each["seen"]["environment"].items() if value is None]
-        if open_:
-            _log.warning("node %s was started without %s=...", each["name"], "=..., ".join(open_))
+        there = each["seen"]["environment"]
+        unset = [f"{name}={value}" for name, value in OFFLINE.items() if there.get(name) != value]
+        if unset:
+            _log.warning("node %s was started without %s", each["name"], " ".join(unset))
+
+
+def _some(count: float, what: str) -> str:
+    return f"{count:g} {what}{'' if count == 1 else 's'}"
 
 
 def _told(cpus: float, gpus: float, memory: float) -> str:

@@ -30,16 +30,8 @@ from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.ports import free_port
 from medveil.tied import run_tied, tied
-from simulations.engines.cluster import VARIABLE, address_of, cpus_of_an_actor
+from simulations.engines.cluster import OFFLINE, VARIABLE, address_of, cpus_of_an_actor
 from simulations.plan import Plan
-
-OFFLINE = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-"""What keeps Flower and Ray from calling home or installing anything."""
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_S = 60.0
