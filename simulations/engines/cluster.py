@@ -164,8 +164,8 @@ def _answers(address: str) -> None:
 def _look(plan: Plan, folder: Path, environment: Mapping[str, str]) -> dict[str, Any]:
     ask, answer, log = folder / "ask.json", folder / "answer.json", folder / "look.log"
     with _token(plan.out) as (token, text):
-        asked = {"address": environment[VARIABLE], "run": str(plan.out), "token": token, "text": text}
-        asked |= {"paths": _paths(plan), "environment": list(OFFLINE)}
+        asked: dict[str, Any] = {"address": environment[VARIABLE], "paths": _paths(plan), "environment": list(OFFLINE)}
+        asked |= {"run": str(plan.out), "token": token, "text": text}
         write_text(ask, json.dumps(asked))
         command = [sys.executable, "-m", "simulations.engines.cluster_look", str(ask), str(answer)]
         where: dict[str, Any] = {"cwd": folder / "work", "env": dict(environment)}

@@ -55,7 +55,7 @@ def seen(ask: dict[str, Any]) -> dict[str, Any]:
     def shared() -> bool:
         try:
             with open(os.path.join(ask["run"], ask["token"])) as stream:
-                same = stream.read() == ask["text"]
+                same = bool(stream.read() == ask["text"])
             with tempfile.NamedTemporaryFile(dir=ask["run"], prefix=".cluster-"):
                 return same
         except (OSError, ValueError):
