@@ -173,7 +173,7 @@ def _look(plan: Plan, folder: Path, environment: Mapping[str, str]) -> dict[str,
         with log.open("wb") as out, tied(command, stdout=out, stderr=out, **where) as process, waited:
             process.wait(LOOK_S)
     if not answer.is_file():
-        problem = f"said nothing of its nodes within {LOOK_S:g} s: {_last_line(log)}"
+        problem = f"said nothing of its nodes, for which it has {LOOK_S:g} s: {_last_line(log)}"
         raise FederationError(problem, where=f"Ray cluster {asked['address']}")
     found: dict[str, Any] = parse_json(read_bytes(answer), where=answer, bounds=DOCUMENT)
     if "refused" in found:
@@ -229,11 +229,7 @@ def _some(count: float, what: str) -> str:
 
 
 def _told(cpus: float, gpus: float, memory: float) -> str:
-    parts = [
-        f"{cpus:g} CPU{'' if cpus == 1 else 's'}",
-        f"{gpus:g} GPU" if gpus else "",
-        f"{memory:.1f} GiB" if memory else "",
-    ]
+    parts = [_some(cpus, "CPU"), f"{gpus:g} GPU" if gpus else "", f"{memory:.1f} GiB" if memory else ""]
     return ", ".join(part for part in parts if part)
 
 

@@ -27,7 +27,7 @@ STARTED = "This command will now block forever"
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.faults,
-    pytest.mark.timeout(580),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8, and /proc"),
 ]
 
@@ -144,7 +144,7 @@ def test_a_node_that_is_killed_ends_the_run_in_one_line_and_it_goes_on_without(
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.1)
         os.killpg(cluster.nodes[1].pid, signal.SIGKILL)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()

@@ -14,7 +14,7 @@ from models.config import ModelConfig
 from models.vit import build_vit
 from simulations.cli import main
 
-pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(580)]
 
 
 def both(folder: Path, *settings: str) -> list[Path]:

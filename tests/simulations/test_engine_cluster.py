@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medveil import fab, versions
@@ -79,6 +79,7 @@ sizes = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(st.lists(sizes, max_size=4), st.integers(1, 4), st.sampled_from([0.0, 0.25, 1.0]), st.sampled_from([0, 3, 16]))
 def test_no_node_hosts_more_actors_than_it_has_memory_for(
     nodes: list[Node], cpus: int, gpus: float, memory: float
@@ -105,7 +106,7 @@ def test_an_actor_larger_than_the_cluster_is_told_what_there_is() -> None:
     with pytest.raises(ConfigError) as caught:
         cluster.fitting(nodes, RayConfig(cpus=8, gpus=0.5))
     assert str(caught.value) == (
-        "ray: an actor takes 8 CPUs, 0.5 GPUs, and no node of the cluster has as much; "
+        "ray: an actor takes 8 CPUs, 0.5 GPU, and no node of the cluster has as much; "
         "10.0.0.1 has 2 CPUs, 7.5 GiB; 10.0.0.2 has 4 CPUs, 1 GPU, 15.0 GiB"
     )
 

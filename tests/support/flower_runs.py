@@ -38,7 +38,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 def medveil_sim(*words: str, home: Path) -> subprocess.CompletedProcess[str]:
     command = [str(PROGRAMS / "medveil-sim"), *words]
     return subprocess.run(
-        command, cwd=CHECKOUT, env=environment(home), capture_output=True, text=True, check=False, timeout=250
+        command, cwd=CHECKOUT, env=environment(home), capture_output=True, text=True, check=False, timeout=500
     )
 
 
