@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from medveil.bounded import word
+from medveil.errors import FederationError
+from medveil.flower import ErrorCode
+from medveil.flower_grids import is_simulated
 from medveil.log import logger
 from medveil.signed_messages import refusal_in
 
 _POLL_SECONDS = 0.1
 _RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
+_KIND = re.compile(r"^<class '(?:\w+\.)*(\w+)'>")
 _LONGEST_REASON = 400
 _log = logger("server")
 
@@ -122,6 +127,11 @@ class Collector:
         -------
         list of Reply
             One for every message, sorted by site; a missing reply is one with a problem.
+
+        Raises
+        ------
+        FederationError
+            A simulation lost one of its processes.
         """
         outgoing = list(messages)
         sent = set(self._grid.push_messages(outgoing))
@@ -168,6 +178,7 @@ class Collector:
 
     def _reply(self, node: int, message: Message) -> Reply:
         if message.has_error():
+            self._refuse_lost(node, message)
             # A node that went away is reported in the SuperLink's own name: only our record knows whose reply this is.
             return self._failed(node, message.error.reason or f"error code {message.error.code}")
         if message.metadata.src_node_id != node:
@@ -176,6 +187,14 @@ class Collector:
         if refused is not None:
             return self._failed(node, refused[0])
         return Reply(node, self.name(node), message=message)
+
+    def _refuse_lost(self, node: int, message: Message) -> None:
+        """End a simulation that lost a process: Flower would hand it message after message, each lost at once."""
+        if message.error.code != ErrorCode.UNKNOWN or not is_simulated(self._grid):
+            return
+        kind = _KIND.match(message.error.reason or "")
+        problem = f"Ray lost the actor that served it ({word(kind[1]) if kind else 'no reason given'})"
+        raise FederationError(problem, where=self.name(node), cure="see Ray's logs; --resume RUN goes on")
 
     def _failed(self, node: int, problem: str) -> Reply:
         return Reply(node, self.name(node), problem=problem)

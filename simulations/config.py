@@ -13,6 +13,7 @@ from medveil.counting import STATISTICS
 from medveil.errors import ConfigError
 from medveil.pretraining import MASKED
 from simulations.baselines.names import BASELINES
+from simulations.ray_config import RayConfig
 
 ENGINES = ("inprocess", "flower")
 ABSENT = ("was away, as simulated", "answered too late, as simulated")
@@ -92,6 +93,9 @@ class ExperimentConfig(RunTerms, ExperimentOutline):
     absent: AbsentConfig = field(
         default_factory=AbsentConfig,
         metadata={"help": "Drop-outs and stragglers of a simulation, by engine inprocess."},
+    )
+    ray: RayConfig = field(
+        default_factory=RayConfig, metadata={"help": "Where engine flower runs its sites, and what an actor takes."}
     )
     compare: CompareConfig = field(default_factory=CompareConfig, metadata={"help": "Arms of a comparison."})
 

@@ -32,6 +32,7 @@ def resolved(config: ExperimentConfig, out: Path) -> ExperimentConfig:
     config.server.check()
     _one_of("engine", config.engine, ENGINES)
     _check_absent_and_shown(config)
+    _check_ray(config)
     _one_of("federation", config.federation, FEDERATIONS)
     if config.cipher.block < 1:
         raise ConfigError(f"'cipher.block' is {config.cipher.block}", where=config.name, cure="at least 1")
@@ -78,6 +79,14 @@ def _check_absent_and_shown(config: ExperimentConfig) -> None:
     if absent.any and config.engine != "inprocess":
         problem = f"is {config.engine}, whose sites nobody holds back"
         raise ConfigError(problem, where="absent, engine", cure="engine=inprocess, or absent.away=0 absent.late=0")
+
+
+def _check_ray(config: ExperimentConfig) -> None:
+    """Refuse what Ray could not be asked, and a device that it would not show to an actor (ConfigError)."""
+    config.ray.check()
+    if config.engine == "flower" and config.device.startswith("cuda") and not config.ray.gpus:
+        problem = f"is {config.device}, and an actor that takes no GPU sees none"
+        raise ConfigError(problem, where="device", cure="ray.gpus=1, or a fraction that lets actors share one")
 
 
 def _refuse_missing_weights(named: str) -> None:

@@ -30,15 +30,8 @@ from medveil.errors import ConfigError, FederationError, MedVeilError
 from medveil.log import logger
 from medveil.ports import free_port
 from medveil.tied import run_tied, tied
+from simulations.engines.cluster import OFFLINE, VARIABLE, address_of, cpus_of_an_actor
 from simulations.plan import Plan
-
-OFFLINE = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-}
-"""What keeps Flower and Ray from calling home or installing anything."""
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 _START_S = 60.0
@@ -47,12 +40,14 @@ _log = logger("flower")
 
 
 def run_flower(plan: Plan, *, resume: bool = False) -> None:
-    """Run an experiment with `flwr run` in Flower's simulation on this machine.
+    """Run an experiment with `flwr run` in Flower's simulation, on this machine or a Ray cluster it is a node of.
 
     Raises
     ------
     ConfigError
         Ray is not installed, or this is not a checkout Flower can pack.
+    DataError, StorageError, ConfigError, FederationError
+        The cluster cannot run it (`simulations.engines.cluster`).
     MedVeilError
         The run failed; the kind and the text are those of the server's manifest.
     """
@@ -60,14 +55,16 @@ def run_flower(plan: Plan, *, resume: bool = False) -> None:
         raise ConfigError("needs Ray", where="engine flower", cure="make demo-flower, or pip install '.[simulation]'")
     if not (_CHECKOUT / "pyproject.toml").is_file():
         raise ConfigError("needs a checkout of MedVeil", where="engine flower", cure="git clone, pip install -e .")
+    address = address_of(plan.experiment.ray)
     with tempfile.TemporaryDirectory(prefix="mv-", ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         port = free_port()
-        environment = _environment(folder)
+        environment = {**_environment(folder), **({VARIABLE: address} if address else {})}
         _write_settings(folder, plan, port, resume=resume)
+        cpus = cpus_of_an_actor(plan, folder, environment)
         try:
             with _superlink(folder, port, environment):
-                _submit(folder, plan, environment)
+                _submit(folder, plan, environment, cpus=cpus)
         except KeyboardInterrupt:
             with contextlib.suppress(MedVeilError):
                 note_interrupted(plan.out)
@@ -79,7 +76,7 @@ def _environment(folder: Path) -> dict[str, str]:
     programs = str(Path(sys.executable).parent)
     return {
         **needed_environment(),
-        **{name: value for name, value in os.environ.items() if name.startswith("RAY_")},
+        **{name: value for name, value in os.environ.items() if name.startswith("RAY_") and name != VARIABLE},
         **OFFLINE,
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}",
         "FLWR_HOME": str(folder / "home"),
@@ -123,8 +120,9 @@ def _wait_until_up(process: subprocess.Popen[Any], port: int, log: Path) -> None
     raise FederationError(f"Flower's SuperLink did not start: {words}", where=f"127.0.0.1:{port}")
 
 
-def _submit(folder: Path, plan: Plan, environment: dict[str, str]) -> None:
-    resources = f"num-supernodes={plan.sites.sites} client-resources-num-cpus=1 client-resources-num-gpus=0.0"
+def _submit(folder: Path, plan: Plan, environment: dict[str, str], *, cpus: int) -> None:
+    gpus = float(plan.experiment.ray.gpus)
+    resources = f"num-supernodes={plan.sites.sites} client-resources-num-cpus={cpus} client-resources-num-gpus={gpus}"
     command = ["flwr", "run", str(_CHECKOUT), "medveil", "--stream", "-c", str(folder / "run.toml")]
     command += ["--federation-config", resources]
     done = run_tied(command, cwd=folder / "work", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

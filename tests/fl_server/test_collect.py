@@ -5,7 +5,9 @@ import time
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
+from fl_server import collect
 from fl_server.collect import Collector
+from medveil.errors import FederationError
 from medveil.flower import ErrorCode, NodeInfo
 
 
@@ -40,6 +42,29 @@ def test_a_node_that_went_away_is_named_though_flower_replies_for_it(world, monk
     collector.know({100: "a", 101: "b", 102: "c"})
     replies = collector.collect(queries(world), seconds=2)
     assert [(reply.site, reply.problem) for reply in replies] == [(site, "Node unavailable") for site in "abc"]
+
+
+LOST = "<class 'ray.exceptions.ActorDiedError'>:<'The actor died.\n  Its node died.'>"
+
+
+@pytest.mark.parametrize(
+    ("simulated", "code", "ends"),
+    [
+        (True, ErrorCode.UNKNOWN, True),
+        (True, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, False),
+        (False, ErrorCode.UNKNOWN, False),
+    ],
+)
+def test_a_simulation_that_lost_a_process_ends_at_once(world, monkeypatch, simulated, code, ends):
+    monkeypatch.setattr(collect, "is_simulated", lambda grid: simulated and grid is world.grid)
+    monkeypatch.setattr(world.grid, "_answer", lambda _, message: Message(Error(code, LOST), reply_to=message))
+    collector = Collector(world.grid)
+    collector.know({100: "a", 101: "b", 102: "c"})
+    if not ends:
+        assert [reply.problem for reply in collector.collect(queries(world), seconds=2)] == [LOST] * 3
+        return
+    with pytest.raises(FederationError, match=r"^a: Ray lost the actor that served it \(ActorDiedError\); see Ray's"):
+        collector.collect(queries(world), seconds=2)
 
 
 def test_a_reply_in_the_name_of_another_node_is_refused(world, monkeypatch):

@@ -72,7 +72,7 @@ def test_what_run_and_experiment_share_is_said_once(kind: type) -> None:
     # A consortium's model is the experiment's but for the words on its weights; it says itself what follows its policy.
     follows = {"kind", "secagg", "server"}
     assert own <= (
-        {"data", "model", *follows} if kind is RunFile else {"data", "cipher", "server", "absent", "compare"}
+        {"data", "model", *follows} if kind is RunFile else {"data", "cipher", "server", "absent", "ray", "compare"}
     )
     assert to_mapping(RunFile().model) == to_mapping(ExperimentConfig().model)
     inherited = said(RunTerms).keys() - own
