@@ -47,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 network, 6 finished in part, 128 and the signal where one
-        ended it (130 Ctrl-C, 143 SIGTERM).
+        0 ok, 2 usage or configuration, 3 data or disk, 4 key, 5 network, 6 finished in part, 128 and the
+        signal where one ended it (130 Ctrl-C, 143 SIGTERM).
     """
     return run_command(_parser, argv)
 

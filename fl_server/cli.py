@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        0 ok, 2 usage or configuration, 3 disk, 5 federation, 6 finished in part, 128 and the signal where one
-        ended it (130 Ctrl-C, 143 SIGTERM).
+        0 ok, 2 usage or configuration, 3 disk, 5 federation, 6 finished in part, 128 and the
+        signal where one ended it (130 Ctrl-C, 143 SIGTERM).
     """
     return run_command(_parser, argv)
 
