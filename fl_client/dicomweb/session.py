@@ -142,6 +142,9 @@ class PacsSession(requests.Session):
             try:
                 return self._once(method, url, most=most, **named)
             except _LaterError as error:
+                if error.broke and tried == 1:
+                    # A kept connection may have been closed as it was taken (RFC 9112, section 9.3.1).
+                    continue
                 pause = min(_LONGEST_PAUSE, error.pause or 0.25 * 2 ** min(tried, 8))
                 if self._clock() - began + pause > self._server.config.patience:
                     raise error.final from None
@@ -160,7 +163,9 @@ class PacsSession(requests.Session):
             raise PacsError(f"TLS failed: {_reason(error)}", where=where, cure=cure) from None
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             final = PacsError(f"is out of reach: {_reason(error)}", where=where, cure="see that it runs, then go on")
-            raise _LaterError(final) from None
+            broke = isinstance(error, requests.exceptions.ConnectionError)
+            broke = broke and not isinstance(error, requests.exceptions.Timeout)
+            raise _LaterError(final, broke=broke) from None
         with response:
             self._judge(response)
             return response, self._body(response, most)
@@ -208,11 +213,11 @@ _ADDRESS = "write the address it really has into 'url'"
 
 
 class _LaterError(Exception):
-    """What may go well when it is tried again, and what it is where it does not."""
+    """What may go well when it is tried again, and what it is where it does not; `broke`: a connection, unanswered."""
 
-    def __init__(self, final: PacsError | DataError, pause: float | None = None) -> None:
+    def __init__(self, final: PacsError | DataError, pause: float | None = None, *, broke: bool = False) -> None:
         super().__init__(str(final))
-        self.final, self.pause = final, pause
+        self.final, self.pause, self.broke = final, pause, broke
 
 
 def _kept(named: dict[str, Any]) -> dict[str, Any]:

@@ -445,6 +445,25 @@ def test_lies_about_sizes(site: Site, length: int, words: str) -> None:
     assert words in str(refused(site, PacsError, "one after another"))
 
 
+def test_a_connection_that_ended_as_it_was_taken_is_made_anew_at_once(site: Site) -> None:
+    broken: list[str] = []
+
+    def bend(handler: Handler) -> bool:
+        # A connection each time: this one is over before it was answered.
+        if broken.count(handler.path) == most:
+            return False
+        broken.append(handler.path)
+        handler.close_connection = True
+        return True
+
+    site.pacs.bend, most = bend, 2
+    refused(site, PacsError, r"out of reach: .*\(no connection\)")
+    assert len(broken) == 2
+    broken, most = [], 1
+    assert len(site.pull().instances) == 12
+    assert len(broken) > 12
+
+
 def test_an_endless_answer_is_cut(site: Site) -> None:
     site.server(rate=1000.0, most_megabytes=0.01)
     sent = []
