@@ -17,7 +17,6 @@ from crypto.config import FIRST_DERIVATION, CipherConfig
 from crypto.derivation import STORE
 from crypto.geometry import BITS_LIMIT, PLAIN, Geometry, Pixels, Reading, StemPermutation, StemRotation
 from crypto.keys import Key, SimulatedKey
-from crypto.threads import on_threads
 from medveil.errors import ConfigError, DataError, KeyMaterialError
 
 __all__ = [
@@ -123,8 +122,8 @@ class ImageCipher(ABC):
         nonces
             uint8 (N, 16), or (16,) for one image; needed by ciphers with `per_image`, ignored by the others.
         threads
-            Share a batch among so many, of at least 8 images each; the result is the same to the bit. A tensor of
-            another device than the CPU is not shared. ``orthogonal`` multiplies with BLAS's own threads besides.
+            Share a batch among so many, of at least 8 images each; the result is the same to the bit. It holds for
+            schemes that gather (`crypto.signed_permutation`) and images on the CPU; others take one, or BLAS's own.
 
         Returns
         -------
@@ -224,7 +223,7 @@ class ImageCipher(ABC):
         batch = np.ascontiguousarray(images).reshape(-1, self.geometry.channels, *size)
         self._check_values(batch, self.geometry.bits if hiding else self.reading.bits)
         checked = self._check_nonces(nonces, len(batch))
-        out = on_threads(self._hide if hiding else self._show, batch, checked, threads=threads)
+        out = self._shared(batch, checked, hiding=hiding, threads=threads)
         return out if images.ndim == 4 else out[0]
 
     def _apply_on_device(
@@ -267,6 +266,10 @@ class ImageCipher(ABC):
             problem = f"nonces of shape {given.shape} and dtype {given.dtype} for {n} images"
             raise DataError(problem, cure=f"uint8 ({n}, {NONCE_BYTES})")
         return np.ascontiguousarray(given)
+
+    def _shared(self, batch: Pixels, nonces: Nonces | None, *, hiding: bool, threads: int) -> Pixels:
+        """Encrypt or decrypt a checked, contiguous batch; a scheme that gains by `threads` overrides it."""
+        return self._hide(batch, nonces) if hiding else self._show(batch, nonces)
 
     @abstractmethod
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:

@@ -53,8 +53,9 @@ def bench_cipher(images: int = 64, size: int = 224, seconds: float = 2.0, block:
     dict
         cipher_, memcpy_, aes_gcm_ and block_loop_images_per_s, and the ratios of rates cipher_over_block_loop,
         cipher_over_memcpy and cipher_over_aes_gcm; with the extra ``fast`` woven_images_per_s and woven_over_cipher,
-        of the compiled pass, too. Where this process may use more cores than one, threads, how many, and
-        threads_images_per_s and threads_over_cipher of the whole batch shared among them.
+        of the compiled pass, too. Where this process may use more cores than one, cores, how many, and
+        threads_images_per_s and threads_over_cipher of the whole batch shared among them; with ``fast``
+        woven_threads_images_per_s and woven_threads_over_woven.
     """
     batch = _random_images(images, _CHANNELS, size)
     config = CipherConfig(scheme="block-pixel", block=block, negate=True)
@@ -63,22 +64,28 @@ def bench_cipher(images: int = 64, size: int = 224, seconds: float = 2.0, block:
     flips = mask.astype(np.uint8) * np.uint8(255)
     few, fewer = max(1, images // _SHARES), max(1, images // _SHARES**2)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    passes = {"cipher": False, **({} if compiled() is None else {"woven": True})}
+    shared = {"cipher": "threads", "woven": "woven_threads"} if cores > 1 else {}
     rivals: Rivals = {
-        "cipher": _in_shares(partial(_hidden, cipher, woven=False), few, batch),
-        **({} if compiled() is None else {"woven": _in_shares(partial(_hidden, cipher, woven=True), few, batch)}),
-        **({} if cores < 2 else {"threads": partial(_hidden, cipher, batch, woven=False, threads=cores)}),
+        **{name: _in_shares(partial(_hidden, cipher, woven=woven), few, batch) for name, woven in passes.items()},
+        **{
+            name: partial(_hidden, cipher, batch, woven=passes[alone], threads=cores)
+            for alone, name in shared.items()
+            if alone in passes
+        },
         "memcpy": _in_shares(np.copy, few, batch),
         "aes_gcm": _in_shares(seal_each, few, batch),
         "block_loop": _in_shares(lambda each: block_loop(each, rho, pi, flips, block=block), fewer, batch),
     }
     taken = fastest_turns(rivals, seconds)
-    turns = {"block_loop": fewer, "threads": images}
+    turns = {"block_loop": fewer, **dict.fromkeys(shared.values(), images)}
     rates = {name: turns.get(name, few) / taken[name] for name in rivals}
     return {
         **{f"{name}_images_per_s": rate for name, rate in rates.items()},
         **{f"cipher_over_{name}": rates["cipher"] / rates[name] for name in ("block_loop", "memcpy", "aes_gcm")},
-        **{f"{name}_over_cipher": rates[name] / rates["cipher"] for name in ("woven", "threads") if name in rates},
-        **({"threads": cores} if "threads" in rates else {}),
+        **({"woven_over_cipher": rates["woven"] / rates["cipher"]} if "woven" in rates else {}),
+        **{f"{name}_over_{alone}": rates[name] / rates[alone] for alone, name in shared.items() if name in rates},
+        **({"cores": cores} if shared else {}),
     }
 
 

@@ -24,6 +24,7 @@ from crypto.config import CipherConfig
 from crypto.derivation import STORE
 from crypto.keys import Key
 from crypto.padding import Padding
+from crypto.threads import on_threads
 from medveil.log import logger
 
 _GROUP_BYTES = 2**20
@@ -115,26 +116,35 @@ class SignedPermutation(ImageCipher):
         return Padding(self.geometry, self._subkey("pad"))
 
     def _hide(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
-        padded = self._padding.fill(batch) if self.pads else batch
-        out = self._gathered(padded, hiding=True)
-        return out.reshape(len(batch), self.geometry.channels, *self.padded)
+        return self._shared(batch, nonces, hiding=True, threads=1)
 
     def _show(self, batch: Pixels, nonces: Nonces | None) -> Pixels:
-        shape = self.geometry
-        out = self._gathered(batch, hiding=False)
-        return out.reshape(len(batch), shape.channels, shape.height, shape.width)
+        return self._shared(batch, nonces, hiding=False, threads=1)
 
-    def _gathered(self, batch: Pixels, *, hiding: bool) -> Pixels:
+    def _shared(self, batch: Pixels, nonces: Nonces | None, *, hiding: bool, threads: int) -> Pixels:
+        shape = self.geometry
+        taken = self._padding.fill(batch) if hiding and self.pads else batch
+        size = self.padded if hiding else (shape.height, shape.width)
+        out = self._gathered(taken, hiding=hiding, threads=threads)
+        return out.reshape(len(batch), shape.channels, *size)
+
+    def _gathered(self, batch: Pixels, *, hiding: bool, threads: int) -> Pixels:
         source = (self._hiding if hiding else self._showing).source
         flat = batch.reshape(len(batch), self.geometry.channels * self.padded[0] * self.padded[1])
         out = np.empty((len(batch), source.size), batch.dtype)
         flips = self._flips(batch.dtype, hiding=hiding)
         step = max(2, _GROUP_BYTES // max(1, out[:1].nbytes) // 2 * 2)
-        for first in range(_weave(flat, partial(self._places, hiding=hiding), flips, out=out), len(batch), step):
-            group = slice(first, first + step)
-            _gather_rows(flat[group], source, out=out[group])
-            if flips is not None:
-                np.bitwise_xor(out[group], flips, out=out[group])
+        places = partial(self._places, hiding=hiding)
+
+        def gather(part: slice) -> None:
+            woven = _weave(flat[part], places, flips, out=out[part])
+            for first in range(part.start + woven, part.stop, step):
+                group = slice(first, min(first + step, part.stop))
+                _gather_rows(flat[group], source, out=out[group])
+                if flips is not None:
+                    np.bitwise_xor(out[group], flips, out=out[group])
+
+        on_threads(gather, len(batch), threads=threads)
         return out
 
     def _places(self, *, hiding: bool) -> npt.NDArray[np.uint32]:

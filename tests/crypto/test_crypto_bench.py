@@ -44,6 +44,11 @@ def test_its_figures_are_rates_and_their_ratios() -> None:
     for rival in ("block_loop", "memcpy", "aes_gcm"):
         ratio = found["cipher_images_per_s"] / found[f"{rival}_images_per_s"]
         assert found[f"cipher_over_{rival}"] == pytest.approx(ratio)
+    for alone, name in (("cipher", "woven"), ("cipher", "threads"), ("woven", "woven_threads")):
+        if f"{name}_images_per_s" in found:
+            ratio = found[f"{name}_images_per_s"] / found[f"{alone}_images_per_s"]
+            assert found[f"{name}_over_{alone}"] == pytest.approx(ratio)
+    assert ("threads_over_cipher" in found) == ("cores" in found)
 
 
 def test_the_cipher_is_well_ahead_of_a_loop_over_blocks() -> None:

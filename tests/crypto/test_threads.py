@@ -10,8 +10,8 @@ import torch
 
 from crypto.cipher import SCHEMES, make_cipher
 from crypto.config import CipherConfig
-from crypto.geometry import Pixels
 from crypto.keys import SiteKey
+from crypto.signed_permutation import weaving
 from crypto.threads import on_threads
 from medveil.errors import DataError
 
@@ -26,8 +26,11 @@ def test_shared_batches_are_the_same_both_ways(scheme: str) -> None:
     nonces = cipher.fresh_nonces(37)
     hidden = cipher.encrypt(images, nonces)
     for threads in (0, 1, 2, 3, 64):
-        np.testing.assert_array_equal(cipher.encrypt(images, nonces, threads=threads), hidden)
-        np.testing.assert_array_equal(cipher.decrypt(hidden, nonces, threads=threads), images)
+        # By numpy, and by the compiled pass, where numba is there.
+        for woven in (False, True):
+            with weaving(woven):
+                np.testing.assert_array_equal(cipher.encrypt(images, nonces, threads=threads), hidden)
+                np.testing.assert_array_equal(cipher.decrypt(hidden, nonces, threads=threads), images)
     tensor = cipher.encrypt(torch.from_numpy(images), nonces, threads=2)
     np.testing.assert_array_equal(tensor.numpy(), hidden)
     np.testing.assert_array_equal(cipher.encrypt(images[3], nonces[3], threads=4), hidden[3])
@@ -39,12 +42,20 @@ def test_shared_batches_are_the_same_both_ways(scheme: str) -> None:
 def test_so_many_threads_take_whole_parts_each() -> None:
     barrier, parts = threading.Barrier(3), []
 
-    def work(batch: Pixels, nonces: object) -> Pixels:
-        parts.append(len(batch))
+    def work(part: slice) -> None:
+        parts.append((part.start, part.stop))
         # Three at once, or this never returns.
         barrier.wait(20)
-        return batch
 
-    images = np.arange(20, dtype=np.uint8).reshape(20, 1, 1, 1)
-    np.testing.assert_array_equal(on_threads(work, images, None, threads=3), images)
-    assert sorted(parts) == [4, 8, 8]
+    on_threads(work, 20, threads=3)
+    assert sorted(parts) == [(0, 8), (8, 16), (16, 20)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_in_a_part_is_raised(threads: int) -> None:
+    def work(part: slice) -> None:
+        if part.stop == 20:
+            raise DataError("broke")
+
+    with pytest.raises(DataError, match="broke"):
+        on_threads(work, 20, threads=threads)
