@@ -49,10 +49,11 @@ def add_experiment(made: argparse.ArgumentParser, text: str) -> None:
 
     completing(made.add_argument("config", nargs="?", metavar="CONFIG", help=text), complete_conf)
     settings = made.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings that replace the file's")
-    completing(settings, settings_of(_schema))
+    completing(settings, settings_of(experiment_schema))
 
 
-def _schema() -> type:
+def experiment_schema() -> type:
+    """The class of an experiment's settings, loaded where it is asked for."""
     from simulations.config import ExperimentConfig  # noqa: PLC0415
 
     return ExperimentConfig

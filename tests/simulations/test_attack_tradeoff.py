@@ -151,6 +151,8 @@ def test_lines_with_a_number_may_train_otherwise_and_nothing_else_may_be_other(t
         studies.refuse_other(study_of(tiny(), tmp_path, **named), tmp_path)
     with pytest.raises(ConfigError, match="sites: differs where a number is promised"):
         study_of(tiny(), tmp_path, private=tiny("sites=3"), **named)
+    with pytest.raises(ConfigError, match="no layer that was asked for has one"):
+        study_of(tiny(), tmp_path, private=private, **{**named, "layers": "plain,secagg"})
 
 
 def test_what_another_process_is_at_is_left_to_it_and_what_fails_is_told(

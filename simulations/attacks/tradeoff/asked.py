@@ -72,11 +72,13 @@ def study_of(
         if found != wanted:
             raise ConfigError(f"is {found}, which has no such table", where=field, cure=wanted)
     _refuse_apart(config, private)
+    chosen = places.chosen_layers(layers)
+    if private is not None and not any(each.epsilon for each in chosen):
+        problem = "are settings for lines with a number, and no layer that was asked for has one"
+        raise ConfigError(problem, where="private", cure="a layer such as epsilon-3, or leave them out")
     return Study(
         config=config,
-        places=places.places(
-            places.chosen_policies(policies), places.chosen_scopes(scopes, config), places.chosen_layers(layers)
-        ),
+        places=places.places(places.chosen_policies(policies), places.chosen_scopes(scopes, config), chosen),
         views=places.chosen_views(views),
         attacks=_chosen(attacks),
         seeds=sorted(set(seeds)),

@@ -19,7 +19,7 @@ from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError
 from medveil.plain import tell, tell_block, tell_json
 from simulations.attacks.tradeoff import asked
 from simulations.dry_run import add_dry_run
-from simulations.run_command import add_experiment, configured
+from simulations.run_command import add_experiment, configured, experiment_schema
 
 if TYPE_CHECKING:
     from simulations.attacks.tradeoff.study import Study
@@ -59,7 +59,7 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="KEY=VALUE",
         help="settings of lines with a number, beside the others': noise asks for other rates, batches and rounds",
     )
-    completing(private, settings_of(_experiment))
+    completing(private, settings_of(experiment_schema))
     made.add_argument("--seeds", default="0", metavar="N,N", help="seeds of the runs (default: 0)")
     made.add_argument(
         "--keys", type=int, default=asked.KEYS, metavar="N", help="keys of a measurement (default: 3, a trial)"
@@ -87,12 +87,6 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.add_argument("--helps", action="store_true", help=argparse.SUPPRESS)
     made.set_defaults(command=_do_matrix)
-
-
-def _experiment() -> type:
-    from simulations.config import ExperimentConfig  # noqa: PLC0415
-
-    return ExperimentConfig
 
 
 def _policies() -> list[str]:
