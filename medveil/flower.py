@@ -41,11 +41,11 @@ OFFLINE = {
 """What keeps Flower from calling home or installing anything."""
 TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
 """Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
-PIECES = {"FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(512 * 2**10)}
+PIECES = {"FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(2**20)}
 """Environment: bytes of the pieces that tensors travel in, of which a node sends and fetches two at once.
 
 A piece must pass within the 30 s that Flower's client waits, or it is sent again from its beginning, without end: so a
-line needs 280 kbit/s, and of Flower's own 5 MiB it would need 2.8 Mbit/s. A cut costs two pieces, not the message.
+line needs 560 kbit/s, and of Flower's own 5 MiB it would need 2.8 Mbit/s. A cut costs two pieces, not the message.
 """
 FLOWERS_ENDS = (Exception, RunNotRunningException, InvalidRunStatusException)
 """Every error of Flower's: two of them are told by a BaseException, which would end a process that serves on."""
