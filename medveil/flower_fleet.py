@@ -88,6 +88,15 @@ class Fleet:
                 if each.is_half or self.absences.is_awaited(node)
             }
 
+    def has_answer(self, ids: Collection[str]) -> bool:
+        """Whether the answer to one of these messages has come, whole."""
+        with self._lock:
+            return any(
+                name in known and bool(known[name].answer) and not known[name].is_half
+                for known in self._deliveries.values()
+                for name in ids
+            )
+
     # -- in place of Flower's handlers ---------------------------------------------------------------------------------
 
     def activate_node(self, request: Any, state: Any) -> Any:

@@ -24,6 +24,7 @@ from medveil.flower_absent import Telling
 from medveil.flower_control import InnerGate, draw_secrets, guard_control
 from medveil.flower_door import FleetGate
 from medveil.flower_fleet import Fleet, flowers_handlers, guard
+from medveil.flower_spared import Seldom, clean_up_seldom
 from medveil.flower_wipe import Wiper, compact, zero_what_is_deleted
 
 
@@ -107,6 +108,7 @@ class Runs:
 
     def __init__(self, handlers: Any, wiper: Wiper, fleet: Fleet) -> None:
         self._handlers, self._wiper, self._fleet = handlers, wiper, fleet
+        self._seldom = Seldom()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handlers, name)
@@ -122,6 +124,10 @@ class Runs:
         del request.message_ids[:]
         request.message_ids.extend(asked)
         lost = self._fleet.absences.lost(asked)
+        news = bool(lost) or self._fleet.has_answer(asked)
+        # What else Flower may have to say, of nodes that are gone and messages that are too old, can wait a second.
+        if not self._seldom.is_due(task.run_id, news=news):
+            return self._handlers.PullAppMessagesResponse()
         return self._handlers.pull_messages(request, Telling(state, lost) if lost else state, task)
 
     def confirm_message_received(self, *arguments: Any) -> Any:
@@ -157,6 +163,7 @@ class Behind:
         self.fleet = fleet = Fleet(flowers_handlers(), sessions, notes)
         guard(fleet)
         guard_control()
+        clean_up_seldom()
         app.state.runtime_handlers = Runs(app.state.runtime_handlers, self._wiper, fleet)
         self.fleet_gate = FleetGate(self.state, fleet, sessions, notes)
         self._wiper.start()
