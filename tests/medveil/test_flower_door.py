@@ -430,7 +430,8 @@ def test_flowers_fleet_serves_what_the_door_knows_and_no_more() -> None:
     assert used == {name for name in vars(flower_fleet.Fleet) if not name.startswith("_")} - {
         "largest",
         "is_impatient",
-        "unready", "has_answer",
+        "unready",
+        "has_answer",
     }
     chunk = import_module("flwr.common.constant").FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
     assert chunk * 1.5 < door_replies.LARGEST_OBJECT, "Flower sends larger pieces than pass"
