@@ -33,6 +33,7 @@ from fl_client.start import check_start, note_step, tell_step
 from medveil.contract import ARRAYS, BASIS, EPSILON, METRICS, NUM_EXAMPLES, PACKED, SECONDS, SITE
 from medveil.counting import COUNTS, FLOOR, STATISTICS, in_a_row
 from medveil.errors import FederationError, MedVeilError
+from medveil.folded import fold, unfold
 from medveil.log import logger
 from medveil.secagg.members import MEMBER, Join
 from medveil.secagg.rounds import Task
@@ -125,9 +126,18 @@ class ChosenHost(Host):
         return SimulatedHost() if named is None else _own_host(named)
 
 
+def _unfolding(message: Message, context: Context, answer: Callable[[Message, Context], Message]) -> Message:
+    """Serve what still is as it travelled: a process of Flower's own has unfolded nothing, a worker has."""
+    folded = unfold(message)
+    reply = answer(message, context)
+    if folded:
+        fold(reply)
+    return reply
+
+
 def make_app(host: Host) -> ClientApp:
     """Make the ClientApp that serves a host's sites."""
-    app = ClientApp()
+    app = ClientApp(mods=[_unfolding])
 
     @app.query()
     def query(message: Message, context: Context) -> Message:

@@ -28,6 +28,7 @@ from medveil.audit_messages import (
 from medveil.contract import PACKED, SITE
 from medveil.errors import SignatureError
 from medveil.flower import NodeInfo
+from medveil.folded import fold, unfold
 from medveil.signed_messages import SIGNED, refusal_in
 from medveil.wire import Tensors
 
@@ -114,7 +115,7 @@ class AuditedGrid:
         signed = [
             message for message, each in zip(outgoing, asked, strict=True) if each is not None or not self._signatures
         ]
-        sent = list(self._grid.push_messages(signed)) if signed else []
+        sent = self._pushed(signed)
         went = set(sent)
         unsent = []
         for message, each, order in zip(outgoing, about, asked, strict=True):
@@ -130,6 +131,8 @@ class AuditedGrid:
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """As the grid; a reply leaves here without the head its site put in, and without a word that nobody signed."""
         arrived = list(self._grid.pull_messages(message_ids))
+        for message in arrived:
+            unfold(message)
         records: list[tuple[str, Details]] = []
         contents: list[Carried | None] = []
         for message in arrived:
@@ -159,6 +162,18 @@ class AuditedGrid:
         return arrived
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _pushed(self, messages: list[Message]) -> list[str]:
+        """Send them, folded where real sites are asked; each is left as it was."""
+        if self._signatures is None or not messages:
+            return list(self._grid.push_messages(messages)) if messages else []
+        contents = [message.content for message in messages]
+        for message in messages:
+            fold(message)
+        sent = list(self._grid.push_messages(messages))
+        for message, content in zip(messages, contents, strict=True):
+            message.content = content
+        return sent
 
     def _sealed(self, message: Message, tensors: Carried | None, head: Head) -> Asked | None:
         """Put the head into a message, and the signature where there is one."""

@@ -27,6 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from medveil.bounded import word
 from medveil.errors import FederationError
 from medveil.flower_session import in_session, keep_others
+from medveil.folded import fold, unfold
 from medveil.pace import LastAnswer, ShortSleep
 
 __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_run", "stamp"]
@@ -256,10 +257,14 @@ class Tasks:
             end()
             raise
 
+        folded = unfold(message)
+
         def answer(reply: Message) -> None:
             from flwr.common.constant import SubStatus  # noqa: PLC0415
 
             try:
+                if folded:
+                    fold(reply)
                 self._asked(lambda: push_message(client, reply, context))
                 failed = reply.has_error()
                 status, details = (SubStatus.FAILED, reply.error.reason) if failed else (SubStatus.COMPLETED, "")

@@ -40,6 +40,7 @@ from medveil.certificates import make_authority
 from medveil.contract import ARRAYS, CONFIG, RUN_KEY, SITE
 from medveil.errors import ConfigError, FormatError, IntegrityError, KeyMaterialError, SignatureError
 from medveil.flower import SKEW_S, be_task
+from medveil.folded import fold, unfold
 from medveil.installed import installed_hash
 from medveil.invitation import Invitation
 from medveil.signed_messages import ANSWER, REFUSED, SIGNED, answer_in, content_digest, order_in, refusal_in, signed_in
@@ -354,6 +355,17 @@ def test_what_leaves_is_signed_over_all_of_it_and_names_what_it_answers(files: O
     assert host._signatures._heard is None
     with pytest.raises(SignatureError):
         host._signatures.sign(message, content, None, None)
+
+
+def test_a_process_of_flowers_own_is_handed_what_travelled_and_answers_so(host: OwnHost, files: OwnFiles) -> None:
+    asked, folded = good(files, expires=0), good(files, expires=0)
+    fold(folded)
+    assert set(folded.content) == {ARRAYS, "folded"}
+    (word, reply), (same, travels) = refused(host, asked), refused(host, folded)
+    assert word == same
+    assert set(travels.content) == {"folded"}
+    assert unfold(travels)
+    assert set(travels.content) == set(reply.content)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -27,6 +27,7 @@ from medveil.audit_verify import verify
 from medveil.contract import RUN_KEY, SERVER_KEY
 from medveil.errors import ConfigError, SignatureError
 from medveil.flower import ErrorCode, NodeInfo
+from medveil.folded import fold
 from medveil.signed_messages import ORDER, SIGNED, order_in, refusal_record, signed_in
 from medveil.signing import SigningKey
 
@@ -41,6 +42,7 @@ class TwoSites:
 
     def __init__(self) -> None:
         self.sent: dict[int, Message] = {}
+        self.travelled: list[list[str]] = []
         self.replies: list[Message] = []
         self.pulls = 0
 
@@ -54,6 +56,7 @@ class TwoSites:
         for message in messages:
             message.metadata.__dict__["_message_id"] = f"id-{len(self.sent)}-{message.metadata.dst_node_id}"
             self.sent[message.metadata.dst_node_id] = message
+            self.travelled.append(list(message.content))
         return [message.metadata.message_id for message in messages]
 
     def pull_messages(self, message_ids: list[str]) -> list[Message]:
@@ -129,6 +132,17 @@ def test_what_the_site_signed_is_taken_and_loses_what_is_ours(server: Server) ->
     assert set(left.content) == {"refused"}
     assert [each["reason"] for each in server.events("unsigned-reply")] == ["order"]
     assert len(server.events("answered")) == 1
+
+
+def test_records_travel_as_one(server: Server) -> None:
+    assert server.grid.travelled == [["arrays", "folded"]] * 2
+    assert {"arrays", "config", "audit", "signed"} == set(server.messages[0].content)
+    reply = good(server)
+    fold(reply)
+    assert set(reply.content) == {"arrays", "folded"}
+    (taken,) = server.take(reply)
+    assert set(taken.content) == {"arrays", "metrics"}
+    assert server.events("answered")[0]["site"] == "st-anna"
 
 
 def altered(change: Callable[[RecordDict], object]) -> Callable[[Server], Message]:

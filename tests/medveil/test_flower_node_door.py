@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.auth import create_superexec_auth_metadata, derive_auth_secret
@@ -30,6 +30,7 @@ from medveil.errors import FederationError
 from medveil.fab import hash_of, installed_fab
 from medveil.flower import Tasks, be_task, make_run
 from medveil.flower_node_door import Seldom, behind_door
+from medveil.folded import fold
 
 SECRET = b"s" * 32
 MIB = 2**20
@@ -157,18 +158,23 @@ def test_a_worker_is_let_in_by_its_secret_alone(port: int) -> None:
 
 def test_a_worker_takes_a_message_and_answers_with_tensors_of_many_pieces(inner: Inner) -> None:
     be_task(run_id=1, node_id=2)
-    sent = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3 * MIB, dtype=np.float32))})})
+    small = {"config": ConfigRecord({"server-round": 1}), "audit": ConfigRecord({"head": "1:a"})}
+    sent = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(3 * MIB, dtype=np.float32))}), **small})
     message = Message(sent, message_type="train", dst_node_id=2)
     message.metadata.__dict__["_src_node_id"] = 1
+    fold(message)
     inner.give(message)
     task = Tasks(f"127.0.0.1:{inner.port}", SECRET).take()
     assert task is not None
     assert hash_of(task.fab) == hash_of(installed_fab())
+    assert set(task.message.content) == {"arrays", "config", "audit"}
     array = task.message.content.array_records["arrays"]["w"].numpy()
     assert array.nbytes == 12 * MIB
     # Larger than all that one caller may have on its way at once.
-    large = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(20 * MIB, dtype=np.float32))})})
-    task.answer(Message(large, reply_to=task.message))
+    large = RecordDict({"arrays": ArrayRecord({"w": Array(np.arange(20 * MIB, dtype=np.float32))}), **small})
+    answered = Message(large, reply_to=task.message)
+    task.answer(answered)
+    assert set(answered.content) == {"arrays", "folded"}
     (reply,) = inner.states.state().get_messages_legacy(run_ids=[1], is_reply=True)
     assert reply.metadata.reply_to_message_id == message.metadata.message_id
     assert Tasks(f"127.0.0.1:{inner.port}", SECRET).take() is None
