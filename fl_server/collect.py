@@ -15,11 +15,9 @@ from medveil.errors import FederationError
 from medveil.flower import ErrorCode
 from medveil.flower_grids import is_simulated
 from medveil.log import logger
-from medveil.pace import Pace
 from medveil.signed_messages import refusal_in
 
 _POLL_SECONDS = 0.1
-_LONGEST_S = 1.0
 _RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
 _KIND = re.compile(r"^<class '(?:\w+\.)*(\w+)'>")
 _LONGEST_REASON = 400
@@ -162,9 +160,8 @@ class Collector:
 
     def _arrivals(self, waiting: dict[str, int], seconds: float) -> Iterable[Reply]:
         """Yield replies as they come, taking each from `waiting`, until none is left or the time is up."""
-        end, pace = time.monotonic() + seconds, Pace(_POLL_SECONDS)
+        end = time.monotonic() + seconds
         while waiting:
-            looked = time.monotonic()
             arrived = list(self._grid.pull_messages(list(waiting)))
             for message in arrived:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
@@ -173,13 +170,11 @@ class Collector:
             # That a node was away shows only until it is back: whoever asks between rounds alone may never learn that a
             # reply it owed was lost with it, and would ask it nothing more in this run.
             self._forgive()
-            now = time.monotonic()
-            left = end - now
+            left = end - time.monotonic()
             if left <= 0:
                 return
             if waiting and not arrived:
-                # A SuperLink that is busy with what is waited for is asked less often.
-                time.sleep(min(pace.wait(now - looked), _LONGEST_S, left))
+                time.sleep(min(_POLL_SECONDS, left))
 
     def _reply(self, node: int, message: Message) -> Reply:
         if message.has_error():
