@@ -15,9 +15,11 @@ from medveil.errors import FederationError
 from medveil.flower import ErrorCode
 from medveil.flower_grids import is_simulated
 from medveil.log import logger
+from medveil.pace import Pace
 from medveil.signed_messages import refusal_in
 
 _POLL_SECONDS = 0.1
+_LONGEST_S = 1.0
 _RAISED = re.compile(r"^<class '[^']*'>:<'(.*)'>$", re.DOTALL)
 _KIND = re.compile(r"^<class '(?:\w+\.)*(\w+)'>")
 _LONGEST_REASON = 400
@@ -160,8 +162,9 @@ class Collector:
 
     def _arrivals(self, waiting: dict[str, int], seconds: float) -> Iterable[Reply]:
         """Yield replies as they come, taking each from `waiting`, until none is left or the time is up."""
-        end = time.monotonic() + seconds
+        end, pace = time.monotonic() + seconds, Pace(_POLL_SECONDS)
         while waiting:
+            looked = time.monotonic()
             arrived = list(self._grid.pull_messages(list(waiting)))
             for message in arrived:
                 node = waiting.pop(message.metadata.reply_to_message_id, None)
@@ -170,11 +173,13 @@ class Collector:
             # That a node was away shows only until it is back: whoever asks between rounds alone may never learn that a
             # reply it owed was lost with it, and would ask it nothing more in this run.
             self._forgive()
-            left = end - time.monotonic()
+            now = time.monotonic()
+            left = end - now
             if left <= 0:
                 return
             if waiting and not arrived:
-                time.sleep(min(_POLL_SECONDS, left))
+                # A SuperLink that is busy with what is waited for is asked less often.
+                time.sleep(min(pace.wait(now - looked), _LONGEST_S, left))
 
     def _reply(self, node: int, message: Message) -> Reply:
         if message.has_error():
