@@ -19,16 +19,22 @@ from medveil.errors import MedVeilError, StorageError
 
 LOOK_S = 2.0
 """Seconds until what was deleted is gone from the write-ahead log too."""
+LOCKED_MS = 120_000
+"""Milliseconds a connection of Flower's waits for another to be done with the database."""
 _RUNS_S = 15.0
 _BUSY_S = 5.0
 
 
 def zero_what_is_deleted() -> None:
-    """Make every connection of Flower's to its database overwrite what it deletes."""
+    """Make every connection of Flower's to its database overwrite what it deletes, and wait while another does.
+
+    Overwriting a model of some hundred MB takes a disk longer than the 5 s after which Flower's connections would give
+    up, and end a run.
+    """
     mixin = importlib.import_module("flwr.supercore.sql_mixin")
-    pragma = ("secure_delete", "ON")
-    if pragma not in mixin.SQLITE_PRAGMAS:
-        mixin.SQLITE_PRAGMAS = (*mixin.SQLITE_PRAGMAS, pragma)  # type: ignore[attr-defined]
+    for pragma in (("secure_delete", "ON"), ("busy_timeout", str(LOCKED_MS))):
+        if pragma not in mixin.SQLITE_PRAGMAS:
+            mixin.SQLITE_PRAGMAS = (*mixin.SQLITE_PRAGMAS, pragma)  # type: ignore[attr-defined]
 
 
 def compact(database: Path) -> None:

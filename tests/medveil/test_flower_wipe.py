@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -18,7 +19,7 @@ from raw_node import SERVER, RawNode, answer
 from superlink_here import SuperLinkHere, server_app, superlink
 
 from medveil.errors import StorageError
-from medveil.flower_wipe import LOOK_S, compact
+from medveil.flower_wipe import LOCKED_MS, LOOK_S, compact
 
 FLOATS = 20_000
 
@@ -147,3 +148,18 @@ def test_flowers_connections_take_their_pragmas_from_one_place(link: SuperLinkHe
         from sqlalchemy import text  # noqa: PLC0415
 
         assert session.execute(text("PRAGMA secure_delete")).scalar() == 1, "Flower no longer reads SQLITE_PRAGMAS"
+        assert session.execute(text("PRAGMA busy_timeout")).scalar() == LOCKED_MS
+
+
+def test_a_request_waits_while_a_large_model_is_wiped(link: SuperLinkHere) -> None:
+    """Flower's connections give up after 5 s: three hospitals with a model of 86 M parameters lost their run by it."""
+    held = sqlite3.connect(link.database, isolation_level=None, check_same_thread=False)
+    held.execute("BEGIN IMMEDIATE")
+    later = threading.Timer(5.5, lambda: held.execute("COMMIT"))
+    later.start()
+    try:
+        # Registering writes.
+        assert link.admit("mercy").activate()
+    finally:
+        later.join()
+        held.close()
