@@ -131,6 +131,17 @@ def test_patients_are_counted_where_something_tells_them_apart(planned: MakePlan
         simulated(planned, tmp_path / "delta", "privacy.delta=0.05")
 
 
+def test_images_whose_scale_all_of_them_made_are_refused(planned: MakePlan, tmp_path: Path, tiny_npz: Path) -> None:
+    """One image brighter than the rest makes all others darker: each gradient changes, and clipping bounds one."""
+    with np.load(tiny_npz) as given:
+        np.savez(tmp_path / "measured.npz", images=given["images"] * 3.7, labels=given["labels"])
+    path = f"data.path={tmp_path / 'measured.npz'}"
+    with pytest.raises(PolicyError, match="found by looking at all of them") as error:
+        simulated(planned, tmp_path / "own", path)
+    assert error.value.cure == "data.window at the site, or images of 8 bit"
+    simulated(planned, tmp_path / "window", path, "data.window=[470,940]")
+
+
 def test_without_what_counts_epsilon_a_run_is_refused(
     planned: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
