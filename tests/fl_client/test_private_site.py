@@ -103,6 +103,9 @@ def test_a_model_card_says_what_noise_bounds_and_what_it_does_not(images: Path, 
     site = evaluated(tmp_path, images, KEYS, train={"scope": "head"}, **REAL, run="b" * 36)
     facts = open_kept(tmp_path / MODELS / f"{'b' * 36}.sealed", KEYS.own).facts
     assert site.budget is not None
+    assert site.ledger.spent() is not None
+    with pytest.raises(FederationError, match="its last model alone, and another was measured before"):
+        work.evaluate(site, 1, incoming(site))
     card = model_card(facts, domain="plain")
     assert f"What one patient of this site could change in it is bounded: epsilon {site.budget.spent:.2f}" in card
     assert "at delta 0.001, with or without that patient (DP-SGD, norm 1 a patient" in card
