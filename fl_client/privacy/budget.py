@@ -196,8 +196,13 @@ def members_of(source: Source, indices: Indices, ids: tuple[str, ...], privacy: 
 
 def _refuse_unnamed(source: Source, indices: Indices) -> None:
     groups = [source.items[int(index)].group for index in indices]
-    alike = sum(group is not None and group.startswith(f"{SIMILAR}:") for group in groups)
+    alike = any(group is not None and group.startswith(f"{SIMILAR}:") for group in groups)
     if alike or not any(groups):
         found = "groups of images that look alike" if alike else "nothing"
         problem = f"'unit' is patient, and {found} tells this site's patients apart"
         raise ConfigError(problem, where=_WHERE, cure="data.group_by at the site, or privacy.unit=example")
+    if not all(groups):
+        # Each would count as a patient, whoever's they all are.
+        problem = "'unit' is patient, and nothing says whose some of this site's images are"
+        cure = "at the site, name the patient of every image or take such images out; or privacy.unit=example"
+        raise ConfigError(problem, where=_WHERE, cure=cure)

@@ -26,6 +26,7 @@ from fl_client.export.held import MODELS
 from fl_client.export.kept import open_kept
 from fl_client.export.model_card import model_card
 from fl_client.privacy import accountant
+from fl_client.privacy.budget import members_of
 from fl_client.privacy.ledger import FILE, Ledger
 from fl_client.site import Site
 from medveil.contract import EPSILON, RunConfig, measure_key
@@ -128,6 +129,9 @@ def test_patients_are_counted_where_something_tells_them_apart(planned: MakePlan
     assert sorted(np.concatenate(members).tolist()) == list(range(len(part)))
     for rows in members:
         assert len({site.source.items[part.indices[row]].group for row in rows}) == 1
+    site.source.items = (*(each._replace(group=None) for each in site.source.items[:1]), *site.source.items[1:])
+    with pytest.raises(ConfigError, match="nothing says whose some of this site's images are"):
+        members_of(site.source, np.arange(len(site.source)), ("",), site.budget.privacy)
     with pytest.raises(ConfigError, match="'unit' is patient, and nothing tells this site's patients apart"):
         simulated(planned, tmp_path / "npz", "privacy.unit=patient")
     with pytest.raises(ConfigError, match="'delta' is not below one over this site's number of units"):
