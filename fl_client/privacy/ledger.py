@@ -10,6 +10,7 @@ it, or to put an older one back, is to forget what they have cost.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -74,13 +75,14 @@ class Ledger:
     Parameters
     ----------
     path
-        The file; where there is none nothing was charged yet.
+        The file; where there is none nothing was charged yet. A link to one, so that folders share it, leads to it.
     repeats
         Whether a round that is made again is the same round: a simulation's.
     """
 
     def __init__(self, path: Path, *, repeats: bool = False) -> None:
-        self._path, self._repeats = path, repeats
+        # Written anew where a link leads, or two state folders that share one would part without a word.
+        self._linked, self._path, self._repeats = path.is_symlink(), Path(os.path.realpath(path)), repeats
 
     def begin(self, run: str, *, served: bool) -> None:
         """Write down that a run with noise is served here.
@@ -209,6 +211,9 @@ class Ledger:
 
     def _read(self) -> _Pages:
         if not self._path.exists():
+            if self._linked:
+                cure = "put the newest ledger there, or mount the disk that holds it"
+                raise IntegrityError("is where a link leads, and not there", where=self._path, cure=cure)
             return _Pages()
         document = read_document(self._path, _SHAPE, name=FORMAT, newest=VERSION)
         runs = {each["run"]: list(each["rounds"]) for each in document["runs"]}
