@@ -6,6 +6,7 @@ What it does with them when a server asks is `fl_client.work`.
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from fl_client.workbench import workbench
 from medveil.config import from_mapping
 from medveil.contract import RunConfig
 from medveil.errors import FederationError
+from medveil.log import logger
 from medveil.personal import DITTO
 from medveil.predicting import PredictConfig
 from models.policy import Policy, check_policy
@@ -40,6 +42,7 @@ from models.travel import trainable, travelling
 
 MOMENTS, PERSONAL = "moments", "personal"
 """Folders of what optimisers remember, and of a model beside the shared one, in the site's own."""
+_log = logger("site")
 
 
 class SiteInRun:
@@ -70,7 +73,7 @@ class Site(SiteInRun):
     Attributes
     ----------
     train_config : TrainConfig
-        Local training, from the run.
+        Local training, from the run; under masks a step takes no more than half of a real site's images.
     masked : MaskedConfig or None
         How patches are masked where pixels are learned, and no classes.
     evaluated : EvaluateConfig or None
@@ -133,6 +136,7 @@ class Site(SiteInRun):
         self.images = open_images(run, setup, self.cipher, weights=self.bench.hash)
         self.ledger = Ledger(setup.folder / FILE, repeats=self._simulated)
         part = self.store.part(self.used)
+        self.train_config = self._of_some(self.train_config, len(part))
         self.budget = make_budget(run, self.train_config, self.source, part, self.ledger, limit=setup.epsilon_limit)
         if self.budget is not None:
             check_apart(self.bench.model)
@@ -196,6 +200,18 @@ class Site(SiteInRun):
     @property
     def _simulated(self) -> bool:
         return isinstance(self.setup.key, SimulatedKey)
+
+    def _of_some(self, config: TrainConfig, images: int) -> TrainConfig:
+        """The same, but that no step takes more than half of the images where chance is to tell runs apart.
+
+        A step over all images draws nothing: the sums of two runs, one without this site, would differ by its update.
+        """
+        most = max(1, -(-images // 2))
+        chance = self.run.trains and self.run.secagg.on and self.run.private is None and not self._simulated
+        if not chance or config.batch_size <= most:
+            return config
+        _log.info("%s: %d images a step, half of what there is, so that no two runs train alike", self.setup.name, most)
+        return replace(config, batch_size=most)
 
     def _private_names(self) -> list[str]:
         kept = [] if self.policy.train == "averaged" else stem_names(self.bench.model)

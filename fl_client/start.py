@@ -31,6 +31,8 @@ _BEYOND, _EACH = 100.0, 0.1
 """How many times the clip of a sum a model may be, a round, from the one the run began with: momentum at a server makes
 some tens of it. Adam there moves every number by its rate, whatever the clip: by so much, where that is more.
 """
+_CLIP = 10.0
+"""The clip is a server's to choose: above this, and above a tenth a number of the model, it takes a site no further."""
 _log = logger("site")
 
 
@@ -77,7 +79,8 @@ def check_start(site: Site, trained: int, incoming: Tensors, *, measures: bool =
 
 def reach(clip: float, numbers: int, trained: int) -> float:
     """How far from the run's first a model of so many numbers may be after some rounds of sums clipped to `clip`."""
-    return max(_BEYOND * clip, _EACH * math.sqrt(numbers)) * trained
+    least = _EACH * math.sqrt(numbers)
+    return max(_BEYOND * min(clip, max(_CLIP, least)), least) * trained
 
 
 def _check_reached(moved: float, most: float, trained: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from medveil.contract import EPSILON, NUM_EXAMPLES, SECONDS
 from medveil.errors import DataError, FederationError, StorageError
 from medveil.log import logger
 from medveil.versions import medveil_version
-from medveil.wire import Tensors
+from medveil.wire import Tensors, encode, pack
 from models.light import plain_tensors
 from models.travel import tensors
 
@@ -173,8 +174,10 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
     test images, and no model is kept. Errors as `train`.
     """
     started = time.monotonic()
-    if site.budget is not None and round_ != site.run.rounds:
-        raise _no_other()
+    if site.budget is not None:
+        if round_ != site.run.rounds:
+            raise _no_other()
+        site.ledger.measuring(site.run.run, hashlib.sha256(pack(encode(incoming, "fp32")).tobytes()).hexdigest())
     site.images.basis.hold()
     if site.evaluated is not None:
         return _measured_alone(site, model_after(site, round_, incoming)) | {SECONDS: time.monotonic() - started}

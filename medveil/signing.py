@@ -31,6 +31,10 @@ SECRET_BYTES, SIGNATURE_BYTES = 32, 64
 LONGEST = 4096
 """Characters of a statement: the longest of ours has some 900."""
 _DOMAIN, _VERSION = "domain", "version"
+_PRIME = 2**255 - 19
+_EIGHTH = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_SMALL = frozenset({0, 1, _PRIME - 1, _EIGHTH, _PRIME - _EIGHTH})
+"""The y of the eight points of small order: under such a key anybody makes signatures that hold."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,13 @@ def fingerprint(public: str) -> str:
 
 
 def is_public(text: object) -> bool:
-    """Whether a text is a public key, in the one way it is written."""
-    return isinstance(text, str) and _bytes(text, SECRET_BYTES) is not None
+    """Whether a text is a public key, in the one way it is written; one that signs for anybody is none."""
+    data = _bytes(text, SECRET_BYTES) if isinstance(text, str) else None
+    if data is None:
+        return False
+    # The top bit is the sign of x.
+    y = int.from_bytes(data, "little") & (2**255 - 1)
+    return y < _PRIME and y not in _SMALL
 
 
 def verified(signed: Signed, public: str, *, domain: str, newest: int) -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Source(ABC):
         The groups that ``data.group_by: similar`` made, where it was asked for.
     hidden : HiddenUnder or None
         How another party hid the images before they came here; `read` then gives ciphertexts.
+    shares_scale : bool
+        Whether what becomes black and white was found by looking at all its images: one of them changes all others.
     prepared : int
         The way its images are prepared, a version of `crypto.imaging.preprocess`; 0 where hidden ones do not say.
     drawn : bool
@@ -106,6 +108,7 @@ class Source(ABC):
     split: str = "drawn"
     similar: Similar | None = None
     hidden: HiddenUnder | None = None
+    shares_scale: bool = False
     prepared: int = preprocess.VERSION
     drawn: bool = False
     _identity: str | None = None

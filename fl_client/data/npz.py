@@ -42,6 +42,7 @@ class NpzSource(Source):
         self._images = [images for _, images, _, _ in parts]
         sites = self._sites(arrays, parts)
         self._scale = self._settled_scale()
+        self.shares_scale = self._scale is not None
         self._at = [(p, row) for p, part in enumerate(parts) for row in range(len(part[2]))]
         names, codes = self._names(arrays, [labels for _, _, labels, _ in parts])
         items = [

@@ -11,6 +11,7 @@ from fl_client.deployment.own_weights import looked_at
 from fl_client.deployment.points import FAILED, OK, WARNING, Point
 from fl_client.deployment.promises import check_private
 from fl_client.deployment.roster import NO_ROSTER, ApprovedRoster, own_identity
+from fl_client.deployment.served_runs import trained_here
 from fl_client.disclosure.required import in_words, is_required
 from medveil.errors import ConfigError
 from medveil.installed import installed_hash
@@ -111,6 +112,10 @@ def _privacy(files: OwnFiles) -> Point:
         return Point("privacy", OK, f"a run costs what it says, or has no number ('limits.epsilon' is null); {so_far}")
     check_private(limits)
     found = f"all runs together may cost epsilon {limits.epsilon:g} at delta {limits.delta:g}; {so_far}"
+    if not files.ledger.exists() and (trained := trained_here(files)):
+        found += f"; {trained} run{'' if trained == 1 else 's'} trained here, and the ledger is gone"
+        cure = f"put the newest {files.ledger.name} back: without it what they cost is forgotten"
+        return Point("privacy", WARNING, found, cure)
     if spent is not None and spent["epsilon"] >= limits.epsilon:
         return Point("privacy", WARNING, found, "no round fits into 'limits.epsilon' any more: other images, or more")
     return Point("privacy", OK, found)

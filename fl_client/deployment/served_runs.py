@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fl_client.deployment.own_files import OwnFiles
 from medveil.errors import ConfigError
 from medveil.files import locked, make_folder, write_json
+from medveil.kinds import TRAIN
 from medveil.shapes import read_document
 
 FORMAT = "medveil-served-run"
 BEGAN = "medveil-begun-run"
 """Format of what a run's settings were when this site opened it first."""
 VERSION = 1
+_COUNTS = "served.json"
 
 
 class ServedRun:
@@ -25,7 +28,7 @@ class ServedRun:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._counts = folder / "served.json"
+        self._counts = folder / _COUNTS
 
     @property
     def answered(self) -> dict[str, int]:
@@ -66,3 +69,9 @@ class ServedRun:
             if read_document(path, {"settings": str}, name=BEGAN, newest=VERSION)["settings"] != digest:
                 cure = "a run of other settings has an identity of its own"
                 raise ConfigError("the run of this identity began with other settings", where="run", cure=cure)
+
+
+def trained_here(files: OwnFiles) -> int:
+    """How many runs trained at a site, or began to (errors as `ServedRun.answered`)."""
+    folders = [path.parent for path in (files.state / "runs").glob(f"*/{_COUNTS}")]
+    return sum(bool(ServedRun(folder).answered.get(TRAIN)) for folder in folders)

@@ -6,8 +6,8 @@ come: that noise and number of rounds are chosen as a run goes on is covered by 
 Odometers with Rényi Differential Privacy", arXiv 2103.01379. Tighter accountants say 8 to 20 % less
 (the tests compare).
 
-Two sets of images are neighbours where one has a unit (an image, or a patient) more than the other. The number of
-units is taken for known.
+Two sets of training images are neighbours where one has a unit (an image, or a patient) more than the other. The number
+of units is taken for known, and which images are trained on for given: parts are dealt over all images of a site.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from fl_client.privacy.chance import Chance
 from fl_client.privacy.ledger import Ledger
 from fl_client.privacy.training import Hidden, Indices
 from medveil.contract import RunConfig
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, PolicyError
 from medveil.privacy import EXAMPLE, PrivacyConfig
 
 _WHERE = "privacy"
@@ -148,11 +148,17 @@ def make_budget(
     ------
     ConfigError
         As `members_of`; or what counts epsilon is not installed.
+    PolicyError
+        The promise would be void: what an image becomes depends on all others.
     """
     privacy = run.private
     if privacy is None:
         return None
     check_installed()
+    if source.shares_scale:
+        problem = "the scale of this site's images was found by looking at all of them, so that one changes all others"
+        cure = "data.window at the site, or images of 8 bit"
+        raise PolicyError(f"{problem}: 'privacy' would promise what does not hold", where=_WHERE, cure=cure)
     members = members_of(source, part.indices, part.ids, privacy)
     steps, rate = math.ceil(len(part) / train.batch_size), min(1.0, train.batch_size / len(part))
     course = Course(run=run.run, rounds=run.rounds, steps=train.epochs * steps, rate=rate)
@@ -190,8 +196,13 @@ def members_of(source: Source, indices: Indices, ids: tuple[str, ...], privacy: 
 
 def _refuse_unnamed(source: Source, indices: Indices) -> None:
     groups = [source.items[int(index)].group for index in indices]
-    alike = sum(group is not None and group.startswith(f"{SIMILAR}:") for group in groups)
+    alike = any(group is not None and group.startswith(f"{SIMILAR}:") for group in groups)
     if alike or not any(groups):
         found = "groups of images that look alike" if alike else "nothing"
         problem = f"'unit' is patient, and {found} tells this site's patients apart"
         raise ConfigError(problem, where=_WHERE, cure="data.group_by at the site, or privacy.unit=example")
+    if not all(groups):
+        # Each would count as a patient, whoever's they all are.
+        problem = "'unit' is patient, and nothing says whose some of this site's images are"
+        cure = "at the site, name the patient of every image or take such images out; or privacy.unit=example"
+        raise ConfigError(problem, where=_WHERE, cure=cure)

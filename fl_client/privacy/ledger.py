@@ -10,6 +10,7 @@ it, or to put an older one back, is to forget what they have cost.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fl_client.privacy.accountant import Charge, epsilon
-from medveil.errors import ConfigError, IntegrityError
+from medveil.errors import ConfigError, FederationError, IntegrityError
 from medveil.files import changing, write_json
 from medveil.shapes import read_document
 
@@ -28,7 +29,7 @@ VERSION = 1
 _ROUND = {"round": int, "noise": float, "rate": float, "steps": int, "at": str}
 _RUN = {"run": str, "rounds": [_ROUND]}
 _TOLD = {"epsilon": float, "delta": float}
-_SHAPE = {"unit": str, "runs": [_RUN], "without": [str], "told": _TOLD}
+_SHAPE = {"unit": str, "runs": [_RUN], "without": [str], "told": _TOLD, "measured?": {str: str}}
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class _Pages:
     unit: str = ""
     runs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     without: list[str] = field(default_factory=list)
+    measured: dict[str, str] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=lambda: {"epsilon": 0.0, "delta": 1.0})
 
     def charges(self, run: str | None = None) -> list[Charge]:
@@ -73,13 +75,14 @@ class Ledger:
     Parameters
     ----------
     path
-        The file; where there is none nothing was charged yet.
+        The file; where there is none nothing was charged yet. A link to one, so that folders share it, leads to it.
     repeats
         Whether a round that is made again is the same round: a simulation's.
     """
 
     def __init__(self, path: Path, *, repeats: bool = False) -> None:
-        self._path, self._repeats = path, repeats
+        # Written anew where a link leads, or two state folders that share one would part without a word.
+        self._linked, self._path, self._repeats = path.is_symlink(), Path(os.path.realpath(path)), repeats
 
     def begin(self, run: str, *, served: bool) -> None:
         """Write down that a run with noise is served here.
@@ -161,6 +164,28 @@ class Ledger:
                 pages.without.append(run)
                 self._write(pages)
 
+    def measuring(self, run: str, model: str) -> None:
+        """Write down which model a run is measured with: one, as often as it is asked for, and no other.
+
+        Parameters
+        ----------
+        model
+            What names it and no other.
+
+        Raises
+        ------
+        FederationError
+            Another was measured: no noise covers what is told of it, so that each would tell more.
+        """
+        if self._repeats:
+            return
+        with self._changing() as pages:
+            known = pages.measured.setdefault(run, model)
+            if known != model:
+                problem = "a run with privacy measures its last model alone, and another was measured before"
+                raise FederationError(problem, where="privacy", cure="begin a new run")
+            self._write(pages)
+
     def of(self, run: str) -> list[Charge]:
         """What a run was charged.
 
@@ -186,10 +211,14 @@ class Ledger:
 
     def _read(self) -> _Pages:
         if not self._path.exists():
+            if self._linked:
+                cure = "put the newest ledger there, or mount the disk that holds it"
+                raise IntegrityError("is where a link leads, and not there", where=self._path, cure=cure)
             return _Pages()
         document = read_document(self._path, _SHAPE, name=FORMAT, newest=VERSION)
         runs = {each["run"]: list(each["rounds"]) for each in document["runs"]}
-        pages = _Pages(document["unit"], runs, list(document["without"]), dict(document["told"]))
+        without, measured, told = (document.get(name, {}) for name in ("without", "measured", "told"))
+        pages = _Pages(document["unit"], runs, list(without), dict(measured), dict(told))
         if any(each.noise < 0 or not 0 < each.rate <= 1 or each.steps < 1 for each in pages.charges()):
             raise IntegrityError("holds a round that cannot be", where=self._path, cure="put the last whole one back")
         return pages
@@ -197,4 +226,5 @@ class Ledger:
     def _write(self, pages: _Pages) -> None:
         runs = [{"run": run, "rounds": rounds} for run, rounds in pages.runs.items()]
         document = {"unit": pages.unit, "runs": runs, "without": pages.without, "told": pages.told}
+        document |= {"measured": pages.measured} if pages.measured else {}
         write_json(self._path, {"format": FORMAT, "version": VERSION, **document}, mode=0o600)

@@ -180,6 +180,10 @@ def test_under_masks_a_model_that_no_clipped_sums_can_have_made_is_refused(plan:
     with pytest.raises(FederationError, match="further from the run's first than 1 round of clipped sums"):
         check_start(site, 1, given)
     check_start(site, 2, given)
+    site.run.secagg.clip = 1e30
+    given["head.bias"][0] = 1e6
+    with pytest.raises(FederationError, match="clipped sums"):
+        check_start(site, 2, given)  # Whatever clip a server chooses.
     given["head.bias"][0] = np.nan
     with pytest.raises(FederationError, match="clipped sums"):
         check_start(site, 2, given)

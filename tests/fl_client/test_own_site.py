@@ -43,6 +43,7 @@ from fl_client.deployment.own_keys import open_keys
 from fl_client.deployment.own_site import OwnHost
 from fl_client.deployment.points import Point
 from fl_client.deployment.roster import ApprovedRoster, own_identity
+from fl_client.deployment.served_runs import ServedRun
 from fl_client.deployment.told import ToldError
 from fl_client.worker import Worker
 from medveil import fab
@@ -1079,6 +1080,11 @@ def test_check_says_what_runs_may_cost_and_what_a_server_reads(tmp_path: Path, i
         "one without it is refused ('limits.secagg'); its measures leave one by one ('limits.own_measures')"
     )
     assert privacy == "ok: all runs together may cost epsilon 3 at delta 1e-05; no run had a number yet"
+    (files.state / "runs/r").mkdir(parents=True)
+    ServedRun(files.state / "runs/r").count("train")
+    told = said(epsilon=3.0)[1]
+    assert told.startswith("warning: ")
+    assert told.endswith("no run had a number yet; 1 run trained here, and the ledger is gone")
 
 
 # -- with whom ---------------------------------------------------------------------------------------------------------

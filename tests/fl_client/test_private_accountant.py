@@ -185,3 +185,16 @@ def at_most(most: float) -> Callable[[Callable[[float], float]], None]:
             raise PolicyError(f"more than {most:g}")
 
     return allow
+
+
+def test_folders_share_a_ledger_by_a_link_and_one_that_leads_nowhere_is_not_a_fresh_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/privacy.json").symlink_to(tmp_path / "shared.json")
+    linked = Ledger(tmp_path / "a/privacy.json")
+    with pytest.raises(IntegrityError, match="is where a link leads, and not there"):
+        linked.begin("a", served=False)
+    Ledger(tmp_path / "shared.json").begin("a", served=False)
+    linked.begin("b", served=False)
+    assert (tmp_path / "a/privacy.json").is_symlink()
+    assert Ledger(tmp_path / "shared.json").of("b") == []
+    Ledger(tmp_path / "shared.json").begin("b", served=True)

@@ -26,6 +26,7 @@ from fl_client.export.held import MODELS
 from fl_client.export.kept import open_kept
 from fl_client.export.model_card import model_card
 from fl_client.privacy import accountant
+from fl_client.privacy.budget import members_of
 from fl_client.privacy.ledger import FILE, Ledger
 from fl_client.site import Site
 from medveil.contract import EPSILON, RunConfig, measure_key
@@ -103,6 +104,9 @@ def test_a_model_card_says_what_noise_bounds_and_what_it_does_not(images: Path, 
     site = evaluated(tmp_path, images, KEYS, train={"scope": "head"}, **REAL, run="b" * 36)
     facts = open_kept(tmp_path / MODELS / f"{'b' * 36}.sealed", KEYS.own).facts
     assert site.budget is not None
+    assert site.ledger.spent() is not None
+    with pytest.raises(FederationError, match="its last model alone, and another was measured before"):
+        work.evaluate(site, 1, incoming(site))
     card = model_card(facts, domain="plain")
     assert f"What one patient of this site could change in it is bounded: epsilon {site.budget.spent:.2f}" in card
     assert "at delta 0.001, with or without that patient (DP-SGD, norm 1 a patient" in card
@@ -125,10 +129,24 @@ def test_patients_are_counted_where_something_tells_them_apart(planned: MakePlan
     assert sorted(np.concatenate(members).tolist()) == list(range(len(part)))
     for rows in members:
         assert len({site.source.items[part.indices[row]].group for row in rows}) == 1
+    site.source.items = (*(each._replace(group=None) for each in site.source.items[:1]), *site.source.items[1:])
+    with pytest.raises(ConfigError, match="nothing says whose some of this site's images are"):
+        members_of(site.source, np.arange(len(site.source)), ("",), site.budget.privacy)
     with pytest.raises(ConfigError, match="'unit' is patient, and nothing tells this site's patients apart"):
         simulated(planned, tmp_path / "npz", "privacy.unit=patient")
     with pytest.raises(ConfigError, match="'delta' is not below one over this site's number of units"):
         simulated(planned, tmp_path / "delta", "privacy.delta=0.05")
+
+
+def test_images_whose_scale_all_of_them_made_are_refused(planned: MakePlan, tmp_path: Path, tiny_npz: Path) -> None:
+    """One image brighter than the rest makes all others darker: each gradient changes, and clipping bounds one."""
+    with np.load(tiny_npz) as given:
+        np.savez(tmp_path / "measured.npz", images=given["images"] * 3.7, labels=given["labels"])
+    path = f"data.path={tmp_path / 'measured.npz'}"
+    with pytest.raises(PolicyError, match="found by looking at all of them") as error:
+        simulated(planned, tmp_path / "own", path)
+    assert error.value.cure == "data.window at the site, or images of 8 bit"
+    simulated(planned, tmp_path / "window", path, "data.window=[470,940]")
 
 
 def test_without_what_counts_epsilon_a_run_is_refused(

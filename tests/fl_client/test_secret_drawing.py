@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from crypto.keys import SimulatedKey, SiteKey
 from fl_client import work
 from fl_client.batches import generator
 from fl_client.site import Site
-from medveil.wire import Tensors
+from medveil.secagg.config import SecAggConfig
+from medveil.wire import Tensors, delta
 
 FIRST, SECOND = "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab", "1f2c7cf0-5b6e-4a8c-9e1b-0123456789ab"
 
@@ -35,6 +37,29 @@ def test_two_runs_of_one_seed(planned: MakePlan, tmp_path: Path, real: bool) -> 
     first = update(FIRST, "a")
     assert equal(first, update(SECOND, "b")) is not real
     assert equal(first, update(FIRST, "c")), "a round that is resumed repeats"
+
+
+def test_under_masks_no_run_takes_all_images_at_once(planned: MakePlan, tmp_path: Path) -> None:
+    """A step over all of them draws nothing: sums of two runs, one without a site, differed by its update."""
+    plan = planned("train.batch_size=4096")
+    key = SiteKey.generate("site-1")
+
+    def updated(run: str, *, on: bool) -> dict[str, np.ndarray]:
+        asked = replace(plan.run, run=run, kind="delta", secagg=SecAggConfig(on=on))
+        site = Site(asked, setup(plan, tmp_path / f"{run}-{on}", key=key))
+        start = incoming(site)
+        return delta(work.train(site, 1, start)[0], start)
+
+    def apart(on: bool) -> float:
+        first, second = (updated(run, on=on) for run in (FIRST, SECOND))
+        gap, whole = (
+            math.sqrt(sum(float((each**2).sum()) for each in found))
+            for found in ([first[name] - second[name] for name in first], first.values())
+        )
+        return gap / whole
+
+    assert apart(False) < 1e-3, "what the server reads anyway is trained as the run says"
+    assert apart(True) > 0.1
 
 
 def drawn(site: Site, *where: str | int) -> list[int]:

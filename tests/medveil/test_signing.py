@@ -135,6 +135,20 @@ def test_a_public_key_is_written_in_one_way_only() -> None:
         assert not is_public(text)
 
 
+def test_a_key_under_which_anybody_signs_is_none() -> None:
+    """The points of small order, and other ways to write a point: of the first, one signature holds for all texts."""
+    prime, curve = 2**255 - 19, -121665 * pow(121666, -1, 2**255 - 19)
+    eighth = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+    assert (curve * pow(eighth, 4, prime) + 2 * eighth**2 - 1) % prime == 0, "twice it is a point whose y is 0"
+    small = [0, 1, prime - 1, eighth, prime - eighth, prime, prime + 1, prime + 5]
+    for y in small:
+        for sign in (0, 2**255):
+            encoded = (y | sign).to_bytes(32, "little")
+            assert not is_public(base64.b64encode(encoded).decode()), (y, sign)
+    nobody = (1).to_bytes(32, "little")
+    Ed25519PublicKey.from_public_bytes(nobody).verify(nobody + bytes(32), b"whatever was said")
+
+
 # -- the content of a message ------------------------------------------------------------------------------------------
 
 
