@@ -58,10 +58,11 @@ def _do_disclose(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment.signatures import open_identity, refuse_unsigned  # noqa: PLC0415
-    from fl_client.disclosure.make import Effort, disclose  # noqa: PLC0415
+    from fl_client.disclosure.make import Effort, check_out, disclose  # noqa: PLC0415
 
     files = site_of(arguments)
     refuse_unsigned(files)
+    check_out(arguments.out)
     passphrases = Passphrases(read_passphrase)
     # First what can be refused in a second: an hour of attacks is not for a passphrase that is wrong.
     identity = open_identity(files, passphrases)

@@ -78,6 +78,27 @@ class Effort:
         return self.minutes < SHORT_MINUTES
 
 
+def check_out(out: Path) -> None:
+    """Refuse names for page and document that could not be written, or are those of something else.
+
+    Raises
+    ------
+    ConfigError, StorageError
+        Nothing is changed, but that the folder is made.
+    """
+    make_folder(out.parent)
+    document = out.with_suffix(JSON)
+    for each in (out, document):
+        check_writable(each)
+    if document.exists() or out.exists():
+        try:
+            read_disclosure(out)
+        except MedVeilError:
+            taken = document if document.exists() else out
+            problem = "is there already, and is no disclosure"
+            raise ConfigError(problem, where=taken, cure="name another file with --out") from None
+
+
 def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path, *, effort: Effort) -> Disclosure:
     """Run what applies within the budget, and leave page and document, signed; the audit log is written first.
 
@@ -104,7 +125,7 @@ def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path,
         The images cannot be read as the run wants them, or the disk refuses.
     """
     began = time.monotonic()
-    _check_out(out)
+    check_out(out)
     make_folder(files.state, mode=0o700)
     with tempfile.TemporaryDirectory(prefix="disclosing-", dir=files.state) as scratch:
         folder = Path(scratch)
@@ -137,21 +158,6 @@ def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path,
     made = signed_by(identity, document, page)
     _leave(files, made, page, out)
     return made
-
-
-def _check_out(out: Path) -> None:
-    """Refuse names for page and document that could not be written, or are those of something else: nothing is lost."""
-    make_folder(out.parent)
-    document = out.with_suffix(JSON)
-    for each in (out, document):
-        check_writable(each)
-    if document.exists() or out.exists():
-        try:
-            read_disclosure(out)
-        except MedVeilError:
-            taken = document if document.exists() else out
-            problem = "is there already, and is no disclosure"
-            raise ConfigError(problem, where=taken, cure="name another file with --out") from None
 
 
 def _leave(files: OwnFiles, made: Disclosure, page: bytes, out: Path) -> None:
