@@ -16,6 +16,8 @@ from models.policy import Policy
 from models.pretrained import write_pretrained
 from models.travel import load_tensors
 
+_SIZES = ("width", "depth", "heads", "patch")
+"""Settings of `model` that the run that begins with the weights has to have as well."""
 _AVERAGED = "the mean of the sites'"
 _EXACT = "the public one the run began with, which its sites kept as it is"
 _BEGAN = (
@@ -57,7 +59,9 @@ def card_of(run: RunConfig, facts: dict[str, Any]) -> dict[str, Any]:
     policy = Policy(run.keys, run.stem_init, run.stem_train)
     hidden = "plain images" if run.keys == "none" else f"images hidden with {run.cipher.get('scheme')}"
     learned = {"task": run.task, **run.pretrain} if run.task == MASKED else {"task": run.task}
+    sizes = {name: run.model[name] for name in _SIZES if run.model.get(name) is not None}
     return {
+        **({"model": sizes} if sizes else {}),
         "run": f"{run.name} ({run.run})",
         "data": f"{hidden}, {run.channels} x {run.image_size} x {run.image_size}, policy {policy}",
         "licence of the data": "not stated",

@@ -1,9 +1,11 @@
-"""Where a run goes when nobody named a folder."""
+"""Where a run goes when nobody named a folder, and whether a file that somebody named could be written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from medveil.errors import StorageError
 
 _FLOWER = "flwr-"
 
@@ -29,6 +31,26 @@ def weights_file(named: str) -> str:
     """
     own = state_home() / "weights" / named
     return str(own) if Path(named).name == named and own.is_file() else named
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a name under which no file could be written, before the work is done that the file is to hold.
+
+    Nothing is changed, and a file that is there may be replaced.
+
+    Raises
+    ------
+    StorageError
+        It is a folder, or its own folder is missing, none, or not to be written to.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise StorageError("is a folder", where=path, cure="name a file in it")
+    if not folder.is_dir():
+        problem = "is a file where a folder is needed" if folder.exists() else "no such folder"
+        raise StorageError(problem, where=folder, cure="make it, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise StorageError("cannot write into the folder", where=folder, cure="choose a folder you may write to")
 
 
 def run_uuid(named: str, flower_run_id: int) -> str:

@@ -20,6 +20,7 @@ from medveil import plain
 from medveil.claims import claimed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
 from medveil.files import make_folder, write_json, write_text
+from medveil.log import each_line_once
 from medveil.versions import medveil_version
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig, refuse_pixels
@@ -131,7 +132,8 @@ def ablate(
     names = _named(config, switches, recipe)
     out = make_folder(out).resolve()
     with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+        with each_line_once():
+            arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
         for each in told:
             plain.tell(each, error=True) if console is None else plain.say(console, each)
         about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
@@ -183,7 +185,8 @@ def _arms(
         except ConfigError as error:
             if not lenient:
                 raise
-            told.append(f"'{name}' is left out: {error}.")
+            why = str(error).removeprefix(f"'{name}': ")
+            told.append(f"'{name}' is left out: {why}.")
     return arms, told
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from medveil.cli import subcommand
 from medveil.errors import EXIT_OK, ConfigError
+from medveil.paths import check_writable
 from medveil.plain import tell_json, tell_result
 from simulations.dry_run import add_dry_run, scratch, tell_runs
 
@@ -55,6 +56,8 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _do_bench(arguments: argparse.Namespace) -> int:
+    if isinstance(arguments.json, Path):
+        check_writable(arguments.json)
     if arguments.dry_run:
         return _tell_bench(arguments)
     if arguments.deployment and not arguments.attended:

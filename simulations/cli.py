@@ -228,7 +228,8 @@ def _do_ablate(arguments: argparse.Namespace) -> int:
             name: [f"{part}.{key}={value}" for part, values in sections.items() for key, value in values.items()]
             for name, sections in {**SWITCHES, **NAMED}.items()
         }
-        lines = [f"{name:<15} {' '.join(said)}" for name, said in found.items()]
+        width = max(map(len, found))
+        lines = [f"{name:<{width}} {' '.join(said)}" for name, said in found.items()]
         lines += ["RECIPE without SWITCH, RECIPE with SWITCH: the recipe but for that, or with that as well"]
         rows = [{"name": name, "settings": said} for name, said in found.items()]
         tell_result(rows, *lines, as_json=arguments.json)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from medveil.bounded import word
 from medveil.config import from_mapping, to_mapping
 from medveil.errors import ConfigError
-from medveil.recipes import RECIPES, settings_of
+from medveil.recipes import NONE, RECIPES, settings_of
 from simulations.config import ExperimentConfig
 
 Sections = dict[str, dict[str, Any]]
@@ -123,6 +123,8 @@ def _laid(config: ExperimentConfig, recipe: str, but: str = "") -> dict[str, Any
     values = to_mapping(as_it_is(config))
     _lay(values, _given_way(config, values))
     _lay(values, _of_recipe(config, recipe, but))
+    if config.train.recipe != NONE:
+        values["train"]["recipe"] = recipe
     return values
 
 
@@ -134,11 +136,16 @@ def as_it_is(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _given_way(config: ExperimentConfig, values: dict[str, Any]) -> Sections:
-    """Defaults, in the place of what an experiment sets ``without_recipe`` and has not set otherwise since."""
+    """Defaults, in the place of what an experiment has of a recipe of its own, or sets ``without_recipe``.
+
+    What it sets otherwise stays.
+    """
+    own = config.train.recipe
+    given = config.without_recipe if own == NONE else RECIPES.get(own, {})
     defaults = to_mapping(ExperimentConfig())
     return {
         section: {key: defaults[section][key] for key, value in settings.items() if values[section][key] == value}
-        for section, settings in config.without_recipe.items()
+        for section, settings in given.items()
     }
 
 

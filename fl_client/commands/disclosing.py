@@ -15,6 +15,7 @@ from medveil.times import moment
 if TYPE_CHECKING:
     from fl_client.deployment.own_files import OwnFiles
     from fl_client.disclosure.document import Disclosure
+    from fl_client.disclosure.make import Effort
     from fl_client.disclosure.subject import Subject
 
 _WHERE = f"{PROG} disclose"
@@ -57,10 +58,11 @@ def _do_disclose(arguments: argparse.Namespace) -> int:
     _check(arguments)
     from crypto.passphrase import read_passphrase  # noqa: PLC0415
     from fl_client.deployment.signatures import open_identity, refuse_unsigned  # noqa: PLC0415
-    from fl_client.disclosure.make import Effort, disclose  # noqa: PLC0415
+    from fl_client.disclosure.make import Effort, check_out, disclose  # noqa: PLC0415
 
     files = site_of(arguments)
     refuse_unsigned(files)
+    check_out(arguments.out)
     passphrases = Passphrases(read_passphrase)
     # First what can be refused in a second: an hour of attacks is not for a passphrase that is wrong.
     identity = open_identity(files, passphrases)
@@ -68,7 +70,7 @@ def _do_disclose(arguments: argparse.Namespace) -> int:
     effort = Effort(minutes=arguments.minutes, keys=arguments.keys)
     tell(f"trying attacks for {arguments.minutes:g} minutes at most", error=True)
     made = disclose(files, identity, subject, arguments.out, effort=effort)
-    _tell(made, arguments)
+    _tell(made, arguments, effort)
     return EXIT_PARTIAL if made.unfinished or not made.counts else EXIT_OK
 
 
@@ -106,7 +108,9 @@ def _subject(files: OwnFiles, arguments: argparse.Namespace, passphrases: Passph
     return Subject(kept.run if run is None else run, model_digest(kept), hand)
 
 
-def _tell(made: Disclosure, arguments: argparse.Namespace) -> None:
+def _tell(made: Disclosure, arguments: argparse.Namespace, effort: Effort) -> None:
+    from fl_client.disclosure.make import SHORT_MINUTES  # noqa: PLC0415
+
     if arguments.json:
         tell_json(made.document)
         return
@@ -115,6 +119,10 @@ def _tell(made: Disclosure, arguments: argparse.Namespace) -> None:
     for each in made.document["untried"]:
         if each["attack"] in made.unfinished:
             tell(f"{each['attack']} {each['kind']}: {each['reason']}", error=True)
+    if made.broken and effort.short:
+        tell(
+            f"attacks ran with the effort of a trial; --minutes {SHORT_MINUTES:g} and more run them in full", error=True
+        )
     tell(f"page: {arguments.out}; signed, and in the audit log as {made.digest}")
     if not made.counts:
         what = "no attack that works was tried" if made.tried else "nothing was tried"

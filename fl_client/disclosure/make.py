@@ -33,6 +33,7 @@ from fl_client.disclosure.document import (
     Disclosure,
     digest_of,
     now,
+    read_disclosure,
     signed_by,
 )
 from fl_client.disclosure.required import FOLDER
@@ -42,8 +43,9 @@ from medveil.bounded import parse_json
 from medveil.config import to_mapping
 from medveil.contract import RunConfig
 from medveil.environment import needed_environment
-from medveil.errors import DataError, MedVeilError
+from medveil.errors import ConfigError, DataError, MedVeilError
 from medveil.files import make_folder, read_bytes, read_head, write_bytes, write_json
+from medveil.paths import check_writable
 from medveil.plain import shown, tell
 from medveil.shapes import check_shape
 from medveil.signing import SigningKey
@@ -76,6 +78,27 @@ class Effort:
         return self.minutes < SHORT_MINUTES
 
 
+def check_out(out: Path) -> None:
+    """Refuse names for page and document that could not be written, or are those of something else.
+
+    Raises
+    ------
+    ConfigError, StorageError
+        Nothing is changed, but that the folder is made.
+    """
+    make_folder(out.parent)
+    document = out.with_suffix(JSON)
+    for each in (out, document):
+        check_writable(each)
+    if document.exists() or out.exists():
+        try:
+            read_disclosure(out)
+        except MedVeilError:
+            taken = document if document.exists() else out
+            problem = "is there already, and is no disclosure"
+            raise ConfigError(problem, where=taken, cure="name another file with --out") from None
+
+
 def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path, *, effort: Effort) -> Disclosure:
     """Run what applies within the budget, and leave page and document, signed; the audit log is written first.
 
@@ -94,12 +117,15 @@ def disclose(files: OwnFiles, identity: SigningKey, subject: Subject, out: Path,
 
     Raises
     ------
+    ConfigError
+        Of these names there is something already that is no disclosure.
     DataError
         The process that attacks could not begin.
     MedVeilError
         The images cannot be read as the run wants them, or the disk refuses.
     """
     began = time.monotonic()
+    check_out(out)
     make_folder(files.state, mode=0o700)
     with tempfile.TemporaryDirectory(prefix="disclosing-", dir=files.state) as scratch:
         folder = Path(scratch)
@@ -148,7 +174,6 @@ def _leave(files: OwnFiles, made: Disclosure, page: bytes, out: Path) -> None:
     )
     folder = make_folder(files.state / FOLDER, mode=0o700)
     made.write(folder / f"{made.digest}{JSON}")
-    make_folder(out.parent)
     write_bytes(out, page, mode=0o600)
     made.write(out.with_suffix(JSON))
 

@@ -17,6 +17,7 @@ from fl_client.looked.asking import check_page, write_page
 from fl_client.reports.codes import Codes
 from fl_client.reports.writing import Asking, check_asking, write_reports
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, DataError
+from medveil.paths import check_writable
 from medveil.plain import tell, tell_result
 from medveil.predicting import check_level, check_views
 
@@ -66,15 +67,19 @@ def ask(
     ------
     ConfigError
         No report can be made as it is asked for; no image is read then.
+    StorageError
+        A file cannot be written; it is refused before an image is read where that shows.
     DataError
         No image could be read, or none reported.
     """
+    check_writable(out)
     views = ready.described.views if views is None else views
     level = ready.described.level if level is None else level
     _check(ready, views, level)
     codes = None if reports is None else check_asking(reports, ready)
     if page is not None:
         check_page(ready, page)
+        check_writable(page)
     # Before any image is read: where the reports go, and that this site has what lets it in.
     door = None if reports is None or reports.server is None else _door(reports.server)
     if ready.described.otherwise:

@@ -27,7 +27,9 @@ class Tried(NamedTuple):
     figure: str
     within: str
     chance: str
+    chance_within: str
     control: str
+    control_within: str
     unit: str
     n: str
     notes: list[str]
@@ -79,12 +81,18 @@ def _tried(entry: dict[str, Any]) -> Tried:
         state=words.STATES.get(entry["verdict"], _UNKNOWN),
         figure=words.number(main.get("target")),
         within=_within(main, "target"),
-        chance=f"{words.number(main.get('chance'))} {_within(main, 'chance')}".strip(),
-        control=f"{words.number(main.get('control'))} {_within(main, 'control')}".strip(),
+        chance=words.number(main.get("chance")),
+        chance_within=_within(main, "chance"),
+        control=words.number(main.get("control")),
+        control_within=_within(main, "control"),
         unit=main.get("text", ""),
-        n=f"{entry['keys']} keys, {entry['n']} images",
+        n=f"{_counted(entry['keys'], 'key')}, {_counted(entry['n'], 'image')}",
         notes=entry["notes"],
     )
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _within(main: dict[str, Any], arm: str) -> str:
@@ -95,7 +103,7 @@ def _within(main: dict[str, Any], arm: str) -> str:
 def _budget(effort: dict[str, Any]) -> str:
     how = "with the effort of a trial" if effort["short"] else "in full"
     spent = f"{effort['seconds'] / 60:.1f} of {effort['minutes']:g} minutes"
-    return f"{spent} by the clock, {effort['keys']} keys at most, attacks {how}"
+    return f"{spent} by the clock, {_counted(effort['keys'], 'key')} at most, attacks {how}"
 
 
 def _privacy(found: dict[str, Any], limits: dict[str, Any]) -> Iterator[tuple[str, str]]:

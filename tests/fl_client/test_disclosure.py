@@ -133,6 +133,24 @@ def public(files: OwnFiles) -> str:
     return load_public(files.file.with_name("st-anna.pub")).identity
 
 
+def test_a_name_that_is_taken_or_cannot_be_written_is_refused_before_anything_is_tried(
+    files: OwnFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(files, run())
+    monkeypatch.setattr(make, "_started", lambda *_, **__: pytest.fail("an attack was begun"))
+    roster, page, file = tmp_path / "roster.json", tmp_path / "page.html", tmp_path / "file"
+    for each in (roster, page, file):
+        each.write_text("mine")
+    for out, code, why in [
+        (roster.with_suffix(".html"), 2, "roster.json: is there already, and is no disclosure"),
+        (page, 2, "page.html: is there already, and is no disclosure"),
+        (file / "report.html", 3, "is a file where a folder is needed"),
+    ]:
+        assert main(["disclose", "--site", str(files.file), "--out", str(out)]) == code
+        assert why in capsys.readouterr().err
+    assert {each.read_text() for each in (roster, page, file)} == {"mine"}
+
+
 def test_a_site_that_requires_one_trains_only_after_it_disclosed_these_settings(
     files: OwnFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

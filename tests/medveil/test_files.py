@@ -12,6 +12,7 @@ import pytest
 
 from medveil import files
 from medveil.errors import FormatError, IntegrityError, StorageError
+from medveil.paths import check_writable
 
 DIES = """
 import os, sys
@@ -81,6 +82,10 @@ def test_a_disk_that_refuses_is_one_error_and_leaves_nothing(
             (folder / "one").write_text("1")
     assert caught.value.where == str(path)
     assert path.read_bytes() == b"old"
+    # As root writes anywhere.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StorageError, match="cannot write into the folder"):
+        check_writable(tmp_path / "new")
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
@@ -238,3 +243,23 @@ def test_a_part_is_never_wider_than_the_whole(tmp_path: Path) -> None:
             assert [mode_of(each) for each in tmp_path.iterdir()] == [0o600]
     finally:
         os.umask(before)
+
+
+def test_a_file_that_could_not_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new")
+    for path, why in [
+        (tmp_path, "is a folder"),
+        (tmp_path / "file" / "new", "is a file where a folder is needed"),
+        (tmp_path / "none" / "new", "no such folder"),
+    ]:
+        with pytest.raises(StorageError, match=why):
+            check_writable(path)
+    # As root writes anywhere.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StorageError, match="cannot write into the folder"):
+        check_writable(tmp_path / "new")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]

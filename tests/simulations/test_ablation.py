@@ -19,7 +19,7 @@ from simulations.cli import main
 from simulations.config import ExperimentConfig
 from simulations.folders import MANIFEST
 from simulations.paired import row_of, rows_of
-from simulations.switches import NAMED, SWITCHES, all_names, switched
+from simulations.switches import NAMED, SWITCHES, all_names, switched, with_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +74,21 @@ def test_a_recipe_without_a_switch_lacks_what_the_switch_sets_and_nothing_else(
     assert f"{recipe} without medium" not in all_names(recipe)
     more = to_mapping(switched(plain, f"{recipe} with medium"))
     assert more == {**whole, "train": {**whole["train"], "augment": "medium"}}
+
+
+def test_a_recipe_gives_way_to_another_also_where_the_experiment_names_it(
+    tiny_settings: list[str], tmp_path: Path
+) -> None:
+    own = base(tiny_settings, "train.recipe=small-data", "train.lr=0.5", "model.init=mimetic")
+    without = {"muon": "adamw", "ema": 0.0, "light": "none", "mimetic": "default", "rate": 0.5}
+    for switch, value in without.items():
+        [section, key] = next((section, key) for section, keys in SWITCHES[switch].items() for key in keys)
+        assert to_mapping(switched(own, f"small-data without {switch}"))[section][key] == value
+    tuned = base(tiny_settings, "train.recipe=small-data")
+    tuned.model.pretrained = str(tmp_path)
+    asked = base(tiny_settings, "train.recipe=fine-tune", f"model.pretrained={tmp_path}")
+    assert switched(tuned, "fine-tune") == asked
+    assert with_recipe(own, "none").train == base(tiny_settings, "train.lr=0.5").train
 
 
 def test_an_ablation_keeps_runs_and_reads_validation_alone(
@@ -172,7 +187,8 @@ def test_what_cannot_be_is_one_line_before_anything_is_run(
     assert not list((tmp_path / "a").rglob(MANIFEST)), "a run was begun"
     assert main(["ablate", "--list"]) == 0
     said = capsys.readouterr().out
-    assert "patch dropout   train.patch_dropout=0.5" in said
+    assert "patch dropout    train.patch_dropout=0.5" in said
+    assert "logit adjustment train.logit_adjustment=1.0" in said
     assert "RECIPE without SWITCH" in said
 
 
@@ -191,6 +207,7 @@ def test_what_cannot_be_is_left_out_of_all_and_said(
     said = capsys.readouterr().err
     for name in ("fine-tune", "kept moments", "clipping"):
         assert f"'{name}' is left out: " in said
+        assert f"'{name}' is left out: '" not in said
         assert f"{name} seed 1" not in planned
     assert {f"{name} seed 1" for name in (AS_IT_IS, "muon", "small-data", "second moment", "ten views")} <= set(planned)
     planned.clear()

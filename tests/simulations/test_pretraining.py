@@ -96,7 +96,14 @@ def test_what_it_leaves_begins_another_run(runs: dict[str, Path], tiny: Tiny, tm
     )
     assert tuned.summary["accuracy"] is not None
     card = left.with_name("pretrained.card.md").read_text()
-    for said in ("licence of the data: not stated", "seed: 0", "per-site + adapted + local", "stayed there", "medveil"):
+    for said in (
+        "- model: width ",
+        "licence of the data: not stated",
+        "seed: 0",
+        "per-site + adapted + local",
+        "stayed there",
+        "medveil",
+    ):
         assert said in card
 
 

@@ -22,7 +22,7 @@ _EXAMPLES = {
     2: "an unknown setting (the nearest name is given), a policy that would publish a key, a foreign or newer file",
     3: "missing or empty folder, no readable image, unknown label, full disk, a damaged file of ours",
     4: "no passphrase, a wrong one, a store of another key that cannot be rebuilt",
-    5: "too few sites, sites that disagree, no usable update",
+    5: "too few sites, no usable update, a signature of somebody else, a server or PACS out of reach",
     6: "a site was left out of a round, some runs of a comparison failed, an image could not be read",
     130: "Ctrl-C; 143 after SIGTERM and 129 after SIGHUP, as 128 and the signal's number",
 }
