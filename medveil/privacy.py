@@ -11,13 +11,12 @@ any aggregation.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError, PolicyError
 from medveil.pretraining import MASKED
-from medveil.training import TrainConfig
+from medveil.training import LEAST_CLIP, MOST_CLIP, TrainConfig
 
 NONE, EXAMPLE, PATIENT = UNITS = ("none", "example", "patient")
 UNIT_WORDS = {EXAMPLE: "training image", PATIENT: "patient"}
@@ -59,8 +58,8 @@ class PrivacyConfig:
         if not 0 < self.delta < 0.1:
             cure = "above 0, and below one over the number of a site's training images or patients"
             raise ConfigError("'delta' is out of its range", where=where, cure=cure)
-        if not 0 < self.clip < math.inf:
-            raise ConfigError("'clip' is out of its range", where=where, cure="above 0, and finite")
+        if not LEAST_CLIP <= self.clip <= MOST_CLIP:
+            raise ConfigError("'clip' is out of its range", where=where, cure=f"{LEAST_CLIP:g} to {MOST_CLIP:g}")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp64")
 BIAS, BIAS_NORM, CORE = LIGHT = ("bias", "bias-norm", "lora-core")
 SCOPES = ("full", "head", *LIGHT)
 MOST_RANK = 256
+LEAST_CLIP, MOST_CLIP = 1e-30, 1e30
+"""Norms that updates and gradients are scaled to: beyond them fp32 loses the numbers, and the noise beside them."""
 _RATES = ("lr", "min_lr", "warmup_lr")
 _LAST = re.compile(r"last-[1-9][0-9]{0,3}-blocks?")
 _TWO_FACTORS = re.compile(r"((q|ada|rs)?lora|dora)([-_ ]?r?[0-9]+)?", re.IGNORECASE)

@@ -217,6 +217,8 @@ class Ledger:
             return _Pages()
         document = read_document(self._path, _SHAPE, name=FORMAT, newest=VERSION)
         runs = {each["run"]: list(each["rounds"]) for each in document["runs"]}
+        if len(runs) != len(document["runs"]):
+            raise IntegrityError("names a run twice", where=self._path, cure="put the last whole one back")
         without, measured, told = (document.get(name, {}) for name in ("without", "measured", "told"))
         pages = _Pages(document["unit"], runs, list(without), dict(measured), dict(told))
         if any(each.noise < 0 or not 0 < each.rate <= 1 or each.steps < 1 for each in pages.charges()):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from medveil.errors import ConfigError
 from medveil.secagg.fixed import WIDTHS
 from medveil.secagg.roster import COLLUDING, MOST
+from medveil.training import LEAST_CLIP, MOST_CLIP
 
 
 @dataclass
@@ -39,7 +39,7 @@ class SecAggConfig:
         listed = " or ".join(map(str, WIDTHS))
         rules = (
             ("bits", self.bits in WIDTHS, f"{listed}; with fewer, small updates are lost in the rounding"),
-            ("clip", 0 < self.clip < math.inf, "a number above 0"),
+            ("clip", LEAST_CLIP <= self.clip <= MOST_CLIP, f"{LEAST_CLIP:g} to {MOST_CLIP:g}"),
             ("colluding", 0 <= self.colluding < MOST, "0 or more, as the roster says"),
         )
         for name, right, cure in rules:

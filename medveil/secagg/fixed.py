@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medveil.errors import ConfigError, FederationError
+from medveil.training import LEAST_CLIP, MOST_CLIP
 
 Update = npt.NDArray[np.float32]
 """(d,), finite."""
@@ -51,8 +52,8 @@ class FixedPoint:
         if self.bits not in WIDTHS:
             cure = f"of {', '.join(map(str, WIDTHS))}; with fewer, small updates are lost in the rounding"
             raise ConfigError("is no width of a number", where="secagg.bits", cure=cure)
-        if not 0 < self.clip < math.inf:
-            raise ConfigError("is no norm", where="secagg.clip", cure="a number above 0")
+        if not LEAST_CLIP <= self.clip <= MOST_CLIP:
+            raise ConfigError("is no norm", where="secagg.clip", cure=f"{LEAST_CLIP:g} to {MOST_CLIP:g}")
         if not 1 <= self.sites < 2 ** (self.bits - 2):
             raise ConfigError("is no number of sites", where="secagg", cure="at least 1")
 

@@ -134,6 +134,10 @@ def test_a_ledger_that_was_cut_or_cannot_be_is_refused(tmp_path: Path) -> None:
     charged(budget, 1)
     path = tmp_path / "privacy.json"
     document = json.loads(path.read_text())
+    twice = {**document, "runs": [*document["runs"], *document["runs"]]}
+    path.write_text(json.dumps(twice))
+    with pytest.raises(IntegrityError, match="names a run twice"):
+        ledger.of("a")
     document["runs"][0]["rounds"][0]["rate"] = 2.0
     path.write_text(json.dumps(document))
     with pytest.raises(IntegrityError, match="a round that cannot be"):

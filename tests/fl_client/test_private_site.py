@@ -207,6 +207,7 @@ def test_a_promise_that_would_be_void_is_refused_with_the_reason(changes: dict[s
         ({"delta": 0.5}, "delta"),
         ({"clip": 0.0}, "clip"),
         ({"clip": float("inf")}, "clip"),
+        ({"clip": 1e-40}, "clip"),
     ],
 )
 def test_a_promise_out_of_its_range_is_refused(changes: dict[str, Any], name: str) -> None:

@@ -261,6 +261,8 @@ def test_an_update_is_scaled_to_the_clip_and_it_is_said() -> None:
         (0.0, 32, 3, "secagg.clip: is no norm"),
         (math.nan, 32, 3, "secagg.clip"),
         (math.inf, 32, 3, "secagg.clip"),
+        (1e-310, 32, 3, "secagg.clip"),
+        (1e31, 24, 3, "secagg.clip"),
         (1.0, 32, 0, "is no number of sites"),
     ],
 )
