@@ -63,7 +63,7 @@ class PublicKey:
         return f"{ALGORITHM} {self.encoded} {self.name}\n"
 
 
-def check_name(name: str) -> str:
+def check_name(name: str, *, where: str | Path | None = None) -> str:
     """Return the name of a site, or refuse one that could not name a folder, a node and a line of a table.
 
     Raises
@@ -74,7 +74,7 @@ def check_name(name: str) -> str:
     good = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
     if not good or len(name) > LONGEST_NAME or name[0] in ".-" or name == "all":
         cure = f"1 to {LONGEST_NAME} letters, digits, '.', '-', '_', no dot or dash in front, and not 'all'"
-        raise ConfigError(f"{name!a} cannot name a site", cure=cure)
+        raise ConfigError(f"{name!a} cannot name a site", where=where, cure=cure)
     return name
 
 

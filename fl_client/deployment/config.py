@@ -77,7 +77,7 @@ class SiteConfig:
             A value is missing or out of its range.
         """
         plugins.restrict(self.plugins)
-        check_name(self.name)
+        check_name(self.name, where=where)
         host, colon, port = self.server.rpartition(":")
         right = bool(host and colon) and port.isdigit() and 1 <= int(port) <= 65535 and "/" not in host
         check_setting(right, "server", self.server, "host:port, without https://", where)

@@ -143,8 +143,10 @@ def load_site(file: Path) -> OwnFiles:
         It is missing, or a setting is unknown, missing or cannot be run.
     """
     if not file.is_file():
-        cure = "'medveil-site enroll' makes one; --site names another"
-        raise ConfigError("no such file", where=file, cure=cure)
+        cure = (
+            "name the site's file in it" if file.is_dir() else "'medveil-site enroll' makes one; --site names another"
+        )
+        raise ConfigError("is a folder" if file.is_dir() else "no such file", where=file, cure=cure)
     config = load_config(SiteConfig, file)
     config.check(where=file)
     return OwnFiles(config, file.resolve())
