@@ -90,11 +90,13 @@ class Fleet:
 
     def has_answer(self, ids: Collection[str]) -> bool:
         """Whether the answer to one of these messages has come, whole."""
+        wanted = set(ids)
         with self._lock:
             return any(
-                name in known and bool(known[name].answer) and not known[name].is_half
+                bool(each.answer) and not each.is_half
                 for known in self._deliveries.values()
-                for name in ids
+                for name, each in known.items()
+                if name in wanted
             )
 
     # -- in place of Flower's handlers ---------------------------------------------------------------------------------
