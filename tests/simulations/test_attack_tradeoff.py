@@ -237,6 +237,11 @@ def test_the_aim_is_reached_by_intervals_and_points_and_never_by_what_was_not_me
     best = best_against(table(leaks, holds, dear), Attacker("span", "", False, "A"))
     assert best == holds
     assert dict(words.conclusions(table(leaks, holds)))["nothing here holds against"] == "planted-layer"
+    # Of what was not measured one line says so, however many attacks it is of.
+    assert words.conclusions(table(unknown)) == [
+        ("nothing here holds against", "planted-layer"),
+        ("no place where it recovers nothing was found and measured", "span"),
+    ]
 
 
 def test_a_share_is_of_the_way_from_chance_to_the_control_in_either_direction() -> None:

@@ -167,7 +167,7 @@ def _spent(study: Study, minutes: float, results: Sequence[Result]) -> dict[str,
         "budget": f"{minutes:g} minutes a call, {effort.seconds:g} s a measurement before its last key",
         "measurements": f"{len(results)} with figures, {seconds / 60:.1f} minutes one after another",
         "attacks": f"{how}; {effort.keys} keys, {effort.images} images under each",
-        "runs": f"{study.config.rounds} rounds, {study.config.sites} sites, seeds {', '.join(map(str, study.seeds))}",
+        "runs": f"{_rounds(study.config.rounds)}, {study.config.sites} sites, seeds {', '.join(map(str, study.seeds))}",
         **({} if study.private is None else {"where a number is promised": _otherwise(study.config, study.private)}),
     }
 
@@ -178,3 +178,7 @@ def _otherwise(config: ExperimentConfig, private: ExperimentConfig) -> str:
     from simulations.results import differing  # noqa: PLC0415
 
     return ", ".join(f"{name}={value}" for name, _, value in differing(to_mapping(config), to_mapping(private)))
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"

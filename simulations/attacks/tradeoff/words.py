@@ -53,17 +53,19 @@ def missed(found: Finding) -> str:
 
 def conclusions(table: Table) -> list[tuple[str, str]]:
     """For each attacker, what a consortium that fears that one alone would choose; and what nothing here gives."""
-    made = []
+    made, open_ = [], []
+    nowhere = held_nowhere(table)
     for attacker in table.attackers:
         row = best_against(table, attacker)
         if row is None:
-            made.append((attacker.name, "no place where it recovers nothing was found and measured"))
+            open_ += [] if attacker.name in nowhere else [attacker.name]
             continue
         cost = "" if row.worth.below is None else f", {points(row.worth.below)}"
         made.append((attacker.name, f"{row.place.text}: accuracy {words.number(row.worth.accuracy)}{cost}"))
-    nowhere = held_nowhere(table)
     if nowhere:
         made.append(("nothing here holds against", ", ".join(nowhere)))
+    if open_:
+        made.append(("no place where it recovers nothing was found and measured", ", ".join(open_)))
     return made
 
 
