@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Any
 
@@ -37,7 +37,7 @@ def clean_up_seldom() -> None:
 
 
 class Seldom:
-    """Whether to look although there is no news: for each who asks, `EACH_S` after the last time.
+    """Whether to look although there is no news: for each who asks and what for, `EACH_S` after the last time.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ class Seldom:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._lock = clock, Lock()
-        self._looked: dict[int, float] = {}
+        self._looked: dict[Hashable, float] = {}
 
-    def is_due(self, who: int, *, news: bool) -> bool:
+    def is_due(self, who: Hashable, *, news: bool) -> bool:
         """Whether to look now; if so, the next look without news is `EACH_S` away."""
         now = self._clock()
         with self._lock:

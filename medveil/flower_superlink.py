@@ -126,7 +126,7 @@ class Runs:
         lost = self._fleet.absences.lost(asked)
         news = bool(lost) or self._fleet.has_answer(asked)
         # What else Flower may have to say, of nodes that are gone and messages that are too old, can wait a second.
-        if not self._seldom.is_due(task.run_id, news=news):
+        if not self._seldom.is_due((task.run_id, *sorted(asked)), news=news):
             return self._handlers.PullAppMessagesResponse()
         return self._handlers.pull_messages(request, Telling(state, lost) if lost else state, task)
 

@@ -17,7 +17,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 FOLDED = "folded"
 """Name of the one record."""
 _NAMES = "names"
-_PLACE = re.compile(r"(0|[1-9]\d{0,2})/(.*)", re.DOTALL)
+_PLACE = re.compile(r"(0|[1-9][0-9]?)/(.*)", re.DOTALL)
 _MOST = 64
 _KINDS: Mapping[str, type[ConfigRecord] | type[MetricRecord]] = {"c": ConfigRecord, "m": MetricRecord}
 

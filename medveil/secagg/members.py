@@ -12,7 +12,7 @@ from typing import Any
 
 from medveil.errors import FederationError, SignatureError
 from medveil.secagg.columns import Is, fields_in, is_bytes, is_name, is_number, rows_in, table
-from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, signature
+from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, is_key, signature
 from medveil.secagg.roster import Roster
 from medveil.signing import SIGNATURE_BYTES, SigningKey
 
@@ -78,7 +78,8 @@ def check_join(found: Join, *, run: str, roster: Roster) -> None:
     Raises
     ------
     SignatureError
-        Its site is not on the roster (``added``), or did not sign this (``forged``); the site is named.
+        The site, which is named, is not on the roster (``added``), did not sign this (``forged``), or signed a key that
+        is none (``keys``).
     """
     public = roster.members.get(found.name)
     if public is None:
@@ -88,6 +89,8 @@ def check_join(found: Join, *, run: str, roster: Roster) -> None:
     except SignatureError:
         problem = "did not sign that it takes part in this run, with this roster, number of images and key"
         raise SignatureError(problem, where=found.name, reason="forged") from None
+    if found.key and not is_key(found.key):
+        raise SignatureError("signed a key that nobody can agree on", where=found.name, reason="keys")
 
 
 def digest_of(joins: Iterable[Join]) -> bytes:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medveil.errors import AggregationError, FederationError, SignatureError
-from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, signature
+from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, is_key, signature
 from medveil.secagg.members import Join, digest_of
 from medveil.secagg.roster import Roster
 from medveil.signing import SigningKey
@@ -138,7 +138,7 @@ class Offer:
         public = roster.members.get(self.name)
         if public is None:
             raise AggregationError("is not on the roster that this site approved", where=self.name, reason="added")
-        if {len(self.key), len(self.commitment), len(self.sealed), len(self.model)} != {KEY_BYTES}:
+        if not is_key(self.key) or {len(self.commitment), len(self.sealed), len(self.model)} != {KEY_BYTES}:
             raise AggregationError("offers no keys", where=self.name, reason="keys")
         try:
             check_signature(self.signature, public, OFFER, self._said(round_.run, roster))

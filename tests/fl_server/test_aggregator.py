@@ -13,6 +13,7 @@ from secagg_made import CLIP, Going, World
 
 from medveil.errors import AggregationError, FederationError, SignatureError
 from medveil.secagg.masks import public_bytes
+from medveil.secagg.members import join
 from medveil.secagg.rounds import Offered, sealed_digest
 
 
@@ -35,6 +36,11 @@ def resigned(world: World, given: Offered, **changes: Any) -> Offered:
     )
 
 
+def _spelt_otherwise(number: int) -> bytes:
+    """A key as RFC 7748 also reads it, its unused bit set."""
+    return (number + 2**255).to_bytes(32, "little")
+
+
 def test_a_site_that_offers_something_else_is_named(world: World) -> None:
     going = Going.begin(world, offering=["s0"])
     good = world.members["s1"].offer(going.task)
@@ -49,6 +55,8 @@ def test_a_site_that_offers_something_else_is_named(world: World) -> None:
         (resigned(world, good, attempt=1), "attempt"),
         (resigned(world, good, model=bytes(32)), "model"),
         (resigned(world, good, key=b"12"), "keys"),
+        (resigned(world, good, key=bytes(32)), "keys"),
+        (resigned(world, good, key=_spelt_otherwise(2)), "keys"),
         (resigned(world, good, key=going.offered["s0"].offer.key), "twice"),
         (resigned(world, good, name="s2"), "added"),
     ):
@@ -163,6 +171,15 @@ def test_updates_at_the_clip_are_not_refused(world: World) -> None:
     going.agreed(survivors)
     found = going.opened(survivors)
     assert float(np.linalg.norm(found.mean)) == pytest.approx(CLIP, rel=1e-6)
+
+
+@pytest.mark.parametrize("key", [bytes(32), (1).to_bytes(32, "little"), _spelt_otherwise(9)])
+def test_a_key_that_stops_all_others_is_refused_by_its_sites_name(world: World, key: bytes) -> None:
+    bad = join(world.keys["s4"], run=world.run, roster=world.roster, name="s4", examples=100, key=key)
+    task = replace(world.task(), joins=(*world.joins[:4], bad))
+    for judge in (world.aggregator, world.members["s0"].offer):
+        assert refused(lambda judge=judge: judge(task), SignatureError) == ("keys", "s4")
+    Going.begin(world)  # Nothing of it counted as an attempt.
 
 
 def test_what_no_site_signed_begins_nothing(world: World) -> None:

@@ -14,10 +14,11 @@ from medveil.secagg.roster import Roster
 from medveil.signing import SigningKey
 
 KEYS = {f"s{i}": SigningKey.from_secret(bytes([i + 1]) * 32) for i in range(4)}
+BASE_POINT = (9).to_bytes(32, "little")
 ROSTER = Roster({name: key.public for name, key in KEYS.items()}, 0)
 
 
-def row(name: str, examples: int, *, run: str = "run", key: bytes = bytes(32)) -> SiteRow:
+def row(name: str, examples: int, *, run: str = "run", key: bytes = BASE_POINT) -> SiteRow:
     made = join(KEYS[name], run=run, roster=ROSTER, name=name, examples=examples, key=key)
     blank = dict.fromkeys(("model_hash", "scheme", "fingerprint", "version"), "")
     counts = dict.fromkeys(("n_validation", "n_test", "skipped", "block", "derivation"), 0)
@@ -34,6 +35,7 @@ def test_who_signed_with_a_key_of_the_run_can_be_in_a_sum() -> None:
     [
         (replace(row("s0", 20), join=None), "s0: signed no key that updates could be masked with; it runs this"),
         (row("s0", 20, key=b""), "s0: signed no key"),
+        (row("s0", 20, key=bytes(32)), "s0: signed a key that nobody can agree on"),
         (row("s0", 20, run="another"), "s0: did not sign that it takes part in this run"),
         (row("s0", 10**12 + 1), "s0: signed for more images than any site has; at most 1000000000000"),
     ],

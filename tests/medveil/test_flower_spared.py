@@ -85,4 +85,6 @@ def test_a_servers_app_that_waits_costs_little_and_hears_at_once(
     before = len(looks)
     assert len(app.PullMessages(asked).messages_list) == 1
     assert len(looks) == before + 1
+    app.PullMessages(PullAppMessagesRequest(message_ids=["0" * 64]))
+    assert len(looks) == before + 2, "who waits for two things waits for each"
     mercy.close()

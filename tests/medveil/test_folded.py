@@ -85,6 +85,7 @@ def test_a_record_that_is_empty_comes_back_too() -> None:
         {"names": [f"c{n}" for n in range(65)]},
         {"names": ["ca", "cb"], "2/x": 1},
         {"names": ["ca", "cb"], "01/x": 1},
+        {"names": [f"c{n}" for n in range(20)], "13/x": 1, "1\u0663/x": 2},
         {"names": ["ca", "cb"], "x": 1},
         {"names": ["ca", "mb"], "1/x": "no number"},
     ],

@@ -20,7 +20,7 @@ RUN = "0f2c7cf0-5b6e-4a8c-9e1b-0123456789ab"
 
 
 def joined(name: str = "ada", **changes: Any) -> Join:
-    given = {"run": RUN, "roster": ROSTER, "name": name, "examples": 20, "key": bytes(32)}
+    given = {"run": RUN, "roster": ROSTER, "name": name, "examples": 20, "key": (9).to_bytes(32, "little")}
     return join(KEYS[name], **{**given, **changes})
 
 
