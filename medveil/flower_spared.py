@@ -1,9 +1,9 @@
 """What a SuperLink need not do at every request. Private interfaces of Flower.
 
-Flower looks for processes that died with each object that comes or goes, in a transaction that writes: of the time that
-handing out an object of a model takes, that was two fifths. And a server's app that waits asks several times a second,
-each time for all that is known of the sites it waits for. Here both are done once a second, and at once where there is
-news.
+Flower looks for processes that died with each object that comes or goes, in a transaction that writes: two fifths of
+the time in its handler of an object that is handed out (one trial). And a server's app that waits asks several times a
+second, each time for all that is known of the sites it waits for. Here the first is done once a second, and so is the
+second, but at once where there is news.
 """
 
 from __future__ import annotations

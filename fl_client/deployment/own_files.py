@@ -142,11 +142,11 @@ def load_site(file: Path) -> OwnFiles:
     ConfigError
         It is missing, or a setting is unknown, missing or cannot be run.
     """
+    if file.is_dir():
+        raise ConfigError("is a folder", where=file, cure="name the site's file in it")
     if not file.is_file():
-        cure = (
-            "name the site's file in it" if file.is_dir() else "'medveil-site enroll' makes one; --site names another"
-        )
-        raise ConfigError("is a folder" if file.is_dir() else "no such file", where=file, cure=cure)
+        cure = "'medveil-site enroll' makes one; --site names another"
+        raise ConfigError("no such file", where=file, cure=cure)
     config = load_config(SiteConfig, file)
     config.check(where=file)
     return OwnFiles(config, file.resolve())

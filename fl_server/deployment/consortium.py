@@ -246,9 +246,9 @@ def load_consortium(file: Path) -> Consortium:
     ConfigError
         It is missing, or a setting is unknown or cannot be run.
     """
+    if file.is_dir():
+        raise ConfigError("is a folder", where=file, cure="name the consortium's file in it")
     if not file.is_file():
-        if file.is_dir():
-            raise ConfigError("is a folder", where=file, cure="name the consortium's file in it")
         cure = f"'medveil-server init {CONFIG_FILE}' makes one; --consortium names another"
         raise ConfigError("no such file", where=file, cure=cure)
     config = load_config(ConsortiumConfig, file)

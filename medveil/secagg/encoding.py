@@ -7,7 +7,6 @@ import hashlib
 from typing import TypeAlias
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from medveil.audit import canonical
@@ -18,23 +17,6 @@ VERSION = 1
 """Of all that is signed and derived here."""
 Field: TypeAlias = "bytes | str | int"
 _DOMAIN = f"medveil secagg {VERSION}".encode()
-_PRIME = 2**255 - 19
-_ANY = X25519PrivateKey.from_private_bytes(bytes(KEY_BYTES))
-
-
-def is_key(public: bytes) -> bool:
-    """Whether 32 bytes are a public X25519 key that two can agree on, written as RFC 7748 writes it.
-
-    A point of low order gives everybody the same, so that nobody takes it, and one site could stop all others by it;
-    a second spelling of a key would be another site's under a new name.
-    """
-    if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= _PRIME:
-        return False
-    try:
-        _ANY.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:
-        return False
-    return True
 
 
 def digest(*fields: Field) -> bytes:

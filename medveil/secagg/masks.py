@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from medveil.errors import FederationError
-from medveil.secagg.encoding import Field, derive, digest
+from medveil.secagg.encoding import KEY_BYTES, Field, derive, digest
 from medveil.secagg.fixed import CHUNK, Residues
 from medveil.secagg.shamir import to_bytes
 
@@ -24,6 +24,8 @@ UPDATE, SUMS = "update", "sums"
 """What a mask is for: the update, and the measures that are summed with it."""
 _NONCE_BYTES = 12
 _ZEROS = bytes(4 * CHUNK)
+_PRIME = 2**255 - 19
+_ANY = X25519PrivateKey.from_private_bytes(bytes(KEY_BYTES))
 
 
 def private_key(element: int) -> X25519PrivateKey:
@@ -77,6 +79,21 @@ def agreed_key(private: X25519PrivateKey, public: bytes, *info: Field) -> bytes:
     except ValueError:
         raise FederationError("a public key is none") from None
     return derive(shared, *info)
+
+
+def is_key(public: bytes) -> bool:
+    """Whether 32 bytes are a public key that two can agree on, written as RFC 7748 writes it.
+
+    A point of low order gives everybody the same, so that nobody takes it, and one site could stop all others by it;
+    a second spelling of a key would be another site's under a new name.
+    """
+    if len(public) != KEY_BYTES or int.from_bytes(public, "little") >= _PRIME:
+        return False
+    try:
+        agreed_key(_ANY, public)
+    except FederationError:
+        return False
+    return True
 
 
 def seal(key: bytes, plain: bytes, context: bytes) -> bytes:

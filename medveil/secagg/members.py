@@ -12,7 +12,8 @@ from typing import Any
 
 from medveil.errors import FederationError, SignatureError
 from medveil.secagg.columns import Is, fields_in, is_bytes, is_name, is_number, rows_in, table
-from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, is_key, signature
+from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, signature
+from medveil.secagg.masks import is_key
 from medveil.secagg.roster import Roster
 from medveil.signing import SIGNATURE_BYTES, SigningKey
 

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medveil.errors import AggregationError, FederationError, SignatureError
-from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, is_key, signature
+from medveil.secagg.encoding import KEY_BYTES, check_signature, digest, signature
+from medveil.secagg.masks import is_key
 from medveil.secagg.members import Join, digest_of
 from medveil.secagg.roster import Roster
 from medveil.signing import SigningKey

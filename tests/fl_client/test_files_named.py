@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 
 from fl_client.deployment.own_files import load_site
-from fl_server.deployment.consortium import load_consortium
 from medveil.errors import ConfigError
 
 
 def test_a_folder_in_the_place_of_a_file_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is a folder; name the site's file in it"):
         load_site(tmp_path)
-    with pytest.raises(ConfigError, match=r"is a folder; name the consortium's file in it"):
-        load_consortium(tmp_path)
     with pytest.raises(ConfigError, match="no such file"):
         load_site(tmp_path / "none.yaml")
 

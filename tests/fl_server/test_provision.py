@@ -50,6 +50,11 @@ def run(*words: str | Path, folder: Path) -> int:
     return main([*map(str, words), "--consortium", str(folder / "consortium.yaml")])
 
 
+def test_a_folder_is_no_consortiums_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"is a folder; name the consortium's file in it"):
+        load_consortium(tmp_path)
+
+
 def test_a_consortium_is_set_up_once(consortium: Consortium, tmp_path: Path) -> None:
     assert load_consortium(tmp_path / "consortium.yaml") == consortium
     before = {path: path.read_bytes() for path in (*consortium.authority, *consortium.certificate)}
