@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 
-from fl_server import checkpoints
 from fl_server.arrays import to_record, to_tensors
-from fl_server.best_round import BestRound
 from fl_server.checked import Checked
-from fl_server.checkpoints import Checkpoint
 from fl_server.collect import Collector, Nodes
 from fl_server.config import ServerSettings
 from fl_server.draining import Drain
-from fl_server.early_stopping import EarlyStopping
+from fl_server.held import SaysHeld
 from fl_server.initial import Initial, device_name, initial_model
 from fl_server.manifest import Manifest, writing
-from fl_server.metrics import Line, MetricsLog
-from fl_server.mlflow_run import MlflowWatcher
+from fl_server.measuring import Measuring
+from fl_server.metrics import MetricsLog
 from fl_server.phases import Phases, failed, seeded
 from fl_server.preflight import check_same_keys, preflight
 from fl_server.pretrained import leave_pretrained
@@ -32,26 +27,22 @@ from fl_server.runnable import check_run
 from fl_server.secagg.said import said_of
 from fl_server.secagg.summed_run import SummedRun, Told
 from fl_server.site_bases import SiteBases
-from fl_server.spent import Spent
+from fl_server.standing import Standing
 from fl_server.strategies import make_strategy
 from fl_server.summary import read_summary, summarise
 from fl_server.survey import Survey
-from fl_server.tensorboard import TensorBoardWatcher
 from fl_server.turnout import turnout
-from fl_server.watch import Watcher, Watchers
-from fl_server.weights import Held, Weights
+from fl_server.watch import Watcher
+from fl_server.watching import watcher_of
+from fl_server.weights import Weights
 from medveil.basis import WEIGHTS
-from medveil.config import to_mapping
-from medveil.contract import KEEP_ROUND, MEASURE, RunConfig
+from medveil.contract import KEEP_ROUND, RunConfig
 from medveil.counting import StatisticsConfig
-from medveil.errors import FederationError, IntegrityError
+from medveil.errors import FederationError
 from medveil.files import write_json
-from medveil.log import logger
 from medveil.paths import run_folder
 from medveil.wire import Tensors
 from models.described import in_words
-
-_log = logger("server")
 
 
 class Federation:
@@ -85,38 +76,25 @@ class Federation:
     ) -> None:
         self.config, self.settings, self.server = run, settings, settings.server
         self.folder = run_folder(settings.out, name=run.name, run=run.run)
-        self._watch = watch or Watcher()
-        if self.server.tensorboard:
-            self._watch = Watchers(self._watch, TensorBoardWatcher(self.folder))
-        if self.server.mlflow:
-            self._watch = Watchers(self._watch, self._to_mlflow())
+        self._watch = watcher_of(watch or Watcher(), self.folder, run, self.server)
         self._collector = Collector(grid)
         self._manifest = Manifest(self.folder)
         self._phases = Phases(
             self._collector, self._manifest, self._watch, rounds=run.rounds, seconds=self.server.round_deadline
         )
-        self._stopping = EarlyStopping.of(self.server)
-        self._best = BestRound(self.server)
+        self._at = Standing(self.folder / "checkpoints", run.run, self.server)
         self._sites: list[SiteRow] = []
         self._weights = Weights({}, most_share=self.server.most_share)
         self._recorder = self._recording()
-        self._held: list[Held] = []
-        self._tensors: Tensors = {}
-        self._round = 0
-        self._spent = Spent()
+        self._held = SaysHeld(self._manifest, most_share=self.server.most_share, summed=run.secagg.on)
         self._told = told or Told()
         self._drain = drain or Drain()
         self._summed: SummedRun | None = None
 
-    def _to_mlflow(self) -> MlflowWatcher:
-        told = {"run": to_mapping(self.config), "server": {**to_mapping(self.server), "mlflow": None}}
-        run = self.config
-        return MlflowWatcher(self.server.mlflow, self.folder, uuid=run.run, name=run.name, settings=told)
-
     @property
     def travelling(self) -> Tensors:
         """The tensors that travel, as they are now; none before the sites were asked."""
-        return self._tensors
+        return self._at.tensors
 
     def run(self) -> dict[str, Any]:
         """Run, or go on from the newest checkpoint.
@@ -203,12 +181,21 @@ class Federation:
             recorder=self._recorder,
             manifest=self._manifest,
         )
+        self._measuring = Measuring(
+            self.settings,
+            seed=self.config.seed,
+            sites=self._sites,
+            collector=self._collector,
+            phases=self._phases,
+            recorder=self._recorder,
+            summed=self._summed,
+        )
         self._start(initial, strategy)
-        if self._validates_apart and not self._round:
+        if self._validates_apart and not self._at.round:
             self._validate(strategy)
-        while self._round < self._rounds and not self._stopping.stops:
-            self._drain.stop_before(self._round + 1, rounds=self.config.rounds)
-            self._train(self._round + 1, strategy)
+        while self._at.round < self._rounds and not self._at.stopping.stops:
+            self._drain.stop_before(self._at.round + 1, rounds=self.config.rounds)
+            self._train(self._at.round + 1, strategy)
         return self._finish(strategy)
 
     def _weigh(self, before: list[dict[str, Any]]) -> None:
@@ -220,7 +207,7 @@ class Federation:
         self._weights = Weights.of(self._sites, fixed, most_share=self.server.most_share)
         self._recorder = self._recording()
         self._manifest.update(weights=self._weights.as_data())
-        self._say_held([row.site for row in self._sites])
+        self._held.say(self._weights, [row.site for row in self._sites])
 
     def _recording(self) -> Recorder:
         # A run that an older MedVeil began knows of no site what it stands on.
@@ -229,42 +216,25 @@ class Federation:
         log, summed = MetricsLog(self.folder / "metrics.jsonl"), self.config.secagg.on
         return Recorder(log, self._watch, self._weights, bases=bases, summed=summed)
 
-    def _say_held(self, sites: Iterable[str], left_out: Iterable[str] = ()) -> None:
-        """Say whose share the cap holds, whenever that changes; in a sum under masks it holds nobody's."""
-        held = [] if self.config.secagg.on else self._weights.held(sorted({*sites} - {*left_out}))
-        if [each.site for each in held] == [each.site for each in self._held]:
-            return
-        self._held = held
-        for each in held:
-            _log.warning("%s: server.most_share is %g", each, self.server.most_share)
-        self._manifest.update(held=[asdict(each) for each in held])
-
     def _start(self, initial: Initial, strategy: Checked) -> None:
         """Start from the initial model, or from the newest whole checkpoint."""
-        self._tensors = initial.tensors
+        self._at.tensors = initial.tensors
         damaged: list[str] = []
-        found = None
-        if self.settings.resume:
-            found = checkpoints.load_newest(self._checkpoints, run=self.config.run, skipped=damaged)
+        found = self._at.newest(damaged) if self.settings.resume else None
         if found is None:
             self._recorder.go_back(None)
             self._manifest.update(left_out=[])
             self._watch.goes_on(0)
             return
-        if _shapes(found.tensors) != _shapes(initial.tensors):
-            raise IntegrityError("the checkpoint holds other tensors than the model", where=self._checkpoints)
-        self._tensors, self._round, strategy.state = found.tensors, found.round, found.state
-        self._stopping.state = found.scalars["early_stopping"]
-        # A checkpoint of an older MedVeil remembers no best round, and its run wanted none.
-        self._best.state = found.scalars.get("best_round") or self._best.state
+        self._at.go_on(found)
+        strategy.state = found.state
         self._phases.left_out = list(found.scalars["left_out"])
-        self._spent.goes_on(found.scalars)
         self._recorder.go_back(found.scalars["totals"])
-        self._watch.goes_on(self._round)
-        went_on = f"resuming after round {self._round} of {self.config.rounds}"
-        if self._manifest.lengthened_after(self._round):
+        self._watch.goes_on(self._at.round)
+        went_on = f"resuming after round {self._at.round} of {self.config.rounds}"
+        if self._manifest.lengthened_after(self._at.round):
             # It may have stopped for want of patience, and is told to go on.
-            self._stopping.go_on()
+            self._at.stopping.go_on()
             went_on += "; the rounds before were scheduled for fewer"
         if damaged:
             went_on += f"; skipped as damaged: {'; '.join(damaged)}"
@@ -277,14 +247,14 @@ class Federation:
             turnout(self._collector, self.server, self._sites, round_=round_, going_on=self.settings.going_on)
         )
         with seeded(f"{self.config.seed}/{round_}"):
-            config = ConfigRecord({} if self._best.round is None else {KEEP_ROUND: self._best.round})
-            messages = list(strategy.configure_train(round_, to_record(self._tensors), config, cast("Grid", nodes)))
+            config = ConfigRecord({} if self._at.best.round is None else {KEEP_ROUND: self._at.best.round})
+            messages = list(strategy.configure_train(round_, to_record(self._at.tensors), config, cast("Grid", nodes)))
         began, summed = time.monotonic(), None
         try:
             if self._summed is None:
                 arrays = self._gathered(round_, messages, strategy)
             else:
-                with self._spent.training():
+                with self._at.spent.training():
                     arrays, means = self._summed.trained(round_, messages, strategy)
                 summed = Summed("train", round_, means.metrics, means.sites)
         except FederationError as error:
@@ -294,9 +264,10 @@ class Federation:
             raise FederationError(error.problem, where=error.where, cure=cure) from error
         finally:
             self._phases.say_left_out(round_, strategy.left_out)
-        self._say_held([self._collector.name(each.metadata.dst_node_id) for each in messages], strategy.left_out)
+        asked = [self._collector.name(each.metadata.dst_node_id) for each in messages]
+        self._held.say(self._weights, asked, strategy.left_out)
         assert arrays is not None  # Checked raises where there is no aggregate.
-        self._tensors, self._round = to_tensors(arrays), round_
+        self._at.tensors, self._at.round = to_tensors(arrays), round_
         made = self._recorder.close(seconds=time.monotonic() - began, leaving_out=strategy.left_out, summed=summed)
         if "validation" in made:
             self._see(round_ - 1)
@@ -306,7 +277,7 @@ class Federation:
 
     def _gathered(self, round_: int, messages: list[Message], strategy: Checked) -> ArrayRecord | None:
         """Have sites train, and let the strategy make a model of their updates, one by one."""
-        with self._spent.training():
+        with self._at.spent.training():
             replies = self._phases.exchange(messages, self._recorder, kind="train", round_=round_)
         strategy.left_out |= failed(replies, self._recorder)
         usable = [each.message for each in replies if each.message and each.site not in strategy.left_out]
@@ -314,9 +285,9 @@ class Federation:
 
     def _finish(self, strategy: Checked) -> dict[str, Any]:
         """Choose the round whose model is left, measure it at every site, and write the summary."""
-        rounds = self._round
+        rounds = self._at.round
         kept = self._choose(strategy)
-        self._measure("evaluate", strategy)
+        self._measuring.measure("evaluate", self._at, strategy)
         status = "stopped-early" if rounds < self._rounds else "finished"
         totals = self._recorder.totals
         summary = summarise(
@@ -325,8 +296,8 @@ class Federation:
             self._weights,
             status=status,
             rounds=rounds,
-            seconds=round(self._spent.wall, 3),
-            cpu_seconds=self._spent.as_summary() if self._sites_are_here else None,
+            seconds=round(self._at.spent.wall, 3),
+            cpu_seconds=self._at.spent.as_summary() if self._sites_are_here else None,
             bytes_up=totals["bytes_up"],
             bytes_down=totals["bytes_down"],
             kept=kept,
@@ -337,7 +308,7 @@ class Federation:
         self._leave(summary)
         write_json(self.folder / "summary.json", summary)
         if self._summed is not None:
-            self._summed.settled_last(self._round, rounds)
+            self._summed.settled_last(self._at.round, rounds)
         self._manifest.end(status)
         if self._summed is not None:
             self._summed.take_leave(self._collector, rounds)
@@ -349,46 +320,21 @@ class Federation:
         images = sum(row.n_train for row in self._sites)
         facts = {"rounds": summary["rounds"], "sites": len(self._sites), "training images told of": images}
         facts |= {"reconstruction loss on test images": summary["loss"], "device": device_name()}
-        left = leave_pretrained(self.folder, self.config, self._tensors, facts=facts)
+        left = leave_pretrained(self.folder, self.config, self._at.tensors, facts=facts)
         if left is not None:
             self._watch.say(f"for another run: model.pretrained={left}")
 
     def _choose(self, strategy: Checked) -> dict[str, Any]:
         """Go back to the best round, where that is wanted and it is not the last; says which model is left."""
-        last = self._round
-        if self._best.wanted and self._round and not self._validates_apart:
+        last = self._at.round
+        if self._at.best.wanted and self._at.round and not self._validates_apart:
             self._validate(strategy)
-        kept = self._best.described(last)
+        kept = self._at.best.described(last)
         if kept["round"] != last:
-            found = checkpoints.load_round(self._checkpoints, kept["round"], run=self.config.run)
-            self._tensors, self._round, strategy.state = found.tensors, found.round, found.state
+            found = self._at.go_back(kept["round"])
+            strategy.state = found.state
             self._watch.say(f"the model of round {found.round} is left: its {kept['by']} was best")
         return kept
-
-    def _measure(self, kind: str, strategy: Checked) -> dict[str, Line]:
-        """Have the model that is at hand measured at every site (FederationError where none can)."""
-        seconds = self.server.wait_for_sites
-        nodes = self._collector.wait_until(lambda n: n >= len(self._sites), seconds=seconds)
-        if not nodes:
-            away = ", ".join(row.site for row in self._sites)
-            problem = f"none of {away} came back within {seconds:g} s"
-            raise FederationError(problem, where=kind, cure=f"start them again, then {self.settings.going_on}")
-        config = ConfigRecord({MEASURE: "validation"} if kind == VALIDATE else {})
-        arrays = to_record(self._tensors)
-        with seeded(f"{self.config.seed}/{kind}"):
-            messages = list(strategy.configure_evaluate(self._round, arrays, config, cast("Grid", Nodes(nodes))))
-        began = time.monotonic()
-        if self._summed is not None:
-            means = self._summed.measured(kind, self._round, messages)
-            summed = Summed(kind, self._round, means.metrics, means.sites)
-            return self._recorder.close(seconds=time.monotonic() - began, summed=summed)
-        replies = self._phases.exchange(messages, self._recorder, kind=kind, round_=self._round)
-        missing = failed(replies, self._recorder)
-        self._phases.say_left_out(self._round, missing)
-        if len(missing) == len(replies):
-            reasons = "".join(f"; {site}: {reason}" for site, reason in missing.items())
-            raise FederationError(f"no site measured the final model{reasons}", where=kind)
-        return self._recorder.close(seconds=time.monotonic() - began)
 
     @property
     def _validates_apart(self) -> bool:
@@ -396,33 +342,23 @@ class Federation:
 
         Those that train next would be others each time, and what they measure could not be compared.
         """
-        return self.server.fraction < 1 and (self.server.patience > 0 or self._best.wanted)
+        return self.server.fraction < 1 and (self.server.patience > 0 or self._at.best.wanted)
 
     def _validate(self, strategy: Checked) -> None:
         """Have the model that is at hand measured on every site's validation images."""
-        self._measure(VALIDATE, strategy)
-        self._see(self._round)
+        self._measuring.measure(VALIDATE, self._at, strategy)
+        self._see(self._at.round)
 
     def _see(self, round_: int) -> None:
         """Take in what the phase that just closed measured on validation images."""
-        measured = self._recorder.measured("validation", self.server.monitor)
-        self._stopping.see(round_, measured)
-        self._best.see(round_, measured)
+        self._at.see(round_, self._recorder.measured("validation", self.server.monitor))
 
     # -- parts of it -------------------------------------------------------------------------------------------------
 
     def _save(self, strategy: Checked) -> None:
-        scalars = {
-            "early_stopping": self._stopping.state,
-            "best_round": self._best.state,
-            "left_out": self._phases.left_out,
-            "totals": self._recorder.totals,
-            **self._spent.as_scalars(),
-        }
-        made = Checkpoint(self.config.run, self._round, self._tensors, strategy.state, scalars)
-        checkpoints.save(self._checkpoints, made, keep=self.server.keep_checkpoints, also=self._best.round)
+        self._at.save(strategy.state, {"left_out": self._phases.left_out, "totals": self._recorder.totals})
         if self._summed is not None:
-            self._summed.settled("train", self._round)
+            self._summed.settled("train", self._at.round)
 
     @property
     def _rounds(self) -> int:
@@ -430,14 +366,6 @@ class Federation:
         return self.config.rounds if self.config.evaluated is None else 0
 
     @property
-    def _checkpoints(self) -> Any:
-        return self.folder / "checkpoints"
-
-    @property
     def _sites_are_here(self) -> bool:
         """Whether this process is its sites' too, so that its processor time is that of the whole run."""
         return (self.settings.experiment or {}).get("engine") == "inprocess"
-
-
-def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    return {name: each.shape for name, each in tensors.items()}
