@@ -25,7 +25,7 @@ def settings_of(schema: Callable[[], type]) -> Completer:
     """
 
     def complete(prefix: str, **_: object) -> list[str]:
-        from medveil.config import setting_names  # noqa: PLC0415 - a door opens fast: OmegaConf only for a shell that asks
+        from medveil.config_keys import setting_names  # noqa: PLC0415 - a door opens fast: OmegaConf only for a shell that asks
 
         return [f"{name}=" for name in setting_names(schema()) if name.startswith(prefix)]
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import functools
 import typing
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -22,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from medveil.bounded import check_settings, kind_of_value, parse_yaml, word
-from medveil.config_values import WrongKindError, fitted, named
+from medveil.config_keys import fitted_to, hints
 from medveil.errors import ConfigError
 from medveil.files import read_bytes
 from medveil.yaml_core import Typed, written_yaml
@@ -38,7 +37,6 @@ class Implies(typing.Protocol):
         """Values, by section, that hold wherever a file and a command line say nothing; empty where there are none."""
 
 
-_GUESSES = 3
 _PLAIN = {type(None), bool, int, float, str}
 
 
@@ -147,18 +145,6 @@ def assigned_keys(overrides: Sequence[str]) -> set[str]:
     return {override.partition("=")[0] for override in overrides}
 
 
-def setting_names(schema: type) -> list[str]:
-    """The dotted keys of all settings, in the order of their fields; a section is no setting."""
-    hints, made = _hints(schema), []
-    for each in dataclasses.fields(schema):
-        inner = hints[each.name]
-        if dataclasses.is_dataclass(inner):
-            made += [f"{each.name}.{name}" for name in setting_names(typing.cast("type", inner))]
-        else:
-            made.append(each.name)
-    return made
-
-
 def to_mapping(config: Any) -> dict[str, Any]:
     """A configuration dataclass as plain nested data, ready for JSON."""
     made: dict[str, Any] = dataclasses.asdict(config)
@@ -244,12 +230,6 @@ def _defaults(schema: type) -> DictConfig:
 
 
 @functools.cache
-def _hints(schema: type) -> dict[str, Any]:
-    """The types of a schema's fields: reading them takes a quarter of the time of a configuration."""
-    return typing.get_type_hints(schema)
-
-
-@functools.cache
 def _structured(schema: type) -> DictConfig:
     """What `_defaults` copies: a copy takes a quarter of the time that reading a schema does."""
     return typing.cast("DictConfig", OmegaConf.structured(schema))
@@ -291,7 +271,7 @@ def _taken(schema: type, values: dict[str, Any], *, where: str) -> dict[str, Any
     check_settings(values, where=where)
     if not isinstance(values, dict):
         raise ConfigError(f"is {kind_of_value(values)}", where=where, cure="settings are a section, keys with values")
-    taken = _fitted(schema, values, where=where, prefix="", root=schema)
+    taken = fitted_to(schema, values, where=where)
     # What a word means may be more than the word: a number of a thousand digits.
     check_settings(taken, where=where)
     return taken
@@ -300,51 +280,6 @@ def _taken(schema: type, values: dict[str, Any], *, where: str) -> dict[str, Any
 def _merged(config: DictConfig, values: dict[str, Any]) -> DictConfig:
     """Values into `config` itself, which is the caller's own and is dropped where this fails: merging copies it."""
     return typing.cast("DictConfig", OmegaConf.unsafe_merge(config, values))
-
-
-def _fitted(schema: type, values: dict[str, Any], *, where: str, prefix: str, root: type) -> dict[str, Any]:
-    """Values as the fields they are for take them; a key that is no field is refused by the nearest one."""
-    hints = _hints(schema)
-    known = [each.name for each in dataclasses.fields(schema)]
-    made: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            near = _nearest(str(key), here=[f"{prefix}{name}" for name in known], everywhere=setting_names(root))
-            cure = f"did you mean {near}?" if near else f"valid here: {', '.join(known)}"
-            raise ConfigError(f"unknown key '{prefix}{word(key)}'", where=where, cure=cure)
-        kind, name = hints[key], f"{prefix}{key}"
-        if not dataclasses.is_dataclass(kind):
-            made[key] = _fitted_value(kind, value, where=where, name=name)
-            continue
-        if not isinstance(value, dict):
-            raise ConfigError(f"'{name}' is a section", where=where, cure="give it keys of its own")
-        made[key] = _fitted(typing.cast("type", kind), value, where=where, prefix=f"{name}.", root=root)
-    return made
-
-
-def _fitted_value(kind: Any, value: Any, *, where: str, name: str) -> Any:
-    try:
-        return fitted(kind, value, where=f"{where}: '{name}'")
-    except WrongKindError as error:
-        problem = f"'{name}' has a value of the wrong type: {error.found}"
-        raise ConfigError(problem, where=where, cure=f"expected {named(kind)}") from None
-
-
-def _nearest(key: str, *, here: list[str], everywhere: list[str]) -> str:
-    """Which settings a name may have meant, quoted: those of its name in any section first, then the nearest one."""
-    named = [path for path in everywhere if _last(path) == key]
-    scores = {
-        path: difflib.SequenceMatcher(None, key, _last(path)).ratio() for path in dict.fromkeys(here + everywhere)
-    }
-    # A slip of the finger is in the right section more often than not.
-    close = max(scores, key=lambda path: scores[path] + 0.1 * (path in here))
-    enough = 0.8 if named else 0.5 if close in here else 0.6
-    guesses = [*named, close] if scores[close] >= enough else named
-    return " or ".join(f"'{path}'" for path in list(dict.fromkeys(guesses))[:_GUESSES])
-
-
-def _last(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:
@@ -356,15 +291,15 @@ def _to_object(schema: type[T], config: DictConfig, *, where: str) -> T:
 
 
 def _commented_lines(schema: type, defaults: Any, *, indent: str) -> Iterator[str]:
-    hints = _hints(schema)
+    found = hints(schema)
     for each in dataclasses.fields(schema):
         value = getattr(defaults, each.name)
         text = each.metadata.get("help")
         if text:
             yield f"{indent}# {text}"
-        if dataclasses.is_dataclass(hints[each.name]):
+        if dataclasses.is_dataclass(found[each.name]):
             yield f"{indent}{_inside(each.name)}:"
-            yield from _commented_lines(typing.cast("type", hints[each.name]), value, indent=f"{indent}  ")
+            yield from _commented_lines(typing.cast("type", found[each.name]), value, indent=f"{indent}  ")
         else:
             # Within brackets more letters mean something than alone: what reads back there reads back anywhere.
             yield f"{indent}{_inside(each.name)}: {_inside(value)}"

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import importlib
 import re
-import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from threading import Lock
 from typing import Any, NoReturn
@@ -26,9 +25,9 @@ from medveil.door_sessions import Sessions
 from medveil.doors import CALLER, Noted
 from medveil.flower_absent import Absences
 from medveil.kinds import MASK, TRAIN
+from medveil.patience import Patience
 
 _MOST_DELIVERIES = 32
-_PATIENCE, _PATIENCE_S = 30, 60.0
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,7 +48,7 @@ class Fleet:
         self._handlers, self._sessions, self._note = handlers, sessions, note
         self._lock, self.absences = Lock(), Absences()
         self._deliveries: dict[int, OrderedDict[str, Delivery]] = {}
-        self._refused: dict[tuple[int, bool], deque[float]] = {}
+        self._patience = Patience()
 
     # -- what the gate asks --------------------------------------------------------------------------------------------
 
@@ -68,11 +67,7 @@ class Fleet:
 
         Who activates may be another with a copy of the key: that counts apart, and the node itself does not wait.
         """
-        with self._lock:
-            times = self._refused.get((node, activates), deque())
-            while times and times[0] < time.monotonic() - _PATIENCE_S:
-                times.popleft()
-            return len(times) >= _PATIENCE
+        return self._patience.is_at_its_end((node, activates))
 
     def unready(self) -> set[str]:
         """The messages whose answers are not to be asked for yet.
@@ -108,7 +103,7 @@ class Fleet:
             response = self._handlers.activate_node(request=request, state=state)
         except Exception:
             self._sessions.suspect(caller.node, caller.session)
-            self._remember(caller.node, activates=True)
+            self._patience.refuse((caller.node, True))
             raise
         self._sessions.bind(caller.node, caller.session)
         self.absences.heard(caller.node)
@@ -297,12 +292,8 @@ class Fleet:
 
     def _count(self, why: str) -> None:
         caller = CALLER.get()
-        self._remember(caller.node, activates=False)
+        self._patience.refuse((caller.node, False))
         self._note(caller.name, why)
-
-    def _remember(self, node: int, *, activates: bool) -> None:
-        with self._lock:
-            self._refused.setdefault((node, activates), deque(maxlen=_PATIENCE)).append(time.monotonic())
 
     def _refuse(self, why: str) -> NoReturn:
         self._count(why)

@@ -31,9 +31,10 @@ from crypto.files.recipe import REMOVED, SEALED, TRAINING, Recipe
 from crypto.files.streams import Output
 from crypto.imaging.preprocess import to_square
 from crypto.keys import SiteKey
-from crypto.reading.dicom_file import OpenFile, as_data_error, open_dicom, parse_dicom, quiet
+from crypto.reading.dicom_file import OpenFile, open_dicom, parse_dicom
 from crypto.reading.dicom_frames import StoredFrames
 from crypto.reading.dicom_objects import class_of, instance_of, refuse
+from crypto.reading.dicom_quiet import as_data_error, quiet
 from crypto.reading.dicom_samples import LARGEST_SIDE, Frame, Samples, describe_samples
 from crypto.reading.dicom_shown import Showing
 from crypto.reading.dicom_values import tag_of

@@ -22,8 +22,9 @@ from crypto.files.kinds import FileReport
 from crypto.files.streams import Opener, open_file
 from crypto.keyring import Keyring
 from crypto.keys import SiteKey
-from crypto.reading.dicom_file import OpenFile, as_data_error, open_dicom, quiet
+from crypto.reading.dicom_file import OpenFile, open_dicom
 from crypto.reading.dicom_head import MARK, PREAMBLE
+from crypto.reading.dicom_quiet import as_data_error, quiet
 from crypto.reading.dicom_samples import Frame, Samples, describe_samples
 from crypto.reading.dicom_values import text, whole_number
 from medveil.errors import DataError, FormatError, IntegrityError, KeyMaterialError

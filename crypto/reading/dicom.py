@@ -14,10 +14,11 @@ from pydicom.multival import MultiValue
 from crypto.dicom.private import find_header, is_hidden
 from crypto.files.streams import Opener, open_file
 from crypto.reading.base import About, Bytes, Pixels, check_frame
-from crypto.reading.dicom_file import OpenFile, as_data_error, open_dicom, quiet
+from crypto.reading.dicom_file import OpenFile, open_dicom
 from crypto.reading.dicom_frames import StoredFrames
 from crypto.reading.dicom_head import is_dicom
 from crypto.reading.dicom_objects import refuse
+from crypto.reading.dicom_quiet import as_data_error, quiet
 from crypto.reading.dicom_samples import Samples, describe_samples
 from crypto.reading.dicom_shown import Showing
 from crypto.reading.dicom_values import texts

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import re
 import struct
-import threading
-import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom import Dataset, config
-from pydicom.datadict import keyword_for_tag
+from pydicom import Dataset
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset
@@ -34,7 +30,8 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from crypto.dicom.walk import tags
 from crypto.files.streams import Opener, open_file
 from crypto.reading.dicom_head import HEAD_BYTES, PREAMBLE, Start, dicom_start
-from medveil.errors import DataError, MedVeilError
+from crypto.reading.dicom_quiet import as_data_error, quiet
+from medveil.errors import DataError
 from medveil.files import storage_error
 
 LARGEST_INFLATED = 2**30
@@ -51,7 +48,6 @@ _END = 0xFFFEE0DD
 _CHARSET = 0x00080005
 _CHARSETS = re.compile(rb"[A-Za-z0-9 _.:\\-]*")
 _LONGEST_CHARSET = 1024
-_TAG = re.compile(r"\([0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
 
 
 @dataclass(frozen=True)
@@ -129,78 +125,6 @@ def open_dicom(path: Path, opener: Opener = open_file) -> Iterator[OpenFile]:
         after = os.stat(path)
         if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
             raise DataError("changed while it was read", where=path, cure="run again when nothing writes to it")
-
-
-class _Level:
-    """The level of pydicom's logger: raised by the first of several blocks, and given back by the last.
-
-    Of a level, and not switched off: the loggers of its decoders, which print tracebacks, ask theirs for it. Each
-    change makes every logger of the process forget its own, which takes as long as reading a small header.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = logging.NOTSET
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before = config.logger.level
-                config.logger.setLevel(logging.CRITICAL + 1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                config.logger.setLevel(self._before)
-
-
-_level = _Level()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings off the terminal and out of logs: they quote values of attributes.
-
-    Whoever reads many files does so within one of these: each reader has its own, which costs little inside another.
-    """
-    with _level, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def as_data_error(path: Path, part: str) -> Iterator[None]:
-    """Turn whatever pydicom raises for a bad file into one `DataError` that quotes no value of an attribute."""
-    try:
-        yield
-    except DataError as error:
-        if error.where is not None:
-            raise
-        raise DataError(error.problem, where=path, cure=error.cure) from error
-    except MedVeilError:
-        raise
-    except OSError as error:
-        if error.errno is None:
-            raise DataError(f"{part} cannot be read: it is cut short or damaged", where=path) from error
-        raise storage_error(error, path, "read the file") from error
-    # A corrupt file makes pydicom raise nearly anything; to a hospital it is one unreadable file.
-    except Exception as error:
-        found = _TAG.search(str(error))
-        spot = f" at {_named(found.group())}" if found else ""
-        problem = f"{part} cannot be read{spot}: it is damaged, or not as DICOM asks"
-        raise DataError(
-            problem, where=path, cure="restore it from a copy, or write it anew with another tool"
-        ) from error
-
-
-def _named(tag: str) -> str:
-    """A tag as pydicom prints it, with its keyword where it has one."""
-    number = int(tag.strip("()").replace(",", "").replace(" ", ""), 16)
-    keyword = keyword_for_tag(number)
-    return f"{keyword} ({number >> 16:04X},{number & 0xFFFF:04X})".lstrip()
 
 
 def parse_dicom(path: Path, stream: BinaryIO) -> OpenFile:

@@ -13,8 +13,9 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, J
 
 from crypto.reading import dicom_jpeg, dicom_jpeg_ls
 from crypto.reading.dicom_codestream import Codestream, codestream_of, has_header
-from crypto.reading.dicom_file import OpenFile, as_data_error, quiet
+from crypto.reading.dicom_file import OpenFile
 from crypto.reading.dicom_fragments import CodedFrames
+from crypto.reading.dicom_quiet import as_data_error, quiet
 from crypto.reading.dicom_samples import Frame, Samples
 from crypto.reading.dicom_values import text, whole_number
 from crypto.reading.pydicom_plugin import PLUGIN, join

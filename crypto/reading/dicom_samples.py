@@ -14,8 +14,9 @@ from pydicom.uid import JPEG2000TransferSyntaxes
 
 from crypto.reading.base import MOST_FRAMES, check_size
 from crypto.reading.dicom_codestream import codestream_of, most_bytes
-from crypto.reading.dicom_file import OpenFile, as_data_error
+from crypto.reading.dicom_file import OpenFile
 from crypto.reading.dicom_fragments import first_fragment
+from crypto.reading.dicom_quiet import as_data_error
 from crypto.reading.dicom_values import text, whole_number
 from medveil.errors import DataError
 

@@ -132,7 +132,7 @@ def _do_pull(arguments: argparse.Namespace) -> int:
 
 
 def _remove(files: OwnFiles, *, asked: bool, as_json: bool) -> int:
-    from fl_client.data.base import source_name  # noqa: PLC0415
+    from fl_client.data.named import source_name  # noqa: PLC0415
     from fl_client.dicomweb.pulled import remove_pulled  # noqa: PLC0415
 
     if asked:

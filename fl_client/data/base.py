@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -15,21 +14,20 @@ import numpy.typing as npt
 
 from crypto.config import FIRST_DERIVATION
 from crypto.imaging import preprocess
-from fl_client.data.beside import instead
 from fl_client.data.channels import Form, settle
-from fl_client.data.config import FORMULA, NO_LABELS, SIMILAR, DataConfig, check_data_config, joins_similar
+from fl_client.data.config import SIMILAR, DataConfig, check_data_config, joins_similar
 from fl_client.data.documents import Documents
 from fl_client.data.folders import Listing, list_files
-from fl_client.data.items import UNLABELLED, Item, Skipped, group_names, one_class, said
+from fl_client.data.items import Item, Skipped, group_names, said
 from fl_client.data.labels import group_name, tidy
+from fl_client.data.named import source_name, stated_in, text_digest
 from fl_client.data.parts_named import said_of_split
 from fl_client.data.remarks import said_of_classes, said_of_groups, said_of_no_test, said_of_similar
 from fl_client.data.splits import limited
-from medveil.config import to_mapping
-from medveil.errors import ConfigError, DataError
+from medveil.errors import DataError
 from medveil.plain import shown
 
-__all__ = ["Bytes", "HiddenUnder", "Item", "Skipped", "Source", "Stamp", "class_names", "source_name"]
+__all__ = ["Bytes", "HiddenUnder", "Item", "Skipped", "Source", "Stamp"]
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -202,7 +200,7 @@ class Source(ABC):
     def _identified(self) -> str:
         config = self._config
         settings = [preprocess.VERSION, self.size, self.channels, config.window, config.min_side]
-        return _digest(json.dumps([settings, [[item.id, *self._stamp(i)] for i, item in enumerate(self.items)]]))
+        return text_digest(json.dumps([settings, [[item.id, *self._stamp(i)] for i, item in enumerate(self.items)]]))
 
     def file_of(self, index: int) -> Path | None:
         """The file an image is in; None where all of them are in one."""
@@ -322,55 +320,3 @@ class Source(ABC):
     @abstractmethod
     def _stamp(self, index: int) -> Stamp:
         """Size and time of the file an image is in."""
-
-
-COLUMNS = {"PatientAge": "age", "Manufacturer": "manufacturer", "ManufacturerModelName": "model"}
-"""Columns that tables of labels may have for what DICOM files state themselves."""
-
-
-def stated_in(row: Mapping[str, str], keyword: str) -> str:
-    """The cell of a row, its columns in small letters, that states a DICOM keyword; empty where none does."""
-    return row.get(keyword.casefold()) or row.get(COLUMNS.get(keyword, "")) or ""
-
-
-def source_name(config: DataConfig) -> str:
-    """Kind and place of a source, the same whether or not it can be read."""
-    if config.source == FORMULA:
-        told = {**to_mapping(config.formula), "size": config.image_size, "labels": config.labels}
-        return f"{config.source}-{config.formula.kind}-{_digest(json.dumps(told, sort_keys=True))[:8]}"
-    path = Path(config.path or "").expanduser()
-    return f"{config.source}-{path.stem}-{_digest(str(path.resolve()))[:8]}"
-
-
-def class_names(found: Iterable[str], config: DataConfig, *, where: str | Path) -> tuple[str, ...]:
-    """The ordered class names: those of the configuration, or those found, sorted; `UNLABELLED` without labels.
-
-    Raises
-    ------
-    DataError
-        A label is none of the configured classes, or there are fewer than two classes.
-    """
-    names = sorted(set(found))
-    if config.labels == NO_LABELS:
-        return UNLABELLED
-    if config.classes is None:
-        if len(names) == 1:
-            problem, cure = f"has one class only ('{names[0]}')", "list all of them in data.classes"
-            table = "" if config.labels is not None else instead(Path(where))
-            also = f"take the labels of the table beside it: {table}; or " if table else ""
-            raise one_class(problem, names[0], where=where, cure=also + cure)
-        return tuple(names)
-    if len(config.classes) < 2:
-        raise ConfigError("names fewer than two classes", where="data.classes")
-    unknown = [name for name in names if name not in config.classes]
-    if unknown:
-        raise DataError(
-            f"unknown label {', '.join(repr(name) for name in unknown[:5])}",
-            where=where,
-            cure=f"data.classes are {', '.join(config.classes)}",
-        )
-    return tuple(config.classes)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

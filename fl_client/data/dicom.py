@@ -10,13 +10,14 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
-from crypto.reading.dicom_file import quiet
 from crypto.reading.dicom_head import is_dicom
+from crypto.reading.dicom_quiet import quiet
 from crypto.reading.look import look_at, read_head
-from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
+from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp
 from fl_client.data.config import DataConfig, named_group, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
+from fl_client.data.named import class_names
 from fl_client.data.remarks import said_of_ungrouped
 from medveil.errors import DataError, MedVeilError
 

@@ -11,10 +11,11 @@ from pydicom.datadict import tag_for_keyword
 
 from crypto.files.streams import decoding
 from crypto.reading.dicom import DicomImage
-from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names, source_name, stated_in
+from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp
 from fl_client.data.config import NO_LABELS, DataConfig, named_group
 from fl_client.data.documents import Documents
 from fl_client.data.labels import spellings
+from fl_client.data.named import class_names, source_name, stated_in
 from fl_client.data.remarks import said_of_ungrouped
 from fl_client.dicomweb.cohort import cohort_of
 from fl_client.dicomweb.pulled import Instance, Pulled, PulledList, missing

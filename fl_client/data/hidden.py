@@ -20,10 +20,11 @@ from crypto.files.registry import kind_of
 from crypto.imaging import preprocess
 from crypto.reading.dicom import DicomImage
 from crypto.reading.look import look
-from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp, class_names
+from fl_client.data.base import Bytes, HiddenUnder, Item, Skipped, Source, Stamp
 from fl_client.data.config import DataConfig, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
+from fl_client.data.named import class_names
 from medveil.errors import ConfigError, DataError, MedVeilError
 
 UNPROVEN = (

@@ -9,10 +9,11 @@ from typing import NamedTuple
 from crypto.reading.base import About
 from crypto.reading.look import DICOM, LastOpened, Look, Sort, look
 from crypto.reading.raster import TIFF
-from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp, class_names
+from fl_client.data.base import Bytes, Item, Skipped, Source, Stamp
 from fl_client.data.config import DataConfig, named_group, sited_by
 from fl_client.data.folders import Labelled
 from fl_client.data.items import said
+from fl_client.data.named import class_names
 from medveil.errors import DataError, MedVeilError
 
 

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from fl_client.data.base import Source
 from fl_client.data.config import SIMILAR_FILE, DataConfig
 from fl_client.data.documents import Documents
-from fl_client.data.partition import Parts, grouped_by
+from fl_client.data.partition import Parts
 from fl_client.data.similar import SIDE, Bytes, components, has_neighbour, small
+from fl_client.data.site_shares import grouped_by
 from medveil.errors import DataError, MedVeilError
 from medveil.log import logger
 

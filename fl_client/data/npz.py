@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from crypto.imaging.preprocess import scale_to_bytes, window_to_bytes
-from fl_client.data.base import Bytes, Item, Source, Stamp, class_names
+from fl_client.data.base import Bytes, Item, Source, Stamp
 from fl_client.data.config import NO_LABELS, DataConfig, named_group
 from fl_client.data.items import UNLABELLED, one_class
+from fl_client.data.named import class_names
 from fl_client.data.npz_finite import NOT_FINITE, WRITE_NUMBERS, not_finite, refuse_lost, said_of_left
 from fl_client.data.npz_scale import Scale, scale_of
 from medveil.errors import DataError

@@ -11,7 +11,8 @@ from fl_client.data.config import DataConfig, joins_similar
 from fl_client.data.contents import contents_of
 from fl_client.data.copies import copies_in
 from fl_client.data.documents import Documents
-from fl_client.data.partition import Parts, grouped_by
+from fl_client.data.partition import Parts
+from fl_client.data.site_shares import grouped_by
 from fl_client.data.splits import PARTS
 from medveil.basis import Basis, Image, basis_of
 

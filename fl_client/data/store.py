@@ -15,9 +15,10 @@ from typing import Any
 
 from crypto.base import ImageCipher
 from crypto.keys import Key
-from fl_client.data.base import Source, source_name
+from fl_client.data.base import Source
 from fl_client.data.config import DataConfig, check_data_config
 from fl_client.data.left_open import STORES
+from fl_client.data.named import source_name
 from fl_client.data.opened_store import EncryptedStore, LiesOpenError, Opening, lies_open, own_header
 from fl_client.data.partition import Parts
 from fl_client.data.prepared import MIB

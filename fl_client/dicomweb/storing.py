@@ -7,7 +7,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import ComprehensiveSRStorage
 
-from crypto.reading.dicom_file import quiet
+from crypto.reading.dicom_quiet import quiet
 from fl_client.data.base import Skipped
 from fl_client.data.items import said
 from fl_client.dicomweb.searching import client_of

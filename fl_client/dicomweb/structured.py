@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from crypto.reading.dicom_file import as_data_error, parse_dicom, quiet
+from crypto.reading.dicom_file import parse_dicom
+from crypto.reading.dicom_quiet import as_data_error, quiet
 from crypto.reading.dicom_values import texts
 from fl_client.dicomweb.searching import Found, is_uid
 from medveil.errors import DataError

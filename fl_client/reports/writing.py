@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from crypto.reading.dicom_file import quiet
+from crypto.reading.dicom_quiet import quiet
 from fl_client.data.base import Skipped
 from fl_client.data.items import said
 from fl_client.export.described import Description

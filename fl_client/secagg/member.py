@@ -8,18 +8,18 @@ offered for, but can still agree to, and help to open, what it masked.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fl_client.secagg.ledger import Ledger
+from fl_client.secagg.wants import Wants
 from medveil.errors import AggregationError, FederationError
 from medveil.secagg import masks, shamir
-from medveil.secagg.encoding import KEY_BYTES, digest
+from medveil.secagg.encoding import digest
 from medveil.secagg.fixed import FixedPoint, Update, clipped, pack
-from medveil.secagg.members import Join, check_join, join, share_of
+from medveil.secagg.members import Join, join
 from medveil.secagg.roster import Roster
 from medveil.secagg.rounds import (
     Masked,
@@ -27,7 +27,6 @@ from medveil.secagg.rounds import (
     Offered,
     Task,
     agreement,
-    check_agreement,
     encode_sums,
     sealed_digest,
     sign_agreement,
@@ -96,7 +95,8 @@ class Member:
         self._name, self._identity, self._roster = name, identity, roster
         self._run, self._ledger = run, ledger
         self._clip, self._bits = clip, bits
-        self._fewest, self._most_share = max(least_sites, roster.fewest), most_share
+        fewest = max(least_sites, roster.fewest)
+        self._wants = Wants(name=name, roster=roster, run=run, ledger=ledger, fewest=fewest, most_share=most_share)
         self.secrets: Secrets | None = None
 
     def join(self, examples: int) -> Join:
@@ -106,8 +106,8 @@ class Member:
 
     def check(self, task: Task) -> None:
         """Before training: refuse what this site would make no offer for; errors as `offer`, of which it is a part."""
-        self._check_joins(task, self._ledger.seal_key())
-        self._check_opened(task)
+        self._wants.check_joins(task, self._ledger.seal_key())
+        self._wants.check_opened(task)
 
     def offer(self, task: Task) -> Offered:
         """After training: draw the keys of this attempt, and seal shares of them to every site that joined.
@@ -178,7 +178,7 @@ class Member:
         found, self.secrets = self.secrets, None
         if found is None or found.task != task:
             raise AggregationError("this site masks once, after its offer", where=self._run, reason="order")
-        self._check_offers(task, offers, found.offer)
+        self._wants.check_offers(task, offers, found.offer)
         self._shares(task, [each.name for each in offers], sealed)
         small, had_to = clipped(update, self._clip)
         vector = FixedPoint(self._clip, self._bits, len(task.joins)).encode(small, task.weight([self._name]))
@@ -203,7 +203,7 @@ class Member:
             ``order``: this site masked nothing of the kind.
         """
         made = transcript_of(task.round, self._roster, offers)
-        self._check_survivors(task, offers, survivors)
+        self._wants.check_survivors(task, offers, survivors)
         self._ledger.agreeing(task.number, made, list(survivors))
         return sign_agreement(self._identity, agreement(made, survivors))
 
@@ -240,74 +240,13 @@ class Member:
         known, wanted = self._ledger.of(task.number), tuple(sorted(survivors))
         if known is None or known.agreed != made.hex() or known.survivors != wanted:
             raise AggregationError("is not the set of sites this site agreed to", where=self._run, reason="set")
-        self._check_signatures(agreement(made, wanted), wanted, signatures)
+        self._wants.check_signatures(agreement(made, wanted), wanted, signatures)
         shares = self._shares(task, [each.name for each in offers], sealed)
         return {name: both[0] if name in wanted else both[1] for name, both in shares.items()}
 
     def end(self) -> None:
         """Erase the run's key: of what was sealed to it nothing opens here any more, and no sum of the run follows."""
         self._ledger.end()
-
-    # -- what is refused -----------------------------------------------------------------------------------------------
-
-    def _check_joins(self, task: Task, private: X25519PrivateKey) -> None:
-        if task.run != self._run:
-            raise AggregationError("is another run than this site's", where=self._run, reason="run")
-        for each in task.joins:
-            check_join(each, run=self._run, roster=self._roster)
-        _refuse_twice([each.name for each in task.joins], "takes part twice")
-        _refuse_twice([each.key for each in task.joins], "brings another site's key")
-        if not all(len(each.key) == KEY_BYTES for each in task.joins):
-            raise AggregationError("a site brings no key to seal shares to", where=self._run, reason="keys")
-        keys = [each.key for each in task.joins if each.name == self._name]
-        if keys != [masks.public_bytes(private)]:
-            raise AggregationError("this site's own key of the run is not among them", where=self._name, reason="own")
-        self._refuse_few(task, [each.name for each in task.joins], "take part")
-
-    def _check_opened(self, task: Task) -> None:
-        """A round that this site helped to open is only attempted again where the same sites can be in it."""
-        known = self._ledger.of(task.number)
-        if known is not None and not set(known.survivors) <= {each.name for each in task.joins}:
-            problem = f"round {task.number} was opened with a site that is not there now, and a round has one set"
-            raise AggregationError(problem, where=self._run, cure="begin a new run", reason="set")
-
-    def _check_offers(self, task: Task, offers: Sequence[Offer], own: Offer) -> None:
-        joined = {each.name for each in task.joins}
-        for each in offers:
-            each.check(task.round, self._roster)
-            if each.name not in joined:
-                raise AggregationError("offers, and did not join this run", where=each.name, reason="added")
-        _refuse_twice([each.name for each in offers], "offers twice")
-        _refuse_twice([each.key for each in offers], "offers another site's key")
-        if own not in offers:
-            raise AggregationError("this site's own offer is not among them", where=self._name, reason="own")
-        self._refuse_few(task, [each.name for each in offers], "made an offer")
-
-    def _check_survivors(self, task: Task, offers: Sequence[Offer], survivors: Sequence[str]) -> None:
-        _refuse_twice(list(survivors), "is left twice")
-        if not set(survivors) <= {each.name for each in offers}:
-            raise AggregationError("a site is left that made no offer", where=self._run, reason="set")
-        if self._name not in survivors:
-            raise AggregationError("this site is not among those that are left", where=self._name, reason="set")
-        self._refuse_few(task, survivors, "are left")
-
-    def _check_signatures(self, agreed: bytes, survivors: Sequence[str], signatures: Mapping[str, bytes]) -> None:
-        for name, signed in signatures.items():
-            if name not in survivors:
-                raise AggregationError("signed, and is none of those left", where=name, reason="signatures")
-            check_agreement(signed, name, self._roster, agreed)
-        if len(signatures) < self._roster.threshold:
-            problem = f"{len(signatures)} sites agreed to this set, and {self._roster.threshold} must"
-            raise AggregationError(problem, where=self._run, reason="signatures")
-
-    def _refuse_few(self, task: Task, names: Sequence[str], what: str) -> None:
-        """Refuse a sum of too few sites, or one that would be mostly this site's."""
-        if len(names) < self._fewest:
-            problem = f"{len(names)} sites {what}, and this site wants {self._fewest}"
-            raise AggregationError(problem, where="limits.least_sites", reason="few")
-        if share_of(self._name, [each for each in task.joins if each.name in names]) > self._most_share:
-            problem = f"of the sites that {what} this one would be more of the sum than its limit"
-            raise AggregationError(problem, where="limits.most_share", reason="share")
 
     # -- keys and shares -----------------------------------------------------------------------------------------------
 
@@ -357,10 +296,3 @@ class Member:
                 key = masks.pair_key(private, each.key, made, (self._name, each.name), what)
                 (plus if self._name < each.name else minus).append(key)
         return plus, minus
-
-
-def _refuse_twice(given: Sequence[str | bytes], problem: str) -> None:
-    twice = [each for each, times in Counter(given).items() if times > 1]
-    if twice:
-        where = twice[0] if isinstance(twice[0], str) else None
-        raise AggregationError(f"a site {problem}", where=where, reason="twice")

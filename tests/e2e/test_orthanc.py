@@ -164,7 +164,7 @@ def test_every_syntax_comes_as_the_pacs_keeps_it(tmp_path: Path, pacs: Orthanc, 
 
 
 def _name(files: OwnFiles) -> str:
-    from fl_client.data.base import source_name  # noqa: PLC0415
+    from fl_client.data.named import source_name  # noqa: PLC0415
 
     return source_name(files.data)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fl_client.counting import age_of, scanner_cell, told
-from fl_client.data.base import stated_in
+from fl_client.data.named import stated_in
 from fl_client.deployment.limits import checked_run
 from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.run_words import in_words

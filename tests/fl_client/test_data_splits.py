@@ -281,16 +281,16 @@ def test_a_patient_whose_files_name_two_institutions_stays_whole(sites: int) -> 
 
 
 def test_a_source_is_dealt_once_for_all_of_its_sites(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fl_client.data import partition  # noqa: PLC0415
+    from fl_client.data import site_shares  # noqa: PLC0415
 
     calls: list[int] = []
-    real = partition.group_items
+    real = site_shares.group_items
 
     def counted(items: Any, indices: Any, **rest: Any) -> Any:
         calls.append(len(indices))
         return real(items, indices, **rest)
 
-    monkeypatch.setattr(partition, "group_items", counted)
+    monkeypatch.setattr(site_shares, "group_items", counted)
     source, settings_ = Listed(loners(600), 2), config()
     parts = all_parts(source, settings_, 30)
     assert calls == [600]

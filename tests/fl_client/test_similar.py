@@ -21,8 +21,9 @@ from fl_client.data import neighbours, similar
 from fl_client.data.config import DataConfig, PartitionConfig, PhantomConfig, check_data_config
 from fl_client.data.documents import Documents
 from fl_client.data.neighbours import FILE, Near, near_training
-from fl_client.data.partition import Parts, grouped_by, site_parts
+from fl_client.data.partition import Parts, site_parts
 from fl_client.data.similar import SIDE, alike, components, has_neighbour, small
+from fl_client.data.site_shares import grouped_by
 from fl_client.data.source import Source, open_source
 from fl_client.data.standing import settings_of
 from fl_client.export.together import grouping, told_of_similar

@@ -12,10 +12,11 @@ import torch
 
 from crypto.base import PLAIN, Reading
 from fl_client.batches import generator, in_order, shuffled
+from fl_client.class_shares import class_weights, logit_adjustment
 from fl_client.config import SimulatedSites, TrainConfig
 from fl_client.measures import majority_rate, measure
 from fl_client.optimizers import learning_rate, make_optimizers
-from fl_client.training import RoundPlan, class_weights, logit_adjustment, predict, train_round
+from fl_client.training import RoundPlan, predict, train_round
 from fl_client.warmup import warm_up
 from medveil.errors import ConfigError, FederationError
 from models.config import ModelConfig

@@ -26,7 +26,7 @@ from flwr.proto.message_pb2 import ObjectTree
 from raw_node import SERVER, Pulled, RawNode, answer
 from superlink_here import SuperLinkHere, superlink
 
-from medveil import door_replies, flower_fleet
+from medveil import door_replies, flower_fleet, patience
 from medveil.audit_verify import verify
 from medveil.door_notes import refusals
 from medveil.door_sessions import SECOND_SESSION
@@ -327,7 +327,7 @@ def test_a_site_that_guesses_waits_and_the_log_stays_short(link: SuperLinkHere, 
         codes.append(caught.value.response.status_code)
     assert codes[0] == 403
     assert codes[-1] == 429
-    assert codes.count(403) == flower_fleet._PATIENCE
+    assert codes.count(403) == patience.TIMES
     link.notes.flush()
     said = link.said[before:]
     assert len(said) <= 4, said

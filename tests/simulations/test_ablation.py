@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from medveil.config import load_config, setting_names, to_mapping
+from medveil.config import load_config, to_mapping
+from medveil.config_keys import setting_names
 from medveil.errors import BasisError, ConfigError
 from simulations import side_by_side, statistics
 from simulations.ablation import AS_IT_IS, ablate, as_markdown

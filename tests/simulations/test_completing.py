@@ -13,7 +13,7 @@ import simulations.cli
 from fl_client.deployment.config import SiteConfig
 from fl_server.deployment.consortium import ConsortiumConfig
 from fl_server.deployment.plan import RunFile
-from medveil.config import setting_names
+from medveil.config_keys import setting_names
 from simulations.attacks.config import AttackConfig
 from simulations.config import ExperimentConfig
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fl_server.deployment.plan import RunFile
-from medveil.config import load_config, setting_names, to_mapping
+from medveil.config import load_config, to_mapping
+from medveil.config_keys import setting_names
 from medveil.errors import ConfigError
 from medveil.recipes import RECIPES, overridden
 from medveil.yaml_core import written_yaml
