@@ -55,7 +55,8 @@ class DicomSource(Source):
         self._from_column = self._group_by in listing.columns
         self._check_group(listing.columns)
         self.skipped = tuple(listing.skipped)
-        found = [(file, header) for file in listing.files if (header := self._header(file)) is not None]
+        with quiet():
+            found = [(file, header) for file in listing.files if (header := self._header(file)) is not None]
         self.classes = class_names((file.label for file, _ in found), config, where=self.path) if found else ()
         self._places: list[_Place] = []
         self._last: tuple[Path, DicomImage] | None = None
@@ -81,7 +82,7 @@ class DicomSource(Source):
         """What is kept of the header, or None after noting why the file is skipped."""
         try:
             _refuse_others(file)
-            with quiet(), decoding(file.path):
+            with decoding(file.path):
                 return self._read(file.path)
         except MedVeilError as error:
             self.skipped = (*self.skipped, Skipped(file.id, said(error)))
