@@ -186,6 +186,11 @@ class ServerSettings:
         named = "medveil-server resume" if self.experiment is None else f"medveil-sim run --resume {self.out or 'RUN'}"
         return f"go on with '{named}'"
 
+    @property
+    def sites_are_here(self) -> bool:
+        """Whether the server's process is its sites' too, so that its processor time is that of the whole run."""
+        return (self.experiment or {}).get("engine") == "inprocess"
+
     def to_json(self) -> str:
         """The settings as one JSON string, for Flower's run config."""
         return json.dumps(to_mapping(self), sort_keys=True)

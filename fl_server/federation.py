@@ -297,7 +297,7 @@ class Federation:
             status=status,
             rounds=rounds,
             seconds=round(self._at.spent.wall, 3),
-            cpu_seconds=self._at.spent.as_summary() if self._sites_are_here else None,
+            cpu_seconds=self._at.spent.as_summary() if self.settings.sites_are_here else None,
             bytes_up=totals["bytes_up"],
             bytes_down=totals["bytes_down"],
             kept=kept,
@@ -305,7 +305,9 @@ class Federation:
             sites_of_sum=self._recorder.sites_of_sum,
             secagg=said_of(self._manifest.document),
         )
-        self._leave(summary)
+        left = leave_pretrained(self.folder, self.config, self._at.tensors, summary=summary, sites=self._sites)
+        if left is not None:
+            self._watch.say(f"for another run: model.pretrained={left}")
         write_json(self.folder / "summary.json", summary)
         if self._summed is not None:
             self._summed.settled_last(self._at.round, rounds)
@@ -314,15 +316,6 @@ class Federation:
             self._summed.take_leave(self._collector, rounds)
         self._watch.ended(summary)
         return summary
-
-    def _leave(self, summary: dict[str, Any]) -> None:
-        """Leave weights for another run, where this one learned pixels."""
-        images = sum(row.n_train for row in self._sites)
-        facts = {"rounds": summary["rounds"], "sites": len(self._sites), "training images told of": images}
-        facts |= {"reconstruction loss on test images": summary["loss"], "device": device_name()}
-        left = leave_pretrained(self.folder, self.config, self._at.tensors, facts=facts)
-        if left is not None:
-            self._watch.say(f"for another run: model.pretrained={left}")
 
     def _choose(self, strategy: Checked) -> dict[str, Any]:
         """Go back to the best round, where that is wanted and it is not the last; says which model is left."""
@@ -364,8 +357,3 @@ class Federation:
     def _rounds(self) -> int:
         """Rounds of training: none where the model is only measured."""
         return self.config.rounds if self.config.evaluated is None else 0
-
-    @property
-    def _sites_are_here(self) -> bool:
-        """Whether this process is its sites' too, so that its processor time is that of the whole run."""
-        return (self.settings.experiment or {}).get("engine") == "inprocess"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fl_server.initial import device_name
+from fl_server.rows import SiteRow
 from medveil.contract import RunConfig
 from medveil.pretraining import MASKED, PRETRAINED
 from medveil.versions import medveil_version
@@ -26,7 +29,9 @@ _BEGAN = (
 )
 
 
-def leave_pretrained(folder: Path, run: RunConfig, tensors: Tensors, *, facts: dict[str, Any]) -> Path | None:
+def leave_pretrained(
+    folder: Path, run: RunConfig, tensors: Tensors, *, summary: Mapping[str, Any], sites: Sequence[SiteRow]
+) -> Path | None:
     """Write ``pretrained.safetensors`` and its card into a run's folder, where the run learned pixels.
 
     Parameters
@@ -37,8 +42,8 @@ def leave_pretrained(folder: Path, run: RunConfig, tensors: Tensors, *, facts: d
         The run.
     tensors
         What travels, as the run left it.
-    facts
-        More for the card: rounds, loss, images.
+    summary, sites
+        What the run came to, and who took part, for the card.
 
     Returns
     -------
@@ -49,6 +54,13 @@ def leave_pretrained(folder: Path, run: RunConfig, tensors: Tensors, *, facts: d
         return None
     model = build_model(run)
     load_tensors(model, {name: torch.from_numpy(array.copy()) for name, array in tensors.items()})
+    facts = {
+        "rounds": summary["rounds"],
+        "sites": len(sites),
+        "training images told of": sum(row.n_train for row in sites),
+        "reconstruction loss on test images": summary["loss"],
+        "device": device_name(),
+    }
     path = folder / PRETRAINED
     write_pretrained(path, model, name=str(run.model["name"]), card=card_of(run, facts))
     return path
