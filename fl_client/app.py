@@ -262,7 +262,10 @@ def _trained(host: Host, site: Site, message: Message, context: Context) -> Reco
     host.allow(site, "train", round_)
     summed = _Summed.begun(host, site, message, context, TRAIN)
     mu, keep_round = number_in(message, "proximal-mu", 0.0), keep_round_in(message)
-    outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
+    attempt = 0 if summed is None else summed.task.attempt
+    more = {"keep_round": keep_round, "attempt": attempt}
+    asked = {"proximal_mu": mu, "keep_round": keep_round, "attempt": attempt}
+    outgoing, metrics = work.train(site, round_, incoming, **asked)
     note_step(site, round_, incoming, outgoing)
     if summed is not None:
         return summed.offered(delta(outgoing, incoming), metrics)

@@ -1140,7 +1140,7 @@ def approving(files: OwnFiles) -> Roster:
     return roster
 
 
-def summing(host: OwnHost, files: OwnFiles, config: RunConfig) -> Message:
+def summing(host: OwnHost, files: OwnFiles, config: RunConfig, attempt: int = 0) -> Message:
     """What a server sends in place of `train`, where four sites joined."""
     asked, roster = train(host, config), roster_of(files)
     own = join_in(dict(make_app(host)(query(), context(config)).content[MEMBER]), "st-anna")
@@ -1151,7 +1151,7 @@ def summing(host: OwnHost, files: OwnFiles, config: RunConfig) -> Message:
     ]
     content = content_of(asked.content, digest_of_config(context(config).run_config))
     asked.content[MEMBERS] = ConfigRecord(members_record([own, *joins]))
-    made = Task_(config.run, 1, 0, content, tuple(sorted([own, *joins], key=lambda each: each.name)))
+    made = Task_(config.run, 1, attempt, content, tuple(sorted([own, *joins], key=lambda each: each.name)))
     asked.content[secagg_records.TASK] = ConfigRecord(secagg_records.task_record(made))
     return asked
 
@@ -1218,9 +1218,10 @@ def test_an_update_that_is_not_finite_is_never_offered(
     files: OwnFiles, host: OwnHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = masked_run(files), approving(files)
-    asked, worked = summing(host, files, config), work.train
+    asked, worked = summing(host, files, config, attempt=3), work.train
 
     def diverging(*given: Any, **more: Any) -> Any:
+        assert more["attempt"] == 3, "each attempt draws anew"
         outgoing, metrics = worked(*given, **more)
         outgoing["head.bias"][0] = np.nan
         return outgoing, metrics
