@@ -1238,6 +1238,28 @@ def test_another_model_than_the_task_names_is_not_trained(files: OwnFiles, host:
     assert said.startswith("AggregationError: the task is about another model or round than came")
 
 
+def test_no_message_holds_a_site_to_its_model_by_another_weight_than_was_agreed(
+    host: OwnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one over the rate, an update was the gradient of one image, the last of the round, to 2 %: no person approves
+    what only a message says.
+    """
+    used: list[float] = []
+
+    def spied(*given: Any, proximal_mu: float, **more: Any) -> NoReturn:
+        used.append(proximal_mu)
+        raise DataError("seen")
+
+    monkeypatch.setattr(work, "train", spied)
+    config = run(proximal_mu=0.5)
+    for mu in (None, 0.5, 1000.0):
+        asked = train(host, config)
+        asked.content[CONFIG] = ConfigRecord({"server-round": 1} if mu is None else {"server-round": 1, "proximal-mu": mu})
+        said = refusal(host, config, asked)
+    assert used == [0.0, 0.5]
+    assert said.startswith("FederationError: proximal_mu: 'proximal-mu' is not what server and sites agreed on")
+
+
 def test_a_run_without_masks_has_nothing_to_open(host: OwnHost, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="medveil")
     for kind in ("train.mask", "query.agree", "query.unmask"):
