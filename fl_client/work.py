@@ -206,7 +206,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
         told = _answered(site, {name: predicted(site, shared, name) for name in said})
     # Stolen on its way, or from the server, it is the shared one.
     more = _worth_to_a_thief(site, shared)
-    more |= {} if site.budget is None else {EPSILON: site.budget.spent}
+    more |= {} if site.budget is None else {EPSILON: site.budget.told(exactly=site.setup.leaving.everything)}
     if whole:
         _keep(site, round_, whole, own | more, said)
     seconds = time.monotonic() - started

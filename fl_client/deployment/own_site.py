@@ -243,6 +243,7 @@ class OwnHost(Host):
         cipher_key = self._cipher_key(run.keys)
         data = tellable(lambda: data_for(run, self._files.data))
         views = data.views if run.trains else 1
+        leaving = Leaving(self._limits.smallest_count)
         site = open_site(
             run,
             SiteSetup(
@@ -259,14 +260,15 @@ class OwnHost(Host):
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
                 served=self._served(run).ever,
-                judge=lambda images: tellable(lambda: check_store(images, run, views, self._limits)),
+                judge=lambda images: tellable(lambda: check_store(leaving.above(images), run, views, self._limits)),
                 former=self._keys.own.retired,
-                leaving=Leaving(self._limits.smallest_count),
+                leaving=leaving,
                 clip=self._limits.clip,
                 epsilon_limit=EpsilonLimit(
                     self._limits.delta,
                     lambda spent: tellable(lambda: check_epsilon(spent, self._limits)),
                     self._limits.noise or 0.0,
+                    self._limits.smallest_count,
                 ),
             ),
         )

@@ -33,7 +33,7 @@ from fl_client.app import app
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment import own_keys, running
+from fl_client.deployment import own_keys, own_site, running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.check import check
 from fl_client.deployment.code import approved_code, load_approved
@@ -45,6 +45,7 @@ from fl_client.deployment.points import Point
 from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.deployment.served_runs import ServedRun
 from fl_client.deployment.told import ToldError
+from fl_client.site_setup import SiteSetup
 from fl_client.worker import Worker
 from medveil import fab
 from medveil.audit import AuditLog
@@ -1254,10 +1255,34 @@ def test_no_message_holds_a_site_to_its_model_by_another_weight_than_was_agreed(
     config = run(proximal_mu=0.5)
     for mu in (None, 0.5, 1000.0):
         asked = train(host, config)
-        asked.content[CONFIG] = ConfigRecord({"server-round": 1} if mu is None else {"server-round": 1, "proximal-mu": mu})
+        asked.content[CONFIG] = ConfigRecord(
+            {"server-round": 1} if mu is None else {"server-round": 1, "proximal-mu": mu}
+        )
         said = refusal(host, config, asked)
     assert used == [0.0, 0.5]
     assert said.startswith("FederationError: proximal_mu: 'proximal-mu' is not what server and sites agreed on")
+
+
+def test_what_is_compared_with_a_number_of_the_servers_is_counted_in_steps(
+    host: OwnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From which image sizes are refused, and which deltas, a server would find how many images there are."""
+    given, compared = list[SiteSetup](), list[int]()
+
+    def spied(run: RunConfig, setup: SiteSetup) -> NoReturn:
+        given.append(setup)
+        raise DataError("seen")
+
+    monkeypatch.setattr(own_site, "open_site", spied)
+    monkeypatch.setattr(own_site, "check_store", lambda images, *others: compared.append(images))
+    with pytest.raises(DataError):
+        host.site_for({RUN_KEY: run().to_json()})
+    (setup,) = given
+    assert setup.judge is not None
+    for images in (91, 100, 101):
+        setup.judge(images)
+    assert compared == [100, 100, 110]
+    assert setup.epsilon_limit.step == 10
 
 
 def test_a_run_without_masks_has_nothing_to_open(host: OwnHost, caplog: pytest.LogCaptureFixture) -> None:

@@ -83,7 +83,12 @@ def test_what_is_drawn_is_of_one_key_run_purpose_and_round(planned: MakePlan, tm
     site = Site(replace(plan.run, run=FIRST), setup(plan, tmp_path / "a", key=keys[0]))
     known = drawn(site, "train", 1)
     assert known == drawn(site, "train", 1)
-    others = [drawn(site, "train", 2), drawn(site, "torch", 1), drawn(site, "warmup"), drawn(site, "train", 1, attempt=1)]
+    others = [
+        drawn(site, "train", 2),
+        drawn(site, "torch", 1),
+        drawn(site, "warmup"),
+        drawn(site, "train", 1, attempt=1),
+    ]
     for run, key in ((SECOND, keys[0]), (FIRST, keys[1])):
         site.run, site.setup = replace(site.run, run=run), replace(site.setup, key=key)
         others.append(drawn(site, "train", 1))
