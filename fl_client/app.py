@@ -263,9 +263,7 @@ def _trained(host: Host, site: Site, message: Message, context: Context) -> Reco
     summed = _Summed.begun(host, site, message, context, TRAIN)
     mu, keep_round = host.judged(lambda: proximal_in(message, site)), keep_round_in(message)
     attempt = 0 if summed is None else summed.task.attempt
-    more = {"keep_round": keep_round, "attempt": attempt}
-    asked = {"proximal_mu": mu, "keep_round": keep_round, "attempt": attempt}
-    outgoing, metrics = work.train(site, round_, incoming, **asked)
+    outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round, attempt=attempt)
     note_step(site, round_, incoming, outgoing)
     if summed is not None:
         return summed.offered(delta(outgoing, incoming), metrics)

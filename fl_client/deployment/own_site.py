@@ -139,7 +139,7 @@ class OwnHost(Host):
     def member(self, site: SiteInRun, context: Context) -> Member:
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
-            subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
+            subkey, former = _subkeys(site)
             served = self._served(site.run).ever
             return self._company.member(site.run, subkey=subkey, former=former, served=served)
         except FormatError:
@@ -162,7 +162,8 @@ class OwnHost(Host):
         """Erase the run's key, and an update that waits for masks."""
         if site.run.secagg.on:
             self._pending.pop(site.run.run, None)
-            self.member(site, context).end()
+            subkey, former = _subkeys(site)
+            self._company.over(site.run, subkey=subkey, former=former)
 
     def tells_own(self, site: SiteInRun) -> bool:
         """Where the site's limits say so."""
@@ -287,6 +288,12 @@ class OwnHost(Host):
 
     def _served(self, run: RunConfig) -> ServedRun:
         return ServedRun(self._files.state / "runs" / run.run)
+
+
+def _subkeys(site: SiteInRun) -> tuple[bytes, list[bytes]]:
+    """What a site seals its state under, and did before its key was rotated."""
+    subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
+    return subkey, former
 
 
 def _used(site: SiteInRun) -> int:

@@ -1202,6 +1202,8 @@ def test_a_run_that_ended_leaves_no_key_that_opens_its_shares(files: OwnFiles, h
     (site,) = host._open.values()
     member = host.member(site, context(config))
     assert member._ledger.seal_key()
+    # It stayed where the site had approved another roster by then, or none.
+    ApprovedRoster(files.roster).withdraw()
     ended = make_app(host)(
         message("query.end", RecordDict({CONFIG: ConfigRecord({"server-round": 1})})), context(config)
     )
@@ -1210,6 +1212,7 @@ def test_a_run_that_ended_leaves_no_key_that_opens_its_shares(files: OwnFiles, h
         member._ledger.seal_key()
     assert host.taken(site, context(config)) is None
     assert member._ledger.of(1) is not None, "which sets it agreed to is kept"
+    approving(files)
     assert refusal(host, config).startswith("AggregationError")
     plain = run(run="another")
     assert not make_app(host)(message("query.end", RecordDict({CONFIG: ConfigRecord({})})), context(plain)).has_error()
