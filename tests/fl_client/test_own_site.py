@@ -48,7 +48,7 @@ from fl_client.deployment.told import ToldError
 from fl_client.site_setup import SiteSetup
 from fl_client.worker import Worker
 from medveil import fab
-from medveil.audit import AuditLog
+from medveil.audit import AuditLog, digest_of
 from medveil.audit_messages import carried, digest_of_config, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
@@ -833,6 +833,16 @@ def records(files: OwnFiles, event: str) -> list[dict[str, Any]]:
     return [each["details"] for each in found.records if each["event"] == event]
 
 
+def test_a_head_that_leaves_confirms_no_guess_at_what_the_log_says(host: OwnHost, files: OwnFiles) -> None:
+    """What a server is not told of a refusal, or of its number of images by what a round cost, are a few guesses."""
+    refusal(host, run(rounds=999))
+    told = [json.loads(line) for line in files.audit.path.read_text().splitlines()[-2:]]
+    assert [each["event"] for each in told] == ["asked", "refused"]
+    for each in told:
+        details = {name: value for name, value in each["details"].items() if name != "salt"}
+        assert digest_of({**each, "details": details}) != each["digest"]
+
+
 def test_what_comes_and_what_leaves_is_written_down(host: OwnHost, files: OwnFiles, images: Path) -> None:
     serving, first, server = make_app(host), next_head(), next_head()
     sent = query()
@@ -1245,9 +1255,7 @@ def test_another_model_than_the_task_names_is_not_trained(files: OwnFiles, host:
 def test_no_message_holds_a_site_to_its_model_by_another_weight_than_was_agreed(
     host: OwnHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one over the rate, an update was the gradient of one image, the last of the round, to 2 %: no person approves
-    what only a message says.
-    """
+    """With one over the rate, an update was the gradient of one image, the last of the round, to 2 %."""
     used: list[float] = []
 
     def spied(*given: Any, proximal_mu: float, **more: Any) -> NoReturn:
