@@ -33,7 +33,9 @@ from medveil.secagg.rounds import (
     sign_agreement,
     transcript_of,
 )
+from medveil.secagg.sums import TRAIN
 from medveil.signing import SigningKey
+from medveil.summed_messages import about
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,21 @@ class Member:
         key = masks.public_bytes(self._ledger.seal_key())
         return join(self._identity, run=self._run, roster=self._roster, name=self._name, examples=examples, key=key)
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, model: str = "") -> None:
         """Before training: refuse what this site would make no offer for; errors as `offer`, of which it is a part."""
         self._check_joins(task, self._ledger.seal_key())
         self._check_opened(task)
+        self._check_model(task, model)
 
-    def offer(self, task: Task) -> Offered:
+    def offer(self, task: Task, model: str = "") -> Offered:
         """After training: draw the keys of this attempt, and seal shares of them to every site that joined.
+
+        Parameters
+        ----------
+        task
+            The attempt.
+        model
+            Digest of the tensors that came for it; empty for none.
 
         Raises
         ------
@@ -120,11 +130,12 @@ class Member:
         AggregationError
             ``few``: too few take part; ``share``: this site would be most of the sum; ``own``: its own word was
             changed; ``twice``: a site or a key is named twice; ``attempt``: it was asked for this before; ``set``: a
-            site is missing that the round was opened with.
+            site is missing that the round was opened with; ``model``: it began the round from another; ``round``: it
+            trained later ones, and not this one.
         """
-        self.check(task)
+        self.check(task, model)
         private = self._ledger.seal_key()
-        self._ledger.offering(task.number, task.attempt)
+        self._ledger.offering(task.number, task.attempt, model)
         own, element = shamir.new_secret(), shamir.new_secret()
         mask_key = masks.private_key(element)
         sealed = self._sealed(task, private, own, element)
@@ -270,6 +281,22 @@ class Member:
         if known is not None and not set(known.survivors) <= {each.name for each in task.joins}:
             problem = f"round {task.number} was opened with a site that is not there now, and a round has one set"
             raise AggregationError(problem, where=self._run, cure="begin a new run", reason="set")
+
+    def _check_model(self, task: Task, model: str) -> None:
+        """What a round leaves at this site, all later ones begin from: it is made once, of the round's one model.
+
+        Of a site that a server had train alone in between, two sums over the same sites would tell the change.
+        """
+        known, cure = self._ledger.rounds(), "begin a new run"
+        kind, round_ = about(task.number)
+        found = known.get(task.number)
+        if found is not None and found.model not in ("", model):
+            problem = f"this site began round {round_} from another model, and a round has one"
+            raise AggregationError(problem, where=self._run, cure=cure, reason="model")
+        later = any(about(each)[0] == TRAIN and each > task.number for each in known)
+        if kind == TRAIN and found is None and later:
+            problem = f"this site trained rounds after round {round_}, and not that one"
+            raise AggregationError(problem, where=self._run, cure=cure, reason="round")
 
     def _check_offers(self, task: Task, offers: Sequence[Offer], own: Offer) -> None:
         joined = {each.name for each in task.joins}

@@ -1221,7 +1221,9 @@ def test_a_run_that_ended_leaves_no_key_that_opens_its_shares(files: OwnFiles, h
     with pytest.raises(AggregationError, match="the run has ended at this site"):
         member._ledger.seal_key()
     assert host.taken(site, context(config)) is None
-    assert member._ledger.of(1) is not None, "which sets it agreed to is kept"
+    kept, came = member._ledger.of(1), carried(RecordDict({ARRAYS: asked.content[ARRAYS]}))
+    assert kept is not None and came is not None, "which sets it agreed to is kept"
+    assert kept.model == came.digest
     approving(files)
     assert refusal(host, config).startswith("AggregationError")
     plain = run(run="another")
