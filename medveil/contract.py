@@ -55,7 +55,7 @@ MEASURE = "measure"
 """What of `PHASES` an evaluation is to measure; without it, all that a run ends with."""
 NUM_EXAMPLES = "num-examples"
 EPSILON = "epsilon"
-"""Of a run with `privacy`: what it has cost a unit of the site's training images, by the site's own ledger."""
+"""Of a run with `privacy`: the most it cost a unit of the site's training images; a real site tells the promise."""
 SECONDS = "seconds"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
