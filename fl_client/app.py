@@ -18,7 +18,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.clientapp import ClientApp
 
 from fl_client import work
-from fl_client.asked import incoming_in, keep_round_in, number_in, only_validates, round_in
+from fl_client.asked import incoming_in, keep_round_in, only_validates, proximal_in, round_in
 from fl_client.counting import counted
 from fl_client.counting_site import CountingSite
 from fl_client.deployment.own_files import SITE_VARIABLE
@@ -261,8 +261,9 @@ def _trained(host: Host, site: Site, message: Message, context: Context) -> Reco
     host.accompany(site, message)
     host.allow(site, "train", round_)
     summed = _Summed.begun(host, site, message, context, TRAIN)
-    mu, keep_round = number_in(message, "proximal-mu", 0.0), keep_round_in(message)
-    outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round)
+    mu, keep_round = host.judged(lambda: proximal_in(message, site)), keep_round_in(message)
+    attempt = 0 if summed is None else summed.task.attempt
+    outgoing, metrics = work.train(site, round_, incoming, proximal_mu=mu, keep_round=keep_round, attempt=attempt)
     note_step(site, round_, incoming, outgoing)
     if summed is not None:
         return summed.offered(delta(outgoing, incoming), metrics)

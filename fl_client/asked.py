@@ -34,6 +34,23 @@ def keep_round_in(message: Message) -> int | None:
     return _whole(message, KEEP_ROUND) if KEEP_ROUND in _config(message) else None
 
 
+def proximal_in(message: Message, site: Site) -> float:
+    """The weight of FedProx's pull: none, or what the contract says, which is a person's to approve.
+
+    Of another, as large as one over the rate, an update is the gradient of a round's last batch, be that one image.
+
+    Raises
+    ------
+    FederationError
+        It is another.
+    """
+    mu = number_in(message, "proximal-mu", 0.0)
+    if mu not in (0.0, site.run.proximal_mu):
+        problem = "'proximal-mu' is not what server and sites agreed on"
+        raise FederationError(problem, where="proximal_mu", cure="a run of other settings has an identity of its own")
+    return mu
+
+
 def only_validates(message: Message) -> bool:
     """Whether an evaluation wants validation images alone."""
     wanted = _config(message).get(MEASURE)

@@ -71,6 +71,10 @@ class Leaving:
         """A number of images or files: the next lower multiple of `smallest`."""
         return number // self.smallest * self.smallest
 
+    def above(self, number: int) -> int:
+        """The next higher multiple: what is compared with a number of the server's, which hears how that came out."""
+        return -(-number // self.smallest) * self.smallest
+
     def counts(self, labels: Labels, classes: int) -> list[int]:
         """Images of each class (0: fewer than `smallest`, or none)."""
         return [self.count(int(number)) for number in np.bincount(labels, minlength=classes)]

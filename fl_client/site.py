@@ -168,21 +168,25 @@ class Site(SiteInRun):
         config = config_of_run(self.run.cipher)
         return make_cipher(config, key, channels=self.run.channels, height=size, width=size)
 
-    def drawing(self, *where: str | int) -> np.random.Generator:
+    def drawing(self, *where: str | int, attempt: int = 0) -> np.random.Generator:
         """A generator for one purpose in this run, the same whenever it is asked for.
 
-        With a real key nobody else can tell what it draws: who repeats a run or a round without this site, to take its
-        update from the difference, finds all other updates different too. Simulated ones repeat with their seed alone.
+        With a real key nobody else can tell what it draws: who repeats a run or a round without this site, or has it
+        alone begin the round from another stem, to take its update from the difference, finds all other updates
+        different too. Simulated ones repeat with their seed alone.
 
         Parameters
         ----------
         where
             What it is for, for example ``"train", round``.
+        attempt
+            Of the sum it is for, under masks: a round of the same sites may be opened twice.
         """
         key, about = self.setup.key, [where[0], self.setup.name, *where[1:]]
         if self._simulated:
             return generator(self.run.seed, *about)
-        fields = encode_fields(["medveil", "1", self.run.run, *map(str, where)])
+        again = [f"attempt {attempt}"] if attempt else []
+        fields = encode_fields(["medveil", "1", self.run.run, *map(str, where), *again])
         return generator(self.run.seed, *about, hkdf(key.subkey("train"), fields).hex())
 
     def seed(self, round_: int) -> bytes:

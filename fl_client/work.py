@@ -89,7 +89,13 @@ def describe(site: Site) -> dict[str, Any]:
 
 
 def train(
-    site: Site, round_: int, incoming: Tensors, *, proximal_mu: float = 0.0, keep_round: int | None = None
+    site: Site,
+    round_: int,
+    incoming: Tensors,
+    *,
+    proximal_mu: float = 0.0,
+    keep_round: int | None = None,
+    attempt: int = 0,
 ) -> tuple[Tensors, dict[str, float]]:
     """Train one round from the incoming tensors; what stays at the site is sealed there.
 
@@ -105,6 +111,8 @@ def train(
         Weight of FedProx's term.
     keep_round
         The round whose model may be the one that is left, as far as the server knows.
+    attempt
+        Under masks: of the sum that the update is for.
 
     Returns
     -------
@@ -127,7 +135,7 @@ def train(
         metrics |= _measured(site, own_before(site, round_, incoming), "validation")
     model = model_before(site, round_, incoming)
     part = site.store.part("train")
-    moments, plan = _moments_before(site, round_), _plan(site, round_, proximal_mu)
+    moments, plan = _moments_before(site, round_), _plan(site, round_, proximal_mu, attempt)
     if site.budget is None:
         site.note_no_noise()
         result = train_round(model, part, site.train_config, plan, trainable=site.trainable, moments=moments)
@@ -140,7 +148,7 @@ def train(
     if site.moments is not None and moments is not None:
         site.moments.save(round_, moments)
     outgoing = _outgoing(site, model)
-    train_own(site, _plan(site, round_, site.train_config.personal_mu, "own-"), incoming, keep=keep_round)
+    train_own(site, _plan(site, round_, site.train_config.personal_mu, attempt, "own-"), incoming, keep=keep_round)
     leaving = site.setup.leaving
     metrics |= {
         NUM_EXAMPLES: leaving.weight(site.labels("train")),
@@ -198,7 +206,7 @@ def evaluate(site: Site, round_: int, incoming: Tensors) -> dict[str, float]:
         told = _answered(site, {name: predicted(site, shared, name) for name in said})
     # Stolen on its way, or from the server, it is the shared one.
     more = _worth_to_a_thief(site, shared)
-    more |= {} if site.budget is None else {EPSILON: site.budget.spent}
+    more |= {} if site.budget is None else {EPSILON: site.budget.told(exactly=site.setup.leaving.everything)}
     if whole:
         _keep(site, round_, whole, own | more, said)
     seconds = time.monotonic() - started
@@ -227,12 +235,12 @@ def _moments_before(site: Site, round_: int) -> Moments | None:
     return {} if found is None else found[1]
 
 
-def _plan(site: Site, round_: int, proximal_mu: float, whose: str = "") -> RoundPlan:
+def _plan(site: Site, round_: int, proximal_mu: float, attempt: int, whose: str = "") -> RoundPlan:
     return RoundPlan(
         round=round_,
         rounds=site.run.rounds,
-        seed=int(site.drawing(f"{whose}torch", round_).integers(2**63)),
-        rng=site.drawing(f"{whose}train", round_),
+        seed=int(site.drawing(f"{whose}torch", round_, attempt=attempt).integers(2**63)),
+        rng=site.drawing(f"{whose}train", round_, attempt=attempt),
         proximal_mu=proximal_mu,
         pi=patch_order(site.cipher) if site.train_config.patch_dropout > 0 or site.masked is not None else None,
         masked=site.masked,

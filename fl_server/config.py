@@ -108,6 +108,11 @@ class ServerConfig:
         },
     )
 
+    @property
+    def pull(self) -> float:
+        """What the contract says of `proximal_mu`: 0 under a strategy of MedVeil's own that sends none."""
+        return 0.0 if self.strategy in STRATEGIES and self.strategy != "fedprox" else self.proximal_mu
+
     def check(self, *, where: str = "server") -> None:
         """Refuse values out of range.
 

@@ -134,6 +134,7 @@ class RunTerms:
             "stem_warmup": self.stem.warmup,
             "wire": self.wire,
             "kind": self.kind,
+            "proximal_mu": self.server.pull,
             "evaluate_first": self.evaluate_first,
             "secagg": copy.copy(self.secagg),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +55,7 @@ MEASURE = "measure"
 """What of `PHASES` an evaluation is to measure; without it, all that a run ends with."""
 NUM_EXAMPLES = "num-examples"
 EPSILON = "epsilon"
-"""Of a run with `privacy`: what it has cost a unit of the site's training images, by the site's own ledger."""
+"""Of a run with `privacy`: the most it cost a unit of the site's training images; a real site tells the promise."""
 SECONDS = "seconds"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -74,8 +75,9 @@ class RunConfig:
     """One federated run, as server and every site see it.
 
     Version 2 added `least_sites` and `packed`; a run of version 1 promised 1 and packed nothing. Version 3 added
-    `predict`, `pretrain`, `evaluate` and `statistics` with their tasks, `secagg` with its `roster`, `privacy`, and what
-    fits small data to `model` and `train`, the light scopes with their `rank` too; a run of version 2 has none of it.
+    `predict`, `pretrain`, `evaluate` and `statistics` with their tasks, `secagg` with its `roster`, `privacy`,
+    `proximal_mu`, and what fits small data to `model` and `train`, the light scopes with their `rank` too; a run of
+    version 2 has none of it.
     """
 
     run: str = field(default="", metadata={"help": "UUID of the run; a resumed run keeps it."})
@@ -122,6 +124,9 @@ class RunConfig:
     )
     least_sites: int = field(
         default=1, metadata={"help": "Fewest sites whose updates the server makes a model of; sites may ask for more."}
+    )
+    proximal_mu: float = field(
+        default=0.0, metadata={"help": "Weight of fedprox's pull at the sites; no message asks for another."}
     )
     evaluate_first: bool = field(default=True, metadata={"help": "Measure the incoming model in the train message."})
     secagg: SecAggConfig = field(default_factory=SecAggConfig, metadata={"help": "Whether updates are summed masked."})
@@ -207,6 +212,8 @@ class RunConfig:
         _check(right, "run", "is no identity of a run", f"up to {_LONGEST} letters, digits and dashes", where)
         _check(_is_name(self.name), "name", "is no name", _NAMES, where)
         _check(0 <= self.seed < 2**63, "seed", "is out of its range", "0 or more, below 2^63", where)
+        right = 0 <= self.proximal_mu < math.inf
+        _check(right, "server.proximal_mu", "is out of its range", "0 or more, finite", where)
         _check(self.stem_warmup >= 0, "stem.warmup", "is below 0", "0 or more epochs", where)
         self._check_secagg(where)
         own = self.stem_train != "averaged" and (self.keys, self.stem_train) != ("shared", "frozen")

@@ -6,6 +6,7 @@ Without an approved roster it can count nobody, and says nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fl_client.deployment.own_files import OwnFiles
@@ -71,13 +72,12 @@ class Company:
         if (roster.fingerprint, roster.colluding) != (run.roster, run.secagg.colluding):
             cure = "every site approves the newest that 'medveil-server roster' wrote"
             raise ConfigError("is another than this site approved", where="roster", cure=cure)
-        folder, limits = self._files.own / "sums", self._files.config.limits
-        path = folder / f"{run.run}{SUFFIX}"
+        path, limits = self._ledger(run), self._files.config.limits
         if not path.exists():
             if served:
                 problem = "the ledger of this run's sums is gone, and with it which sets of sites were agreed to"
                 raise IntegrityError(problem, where=path, cure="put the newest ledger back, or start a new run")
-            end_former(folder, subkey=subkey, former=former, keep=_RUNS_WITH_KEYS - 1)
+            end_former(path.parent, subkey=subkey, former=former, keep=_RUNS_WITH_KEYS - 1)
         return Member(
             name=self._files.config.name,
             identity=self._identity,
@@ -89,6 +89,10 @@ class Company:
             least_sites=limits.least_sites,
             most_share=limits.most_share,
         )
+
+    def over(self, run: RunConfig, *, subkey: bytes, former: Sequence[bytes] = ()) -> None:
+        """Erase a run's key, whatever roster is approved by now; parameters and errors as of `Ledger`."""
+        Ledger(self._ledger(run), run=run.run, subkey=subkey, former=former).end()
 
     def joining(self, run: RunConfig, examples: int) -> Join | None:
         """What this site signs when it is asked what it brings; None without a roster.
@@ -135,6 +139,9 @@ class Company:
             problem = "this site's own images would be more of the sum than its limit of"
             cure = "more sites take part, or this one gives fewer images"
             raise ConfigError(f"{problem} {limits.most_share:g}", where="limits.most_share", cure=cure)
+
+    def _ledger(self, run: RunConfig) -> Path:
+        return self._files.own / "sums" / f"{run.run}{SUFFIX}"
 
     def _signed(self, record: Mapping[str, Any], run: RunConfig, roster: Roster) -> list[Join]:
         """Those that really said it; whom the server added or changed is named in this site's log, and not counted."""

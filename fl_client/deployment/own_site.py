@@ -139,7 +139,7 @@ class OwnHost(Host):
     def member(self, site: SiteInRun, context: Context) -> Member:
         """The site under its own identity and the roster it approved, with a ledger of its own."""
         try:
-            subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
+            subkey, former = _subkeys(site)
             served = self._served(site.run).ever
             return self._company.member(site.run, subkey=subkey, former=former, served=served)
         except FormatError:
@@ -162,7 +162,8 @@ class OwnHost(Host):
         """Erase the run's key, and an update that waits for masks."""
         if site.run.secagg.on:
             self._pending.pop(site.run.run, None)
-            self.member(site, context).end()
+            subkey, former = _subkeys(site)
+            self._company.over(site.run, subkey=subkey, former=former)
 
     def tells_own(self, site: SiteInRun) -> bool:
         """Where the site's limits say so."""
@@ -243,6 +244,7 @@ class OwnHost(Host):
         cipher_key = self._cipher_key(run.keys)
         data = tellable(lambda: data_for(run, self._files.data))
         views = data.views if run.trains else 1
+        leaving = Leaving(self._limits.smallest_count)
         site = open_site(
             run,
             SiteSetup(
@@ -259,14 +261,15 @@ class OwnHost(Host):
                 # Once a run: what hashing takes is little beside a round.
                 verify=True,
                 served=self._served(run).ever,
-                judge=lambda images: tellable(lambda: check_store(images, run, views, self._limits)),
+                judge=lambda images: tellable(lambda: check_store(leaving.above(images), run, views, self._limits)),
                 former=self._keys.own.retired,
-                leaving=Leaving(self._limits.smallest_count),
+                leaving=leaving,
                 clip=self._limits.clip,
                 epsilon_limit=EpsilonLimit(
                     self._limits.delta,
                     lambda spent: tellable(lambda: check_epsilon(spent, self._limits)),
                     self._limits.noise or 0.0,
+                    self._limits.smallest_count,
                 ),
             ),
         )
@@ -285,6 +288,12 @@ class OwnHost(Host):
 
     def _served(self, run: RunConfig) -> ServedRun:
         return ServedRun(self._files.state / "runs" / run.run)
+
+
+def _subkeys(site: SiteInRun) -> tuple[bytes, list[bytes]]:
+    """What a site seals its state under, and did before its key was rotated."""
+    subkey, *former = [key.subkey("state") for key in (site.setup.key, *site.setup.former)]
+    return subkey, former
 
 
 def _used(site: SiteInRun) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -29,6 +30,7 @@ from medveil.kinds import TRAIN
 from medveil.secagg import records
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SALT, _SALT_BYTES = "salt", 16
 _LIMITS = {f"limits.{each.name}" for each in fields(LimitsConfig)}
 
 
@@ -133,7 +135,9 @@ class SiteRecords:
 
     def _append(self, event: str, details: Mapping[str, Any], tensors: Carried | None = None, *more: Any) -> Head:
         layouts = [*([] if tensors is None else [tensors.layout]), *more]
-        return self._trail.append([(event, details)], run=str(details["run"]), layouts=layouts)
+        # Its head leaves: whoever guesses what a record says would know by the digest that the guess is right.
+        salted = {**details, _SALT: secrets.token_hex(_SALT_BYTES)}
+        return self._trail.append([(event, salted)], run=str(details["run"]), layouts=layouts)
 
 
 def _about(message: Message, context: Context) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def _model(run: RunConfig) -> str:
 def _training(run: RunConfig) -> str:
     found = run.train
     told = [f"{name} {_value(found[name])}" for name in ("epochs", "batch_size", "optimizer", "lr") if name in found]
+    told += [f"held near the model that came by {_value(run.proximal_mu)}"] if run.proximal_mu else []
     before = "; the model that comes is measured before each round" if run.evaluate_first else ""
     return f"{', '.join(told)}{before}"
 

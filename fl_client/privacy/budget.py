@@ -40,11 +40,15 @@ class EpsilonLimit:
         Told what all runs together would cost, as a function of delta; raises where that is too much.
     noise
         Least noise multiplier of a round, where its promise could be kept with less; 0: none.
+    step
+        Units are counted in whole multiples of it, rounded up, where a server hears of what is judged: it chooses
+        delta, and would find their number from which ones are refused.
     """
 
     delta: float | None = None
     allow: Callable[[Callable[[float], float]], None] = _any
     noise: float = 0.0
+    step: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,13 @@ class Budget:
         exact = epsilon(self.ledger.of(self._course.run), self.privacy.delta)
         return math.ceil(exact * _HUNDREDTHS) / _HUNDREDTHS
 
+    def told(self, *, exactly: bool) -> float:
+        """What a server is told that the run has cost: at a real site what it promised, which that never passes.
+
+        Noise, chance and steps are made of the exact number of images, and the figure would give it away.
+        """
+        return self.spent if exactly else self.privacy.epsilon
+
     @property
     def _told_at(self) -> float:
         return self.privacy.delta if self._limit.delta is None else self._limit.delta
@@ -159,13 +170,15 @@ def make_budget(
         problem = "the scale of this site's images was found by looking at all of them, so that one changes all others"
         cure = "data.window at the site, or images of 8 bit"
         raise PolicyError(f"{problem}: 'privacy' would promise what does not hold", where=_WHERE, cure=cure)
-    members = members_of(source, part.indices, part.ids, privacy)
+    members = members_of(source, part.indices, part.ids, privacy, step=limit.step)
     steps, rate = math.ceil(len(part) / train.batch_size), min(1.0, train.batch_size / len(part))
     course = Course(run=run.run, rounds=run.rounds, steps=train.epochs * steps, rate=rate)
     return Budget(privacy, course, members, ledger, limit)
 
 
-def members_of(source: Source, indices: Indices, ids: tuple[str, ...], privacy: PrivacyConfig) -> list[Indices]:
+def members_of(
+    source: Source, indices: Indices, ids: tuple[str, ...], privacy: PrivacyConfig, *, step: int = 1
+) -> list[Indices]:
     """The rows of a training part that are each unit's.
 
     Parameters
@@ -176,6 +189,8 @@ def members_of(source: Source, indices: Indices, ids: tuple[str, ...], privacy: 
         Of those in the part: what they are in the source, and their names.
     privacy
         What is promised to whom.
+    step
+        As in `EpsilonLimit`.
 
     Raises
     ------
@@ -188,7 +203,7 @@ def members_of(source: Source, indices: Indices, ids: tuple[str, ...], privacy: 
         _refuse_unnamed(source, indices)
         _, whose = np.unique(np.array(source.group_names(ids), dtype=str), return_inverse=True)
         members = np.split(np.argsort(whose, kind="stable"), np.cumsum(np.bincount(whose))[:-1])
-    if privacy.delta * len(members) >= 1:
+    if privacy.delta * math.ceil(len(members) / step) * step >= 1:
         problem = f"'delta' is not below one over this site's number of units ({privacy.unit}): it may show one whole"
         raise ConfigError(problem, where=_WHERE, cure="a smaller delta")
     return members

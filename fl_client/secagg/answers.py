@@ -16,7 +16,7 @@ from fl_client.asked import round_in
 from fl_client.host import Host
 from fl_client.secagg.pending import Pending
 from fl_client.site import SiteInRun
-from medveil.audit_messages import digest_of_config
+from medveil.audit_messages import carried, digest_of_config
 from medveil.contract import ARRAYS
 from medveil.errors import AggregationError, FederationError
 from medveil.log import logger
@@ -90,7 +90,7 @@ class Answers:
             content = content_of(self._message.content, digest_of_config(self._context.run_config))
             if (found.number, found.content) != (number_of(kind, round_), content):
                 raise AggregationError("the task is about another model or round than came", reason="model")
-            self._member.check(found)
+            self._member.check(found, self._model())
             return found
 
         return self._host.judged(judged)
@@ -131,7 +131,7 @@ class Answers:
             name = self._site.setup.name
             _log.warning("%s: round %d: norm %.3g, scaled to the clip of %g", name, round_, norm_of(flat), clip)
         added = summands(kind, metrics or {}, clipped=had_to) if sums is None else sums
-        offered = self._host.judged(lambda: self._member.offer(task))
+        offered = self._host.judged(lambda: self._member.offer(task, self._model()))
         assert self._member.secrets is not None  # An offer has some.
         self._host.hold(self._site, self._context, Pending(self._member.secrets, update, tuple(added)))
         return {name: ConfigRecord(values) for name, values in records.offered_records(offered).items()}
@@ -169,6 +169,12 @@ class Answers:
         return RecordDict({records.SHARES: ConfigRecord(records.shares_record(shares))})
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _model(self) -> str:
+        """Digest of the tensors that came; empty for none."""
+        content = self._message.content
+        found = carried(RecordDict({ARRAYS: content[ARRAYS]})) if ARRAYS in content else None
+        return "" if found is None else found.digest
 
     def _task(self) -> Task:
         joins = members_in(self._record(MEMBERS))

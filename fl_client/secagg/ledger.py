@@ -2,6 +2,7 @@
 
 Two sums of one round, over two sets, are one site's update as their difference. So the set is written down before the
 site signs it, and is the round's for ever: a round may be attempted again, and its sum opened, over the same set alone.
+So is the model it begins from: a site that was sent another, alone, would go on from another stem than the others do.
 An attempt is written down before its shares leave, and comes once. The file is sealed, and replaced whole or not at
 all; it also holds the run's key that shares are sealed to, until the run has ended.
 """
@@ -28,7 +29,7 @@ from medveil.shapes import check_shape
 FORMAT = "medveil-aggregation-ledger"
 VERSION = 1
 SUFFIX = ".sealed"
-_ROUND = {"attempt": int, "transcript": str, "agreed": str, "survivors": [str]}
+_ROUND = {"attempt": int, "transcript": str, "agreed": str, "survivors": [str], "model?": str}
 _SHAPE = {"key": str, "ended": bool, "rounds": {str: _ROUND}}
 _LARGEST = 2**24
 _log = logger("site")
@@ -48,12 +49,15 @@ class Opened:
         The transcript whose sum this site helps to open; empty until it signed one.
     survivors
         The sites whose sum it is, sorted: of every attempt of this round.
+    model
+        Digest of the tensors it began from: of every attempt too; empty where there were none.
     """
 
     attempt: int
     transcript: str = ""
     agreed: str = ""
     survivors: tuple[str, ...] = ()
+    model: str = ""
 
 
 @dataclass
@@ -103,8 +107,12 @@ class Ledger:
         """What is known of a round; None where nothing was ever offered for it."""
         return self._read().rounds.get(number)
 
-    def offering(self, number: int, attempt: int) -> None:
-        """Begin an attempt at a round.
+    def rounds(self) -> dict[int, Opened]:
+        """What is known of all of them, by number."""
+        return self._read().rounds
+
+    def offering(self, number: int, attempt: int, model: str = "") -> None:
+        """Begin an attempt at a round, from a model that is named by its digest.
 
         Raises
         ------
@@ -118,7 +126,8 @@ class Ledger:
                 raise AggregationError(
                     problem, where=self._run, cure="a new attempt has a number above", reason="attempt"
                 )
-            pages.rounds[number] = Opened(attempt) if known is None else replace(known, attempt=attempt, transcript="")
+            known = Opened(attempt, model=model) if known is None else replace(known, attempt=attempt, transcript="")
+            pages.rounds[number] = known
             self._write(pages)
 
     def masking(self, number: int, attempt: int, transcript: bytes) -> None:
@@ -216,4 +225,5 @@ def end_former(folder: Path, *, subkey: bytes, former: Sequence[bytes] = (), kee
 
 
 def _opened(values: dict[str, Any]) -> Opened:
-    return Opened(values["attempt"], values["transcript"], values["agreed"], tuple(values["survivors"]))
+    survivors = tuple(values["survivors"])
+    return Opened(values["attempt"], values["transcript"], values["agreed"], survivors, values.get("model", ""))

@@ -104,13 +104,21 @@ class Member:
         key = masks.public_bytes(self._ledger.seal_key())
         return join(self._identity, run=self._run, roster=self._roster, name=self._name, examples=examples, key=key)
 
-    def check(self, task: Task) -> None:
+    def check(self, task: Task, model: str = "") -> None:
         """Before training: refuse what this site would make no offer for; errors as `offer`, of which it is a part."""
         self._wants.check_joins(task, self._ledger.seal_key())
         self._wants.check_opened(task)
+        self._wants.check_model(task, model)
 
-    def offer(self, task: Task) -> Offered:
+    def offer(self, task: Task, model: str = "") -> Offered:
         """After training: draw the keys of this attempt, and seal shares of them to every site that joined.
+
+        Parameters
+        ----------
+        task
+            The attempt.
+        model
+            Digest of the tensors that came for it; empty for none.
 
         Raises
         ------
@@ -120,11 +128,12 @@ class Member:
         AggregationError
             ``few``: too few take part; ``share``: this site would be most of the sum; ``own``: its own word was
             changed; ``twice``: a site or a key is named twice; ``attempt``: it was asked for this before; ``set``: a
-            site is missing that the round was opened with.
+            site is missing that the round was opened with; ``model``: it began the round from another; ``round``: it
+            trained later ones, and not this one.
         """
-        self.check(task)
+        self.check(task, model)
         private = self._ledger.seal_key()
-        self._ledger.offering(task.number, task.attempt)
+        self._ledger.offering(task.number, task.attempt, model)
         own, element = shamir.new_secret(), shamir.new_secret()
         mask_key = masks.private_key(element)
         sealed = self._sealed(task, private, own, element)

@@ -15,6 +15,8 @@ from medveil.secagg.encoding import KEY_BYTES
 from medveil.secagg.members import check_join, share_of
 from medveil.secagg.roster import Roster
 from medveil.secagg.rounds import Offer, Task, check_agreement
+from medveil.secagg.sums import TRAIN
+from medveil.summed_messages import about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,22 @@ class Wants:
         if known is not None and not set(known.survivors) <= {each.name for each in task.joins}:
             problem = f"round {task.number} was opened with a site that is not there now, and a round has one set"
             raise AggregationError(problem, where=self.run, cure="begin a new run", reason="set")
+
+    def check_model(self, task: Task, model: str) -> None:
+        """What a round leaves at this site, all later ones begin from: it is made once, of the round's one model.
+
+        Of a site that a server had train alone in between, two sums over the same sites would tell the change.
+        """
+        known, cure = self.ledger.rounds(), "begin a new run"
+        kind, round_ = about(task.number)
+        found = known.get(task.number)
+        if found is not None and found.model not in ("", model):
+            problem = f"this site began round {round_} from another model, and a round has one"
+            raise AggregationError(problem, where=self.run, cure=cure, reason="model")
+        later = any(about(each)[0] == TRAIN and each > task.number for each in known)
+        if kind == TRAIN and found is None and later:
+            problem = f"this site trained rounds after round {round_}, and not that one"
+            raise AggregationError(problem, where=self.run, cure=cure, reason="round")
 
     def check_offers(self, task: Task, offers: Sequence[Offer], own: Offer) -> None:
         """Of the offers of an attempt: each is signed, made for this round, and of a site that joined."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from secagg_made import MODEL, Going, World
 from medveil.errors import AggregationError, FederationError, SignatureError
 from medveil.secagg.members import Join, join
 from medveil.secagg.rounds import Offer, Task, agreement, sealed_digest, sign_agreement, transcript_of
+from medveil.secagg.sums import VALIDATE
 from medveil.signing import SigningKey
+from medveil.summed_messages import number_of
 
 EVIL = X25519PrivateKey.generate().public_key().public_bytes_raw()
 
@@ -294,6 +297,21 @@ def test_a_repeated_round_with_another_set(world: World) -> None:
     assert going.unmask("s0", signatures) == first
     assert again.agree("s0", survivors)
     assert refused(lambda: going.unmask("s0", signatures)) == ("set", world.run)
+
+
+def test_one_site_alone_is_not_sent_a_round_of_before_with_another_model(world: World) -> None:
+    """Its stem would be another one then: two sums of a later round, over the same sites, told what that changed."""
+    member, validated = world.members["s0"], number_of(VALIDATE, 2)
+    for number in (2, validated, 4):
+        member.offer(world.task(number=number), "of the round")
+    for site in (member, world.restart("s0")):
+        for number in (2, validated):
+            again = world.task(number=number, attempt=1)
+            assert refused(partial(site.check, again, "of its own"))[0] == "model"
+            site.check(again, "of the round")
+        assert refused(partial(site.check, world.task(number=3), "of its own"))[0] == "round"
+        site.check(world.task(number=5), "of the next")
+        site.check(world.task(number=number_of(VALIDATE, 1)), "of a measure, which leaves nothing")
 
 
 def test_signatures_of_one_thing_stand_for_nothing_else(world: World) -> None:

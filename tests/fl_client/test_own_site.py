@@ -33,7 +33,7 @@ from fl_client.app import app
 from fl_client.cli import main
 from fl_client.data.config import PhantomConfig
 from fl_client.data.phantoms import draw_phantoms
-from fl_client.deployment import own_keys, running
+from fl_client.deployment import own_keys, own_site, running
 from fl_client.deployment.approvals import Approvals
 from fl_client.deployment.check import check
 from fl_client.deployment.code import approved_code, load_approved
@@ -45,9 +45,10 @@ from fl_client.deployment.points import Point
 from fl_client.deployment.roster import ApprovedRoster, own_identity
 from fl_client.deployment.served_runs import ServedRun
 from fl_client.deployment.told import ToldError
+from fl_client.site_setup import SiteSetup
 from fl_client.worker import Worker
 from medveil import fab
-from medveil.audit import AuditLog
+from medveil.audit import AuditLog, digest_of
 from medveil.audit_messages import carried, digest_of_config, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
@@ -832,6 +833,16 @@ def records(files: OwnFiles, event: str) -> list[dict[str, Any]]:
     return [each["details"] for each in found.records if each["event"] == event]
 
 
+def test_a_head_that_leaves_confirms_no_guess_at_what_the_log_says(host: OwnHost, files: OwnFiles) -> None:
+    """What a server is not told of a refusal, or of its number of images by what a round cost, are a few guesses."""
+    refusal(host, run(rounds=999))
+    told = [json.loads(line) for line in files.audit.path.read_text().splitlines()[-2:]]
+    assert [each["event"] for each in told] == ["asked", "refused"]
+    for each in told:
+        details = {name: value for name, value in each["details"].items() if name != "salt"}
+        assert digest_of({**each, "details": details}) != each["digest"]
+
+
 def test_what_comes_and_what_leaves_is_written_down(host: OwnHost, files: OwnFiles, images: Path) -> None:
     serving, first, server = make_app(host), next_head(), next_head()
     sent = query()
@@ -1140,7 +1151,7 @@ def approving(files: OwnFiles) -> Roster:
     return roster
 
 
-def summing(host: OwnHost, files: OwnFiles, config: RunConfig) -> Message:
+def summing(host: OwnHost, files: OwnFiles, config: RunConfig, attempt: int = 0) -> Message:
     """What a server sends in place of `train`, where four sites joined."""
     asked, roster = train(host, config), roster_of(files)
     own = join_in(dict(make_app(host)(query(), context(config)).content[MEMBER]), "st-anna")
@@ -1151,7 +1162,7 @@ def summing(host: OwnHost, files: OwnFiles, config: RunConfig) -> Message:
     ]
     content = content_of(asked.content, digest_of_config(context(config).run_config))
     asked.content[MEMBERS] = ConfigRecord(members_record([own, *joins]))
-    made = Task_(config.run, 1, 0, content, tuple(sorted([own, *joins], key=lambda each: each.name)))
+    made = Task_(config.run, 1, attempt, content, tuple(sorted([own, *joins], key=lambda each: each.name)))
     asked.content[secagg_records.TASK] = ConfigRecord(secagg_records.task_record(made))
     return asked
 
@@ -1201,6 +1212,8 @@ def test_a_run_that_ended_leaves_no_key_that_opens_its_shares(files: OwnFiles, h
     (site,) = host._open.values()
     member = host.member(site, context(config))
     assert member._ledger.seal_key()
+    # It stayed where the site had approved another roster by then, or none.
+    ApprovedRoster(files.roster).withdraw()
     ended = make_app(host)(
         message("query.end", RecordDict({CONFIG: ConfigRecord({"server-round": 1})})), context(config)
     )
@@ -1208,7 +1221,10 @@ def test_a_run_that_ended_leaves_no_key_that_opens_its_shares(files: OwnFiles, h
     with pytest.raises(AggregationError, match="the run has ended at this site"):
         member._ledger.seal_key()
     assert host.taken(site, context(config)) is None
-    assert member._ledger.of(1) is not None, "which sets it agreed to is kept"
+    kept, came = member._ledger.of(1), carried(RecordDict({ARRAYS: asked.content[ARRAYS]}))
+    assert kept is not None and came is not None, "which sets it agreed to is kept"
+    assert kept.model == came.digest
+    approving(files)
     assert refusal(host, config).startswith("AggregationError")
     plain = run(run="another")
     assert not make_app(host)(message("query.end", RecordDict({CONFIG: ConfigRecord({})})), context(plain)).has_error()
@@ -1218,9 +1234,10 @@ def test_an_update_that_is_not_finite_is_never_offered(
     files: OwnFiles, host: OwnHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = masked_run(files), approving(files)
-    asked, worked = summing(host, files, config), work.train
+    asked, worked = summing(host, files, config, attempt=3), work.train
 
     def diverging(*given: Any, **more: Any) -> Any:
+        assert more["attempt"] == 3, "each attempt draws anew"
         outgoing, metrics = worked(*given, **more)
         outgoing["head.bias"][0] = np.nan
         return outgoing, metrics
@@ -1235,6 +1252,50 @@ def test_another_model_than_the_task_names_is_not_trained(files: OwnFiles, host:
     asked.content[CONFIG] = ConfigRecord({"server-round": 1, "proximal-mu": 0.5})
     said = refusal(host, config, asked)
     assert said.startswith("AggregationError: the task is about another model or round than came")
+
+
+def test_no_message_holds_a_site_to_its_model_by_another_weight_than_was_agreed(
+    host: OwnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one over the rate, an update was the gradient of one image, the last of the round, to 2 %."""
+    used: list[float] = []
+
+    def spied(*given: Any, proximal_mu: float, **more: Any) -> NoReturn:
+        used.append(proximal_mu)
+        raise DataError("seen")
+
+    monkeypatch.setattr(work, "train", spied)
+    config = run(proximal_mu=0.5)
+    for mu in (None, 0.5, 1000.0):
+        asked = train(host, config)
+        asked.content[CONFIG] = ConfigRecord(
+            {"server-round": 1} if mu is None else {"server-round": 1, "proximal-mu": mu}
+        )
+        said = refusal(host, config, asked)
+    assert used == [0.0, 0.5]
+    assert said.startswith("FederationError: proximal_mu: 'proximal-mu' is not what server and sites agreed on")
+
+
+def test_what_is_compared_with_a_number_of_the_servers_is_counted_in_steps(
+    host: OwnHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From which image sizes are refused, and which deltas, a server would find how many images there are."""
+    given, compared = list[SiteSetup](), list[int]()
+
+    def spied(run: RunConfig, setup: SiteSetup) -> NoReturn:
+        given.append(setup)
+        raise DataError("seen")
+
+    monkeypatch.setattr(own_site, "open_site", spied)
+    monkeypatch.setattr(own_site, "check_store", lambda images, *others: compared.append(images))
+    with pytest.raises(DataError):
+        host.site_for({RUN_KEY: run().to_json()})
+    (setup,) = given
+    assert setup.judge is not None
+    for images in (91, 100, 101):
+        setup.judge(images)
+    assert compared == [100, 100, 110]
+    assert setup.epsilon_limit.step == 10
 
 
 def test_a_run_without_masks_has_nothing_to_open(host: OwnHost, caplog: pytest.LogCaptureFixture) -> None:

@@ -25,6 +25,7 @@ from fl_client.deployment.running import said_of_privacy
 from fl_client.export.held import MODELS
 from fl_client.export.kept import open_kept
 from fl_client.export.model_card import model_card
+from fl_client.leaving import Leaving
 from fl_client.privacy import accountant
 from fl_client.privacy.budget import members_of
 from fl_client.privacy.ledger import FILE, Ledger
@@ -68,6 +69,11 @@ def same(a: Tensors, b: Tensors) -> bool:
 def test_a_site_tells_what_a_run_came_to_and_no_loss_of_a_batch(planned: MakePlan, tmp_path: Path) -> None:
     site = simulated(planned, tmp_path)
     sent, first = work.train(site, 1, incoming(site))
+    # A server that skips rounds, or a site's own least noise: what came of that tells its images to the last one.
+    told = replace(site.setup, leaving=Leaving(10))
+    site.setup, given = told, site.setup
+    assert work.evaluate(site, 2, sent)[EPSILON] == 4.0
+    site.setup = given
     sent, _ = work.train(site, 2, sent)
     assert not [name for name in first if name.startswith(("train-", "validation-"))]
     metrics = work.evaluate(site, 2, sent)
@@ -136,6 +142,23 @@ def test_patients_are_counted_where_something_tells_them_apart(planned: MakePlan
         simulated(planned, tmp_path / "npz", "privacy.unit=patient")
     with pytest.raises(ConfigError, match="'delta' is not below one over this site's number of units"):
         simulated(planned, tmp_path / "delta", "privacy.delta=0.05")
+
+
+def test_the_smallest_delta_that_is_refused_does_not_tell_how_many_units_there_are() -> None:
+    """A server chooses delta, run after run: by halves it found the number of patients, which nobody tells it."""
+
+    source: Any = None  # Of examples nothing else is asked.
+
+    def refused(units: int, delta: float, step: int) -> bool:
+        try:
+            promise = PrivacyConfig("example", delta=delta)
+            return not members_of(source, np.arange(units), ("",) * units, promise, step=step)
+        except ConfigError:
+            return True
+
+    assert [refused(units, 1 / 103.5, 1) for units in (101, 104)] == [False, True]
+    for bound in (99.5, 100.5, 103.5, 109.5, 110.5):
+        assert len({refused(units, 1 / bound, 10) for units in range(101, 111)}) == 1
 
 
 def test_images_whose_scale_all_of_them_made_are_refused(planned: MakePlan, tmp_path: Path, tiny_npz: Path) -> None:

@@ -38,6 +38,7 @@ def test_a_run_survives_json() -> None:
         ({"name": "../up"}, "'name' is no name"),
         ({"name": "a\nb"}, "'name' is no name"),
         ({"classes": ["a", "b\x1b[2J"]}, "'classes' has .*printable"),
+        ({"proximal_mu": -0.1}, "'server.proximal_mu' is out of its range; 0 or more, finite"),
         ({"stem_warmup": -1}, "'stem.warmup' is below 0"),
         ({"classes": ["a"]}, "'classes' is no list of classes; 2 to 4096 different names"),
         ({"classes": ["a", "a"]}, "'classes' is no list of classes; 2 to 4096 different names"),
