@@ -102,7 +102,7 @@ def load_config(
     if path is not None:
         layers.append((str(path), _read_yaml(path)))
     if values:
-        layers.append(("command line", values))
+        layers.append(("settings", values))
     layers += [(f"command line '{word(each)}'", _parsed_override(each)) for each in overrides]
     where = str(path or "defaults")
     made = _made(schema, layers, where=where)
@@ -176,6 +176,25 @@ def commented_yaml(schema: type, values: Any = None) -> str:
         An instance whose values are written; None for the defaults.
     """
     return "\n".join(_commented_lines(schema, schema() if values is None else values, indent="")) + "\n"
+
+
+def refuse_no_settings(config: Any) -> None:
+    """Refuse a configuration to which a program gave an attribute that is no setting of it (ConfigError)."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        problem = f"is of type {word(type(config).__name__)}, and no experiment"
+        raise ConfigError(problem, where="settings", cure="api.experiment(...) makes one")
+    _refuse_no_settings(config, prefix="", everywhere=setting_names(type(config)))
+
+
+def _refuse_no_settings(config: Any, *, prefix: str, everywhere: list[str]) -> None:
+    known = [each.name for each in dataclasses.fields(config)]
+    for name, value in vars(config).items():
+        if name not in known and not hasattr(type(config), name):
+            near = _nearest(name, here=[f"{prefix}{each}" for each in known], everywhere=everywhere)
+            cure = f"did you mean {near}?" if near else f"valid here: {', '.join(known)}"
+            raise ConfigError(f"unknown key '{prefix}{word(name)}'", where="settings", cure=cure)
+        if dataclasses.is_dataclass(value):
+            _refuse_no_settings(value, prefix=f"{prefix}{name}.", everywhere=everywhere)
 
 
 def check_setting(right: bool, name: str, value: object, cure: str, where: str | Path) -> None:
