@@ -89,11 +89,11 @@ def test_a_setting_under_a_wrong_name_is_refused_however_it_is_given(tmp_path: P
         api.run(none, out)
     with pytest.raises(ConfigError, match=r"settings: 'train\.lr' is in a section; train=\{'lr': \.\.\.\}"):
         api.experiment("demo", **{"train.lr": 1e-3})
+    assert not out.exists()
     single: list[Any] = [{"keys.policy": "shared"}, {"seed": 1}]
     for over in single:
         with pytest.raises(ConfigError, match="names no setting with several values"):
-            api.sweep(api.experiment("demo"), out, over=over)
-    assert not out.exists()
+            api.sweep(api.experiment("demo"), tmp_path / "sweep", over=over)
 
 
 def test_ten_lines_are_an_experiment(ten: dict[str, Any], run: api.Run) -> None:
