@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,8 @@ class ServerSettings:
     @property
     def going_on(self) -> str:
         """How whoever started the run goes on with it, in words: a simulation's own, or a consortium's."""
-        named = "medveil-server resume" if self.experiment is None else f"medveil-sim run --resume {self.out or 'RUN'}"
+        run = shlex.quote(str(self.out)) if self.out else "RUN"
+        named = "medveil-server resume" if self.experiment is None else f"medveil-sim run --resume {run}"
         return f"go on with '{named}'"
 
     @property

@@ -180,7 +180,12 @@ def failure(error: BaseException, exit_code: int) -> dict[str, Any]:
 
 def _done(arguments: argparse.Namespace) -> int:
     start_logging(arguments)
-    code: int = arguments.command(arguments)
+    try:
+        code: int = arguments.command(arguments)
+    except KeyboardInterrupt:
+        if getattr(arguments, "goes_on", False) and not getattr(arguments, "dry_run", False):
+            tell("go on with the same command", error=True)
+        raise
     return code
 
 

@@ -100,7 +100,7 @@ def load_config(
     if path is not None:
         layers.append((str(path), _read_yaml(path)))
     if values:
-        layers.append(("command line", values))
+        layers.append(("settings", values))
     layers += [(f"command line '{word(each)}'", _parsed_override(each)) for each in overrides]
     where = str(path or "defaults")
     made = _made(schema, layers, where=where)

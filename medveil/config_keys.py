@@ -44,6 +44,25 @@ def fitted_to(schema: type, values: dict[str, Any], *, where: str) -> dict[str, 
     return _fitted(schema, values, where=where, prefix="", root=schema)
 
 
+def refuse_no_settings(config: Any) -> None:
+    """Refuse a configuration to which a program gave an attribute that is no setting of it (ConfigError)."""
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        problem = f"is of type {word(type(config).__name__)}, and no experiment"
+        raise ConfigError(problem, where="settings", cure="api.experiment(...) makes one")
+    _refuse_no_settings(config, prefix="", everywhere=setting_names(type(config)))
+
+
+def _refuse_no_settings(config: Any, *, prefix: str, everywhere: list[str]) -> None:
+    known = [each.name for each in dataclasses.fields(config)]
+    for name, value in vars(config).items():
+        if name not in known and not hasattr(type(config), name):
+            near = _nearest(name, here=[f"{prefix}{each}" for each in known], everywhere=everywhere)
+            cure = f"did you mean {near}?" if near else f"valid here: {', '.join(known)}"
+            raise ConfigError(f"unknown key '{prefix}{word(name)}'", where="settings", cure=cure)
+        if dataclasses.is_dataclass(value):
+            _refuse_no_settings(value, prefix=f"{prefix}{name}.", everywhere=everywhere)
+
+
 def _fitted(schema: type, values: dict[str, Any], *, where: str, prefix: str, root: type) -> dict[str, Any]:
     """Values as the fields they are for take them; a key that is no field is refused by the nearest one."""
     found = hints(schema)

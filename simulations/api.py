@@ -14,6 +14,7 @@ from typing import Any
 
 from fl_server.checkpoints import Checkpoint
 from medveil import plugins
+from medveil.bounded import word
 from medveil.errors import ConfigError
 from medveil.log import unheard
 from simulations.ablation import Ablation
@@ -96,6 +97,12 @@ def experiment(named: str | Path | None = None, /, **settings: Any) -> Experimen
     ConfigError
         There is no such experiment or setting (the nearest name is given), or a value is of another type.
     """
+    for name in settings:
+        section, dot, key = name.partition(".")
+        if dot:
+            raise ConfigError(
+                f"'{word(name)}' is in a section", where="settings", cure=f"{word(section)}={{'{word(key)}': ...}}"
+            )
     return load_experiment(named, values=as_plain(settings))
 
 

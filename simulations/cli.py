@@ -159,7 +159,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the arms there are")
     made.add_argument("--json", action="store_true", help="print the table as JSON")
-    made.set_defaults(command=_do_compare)
+    made.set_defaults(command=_do_compare, goes_on=True)
 
 
 def _do_compare(arguments: argparse.Namespace) -> int:
@@ -167,7 +167,7 @@ def _do_compare(arguments: argparse.Namespace) -> int:
         from simulations.arms import ARMS  # noqa: PLC0415
 
         rows = [{"name": arm.name, "text": arm.text} for arm in ARMS.values()]
-        return _listed(rows, 20, as_json=arguments.json)
+        return _listed(rows, max(map(len, ARMS)), as_json=arguments.json)
     config = _configured_for(arguments, "compare")
     from simulations.compare import compare, planned  # noqa: PLC0415
 
@@ -217,7 +217,7 @@ def _add_ablate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the switches there are")
     made.add_argument("--json", action="store_true", help="print the table as JSON")
-    made.set_defaults(command=_do_ablate)
+    made.set_defaults(command=_do_ablate, goes_on=True)
 
 
 def _do_ablate(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,9 @@ def read_manifest(run: Path) -> dict[str, Any]:
     """
     path = run / MANIFEST
     if not path.is_file():
+        if run.is_dir() and (run / _LOCK_FILE).is_file() and all(_is_drawn(each) for each in run.iterdir()):
+            cure = "give the command that was to begin it again"
+            raise ConfigError("holds a run that was ended before it began", where=run, cure=cure)
         raise ConfigError("is not a run folder", where=run, cure=f"a run folder holds {MANIFEST}")
     document = read_whole(path)
     for section in ("experiment", "run_config"):
@@ -145,6 +149,11 @@ def read_manifest(run: Path) -> dict[str, Any]:
         if isinstance(document.get(section), dict) and isinstance(document[section].get("cipher"), dict):
             document[section]["cipher"].setdefault("derivation", FIRST_DERIVATION)
     return document
+
+
+def resuming(run: Path | str) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return f"medveil-sim run --resume {shlex.quote(str(run))}"
 
 
 def refuse_taken(run: Path) -> None:

@@ -31,7 +31,7 @@ def add_pretrain(
     made.add_argument("--licence", default="", metavar="TEXT", help="of the images, in a line for the card")
     add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print what was left as JSON")
-    made.set_defaults(command=lambda arguments: _do_pretrain(arguments, report))
+    made.set_defaults(command=lambda arguments: _do_pretrain(arguments, report), goes_on=True)
 
 
 def add_pays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -55,7 +55,7 @@ def add_pays(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
     add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the table as JSON")
-    made.set_defaults(command=_do_pays)
+    made.set_defaults(command=_do_pays, goes_on=True)
 
 
 def _do_pays(arguments: argparse.Namespace) -> int:
@@ -83,11 +83,7 @@ def _do_pretrain(arguments: argparse.Namespace, report: Callable[[Path], Path]) 
 
     if arguments.dry_run:
         return tell_runs([(f"{config.name} pre-training", as_pretraining(config))], as_json=arguments.json)
-    try:
-        made = pretrain(config, arguments.out, licence=arguments.licence, report=report)
-    except KeyboardInterrupt:
-        tell("go on with the same command", error=True)
-        raise
+    made = pretrain(config, arguments.out, licence=arguments.licence, report=report)
     if arguments.json:
         named = {"weights": made.weights, "card": made.card, "run": made.run}
         tell_json({**{name: str(path) for name, path in named.items()}, "loss": made.loss})

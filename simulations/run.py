@@ -228,7 +228,8 @@ def _carried_out(plan: Plan, *, resume: bool, progress: bool | Heard, report: Re
         with _followed(plan, progress) as follower:
             engine(plan, resume)
     except (MedVeilError, KeyboardInterrupt):
-        _report_what_there_is(plan.out, report)
+        with working("writing the report of what there is") if progress is True else nullcontext():
+            _report_what_there_is(plan.out, report)
         raise
     from fl_server.summary import read_summary  # noqa: PLC0415
     from simulations.examples import write_examples  # noqa: PLC0415

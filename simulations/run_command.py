@@ -102,14 +102,14 @@ def _told_before(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _said_how_to_go_on(run: Path) -> Iterator[None]:
-    """Whoever interrupts a run is told how it goes on, where it came far enough to."""
-    from simulations.folders import MANIFEST  # noqa: PLC0415
+    """Whoever interrupts a run is told how it goes on; before it trained there is nothing to go on with."""
+    from simulations.folders import MANIFEST, resuming  # noqa: PLC0415
 
     try:
         yield
     except KeyboardInterrupt:
-        if (run / MANIFEST).is_file():
-            tell(f"go on with: medveil-sim run --resume {run}", error=True)
+        begun = (run / MANIFEST).is_file()
+        tell(f"go on with: {resuming(run)}" if begun else "it had not begun: give the same command again", error=True)
         raise
 
 
@@ -183,7 +183,7 @@ def print_result(summary: dict[str, Any]) -> None:
         return
     parts = [f"{summary['name']}: {summary['status']}"]
     if not (summary.get("baseline") or {}).get("deterministic"):
-        parts[0] += f" after {summary['rounds']} rounds"
+        parts[0] += f" after {summary['rounds']} round{'' if summary['rounds'] == 1 else 's'}"
     if summary.get("task") == MASKED and isinstance(summary["loss"], float):
         parts.append(f"reconstruction loss {summary['loss']:.4f} on test images; begin another run from {PRETRAINED}")
     for key in ("accuracy", "balanced_accuracy", "auroc"):

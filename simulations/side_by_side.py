@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -135,10 +136,9 @@ def run_all(
     rounds = max((job.experiment.rounds for job in jobs), default=1)
     progress = RunsProgress(len(jobs), rounds=rounds, console=console)
     failed: dict[str, str] = {}
+    runner = _Runner(progress, shared, threading.Event())
     with progress, ThreadPoolExecutor(max_workers=max(1, at_once)) as pool:
-        running: dict[Future[str | None], Job] = {
-            pool.submit(_Runner(progress, shared).run, job, ways[job.name]): job for job in jobs
-        }
+        running: dict[Future[str | None], Job] = {pool.submit(runner.run, job, ways[job.name]): job for job in jobs}
         try:
             for each in as_completed(running):
                 error, job = each.result(), running[each]
@@ -147,6 +147,7 @@ def run_all(
                 elif after is not None:
                     after(job)
         except BaseException:
+            runner.ending.set()
             pool.shutdown(wait=False, cancel_futures=True)
             end_all(list(running))
             raise
@@ -169,6 +170,8 @@ class _Runner:
 
     progress: RunsProgress
     shared: Path | None
+    ending: threading.Event
+    """Set where the command itself is ended: what ends with it did not fail."""
 
     def run(self, job: Job, way: Way) -> str | None:
         """Why it failed; None where it did not."""
@@ -178,7 +181,7 @@ class _Runner:
             return None
         with self.progress.running(job.name, job.folder):
             error = self._carried_out(job, way)
-        if error is not None:
+        if error is not None and not self.ending.is_set():
             self._say(job, f"failed: {error}")
         return error
 

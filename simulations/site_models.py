@@ -6,6 +6,7 @@ and the stems in its folder make one. What is made once is kept beside them, sea
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from medveil.wire import Tensors
 from models.light import plain_tensors
 from simulations.baselines.names import BASELINES
 from simulations.config import ExperimentConfig
-from simulations.folders import MANIFEST, read_manifest, refuse_taken
+from simulations.folders import MANIFEST, read_manifest, refuse_taken, resuming
 from simulations.plan import make_plan
 
 
@@ -90,7 +91,7 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
         raise ConfigError("was not made by medveil-sim", where=run, cure="'medveil-site export' is for real sites")
     config = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
     if config.task == MASKED:
-        cure = f"'medveil-sim export {run}' writes weights that another run begins with"
+        cure = f"'medveil-sim export {shlex.quote(str(run))}' writes weights that another run begins with"
         raise ConfigError("learned pixels and no classes: it answers no question", where=run, cure=cure)
     if config.federation in BASELINES:
         raise ConfigError(f"is of the baseline {config.federation}, which leaves no Vision Transformer", where=run)
@@ -101,7 +102,7 @@ def model_of_run(run: Path, site: str | None = None) -> SiteModel:
     refuse_taken(run)
     checkpoint = checkpoint_of(run, manifest["run"])
     if checkpoint is None:
-        raise ConfigError("came through no round yet", where=run, cure=f"medveil-sim run --resume {run}")
+        raise ConfigError("came through no round yet", where=run, cure=resuming(run))
     keys = SimulatedKeys(OneKey(SimulatedKey(config.seed, chosen)), OneKey(SimulatedKey(config.seed, "shared")))
     kept = _kept_before(run, chosen, manifest["run"], checkpoint.round, keys)
     if kept is None:

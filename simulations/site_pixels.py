@@ -24,7 +24,7 @@ from models.pretrained import write_pretrained
 from models.saved import WEIGHTS
 from models.stem import restore, unrotate
 from simulations.config import ExperimentConfig
-from simulations.folders import MANIFEST, read_manifest
+from simulations.folders import MANIFEST, read_manifest, resuming
 from simulations.plan import make_plan
 from simulations.site_models import checkpoint_of, tensors_at
 
@@ -56,7 +56,7 @@ def export_pixels(run: Path, site: str | None, out: Path) -> str:
         raise ConfigError(f"no site is called {chosen[:80]!a}", where="--site", cure=f"one of {', '.join(names)}")
     checkpoint = checkpoint_of(run, manifest["run"])
     if checkpoint is None:
-        raise ConfigError("came through no round yet", where=run, cure=f"medveil-sim run --resume {run}")
+        raise ConfigError("came through no round yet", where=run, cure=resuming(run))
     plan = make_plan(config, run, run=manifest["run"])
     opened = simulated_site(plan.run, plan.sites, names.index(chosen))
     _refuse_shown(plan.run, opened.cipher)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from simulations.ablation import ablate as _ablate
 from simulations.compare import Comparison
 from simulations.compare import compare as _compare
 from simulations.config import ExperimentConfig
-from simulations.experiments import as_plain, as_run
+from simulations.experiments import as_plain, as_run, own_copy
 from simulations.points import Range
 from simulations.results import Packed
 from simulations.results import pack as _pack
@@ -112,7 +111,7 @@ def ablate(
     PartialError
         What the others are beside did not finish.
     """
-    config = copy.deepcopy(config)
+    config = own_copy(config)
     if seeds is not None:
         config.compare.seeds = list(seeds)
     asked: dict[str, Any] = {"switches": switches, "recipe": recipe, "jobs": jobs}
@@ -162,7 +161,7 @@ def sweep(
     PartialError
         No run finished; where some did, `Sweep.failed` names the others.
     """
-    config = copy.deepcopy(config)
+    config = own_copy(config)
     if seeds is not None:
         config.compare.seeds = list(seeds)
     axes = _axes(over)
@@ -209,7 +208,7 @@ def search(
     PartialError
         No trial has a score; where some have none, `Search.failed` names them.
     """
-    config = copy.deepcopy(config)
+    config = own_copy(config)
     if seeds is not None:
         config.compare.seeds = list(seeds)
     asked: dict[str, Any] = {"trials": trials, "measure": measure, "jobs": jobs}
@@ -251,7 +250,7 @@ def pays(
     from simulations.pays import pays as _pays  # noqa: PLC0415 - as slow to import as what it starts
     from simulations.pays import trunk_of  # noqa: PLC0415
 
-    config = copy.deepcopy(config)
+    config = own_copy(config)
     if seeds is not None:
         config.compare.seeds = list(seeds)
     return _pays(config, Path(out), trunks=[trunk_of(each) for each in trunks], share=share, jobs=jobs)
@@ -278,4 +277,9 @@ def pack(folder: str | Path, out: str | Path) -> Packed:
 
 
 def _axes(over: Mapping[str, Sequence[Any] | Range]) -> dict[str, Range | tuple[Any, ...]]:
-    return {key: axis if isinstance(axis, Range) else tuple(as_plain(list(axis))) for key, axis in over.items()}
+    return {key: axis if isinstance(axis, Range) else _values(axis) for key, axis in over.items()}
+
+
+def _values(axis: Any) -> tuple[Any, ...]:
+    """The values of a setting; what has one value holds for all points, as on a command line."""
+    return tuple(as_plain(list(axis) if isinstance(axis, Iterable) and not isinstance(axis, str | Mapping) else [axis]))

@@ -41,7 +41,7 @@ def add_sweep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="runs side by side (default: 1)")
     add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the points and runs as JSON")
-    made.set_defaults(command=_do_sweep)
+    made.set_defaults(command=_do_sweep, goes_on=True)
 
 
 def add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,7 +67,7 @@ def add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="seeds of a trial side by side (default: 1)")
     add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the trials as JSON")
-    made.set_defaults(command=_do_search)
+    made.set_defaults(command=_do_search, goes_on=True)
 
 
 def _do_search(arguments: argparse.Namespace) -> int:

@@ -73,11 +73,13 @@ def _own_sites(items: Sequence[Item], pool: Indices, *, sites: int) -> list[Indi
     if "" in names:
         raise DataError(
             "some images name no site, yet data.partition.kind is site",
-            cure="InstitutionName in DICOM, or a column 'site' in the labels",
+            cure="InstitutionName in DICOM, or a column 'site' in the labels; data.partition.kind=iid deals them",
         )
     if len(names) != sites:
         raise ConfigError(
-            f"the images name {len(names)} sites ({', '.join(names[:8])}), and {sites} are asked for", where="sites"
+            f"the images name {len(names)} sites ({', '.join(names[:8])}), and {sites} are asked for",
+            where="sites",
+            cure=f"sites={len(names)}",
         )
     found: dict[str | None, list[int]] = {}
     for i in pool.tolist():

@@ -162,7 +162,7 @@ def test_nonces_of_a_key_never_repeat(attack_setting: Make) -> None:
 
 
 def test_too_few_images_are_refused_with_the_numbers(attack_setting: Make) -> None:
-    with pytest.raises(DataError, match=r"there are \d+ images to attack to draw, 100 are needed"):
+    with pytest.raises(DataError, match=r"\d+ images to attack can be drawn, and 100 are needed"):
         attack_setting(images=100).case(0)
     with pytest.raises(ConfigError, match="not whole blocks of 5"):
         attack_setting(block=5)

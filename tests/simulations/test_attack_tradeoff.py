@@ -164,7 +164,7 @@ def test_what_another_process_is_at_is_left_to_it_and_what_fails_is_told(
     assert [type(job).__name__ for job in made.jobs()] == ["RunJob", "LeakJob"]
 
     def fail(*_: Any, **__: Any) -> Result:
-        raise DataError("there are 3 images to attack to draw, 64 are needed")
+        raise DataError("3 images to attack can be drawn, and 64 are needed")
 
     monkeypatch.setattr(studies, "measured_at", fail)
     monkeypatch.setattr(studies.RunJob, "is_done", lambda *_: True)

@@ -24,8 +24,9 @@ from fl_client import work
 from fl_client.simulated_host import _simulated_site
 from fl_client.site import Site
 from fl_server import checkpoints
-from medveil.errors import DataError
+from medveil.errors import ConfigError, DataError
 from simulations.cli import main
+from simulations.folders import read_manifest
 
 PROGRAM = Path(sys.executable).parent / "medveil-sim"
 pytestmark = pytest.mark.usefixtures("fresh_sites")
@@ -318,6 +319,8 @@ def test_a_folder_that_holds_something(sim: Sim, tmp_path: Path) -> None:
 def test_what_a_killed_start_left_is_no_hindrance(sim: Sim, tmp_path: Path) -> None:
     (tmp_path / "out" / ".phantoms.x1y2.part" / "hospital-1").mkdir(parents=True)
     (tmp_path / "out" / ".run.lock").write_text("")
+    with pytest.raises(ConfigError, match="ended before it began; give the command"):
+        read_manifest(tmp_path / "out")
     assert sim("rounds=1").code == 0
 
 

@@ -161,6 +161,20 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
         assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
+def test_who_interrupts_is_told_what_to_type(
+    empty: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "my run"
+    monkeypatch.setattr("simulations.run.run_experiment", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert main(["run", empty, "--out", str(out)]) == 130
+    assert "it had not begun: give the same command again" in capsys.readouterr().err
+    out.mkdir()
+    (out / "manifest.json").write_text("{}")
+    monkeypatch.setattr("simulations.run.resume_experiment", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert main(["run", "--resume", str(out)]) == 130
+    assert f"go on with: medveil-sim run --resume '{out}'" in capsys.readouterr().err
+
+
 def test_a_settled_change_is_refused_on_resume(
     empty: str,
     tiny_settings: list[str],

@@ -71,6 +71,8 @@ def test_it_takes_what_it_started_along(name: str, blow: signal.Signals, tmp_pat
     assert command.returncode == CODES[blow], said
     assert not family.wait_gone(10)
     assert "Traceback" not in said
+    assert "failed" not in said, "what ends with its command did not fail"
+    assert ("go on with the same command" in said) == (name != "bench" and blow != signal.SIGKILL)
     assert len(begun.read_text().split()) == wanted, "one began after the end"
 
 

@@ -72,6 +72,30 @@ def test_every_public_name_says_what_it_does_gives_and_raises() -> None:
             assert "Raises\n" in thing.__doc__, name
 
 
+def test_a_setting_under_a_wrong_name_is_refused_however_it_is_given(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    misspelt: Any = api.experiment("demo")
+    misspelt.train.learning_rat = 1e-3
+    calls: list[Any] = [api.run, api.compare, api.ablate, api.pays]
+    for call in calls:
+        with pytest.raises(ConfigError, match=r"unknown key 'train\.learning_rat'"):
+            call(misspelt, out)
+    mistyped: Any = api.experiment("demo")
+    mistyped.rounds = "3"
+    with pytest.raises(ConfigError, match="'rounds' has a value of the wrong type: it is text; expected int"):
+        api.run(mistyped, out)
+    none: Any = "demo"
+    with pytest.raises(ConfigError, match="no experiment"):
+        api.run(none, out)
+    with pytest.raises(ConfigError, match=r"settings: 'train\.lr' is in a section; train=\{'lr': \.\.\.\}"):
+        api.experiment("demo", **{"train.lr": 1e-3})
+    assert not out.exists()
+    single: list[Any] = [{"keys.policy": "shared"}, {"seed": 1}]
+    for over in single:
+        with pytest.raises(ConfigError, match="names no setting with several values"):
+            api.sweep(api.experiment("demo"), tmp_path / "sweep", over=over)
+
+
 def test_ten_lines_are_an_experiment(ten: dict[str, Any], run: api.Run) -> None:
     first, curve, verdict = ten["printed"]
     assert first[0] == run.status == "finished"

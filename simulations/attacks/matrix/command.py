@@ -50,7 +50,7 @@ def add_matrix_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
     add_dry_run(made)
     add_json(made)
     add_measure_options(made, size=f"as data.image_size, at most {_LARGEST}")
-    made.set_defaults(command=_do_matrix, run=None, cipher="none", negate=False, stolen=False)
+    made.set_defaults(command=_do_matrix, goes_on=True, run=None, cipher="none", negate=False, stolen=False)
 
 
 def _do_matrix(arguments: argparse.Namespace) -> int:

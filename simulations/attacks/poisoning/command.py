@@ -39,7 +39,7 @@ def add_poison(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_dry_run(made)
     made.add_argument("--list", action="store_true", help="print the attacks and the rules there are")
     made.add_argument("--json", action="store_true", help="print the table as JSON")
-    made.set_defaults(command=_do_poison)
+    made.set_defaults(command=_do_poison, goes_on=True)
 
 
 def _attacks() -> list[str]:

@@ -103,7 +103,7 @@ class Material:
                 places.append(place)
         needed = n if at_least is None else at_least
         if len(places) < needed:
-            problem = f"there are {len(places)} {what} to draw, {needed} are needed"
+            problem = f"{len(places)} {what} can be drawn, and {needed} are needed"
             raise DataError(problem, where=self.source.path, cure="give more images, or ask for fewer images per key")
         chosen = np.array(places, dtype=np.int64)
         return Drawn(self.images(chosen), chosen)

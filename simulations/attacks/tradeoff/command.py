@@ -86,7 +86,7 @@ def add_matrix(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_dry_run(made)
     made.add_argument("--json", action="store_true", help="print the table as JSON")
     made.add_argument("--helps", action="store_true", help=argparse.SUPPRESS)
-    made.set_defaults(command=_do_matrix)
+    made.set_defaults(command=_do_matrix, goes_on=True)
 
 
 def _policies() -> list[str]:
@@ -124,6 +124,8 @@ def _do_matrix(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(_threads(arguments.jobs))
     said = partial(plain.say, console)
     if arguments.helps:
+        # The command that it helps has the say.
+        arguments.goes_on = False
         from simulations.attacks.tradeoff.study import work  # noqa: PLC0415
 
         # Of another process's table, which holds the folder and writes the page.
