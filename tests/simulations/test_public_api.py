@@ -23,7 +23,7 @@ from crypto import sealed_file
 from fl_client.data.source import open_source, read_many
 from medveil.errors import ConfigError, FormatError, KeyMaterialError, PolicyError, StorageError
 from models import api as models_api
-from simulations import api, compare, side_by_side, statistics
+from simulations import api, compare, side_by_side, statistics, sweep_calls
 from simulations.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -90,10 +90,12 @@ def test_a_setting_under_a_wrong_name_is_refused_however_it_is_given(tmp_path: P
     with pytest.raises(ConfigError, match=r"settings: 'train\.lr' is in a section; train=\{'lr': \.\.\.\}"):
         api.experiment("demo", **{"train.lr": 1e-3})
     assert not out.exists()
-    single: list[Any] = [{"keys.policy": "shared"}, {"seed": 1}]
-    for over in single:
-        with pytest.raises(ConfigError, match="names no setting with several values"):
-            api.sweep(api.experiment("demo"), tmp_path / "sweep", over=over)
+
+
+@pytest.mark.parametrize("value", ["shared", 1, None, 2.5, ["shared"], ("shared", "none")])
+def test_one_value_of_a_swept_setting_is_one_and_not_its_letters(value: Any) -> None:
+    wanted = tuple(value) if isinstance(value, list | tuple) else (value,)
+    assert sweep_calls._axes({"keys.policy": value}) == {"keys.policy": wanted}
 
 
 def test_ten_lines_are_an_experiment(ten: dict[str, Any], run: api.Run) -> None:
