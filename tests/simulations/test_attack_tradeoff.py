@@ -174,7 +174,7 @@ def test_what_another_process_is_at_is_left_to_it_and_what_fails_is_told(
         studies.work(made, tmp_path, seconds=None, said=said.append)
     assert said == []
     studies.work(made, tmp_path, seconds=None, said=said.append)
-    assert len(said) == 1 and "failed: there are 3 images" in said[0]
+    assert len(said) == 1 and "failed: 3 images" in said[0]
     assert studies.missing(made, tmp_path) == [job]
     from simulations.attacks.tradeoff.table import read_table  # noqa: PLC0415
 
