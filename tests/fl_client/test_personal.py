@@ -65,7 +65,7 @@ def test_a_stronger_pull_keeps_the_own_model_nearer(planned: MakePlan, tmp_path:
         plan = planned("train.personal=ditto", f"train.personal_mu={mu}", *SLOWLY)
         site = Site(plan.run, setup(plan, tmp_path / mu))
         sent = incoming(site)
-        train_own(site, work._plan(site, 1, site.train_config.personal_mu), sent)
+        train_own(site, work._plan(site, 1, site.train_config.personal_mu, 0), sent)
         far.append(away(site, sent, 1))
     assert far[1] < far[0] / 2, far
 
