@@ -126,8 +126,10 @@ class Ledger:
                 raise AggregationError(
                     problem, where=self._run, cure="a new attempt has a number above", reason="attempt"
                 )
-            known = Opened(attempt, model=model) if known is None else replace(known, attempt=attempt, transcript="")
-            pages.rounds[number] = known
+            known = known or Opened(attempt)
+            # A ledger of an older MedVeil names no model: it is held to the next one.
+            first = known.model or model
+            pages.rounds[number] = replace(known, attempt=attempt, transcript="", model=first)
             self._write(pages)
 
     def masking(self, number: int, attempt: int, transcript: bytes) -> None:

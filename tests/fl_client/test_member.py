@@ -314,6 +314,13 @@ def test_one_site_alone_is_not_sent_a_round_of_before_with_another_model(world: 
         site.check(world.task(number=number_of(VALIDATE, 1)), "of a measure, which leaves nothing")
 
 
+def test_a_ledger_of_before_that_names_no_model_is_held_to_the_next(world: World) -> None:
+    member = world.members["s0"]
+    member.offer(world.task(number=2))
+    member.offer(world.task(number=2, attempt=1), "of the round")
+    assert refused(partial(member.check, world.task(number=2, attempt=2), "of its own"))[0] == "model"
+
+
 def test_signatures_of_one_thing_stand_for_nothing_else(world: World) -> None:
     going = Going.begin(world)
     survivors = going.masked(world.names)
