@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -18,7 +17,15 @@ from fl_server.arrays import to_record, to_tensors, to_wire
 from fl_server.collect import said
 from fl_server.config import ServerConfig
 from fl_server.faults import reading
-from fl_server.norms import FEWEST_FOR_A_MEDIAN, Update, larger_than_most, limit_of, scaled_down
+from fl_server.norms import (
+    FEWEST_FOR_A_MEDIAN,
+    Update,
+    larger_than_most,
+    limit_of,
+    norm_over,
+    refuse_not_finite,
+    scaled_down,
+)
 from fl_server.strategies import RULES, TRAIN_LOSS, fit_to, set_state, state_of, too_few
 from fl_server.weights import Weights
 from medveil.contract import ARRAYS, CONFIG, METRICS, NUM_EXAMPLES, PACKED, measure_key
@@ -168,7 +175,7 @@ class Checked(Strategy):
             raise FederationError(f"'{self.config.strategy}' {lacks}", where=where)
         change = decode(unpack(mean, {name: each.shape for name, each in base.items()}), "fp32")
         try:
-            self._check_change(_norm(change), base)
+            self._check_change(norm_over(change), base)
         except FederationError as error:
             raise FederationError(f"of the mean: {error.problem}", where=where) from error
         handed = copy.copy(like)
@@ -230,9 +237,9 @@ class Checked(Strategy):
         shapes = {name: each.shape for name, each in base.items()}
         tensors = tensors_of(records[ARRAYS], shapes, self.wire, packed=self.packed)
         change = tensors if self.kind == "delta" else delta(tensors, base)
-        norm = _norm(change)
+        norm = norm_over(change)
         if not norm <= _LARGEST_NORM:
-            _refuse_not_finite(change)
+            refuse_not_finite(change)
             raise FederationError(f"the update's norm is above {_LARGEST_NORM:g}, and no rule can compute with it")
         self._check_change(norm, base)
         if RULES[self.config.strategy].by_loss:
@@ -289,7 +296,7 @@ class Checked(Strategy):
         if not most or len(self.sites) == 1:
             return
         if id(base) not in self._norms:
-            self._norms[id(base)] = _norm(base)
+            self._norms[id(base)] = norm_over(base)
         limit = most * max(self._norms[id(base)], self._least_norm)
         if norm > limit:
             of = f"{most:g} times the model's ({limit:.3g}; server.max_change)"
@@ -326,12 +333,6 @@ def _encoded(record: ArrayRecord, wire: str, *, packed: bool) -> tuple[ArrayReco
     return to_wire({PACKED: pack(arrays)} if packed else arrays), received
 
 
-def _refuse_not_finite(change: Tensors) -> None:
-    bad = [name for name, array in change.items() if not np.isfinite(array).all()]
-    if bad:
-        raise FederationError(f"{len(bad)} tensors are not finite, '{bad[0]}' first")
-
-
 @contextlib.contextmanager
 def _quiet_flower() -> Iterator[None]:
     """Keep the strategies' running commentary off the terminal: we report the same, by the names of the sites."""
@@ -342,10 +343,3 @@ def _quiet_flower() -> Iterator[None]:
         yield
     finally:
         flower.setLevel(level)
-
-
-def _norm(tensors: Tensors) -> float:
-    """The L2 norm over all tensors; not finite where a value is not, or where a square is too large for fp32."""
-    flat = (array.reshape(-1) for array in tensors.values())
-    with np.errstate(over="ignore"):
-        return math.sqrt(sum(float(np.dot(each, each)) for each in flat))

@@ -1,4 +1,4 @@
-"""What the L2 norms of a round's updates say of each other: which are far larger than most, and which are scaled down.
+"""The L2 norms of a round's updates, and what they say of each other: which are far larger, and which are scaled down.
 
 The median of three or more is the measure of both: sites in the minority cannot move it far.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from flwr.app import Message
 
+from medveil.errors import FederationError
 from medveil.wire import Tensors, delta
 
 FEWEST_FOR_A_MEDIAN = 3
@@ -63,3 +64,17 @@ def limit_of(updates: Sequence[Update], most: float) -> float:
     """What `most` times the median norm is; infinite where most sent no change at all."""
     median = statistics.median(update.norm for update in updates)
     return most * median if median else math.inf
+
+
+def norm_over(tensors: Tensors) -> float:
+    """The L2 norm over all tensors; not finite where a value is not, or where a square is too large for fp32."""
+    flat = (array.reshape(-1) for array in tensors.values())
+    with np.errstate(over="ignore"):
+        return math.sqrt(sum(float(np.dot(each, each)) for each in flat))
+
+
+def refuse_not_finite(change: Tensors) -> None:
+    """Refuse an update with a value that is not finite (FederationError), naming the first tensor that has one."""
+    bad = [name for name, array in change.items() if not np.isfinite(array).all()]
+    if bad:
+        raise FederationError(f"{len(bad)} tensors are not finite, '{bad[0]}' first")

@@ -23,8 +23,8 @@ import yaml
 from medveil.doors import CONTROL, RUNTIME, SMALL, Caller, RequestError, Scope, header
 from medveil.fab import hash_of, installed_fab
 from medveil.files import write_bytes, write_text
+from medveil.flower_answers import http_error
 from medveil.flower_door import check_content
-from medveil.flower_fleet import http_error
 
 CREDENTIALS = "credentials.yaml"
 """In Flower's home: what ``flwr`` shows a SuperLink that asks for a login."""

@@ -24,6 +24,7 @@ from medveil.door_replies import LARGEST_OBJECT, LARGEST_PUSH, MOST_OBJECTS, Del
 from medveil.door_sessions import Sessions
 from medveil.doors import CALLER, Noted
 from medveil.flower_absent import Absences
+from medveil.flower_answers import handing, http_error, is_flowers_refusal, stored, stored_bytes, superlink_id
 from medveil.kinds import MASK, TRAIN
 from medveil.patience import Patience
 
@@ -131,7 +132,7 @@ class Fleet:
         node = CALLER.get().node
         lost = self._found(lambda each: not each.heard_of and not each.answer)
         if lost is not None:
-            return _handing(lost)
+            return handing(lost)
         response = self._handlers.pull_messages(request=request, state=state, store=store)
         for message, tree in zip(response.messages_list, response.message_object_trees, strict=True):
             about = message.metadata
@@ -172,7 +173,7 @@ class Fleet:
             self._refuse("sent more than an answer to its message may have")
         if again:
             # Its sender did not hear that it had come; Flower would take it for a failure.
-            return _stored()
+            return stored()
         response = self._passed(lambda: self._handlers.push_object(request=request, state=state))
         with self._lock:
             if response.stored:
@@ -234,7 +235,7 @@ class Fleet:
             self._refuse("pushed a message in another's name")
         if not about.reply_to_message_id:
             self._refuse("pushed an instruction")
-        if about.dst_node_id != _superlink_id():
+        if about.dst_node_id != superlink_id():
             self._refuse("pushed a message to another site")
         problem = malformed(message, tree, list(request.clientapp_runtime_list))
         if problem:
@@ -309,45 +310,3 @@ def guard(fleet: Fleet) -> None:
 def flowers_handlers() -> Any:
     """The handlers that Flower's fleet router was written for."""
     return importlib.import_module("flwr.superlink.servicer.fleet.fleet_handlers")
-
-
-def http_error(status: int, why: str) -> Exception:
-    """What Flower's app turns into an answer of this status."""
-    from fastapi import HTTPException  # noqa: PLC0415
-
-    return HTTPException(status, why)
-
-
-def is_flowers_refusal(error: Exception) -> bool:
-    """Whether Flower says no, as for a run that is over, and did not break."""
-    from flwr.supercore.error import FlowerError  # noqa: PLC0415
-
-    return isinstance(error, FlowerError)
-
-
-def stored_bytes(store: Any, ids: Collection[str]) -> int:
-    """Bytes of the objects of these ids in Flower's store."""
-    from flwr.supercore.state.schema.objectstore_models import StoredObject  # noqa: PLC0415
-    from sqlalchemy import func, select  # noqa: PLC0415
-
-    asked = select(func.sum(func.length(StoredObject.content))).where(StoredObject.object_id.in_(ids))
-    with store.session() as session:
-        return int(session.scalar(asked) or 0)
-
-
-def _handing(delivery: Delivery) -> Any:
-    from flwr.proto.fleet_pb2 import PullMessagesResponse  # noqa: PLC0415
-
-    return PullMessagesResponse(messages_list=[delivery.message], message_object_trees=[delivery.tree])
-
-
-def _stored() -> Any:
-    from flwr.proto.message_pb2 import PushObjectResponse  # noqa: PLC0415
-
-    return PushObjectResponse(stored=True)
-
-
-def _superlink_id() -> int:
-    from flwr.common.constant import SUPERLINK_NODE_ID  # noqa: PLC0415
-
-    return int(SUPERLINK_NODE_ID)
