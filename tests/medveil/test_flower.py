@@ -56,7 +56,7 @@ def test_files_of_one_name_alone_go_behind_flowers_doors() -> None:
         for module in imported(path)
         if module.split(".")[0] == "flwr" and module not in PUBLIC
     }
-    parts = ("", "_absent", "_build", "_door", "_fleet", "_control", "_commands", "_wipe", "_superlink", "_replies")
+    parts = ("", "_absent", "_answers", "_build", "_door", "_control", "_commands", "_wipe", "_superlink", "_replies")
     assert behind == {f"medveil/flower{part}.py" for part in parts}
 
 
