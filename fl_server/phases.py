@@ -60,11 +60,13 @@ class Phases:
         self._manifest.update(stage=f"{of}: at {', '.join(names)}", phase=phase)
         recorder.open()
         recorder.sent(sum(down.values()))
-        return self._collector.collect(
+        replies = self._collector.collect(
             messages,
             seconds=self._seconds,
             on_reply=lambda reply: recorder.took(reply, kind=kind, round_=round_, down=down[reply.node]),
         )
+        recorder.took_all()
+        return replies
 
     def ask(
         self,

@@ -198,6 +198,10 @@ class Recorder:
             )
         )
 
+    def took_all(self) -> None:
+        """All replies of a phase came that will: keep what their sites stand on, before one of them counts."""
+        self._bases.write()
+
     def close(
         self,
         *,

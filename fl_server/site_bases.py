@@ -26,11 +26,11 @@ class SiteBases:
     known
         By site, what it said before this process began.
     keep
-        Is given all of it whenever a site speaks for the first time.
+        Is given all of it where a site spoke for the first time (`write`).
     """
 
     def __init__(self, known: Mapping[str, str], keep: Callable[[dict[str, str]], None]) -> None:
-        self._known, self._keep = dict(known), keep
+        self._known, self._keep, self._new = dict(known), keep, False
 
     def check(self, site: str, reply: Message) -> None:
         """Refuse a reply of a site that stands on something else than it did; a site of an older MedVeil says nothing.
@@ -39,8 +39,6 @@ class SiteBases:
         ------
         FederationError
             What it says is no digest, or another one, or is missing where there was one.
-        StorageError
-            What it says cannot be kept.
         """
         record = reply.content.config_records.get(SITE)
         said = None if record is None else record.get(BASIS)
@@ -48,9 +46,20 @@ class SiteBases:
             raise FederationError(f"'{BASIS}' is {shown_value(said)}", where=site, cure="wanted 64 hex digits")
         known = self._known.get(site)
         if known is None and said is not None:
-            self._known[site] = said
-            self._keep(dict(self._known))
+            self._known[site], self._new = said, True
         elif said != known:
             problem = "its images, labels, groups, split, settings, weights or key are not those it began this run with"
             cure = "let the site put them back, or start a new run"
             raise FederationError(problem, where=site, cure=cure)
+
+    def write(self) -> None:
+        """Keep what sites said first, once for all who answered together: nothing of theirs has counted before.
+
+        Raises
+        ------
+        StorageError
+            It cannot be kept.
+        """
+        if self._new:
+            self._keep(dict(self._known))
+            self._new = False

@@ -7,6 +7,7 @@ import json
 import pytest
 from flwr.app import ConfigRecord
 
+from fl_server.manifest import Manifest
 from medveil.contract import BASIS, SITE
 from medveil.errors import FederationError
 
@@ -57,6 +58,24 @@ def test_a_resumed_run_knows_what_its_sites_began_with(make_world, site_error):
         says(site, word, word)
     summary = world.federate(resume=True)
     assert set(summary["sites"]) == {"site-1"}
+
+
+def test_what_many_sites_stand_on_is_written_once_and_before_one_of_them_counts(make_world, monkeypatch):
+    world, written = make_world(9, rounds=1), []
+    for site in world.sites:
+        says(site, ONE, ONE)
+    update = Manifest.update
+
+    def noting(self, **values):
+        if "site_bases" in values:
+            written.append(
+                (sorted(values["site_bases"]), [line["phase"] for line in world.lines() if line["site"] == "all"])
+            )
+        update(self, **values)
+
+    monkeypatch.setattr(Manifest, "update", noting)
+    world.federate()
+    assert written == [([f"site-{number}" for number in range(1, 10)], [])]
 
 
 @pytest.mark.parametrize("word", ["", "1" * 63, "g" * 64, 7, "1" * 4000])
