@@ -14,6 +14,8 @@ from medveil.paths import check_writable
 from medveil.plain import tell_json, tell_result
 from simulations.dry_run import add_dry_run, scratch, tell_runs
 
+_IMAGES = 48
+
 
 def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `bench`."""
@@ -47,7 +49,12 @@ def add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--scale", metavar="LIST", help="numbers of simulated sites, such as 4,16,64: rounds of each at constant data"
     )
     made.add_argument("--rounds", type=int, default=4, metavar="N", help="rounds measured (default: 4)")
-    made.add_argument("--images", type=int, default=48, metavar="N", help="images a site (default: 48)")
+    made.add_argument(
+        "--images",
+        type=int,
+        metavar="N",
+        help=f"images a site (default: {_IMAGES}); with --scale, where sites are most (default: 16, and 4096 in all)",
+    )
     words = "print the figures as JSON; with FILE print the tables, and write the figures there"
     made.add_argument("--json", type=Path, nargs="?", const=True, metavar="FILE", help=words)
     add_dry_run(made)
@@ -73,7 +80,8 @@ def _do_bench(arguments: argparse.Namespace) -> int:
         from simulations.deployment_bench.work import Work  # noqa: PLC0415
 
         models = (SMALL, LARGE) if arguments.models is None else arguments.models.split(",")
-        work = Work({"name": models[0]}, rounds=arguments.rounds, images=arguments.images)
+        images = _IMAGES if arguments.images is None else arguments.images
+        work = Work({"name": models[0]}, rounds=arguments.rounds, images=images)
         masking = SITES if arguments.masked_sites is None else arguments.masked_sites
         asked = {"work": work, "models": models, "sites": arguments.sites, "masking": masking}
         return _told(bench_deployment(_parts(arguments), **asked), arguments, print_tables)
@@ -81,7 +89,8 @@ def _do_bench(arguments: argparse.Namespace) -> int:
         from simulations.bench_sites import bench_sites, print_rows  # noqa: PLC0415
 
         counts = [_whole_number(each) for each in arguments.scale.split(",")]
-        return _told(bench_sites(counts, rounds=arguments.rounds), arguments, print_rows)
+        found = bench_sites(counts, rounds=arguments.rounds, images_a_site=arguments.images)
+        return _told(found, arguments, print_rows)
     from simulations.bench import bench, print_table  # noqa: PLC0415
 
     return _told(bench(device=arguments.device or "auto"), arguments, print_table)

@@ -41,7 +41,9 @@ _A_SITE = 2 * _BATCH
 _STATM = Path("/proc/self/statm")
 
 
-def bench_sites(counts: Sequence[int], *, rounds: int = LEAST_ROUNDS, images: int | None = None) -> dict[str, Any]:
+def bench_sites(
+    counts: Sequence[int], *, rounds: int = LEAST_ROUNDS, images_a_site: int | None = None
+) -> dict[str, Any]:
     """Measure rounds under each number of sites.
 
     Parameters
@@ -50,8 +52,8 @@ def bench_sites(counts: Sequence[int], *, rounds: int = LEAST_ROUNDS, images: in
         Numbers of sites.
     rounds
         Of each, the first of which is not measured.
-    images
-        Over all sites, 32x32 pixels; None: 4096, or 16 a site where that is more.
+    images_a_site
+        Of 32x32 pixels, where there are the most sites; as many in all under each number. None: 16, and 4096 in all.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def bench_sites(counts: Sequence[int], *, rounds: int = LEAST_ROUNDS, images: in
     Raises
     ------
     ConfigError
-        There are too few rounds, or no sites.
+        There are too few rounds or images, or no sites.
     DataError
         A process did not finish.
     """
@@ -71,7 +73,9 @@ def bench_sites(counts: Sequence[int], *, rounds: int = LEAST_ROUNDS, images: in
         raise ConfigError(f"'--rounds' is {rounds}", where="bench", cure=f"at least {LEAST_ROUNDS}")
     if not counts or min(counts) < 1:
         raise ConfigError("'--scale' names numbers of sites that cannot be", where="bench", cure="1 or more")
-    images = max(_IMAGES, _A_SITE * max(counts)) if images is None else images
+    if images_a_site is not None and images_a_site < _A_SITE:
+        raise ConfigError(f"'--images' is {images_a_site}", where="bench", cure=f"at least {_A_SITE} a site")
+    images = max(_IMAGES, _A_SITE * max(counts)) if images_a_site is None else images_a_site * max(counts)
     rows = []
     with tempfile.TemporaryDirectory(prefix="medveil-scale-") as scratch:
         for sites in sorted(set(counts)):

@@ -116,6 +116,7 @@ def test_rounds_of_more_sites_are_measured_and_sites_stay_open(tmp_path: Path, m
         (["--scale", "4,x"], "no list of numbers"),
         (["--scale", "4", "--rounds", "2"], "'--rounds' is 2"),
         (["--scale", "0"], "cannot be"),
+        (["--scale", "4", "--images", "3"], "'--images' is 3"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
