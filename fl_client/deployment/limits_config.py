@@ -101,7 +101,7 @@ class LimitsConfig:
         default=SMALLEST_COUNT,
         metadata={
             "help": "Fewest images of a class in a part of which any number or measure leaves, and fewest patients of "
-            "a number in a histogram; 1: all leaves."
+            "a number in a histogram, or that 'cohort' shows; 1: all leaves."
         },
     )
     epsilon: float | None = field(
