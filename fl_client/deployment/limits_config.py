@@ -130,6 +130,13 @@ class LimitsConfig:
             "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
         },
     )
+    roster: bool = field(
+        default=False,
+        metadata={
+            "help": "Train in no run before a roster is approved here, without which nobody counts least_sites and "
+            "most_share."
+        },
+    )
     secagg: bool = field(
         default=False,
         metadata={"help": "Refuse a run without secagg.on, whose server would read this site's own updates."},
