@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medveil.cli import add_json
 from medveil.environment import HERE
 from medveil.errors import ConfigError, MedVeilError, StorageError
 from medveil.log import logger
-from medveil.plain import shown, tell, tell_block
+from medveil.plain import shown, tell_block, tell_json, tell_result
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -90,6 +91,7 @@ def add_exposition(made: argparse.ArgumentParser, default: int) -> None:
         help=f"where to answer GET /metrics; no other address than {HERE} is taken (default: {HERE}:{default})",
     )
     made.add_argument("--once", action="store_true", help="print the text once, and listen nowhere")
+    add_json(made)
 
 
 def expose(arguments: argparse.Namespace, look: Look) -> None:
@@ -103,12 +105,19 @@ def expose(arguments: argparse.Namespace, look: Look) -> None:
         The port is taken.
     """
     port = port_of(arguments.listen)
+    if arguments.once and arguments.json:
+        tell_json({"samples": samples_of(look)})
+        return
     if find_spec("prometheus_client") is None:
         raise ConfigError("prometheus-client is not installed", where="metrics", cure=_CURE)
     if arguments.once:
         tell_block(text_of(look), end="")
         return
-    serve(look, port, ready=lambda bound: tell(f"http://{HERE}:{bound}/metrics, until Ctrl-C"))
+    serve(look, port, ready=lambda bound: _told(f"http://{HERE}:{bound}/metrics", as_json=arguments.json))
+
+
+def _told(address: str, *, as_json: bool) -> None:
+    tell_result({"address": address}, f"{address}, until Ctrl-C", as_json=as_json)
 
 
 def port_of(listen: str) -> int:
@@ -120,6 +129,12 @@ def port_of(listen: str) -> int:
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise ConfigError("names no port", where="--listen", cure=f"{HERE}:PORT, from 0 (a free one) to 65535")
     return int(port)
+
+
+def samples_of(look: Look) -> list[dict[str, Any]]:
+    """One look, as plain data: what `text_of` says line by line (errors as `look`)."""
+    found = [(f"{PREFIX}_{each.name}", *sample) for each in look() for sample in each.samples]
+    return [{"name": name, "labels": dict(labels), "value": value} for name, labels, value in found]
 
 
 def text_of(look: Look) -> str:

@@ -62,13 +62,10 @@ def compare(
     PartialError
         No run finished; where some did, `Comparison.failed` names the others.
     """
-    config = as_run(config)
+    config = _seeded(as_run(config), seeds)
     if arms is not None:
         config.compare.arms = list(arms)
-    if seeds is not None:
-        config.compare.seeds = list(seeds)
-    taken = [Path(each) for each in results]
-    return _compare(config, Path(out), results=taken, jobs=jobs, console=plain.console_unless(quiet))
+    return _compare(config, Path(out), results=_paths(results), jobs=jobs, console=plain.console_unless(quiet))
 
 
 def arms() -> dict[str, str]:
@@ -111,13 +108,8 @@ def ablate(
     PartialError
         What the others are beside did not finish.
     """
-    config = own_copy(config)
-    if seeds is not None:
-        config.compare.seeds = list(seeds)
-    asked: dict[str, Any] = {"switches": switches, "recipe": recipe, "jobs": jobs}
-    return _ablate(
-        config, Path(out), **asked, results=[Path(each) for each in results], console=plain.console_unless(quiet)
-    )
+    asked: dict[str, Any] = {"switches": switches, "recipe": recipe, "jobs": jobs, "results": _paths(results)}
+    return _ablate(_seeded(config, seeds), Path(out), **asked, console=plain.console_unless(quiet))
 
 
 def sweep(
@@ -161,13 +153,9 @@ def sweep(
     PartialError
         No run finished; where some did, `Sweep.failed` names the others.
     """
-    config = own_copy(config)
-    if seeds is not None:
-        config.compare.seeds = list(seeds)
-    axes = _axes(over)
-    asked: dict[str, Any] = {"random": random, "leave_out": leave_out, "jobs": jobs}
-    taken = [Path(each) for each in results]
-    return _sweep(laid_over(config), axes, Path(out), **asked, results=taken, console=plain.console_unless(quiet))
+    laid, axes = laid_over(_seeded(config, seeds)), _axes(over)
+    asked: dict[str, Any] = {"random": random, "leave_out": leave_out, "jobs": jobs, "results": _paths(results)}
+    return _sweep(laid, axes, Path(out), **asked, console=plain.console_unless(quiet))
 
 
 def search(
@@ -208,11 +196,9 @@ def search(
     PartialError
         No trial has a score; where some have none, `Search.failed` names them.
     """
-    config = own_copy(config)
-    if seeds is not None:
-        config.compare.seeds = list(seeds)
+    laid, axes = laid_over(_seeded(config, seeds)), _axes(over)
     asked: dict[str, Any] = {"trials": trials, "measure": measure, "jobs": jobs}
-    return _search(laid_over(config), _axes(over), Path(out), **asked, console=plain.console_unless(quiet))
+    return _search(laid, axes, Path(out), **asked, console=plain.console_unless(quiet))
 
 
 def pays(
@@ -250,9 +236,7 @@ def pays(
     from simulations.pays import pays as _pays  # noqa: PLC0415 - as slow to import as what it starts
     from simulations.pays import trunk_of  # noqa: PLC0415
 
-    config = own_copy(config)
-    if seeds is not None:
-        config.compare.seeds = list(seeds)
+    config = _seeded(config, seeds)
     return _pays(config, Path(out), trunks=[trunk_of(each) for each in trunks], share=share, jobs=jobs)
 
 
@@ -274,6 +258,18 @@ def pack(folder: str | Path, out: str | Path) -> Packed:
         A run cannot be read, or `out` not be written.
     """
     return _pack(Path(folder), Path(out))
+
+
+def _seeded(config: ExperimentConfig, seeds: Sequence[int] | None) -> ExperimentConfig:
+    """A copy with these seeds, where any are named."""
+    made = own_copy(config)
+    if seeds is not None:
+        made.compare.seeds = list(seeds)
+    return made
+
+
+def _paths(results: Sequence[str | Path]) -> list[Path]:
+    return [Path(each) for each in results]
 
 
 def _axes(over: Mapping[str, Sequence[Any] | Range]) -> dict[str, Range | tuple[Any, ...]]:

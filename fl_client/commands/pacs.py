@@ -173,5 +173,8 @@ def _said(made: PulledList) -> tuple[dict[str, Any], str]:
     more = "" if frames == len(made.instances) else f" with {frames} frames"
     for told in by_reason(made.skipped):
         tell(f"left out {told}", error=True)
+    if made.unmatched:
+        tell(f"{made.unmatched} labels are of no image that was pulled", error=True)
     found = {"images": len(made.instances), "frames": frames, "bytes": size, "left_out": len(made.skipped)}
+    found |= {"labels_without_images": made.unmatched}
     return found, f"pulled {len(made.instances)} images{more}, {size / 1e6:.1f} MB, sealed under this site's key"

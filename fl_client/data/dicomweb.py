@@ -70,7 +70,8 @@ class DicomwebSource(Source):
         self._check_group()
         self.skipped = found.skipped
         labelled = [(each, label) for each in found.instances if (label := self._labelled(each)) is not None]
-        self._unmatched = self._unmatched_rows(found.instances)
+        table = self._cohort.labels
+        self._unmatched = 0 if table is None else table.unmatched(found.instances)
         if not labelled:
             cure = f"see that the table is of these images, then {_PULL}"
             raise DataError(f"none of {len(found.instances)} pulled images has a label", where=self.path, cure=cure)
@@ -116,12 +117,6 @@ class DicomwebSource(Source):
             self.skipped = (*self.skipped, Skipped(each.uid, why))
             return None
         return row.label
-
-    def _unmatched_rows(self, found: Sequence[Instance]) -> int:
-        table = self._cohort.labels
-        if table is None:
-            return 0
-        return len(table.rows) - len({row.line for each in found if (row := table.of(each)) is not None})
 
     def _settled(self, labels: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
         if self._cohort.labels is None:

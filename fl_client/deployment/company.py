@@ -22,6 +22,7 @@ from medveil.signing import SigningKey
 
 _RUNS_WITH_KEYS = 2
 """Newest runs whose keys are kept: a run that was interrupted may be taken up again."""
+_APPROVE = "it approves the one that is read out: medveil-site approve-roster HEX --roster FILE"
 _log = logger("site")
 
 
@@ -67,8 +68,7 @@ class Company:
             raise ConfigError(problem, where="secagg.on", cure="it starts without --stock")
         roster = self._approved.roster()
         if roster is None:
-            cure = "it approves the one that is read out: medveil-site approve-roster HEX --roster FILE"
-            raise ConfigError("this site approved no roster", where="secagg.on", cure=cure)
+            raise ConfigError("this site approved no roster", where="secagg.on", cure=_APPROVE)
         if (roster.fingerprint, roster.colluding) != (run.roster, run.secagg.colluding):
             cure = "every site approves the newest that 'medveil-server roster' wrote"
             raise ConfigError("is another than this site approved", where="roster", cure=cure)
@@ -124,11 +124,14 @@ class Company:
         IntegrityError, FormatError
             The approved roster is not whole.
         """
+        name, limits = self._files.config.name, self._files.config.limits
         roster = self._approved.roster()
+        if roster is None and limits.roster:
+            problem = "this site trains under a roster alone, and approved none"
+            raise ConfigError(problem, where="limits.roster", cure=_APPROVE)
         if roster is None:
             return
         known = self._signed({} if record is None else record, run, roster)
-        name, limits = self._files.config.name, self._files.config.limits
         if len(known) < limits.least_sites or name not in {each.name for each in known}:
             problem = f"of the sites of its roster this one could check the signatures of {len(known)}, and wants"
             cure = "every site approves the same roster, and the run is begun or resumed anew"

@@ -246,6 +246,8 @@ def _limits(files: OwnFiles) -> Iterator[Point]:
     yield _limit("masks", limits.secagg, "no run without secagg.on", "a server may read its updates", "secagg: true")
     cure = "medveil-site approve-roster HEX --roster FILE"
     yield _point("roster", approved is not None, "who takes part is approved" if approved else NO_ROSTER, cure)
+    asked = ("a person here approves its settings", "begins without a person here")
+    yield _limit("each run", limits.approve_runs, *asked, "approve_runs: true")
     required = is_required(limits)
     yield _limit("disclosure", required, "required", "not required", "disclosure: required")
     named = f"{len(limits.weights)} files are named" if limits.weights else "fresh alone"
@@ -257,6 +259,8 @@ def _limits(files: OwnFiles) -> Iterator[Point]:
     yield _limit("stem", not limits.send_stem, "stays", "may travel", "send_stem: false")
     alone = limits.own_measures
     yield _limit("own measures", not alone, "leave summed", "leave one by one", "own_measures: false")
+    alone = limits.own_statistics
+    yield _limit("own histograms", not alone, "leave summed", "leave one by one", "own_statistics: false")
     few = f"{least}: a sum of two hides neither from the other"
     yield _limit("fewest sites", least >= FEWEST, str(least), few, f"least_sites: {FEWEST}")
     named = ", ".join(files.config.plugins)

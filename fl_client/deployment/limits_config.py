@@ -101,7 +101,7 @@ class LimitsConfig:
         default=SMALLEST_COUNT,
         metadata={
             "help": "Fewest images of a class in a part of which any number or measure leaves, and fewest patients of "
-            "a number in a histogram; 1: all leaves."
+            "a number in a histogram, or that 'cohort' shows; 1: all leaves."
         },
     )
     epsilon: float | None = field(
@@ -128,6 +128,13 @@ class LimitsConfig:
         default=0.5,
         metadata={
             "help": "Most that this site's images may be of those of all sites of a run, where a roster is approved."
+        },
+    )
+    roster: bool = field(
+        default=False,
+        metadata={
+            "help": "Train in no run before a roster is approved here, without which nobody counts least_sites and "
+            "most_share."
         },
     )
     secagg: bool = field(

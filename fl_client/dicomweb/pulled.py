@@ -79,7 +79,8 @@ class Instance:
 class PulledList:
     """The list: by which query, whether all of it is there, its images, and what was left out and why.
 
-    `missed` says how many of these the server did not give, or gave damaged; a list that is read again does not say.
+    `missed` says how many of these the server did not give, or gave damaged, and `unmatched` how many rows of the
+    table, or images that reports label, are none of what is here; a list that is read again says neither.
     """
 
     query: str
@@ -87,6 +88,7 @@ class PulledList:
     instances: tuple[Instance, ...]
     skipped: tuple[Skipped, ...] = field(default=())
     missed: int = 0
+    unmatched: int = 0
 
 
 class Pulled:

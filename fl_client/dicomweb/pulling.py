@@ -61,6 +61,7 @@ def pull(cohort: Cohort, pulled: Pulled, session: PacsSession, *, progress: Prog
         why = f" ({len(skipped)} left out: {skipped[0].reason})" if skipped else ""
         raise DataError(f"the query finds no image{why}", where=cohort.server.url, cure="see 'medveil-site cohort'")
     labels, unclear = _by_reports(cohort, session, found)
+    unmatched = len((labels.keys() | unclear.keys()) - {each.instance for each in found})
     if cohort.reports:
         skipped += [
             Skipped(each.instance, unclear.get(each.instance, "no report labels it"))
@@ -83,7 +84,9 @@ def pull(cohort: Cohort, pulled: Pulled, session: PacsSession, *, progress: Prog
     kept, left = _Pull(cohort, pulled, session, dict(zip((each.instance for each in found), found, strict=True))).all(
         wanted, progress
     )
-    made = PulledList(digest, True, tuple(kept), (*skipped, *left), len(left))
+    if cohort.labels is not None:
+        unmatched = cohort.labels.unmatched(kept)
+    made = PulledList(digest, True, tuple(kept), (*skipped, *left), len(left), unmatched)
     pulled.write(made)
     if not kept:
         raise DataError(f"none of {len(wanted)} images can be taken: {left[0].reason}", where=cohort.server.url)

@@ -17,6 +17,8 @@ CREDENTIAL = "credential:"
 """What stands before the name of a systemd credential (systemd.exec(5), LoadCredential=)."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIB, GIB = 2**20, 2**30
+MOST = 200_000
+"""Instances of one query at the very most: the sealed list of what was pulled is read whole."""
 _LONGEST_SECRET = 2**16
 _FROM = f"the name of a file, or '{CREDENTIAL}NAME'"
 
@@ -45,7 +47,7 @@ class ServerConfig:
     patience: float = field(
         default=120.0, metadata={"help": "Seconds a request is tried again for while the server is away or overloaded."}
     )
-    most_instances: int = field(default=50_000, metadata={"help": "Most instances a query may find."})
+    most_instances: int = field(default=50_000, metadata={"help": f"Most instances a query may find, up to {MOST}."})
     most_megabytes: float = field(default=512.0, metadata={"help": "Most megabytes of one instance."})
     most_gigabytes: float = field(default=100.0, metadata={"help": "Most gigabytes of all instances of a query."})
 
@@ -71,7 +73,7 @@ class ServerConfig:
             ("page", 1, 10_000),
             ("timeout", 0.1, 3600.0),
             ("patience", 0.0, 86_400.0),
-            ("most_instances", 1, 1_000_000),
+            ("most_instances", 1, MOST),
             ("most_megabytes", 0.001, 16_384.0),
             ("most_gigabytes", 0.001, 1_000_000.0),
         ):

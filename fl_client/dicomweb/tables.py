@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -68,6 +69,10 @@ class LabelTable:
             values = {KEYS["accession"]: image.accession, KEYS["study"]: image.study}
             values |= {KEYS["series"]: image.series, KEYS["instance"]: image.uid}
         return self.rows.get(values[self.keyword])
+
+    def unmatched(self, images: Iterable[Found | Instance]) -> int:
+        """How many rows are of none of these images."""
+        return len(self.rows) - len({row.line for each in images if (row := self.of(each)) is not None})
 
 
 def read_labels(path: Path) -> LabelTable:

@@ -1,4 +1,4 @@
-"""MedVeil as a wheel, in an environment of its own and away from any checkout."""
+"""MedVeil as an sdist and the wheel made of it, in an environment of its own and away from any checkout."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 import pytest
+from release import copy_tracked
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("medveil", "crypto", "models", "fl_client", "fl_server", "simulations")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs of a wheel of this checkout are; what MedVeil needs is that of the tests."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / name, source)
-    for name in PACKAGES:
-        shutil.copytree(CHECKOUT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    pip = [sys.executable, "-m", "pip"]
-    wheel = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(source)]
-    subprocess.run([*pip, *wheel], check=True)
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That of a release of this checkout; as `build` makes it, but with the setuptools that is here."""
+    source = tmp_path_factory.mktemp("source")
+    copy_tracked(CHECKOUT, source)
+    folder = tmp_path_factory.mktemp("sdist")
+    made = f"from setuptools import build_meta; build_meta.build_sdist({str(folder)!r})"
+    subprocess.run([sys.executable, "-c", made], cwd=source, check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(source)
+    return next(folder.glob("medveil-*.tar.gz"))
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory, sdist: Path) -> Path:
+    """Where the programs of the wheel of that sdist are; what MedVeil needs is that of the tests."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip"]
+    wheel = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(sdist)]
+    subprocess.run([*pip, *wheel], check=True)
     (made,) = folder.glob("medveil-*.whl")
     venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
@@ -66,3 +72,9 @@ def test_its_files_that_are_no_modules_are_there(programs: Path, tmp_path: Path)
     call(programs, tmp_path, "medveil-server", "kit", "--out", "kit")
     assert (tmp_path / "kit/medveil-server.service").is_file()
     assert len(call(programs, tmp_path, "medveil-server", "run", "--hash").strip()) == 64
+
+
+def test_the_sdist_has_what_tests_it_and_what_was_tested(sdist: Path) -> None:
+    with tarfile.open(sdist) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"constraints.txt", "Makefile", "SECURITY.md", "tests/README.md", ".ci/run", "docs/index.md"} <= names

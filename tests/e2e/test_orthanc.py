@@ -122,7 +122,7 @@ def test_from_the_pacs_into_the_sealed_store(
     assert run(files, "cohort") == 0
     assert " 24" in capsys.readouterr().out
     assert run(files, "cohort", "--query", "modality=CT") == 0
-    assert "below" in capsys.readouterr().out
+    assert "fewer than" in capsys.readouterr().out
     assert run(files, "pull") == 0
     assert "24 images" in capsys.readouterr().out
     source, key = source_of(files)

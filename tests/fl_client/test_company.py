@@ -105,6 +105,12 @@ def test_without_a_roster_nothing_is_signed_and_nothing_counted(tmp_path: Path) 
     own.check(RUN, {"odd": 1})
 
 
+def test_a_site_that_wants_a_roster_trains_in_no_run_without(tmp_path: Path) -> None:
+    error = refused(company(tmp_path, approved=None, roster=True), *map(joined, NAMES))
+    assert error.where == "limits.roster"
+    company(tmp_path, roster=True).check(RUN, members_record(map(joined, NAMES)))
+
+
 def test_a_server_cannot_send_just_anything(tmp_path: Path) -> None:
     with pytest.raises(FederationError, match="record 'members' is not what it should be"):
         company(tmp_path).check(RUN, {"site": ["st-anna"]})

@@ -34,14 +34,16 @@ from fl_client.data.source import Source, open_source
 from fl_client.dicomweb.cohort import cohort_of
 from fl_client.dicomweb.counting import counts_of, table_of
 from fl_client.dicomweb.plain import write_plain
-from fl_client.dicomweb.pulled import Pulled, PulledList
+from fl_client.dicomweb.pulled import Instance, Pulled, PulledList
 from fl_client.dicomweb.pulling import find, pull
 from fl_client.dicomweb.query import QueryConfig
 from fl_client.dicomweb.retrieving import one_part
-from fl_client.dicomweb.server import ServerConfig, read_server
+from fl_client.dicomweb.server import MOST, ServerConfig, read_server
 from fl_client.dicomweb.session import PacsSession
+from medveil.bounded import DOCUMENT
 from medveil.certificates import issue, make_authority
 from medveil.errors import ConfigError, DataError, KeyMaterialError, MedVeilError, PacsError, StorageError
+from medveil.files import json_text
 
 KIND = 'multipart/related; type="application/dicom"; boundary=a-boundary'
 CHEST = QueryConfig(modality="DX", body_part="CHEST")
@@ -156,7 +158,7 @@ def test_a_page_after_the_other_and_each_accession_number_by_itself(site: Site) 
     site.pacs.asked.clear()
     site.labels("accession", {"A1": "a", "A4": "b", "A77": "b"})
     made = site.pull()
-    assert {each.accession for each in made.instances} == {"A1", "A4"}
+    assert ({each.accession for each in made.instances}, made.unmatched) == ({"A1", "A4"}, 1)
     assert all("AccessionNumber=A" in path for path in site.pacs.asked if "/instances?" in path)
     # What is here already is not asked for again.
     assert not site.pacs.retrieved()
@@ -685,8 +687,22 @@ def test_counts_of_few_are_not_shown(site: Site) -> None:
     assert counts["by"]["label"] == {"a": None, "b": None}
     assert counts["by"]["modality"] == {"DX": 12}
     assert counts_of(found[:4], [], None, smallest=5)["images"] is None
+    # Many images of one patient are of few all the same, also where the server names none but one study.
+    for named in ({"PatientID": "P1"}, {"PatientID": ""}):
+        of_one = [each._replace(study="1.2", texts={**each.texts, **named}) for each in found]
+        alone = counts_of(of_one, [], cohort.labels, smallest=5)
+        assert [alone[name] for name in ("images", "series", "studies", "patients")] == [None] * 4
+        assert set(alone["by"]["modality"].values()) == set(alone["by"]["label"].values()) == {None}
     told = table_of(counts) + json.dumps(counts)
     assert not [text for text in ("A1", "P1", "1.2.3", "Doe") if text in told]
+
+
+def test_the_list_of_the_most_instances_is_read_again() -> None:
+    uids = dict.fromkeys(("uid", "study", "series"), "1." + "2" * 62)
+    texts = dict.fromkeys(("name", "patient", "accession", "institution", "sha256", "label"), "x" * 64)
+    longest = dataclasses.asdict(Instance(**uids, **texts, size=10**12))
+    assert MOST * len(json_text({"instances": [longest]})) < DOCUMENT.length
+    assert MOST * len(longest) < DOCUMENT.values
 
 
 def test_a_server_file_says_what_is_wrong(tmp_path: Path) -> None:
@@ -694,6 +710,7 @@ def test_a_server_file_says_what_is_wrong(tmp_path: Path) -> None:
         {"rate": 0},
         {"page": 0},
         {"most_megabytes": -1},
+        {"most_instances": MOST + 1},
         {"login": "a", "token": "b"},
         {"certificate_key": "k"},
     ):

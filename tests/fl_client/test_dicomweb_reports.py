@@ -93,7 +93,7 @@ def pacs() -> Iterator[Pacs]:
         yield made
 
 
-def labelled(folder: Path, pacs: Pacs, **query: Any) -> tuple[dict[str, str], dict[str, str]]:
+def labelled(folder: Path, pacs: Pacs, *, unmatched: int = 0, **query: Any) -> tuple[dict[str, str], dict[str, str]]:
     """The label of each image that was pulled, and why others were left out."""
     (folder / "pacs.yaml").write_text(f"url: {pacs.url}\nrate: 1000\npatience: 0\n")
     (folder / "codes.yaml").write_text(CODES)
@@ -103,6 +103,7 @@ def labelled(folder: Path, pacs: Pacs, **query: Any) -> tuple[dict[str, str], di
     server = read_server(folder / "pacs.yaml")
     with PacsSession(server) as session:
         made = pull(cohort_of(config, server), pulled_of(config, documents), session)
+    assert made.unmatched == unmatched
     source = open_source(config, kept_in=(documents,))
     return {item.id: source.classes[item.label] for item in source.items}, {
         each.path: each.reason for each in made.skipped
@@ -118,12 +119,13 @@ def test_a_report_labels_the_images_it_refers_to(tmp_path: Path, pacs: Pacs) -> 
     pacs.add(report(1, 3, group("mass", uid(6)), VerificationFlag="UNVERIFIED"))
     pacs.add(report(1, 4, group("mass", uid(8)), CompletionFlag="PARTIAL"))
     pacs.add(report(1, 5, group("mass", uid(10))))
-    pacs.add(report(2, 5, group("none", uid(10)), group("none", uid(11))))
-    labels, left = labelled(tmp_path, pacs)
+    # The last is of no image that the query finds.
+    pacs.add(report(2, 5, group("none", uid(10)), group("none", uid(11)), group("mass", uid(99))))
+    labels, left = labelled(tmp_path, pacs, unmatched=1)
     assert labels == {uid(0): "none", uid(1): "mass", uid(2): "mass", uid(3): "mass", uid(11): "none"}
     assert left[uid(10)] == "reports give it two classes"
     assert {left[uid(i)] for i in (4, 5, 6, 7, 8, 9)} == {"no report labels it"}
-    labels, _ = labelled(tmp_path, pacs, unverified=True)
+    labels, _ = labelled(tmp_path, pacs, unmatched=1, unverified=True)
     assert labels[uid(6)] == "mass"
     assert uid(8) not in labels
 

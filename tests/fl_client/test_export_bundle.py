@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,16 @@ import torch
 from fl_client.cli import main
 from fl_client.export.bundle import INFERENCE, METADATA, MODEL, write_bundle
 from fl_client.export.ready import Ready, from_folder, no_keys
+
+MONAI = os.environ.get("MEDVEIL_MONAI", "")
+_BY_MONAI = """
+import sys, monai.bundle, torch
+folder, name, pixels, answers = sys.argv[1:]
+network = monai.bundle.load(name, bundle_dir=folder, workflow_type="inference").eval()
+with torch.no_grad():
+    torch.save(network(torch.load(pixels)), answers)
+assert not [name for name in sys.modules if name.startswith(("medveil", "models", "fl_client"))]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +55,16 @@ def test_the_network_and_its_weights_give_the_model_s_answers(bundle: Path, read
     pixels = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (3, *shape(bundle))).astype(np.float32))
     with torch.no_grad():
         assert torch.equal(network(pixels), ready.model.eval()(pixels))
+
+
+@pytest.mark.skipif(not MONAI, reason="MEDVEIL_MONAI names no Python that has monai: see tests/README.md")
+def test_monai_loads_it_in_an_environment_of_its_own(bundle: Path, ready: Ready, tmp_path: Path) -> None:
+    pixels, answers = tmp_path / "pixels.pt", tmp_path / "answers.pt"
+    torch.save(torch.rand(2, *shape(bundle), generator=torch.Generator().manual_seed(0)), pixels)
+    given = [bundle.parent, bundle.name, pixels, answers]
+    subprocess.run([MONAI, "-I", "-c", _BY_MONAI, *map(str, given)], check=True, cwd=tmp_path)
+    with torch.no_grad():
+        assert torch.allclose(torch.load(answers), ready.model.eval()(torch.load(pixels)), atol=1e-5)
 
 
 def shape(bundle: Path) -> tuple[int, ...]:

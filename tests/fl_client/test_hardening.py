@@ -19,6 +19,7 @@ from medveil.kits import SITE, kit_files
 
 LIMITS = {
     "secagg: false": "secagg: true",
+    "approve_runs: false": "approve_runs: true",
     "disclosure: optional": "disclosure: required",
     "epsilon: null": "epsilon: 8.0",
     "least_sites: 2": "least_sites: 3",
@@ -60,7 +61,7 @@ def looked(site: OwnFiles, machine: Path, **environment: str) -> dict[str, Point
 
 def test_what_is_in_order_is_ok_and_the_defaults_that_are_not_say_how(site: OwnFiles, machine: Path) -> None:
     found = looked(site, machine)
-    limits = {"masks", "roster", "disclosure", "privacy", "fewest sites"}
+    limits = {"masks", "roster", "each run", "disclosure", "privacy", "fewest sites"}
     assert {what for what, point in found.items() if point.state != OK} - {"account"} == limits
     # Each cure but the roster's, typed as it says.
     text = site.file.read_text()

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("prometheus_client", reason="the extra medveil[prometheus] is not installed")
 
 from medveil.errors import ConfigError, FederationError, StorageError
-from medveil.exposition import Family, Held, disk_free, moment_of, port_of, serve, text_of
+from medveil.exposition import Family, Held, disk_free, moment_of, port_of, samples_of, serve, text_of
 
 
 def families() -> Iterator[Family]:
@@ -28,7 +28,10 @@ def test_a_look_is_prometheus_text_and_names_are_shown_not_obeyed() -> None:
     assert "# TYPE medveil_refused_total counter" in said
     assert "\x1b" not in said
     assert "nobody" not in said
-    assert len([line for line in said.splitlines() if line.startswith("medveil_refused_total{")]) == 1
+    (line,) = [line for line in said.splitlines() if line.startswith("medveil_refused_total{")]
+    up, refused = samples_of(families)
+    assert up == {"name": "medveil_up", "labels": {}, "value": 1.0}
+    assert (refused["name"], line.split()[-1]) == ("medveil_refused_total", str(refused["value"]))
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:9464", "[::]:9464", "localhost:9464", ":9464", "10.0.0.3:80", "9464"])

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from simulations.attacks.solvers.blocks import Indices, Pixels
+from simulations.attacks.solvers.joining import largest_group
 
 Floats = npt.NDArray[np.float64]
 Place = tuple[int, int]
@@ -74,7 +75,8 @@ def assemble(fits: Misfits, grid: tuple[int, int]) -> Indices:
     ndarray
         intp (rows, columns): the block at each place.
     """
-    group = _largest_group(fits, grid)
+    pairs = ((a, b, (a, b, step)) for a, b, step in _by_certainty(fits))
+    group = largest_group((0, 0), len(fits.right), pairs, lambda one, other, pair: _joined(one, other, pair, grid))
     layout = np.full(grid, _UNKNOWN, np.intp)
     top, left = (min(place[axis] for place in group.values()) for axis in (0, 1))
     for block, (row, column) in group.items():
@@ -82,31 +84,11 @@ def assemble(fits: Misfits, grid: tuple[int, int]) -> Indices:
     return _filled(layout, fits)
 
 
-def _largest_group(fits: Misfits, grid: tuple[int, int]) -> dict[int, Place]:
-    count = len(fits.right)
-    groups: dict[int, dict[int, Place]] = {each: {each: (0, 0)} for each in range(count)}
-    group_of = list(range(count))
-    for a, b, step in _by_certainty(fits):
-        first, second = group_of[a], group_of[b]
-        if first == second:
-            continue
-        joined = _joined(groups[first], groups[second], (a, b), step, grid)
-        if joined is None:
-            continue
-        for block in groups[second]:
-            group_of[block] = first
-        groups[first] = joined
-        del groups[second]
-        if len(groups) == 1:
-            break
-    return max(groups.values(), key=len)
-
-
 def _joined(
-    ours: dict[int, Place], theirs: dict[int, Place], pair: tuple[int, int], step: Place, grid: tuple[int, int]
+    ours: dict[int, Place], theirs: dict[int, Place], pair: tuple[int, int, Place], grid: tuple[int, int]
 ) -> dict[int, Place] | None:
     """Both groups in the coordinates of the first, or None where they overlap or leave the grid."""
-    a, b = pair
+    a, b, step = pair
     move = [ours[a][axis] + step[axis] - theirs[b][axis] for axis in (0, 1)]
     moved = {block: (row + move[0], column + move[1]) for block, (row, column) in theirs.items()}
     taken = set(ours.values())

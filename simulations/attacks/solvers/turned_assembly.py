@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulations.attacks.solvers.blocks import Indices, Pixels
+from simulations.attacks.solvers.joining import largest_group
 from simulations.attacks.solvers.symmetries import turned
 
 Floats = npt.NDArray[np.float64]
@@ -112,7 +113,9 @@ def meetings(blocks: Pixels, largest: int) -> Floats:
 
 def assemble_turned(fits: Floats, grid: tuple[int, int]) -> Laid:
     """Lay all blocks on a grid, as `assembly.assemble` does those that are upright."""
-    group = _largest_group(fits, grid)
+    pairs = ((each.one // 4, each.other // 4, each) for each in _by_certainty(fits))
+    alone = Piece((0, 0), 0, False)
+    group = largest_group(alone, fits.shape[-1] // 4, pairs, lambda one, other, pair: _joined(one, other, pair, grid))
     rows, columns = _size(group)
     if rows > grid[0] or columns > grid[1]:
         group = _moved(group, _QUARTER, (0, 0), (0, 0), False)
@@ -134,26 +137,6 @@ def laid_out(blocks: Pixels, laid: Laid, largest: int) -> Pixels:
         piece = turned(blocks[:, block], int(symmetry))
         made[:, place] = largest - piece if negated else piece
     return made
-
-
-def _largest_group(fits: Floats, grid: tuple[int, int]) -> Group:
-    count = fits.shape[-1] // 4
-    groups: dict[int, Group] = {each: {each: Piece((0, 0), 0, False)} for each in range(count)}
-    group_of = list(range(count))
-    for meeting in _by_certainty(fits):
-        first, second = group_of[meeting.one // 4], group_of[meeting.other // 4]
-        if first == second:
-            continue
-        joined = _joined(groups[first], groups[second], meeting, grid)
-        if joined is None:
-            continue
-        for block in groups[second]:
-            group_of[block] = first
-        groups[first] = joined
-        del groups[second]
-        if len(groups) == 1:
-            break
-    return max(groups.values(), key=len)
 
 
 def _joined(ours: Group, theirs: Group, meeting: Meeting, grid: tuple[int, int]) -> Group | None:
