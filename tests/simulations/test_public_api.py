@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import shutil
@@ -23,7 +24,7 @@ from crypto import sealed_file
 from fl_client.data.source import open_source, read_many
 from medveil.errors import ConfigError, FormatError, KeyMaterialError, PolicyError, StorageError
 from models import api as models_api
-from simulations import api, compare, side_by_side, statistics, sweep_calls
+from simulations import api, compare, folders, side_by_side, statistics, sweep_calls
 from simulations.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,11 @@ def test_every_public_name_says_what_it_does_gives_and_raises() -> None:
         module, _, own = name.rpartition(".")
         thing = getattr(sys.modules[module], own)
         assert (thing.__doc__ or "").strip(), name
-        if callable(thing) and not isinstance(thing, type) and "folder" in thing.__code__.co_varnames[:1]:
+        if (
+            callable(thing)
+            and not isinstance(thing, type)
+            and next(iter(inspect.signature(thing).parameters), "") == "folder"
+        ):
             assert "Raises\n" in thing.__doc__, name
 
 
@@ -85,11 +90,75 @@ def test_a_setting_under_a_wrong_name_is_refused_however_it_is_given(tmp_path: P
     with pytest.raises(ConfigError, match="'rounds' has a value of the wrong type: it is text; expected int"):
         api.run(mistyped, out)
     none: Any = "demo"
-    with pytest.raises(ConfigError, match="no experiment"):
+    with pytest.raises(ConfigError, match=r"run\(config=\.\.\.\): is 'demo'; api\.experiment\(\.\.\.\) makes one"):
         api.run(none, out)
     with pytest.raises(ConfigError, match=r"settings: 'train\.lr' is in a section; train=\{'lr': \.\.\.\}"):
         api.experiment("demo", **{"train.lr": 1e-3})
     assert not out.exists()
+
+
+def _nothing(kind: str) -> Any:
+    return None if "None" in kind else {} if "Mapping" in kind else []
+
+
+def test_every_public_call_refuses_an_argument_of_no_type_it_takes() -> None:
+    keys = crypto_api.Keyring(crypto_api.SiteKey.generate("mercy"))
+    fitting = {"str | Path": "x", "str": "x", "int": 1, "float": 1.0, "bool": True, "Keyring": keys}
+    fitting |= {
+        "ModelConfig": models_api.ModelConfig(),
+        "VisionTransformer": None,
+        "Any": None,
+        "Tensor": torch.zeros(1),
+    }
+    fitting |= {
+        "torch.dtype": torch.float32,
+        "ExperimentConfig": api.ExperimentConfig(),
+        "CipherConfig": crypto_api.CipherConfig(),
+    }
+    seen = 0
+    for name in public_api.names(LISTED.read_text()):
+        module, _, own = name.rpartition(".")
+        call = getattr(sys.modules[module], own)
+        if isinstance(call, type):
+            continue
+        taken = [each for each in inspect.signature(call).parameters.values() if each.kind is not each.VAR_KEYWORD]
+        for at, each in enumerate(taken):
+            if each.annotation in {"VisionTransformer", "Any"}:
+                # Arrays in all their forms, and what takes seconds to import, are theirs to look at.
+                continue
+            # Those before it are as they should be, and it is the first that is not.
+            before = {one.name: fitting.get(kind := str(one.annotation), _nothing(kind)) for one in taken[:at]}
+            given = {**before, **{one.name: object() for one in taken[at:]}}
+            positional = [given.pop(one.name) for one in taken if one.kind is one.POSITIONAL_ONLY]
+            with pytest.raises(ConfigError) as caught:
+                call(*positional, **given)
+            assert str(caught.value).startswith(f"{own}({each.name}=...): is of type 'object'; "), (name, caught.value)
+            seen += 1
+    assert seen > 100
+
+
+def test_a_call_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    experiment, out = api.experiment("demo"), tmp_path / "above" / "out"
+    with pytest.raises(ConfigError, match=r"did you mean 'train\.lr'"):
+        api.sweep(experiment, out, over={"train.lrr": [1e-3, 3e-3]})
+    for call in (api.compare, api.ablate):
+        with pytest.raises(ConfigError, match="jobs: is 0; 1 or more"):
+            call(experiment, out, jobs=0)
+    with pytest.raises(ConfigError, match=r"compare\.seeds: names no seed"):
+        api.search(experiment, out, over={"train.lr": [1e-3, 3e-3]}, seeds=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_of_many_runs_a_folder_is_left_once_one_began(ran: bool, tmp_path: Path) -> None:
+    out = tmp_path / "above" / "out"
+    with pytest.raises(ConfigError), folders.many(out, ".sweep", jobs=1) as folder:
+        (folder / "phantoms").mkdir()
+        if ran:
+            (folder / "point").mkdir()
+        raise ConfigError("refused")
+    assert [each.name for each in tmp_path.iterdir()] == (["above"] if ran else [])
+    assert (out / "phantoms").is_dir() is ran
 
 
 @pytest.mark.parametrize("value", ["shared", 1, None, 2.5, ["shared"], ("shared", "none")])
@@ -108,6 +177,18 @@ def test_ten_lines_are_an_experiment(ten: dict[str, Any], run: api.Run) -> None:
     assert verdict[0] == "succeeds"
     assert verdict[1]["target"] > verdict[1]["chance"]
     assert "known-plaintext" in run.report.read_text()
+
+
+def test_what_a_run_has_not_is_refused_by_what_it_has(run: api.Run) -> None:
+    wrong: Any = "a"
+    with pytest.raises(ConfigError, match=r"^Run\.checkpoint\(round=\.\.\.\): is 'a'; expected int or None$"):
+        run.checkpoint(wrong)
+    with pytest.raises(StorageError, match=r": has no checkpoint of round -1; one of 1, 2$"):
+        run.checkpoint(-1)
+    with pytest.raises(ConfigError, match=r": has no predictions of a site 'site-9'; one of site-1, site-2$"):
+        run.predictions()["site-9"]
+    with pytest.raises(ConfigError, match=r"is not empty; .*replace=True.*resume\)$"):
+        api.run(api.experiment("demo"), run.folder)
 
 
 def test_a_run_is_read_as_it_was_written(run: api.Run) -> None:
