@@ -204,7 +204,8 @@ def said(value: Any) -> str:
 def _axis(key: str, text: str) -> Axis | None:
     """What a setting's text sweeps; None where it is one value."""
     found = _RANGE.fullmatch(text)
-    if found and found[1] in KINDS:
+    if found:
+        # One of no kind there is looks like a range, and is refused as one.
         return Range(float(found[2]), float(found[3]), found[1])
     parts = list(_parts(text))
     if len(parts) == 1:
