@@ -30,6 +30,7 @@ from crypto.tree.single import run_file
 from crypto.tree.verify import verify_file, verify_tree
 from crypto.tree.workers import Alone, Workers
 from medveil import plain
+from medveil.called import typed
 from medveil.log import unheard
 
 __all__ = [
@@ -81,6 +82,7 @@ class Done:
     report: Path | None = None
 
 
+@typed
 def new_key(site: str, file: str | Path, passphrase: str) -> Keyring:
     """Draw a fresh key and seal it in a new file.
 
@@ -108,6 +110,7 @@ def new_key(site: str, file: str | Path, passphrase: str) -> Keyring:
     return made
 
 
+@typed
 def open_keys(file: str | Path, passphrase: str) -> Keyring:
     """Open a key file: the current key, which hides, and those that rotation retired.
 
@@ -121,6 +124,7 @@ def open_keys(file: str | Path, passphrase: str) -> Keyring:
     return load_keyring(file, passphrase)
 
 
+@typed
 def hide(
     source: str | Path,
     target: str | Path,
@@ -200,6 +204,7 @@ def hide(
     return _carried_out(asked, keys, quiet=quiet)
 
 
+@typed
 def show(
     source: str | Path,
     target: str | Path,
@@ -241,6 +246,7 @@ def show(
     return _carried_out(asked, keys, quiet=quiet)
 
 
+@typed
 def verify(source: str | Path, *, keys: Keyring, jobs: int = 1, quiet: bool = True) -> Done:
     """Check a hidden file, or a folder against its manifest: missing, added, changed, renamed files are failures.
 
@@ -265,6 +271,7 @@ def verify(source: str | Path, *, keys: Keyring, jobs: int = 1, quiet: bool = Tr
     return _done(path, result, report=None)
 
 
+@typed
 def describe(file: str | Path) -> dict[str, Any]:
     """What a hidden file says openly of itself: kind, purpose, scheme, shape and fingerprint. No key is needed.
 

@@ -17,7 +17,9 @@ from crypto.config import FIRST_DERIVATION, CipherConfig
 from crypto.derivation import STORE
 from crypto.geometry import BITS_LIMIT, PLAIN, Geometry, Pixels, Reading, StemPermutation, StemRotation
 from crypto.keys import Key, SimulatedKey
+from medveil.called import typed
 from medveil.errors import ConfigError, DataError, KeyMaterialError
+from medveil.values import shown_value
 
 __all__ = [
     "BITS_LIMIT",
@@ -37,6 +39,7 @@ Images = TypeVar("Images")
 Nonces = npt.NDArray[np.uint8]
 
 NONCE_BYTES = 16
+_MOST_COUNTED = 2**40
 
 
 class ImageCipher(ABC):
@@ -106,8 +109,11 @@ class ImageCipher(ABC):
         return Reading(self.geometry.bits)
 
     def hidden_dtype(self, dtype: npt.DTypeLike) -> np.dtype[Any]:
-        """Return the dtype of the ciphertext of images of a dtype."""
-        return np.dtype(dtype)
+        """Return the dtype of the ciphertext of images of a dtype (DataError where it is none)."""
+        try:
+            return np.dtype(dtype)
+        except TypeError:
+            raise DataError(f"there is no dtype {shown_value(dtype)}", cure="uint8 or uint16") from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.geometry}, fingerprint={self.fingerprint!r})"
@@ -173,10 +179,13 @@ class ImageCipher(ABC):
             return None
         return self.stem_rotation().pi if self.stem_rule == "orthogonal" else self.stem_permutation().pi
 
+    @typed
     def fresh_nonces(self, n: int) -> npt.NDArray[np.uint8]:
-        """Draw nonces from the operating system: uint8 (n, 16)."""
+        """Draw nonces from the operating system: uint8 (n, 16) (ConfigError for less than none)."""
+        _check_count(n=n)
         return np.frombuffer(bytearray(os.urandom(n * NONCE_BYTES)), dtype=np.uint8).reshape(n, NONCE_BYTES)
 
+    @typed
     def derived_nonces(self, first: int, n: int) -> npt.NDArray[np.uint8]:
         """Derive nonces `first` to ``first + n - 1`` of a simulated key, all different: uint8 (n, 16).
 
@@ -187,7 +196,10 @@ class ImageCipher(ABC):
         ------
         KeyMaterialError
             The key is not a `SimulatedKey`.
+        ConfigError
+            A number is below 0, or larger than there are nonces to count.
         """
+        _check_count(first=first, n=n)
         if not isinstance(self._key, SimulatedKey):
             raise KeyMaterialError("nonces are derived in simulations only", cure="use fresh nonces and store them")
         counters = np.zeros((n, 2), dtype=">u8")
@@ -218,7 +230,10 @@ class ImageCipher(ABC):
     def _apply_to_array(
         self, images: Pixels, nonces: Nonces | None, *, size: tuple[int, int], hiding: bool, threads: int = 1
     ) -> Pixels:
-        images = np.asarray(images)
+        try:
+            images = np.asarray(images)
+        except ValueError:
+            raise DataError("images that are no array", cure="all rows of one length") from None
         self._check_layout(images.shape, str(images.dtype), size, hiding=hiding)
         batch = np.ascontiguousarray(images).reshape(-1, self.geometry.channels, *size)
         self._check_values(batch, self.geometry.bits if hiding else self.reading.bits)
@@ -284,3 +299,9 @@ def too_large(found: int, bits: int) -> DataError:
     """Say that a pixel does not fit the cipher's bits."""
     problem = f"pixel value {found} in images of {bits} bits"
     return DataError(problem, cure=f"values from 0 to {2**bits - 1}, or a cipher with more bits")
+
+
+def _check_count(**numbers: int) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value <= _MOST_COUNTED:
+            raise ConfigError(f"'{name}' is {shown_value(value)}", where="nonces", cure=f"0 to {_MOST_COUNTED}")

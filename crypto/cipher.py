@@ -20,6 +20,7 @@ from crypto.schemes.orthogonal import Orthogonal
 from crypto.schemes.per_block import PerBlock
 from crypto.schemes.pixel_wise import PixelWise, PixelWiseFresh
 from medveil import plugins
+from medveil.called import typed
 from medveil.errors import ConfigError
 
 __all__ = ["SCHEMES", "Geometry", "ImageCipher", "StemPermutation", "check_scheme", "make_cipher"]
@@ -40,6 +41,7 @@ SCHEMES: plugins.Registry[type[ImageCipher]] = plugins.Registry(
 """Every cipher by its name; those of other packages too, where they are asked for (`medveil.plugins`)."""
 
 
+@typed
 def make_cipher(
     config: CipherConfig,
     key: Key | None,

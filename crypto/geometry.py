@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medveil.errors import ConfigError
+from medveil.called import typed
+from medveil.errors import ConfigError, DataError
 
 Pixels = NDArray[Any]
 
 BITS_LIMIT = 16
+MOST_SHUFFLED = 2**32
+"""Values that a stream of 32-bit words can put into any order."""
 
 
 class StemPermutation(NamedTuple):
@@ -52,6 +55,7 @@ PLAIN = Reading()
 """How a model reads 8-bit images that nothing hides."""
 
 
+@typed
 @dataclass(frozen=True)
 class Geometry:
     """Shape of the images a cipher is cut for: pixels, blocks and bits.
@@ -72,6 +76,9 @@ class Geometry:
         for name in ("channels", "height", "width", "block", "bits"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is {getattr(self, name)}", where="cipher", cure="at least 1")
+        if max(self.blocks, self.block_length) > MOST_SHUFFLED:
+            cure = "far smaller images or blocks"
+            raise ConfigError("has more blocks, or values in one, than can be shuffled", where="cipher", cure=cure)
         if self.bits > BITS_LIMIT:
             raise ConfigError(f"'bits' is {self.bits}", where="cipher", cure=f"1 to {BITS_LIMIT}")
 
@@ -112,13 +119,34 @@ class Geometry:
         positions: NDArray[np.intp] = self.cut(flat.reshape(1, self.channels, *self.padded))[0]
         return positions
 
+    @typed
     def cut(self, images: Pixels) -> Pixels:
-        """Cut padded images (n, C, H, W) into blocks (n, N, L), in the order of `block_positions`."""
+        """Cut padded images (n, C, H, W) into blocks (n, N, L), in the order of `block_positions`.
+
+        Raises
+        ------
+        DataError
+            The images are of another shape.
+        """
+        _check_shape(images, (self.channels, *self.padded))
         rows, columns = self.grid
         parts = images.reshape(-1, self.channels, rows, self.block, columns, self.block)
         return parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, self.blocks, self.block_length)
 
+    @typed
     def join(self, blocks: Pixels) -> Pixels:
-        """Put blocks (n, N, L) together again: padded images (n, C, H, W)."""
+        """Put blocks (n, N, L) together again: padded images (n, C, H, W).
+
+        Raises
+        ------
+        DataError
+            The blocks are of another shape.
+        """
+        _check_shape(blocks, (self.blocks, self.block_length))
         parts = blocks.reshape(-1, *self.grid, self.channels, self.block, self.block)
         return parts.transpose(0, 3, 1, 4, 2, 5).reshape(-1, self.channels, *self.padded)
+
+
+def _check_shape(values: Pixels, wanted: tuple[int, ...]) -> None:
+    if values.shape[-len(wanted) :] != wanted:
+        raise DataError(f"values of shape {values.shape}", where="geometry", cure=f"(n, {', '.join(map(str, wanted))})")

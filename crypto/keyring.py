@@ -11,6 +11,7 @@ from typing import Any
 from crypto.derivation import SECRET_BYTES
 from crypto.documents import DATE, TEXT, bytes_of, canonical, check_fields, text_of
 from crypto.keys import Key, SiteKey
+from medveil.called import typed
 from medveil.errors import IntegrityError, KeyMaterialError
 
 MOST_KEYS = 100
@@ -27,6 +28,7 @@ class KeyDates:
     retired: str = ""
 
 
+@typed
 @dataclass(frozen=True)
 class Keyring:
     """A site's keys, newest first.
@@ -41,6 +43,8 @@ class Keyring:
         By fingerprint, when each key was drawn and retired, as far as known.
     """
 
+    _made_by = "open_keys(...) opens one"
+
     current: SiteKey
     retired: tuple[SiteKey, ...] = ()
     dates: Mapping[str, KeyDates] = field(default_factory=dict, hash=False)
@@ -49,6 +53,7 @@ class Keyring:
         yield self.current
         yield from self.retired
 
+    @typed
     def find(self, fingerprint: str) -> SiteKey:
         """Return the key of a fingerprint.
 
@@ -63,10 +68,12 @@ class Keyring:
         held = ", ".join(key.fingerprint for key in self)
         raise KeyMaterialError(f"was hidden under the key {fingerprint}", cure=f"give that key; this file holds {held}")
 
+    @typed
     def dates_of(self, key: SiteKey) -> KeyDates:
         """When one of the keys was drawn and retired."""
         return self.dates.get(key.fingerprint, KeyDates())
 
+    @typed
     def rotated(self, when: str) -> Keyring:
         """Draw a fresh key for the same site and retire the current one.
 

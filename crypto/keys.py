@@ -9,7 +9,8 @@ import os
 from typing import NoReturn
 
 from crypto import derivation
-from medveil.errors import KeyMaterialError
+from medveil.called import typed
+from medveil.errors import ConfigError, KeyMaterialError
 
 SITE_NAME_LENGTH = 64
 SIMULATED_PREFIX = "sim-"
@@ -56,14 +57,25 @@ class Key:
         self._secret = bytes(secret)
         self.fingerprint = self.prefix + self.subkey("fingerprint").hex()[:32]
 
+    @typed
     def subkey(self, purpose: str, scheme: str = "", *, use: str = "", **params: int) -> bytes:
-        """Derive 32 bytes for one purpose; see `crypto.derivation.subkey`."""
-        return derivation.subkey(self._secret, purpose, scheme, use=use, **params)
+        """Derive 32 bytes for one purpose; see `crypto.derivation.subkey`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such purpose or use.
+        """
+        try:
+            return derivation.subkey(self._secret, purpose, scheme, use=use, **params)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(site={self.site!r}, fingerprint={self.fingerprint!r})"
 
 
+@typed
 class SiteKey(Key):
     """The key of a real site: 32 bytes from the operating system, kept in a sealed file (`crypto.keyfile`).
 
@@ -76,6 +88,7 @@ class SiteKey(Key):
     """
 
     @classmethod
+    @typed
     def generate(cls, site: str) -> SiteKey:
         """Draw a fresh key for a site."""
         return cls(os.urandom(derivation.SECRET_BYTES), site)
@@ -89,6 +102,7 @@ class SiteKey(Key):
         raise KeyMaterialError("a site key cannot be pickled or copied", cure="save it in a sealed key file")
 
 
+@typed
 class SimulatedKey(Key):
     """A key made from an integer, so that a simulation can be repeated. It protects nothing.
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Integral
+from typing import Any
+
+from medveil.errors import ConfigError
+from medveil.values import shown_value
 
 _LEAST = 8
 """Images that are worth a thread; `crypto.woven` takes so many together, and every part but the last is a multiple."""
@@ -21,6 +26,9 @@ def on_threads(work: Callable[[slice], None], images: int, *, threads: int) -> N
     threads
         Below 2: this thread alone.
     """
+    given: Any = threads
+    if not isinstance(given, Integral):
+        raise ConfigError(f"is {shown_value(given)}", where="threads", cure="expected int")
     length = images if threads < 2 else _LEAST * -(-images // (threads * _LEAST))
     if length >= images:
         work(slice(0, images))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from medveil.called import typed
 from medveil.log import unheard
 from models.config import ModelConfig
 from models.described import described
@@ -24,6 +25,7 @@ __all__ = ["ModelConfig", "Policy", "adapt", "build", "describe", "normalise", "
 unheard()
 
 
+@typed
 def build(config: ModelConfig, *, seed: int = 0) -> VisionTransformer:
     """Build a timm Vision Transformer as a run does.
 
@@ -51,6 +53,7 @@ def build(config: ModelConfig, *, seed: int = 0) -> VisionTransformer:
     return build_vit(config, seed=seed)
 
 
+@typed
 def describe(model: VisionTransformer, config: ModelConfig) -> dict[str, Any]:
     """Name, width, depth, heads, patch and parameters of a model, and timm's own sizes of that name, as plain data."""
     return described(model, config)
@@ -61,6 +64,7 @@ def policies() -> tuple[Policy, ...]:
     return POLICIES
 
 
+@typed
 def policy(keys: str, init: str | None = None, train: str | None = None) -> Policy:
     """One policy; what is left open follows the keys.
 

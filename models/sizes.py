@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from models.config import ModelConfig
 from models.vit import build_vit, check_beginning
+from models.vits import check_vit
 from models.without_storage import without_storage
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def skeleton(config: ModelConfig) -> VisionTransformer:
 
 def shape_of(model: VisionTransformer) -> Shape:
     """The sizes of a model that was built, with storage or without."""
+    check_vit(model)
     positions = getattr(model, "pos_embed", None)
     return Shape(
         parameters=sum(tensor.numel() for tensor in model.state_dict().values() if tensor.is_floating_point()),

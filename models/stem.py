@@ -33,6 +33,7 @@ from torch import Tensor
 
 from medveil.errors import ConfigError
 from models.rotary import ROWS, rows_of
+from models.vits import check_vit
 
 if TYPE_CHECKING:
     from models.vits import VisionTransformer
@@ -214,6 +215,7 @@ def set_secret(model: VisionTransformer, normals: Any) -> None:
 
 def _weight(model: VisionTransformer) -> Tensor:
     """The patch weight (D, C, B, B), sharing storage with the parameter and outside autograd."""
+    check_vit(model)
     weight: Tensor = model.patch_embed.proj.weight.detach()
     return weight
 

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from medveil.bounded import word
+from medveil.called import typed
 from medveil.errors import ConfigError
+from medveil.values import shown_value
 from models.checkpoint import adapt_channels, create, fold_normalisation, load_file, load_hub, say_once
 from models.config import BEGINNINGS, ModelConfig
 from models.exported import is_export, refuse_other_normalisation
@@ -115,6 +117,7 @@ def build_vit(config: ModelConfig, *, seed: int, whole: bool = False) -> VisionT
     return built
 
 
+@typed
 def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32, *, gain: float = 1.0) -> Tensor:
     """Pixels as the model takes them: ``gain * (2 v - maxval) / maxval`` with ``maxval = 2**bits - 1``.
 
@@ -161,6 +164,8 @@ def check_beginning(init: str, pretrained: str) -> None:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
+    if not -(2**63) <= seed < 2**64:
+        raise ConfigError(f"is {shown_value(seed)}", where="seed", cure="one of 64 bits")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from medveil import plain
-from medveil.claims import claimed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
-from medveil.files import make_folder, write_json, write_text
+from medveil.files import write_json, write_text
 from medveil.log import each_line_once
 from medveil.versions import medveil_version
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, refuse_pixels
-from simulations.folders import LEFT_S
+from simulations.config import ExperimentConfig, check_seeds, refuse_pixels
+from simulations.folders import many
 from simulations.frames import frame
 from simulations.paired import carry_out, commits, measured, rows_of
 from simulations.plan import make_plan
@@ -130,24 +129,21 @@ def ablate(
         Another process works in this folder; which one and since when.
     """
     names = _named(config, switches, recipe)
-    out = make_folder(out).resolve()
-    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+    with many(out, LOCK, jobs=jobs) as folder:
         with each_line_once():
-            arms, told = _arms(config, out, names, recipe=recipe, lenient=switches is None)
+            arms, told = _arms(config, folder, names, recipe=recipe, lenient=switches is None)
         for each in told:
             plain.tell(each, error=True) if console is None else plain.say(console, each)
         about = {"name": config.name, "told": told, "command": command, "medveil": medveil_version()}
         return measured_in(
-            _planned(arms, config.compare.seeds, out), out, about, results=results, jobs=jobs, console=console
+            _planned(arms, config.compare.seeds, folder), folder, about, results=results, jobs=jobs, console=console
         )
 
 
 def _named(config: ExperimentConfig, switches: Sequence[str] | None, recipe: str) -> list[str]:
     """The names of the arms (ConfigError where this experiment cannot be ablated)."""
     refuse_pixels(config, "ablate")
-    seeds = config.compare.seeds
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError("names no seed, or one seed twice", where="compare.seeds", cure="[0, 1, 2], for example")
+    check_seeds(config)
     if config.federation in BASELINES:
         raise ConfigError("is a baseline, which has none of the switches", where=f"federation {config.federation}")
     names = all_names(recipe)
@@ -197,7 +193,9 @@ def _one(config: ExperimentConfig, out: Path, name: str) -> ExperimentConfig:
         _check(made, out / _folder(name))
     except ConfigError as error:
         told = f"with switch '{name}' {error.problem}"
-        raise ConfigError(told, where=error.where, cure=error.cure or "leave the switch out: --switch") from error
+        raise ConfigError(
+            told, where=error.where, cure=error.cure or "leave the switch out, by naming the others"
+        ) from error
     return made
 
 

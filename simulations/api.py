@@ -15,13 +15,15 @@ from typing import Any
 from fl_server.checkpoints import Checkpoint
 from medveil import plugins
 from medveil.bounded import word
+from medveil.called import typed
+from medveil.config_objects import as_plain
 from medveil.errors import ConfigError
 from medveil.log import unheard
 from simulations.ablation import Ablation
 from simulations.attack_calls import Attacked, Matrix, attack, attacks, matrix
 from simulations.compare import Comparison
 from simulations.config import ExperimentConfig
-from simulations.experiments import as_plain, as_run, load_experiment
+from simulations.experiments import as_run, load_experiment
 from simulations.heard import Heard
 from simulations.loaded import Run, load_run
 from simulations.model_calls import Answers, export, load_model, predict
@@ -77,6 +79,7 @@ unheard()
 plugins.simulating()
 
 
+@typed
 def experiment(named: str | Path | None = None, /, **settings: Any) -> ExperimentConfig:
     """An experiment: one of MedVeil's own by name, a YAML file, or the defaults, with settings in place of its own.
 
@@ -106,6 +109,7 @@ def experiment(named: str | Path | None = None, /, **settings: Any) -> Experimen
     return load_experiment(named, values=as_plain(settings))
 
 
+@typed
 def run(
     config: ExperimentConfig,
     out: str | Path,
@@ -143,6 +147,7 @@ def run(
     return load_run(done.folder)
 
 
+@typed
 def resume(folder: str | Path, *, rounds: int | None = None, quiet: bool = True, progress: Heard | None = None) -> Run:
     """Go on with a run from its newest good checkpoint: bit for bit what it would have been without the break.
 
@@ -166,6 +171,7 @@ def resume(folder: str | Path, *, rounds: int | None = None, quiet: bool = True,
     return load_run(done.folder)
 
 
+@typed
 def pretrain(
     config: ExperimentConfig,
     out: str | Path,
@@ -198,6 +204,7 @@ def pretrain(
     return _pretrain(as_run(config), Path(out), licence=licence, progress=told, report=report_of)
 
 
+@typed
 def bench(*, device: str = "auto") -> dict[str, Any]:
     """Measure speed on this machine, as ratios within one run: cipher, engine, a round on ciphertext, a sealed store.
 
@@ -231,6 +238,7 @@ def others() -> list[dict[str, str]]:
     ]
 
 
+@typed
 def report(folder: str | Path) -> Path:
     """Write a run's page anew, also of an unfinished run, and return it.
 

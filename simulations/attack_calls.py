@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medveil import plain
+from medveil.called import typed
 from medveil.errors import ConfigError
+from simulations.config import ExperimentConfig
 from simulations.experiments import as_run
 from simulations.frames import frame
 from simulations.reported import report_of
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from simulations.attacks.study.result import Result
-    from simulations.config import ExperimentConfig
 
 _ARMS = ("target", "control", "chance", "wrong_key")
 
@@ -84,6 +85,7 @@ class Matrix(NamedTuple):
         return frame(self.records(), cure="take 'records()'")
 
 
+@typed
 def attack(
     names: str | Sequence[str],
     *,
@@ -183,6 +185,7 @@ def attacks() -> dict[str, str]:
     return {name: attack.text for name, attack in ATTACKS.usable()[0].items()}
 
 
+@typed
 def matrix(
     config: ExperimentConfig,
     out: str | Path,

@@ -63,6 +63,7 @@ def bench(*, device: str = "auto", images: int = 800, turns: int = 6) -> dict[st
     dict
         Figures by name; names with ``_over_`` are ratios (a time over a time, or a rate over a rate).
     """
+    pick_device(device)
     figures: dict[str, Any] = {**bench_cipher(), **bench_frames()}
     with tempfile.TemporaryDirectory(prefix="medveil-bench-") as scratch:
         folder = Path(scratch)

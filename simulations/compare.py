@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from medveil import plain
-from medveil.claims import claimed
+from medveil.called import typed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, MedVeilError, PartialError
-from medveil.files import make_folder, read_json
+from medveil.files import read_json
 from simulations.arms import ARMS, Arm, as_experiment, chosen_arms
 from simulations.config import ExperimentConfig, refuse_pixels
-from simulations.folders import LEFT_S
+from simulations.folders import many
 from simulations.frames import frame
 from simulations.paired import carry_out
 from simulations.plan import Plan
@@ -67,6 +67,7 @@ class Comparison:
         """`records` as a pandas DataFrame (ConfigError where pandas is not installed)."""
         return frame(self.records(), cure="take 'records()'")
 
+    @typed
     def runs(self, arm: str) -> list[Path]:
         """The run folders of an arm, one a seed (ConfigError where there is no such arm)."""
         arms = read_json(self.table_json)["arms"]
@@ -128,10 +129,9 @@ def compare(
     refuse_pixels(config, "compare")
     arms = chosen_arms(config.compare)
     _refuse_minutes(config, arms)
-    out = make_folder(out).resolve()
     # Two at once would run the same arms, each removing what the other wrote.
-    with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _compared(config, arms, out, results=results, at_once=jobs, command=command, console=console)
+    with many(out, _LOCK, jobs=jobs) as folder:
+        return _compared(config, arms, folder, results=results, at_once=jobs, command=command, console=console)
 
 
 def _compared(

@@ -87,6 +87,8 @@ class ExperimentOutline(RunOutline):
 class ExperimentConfig(RunTerms, ExperimentOutline):
     """One experiment, as `medveil-sim` reads it."""
 
+    _made_by = "api.experiment(...) makes one"
+
     data: DataConfig = field(default_factory=DataConfig, metadata={"help": "Images."})
     cipher: CipherConfig = again(RunTerms, "cipher", make=CipherConfig)
     server: ServerConfig = again(RunTerms, "server", make=_own_sites)
@@ -107,3 +109,10 @@ def refuse_pixels(config: ExperimentConfig, command: str) -> None:
         raise ConfigError(problem, where=f"{command}, task", cure="compare runs that begin with its weights")
     if config.task == STATISTICS:
         raise ConfigError(f"is {STATISTICS}, which has no model", where=f"{command}, task", cure="'medveil-sim run'")
+
+
+def check_seeds(config: ExperimentConfig) -> None:
+    """Refuse to run under no seed, or twice under one (ConfigError)."""
+    seeds = config.compare.seeds
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError("names no seed, or one seed twice", where="compare.seeds", cure="[0, 1, 2], for example")

@@ -49,30 +49,8 @@ def load_experiment(
 
 def as_run(config: ExperimentConfig) -> ExperimentConfig:
     """A copy that has taken its recipe: what is written down of a run says everything in its own place."""
+    from medveil.config_objects import own_copy  # noqa: PLC0415 - a door opens fast
+
     made = own_copy(config)
     made.without_recipe = {}
     return made
-
-
-def own_copy(config: ExperimentConfig) -> ExperimentConfig:
-    """A copy of an experiment that a program made; a field set by a wrong name would count for nothing, and is refused.
-
-    Raises
-    ------
-    ConfigError
-        It, or a section of it, has an attribute that is no setting (the nearest name is given), or of another type.
-    """
-    from medveil.config import from_mapping, to_mapping  # noqa: PLC0415
-    from medveil.config_keys import refuse_no_settings  # noqa: PLC0415
-
-    refuse_no_settings(config)
-    return from_mapping(type(config), as_plain(to_mapping(config)), where="settings")
-
-
-def as_plain(value: Any) -> Any:
-    """Settings as plain data: paths as text, and tuples as lists."""
-    if isinstance(value, Mapping):
-        return {name: as_plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value

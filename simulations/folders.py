@@ -54,8 +54,8 @@ class Begun:
 
     def __init__(self, out: Path) -> None:
         self._out = out
-        self._existed = out.is_dir()
-        self._before = {path.name for path in out.iterdir()} if self._existed else set()
+        self._missing = [each for each in (out, *out.parents) if not each.is_dir()]
+        self._before = set() if self._missing else {path.name for path in out.iterdir()}
 
     def replace(self, *, but_phantoms: bool) -> None:
         """Remove the earlier run."""
@@ -63,15 +63,15 @@ class Begun:
         self._before = {path.name for path in self._out.iterdir()}
 
     def leave(self) -> None:
-        """Remove what came since, and the folder if it was not there."""
+        """Remove what came since, and of the folder and those above it what was not there."""
         for each in list(self._out.iterdir()):
             if each.name not in self._before:
                 with contextlib.suppress(MedVeilError):
                     # The refusal is the error to tell.
                     _remove(each)
-        if not self._existed:
+        for each in self._missing:
             with contextlib.suppress(OSError):
-                self._out.rmdir()
+                each.rmdir()
 
 
 @contextlib.contextmanager
@@ -100,6 +100,31 @@ def begun(out: Path, *, replace: bool) -> Iterator[Begun]:
             raise
 
 
+@contextlib.contextmanager
+def many(out: Path, lock: str, *, jobs: int) -> Iterator[Path]:
+    """Make and hold the folder of many runs; where all are refused before one began, nothing of it is left.
+
+    Raises
+    ------
+    ConfigError
+        So many `jobs` side by side are none.
+    StorageError
+        Another process holds it.
+    """
+    if jobs < 1:
+        raise ConfigError(f"is {jobs}", where="jobs", cure="1 or more")
+    out = out.absolute()
+    found = Begun(out)
+    make_folder(out)
+    with claimed(out / lock, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
+        try:
+            yield out.resolve()
+        except MedVeilError:
+            if all(_is_drawn(each) or each.name == f"{lock}.lock" for each in out.iterdir()):
+                found.leave()
+            raise
+
+
 def check_free(out: Path, *, replace: bool) -> None:
     """Refuse a folder in which no run may begin; nothing is changed.
 
@@ -112,7 +137,9 @@ def check_free(out: Path, *, replace: bool) -> None:
     if not out.is_dir() or all(_is_drawn(each) for each in out.iterdir()):
         return
     if not replace:
-        cure = "name another folder, or use --replace, or go on with --resume"
+        cure = "name another folder"
+        if (out / MANIFEST).is_file():
+            cure += ", replace the run there (--replace; replace=True) or go on with it (--resume; resume)"
         raise ConfigError("is not empty", where=out, cure=cure)
     try:
         read_manifest(out)

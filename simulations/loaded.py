@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fl_server.checkpoints import Checkpoint, load_newest, load_round
 from fl_server.metrics import read_lines
 from fl_server.summary import read_summary
+from medveil.called import typed
 from medveil.config import from_mapping
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, StorageError
+from medveil.values import shown_value
 from simulations.config import ABSENT, ExperimentConfig
 from simulations.folders import MANIFEST, read_manifest
 from simulations.frames import frame
@@ -118,6 +120,8 @@ class Run:
         ------
         IntegrityError
             A file is damaged.
+        ConfigError
+            Where a site is asked for that is not there.
         """
         return load_predictions(self.folder)
 
@@ -126,6 +130,7 @@ class Run:
         files = (self.folder / "checkpoints").glob("round-*.json")
         return sorted(int(number) for each in files if (number := each.stem.removeprefix("round-")).isdecimal())
 
+    @typed
     def checkpoint(self, round: int | None = None) -> Checkpoint:  # noqa: A002 - the field's own name for it
         """The travelling tensors after a round, float32 arrays by name, and what the strategy remembered.
 
@@ -142,11 +147,16 @@ class Run:
             There is no such round, or its file is damaged.
         """
         folder, uuid = self.folder / "checkpoints", str(self.manifest["run"])
-        found = load_newest(folder, run=uuid) if round is None else load_round(folder, round, run=uuid)
+        kept = self.rounds()
+        if round is not None and kept and round not in kept:
+            problem, cure = f"has no checkpoint of round {shown_value(round)}", f"one of {', '.join(map(str, kept))}"
+            raise StorageError(problem, where=self.folder, cure=cure)
+        found = load_newest(folder, run=uuid) if round is None or not kept else load_round(folder, round, run=uuid)
         if found is None:
             raise ConfigError("came through no round yet", where=self.folder, cure="go on with it")
         return found
 
+    @typed
     def model(self, site: str | None = None, *, domain: str = "plain") -> VisionTransformer:
         """The model of one site; see `simulations.api.load_model`."""
         from simulations.asked_models import timm_model  # noqa: PLC0415 - scipy and more load here
@@ -159,6 +169,7 @@ def unmeant(manifest: Mapping[str, Any]) -> bool:
     return any(not any(why in each["reason"] for why in ABSENT) for each in manifest.get("left_out") or [])
 
 
+@typed
 def load_run(folder: str | Path) -> Run:
     """Load a run folder, of a run that finished or is still going on.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from medveil.called import typed
 from medveil.log import logger
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Answers(NamedTuple):
     warning: str = ""
 
 
+@typed
 def load_model(folder: str | Path, *, site: str | None = None, domain: str = "plain") -> VisionTransformer:
     """The model of a run folder or of an export, as a plain timm model.
 
@@ -75,6 +77,7 @@ def load_model(folder: str | Path, *, site: str | None = None, domain: str = "pl
     return timm_model(Path(folder), site=site, domain=domain)
 
 
+@typed
 def export(run: str | Path, out: str | Path, *, site: str | None = None, onnx: bool = False) -> Path:
     """Write a site's model of a run into a folder, for plain images, with its cards; timm and `load_model` read it.
 
@@ -102,6 +105,7 @@ def export(run: str | Path, out: str | Path, *, site: str | None = None, onnx: b
     return made.folder
 
 
+@typed
 def predict(
     folder: str | Path,
     images: str | Path,

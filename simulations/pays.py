@@ -17,7 +17,6 @@ from typing import Any
 
 from medveil import plain
 from medveil.bounded import word
-from medveil.claims import claimed
 from medveil.config import load_config, to_mapping
 from medveil.errors import EXIT_OK, ConfigError
 from medveil.files import make_folder, write_text
@@ -27,9 +26,9 @@ from medveil.versions import medveil_version
 from medveil.yaml_core import written_yaml
 from simulations.ablation import LOCK, Ablation, measured_in
 from simulations.arms import ARMS, as_experiment
-from simulations.config import ExperimentConfig, refuse_pixels
+from simulations.config import ExperimentConfig, check_seeds, refuse_pixels
 from simulations.confs import find_conf
-from simulations.folders import LEFT_S
+from simulations.folders import many
 from simulations.plan import make_plan
 from simulations.pretraining import RUN, as_pretraining
 from simulations.side_by_side import Job
@@ -97,11 +96,10 @@ def pays(
         Another process works in this folder; which one and since when.
     """
     _refuse(config, trunks, share)
-    out = make_folder(out).resolve()
-    if config.data.source == "phantoms" and config.data.path is None:
-        config.data.path = str(out / "phantoms")
-    with claimed(out / LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        return _Paying(config, out, tuple(trunks), config.train.minutes, share).done(jobs, command)
+    with many(out, LOCK, jobs=jobs) as folder:
+        if config.data.source == "phantoms" and config.data.path is None:
+            config.data.path = str(folder / "phantoms")
+        return _Paying(config, folder, tuple(trunks), config.train.minutes, share).done(jobs, command)
 
 
 def trainings(
@@ -124,8 +122,9 @@ def _refuse(config: ExperimentConfig, trunks: Sequence[Trunk], share: float) -> 
         raise ConfigError("is 0: time is what is held equal", where="train.minutes", cure="60, for example")
     if not 0 < share < 1:
         raise ConfigError(f"is {share:g}", where="--share", cure="above 0 and below 1")
-    if not config.compare.seeds or len({each.name for each in trunks}) < len(trunks):
-        raise ConfigError("names no seed, or a trunk twice", where="pays", cure="compare.seeds=[0, 1, 2]")
+    check_seeds(config)
+    if not trunks or len({each.name for each in trunks}) < len(trunks):
+        raise ConfigError("names no trunk, or a trunk twice", where="pays", cure="each once")
 
 
 @dataclass(frozen=True)

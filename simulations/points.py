@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from medveil.bounded import word
+from medveil.called import typed
 from medveil.errors import ConfigError
 
 KINDS = ("uniform", "log", "int")
@@ -37,6 +38,7 @@ _NOT_SWEPT = {
 _NOT_SECTIONS = {"compare": "it is about all points", "without_recipe": "it is what a recipe leaves"}
 
 
+@typed
 @dataclass(frozen=True)
 class Range:
     """Numbers between two, both among them, of which some are drawn.
@@ -53,6 +55,7 @@ class Range:
     high: float
     kind: str = "uniform"
 
+    @typed
     def check(self, key: str) -> None:
         """Refuse what is no range (ConfigError)."""
         if self.kind not in KINDS:
@@ -64,6 +67,7 @@ class Range:
         if self.kind == "int" and not (float(self.low).is_integer() and float(self.high).is_integer()):
             raise ConfigError("has an int range whose ends are not whole", where=key, cure="int(2,6), for example")
 
+    @typed
     def at(self, share: float) -> float | int:
         """The number at a share of the way, in [0, 1); of four figures where it is not whole."""
         if self.kind == "int":
@@ -74,6 +78,7 @@ class Range:
             found = self.low + share * (self.high - self.low)
         return self.rounded(found)
 
+    @typed
     def rounded(self, value: float) -> float:
         """A number of four figures, within the range."""
         return min(max(float(f"{value:.{_FIGURES}g}"), self.low), self.high)
@@ -133,7 +138,7 @@ def grid(axes: Mapping[str, Axis], *, seeds: int) -> list[dict[str, Any]]:
     """All combinations, the last setting changing fastest (ConfigError for a range, or for more than can be run)."""
     ranges = [key for key, axis in axes.items() if isinstance(axis, Range)]
     if ranges:
-        raise ConfigError("is a range", where=ranges[0], cure="--random N draws from it, or name its values")
+        raise ConfigError("is a range", where=ranges[0], cure="random=N (--random N) draws from it, or name its values")
     values = [axis for axis in axes.values() if not isinstance(axis, Range)]
     _refuse_many(math.prod(map(len, values)), seeds)
     return [dict(zip(axes, each, strict=True)) for each in itertools.product(*values)]
@@ -148,14 +153,14 @@ def drawn(axes: Mapping[str, Axis], count: int, *, seed: int, seeds: int) -> lis
         There are not so many, or more than can be run.
     """
     if count < 1:
-        raise ConfigError(f"is {count}", where="--random", cure="at least 1")
+        raise ConfigError(f"is {count}", where="random", cure="at least 1")
     _refuse_many(count, seeds)
     found: dict[str, dict[str, Any]] = {}
     for point in itertools.islice(_draws(axes, seed), _TRIES * count):
         found.setdefault(repr(point), point)
         if len(found) == count:
             return list(found.values())
-    raise ConfigError(f"there are not {count} points", where="--random", cure=f"{len(found)} or fewer, or all of them")
+    raise ConfigError(f"there are not {count} points", where="random", cure=f"{len(found)} or fewer, or all of them")
 
 
 def _draws(axes: Mapping[str, Axis], seed: int) -> Iterator[dict[str, Any]]:
@@ -170,7 +175,7 @@ def _at(axis: Axis, share: float) -> Any:
 
 def _refuse_many(points: int, seeds: int) -> None:
     if points * seeds > MOST_RUNS:
-        cure = f"{MOST_RUNS} at most; --random N runs some of them"
+        cure = f"{MOST_RUNS} at most; random=N (--random N) runs some of them"
         raise ConfigError(f"makes {points * seeds} runs", where="sweep", cure=cure)
 
 
@@ -199,7 +204,8 @@ def said(value: Any) -> str:
 def _axis(key: str, text: str) -> Axis | None:
     """What a setting's text sweeps; None where it is one value."""
     found = _RANGE.fullmatch(text)
-    if found and found[1] in KINDS:
+    if found:
+        # One of no kind there is looks like a range, and is refused as one.
         return Range(float(found[2]), float(found[3]), found[1])
     parts = list(_parts(text))
     if len(parts) == 1:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from medveil.errors import DataError, IntegrityError
+from medveil.errors import ConfigError, DataError, IntegrityError
 from medveil.npz import load_arrays
+from medveil.values import shown_value
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -81,6 +83,18 @@ class Predictions:
             raise IntegrityError("a probability is not between 0 and 1", where=where)
 
 
+class BySite(dict[str, Predictions]):
+    """Predictions of a run by site; one that is not there is refused by those that are (ConfigError)."""
+
+    def __init__(self, run: Path) -> None:
+        super().__init__()
+        self.run = run
+
+    def __missing__(self, site: object) -> NoReturn:
+        cure = f"one of {', '.join(self)}" if self else "they are there once the run has ended"
+        raise ConfigError(f"has no predictions of a site {shown_value(site)}", where=self.run, cure=cure)
+
+
 Sites = Mapping[str, Predictions]
 """The predictions of one run, by site."""
 Runs = Sequence[Sites]
@@ -107,8 +121,10 @@ def load_predictions(run: str | Path, *, most: int | None = None) -> dict[str, P
     IntegrityError
         A file is cut, does not hold what a site writes, or holds more than `most`.
     """
-    files = sorted(Path(run).glob("sites/*/predictions.npz"))
-    return {file.parent.name: _read(file, most) for file in files}
+    found = BySite(Path(run))
+    for file in sorted(found.run.glob("sites/*/predictions.npz")):
+        found[file.parent.name] = _read(file, most)
+    return found
 
 
 def _read(file: Path, most: int | None) -> Predictions:

@@ -93,8 +93,10 @@ def pack(folder: Path, out: Path) -> Packed:
             records[name] = Record(to_mapping(job.experiment), dict(_records_of(job.folder)))
         else:
             unfinished.append(name)
+    if not folder.is_dir():
+        raise ConfigError("no such folder", where=folder, cure="name one that 'compare' or 'ablate' wrote into")
     if not records:
-        cure = "name the folder that 'compare' or 'ablate' was given as --out"
+        cure = "name a folder that 'compare' or 'ablate' wrote into"
         raise ConfigError("holds no finished run of a comparison or an ablation", where=folder, cure=cure)
     write_results(out, records)
     return Packed(list(records), unfinished, unnamed)

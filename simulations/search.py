@@ -18,12 +18,12 @@ from rich.console import Console
 
 from medveil import plain
 from medveil.bounded import word
-from medveil.claims import claimed
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
-from medveil.files import make_folder, read_json, write_json, write_text
+from medveil.files import read_json, write_json, write_text
 from medveil.sheets import sheet_of
 from medveil.versions import medveil_version
-from simulations.folders import LEFT_S
+from simulations.config import check_seeds
+from simulations.folders import many
 from simulations.frames import frame
 from simulations.paired import carry_out, measured
 from simulations.points import Axis, Range, check_axes, label_of
@@ -139,11 +139,11 @@ def search(
     _refuse(trials, measure)
     optuna = _optuna()
     base = made({})
+    check_seeds(base)
     check_axes(axes)
-    out = make_folder(out).resolve()
     console = console or plain.stderr_console()
-    with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        check_each(made, axes, out)
+    with many(out, _LOCK, jobs=jobs) as folder:
+        check_each(made, axes, folder)
         about = {
             "name": base.name,
             "over": {key: str(axis) if isinstance(axis, Range) else list(axis) for key, axis in axes.items()},
@@ -151,7 +151,7 @@ def search(
             "seeds": list(base.compare.seeds),
             "seed": base.seed,
         }
-        looking = _Looking(made, axes, out, about, command=command, again=again, console=console, jobs=jobs)
+        looking = _Looking(made, axes, folder, about, command=command, again=again, console=console, jobs=jobs)
         looking.take_up()
         while len(looking.trials) < trials:
             looking.next(optuna)

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from rich.console import Console
 
 from medveil import plain
-from medveil.claims import claimed
 from medveil.config import from_mapping, to_mapping
 from medveil.errors import EXIT_OK, EXIT_PARTIAL, ConfigError, PartialError
-from medveil.files import make_folder, read_json
+from medveil.files import read_json
 from simulations.baselines.names import BASELINES
-from simulations.config import ExperimentConfig, refuse_pixels
-from simulations.folders import LEFT_S
+from simulations.config import ExperimentConfig, check_seeds, refuse_pixels
+from simulations.folders import many
 from simulations.frames import frame
 from simulations.paired import carry_out, commits, measured
 from simulations.plan import make_plan
@@ -163,13 +162,12 @@ def sweep(
     """
     base = made({})
     values = asked_points(base, axes, random=random)
-    out = make_folder(out).resolve()
     console = console or plain.stderr_console()
-    with claimed(out / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"):
-        points, left = points_of(made, values, out, leave_out=leave_out)
+    with many(out, _LOCK, jobs=jobs) as folder:
+        points, left = points_of(made, values, folder, leave_out=leave_out)
         for each in left:
             plain.say(console, each)
-        planned = jobs_of(points, base.compare.seeds, out)
+        planned = jobs_of(points, base.compare.seeds, folder)
         about = {
             "name": base.name,
             "over": {key: str(axis) if isinstance(axis, Range) else list(axis) for key, axis in axes.items()},
@@ -177,7 +175,7 @@ def sweep(
             "left_out": left,
             "command": command,
         }
-        documents = Documents(out, points, about, commands_of(points, planned, again))
+        documents = Documents(folder, points, about, commands_of(points, planned, again))
         return _swept(planned, documents, results=results, at_once=jobs, console=console)
 
 
@@ -192,9 +190,8 @@ def planned(
 
 def asked_points(base: ExperimentConfig, axes: Mapping[str, Axis], *, random: int | None) -> list[dict[str, Any]]:
     """The settings of each point, before any is looked at (ConfigError)."""
+    check_seeds(base)
     seeds = base.compare.seeds
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError("names no seed, or one seed twice", where="compare.seeds", cure="[0, 1, 2], for example")
     check_axes(axes)
     if random is None:
         return grid(axes, seeds=len(seeds))

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from medveil import plain
+from medveil.called import typed
+from medveil.config_objects import as_plain, own_copy
 from simulations.ablation import Ablation
 from simulations.ablation import ablate as _ablate
 from simulations.compare import Comparison
 from simulations.compare import compare as _compare
 from simulations.config import ExperimentConfig
-from simulations.experiments import as_plain, as_run, own_copy
+from simulations.experiments import as_run
 from simulations.points import Range
 from simulations.results import Packed
 from simulations.results import pack as _pack
@@ -22,6 +24,7 @@ from simulations.sweep import Sweep, laid_over
 from simulations.sweep import sweep as _sweep
 
 
+@typed
 def compare(
     config: ExperimentConfig,
     out: str | Path,
@@ -75,6 +78,7 @@ def arms() -> dict[str, str]:
     return {arm.name: arm.text for arm in ARMS.values()}
 
 
+@typed
 def ablate(
     config: ExperimentConfig,
     out: str | Path,
@@ -112,6 +116,7 @@ def ablate(
     return _ablate(_seeded(config, seeds), Path(out), **asked, console=plain.console_unless(quiet))
 
 
+@typed
 def sweep(
     config: ExperimentConfig,
     out: str | Path,
@@ -158,6 +163,7 @@ def sweep(
     return _sweep(laid, axes, Path(out), **asked, console=plain.console_unless(quiet))
 
 
+@typed
 def search(
     config: ExperimentConfig,
     out: str | Path,
@@ -201,6 +207,7 @@ def search(
     return _search(laid, axes, Path(out), **asked, console=plain.console_unless(quiet))
 
 
+@typed
 def pays(
     config: ExperimentConfig,
     out: str | Path,
@@ -240,6 +247,7 @@ def pays(
     return _pays(config, Path(out), trunks=[trunk_of(each) for each in trunks], share=share, jobs=jobs)
 
 
+@typed
 def pack(folder: str | Path, out: str | Path) -> Packed:
     """Write what tables need of the finished runs of a comparison or an ablation into one small file.
 

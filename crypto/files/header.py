@@ -212,7 +212,7 @@ def check_ciphertext(shape: tuple[int, ...], header: HiddenHeader, frame: int, *
         The header says other things than the pixels.
     """
     if header.purpose != TRAINING:
-        raise FormatError("is an archive", where=where, cure="decrypt it before training, or hide it --for training")
+        raise FormatError("is an archive", where=where, cure="decrypt it before training, or hide it for training")
     if not 0 <= frame < header.frames or shape != (header.channels, header.height, header.width):
         raise IntegrityError("its pixels do not fit its header", where=where, cure="restore it from a copy")
 

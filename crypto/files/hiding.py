@@ -128,7 +128,7 @@ def check_kept(recipe: Recipe, metadata: Sequence[str], *, where: Path) -> None:
     """
     if recipe.identity == KEPT and metadata:
         problem = f"carries metadata ({', '.join(metadata)}) that may hold a preview of the image"
-        raise DataError(problem, where=where, cure="use --identity sealed or removed")
+        raise DataError(problem, where=where, cure="an identity that is sealed or removed")
 
 
 def find_key(header: HiddenHeader, keys: Keyring, *, where: Path) -> SiteKey:

@@ -24,7 +24,7 @@ def check_block(*, width: int, height: int, block: int, where: str | Path) -> No
     """
     if min(width, height) < block:
         problem = f"is an image of {width} x {height} pixels, smaller than a block of {block}"
-        raise DataError(problem, where=where, cure="choose a smaller --block")
+        raise DataError(problem, where=where, cure="choose a smaller block")
 
 
 def mac_parts(values: Pixels) -> tuple[bytes, memoryview]:

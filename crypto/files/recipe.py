@@ -87,7 +87,7 @@ class Recipe:
             raise ConfigError(problem, where="--scheme", cure="choose block-pixel")
         if self.purpose == TRAINING and scheme.per_image:
             problem = f"'{scheme.scheme}' hides each image in its own way: nothing is left to learn"
-            raise ConfigError(problem, where="--scheme", cure="use --for archive, or choose block-pixel")
+            raise ConfigError(problem, where="--scheme", cure="hide it for an archive, or choose block-pixel")
 
     def _check_archive(self) -> None:
         for option, value in (("--size", self.size), ("--channels", self.channels), ("--window", self.window)):
@@ -97,7 +97,7 @@ class Recipe:
 
     def _check_training(self) -> None:
         if self.seal:
-            cure = "use --for archive: a sealed file cannot be trained on"
+            cure = "hide it for an archive: a sealed file cannot be trained on"
             raise ConfigError("--seal is for archives", where="--for training", cure=cure)
         if self.size is None or self.size < 1 or self.size % self.cipher.block:
             cure = f"a multiple of the block {self.cipher.block}, for example {14 * self.cipher.block}"

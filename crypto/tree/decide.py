@@ -136,5 +136,5 @@ class Decider:
         else:
             problem = f"{shown(todo.target)} is there already"
         if not self._plan.force:
-            raise StorageError(problem, cure="--force replaces it")
+            raise StorageError(problem, cure="--force (force=True) replaces it")
         return False

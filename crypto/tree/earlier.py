@@ -60,7 +60,7 @@ class Earlier:
         if found == wanted:
             return True
         if not self._plan.force:
-            cure = "choose another folder, or --force to replace what is there"
+            cure = "choose another folder, or replace what is there (--force; force=True)"
             raise ConfigError(
                 f"was begun with another {_differences(wanted, found)}", where=self._plan.target, cure=cure
             )

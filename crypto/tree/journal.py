@@ -96,7 +96,9 @@ def read_journal(path: Path, marks: Marks, *, mend: bool = True) -> Iterator[Rec
             damaged = damaged or number
             continue
         if damaged:
-            raise IntegrityError(f"its line {damaged} is damaged", where=path, cure="use --force to begin again")
+            raise IntegrityError(
+                f"its line {damaged} is damaged", where=path, cure="begin again with --force (force=True)"
+            )
         end += len(line)
         yield record
     if damaged and mend:

@@ -141,7 +141,7 @@ class Workplace:
             make_folders(self.root, Path(*PurePosixPath(target).parts[:-1]), mode=self._folder_mode)
             move(part, place, replace=replace)
         except FileExistsError:
-            raise StorageError("is there already", cure="--force replaces it") from None
+            raise StorageError("is there already", cure="--force (force=True) replaces it") from None
         except OSError as error:
             raise storage_error(error, place, "write the file") from error
         if not self.syncs_at_once:

@@ -96,7 +96,7 @@ def place_of(plan: Plan, name: str) -> Path:
 
 
 def _there(target: Path) -> StorageError:
-    return StorageError("is there already", where=target, cure="--force replaces it")
+    return StorageError("is there already", where=target, cure="--force (force=True) replaces it")
 
 
 @contextlib.contextmanager

@@ -240,7 +240,7 @@ class Desk:
         report = kind.show(source, Path(task.part), self._keys, names=names)
         if report.place == ELSEWHERE and not task.listed:
             if self._strict:
-                raise IntegrityError(MOVED, cure="put it back, or use --renamed")
+                raise IntegrityError(MOVED, cure="put it back, or use --renamed (renamed=True)")
             report.warnings.append(MOVED)
         return report
 

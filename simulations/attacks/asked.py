@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 def folders_of(run: Path | None, out: Path | None, *, images: Path | None, cipher: str | None) -> list[Path]:
     """Where results go (ConfigError where that, or what hides the images, is not said)."""
     if run is None and out is None:
-        raise ConfigError("needs --out", where="medveil-sim attack", cure="name a folder for the results")
+        raise ConfigError("needs a folder for results", where="attack", cure="--out DIR (out=...)")
     if images is not None and cipher is None:
-        raise ConfigError("needs --cipher", where="medveil-sim attack", cure="for example --cipher block-pixel")
+        raise ConfigError(
+            "needs the cipher of the images", where="attack", cure="--cipher block-pixel (cipher=...), for example"
+        )
     found = [out] if out is not None else []
     return found if run is None else [*found, run / "attacks"]
 
@@ -62,7 +64,7 @@ def asked_for(
         _refuse_beside_run({"cipher": cipher, "size": size, "block": block, "negate": negate or None}, stolen=stolen)
         settings = to_mapping(of_run(run))
     elif images is None:
-        raise ConfigError("needs --images or --run", where="medveil-sim attack", cure="say what is attacked")
+        raise ConfigError("needs images or a run", where="attack", cure="--images or --run (images=... or run=...)")
     else:
         made = {"scheme": cipher, "block": block, "negate": negate or None}
         settings = _given({"data": {**of_folder(images), "image_size": size}, "cipher": made})
@@ -75,13 +77,11 @@ def asked_for(
 
 def _refuse_beside_run(given: dict[str, Any], *, stolen: bool) -> None:
     if stolen:
-        cure = "--images, with the run's --cipher"
-        raise ConfigError(
-            "--run takes no --stolen: its images are there, opened", where="medveil-sim attack", cure=cure
-        )
+        problem = "a run takes no 'stolen': its images are there, opened"
+        raise ConfigError(problem, where="attack", cure="name its images, with the run's cipher")
     for name, value in given.items():
         if value is not None:
-            raise ConfigError(f"--run takes no --{name}", where="medveil-sim attack", cure="the run knows its cipher")
+            raise ConfigError(f"a run takes no '{name}'", where="attack", cure="leave it out: the run knows its cipher")
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def of_run(run: Path) -> AttackConfig:
 
     manifest = read_manifest(run)
     if manifest.get("experiment") is None:
-        raise ConfigError("was not made by medveil-sim", where=run, cure="use --images and --cipher")
+        raise ConfigError("was not made by medveil-sim", where=run, cure="name its images and cipher in its place")
     experiment = from_mapping(ExperimentConfig, manifest["experiment"], where=str(run / MANIFEST))
     return AttackConfig(
         data=experiment.data, cipher=experiment.cipher, seed=experiment.seed, update=update_of(experiment)

@@ -113,5 +113,5 @@ def _named(name: str) -> list[Attack]:
         near = difflib.get_close_matches(name, [*ATTACKS.names(), ALL], n=2, cutoff=0.5)
         guess = f"did you mean {' or '.join(near)}? " if near else ""
         cure = f"{guess}known: {', '.join([*ATTACKS.names(), ALL])}"
-        raise ConfigError(f"'{name}' is no attack", where="medveil-sim attack", cure=cure)
+        raise ConfigError(f"'{name}' is no attack", where="attack", cure=cure)
     return [ATTACKS[name]()]

@@ -213,7 +213,7 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path, key: str, capsys: pytest.C
     (tmp_path / "h.png").write_text("precious")
     words = ("encrypt", tmp_path / "a.png", tmp_path / "h.png", "--key", key, *ARCHIVE)
     assert cli(*words) == 3
-    assert "is there already; --force replaces it" in capsys.readouterr().err
+    assert "is there already; --force (force=True) replaces it" in capsys.readouterr().err
     assert (tmp_path / "h.png").read_text() == "precious"
     assert cli(*words, "--force") == 0
     assert cli("verify", tmp_path / "h.png", "--key", key) == 0

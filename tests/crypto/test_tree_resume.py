@@ -134,7 +134,7 @@ def test_a_file_that_appears_before_it_is_put_is_kept(
             hide(source, target)
     # It is as large as the result would have been, and still is not taken for it.
     result = hide(source, target)
-    assert dict(result.failed) == {"a.png": "a.png is there already; --force replaces it"}
+    assert dict(result.failed) == {"a.png": "a.png is there already; --force (force=True) replaces it"}
     assert set((target / "a.png").read_bytes()) == {0}
 
 

@@ -173,7 +173,7 @@ def test_bad_files_are_named_and_the_others_done(source: Path, target: Path) -> 
         "zero.png": "is empty",
         "text.dcm": "is named like an image and is none",
         "cut.png": "is cut short",
-        "small.png": "is an image of 20 x 7 pixels, smaller than a block of 8; choose a smaller --block",
+        "small.png": "is an image of 20 x 7 pixels, smaller than a block of 8; choose a smaller block",
     }
     report = json.loads((target / REPORT).read_text())
     assert {row["file"] for row in report["failed"]} == set(failures(result))
@@ -416,7 +416,7 @@ def test_nothing_that_is_there_is_overwritten_without_force(source: Path, target
     (target / "sub").mkdir(parents=True)
     (target / "sub" / "b.png").write_text("precious")
     result = hide(source, target)
-    assert failures(result) == {"sub/b.png": "sub/b.png is there already; --force replaces it"}
+    assert failures(result) == {"sub/b.png": "sub/b.png is there already; --force (force=True) replaces it"}
     assert (target / "sub" / "b.png").read_text() == "precious"
     assert counts(hide(source, target, force=True)) == (1, 2, 0, 1)
     assert counts(verify(target)) == (3, 0, 0, 0)
@@ -435,7 +435,7 @@ def test_a_source_that_changed_is_done_again_when_forced(source: Path, target: P
     hide(source, target)
     picture(source / "a.png", 99)
     result = hide(source, target)
-    assert failures(result) == {"a.png": "is done already, and it was changed since; --force replaces it"}
+    assert failures(result) == {"a.png": "is done already, and it was changed since; --force (force=True) replaces it"}
     assert counts(verify(target)) == (3, 0, 0, 0)
     assert counts(hide(source, target, force=True)) == (1, 2, 0, 1)
     show(target, tmp_path / "shown")
@@ -449,7 +449,9 @@ def test_a_result_that_is_gone_or_cut_is_not_taken_for_whole(source: Path, targe
     with (target / "a.png").open("ab") as stream:
         stream.truncate(100)
     result = hide(source, target)
-    assert failures(result) == {"a.png": "is done already, and its result was changed since; --force replaces it"}
+    assert failures(result) == {
+        "a.png": "is done already, and its result was changed since; --force (force=True) replaces it"
+    }
     assert counts(hide(source, target, force=True)) == (1, 2, 0, 1)
     assert counts(verify(target)) == (3, 0, 0, 0)
 

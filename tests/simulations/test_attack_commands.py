@@ -114,7 +114,7 @@ def test_a_run_is_attacked_with_its_own_images_and_cipher(
     assert (run / "attacks" / "known-plaintext.png").is_file()
     capsys.readouterr()
     assert main([*line, "--cipher", "none"]) == 2
-    assert "--run takes no --cipher" in capsys.readouterr().err
+    assert "a run takes no 'cipher'" in capsys.readouterr().err
     # The page was written anew, with its table.
     assert "What each attack does and assumes" in (run / "report.html").read_text()
 
@@ -126,8 +126,8 @@ NPZ = ["attack", "all", "--images", "NPZ", "--out", "O", "--cipher"]
     ("line", "words"),
     [
         (["attack", "known-plaintxt", "--images", "X", "--cipher", "none", "--out", "O"], "did you mean known-plain"),
-        (["attack", "all", "--images", "X", "--cipher", "none"], "needs --out"),
-        (["attack", "all", "--images", "X", "--out", "O"], "needs --cipher"),
+        (["attack", "all", "--images", "X", "--cipher", "none"], "needs a folder for results; --out DIR"),
+        (["attack", "all", "--images", "X", "--out", "O"], "needs the cipher of the images; --cipher"),
         (["attack", "all", "--out", "O"], "--images --run is required"),
         (["attack", "all", "--images", "absent", "--cipher", "none", "--out", "O"], "no such folder"),
         (["attack", "all", "--run", "absent", "--out", "O"], "absent"),

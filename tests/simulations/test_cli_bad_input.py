@@ -182,7 +182,7 @@ def test_a_bad_setting(sim: Sim, setting: str, words: list[str]) -> None:
         (["run", "--resume", "nowhere", "--replace"], "--resume takes no --replace"),
         (["report", "nowhere"], "is not a run folder"),
         (["compare"], "needs CONFIG and --out"),
-        (["attack", "covariance", "--run", "nowhere", "--stolen"], "--run takes no --stolen"),
+        (["attack", "covariance", "--run", "nowhere", "--stolen"], "a run takes no 'stolen'"),
     ],
 )
 def test_bad_usage(sim: Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str) -> None:
@@ -309,9 +309,10 @@ def test_a_folder_that_holds_something(sim: Sim, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "thesis.txt").write_text("years of work")
-    refused(sim(), 2, "is not empty", "--replace", "--resume")
+    refused(sim(), 2, "is not empty; name another folder")
     refused(sim(options=("--replace",)), 2, "is not a run folder")
     (out / "manifest.json").write_text('{"format": "another", "version": 1}')
+    refused(sim(), 2, "is not empty", "--replace", "--resume")
     refused(sim(options=("--replace",)), 2, "holds something that is not a run")
     assert (out / "thesis.txt").read_text() == "years of work"
 

@@ -83,7 +83,7 @@ def test_a_trunk_is_of_other_images_at_the_sizes_of_the_experiment(tiny: Tiny, t
         ((), "train.minutes: is 0: time is what is held equal"),
         (("train.minutes=1", "--share", "1"), "--share: is 1; above 0 and below 1"),
         (("train.minutes=1", "--trunk", "mae"), "--trunk: is 'mae'; masked-autoencoding or supervised"),
-        (("train.minutes=1", "--trunk", "supervised", "--trunk", "supervised"), "names no seed, or a trunk twice"),
+        (("train.minutes=1", "--trunk", "supervised", "--trunk", "supervised"), "names no trunk, or a trunk twice"),
         (("train.minutes=1", "--trunk", "supervised:nowhere.yaml"), "nowhere.yaml: no such file"),
         (("train.minutes=1", "task=masked-autoencoding"), "pays, task: is masked-autoencoding"),
         (("train.minutes=1", "train.scope=bias"), "train.scope: is bias; full: all of it is pre-trained"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import shutil
@@ -68,7 +69,11 @@ def test_every_public_name_says_what_it_does_gives_and_raises() -> None:
         module, _, own = name.rpartition(".")
         thing = getattr(sys.modules[module], own)
         assert (thing.__doc__ or "").strip(), name
-        if callable(thing) and not isinstance(thing, type) and "folder" in thing.__code__.co_varnames[:1]:
+        if (
+            callable(thing)
+            and not isinstance(thing, type)
+            and next(iter(inspect.signature(thing).parameters), "") == "folder"
+        ):
             assert "Raises\n" in thing.__doc__, name
 
 
@@ -85,7 +90,7 @@ def test_a_setting_under_a_wrong_name_is_refused_however_it_is_given(tmp_path: P
     with pytest.raises(ConfigError, match="'rounds' has a value of the wrong type: it is text; expected int"):
         api.run(mistyped, out)
     none: Any = "demo"
-    with pytest.raises(ConfigError, match="no experiment"):
+    with pytest.raises(ConfigError, match=r"run\(config=\.\.\.\): is 'demo'; api\.experiment\(\.\.\.\) makes one"):
         api.run(none, out)
     with pytest.raises(ConfigError, match=r"settings: 'train\.lr' is in a section; train=\{'lr': \.\.\.\}"):
         api.experiment("demo", **{"train.lr": 1e-3})
@@ -108,6 +113,18 @@ def test_ten_lines_are_an_experiment(ten: dict[str, Any], run: api.Run) -> None:
     assert verdict[0] == "succeeds"
     assert verdict[1]["target"] > verdict[1]["chance"]
     assert "known-plaintext" in run.report.read_text()
+
+
+def test_what_a_run_has_not_is_refused_by_what_it_has(run: api.Run) -> None:
+    wrong: Any = "a"
+    with pytest.raises(ConfigError, match=r"^Run\.checkpoint\(round=\.\.\.\): is 'a'; expected int or None$"):
+        run.checkpoint(wrong)
+    with pytest.raises(StorageError, match=r": has no checkpoint of round -1; one of 1, 2$"):
+        run.checkpoint(-1)
+    with pytest.raises(ConfigError, match=r": has no predictions of a site 'site-9'; one of site-1, site-2$"):
+        run.predictions()["site-9"]
+    with pytest.raises(ConfigError, match=r"is not empty; .*replace=True.*resume\)$"):
+        api.run(api.experiment("demo"), run.folder)
 
 
 def test_a_run_is_read_as_it_was_written(run: api.Run) -> None:

@@ -90,7 +90,8 @@ def test_values_are_parted_at_commas_that_nothing_holds_together() -> None:
         (["train.lr=log(0,1)"], "train.lr: has a logarithmic range from 0"),
         (["train.lr=uniform(2,1)"], "train.lr: has a range without numbers"),
         (["train.epochs=int(1,2.5)"], "train.epochs: has an int range whose ends are not whole"),
-        (["train.lr=uniform(1,2)"], "train.lr: is a range; --random N"),
+        (["train.lr=loguniform(1,2)"], "train.lr: has no range 'loguniform'; one of uniform, log, int"),
+        (["train.lr=uniform(1,2)"], "train.lr: is a range; random=N"),
         ([f"train.lr={','.join(map(str, range(100)))}", f"rounds={','.join(map(str, range(50)))}"], "makes 5000 runs"),
     ],
 )

@@ -61,6 +61,8 @@ def study_of(
     from simulations.config import refuse_pixels  # noqa: PLC0415
 
     above_zero(keys=keys, images_per_key=images_per_key, cell_seconds=cell_seconds)
+    if not seeds:
+        raise ConfigError("names no seed", where="matrix", cure="0, for example")
     for each in (config, private):
         if each is not None and each.data.source == "phantoms" and each.data.path is None:
             each.data.path = str(folder.resolve() / "phantoms")
@@ -133,7 +135,9 @@ def carried_out(
 
     if not minutes >= 0:
         raise ConfigError(f"is {minutes:g}", where="--minutes", cure="0 or more")
-    with claimed(folder / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another --out"):
+    with claimed(
+        folder / _LOCK, seconds=LEFT_S, cure="wait for its end, or end it: kill {pid}; or name another folder"
+    ):
         refuse_other(study, folder)
         left, every = len(missing(study, folder)), len(study.jobs())
         said(f"{every - left} of {every} done; nothing is begun after {minutes:g} minutes")

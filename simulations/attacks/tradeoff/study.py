@@ -230,7 +230,7 @@ def refuse_other(study: Study, folder: Path, *, remember: bool = True) -> None:
             mine, theirs = (each if isinstance(each, dict) else {} for each in (values, other))
             differs = [name for name in mine or theirs if mine.get(name) != theirs.get(name)]
             problem = f"holds a table of another {part}: '{differs[0] if differs else part}' differs"
-            raise ConfigError(problem, where=folder, cure="repeat the settings, or name another --out")
+            raise ConfigError(problem, where=folder, cure="repeat the settings, or name another folder")
 
 
 @contextlib.contextmanager
