@@ -30,6 +30,19 @@ STRATEGIES = (
     "bulyan",
     "local-only",
 )
+_OF_STRATEGIES = {
+    "proximal_mu": ("fedprox",),
+    "server_lr": ("fedadam", "fedyogi", "fedadagrad"),
+    "beta_1": ("fedadam", "fedyogi"),
+    "beta_2": ("fedadam", "fedyogi"),
+    "tau": ("fedadam", "fedyogi", "fedadagrad"),
+    "momentum": ("fedavgm",),
+    "momentum_lr": ("fedavgm",),
+    "q": ("qfedavg",),
+    "client_lr": ("qfedavg",),
+    "trim": ("fedtrimmedavg",),
+    "malicious": ("krum", "multikrum", "bulyan"),
+}
 MONITORS = ("loss", "auroc", "accuracy")
 KEPT = ("last", "best")
 _ANEW = "submit the run anew"
@@ -113,6 +126,21 @@ class ServerConfig:
     def pull(self) -> float:
         """What the contract says of `proximal_mu`: 0 under a strategy of MedVeil's own that sends none."""
         return 0.0 if self.strategy in STRATEGIES and self.strategy != "fedprox" else self.proximal_mu
+
+    @property
+    def idle(self) -> list[str]:
+        """What was set of other strategies alone, each with its value: it has no part in this run.
+
+        A strategy of another package says what it takes itself, and nothing is known of it here.
+        """
+        if self.strategy not in STRATEGIES:
+            return []
+        unset = ServerConfig()
+        return [
+            f"server.{name} {getattr(self, name)}"
+            for name, strategies in _OF_STRATEGIES.items()
+            if self.strategy not in strategies and getattr(self, name) != getattr(unset, name)
+        ]
 
     def check(self, *, where: str = "server") -> None:
         """Refuse values out of range.

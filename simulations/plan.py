@@ -112,6 +112,8 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     other = overridden(config.train.recipe, to_mapping(config))
     if other:
         _log.warning("train.recipe %s, but for %s", config.train.recipe, ", ".join(other))
+    if config.server.idle:
+        _log.warning("without effect under %s: %s", config.server.strategy, ", ".join(config.server.idle))
     masked = contract.masked is not None
     _check_privacy(config)
     if masked:

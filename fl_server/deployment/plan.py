@@ -21,6 +21,7 @@ from medveil.config import again
 from medveil.contract import RunConfig
 from medveil.counting import CLASSES, STATISTICS
 from medveil.errors import ConfigError, PolicyError
+from medveil.log import logger
 from medveil.pretraining import MASKED
 from medveil.written import setting
 from models.config import ModelConfig
@@ -28,6 +29,7 @@ from models.policy import SIGNED_PERMUTATION, Policy, check_policy, resolve_poli
 from models.unpickled import refuse_pickled
 
 _FRESH = "false"
+_log = logger("server")
 _NO_POLICY = Policy("none", "public", "averaged")
 
 
@@ -115,6 +117,8 @@ def make_run(file: RunFile, consortium: Consortium, *, admitted: int) -> tuple[R
     _check_allowed(run, policy, settings, consortium.config.policy, admitted)
     check_run(run, settings)
     _check_training(file, policy, run, consortium.weights)
+    if settings.server.idle:
+        _log.warning("without effect under %s: %s", settings.server.strategy, ", ".join(settings.server.idle))
     return run, settings
 
 

@@ -48,6 +48,14 @@ def made(consortium: Consortium, *settings: str, admitted: int = 3) -> RunConfig
     return make_run(load_config(RunFile, None, [*RUN, *settings]), consortium, admitted=admitted)[0]
 
 
+def test_a_setting_of_another_strategy_is_told(consortium: Consortium, caplog: pytest.LogCaptureFixture) -> None:
+    made(consortium, "server.momentum=0.5", "server.strategy=fedavgm")
+    assert not caplog.records
+    made(consortium, "server.momentum=0.5")
+    (line,) = caplog.records
+    assert line.getMessage() == "without effect under fedavg: server.momentum 0.5"
+
+
 def test_a_run_is_resolved_as_an_experiment_is(consortium: Consortium, tmp_path: Path) -> None:
     ours = made(consortium, "name=demo", "rounds=3", "train.epochs=2")
     settings = ["data.phantoms.images=8", "data.phantoms.classes=2", "sites=1", "cipher.block=8"]

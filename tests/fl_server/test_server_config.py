@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from fl_server.config import ServerConfig, ServerSettings
+from fl_server.config import STRATEGIES, ServerConfig, ServerSettings
 from medveil.config import commented_yaml, load_config
 from medveil.errors import ConfigError
 
@@ -13,6 +13,18 @@ from medveil.errors import ConfigError
 def test_every_field_carries_its_help():
     assert all(field.metadata.get("help") for field in dataclasses.fields(ServerConfig))
     assert "# Fewest sites to start with" in commented_yaml(ServerConfig)
+
+
+def test_what_is_set_of_another_strategy_has_no_part_in_a_run():
+    for each in dataclasses.fields(ServerConfig):
+        named = each.metadata["help"].partition(":")[0].split(", ")
+        if not set(named) <= set(STRATEGIES):
+            continue
+        for strategy in STRATEGIES:
+            assert ServerConfig(strategy=strategy).idle == []
+            idle = ServerConfig(strategy=strategy, **{each.name: each.default / 2}).idle
+            assert idle == ([] if strategy in named else [f"server.{each.name} {each.default / 2}"])
+    assert ServerConfig(strategy="of-another-package", momentum=0.5).idle == []
 
 
 def test_defaults_are_valid():

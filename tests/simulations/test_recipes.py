@@ -97,12 +97,14 @@ def test_an_experiment_of_ours_has_a_whole_recipe_by_one_setting(name: str) -> N
 
 def test_what_a_run_has_otherwise_is_said_in_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = ["data.source=phantoms", "data.phantoms.images=24", "data.phantoms.sites=1", "sites=1", "cipher.block=16"]
-    config = load_config(ExperimentConfig, None, [*given, "train.recipe=small-data", "train.lr=0.5", "train.ema=0"])
+    asked = ["train.recipe=small-data", "train.lr=0.5", "train.ema=0", "server.q=0.5"]
+    config = load_config(ExperimentConfig, None, [*given, *asked])
     with caplog.at_level("WARNING"):
         plan = make_plan(config, tmp_path / "run")
     (line,) = [each.getMessage() for each in caplog.records if "recipe" in each.getMessage()]
     told = "train.lr 0.5 instead of 0.003, train.ema 0.0 instead of 0.99"
     assert line == f"train.recipe small-data, but for {told}"
+    assert "without effect under fedavg: server.q 0.5" in caplog.messages
     run_config = {"train": plan.run.train, "model": plan.run.model}
     record = RunRecord(tmp_path, {"run_config": run_config})
     assert ("recipe", f"small-data, but for {told}") in course(record)
