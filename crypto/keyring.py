@@ -28,7 +28,6 @@ class KeyDates:
     retired: str = ""
 
 
-@typed
 @dataclass(frozen=True)
 class Keyring:
     """A site's keys, newest first.
@@ -41,6 +40,11 @@ class Keyring:
         Keys that rotation replaced, newest first; they open what was hidden under them and hide nothing more.
     dates
         By fingerprint, when each key was drawn and retired, as far as known.
+
+    Raises
+    ------
+    KeyMaterialError
+        A key is none. One of a simulation is refused where it would be saved or shared.
     """
 
     _made_by = "open_keys(...) opens one"
@@ -48,6 +52,14 @@ class Keyring:
     current: SiteKey
     retired: tuple[SiteKey, ...] = ()
     dates: Mapping[str, KeyDates] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        kept: Any = self.retired if isinstance(self.retired, Iterable) else (self.retired,)
+        given: tuple[object, ...] = (self.current, *kept)
+        for each in given:
+            if not isinstance(each, Key):
+                problem = f"a ring of keys with a value of type '{type(each).__name__}'"
+                raise KeyMaterialError(problem, cure="SiteKey.generate(...) draws a key, open_keys(...) opens a ring")
 
     def __iter__(self) -> Iterator[SiteKey]:
         yield self.current

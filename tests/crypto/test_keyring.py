@@ -129,3 +129,12 @@ def test_bytes_that_are_no_json_are_refused() -> None:
     for packed in (b"", b"\xff", b"{", b"[" * 100_000):
         with pytest.raises(IntegrityError, match="holds no keys"):
             unpack(packed, "mercy", where="a.key")
+
+
+@pytest.mark.parametrize("wrong", [(3,), (None,), ("mercy.key",)])
+def test_a_ring_of_what_is_no_key_is_refused(wrong: Any) -> None:
+    with pytest.raises(KeyMaterialError, match="a ring of keys with a value of type"):
+        Keyring(*wrong)
+    for kept in (wrong[0], wrong):
+        with pytest.raises(KeyMaterialError, match="a ring of keys with a value of type"):
+            Keyring(SiteKey.generate("mercy"), kept)
