@@ -39,7 +39,7 @@ Images = TypeVar("Images")
 Nonces = npt.NDArray[np.uint8]
 
 NONCE_BYTES = 16
-_MOST_COUNTED = 2**40
+_MOST_DRAWN, _COUNTERS = 2**32, 2**64
 
 
 class ImageCipher(ABC):
@@ -182,7 +182,7 @@ class ImageCipher(ABC):
     @typed
     def fresh_nonces(self, n: int) -> npt.NDArray[np.uint8]:
         """Draw nonces from the operating system: uint8 (n, 16) (ConfigError for less than none)."""
-        _check_count(n=n)
+        _refuse_beyond("n", n, _MOST_DRAWN)
         return np.frombuffer(bytearray(os.urandom(n * NONCE_BYTES)), dtype=np.uint8).reshape(n, NONCE_BYTES)
 
     @typed
@@ -199,11 +199,12 @@ class ImageCipher(ABC):
         ConfigError
             A number is below 0, or larger than there are nonces to count.
         """
-        _check_count(first=first, n=n)
+        _refuse_beyond("n", n, _MOST_DRAWN)
+        _refuse_beyond("first", first, _COUNTERS - n)
         if not isinstance(self._key, SimulatedKey):
             raise KeyMaterialError("nonces are derived in simulations only", cure="use fresh nonces and store them")
         counters = np.zeros((n, 2), dtype=">u8")
-        counters[:, 1] = np.arange(first, first + n, dtype=np.uint64)
+        counters[:, 1] = np.uint64(first) + np.arange(n, dtype=np.uint64)
         # A block cipher is a bijection, so no two counters share a nonce.
         hide = Cipher(AES256(self._subkey("nonce")), ECB()).encryptor()
         return np.frombuffer(bytearray(hide.update(counters.tobytes())), dtype=np.uint8).reshape(n, NONCE_BYTES)
@@ -301,7 +302,6 @@ def too_large(found: int, bits: int) -> DataError:
     return DataError(problem, cure=f"values from 0 to {2**bits - 1}, or a cipher with more bits")
 
 
-def _check_count(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if not 0 <= value <= _MOST_COUNTED:
-            raise ConfigError(f"'{name}' is {shown_value(value)}", where="nonces", cure=f"0 to {_MOST_COUNTED}")
+def _refuse_beyond(name: str, value: int, most: int) -> None:
+    if not 0 <= value <= most:
+        raise ConfigError(f"'{name}' is {shown_value(value)}", where="nonces", cure=f"0 to {most}")

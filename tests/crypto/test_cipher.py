@@ -283,6 +283,12 @@ def test_derived_nonces_repeat_and_do_not_depend_on_how_they_are_asked_for() -> 
     other = make("aes-ctr", SimulatedKey(2, "site-1")).derived_nonces(0, 1000)
     assert len(np.unique(np.concatenate([drawn, other]), axis=0)) == 2000
     assert cipher.derived_nonces(0, 0).shape == (0, 16)
+    # A site counts its views in the upper bits.
+    np.testing.assert_array_equal(cipher.derived_nonces(2**40, 3)[1:2], cipher.derived_nonces(2**40 + 1, 1))
+    assert cipher.derived_nonces(2**64 - 1, 1).shape == (1, 16)
+    for first, n in ((2**64, 1), (2**64 - 1, 2), (-1, 1), (0, -1), (0, 2**40)):
+        with pytest.raises(ConfigError, match="nonces: "):
+            cipher.derived_nonces(first, n)
 
 
 def test_derived_nonces_are_refused_for_a_real_key() -> None:

@@ -6,7 +6,6 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import other_package
@@ -108,7 +107,7 @@ def test_nothing_of_it_is_taken_where_nobody_simulates(module: str, arrays: Path
     with pytest.raises(ConfigError, match=refused.format("attacks", "unmirror")):
         chosen("unmirror")
     plugins.simulating()
-    keys: Any = None
+    keys = crypto_api.Keyring(crypto_api.SiteKey.generate("mercy"))
     with pytest.raises(ConfigError, match="'mirror' is another package's, and files outlive packages"):
         cipher = crypto_api.CipherConfig(scheme="mirror")
         crypto_api.hide(arrays, tmp_path / "hidden", keys=keys, purpose="archive", cipher=cipher)
