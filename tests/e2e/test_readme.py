@@ -117,7 +117,7 @@ def test_every_setting_shown_of_an_experiment_or_an_attack_is_one_it_takes() -> 
     typed = [sim_cli._parser().parse_args(words[1:]) for page in pages() for words in commands(page, "medveil-sim")]
     shown = [each for each in typed if getattr(each, "overrides", None)]
     of_runs = [each for each in shown if getattr(each, "config", None) in conf_files()]
-    of_attacks = [each for each in shown if hasattr(each, "images_per_key")]
+    of_attacks = [each for each in shown if hasattr(each, "images_per_key") and each not in of_runs]
     assert len(of_runs) > 30 and len(of_attacks) > 2
     for each in of_runs:
         swept = hasattr(each, "random") or hasattr(each, "trials")
