@@ -13,6 +13,8 @@ if any("flwr-serverapp" in word for word in sys.orig_argv):
     from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
     from flwr.superlink.grid import HttpGrid
 
+    from medveil.folded import unfold
+
     push = HttpGrid.push_messages
 
     def forged(message):
@@ -25,12 +27,19 @@ if any("flwr-serverapp" in word for word in sys.orig_argv):
         yield Message(RecordDict(dict(sent)), dst_node_id=node, message_type="train")
         yield Message(changed, dst_node_id=node, message_type="train")
 
+    def round_of(message):
+        metadata = message.metadata
+        read = Message(
+            RecordDict(dict(message.content)), dst_node_id=metadata.dst_node_id, message_type=metadata.message_type
+        )
+        unfold(read)
+        return read.content.config_records.get("config", {}).get("server-round")
+
     def push_more(self, messages):
         outgoing = list(messages)
         ids = list(push(self, outgoing))
         for message in sorted(outgoing, key=lambda each: each.metadata.dst_node_id)[:1]:
-            rounds = message.content.config_records.get("config", {})
-            if message.metadata.message_type == "train" and rounds.get("server-round") == 2:
+            if message.metadata.message_type == "train" and round_of(message) == 2:
                 assert all(push(self, list(forged(message))))
         return ids
 
