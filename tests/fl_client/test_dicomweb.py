@@ -42,7 +42,15 @@ from fl_client.dicomweb.server import MOST, ServerConfig, read_server
 from fl_client.dicomweb.session import PacsSession
 from medveil.bounded import DOCUMENT
 from medveil.certificates import issue, make_authority
-from medveil.errors import ConfigError, DataError, KeyMaterialError, MedVeilError, PacsError, StorageError
+from medveil.errors import (
+    ConfigError,
+    DataError,
+    IntegrityError,
+    KeyMaterialError,
+    MedVeilError,
+    PacsError,
+    StorageError,
+)
 from medveil.files import json_text
 
 KIND = 'multipart/related; type="application/dicom"; boundary=a-boundary'
@@ -601,12 +609,26 @@ def test_changed_files_are_refused(site: Site) -> None:
     site.pull()
     source = site.open()
     path = next(path for path in (site.folder / "own").rglob("*.dcm.sealed"))
-    data = bytearray(path.read_bytes())
+    whole = path.read_bytes()
+    data = bytearray(whole)
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(DataError):
         for i in range(len(source)):
             source.read(i)
+    path.write_bytes(whole)
+    pulled = source._pulled
+    listed = pulled.read()
+    assert listed is not None
+    (mine,) = [each for each in listed.instances if pulled.path(each) == path]
+    dicom = pulled.data(mine)
+    pulled.keep(mine, dicom + b"of before")
+    with pytest.raises(IntegrityError, match="is another file than the list names; pull it again"):
+        pulled.data(mine)
+    path.unlink()
+    path.with_suffix("").write_bytes(dicom)
+    with pytest.raises(StorageError, match="no such file"):
+        pulled.data(mine)
 
 
 def test_requests_are_paced(site: Site) -> None:
