@@ -34,7 +34,7 @@ from fl_client.data.source import Source, open_source
 from fl_client.dicomweb.cohort import cohort_of
 from fl_client.dicomweb.counting import counts_of, table_of
 from fl_client.dicomweb.plain import write_plain
-from fl_client.dicomweb.pulled import Instance, Pulled, PulledList
+from fl_client.dicomweb.pulled import LIST, Instance, Pulled, PulledList
 from fl_client.dicomweb.pulling import find, pull
 from fl_client.dicomweb.query import QueryConfig
 from fl_client.dicomweb.retrieving import one_part
@@ -629,6 +629,11 @@ def test_changed_files_are_refused(site: Site) -> None:
     path.with_suffix("").write_bytes(dicom)
     with pytest.raises(StorageError, match="no such file"):
         pulled.data(mine)
+    # A list that anybody can write would say which images there are, and with which labels.
+    place = pulled.folder / LIST
+    place.write_bytes(pulled._documents.read_bytes(str(place.relative_to(pulled._documents.folder))))
+    place.with_name(f"{LIST}.sealed").unlink()
+    assert pulled.read() is None
 
 
 def test_requests_are_paced(site: Site) -> None:
