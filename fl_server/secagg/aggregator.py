@@ -6,10 +6,8 @@ cannot stop the others, and names the site whose word does not hold; what it pas
 
 from __future__ import annotations
 
-import itertools
 import math
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +29,6 @@ from medveil.secagg.rounds import (
     sealed_digest,
     transcript_of,
 )
-
-_TRIED = 1000
-"""Sets of helpers that are tried where one of them lies."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +83,6 @@ class Agreed:
     survivors: tuple[str, ...]
     residues: Residues
     sums: npt.NDArray[np.uint64]
-
-
-def sets_of(helpers: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
-    """Sets of so many helpers to try: all where they are few, else ones drawn, or whoever comes first is in each."""
-    if math.comb(len(helpers), size) <= _TRIED:
-        yield from itertools.combinations(helpers, size)
-        return
-    yield tuple(helpers[:size])
-    drawing = secrets.SystemRandom()
-    for _ in range(_TRIED - 1):
-        yield tuple(drawing.sample(helpers, size))
 
 
 class Aggregator:
@@ -323,7 +307,7 @@ class Aggregator:
         """
         points = {helper: self._roster.index(helper) for helper in sorted(self._shares)}
         given = {helper: shamir.from_bytes(self._shares[helper][name]) for helper in points}
-        for helpers in sets_of(list(points), self._roster.threshold):
+        for helpers in shamir.sets_of(list(points), self._roster.threshold):
             found = shamir.join({points[helper]: given[helper] for helper in helpers})
             if self._is_secret(name, found):
                 return found

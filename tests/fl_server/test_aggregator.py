@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from secagg_made import CLIP, Going, World
 
-from fl_server.secagg.aggregator import sets_of
 from medveil.errors import AggregationError, FederationError, SignatureError
 from medveil.secagg.masks import public_bytes
 from medveil.secagg.members import join
 from medveil.secagg.rounds import Offered, sealed_digest
+from medveil.secagg.shamir import sets_of
 
 
 @pytest.fixture
