@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from fl_client.data.documents import Documents
+from fl_client.data.left_open import LiesOpenError
 from fl_client.site_files import DESCRIPTION, FORMAT, VERSION
 from medveil.basis import FORMAT as BASIS_FORMAT
 from medveil.basis import (
@@ -95,7 +96,7 @@ class SiteBasis:
             refuse_change(self._begun(), self.basis, where=self._site, cure=CURE)
             return
         trained = served or (self._documents.folder / "stems" / self._run).is_dir()
-        described = self._described()
+        described = self._described(trained=trained)
         if described is not None and "basis" not in described:
             self._take_over(described.get("source", ""), agrees, otherwise)
         elif trained and described is None:
@@ -128,12 +129,20 @@ class SiteBasis:
         """The digest under a key of the site's own, for its audit log: a reader learns whether it changed, no more."""
         return self.basis.keyed(key, self._run)
 
-    def _described(self) -> dict[str, Any] | None:
-        """What ``site.json`` says of this run; None where it tells of another, or is not there."""
+    def _described(self, *, trained: bool) -> dict[str, Any] | None:
+        """What ``site.json`` says of this run; None where it tells of another, or is not there.
+
+        One that lies open where this site seals is refused for a run that trained here, and is none for a new one.
+        """
         if self._documents.find(DESCRIPTION) is None:
             return None
         shape = {"run?": str, "basis?": {str: str}}
-        found = self._documents.read(DESCRIPTION, shape, format_=FORMAT, newest=VERSION)
+        try:
+            found = self._documents.read(DESCRIPTION, shape, format_=FORMAT, newest=VERSION)
+        except LiesOpenError:
+            if trained:
+                raise
+            return None
         return found if found.get("run") == self._run else None
 
     def _take_over(self, source: object, agrees: Callable[[str], bool], otherwise: Callable[[], str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fl_server.config import ServerSettings
+from fl_server.config import ServerConfig, ServerSettings
 from fl_server.mlflow_run import check_store
 from fl_server.secagg.runnable import check_summed
 from fl_server.strategies import RULES, sampled, too_few
@@ -44,7 +44,7 @@ def check_run(run: RunConfig, settings: ServerSettings) -> None:
         problem = f"is {server.monitor}, and {MASKED} has none"
         raise ConfigError(problem, where="server.monitor", cure="loss")
     _check_evaluate(run, settings)
-    _check_private(run, settings)
+    check_unmeasured(run, server)
     if server.patience and not run.evaluate_first:
         raise ConfigError("early stopping needs 'evaluate_first'", where="server.patience", cure="set it true")
     if server.keep == "best" and not run.evaluate_first:
@@ -66,9 +66,16 @@ def _check_evaluate(run: RunConfig, settings: ServerSettings) -> None:
             raise ConfigError(problem, where=f"server.{name}", cure=cure)
 
 
-def _check_private(run: RunConfig, settings: ServerSettings) -> None:
-    """Refuse to let measures, which no noise covers, choose the model that is left."""
-    server = settings.server
+def check_unmeasured(run: RunConfig, server: ServerConfig) -> None:
+    """Refuse to let measures, which no noise covers, choose the model that is left (PolicyError).
+
+    Parameters
+    ----------
+    run
+        What the sites must agree with.
+    server
+        The server's configuration.
+    """
     if run.private is not None and RULES[server.strategy].by_loss:
         problem = f"is {server.strategy}, which weighs sites by their training loss, and no noise covers that"
         raise PolicyError(problem, where="server.strategy", cure="fedavg")

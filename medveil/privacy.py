@@ -11,6 +11,7 @@ any aggregation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,6 +23,14 @@ NONE, EXAMPLE, PATIENT = UNITS = ("none", "example", "patient")
 UNIT_WORDS = {EXAMPLE: "training image", PATIENT: "patient"}
 MOST_EPSILON = 1000.0
 """Far beyond what protects anybody."""
+LARGEST_ORDER = 256.0
+"""Of Rényi's divergence, at which costs are counted (`fl_client.privacy.accountant`)."""
+
+
+def least_epsilon(delta: float) -> float:
+    """What steps that cost nothing are counted as, at a delta: below it no noise is enough (Balle et al., 2019)."""
+    order = LARGEST_ORDER
+    return max(0.0, math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1))
 
 
 @dataclass
@@ -58,6 +67,10 @@ class PrivacyConfig:
         if not 0 < self.delta < 0.1:
             cure = "above 0, and below one over the number of a site's training images or patients"
             raise ConfigError("'delta' is out of its range", where=where, cure=cure)
+        least = least_epsilon(self.delta)
+        if self.epsilon <= least:
+            cure = f"above {least:.2g} at delta {self.delta:g}: less cannot be counted, whatever the noise"
+            raise ConfigError("'epsilon' is out of its range", where=where, cure=cure)
         if not LEAST_CLIP <= self.clip <= MOST_CLIP:
             raise ConfigError("'clip' is out of its range", where=where, cure=f"{LEAST_CLIP:g} to {MOST_CLIP:g}")
 

@@ -105,7 +105,7 @@ def make_plan(config: ExperimentConfig, out: Path, *, run: str | None = None, sh
     roster = _roster(config)
     contract.roster = "" if roster is None else roster.fingerprint
     contract.check_settings(where=config.name)
-    _check_summed(contract, config, roster)
+    _check_server(contract, config, roster)
     if contract.counted is not None:
         return _counting(config, contract, out, roster=roster, shared=shared)
     check_data_config(config.data, config.train.augment)
@@ -226,11 +226,14 @@ def _roster(config: ExperimentConfig) -> Roster | None:
     return simulated_roster(sites, colluding=config.secagg.colluding)
 
 
-def _check_summed(contract: RunConfig, config: ExperimentConfig, roster: Roster | None) -> None:
-    if roster is None:
+def _check_server(contract: RunConfig, config: ExperimentConfig, roster: Roster | None) -> None:
+    if roster is None and contract.private is None:
         return
-    from fl_server.secagg.runnable import check_summed  # noqa: PLC0415 - Flower's strategies load here
+    # Flower's strategies load here.
+    from fl_server.runnable import check_unmeasured  # noqa: PLC0415
+    from fl_server.secagg.runnable import check_summed  # noqa: PLC0415
 
+    check_unmeasured(contract, config.server)
     check_summed(contract, config.server, roster)
 
 

@@ -1,8 +1,8 @@
 """What a site keeps beside its store, in its own folder: sealed under its key, or, in a simulation, plain.
 
 A simulated key seals nothing from anybody, and whoever simulates reads what the sites left. At a real site a file that
-an older MedVeil left plain is read where there is no sealed one, and is gone once it is written anew or sealed
-(`medveil-site seal`).
+an older MedVeil left plain is read while nothing there is sealed, and is gone once it is written anew or sealed
+(`medveil-site seal`). Any other plain one is none: whoever can write to the disk may have put it there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from crypto.keys import Key, SimulatedKey
 from crypto.sealed import seal, unseal
+from fl_client.data.left_open import LiesOpenError, has_sealed, was_plain
 from medveil.bounded import DOCUMENT, parse_json
 from medveil.errors import IntegrityError, StorageError
 from medveil.files import check_format, json_text, make_folder, read_bytes, storage_error, write_bytes
@@ -50,7 +51,8 @@ class Documents:
 
     def find(self, name: str) -> Path | None:
         """The file in which `name` lies; None where it is not there."""
-        forms = ([f"{name}{SUFFIX}"] if self.sealed else []) + [name]
+        forms = [f"{name}{SUFFIX}"] if self.sealed else []
+        forms += [name] if not self.sealed or was_plain(name) else []
         return next((path for path in (self.folder / form for form in forms) if path.is_file()), None)
 
     def read_bytes(self, name: str) -> bytes:
@@ -61,11 +63,13 @@ class Documents:
         StorageError
             It is not there, or cannot be read.
         IntegrityError, FormatError
-            It was changed, or no key of this site opens it.
+            It was changed, no key of this site opens it, or it lies open where something is sealed (`LiesOpenError`).
         """
         path = self.find(name)
         if path is None:
             raise StorageError("no such file", where=self.folder / name)
+        if self.sealed and path.suffix != SUFFIX and has_sealed(self.folder):
+            raise LiesOpenError(path)
         data = read_bytes(path)
         return self._unsealed(path, name, data) if path.suffix == SUFFIX else data
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
+from medveil.errors import IntegrityError
 from medveil.files import storage_error
 
 STORES = "stores"
@@ -37,6 +39,14 @@ class LeftOpen(NamedTuple):
         return {"stores": len(self.stores), "files": len(self.files), "sealed_stores": self.sealed}
 
 
+class LiesOpenError(IntegrityError):
+    """A store or a file lies open at a site that seals: an older MedVeil's, or anybody's who put it there."""
+
+    def __init__(self, place: Path, because: str = "") -> None:
+        cure = "where it is this site's own, of an older MedVeil: medveil-site seal; else remove it"
+        super().__init__(f"lies open, and what this site keeps is sealed{because}", where=place, cure=cure)
+
+
 def left_open(folder: Path) -> LeftOpen:
     """Look through a site's own folder (StorageError where it cannot be read)."""
     try:
@@ -47,6 +57,11 @@ def left_open(folder: Path) -> LeftOpen:
         raise storage_error(error, folder, "read the folder") from error
     stores = tuple(each for each in places if not (each / CONTENTS).exists())
     return LeftOpen(stores, tuple(files), len(places) - len(stores))
+
+
+def was_plain(name: str) -> bool:
+    """Whether an older MedVeil kept a file of this name plain: no other is anybody's of this site's."""
+    return any(fnmatchcase(name, each) for each in NAMES)
 
 
 def has_sealed(folder: Path) -> bool:

@@ -10,14 +10,13 @@ import numpy as np
 
 from crypto.base import ImageCipher
 from fl_client.data.base import Skipped, Source
-from fl_client.data.left_open import has_sealed
+from fl_client.data.left_open import LiesOpenError, has_sealed
 from fl_client.data.prepared import Prepared
 from fl_client.data.rows import NONCES, HeldRows, Rows
 from fl_client.data.splits import PARTS
 from fl_client.data.store_files import StoreSeal, open_rows, read_header
 from fl_client.data.store_open_files import check_contents, map_rows
 from fl_client.data.stored import OnTheFlyPart, Part, StoredPart, Views
-from medveil.errors import IntegrityError
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,6 @@ class EncryptedStore:
                     check_contents(self.folder / f"{file}.npy", rows, described[what])
                 elif rows is not None:
                     rows.read_all()
-
-
-class LiesOpenError(IntegrityError):
-    """A store lies open at a site that seals: an older MedVeil's, or anybody's who put it there."""
-
-    def __init__(self, place: Path, because: str = "") -> None:
-        cure = "where it is this site's own, of an older MedVeil: medveil-site seal; else remove it"
-        super().__init__(f"lies open, and what this site keeps is sealed{because}", where=place, cure=cure)
 
 
 def own_header(place: Path, seal: StoreSeal) -> dict[str, Any]:

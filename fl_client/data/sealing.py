@@ -13,7 +13,7 @@ from fl_client.data.rows import NONCES, HeldRows
 from fl_client.data.store_build import as_rows
 from fl_client.data.store_files import StoreSeal, read_open_header, row_writer, write_header
 from fl_client.data.store_open_files import check_contents, map_rows
-from medveil.files import locked, new_folder
+from medveil.files import locked, new_folder, read_bytes
 
 _AT_ONCE = 64
 
@@ -61,7 +61,7 @@ def seal_documents(documents: Documents, names: tuple[str, ...]) -> None:
     for name in names:
         plain = documents.folder / name
         if documents.find(name) == plain:
-            documents.write_bytes(name, documents.read_bytes(name))
+            documents.write_bytes(name, read_bytes(plain))
         else:
             # A sealed one took its place, and its removal was cut short.
             plain.unlink(missing_ok=True)

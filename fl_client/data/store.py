@@ -17,9 +17,9 @@ from crypto.base import ImageCipher
 from crypto.keys import Key
 from fl_client.data.base import Source
 from fl_client.data.config import DataConfig, check_data_config
-from fl_client.data.left_open import STORES
+from fl_client.data.left_open import STORES, LiesOpenError
 from fl_client.data.named import source_name
-from fl_client.data.opened_store import EncryptedStore, LiesOpenError, Opening, lies_open, own_header
+from fl_client.data.opened_store import EncryptedStore, Opening, lies_open, own_header
 from fl_client.data.partition import Parts
 from fl_client.data.prepared import MIB
 from fl_client.data.store_build import build

@@ -9,7 +9,7 @@ from pathlib import Path
 from crypto.keyfile import load_keyring, save_key
 from crypto.keys import SiteKey
 from fl_client.deployment.config import CONFIG_FILE, SiteConfig
-from fl_client.deployment.identity import save_identity
+from fl_client.deployment.identity import load_identity, save_identity
 from fl_client.deployment.own_files import OwnFiles
 from fl_client.deployment.signatures import open_identity
 from medveil import node_keys
@@ -138,8 +138,13 @@ def rejoin(files: OwnFiles, invitation: Invitation, read: Callable[[Path | None]
         named = None if config.passphrase_file is None else files.path(config.passphrase_file)
         passphrase = read(named)
         load_keyring(files.path(config.key), passphrase)
-        signing, made = SigningKey.generate(), folder / f"{config.name}{IDENTITY}"
-        save_identity(made, signing, site=config.name, passphrase=passphrase)
+        made = folder / f"{config.name}{IDENTITY}"
+        if made.exists():
+            # Left where this was cut short before the configuration named it; nobody else seals under the passphrase.
+            signing = load_identity(made, passphrase, site=config.name)
+        else:
+            signing = SigningKey.generate()
+            save_identity(made, signing, site=config.name, passphrase=passphrase)
         config.identity = made.name
     halves, text = node_keys.public_file(private, signing, config.name)
     public = node.with_suffix(".pub")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fl_client.deployment.own_files import OwnFiles
 from medveil.errors import ConfigError
-from medveil.files import locked, make_folder, write_json
+from medveil.files import changing, locked, make_folder, write_json
 from medveil.kinds import TRAIN
 from medveil.shapes import read_document
 
@@ -45,9 +45,9 @@ class ServedRun:
 
     def count(self, kind: str) -> None:
         """Count one message more of a kind, before it is answered."""
-        done = self.answered
-        counted = {**done, kind: done.get(kind, 0) + 1}
-        write_json(self._counts, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
+        with changing(self._counts, lambda: self.answered) as done:
+            counted = {**done, kind: done.get(kind, 0) + 1}
+            write_json(self._counts, {"format": FORMAT, "version": VERSION, "answered": counted}, mode=0o600)
 
     def bind(self, digest: str) -> None:
         """Refuse other settings under the identity of a run that began: they would be runs that nobody counts.

@@ -155,8 +155,11 @@ class Pulled:
         self.path(instance).unlink(missing_ok=True)
 
     def data(self, instance: Instance) -> bytes:
-        """The bytes of an instance (StorageError, IntegrityError)."""
-        return self._documents.read_bytes(self._file(instance))
+        """The bytes of an instance (StorageError; IntegrityError, also of others than the list names)."""
+        data = self._documents.read_bytes(self._file(instance))
+        if instance.sha256 and hashlib.sha256(data).hexdigest() != instance.sha256:
+            raise IntegrityError("is another file than the list names", where=self.path(instance), cure="pull it again")
+        return data
 
     def path(self, instance: Instance) -> Path:
         """Its sealed file."""

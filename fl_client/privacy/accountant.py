@@ -90,7 +90,7 @@ def noise_for(most: float, delta: float, *, rate: float, steps: int, before: Ite
     Raises
     ------
     ConfigError
-        No noise is enough: what was charged already costs as much.
+        No noise is enough: what was charged already, or so many steps of any noise, costs as much.
     """
     charged = tuple(before)
 
@@ -101,7 +101,8 @@ def noise_for(most: float, delta: float, *, rate: float, steps: int, before: Ite
     while costs(high) > most:
         low, high = high, 2 * high
         if high > MOST_NOISE:
-            raise ConfigError("no noise is enough to keep it: too much was charged already", where="privacy.epsilon")
+            why = "too much was charged already" if charged else "the steps to come are too many for it"
+            raise ConfigError(f"no noise is enough to keep it: {why}", where="privacy.epsilon")
     while high - low > high * 10.0**-_FIGURES:
         middle = (low + high) / 2
         low, high = (middle, high) if costs(middle) > most else (low, middle)

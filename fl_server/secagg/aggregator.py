@@ -6,7 +6,6 @@ cannot stop the others, and names the site whose word does not hold; what it pas
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +30,6 @@ from medveil.secagg.rounds import (
     transcript_of,
 )
 
-_TRIED = 1000
-"""Sets of helpers that are tried where one of them lies."""
-
 
 @dataclass(frozen=True)
 class Sum:
@@ -51,6 +47,8 @@ class Sum:
         The sites in it, sorted.
     examples
         Images of these sites.
+    rounding
+        About how far rounding moved the mean, as a part of its length.
     """
 
     residues: Residues
@@ -58,6 +56,7 @@ class Sum:
     sums: list[float]
     survivors: tuple[str, ...]
     examples: int
+    rounding: float
 
 
 @dataclass(frozen=True)
@@ -266,17 +265,20 @@ class Aggregator:
         if len(self._shares) < self._roster.threshold:
             problem = f"{len(self._shares)} sites helped, and {self._roster.threshold} must: the attempt is lost"
             raise AggregationError(problem, where=self._where, reason="shares")
-        secrets = {name: self._secret(name) for name in sorted(self._offers)}
+        found = {name: self._secret(name) for name in sorted(self._offers)}
         residues, sums = self._sum.copy(), self._sums.copy()
-        plus, minus = self._keys(secrets, masks.UPDATE)
+        plus, minus = self._keys(found, masks.UPDATE)
         masks.mask(residues, plus=plus, minus=minus)
-        plus, minus = self._keys(secrets, masks.SUMS)
+        plus, minus = self._keys(found, masks.SUMS)
         masks.mask_wide(sums, plus=plus, minus=minus)
         residues &= self._fixed.mask
         survivors = tuple(sorted(self._survivors))
-        mean = self._fixed.decode(residues, self._task.weight(survivors))
+        weight = self._task.weight(survivors)
+        mean = self._fixed.decode(residues, weight)
         self._refuse_norm(mean, survivors)
-        return Sum(residues, mean, decode_sums(sums), survivors, sum(map(self._task.examples, survivors)))
+        examples = sum(map(self._task.examples, survivors))
+        off = self._fixed.rounding(self._size, len(survivors), weight)
+        return Sum(residues, mean, decode_sums(sums), survivors, examples, off / (norm_of(mean) or math.inf))
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
@@ -305,7 +307,7 @@ class Aggregator:
         """
         points = {helper: self._roster.index(helper) for helper in sorted(self._shares)}
         given = {helper: shamir.from_bytes(self._shares[helper][name]) for helper in points}
-        for helpers in itertools.islice(itertools.combinations(points, self._roster.threshold), _TRIED):
+        for helpers in shamir.sets_of(list(points), self._roster.threshold):
             found = shamir.join({points[helper]: given[helper] for helper in helpers})
             if self._is_secret(name, found):
                 return found
@@ -318,13 +320,13 @@ class Aggregator:
             return masks.commitment(found) == offer.commitment
         return masks.public_bytes(masks.private_key(found)) == offer.key
 
-    def _keys(self, secrets: Mapping[str, int], what: str) -> tuple[list[bytes], list[bytes]]:
+    def _keys(self, known: Mapping[str, int], what: str) -> tuple[list[bytes], list[bytes]]:
         """Keys of what is missing in the sum, and of what is too much."""
         made = self._transcript
         plus: list[bytes] = []
-        minus = [masks.self_key(secrets[name], made, what) for name in self._survivors]
+        minus = [masks.self_key(known[name], made, what) for name in self._survivors]
         for name in self._offers.keys() - self._survivors:
-            private = masks.private_key(secrets[name])
+            private = masks.private_key(known[name])
             for other in self._survivors:
                 key = masks.pair_key(private, self._offers[other].offer.key, made, (name, other), what)
                 # The survivor added it where its own name comes first.

@@ -27,6 +27,8 @@ from medveil.secagg.sums import COUNT, EVALUATE, TRAIN, VALIDATE, Means, count_o
 from medveil.summed_messages import number_of
 
 _LEAVE_SECONDS = 60.0
+_COARSE = 1e-3
+"""Rounding of a mean, as a part of its length, that is worth a line."""
 _log = logger("server")
 
 
@@ -126,6 +128,9 @@ class SummedRun:
         before = [each for each in self._manifest.document.get("sums", []) if each["round"] < round_]
         sites = list(summed.survivors)
         self._manifest.update(sums=[*before, {"round": round_, "sites": sites, "clipped": means.clipped}])
+        if summed.rounding > _COARSE:
+            text = "round %d: rounding moved the mean of updates by %.2g of its length; %s"
+            _log.warning(text, round_, summed.rounding, "a smaller secagg.clip, or secagg.bits=32")
         if means.clipped:
             _log.warning("round %d: %d of %d updates were scaled to the clip", round_, means.clipped, len(sites))
         return arrays, means

@@ -113,6 +113,19 @@ class FixedPoint:
             made[start : start + CHUNK] = signed.astype(np.float64) / (self.scale * weight)
         return made
 
+    def rounding(self, count: int, sites: int, weight: float) -> float:
+        """The L2 norm that rounding is expected to add to a mean of `count` numbers of so many sites.
+
+        Each site rounds each number by itself, evenly within half a step to either side; where numbers of sites are
+        alike, so is what rounding does to them, and the norm up to sqrt(sites) times as long.
+
+        Parameters
+        ----------
+        weight
+            As in `decode`.
+        """
+        return math.sqrt(count * sites / 12) / (self.scale * weight)
+
 
 def clipped(update: Update, clip: float) -> tuple[Update, bool]:
     """An update scaled down to an L2 norm, and whether it had to be.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 P = 2**256 - 189
 SHARE_BYTES = 32
+_TRIED = 1000
+"""Sets of helpers that are tried where one of them lies."""
 
 
 def new_secret() -> int:
@@ -54,6 +58,17 @@ def join(shares: Mapping[int, int]) -> int:
                 top, bottom = top * other % P, bottom * (other - point) % P
         total += value * top * pow(bottom, -1, P)
     return total % P
+
+
+def sets_of(helpers: Sequence[str], size: int) -> Iterator[tuple[str, ...]]:
+    """Sets of so many helpers to try: all where they are few, else ones drawn, or whoever comes first is in each."""
+    if math.comb(len(helpers), size) <= _TRIED:
+        yield from itertools.combinations(helpers, size)
+        return
+    yield tuple(helpers[:size])
+    drawing = secrets.SystemRandom()
+    for _ in range(_TRIED - 1):
+        yield tuple(drawing.sample(helpers, size))
 
 
 def to_bytes(element: int) -> bytes:

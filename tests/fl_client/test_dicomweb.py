@@ -34,7 +34,7 @@ from fl_client.data.source import Source, open_source
 from fl_client.dicomweb.cohort import cohort_of
 from fl_client.dicomweb.counting import counts_of, table_of
 from fl_client.dicomweb.plain import write_plain
-from fl_client.dicomweb.pulled import Instance, Pulled, PulledList
+from fl_client.dicomweb.pulled import LIST, Instance, Pulled, PulledList
 from fl_client.dicomweb.pulling import find, pull
 from fl_client.dicomweb.query import QueryConfig
 from fl_client.dicomweb.retrieving import one_part
@@ -42,7 +42,15 @@ from fl_client.dicomweb.server import MOST, ServerConfig, read_server
 from fl_client.dicomweb.session import PacsSession
 from medveil.bounded import DOCUMENT
 from medveil.certificates import issue, make_authority
-from medveil.errors import ConfigError, DataError, KeyMaterialError, MedVeilError, PacsError, StorageError
+from medveil.errors import (
+    ConfigError,
+    DataError,
+    IntegrityError,
+    KeyMaterialError,
+    MedVeilError,
+    PacsError,
+    StorageError,
+)
 from medveil.files import json_text
 
 KIND = 'multipart/related; type="application/dicom"; boundary=a-boundary'
@@ -601,12 +609,31 @@ def test_changed_files_are_refused(site: Site) -> None:
     site.pull()
     source = site.open()
     path = next(path for path in (site.folder / "own").rglob("*.dcm.sealed"))
-    data = bytearray(path.read_bytes())
+    whole = path.read_bytes()
+    data = bytearray(whole)
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(DataError):
         for i in range(len(source)):
             source.read(i)
+    path.write_bytes(whole)
+    pulled = source._pulled
+    listed = pulled.read()
+    assert listed is not None
+    (mine,) = [each for each in listed.instances if pulled.path(each) == path]
+    dicom = pulled.data(mine)
+    pulled.keep(mine, dicom + b"of before")
+    with pytest.raises(IntegrityError, match="is another file than the list names; pull it again"):
+        pulled.data(mine)
+    path.unlink()
+    path.with_suffix("").write_bytes(dicom)
+    with pytest.raises(StorageError, match="no such file"):
+        pulled.data(mine)
+    # A list that anybody can write would say which images there are, and with which labels.
+    place = pulled.folder / LIST
+    place.write_bytes(pulled._documents.read_bytes(str(place.relative_to(pulled._documents.folder))))
+    place.with_name(f"{LIST}.sealed").unlink()
+    assert pulled.read() is None
 
 
 def test_requests_are_paced(site: Site) -> None:

@@ -682,6 +682,12 @@ def test_runs_are_counted_by_whoever_begins_them_at_once(files: OwnFiles, bundle
         Approvals(files.approvals).use("0" * 64, "run", most=10)
 
 
+def test_no_answer_is_lost_of_those_that_are_counted_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: ServedRun(tmp_path / "run").count("train"), range(24)))
+    assert ServedRun(tmp_path / "run").answered == {"train": 24}
+
+
 def test_approvals_of_version_1_are_read(files: OwnFiles, bundle: bytes) -> None:
     digest = fab.hash_of(bundle)
     old = {"format": "medveil-approvals", "version": 1, "approved": {digest: "2026-11-01T10:00:00+00:00"}}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from opacus.accountants import PRVAccountant
 
-from fl_client.privacy.accountant import Charge, epsilon, noise_for
+from fl_client.privacy.accountant import ORDERS, Charge, epsilon, noise_for
 from fl_client.privacy.budget import Budget, Course, EpsilonLimit
 from fl_client.privacy.ledger import Ledger
 from medveil.errors import ConfigError, IntegrityError, PolicyError
-from medveil.privacy import PrivacyConfig
+from medveil.privacy import LARGEST_ORDER, MOST_EPSILON, PrivacyConfig, least_epsilon
 
 LOSS_DISTRIBUTIONS = {
     (256 / 3500, 1.0, 200, 1e-4): 6.0726,
@@ -57,6 +57,23 @@ def test_the_least_noise_keeps_the_promise_and_little_less_does_not() -> None:
     assert epsilon([Charge(noise * 0.999, 0.1, 40)], 1e-4) > 2.0
     with pytest.raises(ConfigError, match="no noise is enough"):
         noise_for(2.0, 1e-4, rate=0.1, steps=40, before=[Charge(noise * 0.5, 0.1, 40)])
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-300])
+def test_what_no_noise_can_keep_is_no_promise(delta: float) -> None:
+    assert ORDERS[-1] == LARGEST_ORDER
+    least = least_epsilon(delta)
+    assert epsilon([Charge(1e9, 0.1, 10)], delta) == pytest.approx(least)
+    promise = PrivacyConfig(unit="example", epsilon=1.01 * least + 1e-3, delta=delta)
+    promise.check()
+    assert epsilon([Charge(noise_for(promise.epsilon, delta, rate=0.01, steps=1), 0.01, 1)], delta) <= promise.epsilon
+    with pytest.raises(ConfigError, match=r"'epsilon' is out of its range; above .*: less cannot be counted"):
+        PrivacyConfig(unit="example", epsilon=least, delta=delta).check()
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-300])
+def test_the_largest_promise_is_kept(delta: float) -> None:
+    assert 0 < epsilon([Charge(noise_for(MOST_EPSILON, delta, rate=1.0, steps=5), 1.0, 5)], delta) <= MOST_EPSILON
 
 
 def test_a_run_takes_one_noise_and_comes_to_what_it_promised(tmp_path: Path) -> None:

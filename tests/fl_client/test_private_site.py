@@ -226,6 +226,7 @@ def test_a_promise_that_would_be_void_is_refused_with_the_reason(changes: dict[s
         ({"epsilon": 0.0}, "epsilon"),
         ({"epsilon": float("nan")}, "epsilon"),
         ({"epsilon": 1e6}, "epsilon"),
+        ({"epsilon": 0.015, "delta": 1e-5}, "epsilon"),
         ({"delta": 0.0}, "delta"),
         ({"delta": 0.5}, "delta"),
         ({"clip": 0.0}, "clip"),

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ from medveil.audit_messages import AUDIT, carried, head_in, put_head
 from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.contract import ARRAYS, CONFIG, RUN_KEY, SITE
-from medveil.errors import ConfigError, FormatError, IntegrityError, KeyMaterialError, SignatureError
+from medveil.errors import ConfigError, FormatError, IntegrityError, KeyMaterialError, SignatureError, StorageError
 from medveil.flower import SKEW_S, be_task
 from medveil.folded import fold, unfold
 from medveil.installed import installed_hash
@@ -431,7 +431,7 @@ def test_odd_fields_that_the_server_did_sign_end_in_our_own_error(fields: dict[s
 
 
 def test_a_site_of_an_earlier_medveil_is_told_what_to_do(
-    files: OwnFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: OwnFiles, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = yaml.safe_load(files.file.read_text())
     old = {name: each for name, each in values.items() if name not in {"server_key", "identity"}}
@@ -459,6 +459,14 @@ def test_a_site_of_an_earlier_medveil_is_told_what_to_do(
     before = public.read_text()
     assert main([*words, "--fingerprint", "00" * 32]) == ConfigError.exit_code
     assert public.read_text() == before
+
+    def full(*_: object, **__: object) -> NoReturn:
+        raise StorageError("cannot write the file: no space left on device", where=public)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fl_client.deployment.enroll.write_text", full)
+        assert main([*words, "--fingerprint", made.fingerprint]) == StorageError.exit_code
+    # The identity that was drawn then is the site's, and taken by who types it again.
     assert main([*words, "--fingerprint", made.fingerprint]) == 0
     logging.getLogger("medveil").propagate = True
     again = load_site(files.file)

@@ -62,13 +62,30 @@ def test_a_real_key_seals_and_a_simulated_one_does_not(tmp_path: Path) -> None:
 
 
 def test_a_plain_one_is_read_and_gone_once_it_is_written_anew(tmp_path: Path) -> None:
-    Documents(tmp_path).write_bytes("x/a", b"before")
+    name = f"{FOLDER}/run.json"
+    Documents(tmp_path).write_bytes(name, b"before")
     kept = Documents.of(tmp_path, KEY)
-    assert kept.read_bytes("x/a") == b"before"
-    kept.write_bytes("x/a", b"after")
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["a.sealed"]
-    (tmp_path / "x" / "a").write_bytes(b"put there by somebody")
-    assert kept.read_bytes("x/a") == b"after"
+    assert kept.read_bytes(name) == b"before"
+    kept.write_bytes(name, b"after")
+    assert [path.name for path in (tmp_path / FOLDER).iterdir()] == ["run.json.sealed"]
+    (tmp_path / name).write_bytes(b"put there by somebody")
+    assert kept.read_bytes(name) == b"after"
+
+
+def test_a_plain_one_in_the_place_of_a_sealed_one_is_not_taken(tmp_path: Path) -> None:
+    kept = Documents.of(tmp_path, KEY)
+    for name in (DESCRIPTION, PREDICTIONS, "pulled/pacs/0.dcm"):
+        kept.write_bytes(name, b"sealed")
+    for name in (PREDICTIONS, "pulled/pacs/0.dcm"):
+        (tmp_path / f"{name}.sealed").unlink()
+        (tmp_path / name).write_bytes(b"put there by somebody")
+    cured = "this site's own, of an older MedVeil: medveil-site seal; else remove it"
+    with pytest.raises(IntegrityError, match=rf"predictions\.npz: lies open, and what this site keeps is .*{cured}"):
+        kept.read_bytes(PREDICTIONS)
+    (tmp_path / f"{DESCRIPTION}.sealed").unlink()
+    assert kept.read_bytes(PREDICTIONS), "nothing lies sealed: an older MedVeil's"
+    with pytest.raises(StorageError, match=r"0\.dcm: no such file"):
+        kept.read_bytes("pulled/pacs/0.dcm")
 
 
 def test_another_name_key_or_bit_is_refused_and_a_former_key_opens(tmp_path: Path) -> None:

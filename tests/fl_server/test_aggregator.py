@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from medveil.errors import AggregationError, FederationError, SignatureError
 from medveil.secagg.masks import public_bytes
 from medveil.secagg.members import join
 from medveil.secagg.rounds import Offered, sealed_digest
+from medveil.secagg.shamir import sets_of
 
 
 @pytest.fixture
@@ -137,6 +140,17 @@ def test_one_helper_that_lies_costs_nothing_and_two_of_three_cost_the_attempt(wo
     assert (found.residues == world.plain(going.task, world.names)).all()
 
 
+def test_no_helper_is_in_all_sets_that_are_tried() -> None:
+    """Of 32, the first thousand sets in order all held the first fourteen: any of these could stop every sum."""
+    few, many = [f"s{i}" for i in range(5)], [f"s{i:02}" for i in range(32)]
+    assert len({*sets_of(few, 3)}) == 10
+    tried = list(sets_of(many, 18))
+    assert len(tried) == 1000
+    assert all(len({*each}) == 18 for each in tried)
+    for pair in itertools.combinations(many, 2):
+        assert any(not {*pair} & {*each} for each in tried)
+
+
 def test_a_site_that_shared_something_else_than_it_offered_is_named(world: World) -> None:
     going = Going.begin(world, offering=world.names[:4])
     given = world.members["s4"].offer(going.task)
@@ -171,6 +185,8 @@ def test_updates_at_the_clip_are_not_refused(world: World) -> None:
     going.agreed(survivors)
     found = going.opened(survivors)
     assert float(np.linalg.norm(found.mean)) == pytest.approx(CLIP, rel=1e-6)
+    # 40 numbers, each rounded by five sites to 2^31 steps in the clip.
+    assert found.rounding == pytest.approx(math.sqrt(40 * 5 / 12) / 2**31, rel=1e-3)
 
 
 @pytest.mark.parametrize("key", [bytes(32), (1).to_bytes(32, "little"), _spelt_otherwise(9)])

@@ -679,8 +679,8 @@ def test_who_tells_no_loss_has_no_part_in_qfedavg(make_world, loss):
 
 
 def test_qfedavg_is_no_strategy_under_a_promise_of_privacy():
-    from fl_server.runnable import _check_private  # noqa: PLC0415
+    from fl_server.runnable import check_unmeasured  # noqa: PLC0415
 
-    run, settings = SimpleNamespace(private=object()), SimpleNamespace(server=ServerConfig(strategy="qfedavg"))
+    run = SimpleNamespace(private=object())
     with pytest.raises(PolicyError, match="weighs sites by their training loss, and no noise covers that"):
-        _check_private(run, settings)
+        check_unmeasured(run, ServerConfig(strategy="qfedavg"))

@@ -97,13 +97,27 @@ def equal(a: Tensors, b: Tensors) -> bool:
     return set(a) == set(b) and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def mean_of(ran: Ran, round_: int, sites: Collection[str], base: Tensors) -> Tensors:
-    """What FedAvg makes of these sites' updates in fixed point, computed beside the protocol."""
+def rounded(ran: Ran, round_: int, sites: Collection[str], fixed: FixedPoint) -> np.ndarray:
+    """The mean of these sites' updates in fixed point, computed beside the protocol."""
     given = [ran.updates[round_, site] for site in sites]
-    fixed, task = FixedPoint(4.0, 32, 4), given[0][1]
+    task = given[0][1]
     words = [fixed.encode(update, task.weight([site])) for site, (update, _) in zip(sites, given, strict=True)]
     total = np.sum(np.stack(words), axis=0, dtype=np.uint32)
-    flat = fixed.decode(total, task.weight(sites))
+    return fixed.decode(total & fixed.mask, task.weight(sites))
+
+
+def off_by(ran: Ran, round_: int, fixed: FixedPoint) -> tuple[float, float]:
+    """How far that is from the mean in double precision, as a part of its length; and how far it should be."""
+    task = ran.updates[round_, SITES[0]][1]
+    exact = sum(ran.updates[round_, site][0].astype(np.float64) * task.weight([site]) for site in SITES)
+    found, length = rounded(ran, round_, SITES, fixed), np.linalg.norm(exact)
+    off = float(np.linalg.norm(found - exact) / length)
+    return off, float(fixed.rounding(len(found), len(SITES), 1.0) / length)
+
+
+def mean_of(ran: Ran, round_: int, sites: Collection[str], base: Tensors) -> Tensors:
+    """What FedAvg makes of these sites' updates in fixed point, computed beside the protocol."""
+    flat = rounded(ran, round_, sites, FixedPoint(4.0, 32, 4))
     return add_delta(base, decode(unpack(flat, {name: each.shape for name, each in base.items()}), "fp32"))
 
 
@@ -118,6 +132,10 @@ def test_masks_change_nothing_but_what_is_seen(
     assert masked.lines() == bare.lines()
     for round_ in (1, 2):
         assert equal(masked.tensors(round_), bare.tensors(round_)), "the same, bit for bit, without masks"
+        for clip, bits, most in ((1.0, 24, 1e-3), (4.0, 24, 4e-3), (4.0, 32, 1.6e-5)):
+            off, wanted = off_by(masked, round_, FixedPoint(clip, bits, 4))
+            assert off < most
+            assert 0.8 * wanted < off < 2 * wanted, "sites whose numbers are alike round alike, four at most"
     assert equal(masked.tensors(2), mean_of(masked, 2, SITES, masked.tensors(1)))
     for name, tensor in masked.tensors(2).items():
         assert np.abs(tensor - plain.tensors(2)[name]).max() < 1e-5, "fixed point is as good as fp32"
@@ -214,11 +232,16 @@ def test_refused_before_any_image_is_looked_at(tiny: Tiny, tmp_path: Path) -> No
             make_plan(tiny(*SUMMED, "data.path=/nowhere.npz", *settings), tmp_path / "run")
 
 
-def test_what_each_site_has_for_itself_is_in_no_sum(tiny: Tiny, tmp_path: Path, run: Callable[..., Ran]) -> None:
+def test_what_each_site_has_for_itself_is_in_no_sum(
+    tiny: Tiny, tmp_path: Path, run: Callable[..., Ran], caplog: pytest.LogCaptureFixture
+) -> None:
     settings = (*SUMMED, "rounds=1")
     none = run(tiny(*settings), tmp_path / "none")
     ditto = run(tiny(*settings, "train.personal=ditto"), tmp_path / "ditto")
-    norms = run(tiny(*settings, "train.personal=norms"), tmp_path / "norms")
+    assert "rounding" not in caplog.text
+    coarse = ("secagg.bits=24", "secagg.clip=64")
+    norms = run(tiny(*settings, *coarse, "train.personal=norms"), tmp_path / "norms")
+    assert "round 1: rounding moved the mean of updates by 0.0" in caplog.text
     for ran in (none, ditto, norms):
         assert ran.summary()["status"] == "finished"
         assert ran.summary()["secagg"]["on"] is True

@@ -100,8 +100,10 @@ def test_an_attempt_that_is_lost_is_made_again_with_other_sites(tmp_path: Path) 
     assert (again.opened(survivors).residues == world.plain(again.task, survivors)).all()
 
 
-def test_sites_that_restart_between_mask_and_unmask_still_help(tmp_path: Path) -> None:
+def test_sites_that_restart_before_they_offer_and_after_they_mask_still_help(tmp_path: Path) -> None:
     world = World(tmp_path)
+    for name in world.names:
+        world.restart(name)
     going = Going.begin(world)
     survivors = going.masked(world.names[:4])
     for name in world.names:
