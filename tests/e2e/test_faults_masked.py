@@ -61,17 +61,18 @@ def connected(world: World, *, proxied: Collection[str] = (), port: int = 0) -> 
 
 
 def masked_run(world: World, *, rounds: int, deadline: int) -> str:
-    server = {"wait_for_sites": 120, "round_deadline": deadline, "prepare_deadline": 120, "min_updates": 3}
+    server = {"wait_for_sites": 120, "round_deadline": deadline, "prepare_deadline": 300, "min_updates": 3}
     return str(world.run_file(rounds=rounds, kind="delta", secagg={"on": True}, server=server))
 
 
-def await_held(world: World, sites: Sites, kind: str, round_: int, *, since: int = 0) -> None:
+def await_held(world: World, sites: Sites, kind: str, round_: int | None, *, since: int = 0) -> None:
     """Wait until the holder alone has not answered."""
     others = {(name, kind, round_) for name in NAMES if name != HOLDER}
     ready = lambda: others <= set(answers(world)[since:]) and sites[HOLDER].holds(kind, round_)  # noqa: E731
     wait(f"all but {HOLDER} answer {kind} of round {round_}", ready, seconds=150)
 
 
+@pytest.mark.fault("a {process} is killed (-9) between the query and its training", "its update is in the sum")
 @pytest.mark.fault(
     "a {process} is killed (-9) between its offer and its mask",
     "a worker's update is not in the sum of the other three, by name; of a node nothing is lost",
@@ -81,7 +82,7 @@ def await_held(world: World, sites: Sites, kind: str, round_: int, *, since: int
 @pytest.mark.parametrize("process", ["worker", "supernode"])
 def test_a_site_whose_process_is_killed_between_two_messages(world: World, sites: Sites, process: str) -> None:
     victim, holder = sites["grace"].site, sites[HOLDER]
-    steps = [("train", 1), ("train.mask", 2), ("query.agree", 3)]
+    steps = [("query", None), ("train", 1), ("train.mask", 2), ("query.agree", 3)]
     holder.hold(*steps)
 
     def kill_it() -> None:
@@ -177,6 +178,64 @@ def test_below_the_threshold_nothing_is_opened_and_the_run_goes_on(
     assert "round 1: 2 sites helped, and 3 must: the attempt is lost" in capsys.readouterr().err
     assert not list((world.run_folder() / "checkpoints").glob("round-0001*")), "a sum of too few was opened"
     since = len(answers(world))
+    for name in away:
+        sites[name].hold()
+    assert world("resume") == 0
+    assert not [site for site, *what in answers(world)[since:] if what == ["train", 1]]
+    assert sums(world) == {1: NAMES}
+    assert_made_of(world, sites, 1, NAMES)
+
+
+@pytest.mark.fault(
+    "two of four SuperNodes are killed (-9) with their supervisors between offer and mask: below the threshold",
+    "the run ends and names both; nothing is opened; 'resume' makes the round",
+)
+@pytest.mark.fault(
+    "the ServerApp is killed (-9) while two of four sites help to open a sum: below the threshold",
+    "nothing is opened, by 'resume' neither, until they help; then what was agreed is; nobody trains for it again",
+)
+def test_below_the_threshold_a_killed_server_app_opens_nothing(
+    world: World, sites: Sites, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away, unmask = ("grace", "mercy"), ("query.unmask", 1)
+    sites[HOLDER].hold(("train", 1))
+
+    def kill_them() -> None:
+        await_held(world, sites, "train", 1)
+        for name in away:
+            send(sites[name].site.pid("supervisor"))
+        sites[HOLDER].hold()
+
+    with meanwhile(kill_them):
+        assert world("run", masked_run(world, rounds=1, deadline=60)) == FederationError.exit_code
+    said = capsys.readouterr().err
+    assert "round 1: 2 sites are left, and 3 must: the attempt is lost" in said
+    assert all(f"{name}: " in said for name in away)
+    for name in away:
+        sites[name].hold(unmask)
+        sites[name].start(ready=False)
+    for name in away:
+        # The server refuses a node's key until the heartbeat of the one before has expired.
+        wait(f"{name} is back", lambda odd=sites[name]: running.is_connected(odd.site.files), seconds=150)  # type: ignore[misc]
+        sites[name].site.wait_ready()
+
+    def kill_it() -> None:
+        wait("two do not help", lambda: all(sites[name].holds(*unmask) for name in away), seconds=200)
+        send(server_app(world))
+
+    with meanwhile(kill_it):
+        assert world("resume") == FederationError.exit_code
+    assert (world.run_folder() / "sums" / "train-0001.json").exists()
+    for name in away:
+        # What it was asked by the killed one it answers, so that it can be asked by the next.
+        sites[name].hold()
+        wait(f"{name} lets go", lambda odd=sites[name]: odd.has_let_go(*unmask))  # type: ignore[misc]
+        sites[name].hold(unmask)
+    capsys.readouterr()
+    since = len(answers(world))
+    assert world("resume") == FederationError.exit_code
+    assert "round 1: 2 sites helped, and 3 must: the attempt is lost" in capsys.readouterr().err
+    assert not list((world.run_folder() / "checkpoints").glob("round-0001*")), "a sum of too few was opened"
     for name in away:
         sites[name].hold()
     assert world("resume") == 0

@@ -190,13 +190,17 @@ class OddSite:
         made.write_text(json.dumps(how))
         made.replace(self.file)
 
-    def hold(self, *messages: tuple[str, int]) -> None:
+    def hold(self, *messages: tuple[str, int | None]) -> None:
         """Keep back its answers to these messages, by type and round; to all others it answers."""
         self.be(hold=messages)
 
-    def holds(self, kind: str, round_: int) -> bool:
+    def holds(self, kind: str, round_: int | None) -> bool:
         """Whether it has such an answer, and keeps it back or did so before."""
         return self.file.with_name(f"held-{kind}-{round_}").exists()
+
+    def has_let_go(self, kind: str, round_: int | None) -> bool:
+        """Whether it kept such an answer back, and no longer does."""
+        return self.file.with_name(f"let-go-{kind}-{round_}").exists()
 
     def start(self, *, ready: bool = True) -> None:
         files = self.site.files

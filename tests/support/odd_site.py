@@ -3,8 +3,9 @@
 A script of the tests, started in place of the site's supervisor (`faults.start_odd`). What is odd stands in a JSON
 file that is read anew for every message: ``{"say": {FIELD: VALUE}, "updates": {ROUND: KIND}, "metrics": {ROUND:
 {NAME: VALUE}}, "bytes": {ROUND: CASE}, "hold": [[TYPE, ROUND]]}``; a case is one of `malformed`, and what is held is
-the answer to such a message, for as long as that is said: ``held-TYPE-ROUND`` lies then beside it. Every honest
-update is kept there, as the site made it, so that a test can compute what the server should have made of them.
+the answer to such a message, for as long as that is said: ``held-TYPE-ROUND`` lies then beside it, and
+``let-go-TYPE-ROUND`` once it went. Every honest update is kept there, as the site made it, so that a test can compute
+what the server should have made of them.
 ``"clock"`` moves the clock of the node by that many seconds. ``"stolen"`` makes it somebody who has the site's node
 key and not its identity: what it is asked it answers, and signs with a key of its own.
 """
@@ -62,9 +63,11 @@ def be_worker(file: Path, arguments: list[str]) -> int:
     def odd_answer(host: Host, message: Message, context: Context, reply: Callable[[Site], RecordDict]) -> Message:
         made = answer(host, message, context, reply)
         about = list(subject(message).values())
-        while about in odd(file).get("hold", []):
+        if about in odd(file).get("hold", []):
             file.with_name("held-{}-{}".format(*about)).touch()
-            time.sleep(0.1)
+            while about in odd(file).get("hold", []):
+                time.sleep(0.1)
+            file.with_name("let-go-{}-{}".format(*about)).touch()
         return made
 
     def odd_pack(arrays: Any) -> Any:
