@@ -1,8 +1,8 @@
 """Keeps torch's compiler out of a process that trains, until something is compiled.
 
 Every optimiser of torch imports ``torch._dynamo`` at its first step to tell it that it need not look, and so does
-`torch.func.grad`, and with it sympy and some thousand modules: as long as torch itself takes. While a model is trained, what stands in its place here says
-the same; it makes way for the real one as soon as anything else is asked of it.
+`torch.func.grad`, and with it sympy and some thousand modules: as long as torch itself takes. While a model is trained,
+what stands in its place here says the same; it makes way for the real one as soon as anything else is asked of it.
 """
 
 from __future__ import annotations

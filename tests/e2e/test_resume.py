@@ -115,9 +115,7 @@ def test_resume_ends_as_if_nothing_had_happened(
 
 
 @pytest.mark.usefixtures("fresh_sites")
-def test_a_finished_run_is_not_run_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     few = ["rounds=1", "data.phantoms.images=20", "model.depth=1"]
     assert main(["run", *experiment(run, "per-site adapted stems"), *few]) == 0
