@@ -254,7 +254,8 @@ def _measure_json(text: str, bounds: Bounds, where: object, kind: type[MedVeilEr
 
 def _measured_yaml(text: str, bounds: Bounds, where: object, parser: type) -> Iterator[yaml.Event]:
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=parser)):
+    # libyaml's takes texts of no type of ours.
+    for count, event in enumerate(yaml.parse(str(text), Loader=parser)):
         _refuse_beyond(count, 2 * bounds.values, "has more than {} values", where, ConfigError)
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError("has an alias ('*name')", where=_text(where), cure="write the values out")
