@@ -7,6 +7,7 @@ numbers, lists and sections, without ``${``, aliases and tags. YAML is that of v
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
@@ -18,7 +19,7 @@ import yaml
 
 from medveil.errors import ConfigError, FormatError, IntegrityError, MedVeilError
 from medveil.plain import shown
-from medveil.yaml_core import Typed, Written, composed, meaning
+from medveil.yaml_core import Typed, Written, composed, meaning, parsers_of
 
 MIB = 2**20
 INTERPOLATION = "${"
@@ -129,8 +130,12 @@ def _composed(text: str, where: object, bounds: Bounds) -> yaml.Node | None:
 def _parsed(text: str, where: str | None, bounds: Bounds) -> yaml.Node | None:
     """As `_composed`, measured before any node is made."""
     made: yaml.Node | None
+    *quick, parser = parsers_of(text)
     try:
-        made = composed(list(_measured_yaml(text, bounds, where)))
+        for each in quick:
+            with contextlib.suppress(yaml.YAMLError, ValueError):
+                return composed(list(_measured_yaml(text, bounds, where, each)))
+        made = composed(list(_measured_yaml(text, bounds, where, parser)))
     except yaml.YAMLError as error:
         problem = word(getattr(error, "problem", None) or type(error).__name__)
         raise _no_yaml(problem, getattr(error, "problem_mark", None), where) from None
@@ -247,9 +252,10 @@ def _measure_json(text: str, bounds: Bounds, where: object, kind: type[MedVeilEr
         _refuse_beyond(depth, bounds.depth, "is nested deeper than {}", where, kind)
 
 
-def _measured_yaml(text: str, bounds: Bounds, where: object) -> Iterator[yaml.Event]:
+def _measured_yaml(text: str, bounds: Bounds, where: object, parser: type) -> Iterator[yaml.Event]:
     depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
+    # libyaml's takes texts of no type of ours.
+    for count, event in enumerate(yaml.parse(str(text), Loader=parser)):
         _refuse_beyond(count, 2 * bounds.values, "has more than {} values", where, ConfigError)
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError("has an alias ('*name')", where=_text(where), cure="write the values out")

@@ -11,7 +11,7 @@ from typing import Any
 LARGEST_OBJECT = 8 * 2**20
 """Bytes of one object: Flower cuts tensors into pieces of 5 MiB, where it is not told otherwise."""
 LARGEST_PUSH = 2**20
-"""Bytes of a reply without its objects: what lists those of 14 GiB of tensors (`medveil.flower.PIECES`)."""
+"""Bytes of a reply without its objects: what lists those of 14 GiB of tensors (`medveil.environment.PIECES`)."""
 REPLY_FACTOR, REPLY_FREE = 2, 2**20
 """An answer may have so many times the bytes of what it answers, and so many beside: float32 may answer bfloat16."""
 MOST_OBJECTS, DEEPEST = 64, 16

@@ -2,6 +2,8 @@
 
 What else the environment of a person or a service holds (a passphrase, a token, another program's settings) is not
 handed on: whatever runs there, the server's app above all, could read it, and errors and logs could quote it.
+
+Nothing of Flower is imported here: every command reads this file, and most of them start no process of Flower's.
 """
 
 from __future__ import annotations
@@ -10,9 +12,21 @@ import os
 import sys
 from pathlib import Path
 
-from medveil.flower import OFFLINE, PIECES
-
 HERE = "127.0.0.1"
+OFFLINE = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+"""What keeps Flower from calling home or installing anything."""
+TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
+"""Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
+PIECES = {"FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(2**20)}
+"""Environment: bytes of the pieces that tensors travel in, of which a node sends and fetches two at once.
+
+A piece must pass within the 30 s that Flower's client waits, or it is sent again from its beginning, without end: so a
+line needs 560 kbit/s, and of Flower's own 5 MiB it would need 2.8 Mbit/s. A cut costs two pieces, not the message.
+"""
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd shows a service its credentials; handed on only where a process reads a passphrase itself."""
 _DIRECT = (HERE, "localhost", "::1")

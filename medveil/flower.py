@@ -34,24 +34,8 @@ __all__ = ["AppExitException", "ErrorCode", "NodeInfo", "Run", "be_task", "make_
 
 TESTED = ("1.41.", "1.42.")
 """The versions of Flower this file was tried with begin like one of these."""
-OFFLINE = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-}
-"""What keeps Flower from calling home or installing anything."""
-TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
-"""Environment variable: seconds between two looks of a SuperExec for work, 0.01 to 60."""
-PIECES = {"FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(2**20)}
-"""Environment: bytes of the pieces that tensors travel in, of which a node sends and fetches two at once.
-
-A piece must pass within the 30 s that Flower's client waits, or it is sent again from its beginning, without end: so a
-line needs 560 kbit/s, and of Flower's own 5 MiB it would need 2.8 Mbit/s. A cut costs two pieces, not the message.
-"""
 FLOWERS_ENDS = (Exception, RunNotRunningException, InvalidRunStatusException)
 """Every error of Flower's: two of them are told by a BaseException, which would end a process that serves on."""
-SKEW_S = 300.0
-"""Seconds a node's clock may be behind its SuperLink's before its signature is refused; ahead it may be 5 s."""
 _TRIES = 5
 _PULL_S, _PULL_MOST_S = 0.05, 1.0
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+SKEW_S = 300.0
+"""Seconds a node's clock may be behind its SuperLink's before its signature is refused; ahead it may be 5 s."""
+
 
 def moment(at: datetime | str) -> str:
     """A moment as people are shown it, on terminals and pages: ``2026-11-28 20:43:08 UTC``.

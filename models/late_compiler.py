@@ -1,8 +1,8 @@
 """Keeps torch's compiler out of a process that trains, until something is compiled.
 
-Every optimiser of torch imports ``torch._dynamo`` at its first step to tell it that it need not look, and with it sympy
-and some thousand modules: as long as torch itself takes. While a model is trained, what stands in its place here says
-the same; it makes way for the real one as soon as anything else is asked of it.
+Every optimiser of torch imports ``torch._dynamo`` at its first step to tell it that it need not look, and so does
+`torch.func.grad`, and with it sympy and some thousand modules: as long as torch itself takes. While a model is trained,
+what stands in its place here says the same; it makes way for the real one as soon as anything else is asked of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 COMPILER = "torch._dynamo"
@@ -20,6 +20,9 @@ COMPILER = "torch._dynamo"
 
 class Late(ModuleType):
     """Stands for the compiler where it was not imported."""
+
+    compiled_autograd = SimpleNamespace(_disable=contextlib.nullcontext)
+    """What `torch.func.grad` turns off around its derivatives: nothing has turned it on."""
 
     @staticmethod
     def graph_break(msg: str = "") -> None:

@@ -121,7 +121,8 @@ class DicomSource(Source):
     def _decode(self, index: int) -> Bytes:
         place = self._places[index]
         try:
-            return self._image(place.path).shown(place.frame, window=self._config.window)
+            with quiet():
+                return self._image(place.path).shown(place.frame, window=self._config.window)
         except MedVeilError as error:
             raise DataError(error.problem, where=self.items[index].id, cure=error.cure) from error
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from fl_client.data.base import Bytes, Item, Source, Stamp
 from fl_client.data.config import NO_LABELS, DataConfig, named_group
-from fl_client.data.formula_drawing import Drawn, draw
 from fl_client.data.items import UNLABELLED
 from medveil.config import to_mapping
 from medveil.errors import ConfigError
@@ -29,6 +28,9 @@ class FormulaSource(Source):
     drawn = True
 
     def __init__(self, config: DataConfig) -> None:
+        # Drawing needs torch, which who opens other images can do without.
+        from fl_client.data.formula_drawing import Drawn  # noqa: PLC0415
+
         super().__init__(config)
         if config.labels not in (None, NO_LABELS) or named_group(config) not in (None, "none"):
             problem = "are set, and drawn images bring labels of their own and belong to no group"
@@ -58,6 +60,8 @@ class FormulaSource(Source):
 
     def _decode(self, index: int) -> Bytes:
         if index not in self._held:
+            from fl_client.data.formula_drawing import draw  # noqa: PLC0415
+
             # Who reads one after the other wants the next ones too; who draws lots does not.
             more = _TOGETHER if index == self._last + 1 else 1
             rows = range(index, min(index + more, len(self._at)))

@@ -20,8 +20,7 @@ import httpx
 
 from medveil.bounded import word
 from medveil.errors import ConfigError, FederationError, MedVeilError, StorageError
-from medveil.flower import SKEW_S
-from medveil.times import moment
+from medveil.times import SKEW_S, moment
 
 _CALL_S = 15.0
 _DAY_S = 86400.0

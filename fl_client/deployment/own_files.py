@@ -10,9 +10,8 @@ from fl_client.data.config import DataConfig
 from fl_client.deployment.config import SiteConfig
 from medveil.audit import AuditLog
 from medveil.config import load_config
-from medveil.environment import CREDENTIALS, flower_environment
+from medveil.environment import CREDENTIALS, TASK_POLL, flower_environment
 from medveil.errors import ConfigError, KeyMaterialError
-from medveil.flower import TASK_POLL
 
 SERVED, SERVED_VERSION = "medveil-served", 1
 """Format of what the worker writes down of its last message."""

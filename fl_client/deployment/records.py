@@ -6,13 +6,12 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from flwr.app import Context, Message, RecordDict
 
 from fl_client.deployment.limits_config import LimitsConfig
 from fl_client.deployment.own_files import OwnFiles
-from fl_client.site import Site, SiteInRun
 from medveil.audit import ANSWERED, ASKED, REFUSED, Head
 from medveil.audit_messages import (
     Carried,
@@ -28,6 +27,10 @@ from medveil.contract import PACKED, RUN_KEY
 from medveil.errors import FormatError
 from medveil.kinds import TRAIN
 from medveil.secagg import records
+
+if TYPE_CHECKING:
+    # With them come torch and the models, which enrolling and looking do without.
+    from fl_client.site import Site, SiteInRun
 
 _RUN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SALT, _SALT_BYTES = "salt", 16
@@ -77,14 +80,14 @@ class SiteRecords:
         details = _about(message, context)
         layouts = []
         details |= {} if tensors is None else tensors.details()
-        if tensors is not None and isinstance(site, Site):
+        if tensors is not None and _has_images(site):
             shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
             inside = packed_layout(tensors, shapes)
             if inside is not None:
                 details[PACKED] = inside.digest
                 layouts.append(inside)
         details |= _agreed(message, content)
-        if isinstance(site, Site):
+        if _has_images(site):
             details |= self._of_images(message, site)
         head = self._append(ANSWERED, details, tensors, *layouts)
         put_head(content, head)
@@ -151,6 +154,12 @@ def _agreed(message: Message, content: RecordDict) -> dict[str, Any]:
         return {}
     survivors, _ = records.left_in(dict(left))
     return {"left": sorted(survivors), "signature": records.agreed_in(dict(signed)).hex()}
+
+
+def _has_images(site: SiteInRun) -> TypeGuard[Site]:
+    from fl_client.site import Site  # noqa: PLC0415
+
+    return isinstance(site, Site)
 
 
 def run_in(context: Context) -> str | None:

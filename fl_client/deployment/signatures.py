@@ -17,7 +17,6 @@ from medveil.audit import Head
 from medveil.audit_messages import Carried, digest_of_config, put_head, subject
 from medveil.errors import ConfigError, IntegrityError, KeyMaterialError, SignatureError
 from medveil.files import check_format, locked, make_folder, read_json, write_json
-from medveil.flower import SKEW_S
 from medveil.signed_messages import (
     Order,
     answer_to,
@@ -30,6 +29,7 @@ from medveil.signed_messages import (
     signed_in,
 )
 from medveil.signing import Signed, SigningKey, fingerprint
+from medveil.times import SKEW_S
 
 FORMAT = "medveil-heard"
 VERSION = 1

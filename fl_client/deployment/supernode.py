@@ -18,7 +18,6 @@ from typing import NoReturn
 from fl_client.deployment.own_files import OwnFiles
 from medveil.cli import guarded
 from medveil.environment import HERE
-from medveil.flower import run_supernode
 from medveil.parent import end_with_parent
 
 _SHOWN = ("FLWR_HOME", "FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK", "MEDVEIL_HOME")
@@ -104,6 +103,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = given.arguments[1:] if given.arguments[:1] == ["--"] else given.arguments
 
     def body() -> int:
+        # Not above: the supervisor, which reads this file, needs nothing of Flower.
+        from medveil.flower import run_supernode  # noqa: PLC0415
+
         end_with_parent()
         run_supernode(arguments, poll=given.poll, answered=given.answered, others=given.others)
         return 0

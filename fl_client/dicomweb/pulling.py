@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crypto.files.streams import decoding
+from crypto.reading.dicom_quiet import quiet
 from fl_client.data.base import Skipped
 from fl_client.data.items import said
 from fl_client.dicomweb.cohort import Cohort
@@ -142,6 +143,10 @@ class _Pull:
 
     def _described(self, instance: Instance) -> Instance:
         """The instance by its own header, which must be the one that was asked for (DataError)."""
+        with quiet():
+            return self._by_header(instance)
+
+    def _by_header(self, instance: Instance) -> Instance:
         try:
             with decoding(instance.uid):
                 image = self._pulled.image(instance)

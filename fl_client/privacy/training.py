@@ -28,6 +28,7 @@ from fl_client.privacy.chance import Chance
 from fl_client.privacy.gradients import ClippedSum, Gradients, Loss, added, by_unit, of_each
 from fl_client.training import Begun, RoundPlan, rows_that_stay
 from medveil.errors import FederationError
+from models.late_compiler import without_compiler
 from models.patches import KeptPatches
 
 HELD = 2**26
@@ -58,6 +59,7 @@ class Hidden:
     chance: Chance
 
 
+@without_compiler()
 def train_hidden(
     model: nn.Module,
     part: Batches,

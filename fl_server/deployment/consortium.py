@@ -12,9 +12,8 @@ from fl_server.draining import Drain
 from medveil.audit import FILE_VARIABLE, OWNER_VARIABLE, ROSTER_VARIABLE, SIGNING_VARIABLE, AuditLog
 from medveil.certificates import AUTHORITY_DAYS, SERVER_DAYS
 from medveil.config import check_setting, load_config
-from medveil.environment import HERE, flower_environment
+from medveil.environment import HERE, TASK_POLL, flower_environment
 from medveil.errors import ConfigError
-from medveil.flower import TASK_POLL
 from medveil.node_keys import check_name
 from models.policy import KEYS, POLICIES
 

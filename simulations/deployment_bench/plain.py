@@ -21,9 +21,9 @@ from fl_server.deployment.superlink import is_up
 from fl_server.deployment.superlink import stock_command as link_command
 from medveil import processes
 from medveil.config import from_mapping
+from medveil.environment import TASK_POLL
 from medveil.errors import FederationError
 from medveil.files import make_folder, write_text
-from medveil.flower import TASK_POLL
 from medveil.ports import free_port
 from models.config import ModelConfig
 from simulations.deployment_bench.trial import CLASSES, Trial

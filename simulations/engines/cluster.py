@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from medveil.bounded import DOCUMENT, parse_json
+from medveil.environment import OFFLINE as FLOWER_OFFLINE
 from medveil.errors import ConfigError, DataError, FederationError, StorageError
 from medveil.files import read_bytes, write_text
-from medveil.flower import OFFLINE as FLOWER_OFFLINE
 from medveil.log import logger
 from medveil.paths import weights_file
 from medveil.plain import shown

@@ -39,12 +39,13 @@ from medveil.audit_verify import verify
 from medveil.certificates import make_authority
 from medveil.contract import ARRAYS, CONFIG, RUN_KEY, SITE
 from medveil.errors import ConfigError, FormatError, IntegrityError, KeyMaterialError, SignatureError, StorageError
-from medveil.flower import SKEW_S, be_task
+from medveil.flower import be_task
 from medveil.folded import fold, unfold
 from medveil.installed import installed_hash
 from medveil.invitation import Invitation
 from medveil.signed_messages import ANSWER, REFUSED, SIGNED, answer_in, content_digest, order_in, refusal_in, signed_in
 from medveil.signing import Signed, SigningKey
+from medveil.times import SKEW_S
 
 WORD = "seven horses correct the battery"
 SETTINGS = ["data.source=dicom", "data.path=/none", "data.labels=own.csv"]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import importlib
+import io
 import json
 import math
 import uuid
@@ -94,7 +96,7 @@ class FakeSite:
         round_ = int(config["server-round"])
         self.configs.append(config)
         self._maybe_fail(kind, round_)
-        arrays = {name: array.numpy() for name, array in message.content[ARRAYS].items()}
+        arrays = {name: _numbers(array.data) for name, array in message.content[ARRAYS].items()}
         incoming = decode(arrays, self.run.wire)
         self.received.append((kind, round_, incoming))
         return self._train(round_, incoming) if kind == "train" else self._evaluate(round_, config.get("measure"))
@@ -118,13 +120,12 @@ class FakeSite:
         } | self.row
 
     def step(self, round_: int) -> np.random.Generator:
-        return np.random.default_rng([round_, *self.name.encode()])
+        return _step(round_, self.name)
 
     def _train(self, round_: int, incoming: Tensors) -> RecordDict:
-        rng = self.step(round_)
+        steps = _steps(round_, self.name, tuple(array.shape for array in incoming.values()))
         trained = {
-            name: array * np.float32(0.9) + rng.normal(0, 0.01, array.shape).astype(np.float32)
-            for name, array in incoming.items()
+            name: array * np.float32(0.9) + step for (name, array), step in zip(incoming.items(), steps, strict=True)
         }
         if self.spoil is not None:
             trained = self.spoil(round_, trained)
@@ -158,6 +159,25 @@ class FakeSite:
         error = self.fails(kind, round_)
         if error is not None:
             raise error
+
+
+def _step(round_: int, site: str) -> np.random.Generator:
+    return np.random.default_rng([round_, *site.encode()])
+
+
+@functools.lru_cache(maxsize=64)
+def _steps(round_: int, site: str, shapes: tuple[tuple[int, ...], ...]) -> list[np.ndarray]:
+    """Every test's sites make the same steps: they are drawn once."""
+    rng = _step(round_, site)
+    return [rng.normal(0, 0.01, shape).astype(np.float32) for shape in shapes]
+
+
+@functools.lru_cache(maxsize=256)
+def _numbers(data: bytes) -> np.ndarray:
+    """As `flwr.app.Array.numpy`; all sites are sent the same, and read it once."""
+    made: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    made.flags.writeable = False
+    return made
 
 
 class SiteError(Exception):

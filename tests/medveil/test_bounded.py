@@ -6,8 +6,10 @@ import json
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +17,7 @@ from medveil.bounded import SETTINGS, Bounds, check_settings, parse_json, word
 from medveil.contract import RunConfig
 from medveil.errors import ConfigError, FormatError, IntegrityError
 from medveil.files import read_json
+from medveil.yaml_core import parsers_of
 
 JSON = st.recursive(
     st.none()
@@ -47,6 +50,32 @@ def test_any_text_is_taken_as_json_takes_it_or_refused(text: str) -> None:
         parse_json(text, where="x")
     except FormatError as error:
         assert "each key once" in str(error) or "nested" in str(error), wanted
+
+
+@given(st.text(alphabet="ab0-:,[]{}'\"#\\~=@.\n ", max_size=40))
+@settings(max_examples=150, deadline=None)
+def test_what_libyaml_takes_pyyaml_takes_for_the_same(text: str) -> None:
+    """The quick parser is asked first: what it took and the other would refuse, nobody would refuse."""
+    quick, parser = parsers_of(text)
+    try:
+        found = serialized(text, quick)
+    except yaml.YAMLError:
+        return
+    assert found == serialized(text, parser)
+
+
+def serialized(text: str, parser: type) -> list[tuple[Any, ...]]:
+    return [
+        (type(each), getattr(each, "value", None), isinstance(each, yaml.ScalarEvent) and bool(each.style))
+        for each in yaml.parse(text, Loader=parser)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["a: !b c", "%YAML 1.1", "a: &b c", "- *a", "a: |", "a: >", "? a", "a:\tb", "é: 1", "a\r"]
+)
+def test_what_the_parsers_of_yaml_may_take_otherwise_is_asked_of_one(text: str) -> None:
+    assert parsers_of(text) == (yaml.SafeLoader,)
 
 
 @pytest.mark.parametrize(

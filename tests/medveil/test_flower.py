@@ -17,11 +17,9 @@ from flwr.serverapp.exception import InconsistentMessageReplies
 
 from medveil.door_replies import LARGEST_OBJECT
 from medveil.doors import FLEET
+from medveil.environment import PIECES, TASK_POLL
 from medveil.errors import FederationError
 from medveil.flower import (
-    PIECES,
-    SKEW_S,
-    TASK_POLL,
     AppExitException,
     ErrorCode,
     NodeInfo,
@@ -34,6 +32,7 @@ from medveil.flower import (
     stamp,
 )
 from medveil.pace import LastAnswer, ShortSleep
+from medveil.times import SKEW_S
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.serverapp.strategy"}
@@ -61,7 +60,7 @@ def test_files_of_one_name_alone_go_behind_flowers_doors() -> None:
 
 
 def test_flower_reads_how_large_the_pieces_of_tensors_are() -> None:
-    """Where it reads that no more, a slow line gets pieces that never pass in time (`medveil.flower.PIECES`)."""
+    """Where it reads that no more, a slow line gets pieces that never pass in time (`medveil.environment.PIECES`)."""
     ((name, size),) = PIECES.items()
     source = inspect.getsource(importlib.import_module("flwr.common.constant"))
     read = [

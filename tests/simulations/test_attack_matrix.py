@@ -19,6 +19,7 @@ from typing import Any
 import at_once
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from crypto.cipher import SCHEMES
@@ -502,9 +503,11 @@ def test_the_command_measures_what_is_missing_and_keeps_the_rest(
     assert (made.target["negate"], made.target["height"], made.keys, made.verdict) == (True, 32, 2, "succeeds")
     gone.unlink()
     capfd.readouterr()
+    blank = Figure.savefig
     request.getfixturevalue("drawn")
     monkeypatch.setattr(run, "tied", _process_or_at_once if real else at_once.tied)
     assert main([*line, "--schemes", "none,block-pixel+negate,aes-ctr"]) == 0
+    monkeypatch.setattr(Figure, "savefig", blank)
     said = capfd.readouterr()
     assert "3 results kept" in said.err
     assert f"page: {out / 'matrix.html'}" in said.out

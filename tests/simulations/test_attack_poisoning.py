@@ -27,7 +27,7 @@ from simulations.cli import main
 from simulations.config import ExperimentConfig
 
 Tiny = Callable[..., ExperimentConfig]
-FIVE = ("sites=5", "train.epochs=4", "train.batch_size=8", "train.lr=1e-2", "keys.policy=shared")
+FIVE = ("sites=5", "train.epochs=4", "train.lr=1e-2", "model.depth=1", "keys.policy=shared")
 
 
 def rows(n: int = 6, d: int = 400, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ import pytest
 BUDGET_S = {
     "crypto": 230,
     "docsite": 24,
-    "e2e": 570,
+    "e2e": 380,
     "fl_client": 260,
     "fl_server": 95,
     "medveil": 110,
