@@ -51,7 +51,7 @@ def make_folder(path: str | Path, mode: int = 0o777) -> Path:
     path = each = Path(path)
     try:
         # `Path.mkdir` gives parents another mode, and a folder for its owner alone would lie in one for all.
-        for each in (*reversed(path.parents), path):
+        for each in () if path.is_dir() else (*reversed(path.parents), path):
             if not each.is_dir():
                 each.mkdir(exist_ok=True, mode=mode)
     except FileExistsError:
