@@ -65,6 +65,5 @@ def to_tensors(record: ArrayRecord) -> Tensors:
 
 def payload(message: Message) -> int:
     """Bytes of the tensors a message carries; 0 where it carries none."""
-    if not message.has_content() or ARRAYS not in message.content.array_records:
-        return 0
-    return sum(len(array.data) for array in message.content.array_records[ARRAYS].values())
+    sent = message.content.get(ARRAYS) if message.has_content() else None
+    return sum(len(array.data) for array in sent.values()) if isinstance(sent, ArrayRecord) else 0
