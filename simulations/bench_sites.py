@@ -1,8 +1,9 @@
 """How a simulation's rounds grow with its sites, and from round to round, at constant data.
 
-``medveil-sim bench --scale 4,16,64`` runs one experiment, on the same images, under each number of sites, each in a process
-of its own. Each site's last batch is a step too, however short, so that many small sites make more of them. What a round takes is counted from one round's first message of
-training to the next one's, so that everything is in it; memory is the process's own as a round begins.
+``medveil-sim bench --scale 4,16,64`` runs one experiment, on the same images, under each number of sites, each in a
+process of its own. Each site's last batch is a step too, however short, so that many small sites make more of them.
+What a round takes is counted from one round's first message of training to the next one's, so that everything is in it;
+memory is the process's own as a round begins.
 """
 
 from __future__ import annotations

@@ -102,7 +102,8 @@ def test_rounds_of_more_sites_are_measured_and_sites_stay_open(tmp_path: Path, m
     monkeypatch.setattr(simulated_host, "_FEW_SITES", 2)
     found = bench_sites.measured(5, rounds=4, images=80, folder=tmp_path)
     assert sorted(site.setup.name for site in opened) == [f"site-{index}" for index in range(1, 6)]
-    assert (found["sites"], found["rounds"]) == (5, 4)
+    # Twelve images of 16 are trained on, eight a step.
+    assert (found["sites"], found["rounds"], found["steps"]) == (5, 4, 10)
     assert found["round_s"] > 0
     assert found["round_cpu_s"] > 0
     assert found["memory_mb"] > 10
