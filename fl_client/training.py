@@ -286,8 +286,8 @@ def rows_that_stay(model: Any, images: int, config: TrainConfig, plan: RoundPlan
 def seed_here(device: torch.device, seed: int) -> None:
     """Seed what draws on a device.
 
-    `torch.manual_seed` seeds every kind of device there could be: for one that is not here it keeps the seed and a
-    stack trace, each time, for as long as the process lasts.
+    `torch.manual_seed` seeds every kind of device there could be: for one that is not here it notes the seed beside a
+    stack trace each time.
     """
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)

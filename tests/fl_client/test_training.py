@@ -89,14 +89,14 @@ def test_a_repeated_round_is_the_same_round_whatever_the_global_generators_say()
 
 
 def test_a_round_leaves_nothing_behind_but_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    # torch keeps what it would tell a device that is not here, with a stack trace, until the process ends.
-    waiting = torch.cuda._queued_calls if torch.cuda.is_available() is False else []
-    before, made = len(waiting), []
+    seeded: list[int] = []
+    made: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     monkeypatch.setattr(optimizers, "make_optimizers", lambda *given: made.append(make_optimizers(*given)) or made[-1])
     model = vit()
     for round_ in (1, 2):
         trained(CONFIG, model=model, round_=round_)
-    assert len(waiting) == before
+    assert seeded == []
     assert len(made) == 1
     assert not any(each.state for each in made[0])
     trained(replace(CONFIG, lr=1e-2), model=model)
