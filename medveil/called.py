@@ -24,6 +24,8 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 _NAMED = {type(None): "None", str: "str", bool: "True or False", int: "int", float: "float", Path: "Path"}
 _NUMBERS: dict[Any, type] = {int: Integral, float: Real}
+_EXACT = 2**53
+"""The largest whole number up to which each is a number with a point, too."""
 _NO_LISTS = (str, bytes, Mapping)
 
 
@@ -114,7 +116,7 @@ def _taken(kind: Any, value: Any) -> Any:
     """A value of its kind, with what it holds of theirs."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in _NUMBERS:
-        return _number(value)
+        return _number(origin, value)
     if _is_settings(origin):
         from medveil.config_objects import own_copy  # noqa: PLC0415 - a door opens fast
 
@@ -137,12 +139,16 @@ def _is_settings(kind: Any) -> bool:
     return dataclasses.is_dataclass(kind) and all("help" in each.metadata for each in dataclasses.fields(kind))
 
 
-def _number(value: Any) -> int | float:
-    if isinstance(value, Integral):
+def _number(kind: type, value: Any) -> int | float:
+    if isinstance(value, Integral) and (kind is int or abs(int(value)) <= _EXACT):
         return int(value)
-    if math.isnan(value):
+    try:
+        found = float(value)
+    except OverflowError:
+        raise _WrongError("is larger than any number with a point can be") from None
+    if math.isnan(found):
         raise _WrongError("is not a number")
-    return float(value)
+    return found
 
 
 def _item(kind: Any, value: Any, at: int | str) -> Any:

@@ -142,8 +142,13 @@ def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32,
     Raises
     ------
     ConfigError
-        The images are not of an unsigned integer type, or `bits` does not fit it.
+        The images are not of an unsigned integer type, or `bits` does not fit it; or the result has no floating type,
+        or none that holds `gain`.
     """
+    if not dtype.is_floating_point:
+        raise ConfigError(f"is {dtype}", where="normalise(dtype=...)", cure="a floating type")
+    if not abs(gain) <= torch.finfo(dtype).max:
+        raise ConfigError(f"is {gain:g}", where="normalise(gain=...)", cure=f"a number that {dtype} holds")
     return normalised(images, bits, dtype, gain=gain)
 
 
