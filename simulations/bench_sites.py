@@ -74,12 +74,7 @@ def bench_sites(
     DataError
         A process did not finish.
     """
-    if rounds < LEAST_ROUNDS:
-        raise ConfigError(f"'--rounds' is {rounds}", where="bench", cure=f"at least {LEAST_ROUNDS}")
-    if not counts or min(counts) < 1:
-        raise ConfigError("'--scale' names numbers of sites that cannot be", where="bench", cure="1 or more")
-    if images_a_site is not None and images_a_site < _A_SITE:
-        raise ConfigError(f"'--images' is {images_a_site}", where="bench", cure=f"at least {_A_SITE} a site")
+    check_counts(counts, rounds=rounds, images_a_site=images_a_site)
     images = max(_IMAGES, _A_SITE * max(counts)) if images_a_site is None else images_a_site * max(counts)
     rows = []
     with tempfile.TemporaryDirectory(prefix="medveil-scale-") as scratch:
@@ -95,6 +90,16 @@ def bench_sites(
         row["over_fewest"] = row["round_cpu_s"] / fewest
         row["steps_over_fewest"] = row["steps"] / rows[0]["steps"]
     return {"format": FORMAT, "version": VERSION, "images": images, "rows": rows, "environment": environment()}
+
+
+def check_counts(counts: Sequence[int], *, rounds: int, images_a_site: int | None) -> None:
+    """Refuse what cannot be measured (ConfigError)."""
+    if rounds < LEAST_ROUNDS:
+        raise ConfigError(f"'--rounds' is {rounds}", where="bench", cure=f"at least {LEAST_ROUNDS}")
+    if not counts or min(counts) < 1:
+        raise ConfigError("'--scale' names numbers of sites that cannot be", where="bench", cure="1 or more")
+    if images_a_site is not None and images_a_site < _A_SITE:
+        raise ConfigError(f"'--images' is {images_a_site}", where="bench", cure=f"at least {_A_SITE} a site")
 
 
 def print_rows(found: dict[str, Any]) -> None:
