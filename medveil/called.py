@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, MedVeilError
 from medveil.values import shown_value
 
 P = ParamSpec("P")
@@ -24,6 +25,9 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 _NAMED = {type(None): "None", str: "str", bool: "True or False", int: "int", float: "float", Path: "Path"}
 _NUMBERS: dict[Any, type] = {int: Integral, float: Real}
+_OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)(?: (?:archive|training)\b)?")
+_ARGUMENTS = {"from": "recipe", "for": "purpose", "trunk": "trunks", "scheme": "cipher"}
+"""Options whose argument has another name."""
 _EXACT = 2**53
 """The largest whole number up to which each is a number with a point, too."""
 _NO_LISTS = (str, bytes, Mapping)
@@ -66,9 +70,28 @@ def _typed(call: Callable[P, R], called: str) -> Callable[P, R]:
             return call(*args, **kwargs)
         for name, value in given.arguments.items():
             given.arguments[name] = _held(kinds()[name], value, where=f"{called}({name}=...)")
-        return call(*given.args, **given.kwargs)
+        try:
+            return call(*given.args, **given.kwargs)
+        except MedVeilError as error:
+            _name_arguments(error, signature.parameters, called)
+            raise
 
     return held
+
+
+def _name_arguments(error: MedVeilError, own: Iterable[str], called: str) -> None:
+    """Name the arguments of a call where an error names the options of the command that does the same."""
+
+    def argument(option: re.Match[str]) -> str:
+        name = _ARGUMENTS.get(option[1], option[1].replace("-", "_"))
+        return f"{name}=..." if name in own else option[0]
+
+    problem = _OPTION.sub(argument, error.problem)
+    where = None if error.where is None else _OPTION.sub(argument, error.where)
+    if where != error.where:
+        where = f"{called}({where})"
+    if (problem, where) != (error.problem, error.where):
+        error.reword(problem=problem, where=where)
 
 
 def _kind(call: Callable[..., Any], of: inspect.Parameter) -> Any:

@@ -164,6 +164,8 @@ def test_what_cannot_be_is_one_line_before_anything_is_run(
     for name in ("dropout", "small-data without dropout", "small-data without", "fine-tune within ema"):
         with pytest.raises(ConfigError, match=r"names no switch .*muon"):
             ablate(base(tiny_settings), tmp_path / "a", switches=[name])
+    with pytest.raises(ConfigError, match="switches: names none"):
+        ablate(base(tiny_settings), tmp_path / "a", switches=[])
     with pytest.raises(ConfigError, match="one seed twice"):
         ablate(base(tiny_settings, "compare.seeds=[1, 1]"), tmp_path / "a", switches=["ema"])
     with pytest.raises(ConfigError, match="federation svm: is a baseline"):
