@@ -147,8 +147,6 @@ def _named(config: ExperimentConfig, switches: Sequence[str] | None, recipe: str
     if config.federation in BASELINES:
         raise ConfigError("is a baseline, which has none of the switches", where=f"federation {config.federation}")
     names = all_names(recipe)
-    if switches is not None and not switches:
-        raise ConfigError("names none", where="switches", cure="one or more, or nothing said of them for all")
     if switches is None:
         return names
     return list(dict.fromkeys(each if not recipe else _within(recipe, each, names) for each in switches))
