@@ -96,7 +96,7 @@ def _do_bench(arguments: argparse.Namespace) -> int:
         work = Work({"name": models[0]}, rounds=_rounds(arguments), images=images)
         masking = SITES if arguments.masked_sites is None else arguments.masked_sites
         sites = _SITES if arguments.sites is None else arguments.sites
-        asked = {"work": work, "models": models, "sites": sites, "masking": masking}
+        asked: dict[str, Any] = {"work": work, "models": models, "sites": sites, "masking": masking}
         return _told(bench_deployment(_parts(arguments), **asked), arguments, print_tables)
     if arguments.scale is not None:
         from simulations.bench_sites import bench_sites, print_rows  # noqa: PLC0415
