@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fl_client import work
@@ -38,6 +38,7 @@ from medveil.log import logger
 from medveil.secagg.members import MEMBER, Join
 from medveil.secagg.rounds import Task
 from medveil.secagg.sums import COUNT, EVALUATE, TRAIN, VALIDATE
+from medveil.sent import record_of
 from medveil.wire import Tensors, delta, encode, pack
 
 _T = TypeVar("_T")
@@ -271,8 +272,7 @@ def _trained(host: Host, site: Site, message: Message, context: Context) -> Reco
         outgoing = delta(outgoing, incoming)
     encoded = encode(outgoing, site.run.wire)
     sent = {PACKED: pack(encoded)} if site.run.packed else encoded
-    record = ArrayRecord({name: Array(array) for name, array in sent.items()})
-    return RecordDict({ARRAYS: record, METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
+    return RecordDict({ARRAYS: record_of(sent), METRICS: MetricRecord({**known(metrics)}), SITE: _basis(site)})
 
 
 def _counted(host: Host, site: CountingSite, message: Message, context: Context) -> RecordDict:

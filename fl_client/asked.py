@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from flwr.app import Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from fl_client.site import Site
 from medveil.contract import ARRAYS, CONFIG, KEEP_ROUND, MEASURE, ROUND
@@ -17,8 +17,8 @@ from medveil.wire import Tensors
 
 def incoming_in(message: Message, site: Site) -> Tensors:
     """The travelling tensors that came, fp32 (FederationError where they are others)."""
-    sent = message.content.array_records.get(ARRAYS)
-    if sent is None:
+    sent = message.content.get(ARRAYS)
+    if not isinstance(sent, ArrayRecord):
         raise FederationError(f"the message has no '{ARRAYS}'", cure="server and site need the same MedVeil")
     shapes = {name: tuple(site.bench.public[name].shape) for name in site.travelling}
     return tensors_of(sent, shapes, site.run.wire, packed=site.run.packed, where="tensors from the server")
@@ -75,5 +75,5 @@ def number_in(message: Message, key: str, default: float | None = None) -> float
 
 
 def _config(message: Message) -> Mapping[str, Any]:
-    found = message.content.config_records.get(CONFIG)
-    return {} if found is None else dict(found)
+    found = message.content.get(CONFIG)
+    return dict(found) if isinstance(found, ConfigRecord) else {}

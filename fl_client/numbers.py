@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_client.batches import Batches
-from models.vit import normalise
+from models.vit import normalised
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -30,7 +30,7 @@ def numbers_of(
 ) -> Tensor:
     """A batch of a part as the model reads it."""
     bits, gain = part.reading
-    return normalise(to_device(part.batch(chosen, epoch), device), bits, dtype, gain=gain)
+    return normalised(to_device(part.batch(chosen, epoch), device), bits, dtype, gain=gain)
 
 
 def place_of(model: nn.Module) -> tuple[torch.device, torch.dtype]:

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +71,29 @@ def make_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], co
         return [adamw]
     muon = Muon(inside, lr=config.lr, momentum=MOMENTUM, ns_steps=NEWTON_SCHULZ_STEPS)
     return [muon, adamw]
+
+
+_made: WeakKeyDictionary[nn.Module, tuple[list[int], TrainConfig, Optimizers]] = WeakKeyDictionary()
+
+
+def fresh_optimizers(model: nn.Module, parameters: Mapping[str, nn.Parameter], config: TrainConfig) -> Optimizers:
+    """`make_optimizers`, but those made last for this model where they suit, with nothing in their memory.
+
+    Sites of a process take turns on one model: they take turns on what trains it too. Parameters are those of
+    `make_optimizers`.
+    """
+    chosen = [id(each) for each in parameters.values()]
+    kept = _made.get(model)
+    if kept is None or kept[0] != chosen or kept[1] != config:
+        kept = _made[model] = (chosen, replace(config), make_optimizers(model, parameters, config))
+    forget(kept[2])
+    return list(kept[2])
+
+
+def forget(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Leave them as they were made: they hold no memory of any step."""
+    for optimizer in optimizers:
+        optimizer.state.clear()
 
 
 def set_rate(optimizers: Sequence[torch.optim.Optimizer], rate: float) -> None:

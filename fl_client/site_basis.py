@@ -118,10 +118,11 @@ class SiteBasis:
         IntegrityError, FormatError, StorageError
             What was written down cannot be read, or cannot be written.
         """
-        make_folder(self._documents.folder / FOLDER, mode=0o700)
-        with locked(self._documents.folder / self._name):
-            if self._documents.find(self._name) is None:
-                self._begin(self.basis)
+        if self._documents.find(self._name) is None:
+            make_folder(self._documents.folder / FOLDER, mode=0o700)
+            with locked(self._documents.folder / self._name):
+                if self._documents.find(self._name) is None:
+                    self._begin(self.basis)
         now = self.basis if self._renew is None else self._renew()
         refuse_change(self._begun(), now, where=self._site, cure=CURE)
 

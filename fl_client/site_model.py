@@ -41,17 +41,17 @@ def model_before(site: Site, round_: int, incoming: Tensors) -> VisionTransforme
     IntegrityError, FormatError, StorageError
         The tensors the site kept cannot be opened, or those it makes cannot be kept.
     """
-    model = site.bench.reset()
-    given = {name: torch.from_numpy(np.array(array)).to(site.bench.dtype) for name, array in incoming.items()}
-    load_tensors(model, given, expected=site.travelling)
+    model, state, dtype = site.bench.reset(), site.bench.state, site.bench.dtype
+    given = {name: torch.from_numpy(np.array(array)).to(dtype) for name, array in incoming.items()}
+    load_tensors(state, given, expected=site.travelling)
     if not site.private:
         return model
     found = site.vault.load(before=round_)
     if found is None:
         _make_stem(site, model)
-        site.vault.save(0, tensors(model, site.private))
+        site.vault.save(0, tensors(state, site.private))
     else:
-        load_tensors(model, found[1], expected=site.private)
+        load_tensors(state, found[1], expected=site.private)
     return model
 
 

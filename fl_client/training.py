@@ -24,8 +24,9 @@ from fl_client.numbers import autocast, numbers_of, place_of, to_device
 from fl_client.optimizers import (
     Moments,
     Optimizers,
+    forget,
+    fresh_optimizers,
     learning_rate,
-    make_optimizers,
     moments_of,
     remember,
     set_rate,
@@ -166,7 +167,7 @@ class Begun:
         self._model, self._config, self._moments = model, config, moments
         self.parameters = only_trainable(model, trainable)
         self._device, _ = place_of(model)
-        self.optimizers = make_optimizers(model, self.parameters, config)
+        self.optimizers = fresh_optimizers(model, self.parameters, config)
         if moments:
             remember(self.optimizers, self.parameters, moments)
         self.steps_an_epoch = math.ceil(len(part.labels) / config.batch_size)
@@ -177,10 +178,12 @@ class Begun:
     @contextmanager
     def training(self, plan: RoundPlan) -> Iterator[KeptPatches]:
         """Have the model train, and draw from the plan alone; gives the patches that stay."""
-        self._model.train()
+        if not self._model.training:
+            # Of a model that trains already, each module would be told once more.
+            self._model.train()
         forked = torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
         with forked, attention_apart(self._model, self._config.precision), leaving_out(self._model) as kept:
-            torch.manual_seed(plan.seed)
+            seed_here(self._device, plan.seed)
             yield kept
 
     @property
@@ -194,6 +197,7 @@ class Begun:
         if self._moments is not None:
             self._moments.clear()
             self._moments.update(moments_of(self.optimizers, self.parameters))
+        forget(self.optimizers)
         self.average.settle()
 
 
@@ -279,22 +283,36 @@ def rows_that_stay(model: Any, images: int, config: TrainConfig, plan: RoundPlan
     return to_device(rows, device)
 
 
+def seed_here(device: torch.device, seed: int) -> None:
+    """Seed what draws on a device.
+
+    `torch.manual_seed` seeds every kind of device there could be: for one that is not here it notes the seed beside a
+    stack trace each time.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def only_trainable(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
     """Let gradients flow to named parameters alone; returns them, by name in the order of the model."""
-    wanted = set(names)
+    wanted, found = set(names), {}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
-    return {name: p for name, p in model.named_parameters() if name in wanted}
+        if name in wanted:
+            found[name] = parameter
+    return found
 
 
 @contextmanager
 def attention_apart(model: nn.Module, precision: str) -> Iterator[None]:
     """For bf16 on a CPU, where the fused kernel of attention is the slower one: its parts one after the other."""
-    layers: list[Any] = [each for each in model.modules() if hasattr(each, "fused_attn")]
-    before = [each.fused_attn for each in layers]
     apart = precision == "bf16" and next(model.parameters()).device.type == "cpu"
+    layers: list[Any] = [each for each in model.modules() if hasattr(each, "fused_attn")] if apart else []
+    before = [each.fused_attn for each in layers]
     for each in layers:
-        each.fused_attn = each.fused_attn and not apart
+        each.fused_attn = False
     try:
         yield
     finally:

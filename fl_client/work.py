@@ -144,10 +144,10 @@ def train(
         train_hidden(model, part, site.train_config, plan, hidden, trainable=site.trainable, moments=moments)
         result = None
     if site.private:
-        site.vault.save(round_, tensors(model, site.private), keep=keep_round)
+        site.vault.save(round_, tensors(site.bench.state, site.private), keep=keep_round)
     if site.moments is not None and moments is not None:
         site.moments.save(round_, moments)
-    outgoing = _outgoing(site, model)
+    outgoing = _outgoing(site)
     train_own(site, _plan(site, round_, site.train_config.personal_mu, attempt, "own-"), incoming, keep=keep_round)
     leaving = site.setup.leaving
     metrics |= {
@@ -273,9 +273,9 @@ def _tested(site: Site, model: VisionTransformer) -> npt.NDArray[np.float32]:
     return probabilities
 
 
-def _outgoing(site: Site, model: VisionTransformer) -> Tensors:
-    found: dict[str, Tensor] = tensors(model, site.travelling)
-    return {name: tensor.detach().float().cpu().numpy().copy() for name, tensor in found.items()}
+def _outgoing(site: Site) -> Tensors:
+    found: dict[str, Tensor] = tensors(site.bench.state, site.travelling)
+    return {name: tensor.float().numpy() for name, tensor in found.items()}
 
 
 def _worth_to_a_thief(site: Site, model: VisionTransformer) -> dict[str, float]:

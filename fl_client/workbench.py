@@ -28,22 +28,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workbench:
-    """A model on a device, with the public tensors it was built with."""
+    """A model on a device, with the public tensors it was built with; no tensor of it is ever replaced by another."""
 
     model: VisionTransformer
     public: dict[str, Tensor]
     hash: str
     device: torch.device
 
-    @property
+    @functools.cached_property
     def dtype(self) -> torch.dtype:
         """Type of its weights: float32, or float64 under ``precision: fp64``."""
         return next(self.model.parameters()).dtype
 
+    @functools.cached_property
+    def state(self) -> dict[str, Tensor]:
+        """The model's own tensors by name: what changes in them changes in the model."""
+        return dict(self.model.state_dict())
+
     def reset(self) -> VisionTransformer:
         """Put the public tensors back and return the model."""
         with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
+            for name, tensor in self.state.items():
                 tensor.copy_(self.public[name])
         return self.model
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, Message
 
 from medveil.contract import ARRAYS
+from medveil.npy import write_npy
+from medveil.sent import NUMPY, named, record_of
 from medveil.wire import Tensors
 
 
@@ -27,12 +29,12 @@ class Held(Array):
 
     def __init__(self, tensor: npt.NDArray[np.generic]) -> None:
         self._tensor = tensor
-        self.dtype, self.shape, self.stype = str(tensor.dtype), tuple(tensor.shape), "numpy.ndarray"
+        self.dtype, self.shape, self.stype = named(tensor.dtype), tensor.shape, NUMPY
 
     @functools.cached_property
     def data(self) -> bytes:  # type: ignore[override]
         """The bytes that travel."""
-        return Array(self._tensor).data
+        return write_npy(self._tensor)
 
     def numpy(self) -> npt.NDArray[np.generic]:
         """Return a copy of the tensor."""
@@ -50,7 +52,7 @@ def to_record(arrays: Mapping[str, npt.NDArray[np.generic]]) -> ArrayRecord:
 
 def to_wire(arrays: Mapping[str, npt.NDArray[np.generic]]) -> ArrayRecord:
     """NumPy arrays as an ArrayRecord for another process, in the order given."""
-    return ArrayRecord({name: Array(np.asarray(array)) for name, array in arrays.items()})
+    return record_of({name: np.asarray(array) for name, array in arrays.items()})
 
 
 def to_tensors(record: ArrayRecord) -> Tensors:
@@ -63,6 +65,5 @@ def to_tensors(record: ArrayRecord) -> Tensors:
 
 def payload(message: Message) -> int:
     """Bytes of the tensors a message carries; 0 where it carries none."""
-    if not message.has_content() or ARRAYS not in message.content.array_records:
-        return 0
-    return sum(len(array.data) for array in message.content.array_records[ARRAYS].values())
+    sent = message.content.get(ARRAYS) if message.has_content() else None
+    return sum(len(array.data) for array in sent.values()) if isinstance(sent, ArrayRecord) else 0

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
-from medveil.errors import ConfigError
+from medveil.errors import ConfigError, MedVeilError
 from medveil.values import shown_value
 
 P = ParamSpec("P")
@@ -24,6 +25,11 @@ R = TypeVar("R")
 C = TypeVar("C", bound=type)
 _NAMED = {type(None): "None", str: "str", bool: "True or False", int: "int", float: "float", Path: "Path"}
 _NUMBERS: dict[Any, type] = {int: Integral, float: Real}
+_OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)(?: (?:archive|training)\b)?")
+_ARGUMENTS = {"from": "recipe", "for": "purpose", "trunk": "trunks", "scheme": "cipher"}
+"""Options whose argument has another name."""
+_EXACT = 2**53
+"""The largest whole number up to which each is a number with a point, too."""
 _NO_LISTS = (str, bytes, Mapping)
 
 
@@ -64,9 +70,28 @@ def _typed(call: Callable[P, R], called: str) -> Callable[P, R]:
             return call(*args, **kwargs)
         for name, value in given.arguments.items():
             given.arguments[name] = _held(kinds()[name], value, where=f"{called}({name}=...)")
-        return call(*given.args, **given.kwargs)
+        try:
+            return call(*given.args, **given.kwargs)
+        except MedVeilError as error:
+            _name_arguments(error, signature.parameters, called)
+            raise
 
     return held
+
+
+def _name_arguments(error: MedVeilError, own: Iterable[str], called: str) -> None:
+    """Name the arguments of a call where an error names the options of the command that does the same."""
+
+    def argument(option: re.Match[str]) -> str:
+        name = _ARGUMENTS.get(option[1], option[1].replace("-", "_"))
+        return f"{name}=..." if name in own else option[0]
+
+    problem = _OPTION.sub(argument, error.problem)
+    where = None if error.where is None else _OPTION.sub(argument, error.where)
+    if where != error.where:
+        where = f"{called}({where})"
+    if (problem, where) != (error.problem, error.where):
+        error.reword(problem=problem, where=where)
 
 
 def _kind(call: Callable[..., Any], of: inspect.Parameter) -> Any:
@@ -114,7 +139,7 @@ def _taken(kind: Any, value: Any) -> Any:
     """A value of its kind, with what it holds of theirs."""
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin in _NUMBERS:
-        return _number(value)
+        return _number(origin, value)
     if _is_settings(origin):
         from medveil.config_objects import own_copy  # noqa: PLC0415 - a door opens fast
 
@@ -137,12 +162,16 @@ def _is_settings(kind: Any) -> bool:
     return dataclasses.is_dataclass(kind) and all("help" in each.metadata for each in dataclasses.fields(kind))
 
 
-def _number(value: Any) -> int | float:
-    if isinstance(value, Integral):
+def _number(kind: type, value: Any) -> int | float:
+    if isinstance(value, Integral) and (kind is int or abs(int(value)) <= _EXACT):
         return int(value)
-    if math.isnan(value):
+    try:
+        found = float(value)
+    except OverflowError:
+        raise _WrongError("is larger than any number with a point can be") from None
+    if math.isnan(found):
         raise _WrongError("is not a number")
-    return float(value)
+    return found
 
 
 def _item(kind: Any, value: Any, at: int | str) -> Any:

@@ -42,6 +42,11 @@ class MedVeilError(Exception):
             text = f"{text}; {self.cure}"
         return shown(" ".join(text.split()))
 
+    def reword(self, *, problem: str, where: str | None) -> None:
+        """Say the same in the words of another door."""
+        self.problem, self.where = problem, where
+        self.args = (self._one_line(),)
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.problem, self.where, self.cure)
 

@@ -1,4 +1,4 @@
-"""Reading an array that someone else sent: only the one that was asked for, and nothing in its header is evaluated.
+"""Arrays as they travel; reading one that someone else sent: only what was asked for, and no header is evaluated.
 
 An array travels as a ``.npy`` file (NumPy enhancement proposal 1). Its header is a Python literal: NumPy's own loader
 evaluates it, follows whatever type, shape and order it names, and opens ZIP archives and pickles too. Whoever receives
@@ -22,6 +22,11 @@ _HEADER_AT = 10
 _PADDING = b" \n"
 LONGEST_HEADER = 4096
 """Bytes of a header, padding included; NumPy's own are 128 long."""
+
+
+def write_npy(array: npt.NDArray[np.generic]) -> bytes:
+    """The bytes `numpy.save` writes of an array in C order; of one in another order, those of its copy in C order."""
+    return _whole_header(array.dtype.str, array.shape) + array.tobytes()
 
 
 def read_npy(
@@ -65,10 +70,16 @@ def read_npy(
 @functools.lru_cache(maxsize=1024)
 def _text(descr: str, shape: tuple[int, ...]) -> bytes:
     """The header NumPy writes, without its padding, which has changed between versions."""
+    return _whole_header(descr, shape)[_HEADER_AT:].rstrip(_PADDING)
+
+
+@functools.lru_cache(maxsize=1024)
+def _whole_header(descr: str, shape: tuple[int, ...]) -> bytes:
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
-    return stream.getvalue()[_HEADER_AT:].rstrip(_PADDING)
+    return stream.getvalue()
 
 
+@functools.lru_cache(maxsize=1)
 def _beginning() -> bytes:
     return np.lib.format.magic(1, 0)

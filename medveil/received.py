@@ -17,10 +17,9 @@ from flwr.app import ArrayRecord
 from medveil.contract import PACKED
 from medveil.errors import FederationError
 from medveil.npy import read_npy
+from medveil.sent import NUMPY, named
 from medveil.values import LONGEST, shown_value
 from medveil.wire import DTYPES, Tensors, decode, unpack
-
-_NUMPY = "numpy.ndarray"
 
 
 def tensors_of(
@@ -78,9 +77,9 @@ def arrays_of(
         array, what = record[name], f"tensor '{name}'"
         if tuple(array.shape) != shape:
             raise FederationError(f"{what} has shape {shown_value(tuple(array.shape))}, wanted {shape}", where=where)
-        if array.dtype != dtype.name:
-            raise FederationError(f"{what} is {_word(array.dtype)}, wanted {dtype.name}", where=where)
-        if array.stype != _NUMPY:
+        if array.dtype != named(dtype):
+            raise FederationError(f"{what} is {_word(array.dtype)}, wanted {named(dtype)}", where=where)
+        if array.stype != NUMPY:
             raise FederationError(f"{what} is no NumPy array", where=where)
         try:
             arrays[name] = read_npy(array.data, dtype=dtype, shape=shape, what=what)

@@ -101,15 +101,15 @@ def set_trainable(model: VisionTransformer, policy: Policy, scope: str) -> list[
     return names
 
 
-def tensors(model: VisionTransformer, names: Iterable[str]) -> dict[str, Tensor]:
-    """Copies of named tensors on the CPU, in the order of the names.
+def tensors(model: VisionTransformer | Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """Copies of named tensors on the CPU, in the order of the names, of a model or of its tensors by name.
 
     Raises
     ------
     FederationError
         The model has no tensor of a name.
     """
-    state = model.state_dict()
+    state = _state(model)
     copies = {}
     for name in names:
         if name not in state:
@@ -119,14 +119,17 @@ def tensors(model: VisionTransformer, names: Iterable[str]) -> dict[str, Tensor]
 
 
 def load_tensors(
-    model: VisionTransformer, given: Mapping[str, Tensor], *, expected: Iterable[str] | None = None
+    model: VisionTransformer | Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    *,
+    expected: Iterable[str] | None = None,
 ) -> None:
     """Copy tensors into the model, all of them or, when one does not fit, none.
 
     Parameters
     ----------
     model
-        The model they go into.
+        The model they go into, or its own tensors by name, where they are at hand: a model takes long to list them.
     given
         Tensors by state-dict name.
     expected
@@ -137,7 +140,7 @@ def load_tensors(
     FederationError
         A name is missing or unknown, or a shape or type differs.
     """
-    state = model.state_dict()
+    state = _state(model)
     if expected is not None:
         wanted = set(expected)
         _refuse_names(wanted - set(given), "is missing")
@@ -153,6 +156,10 @@ def load_tensors(
     with torch.no_grad():
         for name, tensor in given.items():
             state[name].copy_(tensor)
+
+
+def _state(model: VisionTransformer | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return model if isinstance(model, Mapping) else model.state_dict()
 
 
 def _refuse_names(names: set[str], problem: str) -> None:

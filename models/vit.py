@@ -142,8 +142,18 @@ def normalise(images: Tensor, bits: int = 8, dtype: torch.dtype = torch.float32,
     Raises
     ------
     ConfigError
-        The images are not of an unsigned integer type, or `bits` does not fit it.
+        The images are not of an unsigned integer type, or `bits` does not fit it; or the result has no floating type,
+        or none that holds `gain`.
     """
+    if not dtype.is_floating_point:
+        raise ConfigError(f"is {dtype}", where="normalise(dtype=...)", cure="a floating type")
+    if not abs(gain) <= torch.finfo(dtype).max:
+        raise ConfigError(f"is {gain:g}", where="normalise(gain=...)", cure=f"a number that {dtype} holds")
+    return normalised(images, bits, dtype, gain=gain)
+
+
+def normalised(images: Tensor, bits: int, dtype: torch.dtype, *, gain: float) -> Tensor:
+    """`normalise` for batch after batch: arguments are not held against the signature."""
     widest = {torch.uint8: 8, torch.uint16: 16}.get(images.dtype)
     if widest is None or not 1 <= bits <= widest:
         raise ConfigError(f"{bits}-bit images cannot be {images.dtype}", cure="uint8 to 8 bits, uint16 to 16")

@@ -1,18 +1,21 @@
 """How a simulation's rounds grow with its sites, and from round to round, at constant data.
 
-``medveil-sim bench --scale 4,16,64`` runs one experiment, on the same images and with the same number of steps, under
-each number of sites, each in a process of its own. What a round takes is counted from one round's first message of
-training to the next one's, so that everything is in it; memory is the process's own as a round begins.
+``medveil-sim bench --scale 4,16,64`` runs one experiment, on the same images, under each number of sites, each in a
+process of its own. Each site's last batch is a step too, however short, so that many small sites make more of them.
+What a round takes is counted from one round's first message of training to the next one's, so that everything is in it;
+memory is the process's own as a round begins.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import math
 import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +27,7 @@ from flwr.clientapp import ClientApp
 
 from fl_client.app import app as client_app
 from fl_client.asked import round_in
+from medveil.contract import METRICS, NUM_EXAMPLES
 from medveil.errors import ConfigError, DataError
 from medveil.files import read_json, write_json
 from medveil.plain import tell
@@ -60,7 +64,8 @@ def bench_sites(
     dict
         ``rows``, one a number of sites: ``sites``, ``rounds``, ``round_s`` (median) and ``round_cpu_s``,
         ``first_round_s`` and ``last_round_s`` (medians of the first and the last third), ``memory_mb`` and its
-        ``memory_growth_mb`` over the rounds, and ``over_fewest``, processor time over that of the fewest sites.
+        ``memory_growth_mb`` over the rounds, ``over_fewest``, processor time over that of the fewest sites, and
+        ``steps`` of a round with ``steps_over_fewest``: each site's last batch is a step too, however short.
 
     Raises
     ------
@@ -69,12 +74,7 @@ def bench_sites(
     DataError
         A process did not finish.
     """
-    if rounds < LEAST_ROUNDS:
-        raise ConfigError(f"'--rounds' is {rounds}", where="bench", cure=f"at least {LEAST_ROUNDS}")
-    if not counts or min(counts) < 1:
-        raise ConfigError("'--scale' names numbers of sites that cannot be", where="bench", cure="1 or more")
-    if images_a_site is not None and images_a_site < _A_SITE:
-        raise ConfigError(f"'--images' is {images_a_site}", where="bench", cure=f"at least {_A_SITE} a site")
+    check_counts(counts, rounds=rounds, images_a_site=images_a_site)
     images = max(_IMAGES, _A_SITE * max(counts)) if images_a_site is None else images_a_site * max(counts)
     rows = []
     with tempfile.TemporaryDirectory(prefix="medveil-scale-") as scratch:
@@ -88,24 +88,41 @@ def bench_sites(
     fewest = rows[0]["round_cpu_s"]
     for row in rows:
         row["over_fewest"] = row["round_cpu_s"] / fewest
+        row["steps_over_fewest"] = row["steps"] / rows[0]["steps"]
     return {"format": FORMAT, "version": VERSION, "images": images, "rows": rows, "environment": environment()}
+
+
+def check_counts(counts: Sequence[int], *, rounds: int, images_a_site: int | None) -> None:
+    """Refuse what cannot be measured (ConfigError)."""
+    if rounds < LEAST_ROUNDS:
+        raise ConfigError(f"'--rounds' is {rounds}", where="bench", cure=f"at least {LEAST_ROUNDS}")
+    if not counts or min(counts) < 1:
+        raise ConfigError("'--scale' names numbers of sites that cannot be", where="bench", cure="1 or more")
+    if images_a_site is not None and images_a_site < _A_SITE:
+        raise ConfigError(f"'--images' is {images_a_site}", where="bench", cure=f"at least {_A_SITE} a site")
 
 
 def print_rows(found: dict[str, Any]) -> None:
     """Print what was found, a line a number of sites."""
     for row in found["rows"]:
-        tell(f"{_said(row)}; {row['over_fewest']:.2f} times the processor time of the fewest sites")
+        more = f"{row['over_fewest']:.2f} times the processor time of the fewest sites"
+        tell(f"{_said(row)}; {more}, {row['steps_over_fewest']:.2f} times the steps")
 
 
 def measured(sites: int, *, rounds: int, images: int, folder: Path) -> dict[str, Any]:
     """One number of sites, in this process; see `bench_sites`."""
     torch.set_num_threads(1)
     seen: dict[int, tuple[float, float, float]] = {}
+    steps: Counter[int] = Counter()
 
     def noting(message: Message, context: Context) -> Message:
-        if message.metadata.message_type == MessageType.TRAIN:
-            seen.setdefault(round_in(message), (time.monotonic(), time.process_time(), _memory_mb()))
-        return client_app(message, context)
+        if message.metadata.message_type != MessageType.TRAIN:
+            return client_app(message, context)
+        round_ = round_in(message)
+        seen.setdefault(round_, (time.monotonic(), time.process_time(), _memory_mb()))
+        reply = client_app(message, context)
+        steps[round_] += math.ceil(int(cast("float", reply.content[METRICS][NUM_EXAMPLES])) / _BATCH)
+        return reply
 
     plan = make_plan(_experiment(folder, sites=sites, rounds=rounds, images=images), folder / "run")
     run_inprocess(plan, app=cast("ClientApp", noting))
@@ -115,6 +132,7 @@ def measured(sites: int, *, rounds: int, images: int, folder: Path) -> dict[str,
     return {
         "sites": sites,
         "rounds": rounds,
+        "steps": steps[rounds],
         "round_s": statistics.median(wall),
         "round_cpu_s": statistics.median(each[1] for each in took),
         "first_round_s": statistics.median(wall[:third]),

@@ -9,6 +9,7 @@ from typing import Any
 from medveil import plain
 from medveil.called import typed
 from medveil.config_objects import as_plain, own_copy
+from medveil.errors import ConfigError
 from simulations.ablation import Ablation
 from simulations.ablation import ablate as _ablate
 from simulations.compare import Comparison
@@ -112,6 +113,8 @@ def ablate(
     PartialError
         What the others are beside did not finish.
     """
+    if switches is not None and not switches:
+        raise ConfigError("names no switch", where="ablate(switches=...)", cure="one or more, or None for all")
     asked: dict[str, Any] = {"switches": switches, "recipe": recipe, "jobs": jobs, "results": _paths(results)}
     return _ablate(_seeded(config, seeds), Path(out), **asked, console=plain.console_unless(quiet))
 

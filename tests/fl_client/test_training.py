@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from crypto.base import PLAIN, Reading
+from fl_client import optimizers
 from fl_client.batches import generator, in_order, shuffled
 from fl_client.class_shares import class_weights, logit_adjustment
 from fl_client.config import SimulatedSites, TrainConfig
@@ -85,6 +86,29 @@ def test_a_repeated_round_is_the_same_round_whatever_the_global_generators_say()
     assert same(first, second)
     assert torch.equal(torch.get_rng_state(), state), "training must leave the global generator alone"
     assert not same(first, trained(config, model=vit(drop_path=0.2), seed=6))
+
+
+def test_a_round_leaves_nothing_behind_but_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    made: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(optimizers, "make_optimizers", lambda *given: made.append(make_optimizers(*given)) or made[-1])
+    model = vit()
+    for round_ in (1, 2):
+        trained(CONFIG, model=model, round_=round_)
+    assert seeded == []
+    assert len(made) == 1
+    assert not any(each.state for each in made[0])
+    trained(replace(CONFIG, lr=1e-2), model=model)
+    assert len(made) == 2
+    # A used model's optimisers begin as fresh ones do.
+    again, fresh = vit(), vit()
+    for name, tensor in fresh.state_dict().items():
+        tensor.copy_(model.state_dict()[name])
+        again.state_dict()[name].copy_(tensor)
+    trained(CONFIG, model=again)
+    again.load_state_dict(model.state_dict())
+    assert same(trained(CONFIG, model=again), trained(CONFIG, model=fresh))
 
 
 def test_it_learns() -> None:

@@ -82,3 +82,33 @@ def test_a_class_is_held_to_its_own_signature_and_an_unknown_name_is_pythons_to_
         _Made(wrong)
     with pytest.raises(TypeError, match="unexpected keyword argument 'cout'"):
         _call(cout=3)  # type: ignore[call-arg]
+
+
+@typed
+def _refusing(option: str, recipe: str = "", safe_private: str = "") -> None:
+    raise ConfigError(f"{option} cannot be", where=option, cure="see --recipe")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--from", "_refusing(recipe=...): recipe=... cannot be; see --recipe"),
+        ("--safe-private", "_refusing(safe_private=...): safe_private=... cannot be; see --recipe"),
+        ("--elsewhere", "--elsewhere: --elsewhere cannot be; see --recipe"),
+        ("a file--recipe", "a file--recipe: a file--recipe cannot be; see --recipe"),
+    ],
+)
+def test_an_error_names_the_argument_for_the_option(option: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        _refusing(option)
+    assert str(refused.value) == said
+    assert str(refused.value.where) in said
+
+
+@pytest.mark.parametrize("given", [{"share": 10**400}, {"share": -(10**400)}])
+def test_a_whole_number_that_no_float_holds_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="is larger than any number with a point"):
+        _call(**given)
+    assert _call(share=10**30)[3] == 1e30
+    assert _call(share=3)[3] == 3
+    assert _call(count=10**400)[2] == 10**400

@@ -17,8 +17,9 @@ from malformed import forged, malformed, npy
 
 from medveil.contract import PACKED
 from medveil.errors import FederationError
-from medveil.npy import read_npy
+from medveil.npy import read_npy, write_npy
 from medveil.received import tensors_of
+from medveil.sent import record_of
 
 N = 1000
 ZEROS = np.zeros(N, np.float32)
@@ -55,6 +56,21 @@ def test_what_numpy_writes_is_read(array: Any) -> None:
     np.testing.assert_array_equal(made, array)
     assert made.shape == array.shape
     assert not made.flags.writeable
+
+
+def test_what_is_sent_is_what_numpy_and_flower_would_send() -> None:
+    wide = np.arange(6, dtype=np.float32).reshape(2, 3)
+    arrays = {
+        "a": wide,
+        "b": np.asarray(np.float32(3)),
+        "c": np.zeros(0, np.uint16),
+        "d": np.arange(5, dtype=np.uint16),
+    }
+    assert all(write_npy(each) == npy(each) for each in arrays.values())
+    assert write_npy(wide.T) == npy(np.ascontiguousarray(wide.T))
+    theirs = ArrayRecord({name: Array(each) for name, each in arrays.items()})
+    assert record_of(arrays) == theirs
+    assert record_of(arrays).object_id == theirs.object_id
 
 
 def test_numpy_may_pad_its_header_otherwise() -> None:

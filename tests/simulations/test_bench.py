@@ -14,7 +14,8 @@ from fl_client import simulated_host
 from fl_client.site import Site
 from fl_client.site_setup import SiteSetup
 from medveil.contract import RunConfig
-from simulations import bench, bench_sites, cli
+from models.config import ModelConfig
+from simulations import bench, bench_gpu, bench_sites, cli
 from simulations.config import ExperimentConfig
 
 WANTED = (
@@ -102,7 +103,8 @@ def test_rounds_of_more_sites_are_measured_and_sites_stay_open(tmp_path: Path, m
     monkeypatch.setattr(simulated_host, "_FEW_SITES", 2)
     found = bench_sites.measured(5, rounds=4, images=80, folder=tmp_path)
     assert sorted(site.setup.name for site in opened) == [f"site-{index}" for index in range(1, 6)]
-    assert (found["sites"], found["rounds"]) == (5, 4)
+    # Twelve images of 16 are trained on, eight a step.
+    assert (found["sites"], found["rounds"], found["steps"]) == (5, 4, 10)
     assert found["round_s"] > 0
     assert found["round_cpu_s"] > 0
     assert found["memory_mb"] > 10
@@ -117,8 +119,36 @@ def test_rounds_of_more_sites_are_measured_and_sites_stay_open(tmp_path: Path, m
         (["--scale", "4", "--rounds", "2"], "'--rounds' is 2"),
         (["--scale", "0"], "cannot be"),
         (["--scale", "4", "--images", "3"], "'--images' is 3"),
+        (["--scale", "4", "--rounds", "2", "--dry-run"], "'--rounds' is 2"),
+        (["--scale", "4", "--deployment"], "one after the other"),
+        (["--scale", "4", "--device", "cpu"], "'--device' would do nothing; it is for the ratios or --gpu"),
+        (["--deployment", "--device", "cpu"], "'--device' would do nothing"),
+        (["--images", "48"], "'--images' would do nothing; it is for --scale or --deployment"),
+        (["--rounds", "4", "--gpu"], "'--rounds' would do nothing"),
+        (["--masked-sites", "3"], "'--masked-sites' would do nothing; it is for --deployment"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(words: list[str], why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", *words]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_machine_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert cli.main(["bench", "--gpu"]) == 2
+    assert "there is no GPU here" in capsys.readouterr().err
+
+
+def test_a_device_is_measured_beside_its_own_products() -> None:
+    """Of a CPU, as what is counted is the same there."""
+    torch.set_num_threads(1)
+    tiny = ModelConfig(image_size=16, patch=8, channels=1, classes=2, width=16, depth=1, heads=2)
+    found = bench_gpu.bench_device(torch.device("cpu"), batch=4, batches=2, edge=64, model=tiny)
+    # Multiplications of one image, forward: patches, five tokens through the block, and the head.
+    tokens, width = 5, 16
+    linear = tokens * width * (3 * width + width + 8 * width)
+    attention = 2 * tokens * tokens * width
+    once = 2 * (4 * 64 * width + linear + attention + 2 * width)
+    assert found["predict_over_roof"] * found["roof_flops_per_s"] / found["predict_images_per_s"] == pytest.approx(once)
+    assert found["train_over_roof"] * found["roof_flops_per_s"] / found["train_images_per_s"] == pytest.approx(3 * once)
+    assert (found["device"], found["dtype"]) == ("cpu", "float32")

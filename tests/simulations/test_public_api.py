@@ -309,9 +309,15 @@ def test_a_table_of_what_is_not_measured_yet_says_how_much_is_missing(tmp_path: 
 def test_what_pays_nothing_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.minutes"):
         api.pays(api.experiment("demo"), tmp_path / "pays")
-    with pytest.raises(ConfigError, match="--trunk"):
+    with pytest.raises(ConfigError, match=r"pays\(trunks=\.\.\.\)"):
         api.pays(api.experiment("demo"), tmp_path / "pays", trunks=["by-heart"])
     assert not (tmp_path / "pays").exists()
+
+
+def test_an_ablation_of_no_switch_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ablate\(switches=\.\.\.\): names no switch"):
+        api.ablate(api.experiment("demo"), tmp_path / "ablation", switches=[])
+    assert not (tmp_path / "ablation").exists()
 
 
 def test_names_are_those_the_commands_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,10 +36,12 @@ def odd(file: Path) -> dict[str, Any]:
 
 def be_worker(file: Path, arguments: list[str]) -> int:
     """The real worker, whose site says and sends what the file says."""
+    from flwr.app import Array, ArrayRecord  # noqa: PLC0415
+
     from fl_client import app, work, worker  # noqa: PLC0415
     from medveil.audit_messages import subject  # noqa: PLC0415
 
-    train, describe, pack, array_of, answer = work.train, work.describe, app.pack, app.Array, app._answer
+    train, describe, pack, record_of, answer = work.train, work.describe, app.pack, app.record_of, app._answer
     kind = case = ""
 
     def odd_describe(site: Site) -> dict[str, Any]:
@@ -74,17 +76,22 @@ def be_worker(file: Path, arguments: list[str]) -> int:
         flat = pack(arrays)
         return {"shape": flat[:-1], "dtype": flat.astype("float64")}.get(kind, flat)
 
-    def odd_array(array: Any) -> Any:
+    def odd_record(arrays: Any) -> ArrayRecord:
         if not case:
-            return array_of(array)
-        data = malformed(array.size)[case]
-        return array_of(dtype=str(array.dtype), shape=tuple(array.shape), stype="numpy.ndarray", data=data)
+            return record_of(arrays)
+        bytes_of = {name: malformed(array.size)[case] for name, array in arrays.items()}
+        return ArrayRecord(
+            {
+                name: Array(dtype=str(array.dtype), shape=array.shape, stype="numpy.ndarray", data=bytes_of[name])
+                for name, array in arrays.items()
+            }
+        )
 
     if odd(file).get("stolen"):
         be_thief()
     work.train, work.describe, app.pack = odd_train, odd_describe, odd_pack  # type: ignore[assignment]
     app._answer = odd_answer
-    app.Array = odd_array  # type: ignore[misc,assignment]
+    app.record_of = odd_record
     return worker.main(arguments)
 
 
