@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(900)]
 Sites = dict[str, OddSite]
 NAMES = ["grace", "mercy", "santa-fe", "st-anna"]
 HOLDER = "st-anna"
+AWAY = ("grace", "mercy")
 
 
 @pytest.fixture
@@ -145,6 +146,24 @@ def test_a_killed_server_app_opens_what_was_agreed_and_nothing_else(
         assert_made_of(world, sites, round_, names)
 
 
+def killed_between_offer_and_mask(world: World, sites: Sites, process: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two of the four lose a process there, and the run ends below the threshold, naming both."""
+    sites[HOLDER].hold(("train", 1))
+
+    def kill_them() -> None:
+        await_held(world, sites, "train", 1)
+        for name in AWAY:
+            send(sites[name].site.pid(process))
+        sites[HOLDER].hold()
+
+    with meanwhile(kill_them):
+        assert world("run", masked_run(world, rounds=1, deadline=60)) == FederationError.exit_code
+    said = capsys.readouterr().err
+    assert "round 1: 2 sites are left, and 3 must: the attempt is lost" in said
+    assert all(f"{name}: " in said for name in AWAY)
+    assert not (world.run_folder() / "sums" / "train-0001.json").exists()
+
+
 @pytest.mark.fault(
     "two of four sites' workers are killed (-9) between offer and mask: below the threshold",
     "the run ends and names both; nothing is opened; 'resume' makes the round",
@@ -156,29 +175,15 @@ def test_a_killed_server_app_opens_what_was_agreed_and_nothing_else(
 def test_below_the_threshold_nothing_is_opened_and_the_run_goes_on(
     world: World, sites: Sites, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = ("grace", "mercy")
-    sites[HOLDER].hold(("train", 1))
-
-    def kill_them() -> None:
-        await_held(world, sites, "train", 1)
-        for name in away:
-            send(sites[name].site.pid("worker"))
-        sites[HOLDER].hold()
-
-    with meanwhile(kill_them):
-        assert world("run", masked_run(world, rounds=1, deadline=60)) == FederationError.exit_code
-    said = capsys.readouterr().err
-    assert "round 1: 2 sites are left, and 3 must: the attempt is lost" in said
-    assert all(f"{name}: " in said for name in away)
-    assert not (world.run_folder() / "sums" / "train-0001.json").exists()
-    for name in away:
+    killed_between_offer_and_mask(world, sites, "worker", capsys)
+    for name in AWAY:
         wait(f"the worker of {name}", lambda odd=sites[name]: odd.site.pid("worker") is not None)  # type: ignore[misc]
         sites[name].hold(("query.unmask", 1))
     assert world("resume") == FederationError.exit_code
     assert "round 1: 2 sites helped, and 3 must: the attempt is lost" in capsys.readouterr().err
     assert not list((world.run_folder() / "checkpoints").glob("round-0001*")), "a sum of too few was opened"
     since = len(answers(world))
-    for name in away:
+    for name in AWAY:
         sites[name].hold()
     assert world("resume") == 0
     assert not [site for site, *what in answers(world)[since:] if what == ["train", 1]]
@@ -197,36 +202,24 @@ def test_below_the_threshold_nothing_is_opened_and_the_run_goes_on(
 def test_below_the_threshold_a_killed_server_app_opens_nothing(
     world: World, sites: Sites, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away, unmask = ("grace", "mercy"), ("query.unmask", 1)
-    sites[HOLDER].hold(("train", 1))
-
-    def kill_them() -> None:
-        await_held(world, sites, "train", 1)
-        for name in away:
-            send(sites[name].site.pid("supervisor"))
-        sites[HOLDER].hold()
-
-    with meanwhile(kill_them):
-        assert world("run", masked_run(world, rounds=1, deadline=60)) == FederationError.exit_code
-    said = capsys.readouterr().err
-    assert "round 1: 2 sites are left, and 3 must: the attempt is lost" in said
-    assert all(f"{name}: " in said for name in away)
-    for name in away:
+    unmask = ("query.unmask", 1)
+    killed_between_offer_and_mask(world, sites, "supervisor", capsys)
+    for name in AWAY:
         sites[name].hold(unmask)
         sites[name].start(ready=False)
-    for name in away:
+    for name in AWAY:
         # The server refuses a node's key until the heartbeat of the one before has expired.
         wait(f"{name} is back", lambda odd=sites[name]: running.is_connected(odd.site.files), seconds=150)  # type: ignore[misc]
         sites[name].site.wait_ready()
 
     def kill_it() -> None:
-        wait("two do not help", lambda: all(sites[name].holds(*unmask) for name in away), seconds=200)
+        wait("two do not help", lambda: all(sites[name].holds(*unmask) for name in AWAY), seconds=200)
         send(server_app(world))
 
     with meanwhile(kill_it):
         assert world("resume") == FederationError.exit_code
     assert (world.run_folder() / "sums" / "train-0001.json").exists()
-    for name in away:
+    for name in AWAY:
         # What it was asked by the killed one it answers, so that it can be asked by the next.
         sites[name].hold()
         wait(f"{name} lets go", lambda odd=sites[name]: odd.has_let_go(*unmask))  # type: ignore[misc]
@@ -236,7 +229,7 @@ def test_below_the_threshold_a_killed_server_app_opens_nothing(
     assert world("resume") == FederationError.exit_code
     assert "round 1: 2 sites helped, and 3 must: the attempt is lost" in capsys.readouterr().err
     assert not list((world.run_folder() / "checkpoints").glob("round-0001*")), "a sum of too few was opened"
-    for name in away:
+    for name in AWAY:
         sites[name].hold()
     assert world("resume") == 0
     assert not [site for site, *what in answers(world)[since:] if what == ["train", 1]]
