@@ -168,7 +168,7 @@ def test_what_cannot_be_is_one_line_before_anything_is_run(
         ablate(base(tiny_settings, "compare.seeds=[1, 1]"), tmp_path / "a", switches=["ema"])
     with pytest.raises(ConfigError, match="federation svm: is a baseline"):
         ablate(base(tiny_settings, "federation=svm", "keys.policy=none"), tmp_path / "a", switches=["ema"])
-    with pytest.raises(ConfigError, match="is no recipe 'large-data'"):
+    with pytest.raises(ConfigError, match="--from: is no recipe 'large-data'"):
         ablate(base(tiny_settings), tmp_path / "a", recipe="large-data")
     cases = [
         (["train.scope=head"], "muon", "with switch 'muon'"),
